@@ -1,0 +1,1 @@
+"""The room: a pure state machine that turns submissions into entries."""

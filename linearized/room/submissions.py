@@ -1,0 +1,143 @@
+"""What someone asks a hub to append, and what the room answers.
+
+A submission is data. ``Room.submit(submission, now=...)`` returns ``Accepted`` or raises ``Rejected``; nothing in
+between. Times are milliseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from linearized.exceptions import InvalidInput
+from linearized.mimi.handshake import HandshakeBundle
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import Event
+
+
+class Reason(StrEnum):
+    """Why a submission was refused; each face has a table from these to its own codes."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    BAD_SIGNATURE = "bad_signature"
+    FORBIDDEN = "forbidden"
+    WRONG_EPOCH = "wrong_epoch"
+    INVALID_COMMIT = "invalid_commit"
+    INVALID_PROPOSAL = "invalid_proposal"
+    UNKNOWN_ROOM = "unknown_room"
+    WRONG_HUB = "wrong_hub"
+
+
+class Rejected(InvalidInput):  # noqa: N818 - the vocabulary's word for the other half of Accepted
+    """A submission was refused and changed nothing.
+
+    Attributes:
+        code: the reason, from ``Reason``.
+        current_epoch: the group's epoch, given with ``WRONG_EPOCH``.
+        invalid_proposals: ProposalRefs, given with ``INVALID_PROPOSAL``.
+    """
+
+    def __init__(
+        self,
+        code: Reason,
+        text: str,
+        *,
+        current_epoch: int | None = None,
+        invalid_proposals: tuple[bytes, ...] = (),
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.current_epoch = current_epoch
+        self.invalid_proposals = invalid_proposals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalEvent:
+    """An event of one of the hub's own users, or of a user it vouches for (then ``provenance`` is set)."""
+
+    sender: str
+    type: str
+    content: JsonObject
+    state_key: str | None = None
+    origin_server_ts: int | None = None
+    provenance: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearizedPdu:
+    """An LPDU from a participant server; ``keys`` are the sender's server's verify keys, by key ID."""
+
+    lpdu: JsonObject
+    origin: str
+    keys: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """A MIMI ``HandshakeBundle`` from a provider (mutually authenticated) or a local client.
+
+    ``initial_group`` is set only for the commit that creates a room's group: the GroupInfo and ratchet tree of
+    epoch 0, both TLS-encoded.
+    """
+
+    bundle: HandshakeBundle
+    provider: str
+    initial_group: tuple[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationMessage:
+    """A PrivateMessage (TLS-encoded MLSMessage) and the user URI its provider vouches for."""
+
+    message: bytes
+    sending_uri: str
+    provider: str
+
+
+Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """An entry about to be appended: its place, its event, and the MLS epoch after it."""
+
+    seq: int
+    event: Event
+    epoch: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WelcomeEffect:
+    """A Welcome to route by its KeyPackageRefs, after the append is durable."""
+
+    welcome: bytes
+    ratchet_tree: bytes
+    references: tuple[bytes, ...]
+    commit_event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupUpdate:
+    """The group state to store in the same transaction as the entries that caused it."""
+
+    epoch: int
+    snapshot: bytes
+    group_info: bytes
+    ratchet_tree: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What a submission became."""
+
+    entries: tuple[NewEntry, ...]
+    accepted_at: int
+    group: GroupUpdate | None = None
+    welcomes: tuple[WelcomeEffect, ...] = field(default=())
+
+    @property
+    def event_id(self) -> str:
+        """Event ID of the last entry, which stands for the submission as a whole."""
+        return self.entries[-1].event.event_id
