@@ -67,6 +67,7 @@ class GroupRow:
     snapshot: bytes
     group_info: bytes
     ratchet_tree: bytes
+    commit_event_id: str  # the entry that led to this epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,7 @@ class RoomAppend:
     memberships: tuple[MembershipRow, ...] = ()
     replies: tuple[Reply, ...] = ()
     to_device: tuple[NewToDevice, ...] = ()
+    followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

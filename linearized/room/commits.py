@@ -1,0 +1,52 @@
+"""From a HandshakeBundle to a verified, not yet merged commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linearized.mimi.handshake import HandshakeBundle
+from linearized.mls import MlsError, PublicGroup, StagedCommit, WrongEpoch
+from linearized.room.credentials import ClientIdentity, client_of
+from linearized.room.submissions import Reason, Rejected
+from linearized.room.tie import check_identities_kept, check_proposals, resulting_app_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedCommit:
+    """A commit that MLS accepts, with the GroupInfo that goes with it; membership rules are still to be checked."""
+
+    staged: StagedCommit
+    committer: ClientIdentity
+    group_info: bytes
+
+
+def mls_rejection(error: MlsError) -> Rejected:
+    """Say an MLS error in the room's words."""
+    if isinstance(error, WrongEpoch):
+        return Rejected(Reason.WRONG_EPOCH, str(error), current_epoch=error.current_epoch)
+    code = Reason.INVALID_PROPOSAL if error.code == "invalidProposal" else Reason.INVALID_COMMIT
+    return Rejected(Reason.MALFORMED if error.code == "malformed" else code, f"MLS: {error}")
+
+
+def verify_commit(group: PublicGroup, bundle: HandshakeBundle) -> VerifiedCommit:
+    """Stage the bundle's commit against the group, which is not changed.
+
+    Checks, in this order: the epoch and signature, the proposals and what they do to the app data, tree and
+    confirmation tag, then the GroupInfo of the new epoch.
+
+    Raises:
+        Rejected: ``WRONG_EPOCH`` with the current epoch, ``INVALID_PROPOSAL``, ``INVALID_COMMIT`` or ``MALFORMED``.
+    """
+    group_info = bundle.group_info
+    if group_info is None or group_info.full is None:
+        raise Rejected(Reason.MALFORMED, "A commit must bring the full GroupInfo of its new epoch")
+    try:
+        new_app_data = resulting_app_data(group, group.app_data_updates(bundle.message))
+        staged = group.stage_commit(bundle.message, new_app_data=new_app_data)
+        check_proposals(staged)
+        check_identities_kept(group, staged)
+        group.verify_group_info(staged=staged, group_info=group_info.full)
+        committer = client_of(staged.committer_identity)
+    except MlsError as error:
+        raise mls_rejection(error) from error
+    return VerifiedCommit(staged=staged, committer=committer, group_info=group_info.full)

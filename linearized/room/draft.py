@@ -1,0 +1,140 @@
+"""A draft: the entries a submission would append, over a room that has not changed yet.
+
+The room hands out a draft, rules add events to it one after another (each authorised against the state the earlier
+ones produced), and only a draft that went through whole is taken over. A refused submission leaves nothing to undo.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping
+
+from linearized.exceptions import AuthorizationError, EventFormatError, InvalidInput
+from linearized.protocol.authorization import authorize, select_auth_events
+from linearized.protocol.build import build_event, complete_lpdu
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import MAX_EVENT_BYTES, Event
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.signing import ServerIdentity
+from linearized.protocol.state import StateMap
+from linearized.protocol.versions import RoomVersion
+from linearized.room.admission import admit
+from linearized.room.submissions import NewEntry, Reason, Rejected
+
+
+class Draft:
+    """Entries in the making.
+
+    Args:
+        version, identity: the room's version and the hub that signs.
+        state: the room's state before the first entry; never written to.
+        head: sequence number and event ID of the last entry (``(0, None)`` for an empty log).
+        encrypted, grouped: whether the room is encrypted, and whether its first commit has been.
+    """
+
+    def __init__(
+        self,
+        *,
+        room_id: str,
+        version: RoomVersion,
+        identity: ServerIdentity,
+        state: StateMap,
+        head: tuple[int, str | None],
+        epoch: int | None,
+    ) -> None:
+        self._room_id = room_id
+        self._version = version
+        self._identity = identity
+        self.changes: dict[tuple[str, str], Event] = {}
+        self.state: Mapping[tuple[str, str], Event] = ChainMap(self.changes, dict_view(state))
+        self._seq, self._head = head
+        self.entries: list[NewEntry] = []
+        self.epoch = epoch
+
+    def write(
+        self,
+        *,
+        sender: str,
+        event_type: str,
+        content: JsonObject,
+        now: int,
+        state_key: str | None = None,
+        provenance: JsonObject | None = None,
+    ) -> Event:
+        """Build, authorise and add an event that this hub signs alone.
+
+        Raises:
+            Rejected: the event is malformed, too large or not allowed.
+        """
+        if user_domain(sender) == self._identity.name and provenance is not None:
+            raise Rejected(Reason.FORBIDDEN, "A user of the hub itself needs no provenance")
+        try:
+            event = build_event(
+                identity=self._identity,
+                version=self._version,
+                room_id=self._room_id,
+                type=event_type,
+                sender=sender,
+                content=content,
+                origin_server_ts=now,
+                auth_events=self._select(event_type, state_key, sender, content),
+                prev_events=self._previous(),
+                state_key=state_key,
+                provenance=provenance,
+            )
+        except EventFormatError as error:
+            raise Rejected(_format_reason(error), str(error)) from error
+        self._add(event)
+        return event
+
+    def complete(self, lpdu: JsonObject) -> Event:
+        """Complete a verified LPDU into an event, authorise and add it.
+
+        Raises:
+            Rejected: as for ``write``.
+        """
+        try:
+            event = complete_lpdu(
+                lpdu,
+                identity=self._identity,
+                version=self._version,
+                auth_events=self._select(
+                    lpdu["type"], lpdu.get("state_key"), lpdu["sender"], lpdu["content"]
+                ),
+                prev_events=self._previous(),
+            )
+        except EventFormatError as error:
+            raise Rejected(_format_reason(error), str(error)) from error
+        self._add(event)
+        return event
+
+    def _select(
+        self, event_type: str, state_key: str | None, sender: str, content: JsonObject
+    ) -> list[str]:
+        return select_auth_events(
+            type=event_type, state_key=state_key, sender=sender, content=content, state=self.state
+        )
+
+    def _previous(self) -> list[str]:
+        return [] if self._head is None else [self._head]
+
+    def _add(self, event: Event) -> None:
+        try:
+            authorize(event, self.state, version=self._version, first_commit_seen=self.epoch is not None)
+        except AuthorizationError as error:
+            raise Rejected(Reason.FORBIDDEN, str(error)) from error
+        admit(event, self.state, grouped=self.epoch is not None)
+        self._seq += 1
+        self._head = event.event_id
+        if event.state_key is not None:
+            self.changes[event.type, event.state_key] = event
+        self.entries.append(NewEntry(seq=self._seq, event=event, epoch=self.epoch))
+
+
+def dict_view(state: StateMap) -> dict[tuple[str, str], Event]:
+    """``ChainMap`` wants mutable mappings; only its first one is ever written to."""
+    return state if isinstance(state, dict) else dict(state)
+
+
+def _format_reason(error: InvalidInput) -> Reason:
+    return Reason.TOO_LARGE if str(MAX_EVENT_BYTES) in str(error) else Reason.MALFORMED

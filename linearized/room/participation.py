@@ -1,0 +1,76 @@
+"""What a commit's participant list change means in the log: the ``m.room.member`` entries that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from linearized.mimi.room_policy import power_level_for_role, role_for_power_level
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.power_levels import user_level
+from linearized.protocol.state import StateMap, membership
+
+_PRESENT: Final = frozenset({"join", "invite", "knock"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """A state event to write on somebody's behalf."""
+
+    sender: str
+    type: str
+    state_key: str
+    content: JsonObject
+
+
+def membership_changes(
+    *, before: Mapping[str, int], after: Mapping[str, int], committer: str, state: StateMap
+) -> list[StateChange]:
+    """The state events a new participant list implies, in the order they have to stand in the log.
+
+    An added user is invited by the committer and joins (the draft's rules let nobody join somebody else); a removed
+    one leaves, by their own hand if they are the committer, else kicked; a new role becomes a new power level. Users
+    whose membership already says so get no event.
+
+    Args:
+        before, after: user ID to role index.
+        committer: user ID.
+        state: the room's state before the commit.
+    """
+    changes: list[StateChange] = []
+    for user_id in sorted(after.keys() - before.keys()):
+        changes += _addition(user_id, committer, state)
+    for user_id in sorted(before.keys() - after.keys()):
+        if membership(state, user_id) in _PRESENT:
+            changes.append(_member(committer, user_id, "leave"))
+    # A role stands for a range of levels (a moderator of level 50 is a regular participant), so only a role that the
+    # user's level does not already have moves it.
+    levels = {
+        user: power_level_for_role(role)
+        for user, role in after.items()
+        if before.get(user) != role and role_for_power_level(user_level(state, user)) != role
+    }
+    if levels:
+        changes.append(_power_levels(committer, levels, state))
+    return changes
+
+
+def _addition(user_id: str, committer: str, state: StateMap) -> list[StateChange]:
+    current = membership(state, user_id)
+    if current == "join":
+        return []
+    invite = [] if current == "invite" else [_member(committer, user_id, "invite")]
+    return [*invite, _member(user_id, user_id, "join")]
+
+
+def _member(sender: str, target: str, value: str) -> StateChange:
+    return StateChange(sender=sender, type="m.room.member", state_key=target, content={"membership": value})
+
+
+def _power_levels(committer: str, levels: Mapping[str, int], state: StateMap) -> StateChange:
+    current = state.get(("m.room.power_levels", ""))
+    content = dict(current.content) if current is not None else {"users": {committer: user_level(state, committer)}}
+    users = content.get("users")
+    content["users"] = {**(users if isinstance(users, dict) else {}), **levels}
+    return StateChange(sender=committer, type="m.room.power_levels", state_key="", content=content)
