@@ -1,0 +1,116 @@
+# linearized: everything a checkout needs, from one file.
+#
+#   make demo          set up, run the demonstration and leave it running until Ctrl-C
+#   make demo ONCE=1   the same, checked, then everything is stopped; the exit status says whether all of it held
+#   make test          all tests, the coverage gate on the pure packages, and one checked run of the demo
+#   make lint          formatting, static checks and types
+#   make bench         the benchmarks
+#   make clean         remove what this file made inside the checkout (the shared cache stays)
+#
+# Needs Python 3.11 or later with venv, and a Rust toolchain. Nothing installed globally with pip is used: the project
+# gets .venv in the checkout; the homeserver and matrix-nio, which only run as programs, get environments of their own
+# in the cache, one for each pinned version, so that a second checkout finds them ready.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3))
+SYNAPSE_VERSION := 1.163.2
+NIO_VERSION := 0.26.0
+MATURIN_VERSION := 1.16.0
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/linearized
+export CARGO_TARGET_DIR := $(CACHE)/cargo-target
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+SYNAPSE := $(CACHE)/synapse-$(SYNAPSE_VERSION)
+NIO := $(CACHE)/nio-$(NIO_VERSION)
+MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)
+export LINEARIZED_SYNAPSE_PYTHON := $(SYNAPSE)/bin/python
+export LINEARIZED_NIO_PYTHON := $(NIO)/bin/python
+
+BINDING_SOURCES := openmls-python/Cargo.toml openmls-python/Cargo.lock openmls-python/pyproject.toml \
+	$(wildcard openmls-python/src/*.rs openmls-python/python/openmls/*.py openmls-python/python/openmls/*.pyi)
+PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
+
+ONCE ?=
+DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
+
+.PHONY: demo test tests coverage lint lint-python lint-rust bench clean venv synapse nio
+
+demo: venv synapse nio
+	$(BIN)/linearized demo $(DEMO_FLAGS)
+
+test: venv synapse nio
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests
+	$(BIN)/python -m pytest -c pyproject.toml --rootdir openmls-python openmls-python/tests
+	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+	$(MAKE) demo ONCE=1
+
+lint: lint-python lint-rust
+
+lint-python: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lint-rust:
+	cd openmls-python && cargo fmt --check
+	cd openmls-python && cargo clippy --quiet --release --locked -- -D warnings
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist demo-data .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments ---------------------------------------------------------------------------------------------------
+
+venv: $(VENV)/.ready
+synapse: $(SYNAPSE)/.ready
+nio: $(NIO)/.ready
+
+$(VENV)/.created:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# maturin has an environment of its own in the cache: the interpreter it is run by is part of what cargo rebuilds for.
+# The lock keeps two checkouts from installing or linking the same thing at once.
+$(VENV)/.binding: $(VENV)/.created $(MATURIN)/.ready $(BINDING_SOURCES)
+	rm -rf build/wheels
+	source "$(MATURIN)/bin/activate" && flock "$(CACHE)/binding.lock" \
+		maturin build --release --locked --manifest-path openmls-python/Cargo.toml --out build/wheels
+	$(BIN)/pip install --quiet --force-reinstall --no-deps build/wheels/*.whl
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.binding pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# $(1): directory, $(2): requirement. Made again from nothing unless it was finished.
+define environment
+	@mkdir -p "$(CACHE)"
+	@flock "$(CACHE)/environments.lock" bash -euo pipefail -c ' \
+		test -e "$(1)/.ready" && exit 0; \
+		echo "installing $(2)"; \
+		rm -rf "$(1)"; \
+		"$(PYTHON)" -m venv "$(1)"; \
+		"$(1)/bin/pip" install --quiet "$(2)"; \
+		touch "$(1)/.ready"'
+endef
+
+$(SYNAPSE)/.ready:
+	$(call environment,$(SYNAPSE),matrix-synapse==$(SYNAPSE_VERSION))
+
+$(NIO)/.ready:
+	$(call environment,$(NIO),matrix-nio==$(NIO_VERSION))
+
+$(MATURIN)/.ready:
+	$(call environment,$(MATURIN),maturin==$(MATURIN_VERSION))
