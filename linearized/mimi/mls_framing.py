@@ -1,0 +1,335 @@
+"""Where MLS structures end (RFC 9420), without interpreting them.
+
+MIMI embeds ``MLSMessage``, ``Welcome``, ``GroupInfo``, ``KeyPackage`` and others without a length in front, so
+the only way to find what follows is to walk them. Each ``walk_…`` passes exactly one structure in a ``Reader``
+or raises ``MimiDecodeError``. Nothing is verified here; that is the MLS implementation's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from linearized.exceptions import MimiDecodeError
+from linearized.mimi.tls import Reader, encode_vector
+
+Walk: TypeAlias = Callable[[Reader], object]
+
+MLS10 = 1  # ProtocolVersion mls10
+MESSAGE_HEADER = 4  # octets of ProtocolVersion and WireFormat in front of the structure an MLSMessage holds
+
+WIRE_FORMATS: Mapping[int, str] = {1: "public", 2: "private", 3: "welcome", 4: "group_info", 5: "key_package"}
+CONTENT_TYPES: Mapping[int, str] = {1: "application", 2: "proposal", 3: "commit"}
+SENDER_TYPES: Mapping[int, str] = {
+    1: "member",
+    2: "external",
+    3: "new_member_proposal",
+    4: "new_member_commit",
+}
+
+
+class MessageKind(NamedTuple):
+    """What an MLSMessage is: of ``WIRE_FORMATS``, and of ``CONTENT_TYPES`` if public or private."""
+
+    wire_format: str
+    content_type: str | None
+
+
+def message_kind(message: bytes) -> MessageKind:
+    """Read the front of an MLSMessage, as far as its content type; what follows is not looked at.
+
+    Raises:
+        MimiDecodeError: the message has another version, or an unknown wire format, sender or content type.
+    """
+    reader = Reader(message)
+    wire_format = _wire_format(reader)
+    if wire_format == "public":
+        return MessageKind(wire_format, _content_front(reader)[1])
+    if wire_format == "private":
+        return MessageKind(wire_format, _private_front(reader))
+    return MessageKind(wire_format, None)
+
+
+def welcome_struct(mls_message: bytes) -> bytes:
+    """The bare Welcome inside an MLSMessage, as a HandshakeBundle carries it."""
+    reader = Reader(mls_message)
+    if (kind := _wire_format(reader)) != "welcome":
+        raise MimiDecodeError(f"a Welcome was expected, not {kind}")
+    walk_welcome(reader)
+    reader.finish()
+    return mls_message[MESSAGE_HEADER:]
+
+
+def welcome_message(welcome: bytes) -> bytes:
+    """The MLSMessage around a bare Welcome, as MLS clients and FanoutMessages carry it."""
+    reader = Reader(welcome)
+    walk_welcome(reader)
+    reader.finish()
+    return bytes([0, MLS10, 0, 3]) + welcome
+
+
+def sign_content(label: str, content: bytes) -> bytes:
+    """What ``SignWithLabel(key, label, content)`` signs (RFC 9420, Section 5.1.2)."""
+    return encode_vector(b"MLS 1.0 " + label.encode("ascii")) + encode_vector(content)
+
+
+def walk_mls_message(reader: Reader) -> None:
+    """Pass one MLSMessage."""
+    _MESSAGES[_wire_format(reader)](reader)
+
+
+def walk_public_proposal(reader: Reader) -> None:
+    """Pass one MLSMessage that is a PublicMessage with a proposal."""
+    _walk_public(reader, ("proposal",))
+
+
+def walk_public_handshake(reader: Reader) -> None:
+    """Pass one MLSMessage that is a PublicMessage with a proposal or a commit."""
+    _walk_public(reader, ("proposal", "commit"))
+
+
+def walk_welcome(reader: Reader) -> None:
+    """Pass one Welcome: cipher suite, secrets, encrypted GroupInfo."""
+    reader.skip(2)
+    _each(reader, lambda secret: secret.skip_vectors(3))
+    reader.skip_vectors(1)
+
+
+def walk_group_info(reader: Reader) -> None:
+    """Pass one GroupInfo."""
+    _version(reader)
+    reader.skip(2)
+    reader.skip_vectors(1)  # group_id
+    reader.skip(8)
+    reader.skip_vectors(2)  # tree_hash, confirmed_transcript_hash
+    walk_extensions(reader)
+    walk_extensions(reader)
+    reader.skip_vectors(1)  # confirmation_tag
+    reader.skip(4)
+    reader.skip_vectors(1)  # signature
+
+
+def walk_key_package(reader: Reader) -> None:
+    """Pass one KeyPackage."""
+    _version(reader)
+    reader.skip(2)
+    reader.skip_vectors(1)  # init_key
+    walk_leaf_node(reader)
+    walk_extensions(reader)
+    reader.skip_vectors(1)  # signature
+
+
+def walk_leaf_node(reader: Reader) -> None:
+    """Pass one LeafNode."""
+    reader.skip_vectors(2)  # encryption_key, signature_key
+    walk_credential(reader)
+    walk_capabilities(reader)
+    source = reader.uint(1)
+    if source == 1:  # key_package: Lifetime
+        reader.skip(16)
+    elif source == 3:  # noqa: PLR2004 - commit: parent_hash; 2, update, has nothing
+        reader.skip_vectors(1)
+    elif source != 2:  # noqa: PLR2004
+        raise MimiDecodeError(f"{source} is not a leaf node source")
+    walk_extensions(reader)
+    reader.skip_vectors(1)  # signature
+
+
+def walk_credential(reader: Reader) -> None:
+    """Pass one Credential, basic or X.509; others cannot be passed without knowing their form."""
+    kind = reader.uint(2)
+    if kind == 1:
+        reader.skip_vectors(1)
+    elif kind == 2:  # noqa: PLR2004 - x509
+        _each(reader, lambda certificate: certificate.skip_vectors(1))
+    else:
+        raise MimiDecodeError(f"credential type {kind} is not known")
+
+
+def walk_capabilities(reader: Reader) -> None:
+    """Pass one Capabilities: five lists of 16-bit values."""
+    for _ in range(5):
+        _each(reader, lambda values: values.skip(2))
+
+
+def walk_extensions(reader: Reader) -> None:
+    """Pass one ``Extension extensions<V>``."""
+    _each(reader, _extension)
+
+
+def walk_ratchet_tree(reader: Reader) -> None:
+    """Pass one ``optional<Node> ratchet_tree<V>``."""
+    _each(reader, lambda nodes: _optional(nodes, _node))
+
+
+def walk_proposal(reader: Reader) -> None:
+    """Pass one Proposal of RFC 9420 or draft-ietf-mls-extensions."""
+    kind = reader.uint(2)
+    if kind not in _PROPOSALS:
+        raise MimiDecodeError(f"proposal type {kind:#06x} is not known, so its end cannot be found")
+    _PROPOSALS[kind](reader)
+
+
+def _walk_public(reader: Reader, content_types: tuple[str, ...]) -> None:
+    start = reader.position
+    walk_mls_message(reader)
+    kind = message_kind(reader.since(start))
+    if kind.wire_format != "public" or kind.content_type not in content_types:
+        raise MimiDecodeError(f"a public {' or '.join(content_types)} was expected, not {kind}")
+
+
+def _wire_format(reader: Reader) -> str:
+    _version(reader)
+    return _named(WIRE_FORMATS, reader.uint(2), "wire format")
+
+
+def _version(reader: Reader) -> None:
+    if (version := reader.uint(2)) != MLS10:
+        raise MimiDecodeError(f"MLS version {version} is not known")
+
+
+def _named(table: Mapping[int, str], value: int, what: str) -> str:
+    if value not in table:
+        raise MimiDecodeError(f"{value} is not a {what}")
+    return table[value]
+
+
+def _each(reader: Reader, walk: Walk) -> None:
+    inner = reader.sub()
+    while inner.remaining:
+        walk(inner)
+
+
+def _optional(reader: Reader, walk: Walk) -> None:
+    presence = reader.uint(1)
+    if presence > 1:
+        raise MimiDecodeError(f"{presence} is not a presence octet")
+    if presence:
+        walk(reader)
+
+
+def _extension(reader: Reader) -> None:
+    reader.skip(2)
+    reader.skip_vectors(1)
+
+
+def _node(reader: Reader) -> None:
+    kind = reader.uint(1)
+    if kind == 1:
+        walk_leaf_node(reader)
+    elif kind == 2:  # noqa: PLR2004 - parent
+        reader.skip_vectors(2)  # encryption_key, parent_hash
+        _each(reader, lambda leaves: leaves.skip(4))
+    else:
+        raise MimiDecodeError(f"{kind} is not a node type")
+
+
+def _content_front(reader: Reader) -> tuple[str, str]:
+    reader.skip_vectors(1)  # group_id
+    reader.skip(8)  # epoch
+    sender = _named(SENDER_TYPES, reader.uint(1), "sender type")
+    if sender in {"member", "external"}:
+        reader.skip(4)
+    reader.skip_vectors(1)  # authenticated_data
+    return sender, _named(CONTENT_TYPES, reader.uint(1), "content type")
+
+
+def _public_message(reader: Reader) -> None:
+    sender, content_type = _content_front(reader)
+    _CONTENTS[content_type](reader)
+    reader.skip_vectors(2 if content_type == "commit" else 1)  # signature, and a commit's confirmation_tag
+    if sender == "member":
+        reader.skip_vectors(1)  # membership_tag
+
+
+def _private_front(reader: Reader) -> str:
+    reader.skip_vectors(1)  # group_id
+    reader.skip(8)  # epoch
+    return _named(CONTENT_TYPES, reader.uint(1), "content type")
+
+
+def _private_message(reader: Reader) -> None:
+    _private_front(reader)
+    reader.skip_vectors(3)  # authenticated_data, encrypted_sender_data, ciphertext
+
+
+def _commit(reader: Reader) -> None:
+    _each(reader, _proposal_or_ref)
+    _optional(reader, _update_path)
+
+
+def _proposal_or_ref(reader: Reader) -> None:
+    kind = reader.uint(1)
+    if kind == 1:
+        walk_proposal(reader)
+    elif kind == 2:  # noqa: PLR2004 - reference
+        reader.skip_vectors(1)
+    else:
+        raise MimiDecodeError(f"{kind} is neither a proposal nor a reference")
+
+
+def _update_path(reader: Reader) -> None:
+    walk_leaf_node(reader)
+    _each(reader, _update_path_node)
+
+
+def _update_path_node(reader: Reader) -> None:
+    reader.skip_vectors(1)  # encryption_key
+    _each(reader, lambda ciphertext: ciphertext.skip_vectors(2))
+
+
+def _pre_shared_key(reader: Reader) -> None:
+    kind = reader.uint(1)
+    if kind == 1:  # external: psk_id
+        reader.skip_vectors(1)
+    elif kind == 2:  # noqa: PLR2004 - resumption: usage, psk_group_id, psk_epoch
+        reader.skip(1)
+        reader.skip_vectors(1)
+        reader.skip(8)
+    elif kind == 3:  # noqa: PLR2004 - application (draft-ietf-mls-extensions): component_id, psk_id
+        reader.skip(2)
+        reader.skip_vectors(1)
+    else:
+        raise MimiDecodeError(f"{kind} is not a PSK type")
+    reader.skip_vectors(1)  # psk_nonce
+
+
+def _re_init(reader: Reader) -> None:
+    reader.skip_vectors(1)  # group_id
+    reader.skip(4)  # version, cipher_suite
+    walk_extensions(reader)
+
+
+def _app_data_update(reader: Reader) -> None:
+    reader.skip(2)  # component_id
+    operation = reader.uint(1)
+    if operation == 1:  # update
+        reader.skip_vectors(1)
+    elif operation != 2:  # noqa: PLR2004 - remove, which has no data
+        raise MimiDecodeError(f"{operation} is not an AppDataUpdate operation")
+
+
+_MESSAGES: Mapping[str, Walk] = {
+    "public": _public_message,
+    "private": _private_message,
+    "welcome": walk_welcome,
+    "group_info": walk_group_info,
+    "key_package": walk_key_package,
+}
+_CONTENTS: Mapping[str, Walk] = {
+    "application": lambda reader: reader.skip_vectors(1),
+    "proposal": walk_proposal,
+    "commit": _commit,
+}
+_PROPOSALS: Mapping[int, Walk] = {
+    0x0001: walk_key_package,  # add
+    0x0002: walk_leaf_node,  # update
+    0x0003: lambda reader: reader.skip(4),  # remove
+    0x0004: _pre_shared_key,
+    0x0005: _re_init,
+    0x0006: lambda reader: reader.skip_vectors(1),  # external_init
+    0x0007: walk_extensions,  # group_context_extensions
+    0x0008: _app_data_update,
+    0x0009: _extension,  # app_ephemeral: component_id and data have an extension's shape
+    0x000A: lambda reader: None,  # self_remove is empty
+}
