@@ -1,7 +1,7 @@
 """Updating a room: HandshakeBundle and UpdateRoomResponse (draft-ietf-mimi-protocol-06, "Update Room State").
 
-An ``UpdateRequest`` is a ``HandshakeBundle`` and nothing else: the protocol its select looks at is the room's,
-which is not on the wire.
+An ``UpdateRequest`` is a ``HandshakeBundle`` and nothing else: the protocol its select looks at is the
+room's, which is not on the wire.
 """
 
 from __future__ import annotations
@@ -160,8 +160,9 @@ def _content_type(message: bytes) -> str | None:
 class HandshakeBundle(Struct):
     """A commit or proposal and what goes with it: the body of ``POST /update/{roomId}``.
 
-    ``message`` is an MLSMessage(PublicMessage). A commit has ``group_info`` and ``ratchet_tree``, and, if it adds
-    members, a ``welcome`` (bare, see ``welcome_message``); a proposal has only ``more_proposals`` (MLSMessages).
+    ``message`` is an MLSMessage(PublicMessage). A commit has ``group_info`` and ``ratchet_tree``, and, if
+    it adds members, a ``welcome`` (bare, see ``welcome_message``); a proposal has only ``more_proposals``
+    (MLSMessages).
     """
 
     message: Annotated[bytes, Raw(walk_public_handshake)]

@@ -1,8 +1,8 @@
 """Where MLS structures end (RFC 9420), without interpreting them.
 
-MIMI embeds ``MLSMessage``, ``Welcome``, ``GroupInfo``, ``KeyPackage`` and others without a length in front, so
-the only way to find what follows is to walk them. Each ``walk_…`` passes exactly one structure in a ``Reader``
-or raises ``MimiDecodeError``. Nothing is verified here; that is the MLS implementation's work.
+MIMI embeds ``MLSMessage``, ``Welcome``, ``GroupInfo``, ``KeyPackage`` and others without a length in front,
+so the only way to find what follows is to walk them. Each ``walk_…`` passes exactly one structure in a
+``Reader`` or raises ``MimiDecodeError``. Nothing is verified here; that is the MLS implementation's work.
 """
 
 from __future__ import annotations
