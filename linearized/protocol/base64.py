@@ -1,0 +1,35 @@
+"""Unpadded base64 (draft, Unpadded Base64; RFC 4648, sections 4 and 5)."""
+
+from __future__ import annotations
+
+import binascii
+
+from linearized.exceptions import InvalidInput
+
+_TO_STANDARD = str.maketrans("-_", "+/")
+_TO_URLSAFE = str.maketrans("+/", "-_")
+
+
+def encode_base64(data: bytes) -> str:
+    """Encode bytes with the standard alphabet, without padding."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii").rstrip("=")
+
+
+def encode_base64url(data: bytes) -> str:
+    """Encode bytes with the URL-safe alphabet, without padding."""
+    return encode_base64(data).translate(_TO_URLSAFE)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64 text, with or without padding, in either alphabet.
+
+    "Implementations SHOULD accept input with or without padding on base64 values, where possible."
+
+    Raises:
+        InvalidInput: ``text`` holds other characters (white space too) or has an impossible length.
+    """
+    bare = text.rstrip("=").translate(_TO_STANDARD)
+    try:
+        return binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
+    except ValueError as error:
+        raise InvalidInput("not base64") from error

@@ -1,0 +1,131 @@
+"""Making events: hashed and signed, at the hub and at a participant (draft, Signing Events; Linearized PDU)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linearized.exceptions import EventFormatError
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import Event, check_lpdu, format_errors, parse_pdu, strip_unhashed
+from linearized.protocol.hashing import content_hash, lpdu_hash, signed_bytes
+from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.protocol.signing import ServerIdentity, add_signature
+from linearized.protocol.versions import RoomVersion
+
+
+def build_event(
+    *,
+    identity: ServerIdentity,
+    version: RoomVersion,
+    room_id: str,
+    type: str,  # noqa: A002 - the field's name on the wire
+    sender: str,
+    content: JsonObject,
+    origin_server_ts: int,
+    auth_events: Sequence[str],
+    prev_events: Sequence[str],
+    state_key: str | None = None,
+    provenance: JsonObject | None = None,
+) -> Event:
+    """Make an event of one of the hub's own users, or, with ``provenance``, of a user it vouches for.
+
+    ``origin_server_ts`` is in milliseconds since the Unix epoch. ``provenance`` is the object described in
+    ``schemas/events/provenance.json`` and makes this an event with ``hub_server`` and ``hashes.lpdu``.
+
+    Raises:
+        EventFormatError: the event does not match the schema or is too large; or the sender is neither ours nor
+            vouched for; or ``version`` has no vouched events.
+    """
+    pdu = _base(room_id, type, sender, content, origin_server_ts, state_key)
+    if provenance is None:
+        if not is_user_id(sender) or user_domain(sender) != identity.name:
+            raise EventFormatError("the sender is not one of this server's users")
+    else:
+        pdu |= {"hub_server": identity.name, "provenance": provenance}
+        with format_errors():
+            pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu)}}
+    return _finish(pdu, identity, version, auth_events, prev_events)
+
+
+def build_lpdu(
+    *,
+    identity: ServerIdentity,
+    version: RoomVersion,
+    room_id: str,
+    type: str,  # noqa: A002 - the field's name on the wire
+    sender: str,
+    content: JsonObject,
+    origin_server_ts: int,
+    hub_server: str,
+    state_key: str | None = None,
+) -> JsonObject:
+    """Make the LPDU a participant sends its hub: hashed over the partial event and signed by the participant.
+
+    ``origin_server_ts`` is in milliseconds since the Unix epoch.
+
+    Raises:
+        EventFormatError: it does not match the schema or is too large.
+    """
+    lpdu = _base(room_id, type, sender, content, origin_server_ts, state_key)
+    lpdu["hub_server"] = hub_server
+    with format_errors():
+        lpdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(lpdu)}}
+        lpdu = _signed(lpdu, identity, version)
+    check_lpdu(lpdu, version)
+    return lpdu
+
+
+def complete_lpdu(
+    lpdu: JsonObject,
+    *,
+    identity: ServerIdentity,
+    version: RoomVersion,
+    auth_events: Sequence[str],
+    prev_events: Sequence[str],
+) -> Event:
+    """Make the hub's event of an LPDU that ``verify_lpdu`` accepted; ``lpdu`` is left alone.
+
+    Raises:
+        EventFormatError: the complete event does not match the schema or is too large.
+    """
+    check_lpdu(lpdu, version)
+    return _finish(strip_unhashed(lpdu), identity, version, auth_events, prev_events)
+
+
+def _base(
+    room_id: str,
+    kind: str,
+    sender: str,
+    content: JsonObject,
+    origin_server_ts: int,
+    state_key: str | None,
+) -> JsonObject:
+    pdu: JsonObject = {
+        "room_id": room_id,
+        "type": kind,
+        "sender": sender,
+        "content": content,
+        "origin_server_ts": origin_server_ts,
+    }
+    if state_key is not None:
+        pdu["state_key"] = state_key
+    return pdu
+
+
+def _finish(
+    pdu: JsonObject,
+    identity: ServerIdentity,
+    version: RoomVersion,
+    auth_events: Sequence[str],
+    prev_events: Sequence[str],
+) -> Event:
+    pdu = {**pdu, "auth_events": list(auth_events), "prev_events": list(prev_events)}
+    with format_errors():
+        pdu["hashes"] = {**pdu.get("hashes", {}), "sha256": content_hash(pdu)}
+        pdu = _signed(pdu, identity, version)
+    return parse_pdu(pdu, version)
+
+
+def _signed(pdu: JsonObject, identity: ServerIdentity, version: RoomVersion) -> JsonObject:
+    signature = identity.key.sign(signed_bytes(pdu, version))
+    return add_signature(pdu, name=identity.name, key_id=identity.key.key_id, signature=signature)

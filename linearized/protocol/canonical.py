@@ -1,0 +1,120 @@
+"""Canonical JSON (draft, Canonical JSON; RFC 8785) and strict reading of JSON objects.
+
+The domain is narrower than RFC 8785's: no floating point numbers, integers within ±(2**53 - 1), no lone surrogates,
+at most ``MAX_DEPTH`` levels. On that domain the bytes are those of RFC 8785.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import orjson
+
+from linearized.exceptions import CanonicalJsonError
+
+JsonObject: TypeAlias = dict[str, Any]
+
+MAX_INTEGER = 2**53 - 1
+"""Largest magnitude every JSON implementation can hold exactly (RFC 8785, section 3.2.2.3; I-JSON)."""
+
+MAX_DEPTH = 200
+"""Levels of nesting. orjson stops encoding at 254; an event (100) inside a signed request stays well below this."""
+
+_FIRST_AMBIGUOUS = "\ud800"
+"""Below this code point, UTF-16 code unit order and code point order are the same."""
+
+
+def check_json(value: object, *, max_depth: int = MAX_DEPTH) -> bool:
+    """Walk a decoded JSON value once and refuse what has no canonical form.
+
+    Takes any Python value; only the exact types ``dict``, ``list``, ``str``, ``int``, ``bool`` and ``None`` pass.
+    Returns True if all object keys lie where code point order equals UTF-16 order, so a plain sort is canonical.
+
+    Raises:
+        CanonicalJsonError: float, integer out of range, key that is no string, other type, or deeper than ``max_depth``.
+    """
+    plain = True
+    level: list[object] = [[value]]
+    for _ in range(max_depth + 1):
+        deeper: list[object] = []
+        for container in level:
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str:
+                        raise CanonicalJsonError("an object key is not a string")
+                    if not key.isascii() and max(key) >= _FIRST_AMBIGUOUS:
+                        plain = False
+                items: Any = container.values()
+            else:
+                items = container
+            for item in items:
+                kind = type(item)
+                if kind is str or item is None or kind is bool:
+                    continue
+                if kind is int:
+                    if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                        raise CanonicalJsonError("an integer lies outside ±(2**53 - 1)")
+                elif kind is dict or kind is list:
+                    deeper.append(item)
+                elif kind is float:
+                    raise CanonicalJsonError("floating point numbers are not allowed")
+                else:
+                    raise CanonicalJsonError(f"{kind.__name__} is no JSON type")
+        if not deeper:
+            return plain
+        level = deeper
+    raise CanonicalJsonError(f"nested deeper than {max_depth} levels")
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode a decoded JSON value as canonical JSON (UTF-8 bytes, no insignificant whitespace).
+
+    RFC 8785, section 3.2.3: property names are sorted by their UTF-16 code units.
+
+    Raises:
+        CanonicalJsonError: the value has no canonical form, see ``check_json``; or a string holds a lone surrogate.
+    """
+    plain = check_json(value)
+    return encode_checked(value, plain=plain)
+
+
+def encode_checked(value: object, *, plain: bool) -> bytes:
+    """Encode a value that ``check_json`` has walked; ``plain`` is what it returned.
+
+    Raises:
+        CanonicalJsonError: a string holds a lone surrogate (the walk leaves that to the encoder).
+    """
+    try:
+        if plain:
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(_sorted_by_utf16(value))
+    except (TypeError, UnicodeEncodeError) as error:
+        raise CanonicalJsonError("a string is not valid Unicode") from error
+
+
+def parse_json_object(data: bytes) -> JsonObject:
+    """Decode UTF-8 JSON text that must be an object, strictly; costs one decode and one walk.
+
+    Duplicate keys keep the last value (the decoder does not report them); everything derived from the result is
+    encoded anew, so the bytes that arrived are never hashed, signed or passed on.
+
+    Raises:
+        CanonicalJsonError: not JSON, not an object, or outside the domain of ``check_json``.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise CanonicalJsonError(f"not JSON: {error.msg}") from error
+    if not isinstance(value, dict):
+        raise CanonicalJsonError("not a JSON object")
+    check_json(value)
+    return value
+
+
+def _sorted_by_utf16(value: object) -> object:
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return {key: _sorted_by_utf16(value[key]) for key in keys}
+    if isinstance(value, list):
+        return [_sorted_by_utf16(item) for item in value]
+    return value

@@ -1,0 +1,161 @@
+"""Events: from JSON objects to values (draft, Events; Receiving Events/PDUs, step 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import orjson
+
+from linearized.exceptions import CanonicalJsonError, EventFormatError
+from linearized.protocol.canonical import JsonObject, canonical_json, check_json, encode_checked
+from linearized.protocol.hashing import content_hash, event_id_of, lpdu_hash, signed_bytes
+from linearized.protocol.redaction import redact
+from linearized.protocol.schema import check_lpdu_schema, check_pdu_schema
+from linearized.protocol.versions import RoomVersion
+
+MAX_EVENT_BYTES = 65536
+"""Draft: "An event/PDU MUST NOT exceed 65536 bytes when formatted using Canonical JSON", signatures included."""
+
+MAX_EVENT_DEPTH = 100
+"""Levels of nesting in an event; half of canonical JSON's bound, so that it also fits into a signed request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event of a room, as it stands in the log.
+
+    ``pdu`` is the JSON object and ``raw`` its canonical JSON, exactly as hashed and signed; neither may be changed.
+    ``origin_server_ts`` is in milliseconds since the Unix epoch. ``redacted`` says that a content hash did not match
+    and this is the redacted copy.
+    """
+
+    event_id: str
+    room_id: str
+    type: str
+    state_key: str | None
+    sender: str
+    origin_server_ts: int
+    content: JsonObject = field(compare=False, repr=False)
+    hub_server: str | None
+    auth_events: tuple[str, ...]
+    prev_events: tuple[str, ...]
+    provenance: JsonObject | None = field(compare=False)
+    pdu: JsonObject = field(compare=False, repr=False)
+    raw: bytes = field(repr=False)
+    redacted: bool = False
+
+    @property
+    def is_state(self) -> bool:
+        """Whether this is a state event (has a ``state_key``, which may be empty)."""
+        return self.state_key is not None
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is history from before a room was bridged."""
+        return self.provenance is not None and self.provenance.get("imported") is True
+
+
+def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
+    """Read a PDU as received: schema, size, event ID. Signatures and hashes are ``verify_event``'s.
+
+    A top-level ``event_id`` is dropped (some servers add it when serving events), and so is an ``unsigned`` that the
+    content hash does not cover. The result's ``pdu`` shares its values with the argument, which is left alone.
+
+    Raises:
+        EventFormatError: anything wrong with the format, including values with no canonical JSON form.
+    """
+    if not isinstance(pdu, dict):
+        raise EventFormatError("an event is a JSON object")
+    with format_errors():
+        plain = check_json(pdu, max_depth=MAX_EVENT_DEPTH)
+        if "event_id" in pdu:
+            pdu = {name: value for name, value in pdu.items() if name != "event_id"}
+        check_pdu_schema(pdu, version)
+        pdu = strip_unhashed(pdu)
+        raw = _encode(pdu, plain=plain)
+        return _event(pdu, raw, event_id_of(signed_bytes(pdu, version)), redacted=False)
+
+
+def parse_stored(raw: bytes, version: RoomVersion, event_id: str | None = None) -> Event:
+    """Read back the canonical bytes of an event that ``parse_pdu`` once accepted: no schema, no walk.
+
+    ``event_id`` is what the store has for it; without it, it is computed.
+    """
+    pdu = orjson.loads(raw)
+    if event_id is None:
+        event_id = event_id_of(signed_bytes(pdu, version))
+    return _event(pdu, raw, event_id, redacted=False)
+
+
+def check_lpdu(lpdu: JsonObject, version: RoomVersion) -> None:
+    """Check the schema and size of an LPDU as received by a hub.
+
+    Raises:
+        EventFormatError: anything wrong with the format, including values with no canonical JSON form.
+    """
+    del version  # the versions we know have one LPDU schema
+    if not isinstance(lpdu, dict):
+        raise EventFormatError("an LPDU is a JSON object")
+    with format_errors():
+        plain = check_json(lpdu, max_depth=MAX_EVENT_DEPTH)
+        check_lpdu_schema(lpdu)
+        _encode(lpdu, plain=plain)
+
+
+def strip_unhashed(pdu: JsonObject) -> JsonObject:
+    """Drop ``unsigned`` from a PDU or LPDU unless its content hash covers it.
+
+    The draft hashes ``unsigned`` like any other field; Matrix servers add and change it after hashing. The hash says
+    which of the two was done. A PDU without ``unsigned`` is returned as it is. The schema must have been checked.
+    """
+    if "unsigned" not in pdu:
+        return pdu
+    hashes = pdu["hashes"]
+    if "sha256" in hashes:
+        covered = hashes["sha256"] == content_hash(pdu)
+    else:
+        covered = hashes["lpdu"]["sha256"] == lpdu_hash(pdu)
+    return pdu if covered else {name: value for name, value in pdu.items() if name != "unsigned"}
+
+
+def redacted_copy(event: Event, version: RoomVersion) -> Event:
+    """Give the redacted copy of an event: same ID, marked ``redacted``."""
+    pdu = redact(event.pdu, version)
+    return _event(pdu, canonical_json(pdu), event.event_id, redacted=True)
+
+
+@contextmanager
+def format_errors() -> Iterator[None]:
+    """Report what has no canonical JSON form as the format error it is here."""
+    try:
+        yield
+    except CanonicalJsonError as error:
+        raise EventFormatError(str(error)) from error
+
+
+def _encode(pdu: JsonObject, *, plain: bool) -> bytes:
+    raw = encode_checked(pdu, plain=plain)
+    if len(raw) > MAX_EVENT_BYTES:
+        raise EventFormatError(f"an event of {len(raw)} bytes exceeds {MAX_EVENT_BYTES}")
+    return raw
+
+
+def _event(pdu: JsonObject, raw: bytes, event_id: str, *, redacted: bool) -> Event:
+    return Event(
+        event_id=event_id,
+        room_id=pdu["room_id"],
+        type=pdu["type"],
+        state_key=pdu.get("state_key"),
+        sender=pdu["sender"],
+        origin_server_ts=pdu["origin_server_ts"],
+        content=pdu["content"],
+        hub_server=pdu.get("hub_server"),
+        auth_events=tuple(pdu["auth_events"]),
+        prev_events=tuple(pdu["prev_events"]),
+        provenance=pdu.get("provenance"),
+        pdu=pdu,
+        raw=raw,
+        redacted=redacted,
+    )

@@ -1,0 +1,149 @@
+"""The schema of PDUs and LPDUs, without looking into ``content`` (draft, Events; Linearized PDU).
+
+``schemas/events/pdu.json`` and ``lpdu.json`` say the same in JSON Schema; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from linearized.exceptions import EventFormatError
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import is_event_id, is_room_id, is_server_name, is_user_id
+from linearized.protocol.versions import RoomVersion
+
+MAX_TYPE_CHARS = 255
+MAX_STATE_KEY_CHARS = 255
+"""Draft: "This MUST NOT exceed 255 characters", for ``type`` and ``state_key``."""
+
+MAX_EVENT_REFERENCES = 20
+"""Entries of ``auth_events`` and ``prev_events``. Selection gives at most five, a linear log has one previous event;
+twenty is Matrix's bound for the interconnection the draft foresees."""
+
+MAX_SOURCE_ID_CHARS = 255
+"""A foreign event ID in ``provenance``; Matrix's own bound."""
+
+_SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def check_pdu_schema(pdu: JsonObject, version: RoomVersion) -> None:
+    """Check a whole PDU's fields.
+
+    Raises:
+        EventFormatError: a field is missing or not what it must be; the text names it.
+    """
+    _check_common(pdu)
+    hashes = pdu["hashes"]
+    _require(isinstance(hashes.get("sha256"), str), "hashes.sha256")
+    _check_references(pdu, "auth_events")
+    _check_references(pdu, "prev_events")
+    # "Events which specify a hub_server MUST additionally contain an lpdu hash. All other events MUST NOT contain
+    # lpdu hashes."
+    if "hub_server" in pdu:
+        _check_lpdu_hash(hashes)
+        # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other events
+        # MAY have 1 or more entries." Only the create event has none.
+        _require(len(pdu["prev_events"]) == 1, "prev_events")
+    else:
+        _require("lpdu" not in hashes, "hashes.lpdu")
+        _require(bool(pdu["prev_events"]) or pdu["type"] == "m.room.create", "prev_events")
+    if "provenance" in pdu:
+        _require(version.vouched_events and "hub_server" in pdu, "provenance")
+        _check_provenance(pdu["provenance"])
+
+
+def check_lpdu_schema(lpdu: JsonObject) -> None:
+    """Check the fields of what a participant sends its hub.
+
+    Raises:
+        EventFormatError: a field is missing, not what it must be, or not a participant's to set.
+    """
+    _check_common(lpdu)
+    _require("hub_server" in lpdu, "hub_server")
+    # "The participant server MUST NOT populate the following fields on events (LPDUs) they are sending to the hub:"
+    # auth_events, prev_events, hashes (except hashes.lpdu). Provenance is a hub's statement, never a participant's.
+    for field in ("auth_events", "prev_events", "provenance"):
+        _require(field not in lpdu, field)
+    _require(lpdu["hashes"].keys() == {"lpdu"}, "hashes")
+    _check_lpdu_hash(lpdu["hashes"])
+
+
+def _check_common(pdu: JsonObject) -> None:
+    for field, matches in _COMMON.items():
+        _require(matches(pdu.get(field)), field)
+    if "state_key" in pdu:
+        state_key = pdu["state_key"]
+        _require(isinstance(state_key, str) and len(state_key) <= MAX_STATE_KEY_CHARS, "state_key")
+    if "hub_server" in pdu:
+        _require(is_server_name(pdu["hub_server"]), "hub_server")
+
+
+def _is_type(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TYPE_CHARS
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_signatures(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(by_key, dict) and all(isinstance(signature, str) for signature in by_key.values())
+        for by_key in value.values()
+    )
+
+
+_COMMON: dict[str, Callable[[object], bool]] = {
+    "room_id": is_room_id,
+    "type": _is_type,
+    "sender": is_user_id,
+    "origin_server_ts": _is_integer,
+    "content": _is_object,
+    "hashes": _is_object,
+    "signatures": _is_signatures,
+}
+
+
+def _check_references(pdu: JsonObject, field: str) -> None:
+    value = pdu.get(field)
+    _require(
+        isinstance(value, list)
+        and len(value) <= MAX_EVENT_REFERENCES
+        and all(is_event_id(reference) for reference in value),
+        field,
+    )
+
+
+def _check_lpdu_hash(hashes: JsonObject) -> None:
+    lpdu = hashes.get("lpdu")
+    _require(isinstance(lpdu, dict) and isinstance(lpdu.get("sha256"), str), "hashes.lpdu")
+
+
+def _check_provenance(provenance: object) -> None:
+    if not isinstance(provenance, dict) or not is_server_name(provenance.get("provider")):
+        raise EventFormatError("provenance.provider is missing or malformed")
+    match provenance.get("protocol"):
+        case "matrix":
+            source = provenance.get("event_id")
+            _require(
+                isinstance(source, str) and 0 < len(source) <= MAX_SOURCE_ID_CHARS, "provenance.event_id"
+            )
+            _require(provenance.get("imported", True) is True, "provenance.imported")
+            allowed = {"protocol", "provider", "event_id", "imported"}
+        case "mimi":
+            digest = provenance.get("mls")
+            _require(isinstance(digest, str) and _SHA256.fullmatch(digest) is not None, "provenance.mls")
+            allowed = {"protocol", "provider", "mls"}
+        case _:
+            raise EventFormatError("provenance.protocol is missing or unknown")
+    _require(provenance.keys() <= allowed, "provenance")
+
+
+def _require(condition: bool, field: str) -> None:
+    if not condition:
+        raise EventFormatError(f"{field} is missing, malformed or not allowed here")
