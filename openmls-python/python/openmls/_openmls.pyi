@@ -1,0 +1,536 @@
+"""Types and documentation of the native module."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, final
+
+CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519: Final[int]
+CIPHERSUITE_P256_AES128GCM_SHA256_P256: Final[int]
+CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519: Final[int]
+
+def inspect_message(data: bytes) -> MessageInfo:
+    """Decode an MLSMessage without verifying anything.
+
+    Raises MalformedMessage, also for trailing bytes.
+    """
+
+def inspect_key_package(data: bytes, *, now: int) -> KeyPackageInfo:
+    """Decode and verify a KeyPackage, or an MLSMessage holding one (RFC 9420 section 10.1).
+
+    ``now`` is in seconds since 1970 and must lie within the lifetime of the key package. OpenMLS checks the
+    lifetime against the system clock as well, so a ``now`` far from it accepts nothing.
+
+    Raises InvalidKeyPackage for everything that is wrong with it.
+    """
+
+def welcome_references(welcome: bytes) -> tuple[bytes, ...]:
+    """Give the KeyPackageRefs a Welcome, or an MLSMessage holding one, is addressed to.
+
+    Raises MalformedMessage.
+    """
+
+def group_info_details(group_info: bytes) -> GroupInfoDetails:
+    """Decode a GroupInfo, or an MLSMessage holding one, without verifying anything.
+
+    Raises MalformedMessage.
+    """
+
+def hash(ciphersuite: int, data: bytes) -> bytes:  # noqa: A001
+    """Hash ``data`` with the hash function of the ciphersuite; raw bytes in and out."""
+
+def verify_with_label(
+    *, ciphersuite: int, public_key: bytes, label: str, content: bytes, signature: bytes
+) -> None:
+    """VerifyWithLabel of RFC 9420 section 5.1.2; ``label`` without the "MLS 1.0 " prefix.
+
+    Raises InvalidSignature.
+    """
+
+def encrypt_with_label(
+    *, ciphersuite: int, public_key: bytes, label: str, context: bytes, plaintext: bytes
+) -> bytes:
+    """EncryptWithLabel of RFC 9420 section 5.1.3; gives an HPKECiphertext.
+
+    Raises NotAllowed if ``public_key`` is not a key of the ciphersuite.
+    """
+
+@final
+class MessageInfo:
+    """The unencrypted and unverified parts of an MLSMessage.
+
+    ``sender_leaf_index`` and ``authenticated_data`` of a public message are what the sender claims until the
+    message is verified; those of a private message are encrypted or merely authenticated.
+    """
+
+    @property
+    def wire_format(
+        self,
+    ) -> Literal["public_message", "private_message", "welcome", "group_info", "key_package"]: ...
+    @property
+    def group_id(self) -> bytes | None: ...
+    @property
+    def epoch(self) -> int | None: ...
+    @property
+    def content_type(self) -> Literal["application", "proposal", "commit"] | None: ...
+    @property
+    def is_external_commit(self) -> bool: ...
+    @property
+    def sender_leaf_index(self) -> int | None: ...
+    @property
+    def authenticated_data(self) -> bytes | None: ...
+    @property
+    def ciphersuite(self) -> int | None: ...
+
+@final
+class Capabilities:
+    """What a leaf announces (RFC 9420 section 7.2), as numbers of the IANA registries."""
+
+    @property
+    def versions(self) -> tuple[int, ...]: ...
+    @property
+    def ciphersuites(self) -> tuple[int, ...]: ...
+    @property
+    def extensions(self) -> tuple[int, ...]: ...
+    @property
+    def proposals(self) -> tuple[int, ...]: ...
+    @property
+    def credentials(self) -> tuple[int, ...]: ...
+
+@final
+class KeyPackageInfo:
+    """A verified key package.
+
+    ``identity`` is the content of a basic credential, ``credential`` the Credential struct, the validity bounds
+    are in seconds since 1970.
+    """
+
+    @property
+    def reference(self) -> bytes: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def identity(self) -> bytes: ...
+    @property
+    def credential(self) -> bytes: ...
+    @property
+    def signature_key(self) -> bytes: ...
+    @property
+    def last_resort(self) -> bool: ...
+    @property
+    def not_before(self) -> int: ...
+    @property
+    def not_after(self) -> int: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+@final
+class GroupInfoDetails:
+    """An unverified GroupInfo; ``group_context`` is the GroupContext struct inside it."""
+
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def signer_leaf(self) -> int: ...
+    @property
+    def has_ratchet_tree(self) -> bool: ...
+    @property
+    def has_external_pub(self) -> bool: ...
+    @property
+    def confirmed_transcript_hash(self) -> bytes: ...
+    @property
+    def tree_hash(self) -> bytes: ...
+    @property
+    def confirmation_tag(self) -> bytes: ...
+    @property
+    def group_context(self) -> bytes: ...
+    @property
+    def app_data(self) -> dict[int, bytes]: ...
+
+@final
+class Member:
+    """A leaf of the tree. ``credential`` is the Credential struct, ``signature_key`` the raw public key."""
+
+    @property
+    def leaf_index(self) -> int: ...
+    @property
+    def identity(self) -> bytes: ...
+    @property
+    def credential(self) -> bytes: ...
+    @property
+    def signature_key(self) -> bytes: ...
+
+@final
+class AppDataUpdate:
+    """An AppDataUpdate proposal (draft-ietf-mls-extensions section 4.7).
+
+    ``payload`` is empty for a removal; ``sender_leaf`` is None if the sender is an external joiner.
+    """
+
+    @property
+    def component_id(self) -> int: ...
+    @property
+    def operation(self) -> Literal["update", "remove"]: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def sender_leaf(self) -> int | None: ...
+
+@final
+class ProposalInfo:
+    """A verified proposal.
+
+    ``kind`` is "add", "update", "remove", "psk", "reinit", "external_init", "group_context_extensions",
+    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``removed_leaf`` is the
+    leaf that a Remove or SelfRemove takes out; ``external_sender`` an index into the external senders.
+    """
+
+    @property
+    def reference(self) -> bytes: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def sender_leaf(self) -> int | None: ...
+    @property
+    def external_sender(self) -> int | None: ...
+    @property
+    def removed_leaf(self) -> int | None: ...
+
+@final
+class CommitBundle:
+    """What a committer sends.
+
+    ``commit`` is an MLSMessage(PublicMessage), ``welcome`` an MLSMessage(Welcome), ``group_info`` a GroupInfo of
+    the new epoch with `external_pub` and without ratchet tree, ``ratchet_tree`` the content of the
+    `ratchet_tree` extension of the new epoch.
+    """
+
+    @property
+    def commit(self) -> bytes: ...
+    @property
+    def welcome(self) -> bytes | None: ...
+    @property
+    def group_info(self) -> bytes: ...
+    @property
+    def ratchet_tree(self) -> bytes: ...
+
+@final
+class Processed:
+    """What `Group.process` found.
+
+    ``kind`` "application": ``plaintext``, ``aad``, the sender and the epoch of the message.
+    ``kind`` "proposal": ``proposal`` says what was stored.
+    ``kind`` "commit": the committer as sender, the new ``epoch``, who was ``added`` and ``removed``; with
+    ``self_removed`` the group is no longer active.
+    """
+
+    @property
+    def kind(self) -> Literal["application", "proposal", "commit"]: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def sender_leaf(self) -> int | None: ...
+    @property
+    def sender_identity(self) -> bytes: ...
+    @property
+    def aad(self) -> bytes: ...
+    @property
+    def plaintext(self) -> bytes | None: ...
+    @property
+    def self_removed(self) -> bool: ...
+    @property
+    def added(self) -> tuple[Member, ...]: ...
+    @property
+    def removed(self) -> tuple[Member, ...]: ...
+    @property
+    def proposal(self) -> ProposalInfo | None: ...
+
+@final
+class SignatureKeyPair:
+    """A signature key pair; raw private key bytes in `from_bytes` and `to_bytes`."""
+
+    @staticmethod
+    def generate(*, ciphersuite: int = 1) -> SignatureKeyPair:
+        """Make a new key pair for the signature scheme of the ciphersuite."""
+    @staticmethod
+    def from_bytes(data: bytes, *, ciphersuite: int = 1) -> SignatureKeyPair:
+        """Take a 32-byte Ed25519 seed or P-256 scalar. Raises MalformedMessage."""
+    def to_bytes(self) -> bytes:
+        """Give the private key; it is a secret."""
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def public_key(self) -> bytes: ...
+    def sign_with_label(self, *, label: str, content: bytes) -> bytes:
+        """SignWithLabel of RFC 9420 section 5.1.2; ``label`` without the "MLS 1.0 " prefix."""
+
+@final
+class HpkeKeyPair:
+    """An HPKE key pair that lives only in memory."""
+
+    @staticmethod
+    def generate(*, ciphersuite: int = 1) -> HpkeKeyPair:
+        """Make a new key pair for the HPKE suite of the ciphersuite."""
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def public_key(self) -> bytes: ...
+    def decrypt_with_label(self, *, label: str, context: bytes, ciphertext: bytes) -> bytes:
+        """DecryptWithLabel of RFC 9420 section 5.1.3, of an HPKECiphertext.
+
+        Raises CannotDecrypt, and MalformedMessage if it is no HPKECiphertext.
+        """
+
+@final
+class Client:
+    """A signature key, a basic credential, key packages and groups, behind one lock."""
+
+    @staticmethod
+    def create(
+        *, identity: bytes, ciphersuite: int = 1, signature_key: SignatureKeyPair | None = None
+    ) -> Client:
+        """Make a client without groups; ``identity`` becomes the content of its basic credential."""
+    @staticmethod
+    def load(data: bytes) -> Client:
+        """Restore what `save` gave, with all groups and pending commits. Raises SnapshotFormat."""
+    def save(self) -> bytes:
+        """Give everything as bytes. They contain all secrets: encrypt them before they are stored."""
+    @property
+    def identity(self) -> bytes: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def signature_key(self) -> bytes:
+        """The raw public key."""
+    @property
+    def credential(self) -> bytes:
+        """The Credential struct."""
+    def sign_with_label(self, *, label: str, content: bytes) -> bytes:
+        """SignWithLabel of RFC 9420 section 5.1.2."""
+    def key_package(self, *, now: int, lifetime: int, last_resort: bool = False) -> bytes:
+        """Make a KeyPackage valid from an hour before ``now`` for ``lifetime`` seconds after it.
+
+        The private keys stay here until a Welcome uses them; for ``last_resort`` they stay for ever.
+        Raises NotAllowed for a lifetime of more than 84 days, which peers would refuse.
+        """
+    def create_group(
+        self,
+        *,
+        group_id: bytes,
+        app_data: Mapping[int, bytes] = ...,
+        external_senders: Sequence[tuple[bytes, bytes]] = ...,
+    ) -> Group:
+        """Create a group at epoch 0 with an `app_data_dictionary` of ``app_data``.
+
+        ``external_senders`` are (raw signature public key, content of the basic credential). Members must support
+        `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists here.
+        """
+    def join_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> Group:
+        """Join by a Welcome, or an MLSMessage holding one.
+
+        ``ratchet_tree`` may be None if the Welcome carries the tree. Raises CannotDecrypt if it is not for one of
+        our key packages, NotAllowed if we are in the group already (`forget_group` first), InvalidCommit or
+        InvalidSignature if GroupInfo and tree do not hold together. A failed join uses up no key package.
+        """
+    def join_external(
+        self,
+        *,
+        group_info: bytes,
+        ratchet_tree: bytes | None,
+        replace_leaf: int | None = None,
+        aad: bytes = ...,
+        proposals: Sequence[bytes] = ...,
+        app_data_updates: Mapping[int, bytes] = ...,
+        new_app_data: Mapping[int, bytes] = ...,
+    ) -> tuple[Group, CommitBundle]:
+        """Join by an external commit (RFC 9420 section 12.4.3.2), kept pending until `Group.merge_pending_commit`.
+
+        ``replace_leaf`` removes that leaf, our own former one, in the same commit; its keys are not needed. A leaf
+        with our present signature key is replaced in any case. It is for the application to check that the leaf is
+        ours: nobody's MLS implementation compares the credentials. ``proposals`` are the pending SelfRemoves of
+        the epoch. Until merged, an older state of the group stays in use, and a group that had none is not active.
+        """
+    def group(self, group_id: bytes) -> Group:
+        """Give a handle. Raises UnknownGroup."""
+    def group_ids(self) -> tuple[bytes, ...]:
+        """Give the IDs of all groups, sorted."""
+    def forget_group(self, group_id: bytes) -> None:
+        """Drop all state and secrets of a group. Raises UnknownGroup."""
+
+@final
+class Group:
+    """A group of a client; a handle, the state is in the client. All methods may raise UnknownGroup."""
+
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def own_leaf_index(self) -> int: ...
+    @property
+    def is_active(self) -> bool:
+        """False after our removal, and before an external join is merged."""
+    @property
+    def has_pending_commit(self) -> bool: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    def members(self) -> tuple[Member, ...]:
+        """Give the members in leaf order."""
+    def app_data(self) -> dict[int, bytes]:
+        """Give the `app_data_dictionary` of the group."""
+    def group_context(self) -> bytes:
+        """Give the GroupContext struct."""
+    def group_info(self) -> tuple[bytes, bytes]:
+        """Sign a GroupInfo of the current epoch; gives it without tree, and the ratchet tree."""
+    def commit(
+        self,
+        *,
+        add: Sequence[bytes] = ...,
+        remove: Sequence[int] = ...,
+        app_data_updates: Mapping[int, bytes] = ...,
+        new_app_data: Mapping[int, bytes] = ...,
+        aad: bytes = ...,
+    ) -> CommitBundle:
+        """Commit new proposals and all pending ones, always with an update path; pending until merged.
+
+        ``add`` are key packages, ``remove`` leaf indices, ``app_data_updates`` the payload of an update per
+        component. ``new_app_data`` must have the resulting value of exactly the components that these and the
+        pending proposals update (see `pending_app_data_updates`). Proposals that remove ourselves are left out.
+        Raises NotAllowed if a commit is pending, InvalidKeyPackage, InvalidProposal.
+        """
+    def merge_pending_commit(self) -> None:
+        """Enter the epoch of the pending commit or external join. Raises NotAllowed without one."""
+    def clear_pending_commit(self) -> None:
+        """Drop the pending commit or external join; a group that was only being joined is forgotten."""
+    def propose_remove(self, leaf_index: int) -> bytes:
+        """Propose to remove a member; gives an MLSMessage(PublicMessage) and stores the proposal here."""
+    def propose_self_remove(self) -> bytes:
+        """Propose to leave (draft-ietf-mls-extensions section 5); someone else must commit it."""
+    def encrypt(self, plaintext: bytes, *, aad: bytes = ...) -> bytes:
+        """Encrypt an application message; gives an MLSMessage(PrivateMessage). ``aad`` is readable by everyone."""
+    def app_data_updates(self, message: bytes) -> tuple[AppDataUpdate, ...]:
+        """Give the updates a commit would apply, in order. Nothing is verified: `process` does that."""
+    def pending_app_data_updates(self) -> tuple[AppDataUpdate, ...]:
+        """Give the updates among the stored proposals."""
+    def process(self, message: bytes, *, new_app_data: Mapping[int, bytes] = ...) -> Processed:
+        """Decrypt or verify a message, store a proposal, apply a commit.
+
+        ``new_app_data`` must have the resulting value of exactly the components the commit updates, computed from
+        `app_data_updates`. Raises WrongEpoch, CannotDecrypt (also for our own messages), InvalidSignature,
+        InvalidProposal, InvalidCommit, NotAllowed.
+        """
+    def export_secret(self, *, label: str, context: bytes, length: int) -> bytes:
+        """MLS-Exporter of RFC 9420 section 8.5; ``length`` in bytes."""
+
+@final
+class StagedCommit:
+    """A verified commit that is not applied yet.
+
+    ``epoch`` is the new epoch; ``sender_leaf`` is None for an external commit; ``committer`` is the committer's
+    leaf before the commit, or the joiner's new leaf; ``added`` includes an external joiner; ``updated`` are leaves
+    whose credential or signature key changes or that an Update proposal replaces; ``members`` is everyone in the
+    new epoch. ``app_data`` is of the new group context. ``proposal_references`` are the proposals it took by
+    reference, ``proposal_kinds`` the distinct kinds (see `ProposalInfo`).
+    """
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def sender_leaf(self) -> int | None: ...
+    @property
+    def is_external(self) -> bool: ...
+    @property
+    def authenticated_data(self) -> bytes: ...
+    @property
+    def committer_identity(self) -> bytes: ...
+    @property
+    def committer(self) -> Member: ...
+    @property
+    def added(self) -> tuple[Member, ...]: ...
+    @property
+    def removed(self) -> tuple[Member, ...]: ...
+    @property
+    def updated(self) -> tuple[Member, ...]: ...
+    @property
+    def members(self) -> tuple[Member, ...]: ...
+    @property
+    def group_context(self) -> bytes: ...
+    @property
+    def confirmation_tag(self) -> bytes: ...
+    @property
+    def app_data(self) -> dict[int, bytes]: ...
+    @property
+    def app_data_updates(self) -> tuple[AppDataUpdate, ...]: ...
+    @property
+    def proposal_references(self) -> tuple[bytes, ...]: ...
+    @property
+    def proposal_kinds(self) -> tuple[str, ...]: ...
+
+@final
+class PublicGroup:
+    """The public state of a group, as a delivery service tracks it, behind one lock.
+
+    Membership tags and the confirmation tag are keyed with secrets of the group, so no delivery service can check
+    them; members do.
+    """
+
+    @staticmethod
+    def observe(*, group_info: bytes, ratchet_tree: bytes | None, now: int | None = None) -> PublicGroup:
+        """Begin with a GroupInfo and its tree, verifying signatures, tree hash and parent hashes.
+
+        With ``now`` (seconds since 1970), leaves whose lifetime does not cover it are refused. Raises
+        InvalidSignature, InvalidCommit, MalformedMessage, NotAllowed.
+        """
+    @staticmethod
+    def load(data: bytes) -> PublicGroup:
+        """Restore what `save` gave. Raises SnapshotFormat."""
+    def save(self) -> bytes:
+        """Give state and stored proposals as bytes; equal states give equal bytes."""
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    def members(self) -> tuple[Member, ...]:
+        """Give the members in leaf order."""
+    def app_data(self) -> dict[int, bytes]:
+        """Give the `app_data_dictionary` of the group."""
+    def group_context(self) -> bytes:
+        """Give the GroupContext struct."""
+    def export_ratchet_tree(self) -> bytes:
+        """Give the content of the `ratchet_tree` extension."""
+    def proposals(self) -> tuple[ProposalInfo, ...]:
+        """Give the stored proposals of this epoch, oldest first."""
+    def app_data_updates(self, message: bytes) -> tuple[AppDataUpdate, ...]:
+        """Give the updates a commit would apply, in order. Nothing is verified: `stage_commit` does that."""
+    def stage_proposal(self, message: bytes) -> ProposalInfo:
+        """Verify a proposal without storing it.
+
+        Raises WrongEpoch, InvalidSignature, InvalidProposal, NotAllowed.
+        """
+    def add_proposal(self, message: bytes) -> ProposalInfo:
+        """Verify a proposal and store it for commits of this epoch; storing one twice does nothing."""
+    def stage_commit(self, message: bytes, *, new_app_data: Mapping[int, bytes] = ...) -> StagedCommit:
+        """Verify a commit against this epoch, changing nothing.
+
+        ``new_app_data`` must have the resulting value of exactly the components the commit updates. Raises
+        WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
+        """
+    def merge(self, staged: StagedCommit) -> None:
+        """Enter the new epoch; stored proposals are dropped.
+
+        Raises NotAllowed if it was staged elsewhere or against another epoch, or merged already.
+        """
+    def verify_group_info(self, *, staged: StagedCommit, group_info: bytes) -> None:
+        """Check a GroupInfo of the new epoch: group context, the commit's confirmation tag, signature.
+
+        Raises WrongEpoch, InvalidCommit, InvalidSignature, MalformedMessage.
+        """
+    def propose_remove(self, *, signer: SignatureKeyPair, sender_index: int, leaf_index: int) -> bytes:
+        """Make a Remove proposal as the external sender ``sender_index``; it is not stored here.
+
+        Raises InvalidSignature or NotAllowed if ``signer`` is not that sender, InvalidProposal for an empty leaf.
+        """

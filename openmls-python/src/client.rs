@@ -1,0 +1,338 @@
+//! `Client`: a signature key, a credential, key packages and groups.
+
+use std::sync::{Arc, Mutex};
+
+use openmls::group::{GroupId, MlsGroup, StagedWelcome};
+use openmls::prelude::{KeyPackage, Lifetime};
+use openmls_basic_credential::SignatureKeyPair as Signer;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyTuple;
+use tls_codec::Serialize;
+
+use crate::convert::component_map;
+use crate::error::{self, Failure, Kind, Outcome};
+use crate::group::Group;
+use crate::guard::{caught, detached, locked};
+use crate::join::{self, ExternalJoin};
+use crate::keys::{self, SignatureKeyPair};
+use crate::provider::Provider;
+use crate::state::{ClientState, GroupState, Joining, Slot};
+use crate::values::{short, CommitBundle};
+use crate::{config, wire};
+
+#[pyclass(frozen, module = "openmls")]
+pub struct Client {
+    inner: Arc<Mutex<ClientState>>,
+    identity: Vec<u8>,
+    suite: u16,
+    signature_key: Vec<u8>,
+}
+
+impl Client {
+    fn wrap(state: ClientState) -> Self {
+        Self {
+            identity: state.identity.clone(),
+            suite: state.suite.into(),
+            signature_key: state.signer.to_public_vec(),
+            inner: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    fn handle(&self, group_id: Vec<u8>) -> Group {
+        Group::new(Arc::clone(&self.inner), group_id)
+    }
+}
+
+fn create_group(
+    client: &mut ClientState,
+    group_id: &[u8],
+    app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
+    external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Outcome<()> {
+    if client.groups.contains_key(group_id) {
+        return Err(Failure::not_allowed("this client is already in the group"));
+    }
+    let provider = Provider::default();
+    let extensions = config::group_extensions(app_data, external_senders)?;
+    let group = MlsGroup::new_with_group_id(
+        &provider,
+        &client.signer,
+        &config::create_config(client.suite, extensions),
+        GroupId::from_slice(group_id),
+        client.credential(),
+    )
+    .map_err(Failure::not_allowed)?;
+    client.groups.insert(
+        group_id.to_vec(),
+        Slot {
+            current: Some(GroupState { provider, group }),
+            joining: None,
+        },
+    );
+    Ok(())
+}
+
+fn join_welcome(
+    client: &mut ClientState,
+    welcome: &[u8],
+    ratchet_tree: Option<&[u8]>,
+) -> Outcome<Vec<u8>> {
+    let welcome = wire::welcome(welcome)?;
+    let tree = ratchet_tree.map(wire::ratchet_tree).transpose()?;
+    // Joining consumes a key package and writes a group into the same store, so it works on a copy; the
+    // two parts are separated afterwards and nothing is lost if it fails.
+    let before = client.key_packages.entries()?;
+    let provider = Provider::from_entries(before.clone());
+    let mut builder = StagedWelcome::build_from_welcome(&provider, &config::join_config(), welcome)
+        .map_err(error::from_welcome)?
+        // A member whose key package expired since it was added is still a member.
+        .skip_lifetime_validation();
+    if let Some(tree) = tree {
+        builder = builder.with_ratchet_tree(tree);
+    }
+    let group = builder
+        .build()
+        .map_err(error::from_welcome)?
+        .into_group(&provider)
+        .map_err(error::from_welcome)?;
+    let group_id = group.group_id().to_vec();
+    let occupied = client
+        .groups
+        .get(&group_id)
+        .and_then(|slot| slot.current.as_ref())
+        .is_some_and(|state| state.group.is_active());
+    if occupied {
+        return Err(Failure::not_allowed("this client is already in the group"));
+    }
+    let (kept, moved) = provider
+        .entries()?
+        .into_iter()
+        .partition(|(key, _)| before.contains_key(key));
+    let state = GroupState::load(&group_id, moved)?;
+    client.key_packages = Provider::from_entries(kept);
+    client.groups.insert(
+        group_id.clone(),
+        Slot {
+            current: Some(state),
+            joining: None,
+        },
+    );
+    Ok(group_id)
+}
+
+fn key_package(
+    client: &ClientState,
+    now: u64,
+    lifetime: u64,
+    last_resort: bool,
+) -> Outcome<Vec<u8>> {
+    let not_after = now
+        .checked_add(lifetime)
+        .ok_or_else(|| Failure::not_allowed("the lifetime is too long"))?;
+    let lifetime = Lifetime::init(now.saturating_sub(config::CLOCK_SKEW), not_after);
+    if !lifetime.has_acceptable_range() {
+        return Err(Failure::not_allowed("the lifetime is too long"));
+    }
+    let mut builder = KeyPackage::builder()
+        .key_package_lifetime(lifetime)
+        .leaf_node_capabilities(config::capabilities());
+    if last_resort {
+        builder = builder.mark_as_last_resort();
+    }
+    let bundle = builder
+        .build(
+            client.suite,
+            &client.key_packages,
+            &client.signer,
+            client.credential(),
+        )
+        .map_err(Failure::internal)?;
+    Ok(bundle.key_package().tls_serialize_detached()?)
+}
+
+#[pymethods]
+impl Client {
+    #[staticmethod]
+    #[pyo3(signature = (*, identity, ciphersuite = 1, signature_key = None))]
+    fn create(
+        py: Python<'_>,
+        identity: &[u8],
+        ciphersuite: u16,
+        signature_key: Option<&SignatureKeyPair>,
+    ) -> PyResult<Self> {
+        detached(py, || {
+            let suite = config::ciphersuite(ciphersuite)?;
+            let signer = match signature_key {
+                None => Signer::new(suite.signature_algorithm()).map_err(Failure::internal)?,
+                Some(pair) if pair.suite.signature_algorithm() == suite.signature_algorithm() => {
+                    pair.signer.clone()
+                }
+                Some(_) => {
+                    return Err(Failure::not_allowed(
+                        "the signature key belongs to another ciphersuite",
+                    ))
+                }
+            };
+            Ok(Self::wrap(ClientState {
+                suite,
+                identity: identity.to_vec(),
+                signer,
+                key_packages: Provider::default(),
+                groups: Default::default(),
+            }))
+        })
+    }
+
+    #[staticmethod]
+    fn load(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        detached(py, || {
+            // OpenMLS may panic on a store that was tampered with; no handle exists yet to be poisoned.
+            caught(|| ClientState::load(data))
+                .map(Self::wrap)
+                .map_err(|failure| Failure::snapshot(failure.message))
+        })
+    }
+
+    fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        locked(py, &self.inner, |client| client.save())
+    }
+
+    #[getter]
+    fn identity(&self) -> &[u8] {
+        &self.identity
+    }
+
+    #[getter]
+    fn ciphersuite(&self) -> u16 {
+        self.suite
+    }
+
+    #[getter]
+    fn signature_key(&self) -> &[u8] {
+        &self.signature_key
+    }
+
+    #[getter]
+    fn credential(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        locked(py, &self.inner, |client| {
+            Ok(client.credential().credential.tls_serialize_detached()?)
+        })
+    }
+
+    #[pyo3(signature = (*, label, content))]
+    fn sign_with_label(&self, py: Python<'_>, label: &str, content: &[u8]) -> PyResult<Vec<u8>> {
+        locked(py, &self.inner, |client| {
+            keys::sign_with_label(&client.signer, label, content)
+        })
+    }
+
+    #[pyo3(signature = (*, now, lifetime, last_resort = false))]
+    fn key_package(
+        &self,
+        py: Python<'_>,
+        now: u64,
+        lifetime: u64,
+        last_resort: bool,
+    ) -> PyResult<Vec<u8>> {
+        locked(py, &self.inner, |client| {
+            key_package(client, now, lifetime, last_resort)
+        })
+    }
+
+    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new()))]
+    fn create_group(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        app_data: Option<&Bound<'_, PyAny>>,
+        external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+    ) -> PyResult<Group> {
+        let app_data = component_map(app_data)?;
+        let senders = external_senders
+            .iter()
+            .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
+            .collect();
+        locked(py, &self.inner, |client| {
+            create_group(client, group_id, app_data, senders)
+        })?;
+        Ok(self.handle(group_id.to_vec()))
+    }
+
+    #[pyo3(signature = (*, welcome, ratchet_tree))]
+    fn join_welcome(
+        &self,
+        py: Python<'_>,
+        welcome: &[u8],
+        ratchet_tree: Option<&[u8]>,
+    ) -> PyResult<Group> {
+        let group_id = locked(py, &self.inner, |client| {
+            join_welcome(client, welcome, ratchet_tree)
+        })?;
+        Ok(self.handle(group_id))
+    }
+
+    #[pyo3(signature = (*, group_info, ratchet_tree, replace_leaf = None, aad = &[][..], proposals = Vec::new(),
+                        app_data_updates = None, new_app_data = None))]
+    fn join_external(
+        &self,
+        py: Python<'_>,
+        group_info: &[u8],
+        ratchet_tree: Option<&[u8]>,
+        replace_leaf: Option<u32>,
+        aad: &[u8],
+        proposals: Vec<PyBackedBytes>,
+        app_data_updates: Option<&Bound<'_, PyAny>>,
+        new_app_data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Group, CommitBundle)> {
+        let request = ExternalJoin {
+            group_info,
+            ratchet_tree,
+            replace_leaf,
+            aad,
+            proposals: proposals.iter().map(|message| message.to_vec()).collect(),
+            app_data_updates: component_map(app_data_updates)?,
+            new_app_data: component_map(new_app_data)?,
+        };
+        let (group_id, bundle) = locked(py, &self.inner, |client| {
+            let joined = join::external(client, &request)?;
+            let group_id = joined.state.group.group_id().to_vec();
+            client.groups.entry(group_id.clone()).or_default().joining = Some(Joining {
+                base_epoch: joined.base_epoch,
+                state: joined.state,
+            });
+            Ok((group_id, joined.bundle))
+        })?;
+        Ok((self.handle(group_id), bundle))
+    }
+
+    fn group(&self, py: Python<'_>, group_id: &[u8]) -> PyResult<Group> {
+        locked(py, &self.inner, |client| client.slot(group_id).map(|_| ()))?;
+        Ok(self.handle(group_id.to_vec()))
+    }
+
+    fn group_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let ids: Vec<Vec<u8>> = locked(py, &self.inner, |client| {
+            Ok(client.groups.keys().cloned().collect())
+        })?;
+        PyTuple::new(py, ids)
+    }
+
+    fn forget_group(&self, py: Python<'_>, group_id: &[u8]) -> PyResult<()> {
+        locked(py, &self.inner, |client| {
+            client
+                .groups
+                .remove(group_id)
+                .map(|_| ())
+                .ok_or_else(|| Failure::new(Kind::UnknownGroup, "this client has no such group"))
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<Client {:?} signature_key={}>",
+            String::from_utf8_lossy(&self.identity),
+            short(&self.signature_key)
+        )
+    }
+}

@@ -1,0 +1,109 @@
+//! Choices this binding makes for every group: ciphersuites, capabilities, wire formats, retention.
+
+use openmls::extensions::{
+    AppDataDictionary, AppDataDictionaryExtension, Extension, ExtensionType, Extensions,
+    ExternalSender, RequiredCapabilitiesExtension,
+};
+use openmls::group::{
+    GroupContext, MlsGroupCreateConfig, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
+};
+use openmls::prelude::{
+    BasicCredential, Capabilities, Ciphersuite, CredentialType, Lifetime, ProposalType,
+    ProtocolVersion, SenderRatchetConfiguration,
+};
+
+use crate::error::{Failure, Outcome};
+
+/// Epochs whose message keys are kept, so that a message sent just before a commit can still be read after it.
+pub const PAST_EPOCHS: usize = 3;
+/// How many messages of one sender may arrive late before their keys are dropped.
+pub const OUT_OF_ORDER_TOLERANCE: u32 = 32;
+/// How many messages of one sender may be missing before one that arrives; bounds the hashing a peer can cause.
+pub const MAXIMUM_FORWARD_DISTANCE: u32 = 2000;
+/// Proposals kept per epoch. RFC 9420 has no bound; without one a member could grow the state without end.
+pub const MAX_PENDING_PROPOSALS: usize = 1024;
+/// Seconds a key package is valid before its creation, for clocks that run behind.
+pub const CLOCK_SKEW: u64 = 3600;
+
+const SUPPORTED: [Ciphersuite; 3] = [
+    Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
+    Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+    Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+];
+
+pub fn ciphersuite(number: u16) -> Outcome<Ciphersuite> {
+    SUPPORTED
+        .into_iter()
+        .find(|suite| u16::from(*suite) == number)
+        .ok_or_else(|| Failure::not_allowed(format!("ciphersuite {number:#06x} is not supported")))
+}
+
+/// What our leaves announce. `ratchet_tree`, `external_pub`, `required_capabilities` and
+/// `external_senders` are default extensions, which RFC 9420 section 7.2 forbids to list.
+pub fn capabilities() -> Capabilities {
+    Capabilities::new(
+        Some(&[ProtocolVersion::Mls10]),
+        Some(&SUPPORTED),
+        Some(&[ExtensionType::AppDataDictionary, ExtensionType::LastResort]),
+        Some(&[ProposalType::AppDataUpdate, ProposalType::SelfRemove]),
+        Some(&[CredentialType::Basic]),
+    )
+}
+
+fn ratchet() -> SenderRatchetConfiguration {
+    SenderRatchetConfiguration::new(OUT_OF_ORDER_TOLERANCE, MAXIMUM_FORWARD_DISTANCE)
+}
+
+pub fn join_config() -> MlsGroupJoinConfig {
+    MlsGroupJoinConfig::builder()
+        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(false)
+        .max_past_epochs(PAST_EPOCHS)
+        .sender_ratchet_configuration(ratchet())
+        .build()
+}
+
+pub fn create_config(
+    suite: Ciphersuite,
+    extensions: Extensions<GroupContext>,
+) -> MlsGroupCreateConfig {
+    MlsGroupCreateConfig::builder()
+        .ciphersuite(suite)
+        .capabilities(capabilities())
+        .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(false)
+        .max_past_epochs(PAST_EPOCHS)
+        .sender_ratchet_configuration(ratchet())
+        .lifetime(Lifetime::default())
+        .with_group_context_extensions(extensions)
+        .build()
+}
+
+/// The GroupContext extensions of a new group.
+pub fn group_extensions(
+    app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
+    external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Outcome<Extensions<GroupContext>> {
+    let mut dictionary = AppDataDictionary::new();
+    for (component, data) in app_data {
+        dictionary.insert(component, data);
+    }
+    let mut extensions = vec![
+        Extension::RequiredCapabilities(RequiredCapabilitiesExtension::new(
+            &[ExtensionType::AppDataDictionary],
+            &[ProposalType::AppDataUpdate, ProposalType::SelfRemove],
+            &[CredentialType::Basic],
+        )),
+        Extension::AppDataDictionary(AppDataDictionaryExtension::new(dictionary)),
+    ];
+    if !external_senders.is_empty() {
+        let senders = external_senders
+            .into_iter()
+            .map(|(key, identity)| {
+                ExternalSender::new(key.into(), BasicCredential::new(identity).into())
+            })
+            .collect();
+        extensions.push(Extension::ExternalSenders(senders));
+    }
+    Extensions::from_vec(extensions).map_err(Failure::not_allowed)
+}

@@ -1,0 +1,24 @@
+//! Arguments from Python.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// A `Mapping[int, bytes]`, or nothing.
+pub fn component_map(value: Option<&Bound<'_, PyAny>>) -> PyResult<BTreeMap<u16, Vec<u8>>> {
+    let Some(value) = value else {
+        return Ok(BTreeMap::new());
+    };
+    let dict = match value.cast::<PyDict>() {
+        Ok(dict) => dict.clone(),
+        Err(_) => value
+            .py()
+            .get_type::<PyDict>()
+            .call1((value,))?
+            .cast_into::<PyDict>()?,
+    };
+    dict.iter()
+        .map(|(key, data)| Ok((key.extract()?, data.extract()?)))
+        .collect()
+}

@@ -1,0 +1,59 @@
+//! Python bindings for OpenMLS.
+//!
+//! `client` and `group` are the member's side, `public_group` and `staged` the delivery service's, `inspect`
+//! and `keys` need no state. Everything crosses the boundary as TLS-encoded bytes.
+
+use pyo3::prelude::*;
+
+mod app_data;
+mod client;
+mod config;
+mod convert;
+mod error;
+mod group;
+mod guard;
+mod inspect;
+mod join;
+mod keys;
+mod labels;
+mod members;
+mod observe;
+mod provider;
+mod public_group;
+mod replace;
+mod snapshot;
+mod staged;
+mod state;
+mod values;
+mod wire;
+
+#[pymodule]
+fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    guard::silence_panic_output();
+    module.add("CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519", 1_u16)?;
+    module.add("CIPHERSUITE_P256_AES128GCM_SHA256_P256", 2_u16)?;
+    module.add("CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519", 3_u16)?;
+    module.add_class::<client::Client>()?;
+    module.add_class::<group::Group>()?;
+    module.add_class::<public_group::PublicGroup>()?;
+    module.add_class::<staged::StagedCommit>()?;
+    module.add_class::<keys::SignatureKeyPair>()?;
+    module.add_class::<keys::HpkeKeyPair>()?;
+    module.add_class::<values::Member>()?;
+    module.add_class::<values::AppDataUpdate>()?;
+    module.add_class::<values::MessageInfo>()?;
+    module.add_class::<values::Capabilities>()?;
+    module.add_class::<values::KeyPackageInfo>()?;
+    module.add_class::<values::GroupInfoDetails>()?;
+    module.add_class::<values::CommitBundle>()?;
+    module.add_class::<values::ProposalInfo>()?;
+    module.add_class::<values::Processed>()?;
+    module.add_function(wrap_pyfunction!(inspect::inspect_message, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::inspect_key_package, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::welcome_references, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::group_info_details, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::hash, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::verify_with_label, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::encrypt_with_label, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The OpenMLS provider: RustCrypto plus an in-memory store whose content can be taken out and put back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use openmls_memory_storage::MemoryStorage;
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::OpenMlsProvider;
+
+use crate::error::{Failure, Outcome};
+
+/// Everything OpenMLS persisted, sorted so that equal states have equal snapshots.
+pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+#[derive(Default)]
+pub struct Provider {
+    crypto: RustCrypto,
+    storage: MemoryStorage,
+}
+
+impl Provider {
+    pub fn from_entries(entries: Entries) -> Self {
+        let provider = Self::default();
+        provider.restore(entries.into_iter().collect());
+        provider
+    }
+
+    pub fn entries(&self) -> Outcome<Entries> {
+        Ok(self
+            .checkpoint()?
+            .into_iter()
+            .collect::<BTreeMap<Vec<u8>, Vec<u8>>>())
+    }
+
+    /// A copy of the whole store, to go back to if an operation fails half way.
+    pub fn checkpoint(&self) -> Outcome<HashMap<Vec<u8>, Vec<u8>>> {
+        Ok(self
+            .storage
+            .values
+            .read()
+            .map_err(|_| Failure::internal("storage lock"))?
+            .clone())
+    }
+
+    pub fn restore(&self, values: HashMap<Vec<u8>, Vec<u8>>) {
+        match self.storage.values.write() {
+            Ok(mut guard) => *guard = values,
+            Err(broken) => *broken.into_inner() = values,
+        }
+    }
+}
+
+impl OpenMlsProvider for Provider {
+    type CryptoProvider = RustCrypto;
+    type RandProvider = RustCrypto;
+    type StorageProvider = MemoryStorage;
+
+    fn storage(&self) -> &Self::StorageProvider {
+        &self.storage
+    }
+
+    fn crypto(&self) -> &Self::CryptoProvider {
+        &self.crypto
+    }
+
+    fn rand(&self) -> &Self::RandProvider {
+        &self.crypto
+    }
+}

@@ -1,0 +1,114 @@
+//! The binary form of `save()` and `load()`.
+//!
+//! A snapshot is a TLS-encoded struct behind a magic string and a version. The version covers both this
+//! layout and the storage format of the OpenMLS release the crate is built with: raise it when either changes.
+
+use tls_codec::{DeserializeBytes, Serialize, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes};
+
+use crate::error::{Failure, Outcome};
+use crate::provider::Entries;
+
+const MAGIC: &[u8; 10] = b"openmls-py\0".first_chunk().unwrap();
+const FORMAT: u16 = 1;
+
+/// What a snapshot holds; refuses to load one kind as another.
+#[derive(Clone, Copy, PartialEq, Eq, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+#[repr(u8)]
+pub enum Holds {
+    Client = 1,
+    PublicGroup = 2,
+}
+
+#[derive(TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct Entry {
+    pub key: VLBytes,
+    pub value: VLBytes,
+}
+
+/// `tls_codec` wants it; entries hold secrets, so it shows nothing.
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Entry")
+    }
+}
+
+#[derive(TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct PublicGroupSnapshot {
+    pub group_id: VLBytes,
+    pub entries: Vec<Entry>,
+}
+
+#[derive(TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct ClientSnapshot {
+    pub ciphersuite: u16,
+    pub identity: VLBytes,
+    pub signature_key: VLBytes,
+    pub key_packages: Vec<Entry>,
+    pub groups: Vec<SlotSnapshot>,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct SlotSnapshot {
+    pub group_id: VLBytes,
+    pub current: Option<StateSnapshot>,
+    pub joining: Option<JoiningSnapshot>,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct StateSnapshot {
+    pub entries: Vec<Entry>,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct JoiningSnapshot {
+    pub base_epoch: u64,
+    pub entries: Vec<Entry>,
+}
+
+pub fn to_list(entries: Entries) -> Vec<Entry> {
+    entries
+        .into_iter()
+        .map(|(key, value)| Entry {
+            key: key.into(),
+            value: value.into(),
+        })
+        .collect()
+}
+
+pub fn from_list(list: Vec<Entry>) -> Entries {
+    list.into_iter()
+        .map(|entry| (entry.key.into(), entry.value.into()))
+        .collect()
+}
+
+pub fn encode(holds: Holds, body: &impl Serialize) -> Outcome<Vec<u8>> {
+    let mut data = MAGIC.to_vec();
+    let failed = |error: tls_codec::Error| Failure::internal(error);
+    FORMAT.tls_serialize(&mut data).map_err(failed)?;
+    holds.tls_serialize(&mut data).map_err(failed)?;
+    body.tls_serialize(&mut data).map_err(failed)?;
+    Ok(data)
+}
+
+pub fn decode<T: DeserializeBytes>(holds: Holds, data: &[u8]) -> Outcome<T> {
+    let rest = data
+        .strip_prefix(MAGIC.as_slice())
+        .ok_or_else(|| Failure::snapshot("not a snapshot"))?;
+    let broken = |error: tls_codec::Error| Failure::snapshot(error);
+    let (format, rest) = u16::tls_deserialize_bytes(rest).map_err(broken)?;
+    if format != FORMAT {
+        return Err(Failure::snapshot(format!(
+            "snapshot format {format}, this version reads format {FORMAT}"
+        )));
+    }
+    let (found, rest) = Holds::tls_deserialize_bytes(rest).map_err(broken)?;
+    if found != holds {
+        return Err(Failure::snapshot("a snapshot of something else"));
+    }
+    let (body, rest) = T::tls_deserialize_bytes(rest).map_err(broken)?;
+    if rest.is_empty() {
+        Ok(body)
+    } else {
+        Err(Failure::snapshot("trailing bytes"))
+    }
+}

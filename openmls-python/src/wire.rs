@@ -1,0 +1,241 @@
+//! The parts of RFC 9420 wire structs that OpenMLS keeps private: message prefixes, GroupInfo, leaf nodes.
+//!
+//! Decoding only; nothing here verifies anything.
+
+use openmls::messages::group_info::VerifiableGroupInfo;
+use openmls::prelude::{
+    KeyPackageIn, MlsMessageBodyIn, MlsMessageIn, ProposalIn, RatchetTreeIn, Welcome,
+};
+use tls_codec::{
+    Deserialize, DeserializeBytes, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes,
+};
+
+use crate::error::{Failure, Outcome};
+
+const VERSION_MLS10: [u8; 2] = [0, 1];
+const WIRE_FORMAT_WELCOME: [u8; 2] = [0, 3];
+const WIRE_FORMAT_GROUP_INFO: [u8; 2] = [0, 4];
+const WIRE_FORMAT_KEY_PACKAGE: [u8; 2] = [0, 5];
+
+/// Decode all of `data`; trailing bytes are refused.
+pub fn exact<T: DeserializeBytes>(data: &[u8]) -> Outcome<T> {
+    let (value, rest) = T::tls_deserialize_bytes(data)?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(Failure::malformed(format!("{} trailing bytes", rest.len())))
+    }
+}
+
+pub fn message(data: &[u8]) -> Outcome<MlsMessageIn> {
+    let mut rest = data;
+    let message = MlsMessageIn::tls_deserialize(&mut rest)?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(Failure::malformed(format!("{} trailing bytes", rest.len())))
+    }
+}
+
+/// The struct inside `data`, which is either the bare struct or an MLSMessage holding it.
+///
+/// The two cannot be confused: where an MLSMessage has its wire format (3, 4 or 5), a bare struct has a
+/// ciphersuite (or a vector length) that this binding does not support.
+fn unwrapped(data: &[u8], wire_format: [u8; 2]) -> &[u8] {
+    match data {
+        [v0, v1, w0, w1, rest @ ..] if [*v0, *v1] == VERSION_MLS10 && [*w0, *w1] == wire_format => {
+            rest
+        }
+        _ => data,
+    }
+}
+
+pub fn group_info_bytes(data: &[u8]) -> &[u8] {
+    unwrapped(data, WIRE_FORMAT_GROUP_INFO)
+}
+
+pub fn group_info(data: &[u8]) -> Outcome<VerifiableGroupInfo> {
+    exact(group_info_bytes(data))
+}
+
+pub fn key_package(data: &[u8]) -> Outcome<KeyPackageIn> {
+    exact(unwrapped(data, WIRE_FORMAT_KEY_PACKAGE))
+}
+
+pub fn welcome(data: &[u8]) -> Outcome<Welcome> {
+    exact(unwrapped(data, WIRE_FORMAT_WELCOME))
+}
+
+pub fn ratchet_tree(data: &[u8]) -> Outcome<RatchetTreeIn> {
+    exact(data)
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireGroupContext {
+    pub version: u16,
+    pub ciphersuite: u16,
+    pub group_id: VLBytes,
+    pub epoch: u64,
+    pub tree_hash: VLBytes,
+    pub confirmed_transcript_hash: VLBytes,
+    pub extensions: VLBytes,
+}
+
+/// GroupInfo with the exact bytes that were signed.
+pub struct WireGroupInfo {
+    pub context: WireGroupContext,
+    pub context_bytes: Vec<u8>,
+    pub extensions: Vec<WireExtension>,
+    pub confirmation_tag: Vec<u8>,
+    pub signer: u32,
+    pub signature: Vec<u8>,
+    /// GroupInfoTBS: everything before the signature.
+    pub signed_bytes: Vec<u8>,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireExtension {
+    pub extension_type: u16,
+    pub data: VLBytes,
+}
+
+pub fn wire_group_info(data: &[u8]) -> Outcome<WireGroupInfo> {
+    let whole = group_info_bytes(data);
+    let (context, rest) = WireGroupContext::tls_deserialize_bytes(whole)?;
+    let context_bytes = whole[..whole.len() - rest.len()].to_vec();
+    let (extensions, rest) = Vec::<WireExtension>::tls_deserialize_bytes(rest)?;
+    let (confirmation_tag, rest) = VLBytes::tls_deserialize_bytes(rest)?;
+    let (signer, rest) = u32::tls_deserialize_bytes(rest)?;
+    let signed_bytes = whole[..whole.len() - rest.len()].to_vec();
+    let signature: VLBytes = exact(rest)?;
+    Ok(WireGroupInfo {
+        context,
+        context_bytes,
+        extensions,
+        confirmation_tag: confirmation_tag.into(),
+        signer,
+        signature: signature.into(),
+        signed_bytes,
+    })
+}
+
+/// Who signed a PublicMessage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+#[repr(u8)]
+pub enum WireSender {
+    #[tls_codec(discriminant = 1)]
+    Member(u32),
+    External(u32),
+    NewMemberProposal,
+    NewMemberCommit,
+}
+
+/// The FramedContent of a PublicMessage up to its content type.
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireContent {
+    pub group_id: VLBytes,
+    pub epoch: u64,
+    pub sender: WireSender,
+    pub authenticated_data: VLBytes,
+    pub content_type: u8,
+}
+
+pub const CONTENT_COMMIT: u8 = 3;
+
+/// A proposal of a commit.
+pub enum WireProposal {
+    Value(Box<ProposalIn>),
+    Reference(Vec<u8>),
+}
+
+/// The prefix of an MLSMessage(PublicMessage), and what follows it.
+pub fn public_content(data: &[u8]) -> Outcome<(WireContent, &[u8])> {
+    match data {
+        [0, 1, 0, 1, rest @ ..] => Ok(WireContent::tls_deserialize_bytes(rest)?),
+        _ => Err(Failure::malformed("not a PublicMessage")),
+    }
+}
+
+/// The proposals of an MLSMessage(PublicMessage(Commit)), unverified, in order.
+pub fn commit_proposals(data: &[u8]) -> Outcome<(WireContent, Vec<WireProposal>)> {
+    let (content, rest) = public_content(data)?;
+    if content.content_type != CONTENT_COMMIT {
+        return Err(Failure::malformed("not a commit"));
+    }
+    let (list, _) = VLBytes::tls_deserialize_bytes(rest)?;
+    let mut proposals = Vec::new();
+    let mut rest = list.as_slice();
+    while !rest.is_empty() {
+        let (kind, body) = u8::tls_deserialize_bytes(rest)?;
+        rest = match kind {
+            1 => {
+                let (proposal, rest) = ProposalIn::tls_deserialize_bytes(body)?;
+                proposals.push(WireProposal::Value(Box::new(proposal)));
+                rest
+            }
+            2 => {
+                let (reference, rest) = VLBytes::tls_deserialize_bytes(body)?;
+                proposals.push(WireProposal::Reference(reference.into()));
+                rest
+            }
+            other => {
+                return Err(Failure::malformed(format!(
+                    "unknown ProposalOrRef type {other}"
+                )))
+            }
+        };
+    }
+    Ok((content, proposals))
+}
+
+/// A LeafNode of a ratchet tree.
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireLeaf {
+    pub encryption_key: VLBytes,
+    pub signature_key: VLBytes,
+    pub credential_type: u16,
+    pub credential_content: VLBytes,
+    pub versions: VLBytes,
+    pub ciphersuites: VLBytes,
+    pub extensions_supported: VLBytes,
+    pub proposals_supported: VLBytes,
+    pub credentials_supported: VLBytes,
+    pub source: WireLeafSource,
+    pub extensions: VLBytes,
+    pub signature: VLBytes,
+}
+
+#[derive(Clone, Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+#[repr(u8)]
+pub enum WireLeafSource {
+    #[tls_codec(discriminant = 1)]
+    KeyPackage(WireLifetime),
+    Update,
+    Commit(VLBytes),
+}
+
+#[derive(Clone, Copy, Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireLifetime {
+    pub not_before: u64,
+    pub not_after: u64,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireParent {
+    pub encryption_key: VLBytes,
+    pub parent_hash: VLBytes,
+    pub unmerged_leaves: VLBytes,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+#[repr(u8)]
+pub enum WireNode {
+    #[tls_codec(discriminant = 1)]
+    Leaf(Box<WireLeaf>),
+    Parent(WireParent),
+}
+
+/// The nodes of a `ratchet_tree` extension, leaves at even positions.
+pub fn tree_nodes(data: &[u8]) -> Outcome<Vec<Option<WireNode>>> {
+    exact(data)
+}
