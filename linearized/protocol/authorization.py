@@ -1,8 +1,8 @@
 """Whether an event may be appended to a room (draft, Authorization Rules).
 
-One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and 2
-(signatures) are ``verify_event``'s. Rules L1 to L3 are those ``dev.linearized.1`` adds; room version data turns them
-on. Every refusal is an ``AuthorizationError`` that carries the rule's number.
+One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and
+2 (signatures) are ``verify_event``'s. Rules L1 to L3 are those ``dev.linearized.1`` adds; room version data
+turns them on. Every refusal is an ``AuthorizationError`` that carries the rule's number.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SEALED_TYPES = frozenset({COMMIT, "m.mls.proposal", "m.room.encrypted"})
 
 def select_auth_events(
     *,
-    type: str,
+    type: str,  # noqa: A002 - as on the wire
     state_key: str | None,
     sender: str,
     content: JsonObject,
-    state: StateMap,  # noqa: A002 - as on the wire
+    state: StateMap,
 ) -> list[str]:
     """Give the IDs of the state events that show a sender may send an event (draft, Auth Events Selection).
 
@@ -58,8 +58,9 @@ def authorize(
 ) -> None:
     """Check an event against the state of the room before it.
 
-    ``first_commit_seen`` says whether the log already holds an ``m.mls.commit``. ``auth_events`` resolves event IDs
-    that are no longer current state (a peer may refer to a superseded event); without it, such an ID is refused.
+    ``first_commit_seen`` says whether the log already holds an ``m.mls.commit``. ``auth_events`` resolves
+    event IDs that are no longer current state (a peer may refer to a superseded event); without it, such an
+    ID is refused.
 
     Raises:
         AuthorizationError: the event is not allowed.
@@ -87,13 +88,13 @@ def authorize(
 
 def _selection(
     *,
-    type: str,
+    type: str,  # noqa: A002 - as on the wire
     state_key: str | None,
     sender: str,
-    content: JsonObject,  # noqa: A002 - as on the wire
+    content: JsonObject,
 ) -> list[tuple[str, str]]:
-    # "The auth_events on an event MUST consist of the following state events, with the exception of an m.room.create
-    # event which has no auth_events."
+    # "The auth_events on an event MUST consist of the following state events, with the exception of an
+    # m.room.create event which has no auth_events."
     if type == "m.room.create":
         return []
     # 1. The m.room.create state event. 2. The current m.room.power_levels state event, if any.
@@ -104,14 +105,14 @@ def _selection(
         if state_key is not None and state_key != sender:
             keys.append(("m.room.member", state_key))
         # 4.2. If content.membership is join or invite, the current m.room.join_rules state event, if any.
-        if content.get("membership") in {"join", "invite"}:
+        if content.get("membership") in ("join", "invite"):
             keys.append(JOIN_RULES)
     return keys
 
 
 def _check_create(event: Event, state: StateMap, version: RoomVersion) -> None:
-    # "The very first event in the room. It MUST NOT have any auth_events or prev_events … The state_key MUST be an
-    # empty string." (m.room.create; the algorithm below leaves all but prev_events out.)
+    # "The very first event in the room. It MUST NOT have any auth_events or prev_events … The state_key MUST
+    # be an empty string." (m.room.create; the algorithm below leaves all but prev_events out.)
     if state:
         raise AuthorizationError("3", "the room has a create event already")
     if event.auth_events:
@@ -141,8 +142,8 @@ def _check_auth_events(event: Event, state: StateMap, resolve: Mapping[str, Even
         # 4.1. If there are duplicate entries for a given type and state_key pair, reject the event.
         if key in seen:
             raise AuthorizationError("4.1", f"two auth events are {key[0]}")
-        # 4.2. If there are entries whose type and state_key do not match those specified by the auth events selection
-        # algorithm, reject the event.
+        # 4.2. If there are entries whose type and state_key do not match those specified by the auth events
+        # selection algorithm, reject the event.
         if key not in selected:
             raise AuthorizationError("4.2", f"{key[0]} does not belong among the auth events")
         seen.add(key)
@@ -160,16 +161,17 @@ def _resolved_key(event: Event, found: Event | None) -> tuple[str, str | None]:
 
 
 def _check_hub(event: Event, state: StateMap) -> None:
-    # L1. Every event comes through the hub: its hub_server, or without one its sender's server, is the room's hub.
-    # Without this any server could vouch for any user.
+    # L1. Every event comes through the hub: its hub_server, or without one its sender's server, is the room's
+    # hub. Without this any server could vouch for any user.
     hub = hub_of(state)
     if (event.hub_server or user_domain(event.sender)) != hub:
         raise AuthorizationError("L1", f"the event did not come through the room's hub, {hub}")
 
 
 def _check_imported(event: Event, *, first_commit_seen: bool) -> None:
-    # L2. Imported history stands before the room's first commit and is never a handshake. The homeserver it comes
-    # from applied its own membership and power rules; what later rules will read must still have their shape.
+    # L2. Imported history stands before the room's first commit and is never a handshake. The homeserver it
+    # comes from applied its own membership and power rules; what later rules will read must still have their
+    # shape.
     if first_commit_seen:
         raise AuthorizationError("L2", "history cannot be imported after the first commit")
     if event.type.startswith("m.mls."):
@@ -181,8 +183,8 @@ def _check_imported(event: Event, *, first_commit_seen: bool) -> None:
 
 
 def _check_sealed(event: Event, state: StateMap, *, first_commit_seen: bool) -> None:
-    # L3. In an encrypted room a non-state event is a handshake or an encrypted message; before the first commit
-    # there is no group yet, so only that commit.
+    # L3. In an encrypted room a non-state event is a handshake or an encrypted message; before the first
+    # commit there is no group yet, so only that commit.
     if event.is_state or encryption_algorithm(state) is None:
         return
     if event.type not in SEALED_TYPES:
@@ -195,8 +197,8 @@ def _check_sender(event: Event, state: StateMap) -> None:
     # 6. If the sender's current membership state is not join, reject the event.
     if membership(state, event.sender) != "join":
         raise AuthorizationError("6", "the sender is not joined to the room")
-    # 7. If the event type's required power level to send it is greater than the sender's power level, reject the
-    # event.
+    # 7. If the event type's required power level to send it is greater than the sender's power level, reject
+    # the event.
     if level_to_send(state, event.type, event.is_state) > user_level(state, event.sender):
         raise AuthorizationError("7", f"the sender's power level does not suffice for {event.type}")
     # 8. If the event has a state_key which starts with an @ and does not match the sender, reject the event.

@@ -1,4 +1,4 @@
-"""Making events: hashed and signed, at the hub and at a participant (draft, Signing Events; Linearized PDU)."""
+"""Making events, hashed and signed, by a hub or a participant (draft, Signing Events; Linearized PDU)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,17 @@ def build_event(
     ``schemas/events/provenance.json`` and makes this an event with ``hub_server`` and ``hashes.lpdu``.
 
     Raises:
-        EventFormatError: the event does not match the schema or is too large; or the sender is neither ours nor
-            vouched for; or ``version`` has no vouched events.
+        EventFormatError: the event does not match the schema or is too large; or the sender is neither ours
+            nor vouched for; or ``version`` has no vouched events.
     """
-    pdu = _base(room_id, type, sender, content, origin_server_ts, state_key)
+    pdu = _base(
+        room_id=room_id,
+        kind=type,
+        sender=sender,
+        content=content,
+        origin_server_ts=origin_server_ts,
+        state_key=state_key,
+    )
     if provenance is None:
         if not is_user_id(sender) or user_domain(sender) != identity.name:
             raise EventFormatError("the sender is not one of this server's users")
@@ -66,7 +73,14 @@ def build_lpdu(
     Raises:
         EventFormatError: it does not match the schema or is too large.
     """
-    lpdu = _base(room_id, type, sender, content, origin_server_ts, state_key)
+    lpdu = _base(
+        room_id=room_id,
+        kind=type,
+        sender=sender,
+        content=content,
+        origin_server_ts=origin_server_ts,
+        state_key=state_key,
+    )
     lpdu["hub_server"] = hub_server
     with format_errors():
         lpdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(lpdu)}}
@@ -93,6 +107,7 @@ def complete_lpdu(
 
 
 def _base(
+    *,
     room_id: str,
     kind: str,
     sender: str,

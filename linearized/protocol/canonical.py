@@ -1,11 +1,12 @@
 """Canonical JSON (draft, Canonical JSON; RFC 8785) and strict reading of JSON objects.
 
-The domain is narrower than RFC 8785's: no floating point numbers, integers within ±(2**53 - 1), no lone surrogates,
-at most ``MAX_DEPTH`` levels. On that domain the bytes are those of RFC 8785.
+The domain is narrower than RFC 8785's: no floating point numbers, integers within ±(2**53 - 1), no lone
+surrogates, at most ``MAX_DEPTH`` levels. On that domain the bytes are those of RFC 8785.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import orjson
@@ -18,7 +19,7 @@ MAX_INTEGER = 2**53 - 1
 """Largest magnitude every JSON implementation can hold exactly (RFC 8785, section 3.2.2.3; I-JSON)."""
 
 MAX_DEPTH = 200
-"""Levels of nesting. orjson stops encoding at 254; an event (100) inside a signed request stays well below this."""
+"""Levels of nesting. orjson stops encoding at 254; a signed request with an event (100) in it stays below."""
 
 _FIRST_AMBIGUOUS = "\ud800"
 """Below this code point, UTF-16 code unit order and code point order are the same."""
@@ -27,43 +28,53 @@ _FIRST_AMBIGUOUS = "\ud800"
 def check_json(value: object, *, max_depth: int = MAX_DEPTH) -> bool:
     """Walk a decoded JSON value once and refuse what has no canonical form.
 
-    Takes any Python value; only the exact types ``dict``, ``list``, ``str``, ``int``, ``bool`` and ``None`` pass.
-    Returns True if all object keys lie where code point order equals UTF-16 order, so a plain sort is canonical.
+    Takes any Python value; only the exact types ``dict``, ``list``, ``str``, ``int``, ``bool`` and ``None``
+    pass. Returns True if all object keys lie where code point order equals UTF-16 order, so a plain sort is
+    canonical.
 
     Raises:
-        CanonicalJsonError: float, integer out of range, key that is no string, other type, or deeper than ``max_depth``.
+        CanonicalJsonError: float, integer out of range, key that is no string, other type, or deeper than
+            ``max_depth``.
     """
     plain = True
-    level: list[object] = [[value]]
+    level: list[Any] = [[value]]
     for _ in range(max_depth + 1):
-        deeper: list[object] = []
+        deeper: list[Any] = []
         for container in level:
             if type(container) is dict:
-                for key in container:
-                    if type(key) is not str:
-                        raise CanonicalJsonError("an object key is not a string")
-                    if not key.isascii() and max(key) >= _FIRST_AMBIGUOUS:
-                        plain = False
-                items: Any = container.values()
+                plain &= _keys_are_plain(container)
+                _check_items(container.values(), deeper)
             else:
-                items = container
-            for item in items:
-                kind = type(item)
-                if kind is str or item is None or kind is bool:
-                    continue
-                if kind is int:
-                    if not -MAX_INTEGER <= item <= MAX_INTEGER:
-                        raise CanonicalJsonError("an integer lies outside ±(2**53 - 1)")
-                elif kind is dict or kind is list:
-                    deeper.append(item)
-                elif kind is float:
-                    raise CanonicalJsonError("floating point numbers are not allowed")
-                else:
-                    raise CanonicalJsonError(f"{kind.__name__} is no JSON type")
+                _check_items(container, deeper)
         if not deeper:
             return plain
         level = deeper
     raise CanonicalJsonError(f"nested deeper than {max_depth} levels")
+
+
+def _keys_are_plain(container: dict[object, object]) -> bool:
+    plain = True
+    for key in container:
+        if type(key) is not str:
+            raise CanonicalJsonError("an object key is not a string")
+        if not key.isascii() and max(key) >= _FIRST_AMBIGUOUS:
+            plain = False
+    return plain
+
+
+def _check_items(items: Iterable[object], deeper: list[Any]) -> None:
+    """Check scalars, put containers into ``deeper``. Exact types: the encoder would take subclasses too."""
+    for item in items:
+        kind = type(item)
+        if kind is str or item is None or kind is bool:
+            continue
+        if kind is dict or kind is list:
+            deeper.append(item)
+        elif type(item) is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                raise CanonicalJsonError("an integer lies outside ±(2**53 - 1)")
+        else:
+            raise CanonicalJsonError(f"{kind.__name__} values are not allowed")
 
 
 def canonical_json(value: object) -> bytes:
@@ -72,10 +83,10 @@ def canonical_json(value: object) -> bytes:
     RFC 8785, section 3.2.3: property names are sorted by their UTF-16 code units.
 
     Raises:
-        CanonicalJsonError: the value has no canonical form, see ``check_json``; or a string holds a lone surrogate.
+        CanonicalJsonError: the value has no canonical form, see ``check_json``; or a string holds a lone
+            surrogate.
     """
-    plain = check_json(value)
-    return encode_checked(value, plain=plain)
+    return encode_checked(value, plain=check_json(value))
 
 
 def encode_checked(value: object, *, plain: bool) -> bytes:
@@ -95,8 +106,8 @@ def encode_checked(value: object, *, plain: bool) -> bytes:
 def parse_json_object(data: bytes) -> JsonObject:
     """Decode UTF-8 JSON text that must be an object, strictly; costs one decode and one walk.
 
-    Duplicate keys keep the last value (the decoder does not report them); everything derived from the result is
-    encoded anew, so the bytes that arrived are never hashed, signed or passed on.
+    Duplicate keys keep the last value (the decoder does not report them); everything derived from the result
+    is encoded anew, so the bytes that arrived are never hashed, signed or passed on.
 
     Raises:
         CanonicalJsonError: not JSON, not an object, or outside the domain of ``check_json``.

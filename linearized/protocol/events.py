@@ -16,19 +16,19 @@ from linearized.protocol.schema import check_lpdu_schema, check_pdu_schema
 from linearized.protocol.versions import RoomVersion
 
 MAX_EVENT_BYTES = 65536
-"""Draft: "An event/PDU MUST NOT exceed 65536 bytes when formatted using Canonical JSON", signatures included."""
+"""Draft: "An event/PDU MUST NOT exceed 65536 bytes when formatted using Canonical JSON", signatures too."""
 
 MAX_EVENT_DEPTH = 100
-"""Levels of nesting in an event; half of canonical JSON's bound, so that it also fits into a signed request."""
+"""Levels of nesting in an event; half of canonical JSON's bound, so that it fits into a signed request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event of a room, as it stands in the log.
 
-    ``pdu`` is the JSON object and ``raw`` its canonical JSON, exactly as hashed and signed; neither may be changed.
-    ``origin_server_ts`` is in milliseconds since the Unix epoch. ``redacted`` says that a content hash did not match
-    and this is the redacted copy.
+    ``pdu`` is the JSON object and ``raw`` its canonical JSON, exactly as hashed and signed; neither may be
+    changed. ``origin_server_ts`` is in milliseconds since the Unix epoch. ``redacted`` says that a content
+    hash did not match and this is the redacted copy.
     """
 
     event_id: str
@@ -60,8 +60,9 @@ class Event:
 def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
     """Read a PDU as received: schema, size, event ID. Signatures and hashes are ``verify_event``'s.
 
-    A top-level ``event_id`` is dropped (some servers add it when serving events), and so is an ``unsigned`` that the
-    content hash does not cover. The result's ``pdu`` shares its values with the argument, which is left alone.
+    A top-level ``event_id`` is dropped (some servers add it when serving events), and so is an ``unsigned``
+    that the content hash does not cover. The result's ``pdu`` shares its values with the argument, which is
+    left alone.
 
     Raises:
         EventFormatError: anything wrong with the format, including values with no canonical JSON form.
@@ -107,8 +108,9 @@ def check_lpdu(lpdu: JsonObject, version: RoomVersion) -> None:
 def strip_unhashed(pdu: JsonObject) -> JsonObject:
     """Drop ``unsigned`` from a PDU or LPDU unless its content hash covers it.
 
-    The draft hashes ``unsigned`` like any other field; Matrix servers add and change it after hashing. The hash says
-    which of the two was done. A PDU without ``unsigned`` is returned as it is. The schema must have been checked.
+    The draft hashes ``unsigned`` like any other field; Matrix servers add and change it after hashing. The
+    hash says which of the two was done. A PDU without ``unsigned`` is returned as it is. The schema must have
+    been checked.
     """
     if "unsigned" not in pdu:
         return pdu

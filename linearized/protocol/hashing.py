@@ -23,7 +23,8 @@ def lpdu_hash(pdu: JsonObject) -> str:
 
 
 def content_hash(pdu: JsonObject) -> str:
-    """Give the content hash of a PDU (unpadded base64 of SHA-256); of ``hashes`` it covers ``lpdu``, if there.
+    """Give the content hash of a PDU (unpadded base64 of SHA-256); of ``hashes`` it covers ``lpdu``, if
+    there.
 
     Raises:
         CanonicalJsonError: ``pdu`` has no canonical form.

@@ -1,8 +1,8 @@
 """Names of servers, rooms, users, devices, events and keys, and the MIMI URIs for the same things.
 
-Draft, sections Server Names, Rooms, Users, Devices, Events, Signing; draft-ietf-mimi-protocol, section 3 (URIs).
-Identifiers are case sensitive. Two identifiers are the same thing exactly when they are the same string: that is why
-each user, device and room has one URI spelling, and any other is refused.
+Draft, sections Server Names, Rooms, Users, Devices, Events, Signing; draft-ietf-mimi-protocol, section 3
+(URIs). Identifiers are case sensitive. Two identifiers are the same thing exactly when they are the same
+string: that is why each user, device and room has one URI spelling, and any other is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MAX_IDENTIFIER_CHARS = 255
 MAX_HOSTNAME_CHARS = 255
 MAX_PORT = 65535
 
-# RFC 1123, section 2.1: dot-separated labels of letters, digits and inner hyphens, each up to 63 characters (RFC 1035).
+# RFC 1123, section 2.1: dot-separated labels of letters, digits and inner hyphens, each up to 63 characters
+# (RFC 1035).
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _SERVER_NAME = re.compile(rf"({_LABEL}(?:\.{_LABEL})*)(?::([0-9]{{1,5}}))?")
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
@@ -29,7 +30,7 @@ _EVENT_ID = re.compile(r"\$[A-Za-z0-9_-]+")
 _KEY_ID = re.compile(r"ed25519:[A-Za-z0-9_]+")
 _URI = re.compile(r"mimi://([^/]*)(?:/([a-z]+)/(.*))?", re.DOTALL)
 _PATH_SAFE = "!$&'()*+,;=@"
-"""Besides the unreserved characters, what RFC 3986 lets stand in a path segment (``pchar``), less the colon."""
+"""What RFC 3986 lets stand in a path segment besides the unreserved characters, less the colon."""
 
 
 def is_server_name(value: object) -> bool:

@@ -24,7 +24,8 @@ def check_membership(event: Event, state: StateMap, version: RoomVersion) -> Non
 
 
 def check_member_shape(event: Event) -> str:
-    """Check what a membership event needs to have an effect at all (rules 5.1 and 5.7); give the user it is about.
+    """Check what a membership event needs to have an effect at all (rules 5.1 and 5.7); give the user it is
+    about.
 
     Raises:
         AuthorizationError: no user ID as state key, or no known membership.
@@ -43,7 +44,8 @@ def check_member_shape(event: Event) -> str:
 
 
 def _check_join(event: Event, target: str, state: StateMap, version: RoomVersion) -> None:
-    # 5.2.1. If the previous event is an m.room.create event and the state_key is the creator, allow the event.
+    # 5.2.1. If the previous event is an m.room.create event and the state_key is the creator, allow the
+    # event.
     create = create_event(state)
     if event.prev_events == (create.event_id,) and target == create.sender:
         return
@@ -54,8 +56,8 @@ def _check_join(event: Event, target: str, state: StateMap, version: RoomVersion
     current = membership(state, event.sender)
     if current == "ban":
         raise AuthorizationError("5.2.3", "the sender is banned")
-    # 5.2.4. If the join_rule for m.room.join_rules is invite or knock, then allow the event if the current membership
-    # state is invite or join.
+    # 5.2.4. If the join_rule for m.room.join_rules is invite or knock, then allow the event if the current
+    # membership state is invite or join.
     rule = join_rule(state)
     if rule in version.invite_join_rules and current in {"invite", "join"}:
         return
@@ -71,29 +73,29 @@ def _check_invite(event: Event, target: str, state: StateMap, version: RoomVersi
     # 5.3.2. If the target user's (state_key) membership is join or ban, reject the event.
     if membership(state, target) in {"join", "ban"}:
         raise AuthorizationError("5.3.2", "the target is joined or banned")
-    # 5.3.3. If the sender's power level is greater than or equal to the power level needed to send invites, allow the
-    # event.
+    # 5.3.3. If the sender's power level is greater than or equal to the power level needed to send invites,
+    # allow the event.
     # 5.3.4. Otherwise, reject the event.
     if user_level(state, event.sender) < level_to(state, "invite"):
         raise AuthorizationError("5.3.4", "the sender's power level does not suffice to invite")
 
 
 def _check_leave(event: Event, target: str, state: StateMap, version: RoomVersion) -> None:
-    # 5.4.1. If the sender matches the state_key, allow the event if and only if that user's current membership state
-    # is knock, join, or invite.
+    # 5.4.1. If the sender matches the state_key, allow the event if and only if that user's current
+    # membership state is knock, join, or invite.
     if event.sender == target:
         if membership(state, target) not in {"knock", "join", "invite"}:
             raise AuthorizationError("5.4.1", "the sender is not in the room, invited or knocking")
         return
     # 5.4.2. If the sender's current membership state is not join, reject the event.
     _check_joined(event, state, "5.4.2")
-    # 5.4.3. If the target user's (state_key) current membership state is ban, and the sender's power level is less
-    # than the power level needed to ban other users, reject the event.
+    # 5.4.3. If the target user's (state_key) current membership state is ban, and the sender's power level is
+    # less than the power level needed to ban other users, reject the event.
     level = user_level(state, event.sender)
     if membership(state, target) == "ban" and level < level_to(state, "ban"):
         raise AuthorizationError("5.4.3", "the sender's power level does not suffice to unban")
-    # 5.4.4. If the sender's power level is greater than or equal to the power level needed to kick users, and the
-    # target user's (state_key) power level is less than the sender's, allow the event.
+    # 5.4.4. If the sender's power level is greater than or equal to the power level needed to kick users, and
+    # the target user's (state_key) power level is less than the sender's, allow the event.
     # 5.4.5. Otherwise, reject the event.
     if level < level_to(state, "kick") or user_level(state, target) >= level:
         raise AuthorizationError("5.4.5", "the sender's power level does not suffice to kick the target")
@@ -102,8 +104,8 @@ def _check_leave(event: Event, target: str, state: StateMap, version: RoomVersio
 def _check_ban(event: Event, target: str, state: StateMap, version: RoomVersion) -> None:
     # 5.5.1. If the sender's current membership state is not join, reject the event.
     _check_joined(event, state, "5.5.1")
-    # 5.5.2. If the sender's power level is greater than or equal to the power level needed to ban users, and the
-    # target user's (state_key) power level is less than the sender's power level, allow the event.
+    # 5.5.2. If the sender's power level is greater than or equal to the power level needed to ban users, and
+    # the target user's (state_key) power level is less than the sender's power level, allow the event.
     # 5.5.3. Otherwise, reject the event.
     level = user_level(state, event.sender)
     if level < level_to(state, "ban") or user_level(state, target) >= level:

@@ -27,8 +27,8 @@ def check_power_levels(event: Event, state: StateMap) -> None:
         return
     level = user_level(state, event.sender)
     current, new = power_levels_content(state), event.content
-    # 9.5. For the fields users_default, events_default, state_default, ban, redact, kick, and invite, check if they
-    # were added, changed, or removed. For each found alteration:
+    # 9.5. For the fields users_default, events_default, state_default, ban, redact, kick, and invite, check
+    # if they were added, changed, or removed. For each found alteration:
     for field, before, after in _changes(_only(current, FIELDS), _only(new, FIELDS)):
         # 9.5.1. If the current value is higher than the sender's current power level, reject the event.
         if before is not None and before > level:
@@ -39,22 +39,22 @@ def check_power_levels(event: Event, state: StateMap) -> None:
     events = list(_changes(_map(current, "events"), _map(new, "events")))
     users = list(_changes(_map(current, "users"), _map(new, "users")))
     # 9.6. For each entry being changed in or removed from events:
-    # 9.6.1. If the current value is higher than the sender's current power level, reject the event.
+    #    9.6.1. If the current value is higher than the sender's current power level, reject the event.
     for name, before, _ in events:
         if before is not None and before > level:
             raise AuthorizationError("9.6.1", f"the level for {name} is above the sender's")
     # 9.7. For each entry being added to or changed in events:
-    # 9.7.1. If the new value is greater than the sender's current power level, reject the event.
+    #    9.7.1. If the new value is greater than the sender's current power level, reject the event.
     for name, _, after in events:
         if after is not None and after > level:
             raise AuthorizationError("9.7.1", f"the level for {name} would be above the sender's")
     # 9.8. For each entry being changed in or removed from users, other than the sender's own entry:
-    # 9.8.1. If the current value is higher than the sender's current power level, reject the event.
+    #    9.8.1. If the current value is higher than the sender's current power level, reject the event.
     for name, before, _ in users:
         if name != event.sender and before is not None and before > level:
             raise AuthorizationError("9.8.1", f"the level of {name} is above the sender's")
     # 9.9. For each entry being added to or changed in users:
-    # 9.9.1. If the new value is greater than the sender's current power level, reject the event.
+    #    9.9.1. If the new value is greater than the sender's current power level, reject the event.
     for name, _, after in users:
         if after is not None and after > level:
             raise AuthorizationError("9.9.1", f"the level of {name} would be above the sender's")
@@ -67,20 +67,20 @@ def check_power_levels_shape(event: Event) -> None:
     Raises:
         AuthorizationError: a value is not an integer, a key not a user ID, or the state key not empty.
     """
-    # "The state_key MUST be an empty string." (m.room.power_levels)
+    # Draft, m.room.power_levels: "The state_key MUST be an empty string."
     if event.state_key != "":
         raise AuthorizationError("9", "the state key is not empty")
     content = event.content
-    # 9.1. If any of the fields users_default, events_default, state_default, ban, redact, kick, or invite in content
-    # are present and not an integer, reject the event.
+    # 9.1. If any of the fields users_default, events_default, state_default, ban, redact, kick, or invite in
+    # content are present and not an integer, reject the event.
     for field in FIELDS:
         if field in content and not is_level(content[field]):
             raise AuthorizationError("9.1", f"{field} is not an integer")
     # 9.2. If events in content is present and not an object with values that are integers, reject the event.
     if not _is_level_map(content.get("events", {})):
         raise AuthorizationError("9.2", "events is not an object of integers")
-    # 9.3. If the users in content is present and not an object with valid user IDs as keys and integers as values,
-    # reject the event.
+    # 9.3. If the users in content is present and not an object with valid user IDs as keys and integers as
+    # values, reject the event.
     users = content.get("users", {})
     if not _is_level_map(users) or not all(is_user_id(user_id) for user_id in users):
         raise AuthorizationError("9.3", "users is not an object of integers by user ID")
@@ -100,7 +100,8 @@ def _map(content: JsonObject, field: str) -> dict[str, Any]:
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, int | None, int | None]]:
-    """Each entry added, changed or removed, with its level before and after (None: not there, or not an integer)."""
+    """Each entry added, changed or removed, with its level before and after (None: not there, or not an
+    integer)."""
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old != new:

@@ -1,7 +1,7 @@
 """Power levels (draft, Calculating Power Levels; m.room.power_levels).
 
-Stored ``m.room.power_levels`` events passed rule 9, so their values are integers; a value that is not (a peer's log
-may hold anything) counts as absent.
+Stored ``m.room.power_levels`` events passed rule 9, so their values are integers; a value that is not (a
+peer's log may hold anything) counts as absent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from linearized.protocol.state import POWER_LEVELS, StateMap, creator
 Action: TypeAlias = Literal["ban", "kick", "redact", "invite"]
 
 CREATOR_LEVEL = 100
-"""Draft: "if no power levels event is specified in the room then the room creator … has a default power level of
-100"."""
+"""Draft: "if no power levels event is specified in the room then the room creator … has a default power level
+of 100"."""
 
 ACTION_DEFAULTS: Mapping[Action, int] = MappingProxyType({"ban": 50, "kick": 50, "redact": 50, "invite": 0})
 USERS_DEFAULT = 0

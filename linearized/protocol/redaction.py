@@ -9,7 +9,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 def redact(pdu: JsonObject, version: RoomVersion) -> JsonObject:
-    """Give the redacted copy of a PDU or LPDU; ``pdu`` is left alone. Redacting twice changes nothing more."""
+    """Give the redacted copy of a PDU or LPDU; ``pdu`` is left alone. Redacting twice changes no more."""
     kept = version.kept_fields
     redacted = {field: value for field, value in pdu.items() if field in kept}
     content = redacted.get("content")

@@ -18,8 +18,8 @@ MAX_STATE_KEY_CHARS = 255
 """Draft: "This MUST NOT exceed 255 characters", for ``type`` and ``state_key``."""
 
 MAX_EVENT_REFERENCES = 20
-"""Entries of ``auth_events`` and ``prev_events``. Selection gives at most five, a linear log has one previous event;
-twenty is Matrix's bound for the interconnection the draft foresees."""
+"""Entries of ``auth_events`` and ``prev_events``. Selection gives at most five, a linear log has one previous
+event; twenty is Matrix's bound for the interconnection the draft foresees."""
 
 MAX_SOURCE_ID_CHARS = 255
 """A foreign event ID in ``provenance``; Matrix's own bound."""
@@ -38,12 +38,12 @@ def check_pdu_schema(pdu: JsonObject, version: RoomVersion) -> None:
     _require(isinstance(hashes.get("sha256"), str), "hashes.sha256")
     _check_references(pdu, "auth_events")
     _check_references(pdu, "prev_events")
-    # "Events which specify a hub_server MUST additionally contain an lpdu hash. All other events MUST NOT contain
-    # lpdu hashes."
+    # "Events which specify a hub_server MUST additionally contain an lpdu hash. All other events MUST NOT
+    # contain lpdu hashes."
     if "hub_server" in pdu:
         _check_lpdu_hash(hashes)
-        # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other events
-        # MAY have 1 or more entries." Only the create event has none.
+        # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other
+        # events MAY have 1 or more entries." Only the create event has none.
         _require(len(pdu["prev_events"]) == 1, "prev_events")
     else:
         _require("lpdu" not in hashes, "hashes.lpdu")
@@ -61,8 +61,9 @@ def check_lpdu_schema(lpdu: JsonObject) -> None:
     """
     _check_common(lpdu)
     _require("hub_server" in lpdu, "hub_server")
-    # "The participant server MUST NOT populate the following fields on events (LPDUs) they are sending to the hub:"
-    # auth_events, prev_events, hashes (except hashes.lpdu). Provenance is a hub's statement, never a participant's.
+    # "The participant server MUST NOT populate the following fields on events (LPDUs) they are sending to the
+    # hub:" auth_events, prev_events, hashes (except hashes.lpdu). Provenance is a hub's statement, never a
+    # participant's.
     for field in ("auth_events", "prev_events", "provenance"):
         _require(field not in lpdu, field)
     _require(lpdu["hashes"].keys() == {"lpdu"}, "hashes")

@@ -1,7 +1,7 @@
 """Ed25519 signatures on JSON objects (draft, Signing; RFC 8032).
 
-PyNaCl is the one verifier of this package: implementations disagree about crafted signatures, and two of them in one
-server would let an event be valid in one place and not in another.
+PyNaCl is the one verifier of this package: implementations disagree about crafted signatures, and two of them
+in one server would let an event be valid in one place and not in another.
 """
 
 from __future__ import annotations
@@ -95,9 +95,11 @@ class ServerIdentity:
 
 
 def sign_json(obj: JsonObject, *, name: str, key: SigningKey) -> JsonObject:
-    """Give a copy of ``obj`` with the signature of ``name`` added to ``signatures`` (Signing Arbitrary Objects).
+    """Give a copy of ``obj`` with the signature of ``name`` added to ``signatures`` (Signing Arbitrary
+    Objects).
 
-    The signature covers everything but ``signatures``. Events are redacted first, see ``linearized.protocol.build``.
+    The signature covers everything but ``signatures``. Events are redacted first, see
+    ``linearized.protocol.build``.
 
     Raises:
         CanonicalJsonError: ``obj`` has no canonical form.
@@ -118,8 +120,8 @@ def add_signature(obj: JsonObject, *, name: str, key_id: str, signature: bytes) 
 def verify_json(obj: JsonObject, *, name: str, keys: Mapping[str, bytes]) -> None:
     """Check that ``name`` signed ``obj`` (Checking Signatures; events are to be redacted before).
 
-    ``keys`` maps key IDs to raw 32-byte public keys of ``name``. At least one signature must be by a known key, and
-    each one that is must be right.
+    ``keys`` maps key IDs to raw 32-byte public keys of ``name``. At least one signature must be by a known
+    key, and each one that is must be right.
 
     Raises:
         SignatureError: missing, structurally invalid, by no known key, or wrong.
@@ -135,9 +137,9 @@ def signatures_of(obj: JsonObject, name: str) -> Mapping[str, str]:
     Raises:
         SignatureError: there are none, too many, or they are not strings.
     """
-    # "If the signatures field is missing, doesn't contain the entity that is expected to have done the signing
-    # (usually a server name), doesn't have a known key ID, or is otherwise structurally invalid then the signature
-    # check fails."
+    # "If the signatures field is missing, doesn't contain the entity that is expected to have done the
+    # signing (usually a server name), doesn't have a known key ID, or is otherwise structurally invalid then
+    # the signature check fails."
     signatures = obj.get("signatures")
     if not isinstance(signatures, dict):
         raise SignatureError("there are no signatures")

@@ -43,7 +43,8 @@ def creator(state: StateMap) -> str:
 def hub_of(state: StateMap) -> str:
     """Give the server name of the room's hub.
 
-    Draft, Hub Selection: "The hub server for a room is the server denoted by the sender of the m.room.create event".
+    Draft, Hub Selection: "The hub server for a room is the server denoted by the sender of the m.room.create
+    event".
 
     Raises:
         AuthorizationError: the room has no create event.
@@ -54,8 +55,8 @@ def hub_of(state: StateMap) -> str:
 def membership(state: StateMap, user_id: str) -> str:
     """Give a user's membership: one of ``MEMBERSHIPS``.
 
-    Draft, m.room.member: "If the user does not have a membership event then they are presumed to be in the leave
-    state."
+    Draft, m.room.member: "If the user does not have a membership event then they are presumed to be in the
+    leave state."
     """
     event = state.get(("m.room.member", user_id))
     value = event.content.get("membership") if event is not None else None

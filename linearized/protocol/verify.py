@@ -23,7 +23,8 @@ def required_keys(event: Event) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def verify_event(event: Event, *, version: RoomVersion, keys: Callable[[str, str], bytes | None]) -> Event:
-    """Check an event's required signatures and its hashes; give it, or its redacted copy if a hash does not match.
+    """Check an event's required signatures and its hashes; give it, or its redacted copy if a hash does not
+    match.
 
     ``keys`` gives the raw 32-byte public key for a server name and key ID, or None when it is not known.
 
@@ -33,14 +34,15 @@ def verify_event(event: Event, *, version: RoomVersion, keys: Callable[[str, str
     """
     _check_provenance(event)
     signers = _signers(event)
-    # "If the event has a hub_server field, the event MUST be signed by that server. The event MUST also be signed by
-    # the server implied by the sender, noting that this will be an LPDU if hub_server is present. All other
-    # signatures MUST NOT be considered for signature validation, regardless of their individual validity."
+    # "If the event has a hub_server field, the event MUST be signed by that server. The event MUST also be
+    # signed by the server implied by the sender, noting that this will be an LPDU if hub_server is present.
+    # All other signatures MUST NOT be considered for signature validation, regardless of their individual
+    # validity."
     _check_signature(event.pdu, event.pdu, signers[0], version, keys)
     for server in signers[1:]:
         _check_signature(event.pdu, lpdu_of(event.pdu), server, version, keys)
-    # "If either the LPDU or PDU content hash doesn't match what the receiving server calculations, the event is
-    # redacted before further processing."
+    # "If either the LPDU or PDU content hash doesn't match what the receiving server calculations, the event
+    # is redacted before further processing."
     hashes = event.pdu["hashes"]
     intact = hashes["sha256"] == content_hash(event.pdu) and (
         event.hub_server is None or hashes["lpdu"]["sha256"] == lpdu_hash(event.pdu)
@@ -77,8 +79,8 @@ def _signers(event: Event) -> tuple[str, ...]:
 
 
 def _check_provenance(event: Event) -> None:
-    # dev.linearized.1: who vouches names whose word it passes on. A Matrix homeserver speaks for its own users only;
-    # which provider serves a MIMI user's domain is for the receiver's directory to know.
+    # dev.linearized.1: who vouches names whose word it passes on. A Matrix homeserver speaks for its own
+    # users only; which provider serves a MIMI user's domain is for the receiver's directory to know.
     if event.provenance is not None and event.provenance["protocol"] == "matrix":
         provider = event.provenance["provider"]
         if provider != user_domain(event.sender):

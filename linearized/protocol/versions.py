@@ -77,8 +77,8 @@ _I_1 = RoomVersion(
     knock_join_rules=frozenset({"knock"}),
 )
 
-# "Currently I.1 is not a real thing. Use org.matrix.i-d.ralston-mimi-linearized-matrix.02 when testing against other
-# Linearized Matrix implementations."
+# "Currently I.1 is not a real thing. Use org.matrix.i-d.ralston-mimi-linearized-matrix.02 when testing
+# against other Linearized Matrix implementations."
 _I_1_TESTING = replace(_I_1, name="org.matrix.i-d.ralston-mimi-linearized-matrix.02")
 
 _DEV_1 = replace(
