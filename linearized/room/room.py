@@ -132,9 +132,21 @@ class Room:
             case ApplicationMessage():
                 return self._application(submission, now)
 
+    def preview(self, submission: LocalEvent | LinearizedPdu, *, now: int) -> Event:
+        """The event a submission would become at this point of the log; nothing changes.
+
+        Raises:
+            Rejected: it would be refused.
+        """
+        draft = self._draft_local(submission, now) if isinstance(submission, LocalEvent) else self._draft_lpdu(submission)
+        return draft.entries[-1].event
+
     # --- the four kinds ---
 
     def _local(self, submission: LocalEvent, now: int) -> Accepted:
+        return self._take(self._draft_local(submission, now), now)
+
+    def _draft_local(self, submission: LocalEvent, now: int) -> Draft:
         domain = _domain_of(submission.sender)
         if domain != self._identity.name and (domain not in self._vouched or submission.provenance is None):
             raise Rejected(Reason.FORBIDDEN, f"This hub does not speak for users of {domain}")
@@ -151,9 +163,26 @@ class Room:
             state_key=submission.state_key,
             provenance=submission.provenance,
         )
-        return self._take(draft, now)
+        return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
+        if submission.lpdu.get("type") == COMMIT:
+            self._check_lpdu(submission)
+            return self._commit_event(submission.lpdu, now)
+        return self._take(self._draft_lpdu(submission), now)
+
+    def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
+        self._check_lpdu(submission)
+        lpdu = submission.lpdu
+        if lpdu["type"] in {COMMIT, PROPOSAL}:
+            raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
+        if lpdu["type"] == ENCRYPTED:
+            self._check_ciphertext(lpdu["content"])
+        draft = self._draft()
+        draft.complete(lpdu)
+        return draft
+
+    def _check_lpdu(self, submission: LinearizedPdu) -> None:
         lpdu = submission.lpdu
         try:
             check_lpdu(lpdu, self.version)
@@ -168,15 +197,6 @@ class Room:
             raise Rejected(Reason.UNKNOWN_ROOM, "The event is for another room")
         if lpdu.get("hub_server") != self._identity.name:
             raise Rejected(Reason.WRONG_HUB, "hub_server names another server")
-        if lpdu["type"] == COMMIT:
-            return self._commit_event(lpdu, now)
-        if lpdu["type"] == PROPOSAL:
-            raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
-        if lpdu["type"] == ENCRYPTED:
-            self._check_ciphertext(lpdu["content"])
-        draft = self._draft()
-        draft.complete(lpdu)
-        return self._take(draft, now)
 
     def _handshake(self, submission: Handshake, now: int) -> Accepted:
         self._require_encryption()

@@ -1,0 +1,87 @@
+"""A room as a Linearized Matrix participant sees it: it takes the hub's events, and checks the hub while doing so.
+
+"Participant servers SHOULD also perform the following checks to validate that the hub server is acting in a compliant
+manner" (Receiving Events/PDUs): we do, and an event the rules forbid is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from linearized.exceptions import AuthorizationError
+from linearized.protocol.authorization import authorize
+from linearized.protocol.events import Event
+from linearized.protocol.state import StateMap
+from linearized.protocol.versions import RoomVersion
+from linearized.room.admission import COMMIT
+from linearized.room.submissions import NewEntry, Reason, Rejected
+
+
+class Gap(Exception):  # noqa: N818 - a hole in what we were sent, to be filled from the hub
+    """An event does not follow the last one we have.
+
+    Attributes:
+        missing: the event ID to backfill from.
+    """
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"events up to {missing} are missing")
+        self.missing = missing
+
+
+class Replica:
+    """State and head of a room ordered elsewhere.
+
+    Args:
+        head: sequence number (ours) and event ID of the last entry.
+        grouped: whether the room's first commit has been seen.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: RoomVersion,
+        hub: str,
+        state: Mapping[tuple[str, str], Event],
+        head: tuple[int, str | None],
+        grouped: bool,
+    ) -> None:
+        self._version = version
+        self._hub = hub
+        self._state = dict(state)
+        self._head = head
+        self._grouped = grouped
+
+    @property
+    def state(self) -> StateMap:
+        """Current state."""
+        return self._state
+
+    def receive(self, event: Event) -> NewEntry:
+        """Take an event whose signatures and hashes have been verified.
+
+        Returns:
+            The entry to store.
+
+        Raises:
+            Gap: events before it are missing; nothing changed.
+            Rejected: the hub should not have accepted it; nothing changed.
+        """
+        seq, head_id = self._head
+        ordered_by = event.hub_server or self._hub
+        if ordered_by != self._hub:
+            raise Rejected(Reason.WRONG_HUB, f"The event was ordered by {ordered_by}")
+        # "Events which specify a hub_server are expected to have exactly 1 entry in this array" (prev_events).
+        if len(event.prev_events) != 1:
+            raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
+        if head_id is not None and event.prev_events[0] != head_id:
+            raise Gap(event.prev_events[0])
+        try:
+            authorize(event, self._state, version=self._version, first_commit_seen=self._grouped)
+        except AuthorizationError as error:
+            raise Rejected(Reason.FORBIDDEN, str(error)) from error
+        self._grouped = self._grouped or event.type == COMMIT
+        if event.state_key is not None:
+            self._state[event.type, event.state_key] = event
+        self._head = (seq + 1, event.event_id)
+        return NewEntry(seq=seq + 1, event=event, epoch=None)

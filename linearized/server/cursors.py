@@ -1,0 +1,95 @@
+"""Which providers follow a room, and from where: derived from its membership, never kept by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.state import StateMap
+from linearized.room.submissions import NewEntry
+from linearized.store.base import FollowerRow
+
+MIMI: Final = "mimi"
+LINEARIZED: Final = "linearized"
+
+
+def joined_providers(state: StateMap, *, ours: frozenset[str]) -> dict[str, str]:
+    """Remote providers with a joined user, each with the protocol its users came in by.
+
+    Args:
+        ours: the domains this server answers for itself.
+    """
+    providers: dict[str, str] = {}
+    for (event_type, user_id), event in state.items():
+        if event_type != "m.room.member" or event.content.get("membership") != "join":
+            continue
+        domain = user_domain(user_id)
+        if domain in ours:
+            continue
+        vouched = event.provenance is not None and event.provenance.get("protocol") == "mimi"
+        if providers.get(domain) != LINEARIZED:  # a provider that takes PDUs gets PDUs
+            providers[domain] = MIMI if vouched else LINEARIZED
+    return providers
+
+
+def cursor_changes(
+    room_id: str,
+    *,
+    entries: Iterable[NewEntry],
+    state: StateMap,
+    existing: Mapping[str, FollowerRow],
+    ours: frozenset[str],
+) -> tuple[FollowerRow, ...]:
+    """Cursors that start or stop with new entries.
+
+    A provider whose first user joins follows from there; one whose last user is gone follows up to and including the
+    entry that says so ("The server implied by the sender for a kick
+    or ban … up to the point of that kick or ban", Linearized Matrix, Sending Events).
+    """
+    new = list(entries)
+    moved = {user_domain(key): index for index, key in _membership_moves(new)}
+    if not moved:
+        return ()
+    providers = joined_providers(state, ours=ours)
+    changes: list[FollowerRow] = []
+    for provider, protocol in providers.items():
+        known = existing.get(provider)
+        if provider in moved and (known is None or known.stop_seq is not None):
+            first = next(index for index, key in _membership_moves(new) if user_domain(key) == provider)
+            # A MIMI provider begins with the Welcome, after the commit that made it; the others with their join.
+            cursor = _commit_at(new, first) if protocol == MIMI else new[first].seq - 1
+            changes.append(FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor))
+    for provider, known in existing.items():
+        if provider not in providers and known.stop_seq is None and provider in moved:
+            last = moved[provider]
+            stop = _commit_at(new, last) if known.protocol == MIMI else new[last].seq
+            changes.append(
+                FollowerRow(
+                    room_id=room_id,
+                    provider=provider,
+                    protocol=known.protocol,
+                    cursor=known.cursor,
+                    stop_seq=stop,
+                )
+            )
+    return tuple(changes)
+
+
+def _membership_moves(new: Sequence[NewEntry]) -> list[tuple[int, str]]:
+    """Index and user of every membership entry."""
+    return [
+        (index, entry.event.state_key)
+        for index, entry in enumerate(new)
+        if entry.event.type == "m.room.member" and entry.event.state_key
+    ]
+
+
+def _commit_at(new: Sequence[NewEntry], index: int) -> int:
+    """The sequence number of the commit that a membership entry was written for, which follows it; else its own."""
+    for entry in new[index:]:
+        if entry.event.type == "m.mls.commit":
+            return entry.seq
+        if entry.event.type not in {"m.room.member", "m.room.power_levels"}:
+            break
+    return new[index].seq

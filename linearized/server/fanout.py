@@ -1,0 +1,91 @@
+"""The log as a MIMI follower sees it: the projection of entries and Welcomes to ``FanoutMessage`` bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from linearized.mimi.handshake import RatchetTreeOption
+from linearized.mimi.messages import FanoutMessage
+from linearized.protocol.base64 import decode_base64
+from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
+from linearized.store.base import EntryRow, ToDeviceRow
+
+# One notification's size: large enough that its request costs little per message, small enough to be sent again.
+MAX_NOTIFY_BYTES: Final = 1024 * 1024
+# The MLSMessage of each entry type that MIMI followers get.
+_MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """One request to a follower, and what is behind it once it was accepted.
+
+    ``cursor`` is the last entry it covers (entries that do not project count as covered), ``welcomes`` the position of
+    the last to-device message it took (0 for none).
+    """
+
+    body: bytes
+    cursor: int
+    welcomes: int
+
+
+def project_entry(entry: EntryRow) -> bytes | None:
+    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history)."""
+    field = _MESSAGE_FIELD.get(entry.type)
+    if field is None:
+        return None
+    content = orjson.loads(entry.pdu)["content"]
+    message = FanoutMessage(timestamp=entry.origin_server_ts, message=decode_base64(content[field]))
+    return message.encode()
+
+
+def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
+    """A Welcome kept for the follower: the entry it came with, and its FanoutMessage."""
+    content = orjson.loads(row.content)
+    message = FanoutMessage(
+        timestamp=content["timestamp"],
+        message=decode_base64(content["welcome"]),
+        ratchet_tree_option=RatchetTreeOption.full(decode_base64(content["ratchet_tree"])),
+    )
+    return content["seq"], message.encode()
+
+
+def next_notification(
+    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow]
+) -> Notification | None:
+    """What to send next, in log order, each Welcome right after the commit it came with; None if there is nothing.
+
+    Args:
+        cursor: the last entry the follower has.
+        entries: the entries after it, ascending.
+        welcomes: the Welcomes waiting for the follower in this room, oldest first.
+    """
+    waiting = [(*project_welcome(row), row.position) for row in welcomes]
+    parts: list[bytes] = []
+    size = taken = 0
+
+    def take_welcomes(up_to: int) -> None:
+        nonlocal size, taken
+        while waiting and waiting[0][0] <= up_to:
+            _, body, taken = waiting.pop(0)
+            parts.append(body)
+            size += len(body)
+
+    reached = cursor
+    take_welcomes(cursor)
+    for entry in entries:
+        projected = project_entry(entry)
+        if projected is not None:
+            if size + len(projected) > MAX_NOTIFY_BYTES and parts:
+                break
+            parts.append(projected)
+            size += len(projected)
+        reached = entry.seq
+        take_welcomes(reached)
+    if reached == cursor and not parts:
+        return None
+    return Notification(body=b"".join(parts), cursor=reached, welcomes=taken)

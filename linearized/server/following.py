@@ -1,0 +1,163 @@
+"""A room that another provider's MIMI hub orders: what it fans out to us becomes our copy of the log.
+
+We see handshake messages and ciphertexts, never who sent a ciphertext ("Outsiders (including follower providers) never
+learn the content of the message, nor the sender", Message Franking). An entry is therefore written with the hub's
+name as sender; clients read the true one from the MLS credential.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import openmls
+import structlog
+import trio
+
+from linearized.mimi.messages import FanoutMessage, message_role
+from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.canonical import JsonObject, canonical_json
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.versions import DEFAULT_ROOM_VERSION
+from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
+from linearized.server.node import Node
+from linearized.server.welcomes import local_welcome
+from linearized.store.base import EntryRow, MembershipRow, NewToDevice, Reply, Role, RoomAppend, RoomRow
+
+log = structlog.get_logger("linearized.following")
+
+_TYPES: Final = {"application": ENCRYPTED, "proposal": PROPOSAL, "commit": COMMIT}
+
+
+def hub_user(hub: str) -> str:
+    """The sender written on entries whose true sender only members can see."""
+    return f"@_mimi:{hub}"
+
+
+def entry_of(room_id: str, hub: str, *, timestamp: int, message: bytes) -> tuple[str, str, bytes]:
+    """Event ID, type and canonical JSON of a fanned-out message: the same message at the same time is the same event."""
+    role = message_role(message)
+    encoded = encode_base64(message)
+    content: JsonObject = (
+        {"algorithm": ALGORITHM, "ciphertext": encoded} if role == "application" else {"message": encoded}
+    )
+    digest = encode_base64url(hashlib.sha256(message).digest())
+    raw = canonical_json(
+        {
+            "content": content,
+            "hub_server": hub,
+            "origin_server_ts": timestamp,
+            "provenance": {"protocol": "mimi", "provider": hub, "mls": digest},
+            "room_id": room_id,
+            "sender": hub_user(hub),
+            "type": _TYPES[role],
+        }
+    )
+    return "$" + encode_base64url(hashlib.sha256(raw).digest()), _TYPES[role], raw
+
+
+class Following:
+    """The follower's side of ``notify``."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._locks: dict[str, trio.Lock] = {}
+
+    async def receive(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> None:
+        """Take a notification whole: durable on return, and taken once however often it is sent.
+
+        Messages for a room that none of our clients was welcomed to are dropped: there is nobody to give them to.
+        """
+        lock = self._locks.setdefault(room_id, trio.Lock())
+        async with lock:
+            append = self._plan(room_id, hub, messages)
+            if append is not None:
+                await self._node.store.append(append)
+                users = {member.user_id for member in self._node.store.memberships(room_id)}
+                self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
+
+    def _plan(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> RoomAppend | None:
+        store = self._node.store
+        row = store.room(room_id)
+        if row is not None and (row.role is not Role.FOLLOWER or row.hub != hub):
+            log.warning("notify_for_other_role", room_id=room_id, hub=hub)
+            return None
+        head = row.head_seq if row is not None else 0
+        joined = {member.user_id for member in store.memberships(room_id) if member.membership == "join"}
+        entries: dict[str, EntryRow] = {}
+        welcomes: list[NewToDevice] = []
+        delivered: list[Reply] = []
+        newcomers: list[str] = []
+        for message in messages:
+            if message_role(message.message) == "welcome":
+                for welcome, mark in self._welcomes(room_id, hub, message):
+                    newcomers.append(welcome.user_id)
+                    if mark not in delivered and store.reply(mark.scope, mark.key) is None:
+                        welcomes.append(welcome)
+                        delivered.append(mark)
+                continue
+            if row is None and not newcomers:
+                continue
+            event_id, event_type, raw = entry_of(
+                room_id, hub, timestamp=message.timestamp, message=message.message
+            )
+            if event_id in entries or store.entry_by_id(event_id) is not None:
+                continue  # sent again: "the follower server SHOULD process only the first request"
+            seq = head + len(entries) + 1
+            entries[event_id] = EntryRow(
+                room_id=room_id,
+                seq=seq,
+                event_id=event_id,
+                type=event_type,
+                state_key=None,
+                sender=hub_user(hub),
+                origin_server_ts=message.timestamp,
+                epoch=openmls.inspect_message(message.message).epoch,
+                pdu=raw,
+            )
+        if row is None and not newcomers:
+            return None
+        return RoomAppend(
+            room_id=room_id,
+            entries=tuple(entries.values()),
+            room=self._row(room_id, hub) if row is None else None,
+            memberships=tuple(
+                MembershipRow(room_id=room_id, user_id=user_id, membership="join", seq=head)
+                for user_id in dict.fromkeys(newcomers)
+                if user_id not in joined
+            ),
+            to_device=tuple(welcomes),
+            replies=tuple(delivered),
+        )
+
+    def _row(self, room_id: str, hub: str) -> RoomRow:
+        return RoomRow(
+            room_id=room_id,
+            version=DEFAULT_ROOM_VERSION,
+            role=Role.FOLLOWER,
+            hub=hub,
+            head_seq=0,
+            epoch=None,
+        )
+
+    def _welcomes(self, room_id: str, hub: str, message: FanoutMessage) -> list[tuple[NewToDevice, Reply]]:
+        """The Welcome for each client of ours it is for, with the mark by which a repetition is known."""
+        tree = message.ratchet_tree_option.tree if message.ratchet_tree_option is not None else None
+        digest = encode_base64url(hashlib.sha256(message.message).digest())
+        found: list[tuple[NewToDevice, Reply]] = []
+        for reference in openmls.welcome_references(message.message):
+            package = self._node.store.key_package(reference)
+            if package is None or user_domain(package.user_id) not in self._node.served_domains:
+                continue
+            welcome = local_welcome(
+                package.user_id,
+                package.device_id,
+                room_id=room_id,
+                sender=hub_user(hub),
+                welcome=message.message,
+                tree=tree or b"",
+                commit_id=f"${digest}",
+            )
+            mark = Reply(scope=f"welcome {room_id}", key=f"{digest} {reference.hex()}", value="delivered")
+            found.append((welcome, mark))
+        return found

@@ -1,0 +1,307 @@
+"""The hub: one actor per active room.
+
+An actor takes everything that waits for its room, lets the room decide each submission, stores what was accepted as
+one atomic append, and only then answers. While the append is being written the next batch gathers, so a busy room
+costs one transaction per batch, and the store joins the appends of many rooms into one (group commit).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+import trio
+
+from linearized.exceptions import StoreError
+from linearized.mls import Mls
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.signing import ServerIdentity
+from linearized.protocol.state import StateMap
+from linearized.protocol.versions import get_version
+from linearized.room.room import Room
+from linearized.room.submissions import Accepted, Reason, Rejected, Submission
+from linearized.server.cursors import cursor_changes
+from linearized.server.loading import restore_room
+from linearized.server.welcomes import route_welcomes
+from linearized.store.base import EntryRow, FollowerRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
+
+log = structlog.get_logger("linearized.hub")
+
+# Submissions that may wait for one room. At about 0.3 ms each this is a third of a second of work; past it the caller
+# is better served by an early refusal than by a late answer.
+MAX_WAITING: Final = 1000
+# Entries written by one append. Keeps one busy room from holding the writer for long.
+MAX_BATCH: Final = 256
+# An actor without work for this long gives its room's memory back.
+IDLE_SECONDS: Final = 300.0
+# A caller never waits longer than this for a decision; a submission already taken up is still decided and stored.
+SUBMIT_SECONDS: Final = 30.0
+
+
+class Overloaded(Exception):  # noqa: N818 - says what the hub is
+    """More submissions wait for this room than it can decide in time; try again later."""
+
+
+@dataclass(slots=True)
+class _Job:
+    submission: Submission
+    reply: Callable[[Accepted], tuple[Reply, ...]] | None
+    done: trio.Event = field(default_factory=trio.Event)
+    accepted: Accepted | None = None
+    error: Exception | None = None
+
+
+class Hub:
+    """Decides submissions for the rooms this server orders.
+
+    Args:
+        ours: the domains this server answers for; ``vouched`` are those of them it has no keys of (its bridges').
+        appended: called after an append is durable, with the room ID, the entries and the state after them.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: ServerIdentity,
+        store: Store,
+        mls: Mls,
+        clock: Callable[[], int],
+        vouched: frozenset[str],
+        nursery: trio.Nursery,
+        appended: Callable[[str, StateMap], None],
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._mls = mls
+        self._clock = clock
+        self._vouched = vouched
+        self._ours = vouched | {identity.name}
+        self._nursery = nursery
+        self._appended = appended
+        self._actors: dict[str, _Actor] = {}
+
+    async def submit(
+        self,
+        room_id: str,
+        submission: Submission,
+        *,
+        reply: Callable[[Accepted], tuple[Reply, ...]] | None = None,
+    ) -> Accepted:
+        """Have a submission decided, and stored if accepted.
+
+        Args:
+            reply: makes the remembered answers to store in the same transaction as the entries.
+
+        Raises:
+            Rejected: nothing changed.
+            Overloaded: nothing changed.
+            StoreError: it could not be stored; nothing changed.
+            trio.TooSlowError: the decision is still being made; whether it was stored will show in the log.
+        """
+        job = _Job(submission, reply)
+        with trio.fail_after(SUBMIT_SECONDS):
+            self._actor(room_id).put(job)
+            await job.done.wait()
+        if job.error is not None:
+            raise job.error
+        assert job.accepted is not None  # noqa: S101 - a done job has one or the other
+        return job.accepted
+
+    async def create(self, room_id: str, version: str, submissions: list[Submission]) -> None:
+        """Create a room from its first submissions, all of them or none.
+
+        Raises:
+            Rejected: one of them was refused; the room does not exist.
+        """
+        if self._store.room(room_id) is not None:
+            raise Rejected(Reason.FORBIDDEN, "The room exists")
+        room = Room(
+            room_id=room_id,
+            version=get_version(version),
+            identity=self._identity,
+            mls=self._mls,
+            vouched_domains=self._vouched,
+        )
+        now = self._clock()
+        accepted = [room.submit(submission, now=now) for submission in submissions]
+        row = RoomRow(
+            room_id=room_id,
+            version=version,
+            role=Role.HUB,
+            hub=self._identity.name,
+            head_seq=0,
+            epoch=None,
+        )
+        await self._store.append(self._append_of(room_id, room.state, accepted, (), row))
+        self._appended(room_id, room.state)
+
+    def _actor(self, room_id: str) -> _Actor:
+        actor = self._actors.get(room_id)
+        if actor is None:
+            row = self._store.room(room_id)
+            if row is None:
+                raise Rejected(Reason.UNKNOWN_ROOM, "This server does not know that room")
+            if row.role is not Role.HUB:
+                raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
+            actor = self._actors[room_id] = _Actor(self, room_id)
+            self._nursery.start_soon(actor.run)
+        return actor
+
+    def load(self, room_id: str) -> Room:
+        """The room as the store has it."""
+        row = self._store.room(room_id)
+        if row is None:
+            raise StoreError(f"room {room_id} vanished")
+        return restore_room(
+            self._store, row, identity=self._identity, mls=self._mls, vouched_domains=self._vouched
+        )
+
+    async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:
+        """Write what a batch of submissions became."""
+        replies = tuple(
+            reply for job, accepted in decided if job.reply is not None for reply in job.reply(accepted)
+        )
+        batch = [accepted for _, accepted in decided]
+        await self._store.append(self._append_of(room.room_id, room.state, batch, replies, None))
+        self._appended(room.room_id, room.state)
+
+    def forget(self, room_id: str) -> None:
+        """Drop an idle actor."""
+        self._actors.pop(room_id, None)
+
+    def _append_of(
+        self,
+        room_id: str,
+        state: StateMap,
+        batch: list[Accepted],
+        replies: tuple[Reply, ...],
+        row: RoomRow | None,
+    ) -> RoomAppend:
+        entries = [entry for accepted in batch for entry in accepted.entries]
+        groups = [accepted for accepted in batch if accepted.group is not None]
+        existing: dict[str, FollowerRow] = {
+            follower.provider: follower for follower in self._store.followers(room_id)
+        }
+        return RoomAppend(
+            room_id=room_id,
+            entries=tuple(
+                EntryRow(
+                    room_id=room_id,
+                    seq=entry.seq,
+                    event_id=entry.event.event_id,
+                    type=entry.event.type,
+                    state_key=entry.event.state_key,
+                    sender=entry.event.sender,
+                    origin_server_ts=entry.event.origin_server_ts,
+                    epoch=entry.epoch,
+                    pdu=entry.event.raw,
+                )
+                for entry in entries
+            ),
+            room=row,
+            group=_group_row(room_id, groups[-1]) if groups else None,
+            replies=replies,
+            to_device=tuple(
+                message
+                for accepted in batch
+                for message in route_welcomes(self._store, room_id, accepted, ours=self._ours)
+            ),
+            followers=cursor_changes(
+                room_id, entries=entries, state=state, existing=existing, ours=self._ours
+            ),
+        )
+
+
+class _Actor:
+    """Owns one room while it is active."""
+
+    def __init__(self, hub: Hub, room_id: str) -> None:
+        self._hub = hub
+        self._room_id = room_id
+        self._send, self._receive = trio.open_memory_channel[_Job](MAX_WAITING)
+
+    def put(self, job: _Job) -> None:
+        """Queue a job, never waiting for room in the queue."""
+        try:
+            self._send.send_nowait(job)
+        except trio.WouldBlock:
+            raise Overloaded(f"{MAX_WAITING} submissions are waiting for {self._room_id}") from None
+
+    async def run(self) -> None:
+        """Decide batches until idle."""
+        room: Room | None = None
+        while True:
+            batch = await self._gather()
+            if not batch:
+                # No await between the empty queue and forgetting the actor: nobody can queue in between.
+                self._hub.forget(self._room_id)
+                return
+            room = await self._decide(room, batch)
+
+    async def _gather(self) -> list[_Job]:
+        batch: list[_Job] = []
+        with trio.move_on_after(IDLE_SECONDS):
+            batch.append(await self._receive.receive())
+        while len(batch) < MAX_BATCH:
+            try:
+                batch.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+        return batch
+
+    async def _decide(self, room: Room | None, batch: list[_Job]) -> Room | None:
+        decided: list[tuple[_Job, Accepted]] = []
+        now = self._hub._clock()
+        try:
+            room = room or self._hub.load(self._room_id)
+            for job in batch:
+                try:
+                    decided.append((job, room.submit(job.submission, now=now)))
+                except Rejected as error:
+                    job.error = error
+                    _log_rejection(self._room_id, job.submission, error)
+            if decided:
+                # A batch once taken up is finished even while the server shuts down: its submitters may be told of
+                # nothing that is not stored, and of everything that is.
+                with trio.CancelScope(shield=True, deadline=math.inf):
+                    await self._hub.store_batch(room, decided)
+        except Exception as error:  # noqa: BLE001 - whatever broke, every waiting caller must hear of it
+            log.error("batch_failed", room_id=self._room_id, submissions=len(batch), error=repr(error))
+            for job in batch:
+                job.error = job.error or StoreError("the batch could not be stored")
+            room = None  # what is in memory may be ahead of the log: read it again
+        else:
+            for job, accepted in decided:
+                job.accepted = accepted
+        finally:
+            for job in batch:
+                job.done.set()
+        return room
+
+
+def _group_row(room_id: str, accepted: Accepted) -> GroupRow:
+    group = accepted.group
+    assert group is not None  # noqa: S101 - the caller chose one with a group
+    return GroupRow(
+        room_id=room_id,
+        epoch=group.epoch,
+        snapshot=group.snapshot,
+        group_info=group.group_info,
+        ratchet_tree=group.ratchet_tree,
+        commit_event_id=accepted.event_id,
+    )
+
+
+def _log_rejection(room_id: str, submission: Submission, error: Rejected) -> None:
+    sender = getattr(submission, "sender", None)
+    log.info(
+        "submission_rejected",
+        room_id=room_id,
+        kind=type(submission).__name__,
+        server=user_domain(sender) if isinstance(sender, str) and ":" in sender else None,
+        code=error.code.value,
+        reason=str(error),
+    )

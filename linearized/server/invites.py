@@ -1,0 +1,64 @@
+"""Invites to servers that are not in the room yet: the target's server is asked before the invite is appended.
+
+The draft has the hub append the event after the target's server has signed it. Another entry may take its place in
+the log meanwhile, which would change what was signed; so we show the target's server the event as it would be, append
+the invite when it agrees, and let its signature go (nobody checks it: "Do we ever validate the target server's
+signature?", Invites). See docs/divergence.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linearized.protocol.base64 import encode_base64url
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import Event
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.state import StateMap
+from linearized.server.node import Node
+from linearized.store.base import RoomRow
+
+# "the following events SHOULD be included if present in the current room state itself" (Stripped State).
+STRIPPED: Final = (
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+)
+INVITE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/invite/{txn}"
+
+
+def stripped_state(state: StateMap) -> list[JsonObject]:
+    """The room's face for somebody outside: "MUST only have sender, type, state_key, and content"."""
+    found = [state.get((event_type, "")) for event_type in STRIPPED]
+    return [
+        {
+            "sender": event.sender,
+            "type": event.type,
+            "state_key": event.state_key,
+            "content": event.content,
+        }
+        for event in found
+        if event is not None
+    ]
+
+
+async def offer(node: Node, row: RoomRow, event: Event, state: StateMap) -> None:
+    """Ask the target's server to take an invite, unless it is ours or takes part in the room already.
+
+    Raises:
+        OutboundError: it refused (with its own code) or did not answer.
+    """
+    target = event.state_key or ""
+    server = user_domain(target)
+    if server in node.served_domains or node.rooms.is_participant(row.room_id, server):
+        return
+    body: JsonObject = {
+        "event": event.pdu,
+        "invite_room_state": stripped_state(state),
+        "room_version": row.version,
+    }
+    txn = encode_base64url(event.event_id.encode())
+    await node.federation.request(server, "POST", INVITE.format(txn=txn), json=body)

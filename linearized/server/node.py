@@ -1,0 +1,49 @@
+"""What a running server is made of, in one value that the faces are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import openmls
+
+from linearized.config import Config
+from linearized.protocol.signing import ServerIdentity
+from linearized.server.notifier import Notifier
+from linearized.store.base import Store
+
+if TYPE_CHECKING:
+    from linearized.server.followers import Followers
+    from linearized.server.keys import KeyRing
+    from linearized.server.outbound import FederationClient
+    from linearized.server.providers.client import ProviderClient
+    from linearized.server.rooms import Rooms
+
+
+@dataclass(slots=True)
+class Node:
+    """One server. ``clock`` gives milliseconds since the Unix epoch, ``ids(n)`` a random URL-safe token of n bytes."""
+
+    config: Config
+    identity: ServerIdentity
+    mls_signer: openmls.SignatureKeyPair  # signs GroupInfo responses and acts as external sender
+    store: Store
+    notifier: Notifier
+    clock: Callable[[], int]
+    ids: Callable[[int], str]
+    keys: KeyRing
+    federation: FederationClient
+    providers: ProviderClient
+    followers: Followers
+    rooms: Rooms
+
+    @property
+    def served_domains(self) -> frozenset[str]:
+        """Every domain whose users this server answers for: its own and its bridges'."""
+        return frozenset({self.identity.name}) | self.bridged_domains
+
+    @property
+    def bridged_domains(self) -> frozenset[str]:
+        """The domains of the bridges in the settings."""
+        return frozenset(domain for bridge in self.config.bridges for domain in bridge.domains)

@@ -1,0 +1,31 @@
+"""Wakes long polls. A waiter compares positions first, so a change between its read and its wait is never missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+
+
+class Notifier:
+    """One event per user, replaced each time it fires; waiters hold it before they read."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, trio.Event] = {}
+
+    def ticket(self, user_id: str) -> trio.Event:
+        """An event that is set at the user's next change. Take it *before* reading, then wait on it."""
+        return self._users.setdefault(user_id, trio.Event())
+
+    def users_changed(self, users: Iterable[str]) -> None:
+        """Wake everybody who waits for one of these users."""
+        for user_id in users:
+            event = self._users.pop(user_id, None)
+            if event is not None:
+                event.set()
+
+    async def wait(self, ticket: trio.Event, seconds: float) -> bool:
+        """Wait for a ticket to be set, at most ``seconds``; True if it was."""
+        with trio.move_on_after(seconds):
+            await ticket.wait()
+        return ticket.is_set()

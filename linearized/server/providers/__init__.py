@@ -1,0 +1,126 @@
+"""The MIMI face: what other providers call, as hub and as follower (draft-ietf-mimi-protocol-06)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import openmls
+
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.handshake import HandshakeBundle
+from linearized.mimi.messages import SubmitMessageRequest, decode_fanout_stream
+from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
+from linearized.room.submissions import ApplicationMessage, Handshake, Rejected
+from linearized.server.http import HttpError, Request, Response, Route, json_response
+from linearized.server.node import Node
+from linearized.server.providers import group_info, key_material
+from linearized.server.providers.authentication import authenticate_provider
+from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, ProviderError
+from linearized.server.providers.responses import (
+    submit_accepted,
+    submit_rejected,
+    update_accepted,
+    update_rejected,
+)
+
+PREFIX: Final = "/_mimi/v1"
+# Endpoint names of the directory and the placeholder the draft gives each.
+ENDPOINTS: Final = {
+    "keyMaterial": "targetUser",
+    "update": "roomId",
+    "notify": "roomId",
+    "submitMessage": "roomId",
+    "groupInfo": "roomId",
+}
+
+Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
+
+
+def routes(node: Node) -> list[Route]:
+    """The directory and every endpoint it lists."""
+
+    async def directory(request: Request) -> Response:
+        base = f"https://{node.identity.name}{PREFIX}"
+        return json_response(
+            {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
+        )
+
+    handlers: dict[str, Endpoint] = {
+        "keyMaterial": _key_material,
+        "update": _update,
+        "notify": _notify,
+        "submitMessage": _submit_message,
+        "groupInfo": _group_info,
+    }
+    return [
+        Route("GET", DIRECTORY_PATH, directory),
+        *(
+            Route("POST", f"{PREFIX}/{name}/{{target}}", _authenticated(node, handler))
+            for name, handler in handlers.items()
+        ),
+    ]
+
+
+def _authenticated(node: Node, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        provider = authenticate_provider(node, request)
+        try:
+            return await endpoint(node, provider, request.params["target"], await request.body())
+        except (MimiDecodeError, IdentifierError, key_material.BadRequest) as error:
+            raise HttpError(400, "M_BAD_JSON", str(error)) from error
+
+    return handle
+
+
+def _binary(body: bytes) -> Response:
+    return Response(body=body, content_type=CONTENT_TYPE)
+
+
+async def _key_material(node: Node, provider: str, target: str, body: bytes) -> Response:
+    request = key_material.verify_request(body, target=target)
+    if provider_of_uri(target) in node.served_domains:
+        return _binary((await key_material.claim(node, request)).encode())
+    # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will be used
+    # in": we are asked as hub, by a provider whose own user it is.
+    row = node.rooms.row(room_id_from_uri(request.room_id))
+    if row is None or not node.rooms.is_participant(row.room_id, provider):
+        raise HttpError(403, "M_FORBIDDEN", "Key material is fetched through the hub of a room you are in")
+    try:
+        return _binary(await key_material.fetch_through_hub(node, request))
+    except ProviderError as error:
+        raise HttpError(502, "M_UNKNOWN", "The target provider did not answer") from error
+
+
+async def _update(node: Node, provider: str, target: str, body: bytes) -> Response:
+    submission = Handshake(bundle=HandshakeBundle.decode(body), provider=provider)
+    try:
+        accepted = await node.rooms.submit(room_id_from_uri(target), submission)
+    except Rejected as error:
+        return _binary(update_rejected(error).encode())
+    return _binary(update_accepted(accepted).encode())
+
+
+async def _submit_message(node: Node, provider: str, target: str, body: bytes) -> Response:
+    request = SubmitMessageRequest.decode(body)
+    submission = ApplicationMessage(
+        message=request.message, sending_uri=request.sending_uri, provider=provider
+    )
+    try:
+        accepted = await node.rooms.submit(room_id_from_uri(target), submission)
+    except Rejected as error:
+        epoch = openmls.inspect_message(request.message).epoch
+        return _binary(submit_rejected(error, message_epoch=epoch).encode())
+    return _binary(submit_accepted(accepted).encode())
+
+
+async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
+    return _binary(group_info.answer(node, room_id_from_uri(target), body))
+
+
+async def _notify(node: Node, provider: str, target: str, body: bytes) -> Response:
+    # A room lives at the provider its URI names; only that one may tell us about it.
+    if provider_of_uri(target) != provider:
+        raise HttpError(403, "M_FORBIDDEN", "Only the hub of a room fans out its messages")
+    await node.rooms.following.receive(room_id_from_uri(target), provider, decode_fanout_stream(body))
+    return Response(status=201, content_type=CONTENT_TYPE)

@@ -1,0 +1,138 @@
+"""Requests to other providers' MIMI endpoints: directory discovery, then HTTPS with both ends authenticated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import quote
+
+import orjson
+
+from linearized.exceptions import LinearizedError
+
+DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
+# A directory names URLs that hardly ever change; an hour bounds how long a move of endpoints goes unnoticed.
+DIRECTORY_TTL_MS: Final = 3_600_000
+# Big enough for the key material of a user with a hundred devices, small enough to hold in memory.
+MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
+CONTENT_TYPE: Final = "application/octet-stream"
+OK: Final = 200
+
+
+class ProviderError(LinearizedError):
+    """A provider could not be reached or did not answer as the protocol says.
+
+    Attributes:
+        status: its HTTP status, None if there was no answer.
+        retry_after_s: what its Retry-After header asked for, in seconds.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's answer: HTTP status, body, and seconds from its Retry-After header."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None = None
+
+
+class Transport(Protocol):
+    """What the provider client needs of the outbound HTTP client."""
+
+    async def raw(
+        self, provider: str, method: str, url: str, *, content: bytes = b"", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request to a provider's server, over TLS with our certificate; raises ``ProviderError`` without answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    urls: dict[str, str]
+    expires_ms: int
+
+
+class ProviderClient:
+    """Our side of MIMI as a client of other providers.
+
+    Args:
+        own_name: our provider domain, said in the From header.
+        clock: milliseconds since the Unix epoch.
+    """
+
+    def __init__(self, transport: Transport, *, own_name: str, clock: Callable[[], int]) -> None:
+        self._transport = transport
+        self._own_name = own_name
+        self._clock = clock
+        self._directories: dict[str, _Directory] = {}
+
+    async def post(self, provider: str, endpoint: str, target: str, body: bytes) -> Answer:
+        """POST to an endpoint of a provider's directory.
+
+        Args:
+            endpoint: its name in the directory, such as ``notify``.
+            target: the URI that goes into the URL template.
+            body: the TLS-encoded request.
+
+        Raises:
+            ProviderError: there was no answer, or no such endpoint.
+        """
+        urls = await self._directory(provider)
+        template = urls.get(endpoint)
+        if template is None:
+            raise ProviderError(f"{provider} offers no {endpoint} endpoint")
+        start, end = template.find("{"), template.find("}")
+        if not 0 <= start < end:
+            raise ProviderError(f"{provider}'s {endpoint} URL has no place for its target")
+        url = template[:start] + quote(target, safe="") + template[end + 1 :]
+        # "The source provider is indicated using a From header … the content of the From header will be
+        # mimi@a.example" (Transport layer).
+        return await self._transport.raw(
+            provider,
+            "POST",
+            url,
+            content=body,
+            headers={"Content-Type": CONTENT_TYPE, "From": f"mimi@{self._own_name}"},
+        )
+
+    async def exchange(self, provider: str, endpoint: str, target: str, body: bytes) -> bytes:
+        """POST and insist on 200; the response body is TLS-encoded.
+
+        Raises:
+            ProviderError: as for ``post``, or another status.
+        """
+        answer = await self.post(provider, endpoint, target, body)
+        if answer.status != OK:
+            raise ProviderError(
+                f"{provider} answered {answer.status} at {endpoint}",
+                status=answer.status,
+                retry_after_s=answer.retry_after_s,
+            )
+        return answer.body
+
+    async def _directory(self, provider: str) -> dict[str, str]:
+        cached = self._directories.get(provider)
+        now = self._clock()
+        if cached is not None and cached.expires_ms > now:
+            return cached.urls
+        answer = await self._transport.raw(provider, "GET", f"https://{provider}{DIRECTORY_PATH}")
+        try:
+            document = orjson.loads(answer.body) if answer.status == OK else None
+        except orjson.JSONDecodeError as error:
+            raise ProviderError(f"{provider}'s directory is not JSON") from error
+        if not isinstance(document, dict):
+            raise ProviderError(f"{provider} has no MIMI directory", status=answer.status)
+        urls = {
+            name: url
+            for name, url in document.items()
+            if isinstance(url, str) and url.startswith("https://")
+        }
+        self._directories[provider] = _Directory(urls, now + DIRECTORY_TTL_MS)
+        return urls

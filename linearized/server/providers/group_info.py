@@ -1,0 +1,85 @@
+"""Group information for clients that join by themselves: a new device, a rejoin, an open room."""
+
+from __future__ import annotations
+
+import openmls
+
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.group_info import (
+    ExternalSender,
+    GroupInfoCode,
+    GroupInfoRatchetTreeTBE,
+    GroupInfoRequest,
+    GroupInfoResponse,
+)
+from linearized.mimi.handshake import RatchetTreeOption
+from linearized.protocol.identifiers import room_uri
+from linearized.room.credentials import client_of
+from linearized.server.node import Node
+from linearized.server.providers.key_material import BadRequest
+from linearized.store.base import Role
+
+ENCRYPTION_LABEL = "GroupInfo and ratchet_tree encryption"
+SIGNATURE_LABEL = "GroupInfoResponseTBS"
+
+
+def answer(node: Node, room_id: str, body: bytes) -> bytes:
+    """As the hub, answer a GroupInfoRequest; both are TLS-encoded.
+
+    Whoever may not have it is answered like somebody who asks for a room that is not there: "If the hub does not want
+    to reveal if a room ID does not exist it can use notAuthorized instead" (Claim group key information).
+
+    Raises:
+        BadRequest: the request is malformed or its signature does not fit its key.
+    """
+    try:
+        request = GroupInfoRequest.decode(body)
+        openmls.verify_with_label(
+            ciphersuite=request.cipher_suite,
+            public_key=request.requesting_signature_key,
+            label="GroupInfoRequestTBS",
+            content=request.to_be_signed(),
+            signature=request.signature,
+        )
+        requester = client_of(request.requesting_identity)
+    except (MimiDecodeError, IdentifierError) as error:
+        raise BadRequest(str(error)) from error
+    except openmls.MlsError as error:
+        raise BadRequest("the request's signature is not valid") from error
+    row = node.store.room(room_id)
+    group = node.store.group(room_id)
+    memberships = {member.user_id: member.membership for member in node.store.memberships(room_id)}
+    if (
+        row is None
+        or row.role is not Role.HUB
+        or group is None
+        or memberships.get(requester.user_id) != "join"
+    ):
+        return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
+    secret = GroupInfoRatchetTreeTBE(
+        group_info=group.group_info, ratchet_tree_option=RatchetTreeOption.full(group.ratchet_tree)
+    ).encode()
+    sealed = openmls.encrypt_with_label(
+        ciphersuite=request.cipher_suite,
+        public_key=request.group_info_public_key,
+        label=ENCRYPTION_LABEL,
+        context=room_uri(room_id).encode(),
+        plaintext=secret,
+    )
+    unsigned = GroupInfoResponse(
+        room_id=room_uri(room_id),
+        status=GroupInfoCode.SUCCESS,
+        cipher_suite=request.cipher_suite,
+        hub_sender=hub_sender(node),
+        encrypted_groupinfo_and_tree=sealed,
+        signature=b"",
+    )
+    signature = node.mls_signer.sign_with_label(label=SIGNATURE_LABEL, content=unsigned.to_be_signed())
+    return unsigned.signed(signature).encode()
+
+
+def hub_sender(node: Node) -> ExternalSender:
+    """The key and name this hub signs MIMI responses with."""
+    return ExternalSender.basic(
+        signature_key=node.mls_signer.public_key, identity=f"mimi://{node.identity.name}".encode()
+    )

@@ -1,0 +1,137 @@
+"""Key material: claimed for our own users, fetched through us for the rooms we order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import openmls
+
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.key_material import (
+    ClientKeyMaterial,
+    KeyMaterialClientCode,
+    KeyMaterialRequest,
+    KeyMaterialResponse,
+    KeyMaterialUserCode,
+)
+from linearized.protocol.identifiers import client_uri, provider_of_uri, user_id_from_uri
+from linearized.room.credentials import client_of
+from linearized.server.node import Node
+from linearized.server.providers.client import ProviderError
+
+# How long a claimed package's route is kept for the Welcome that should follow: a commit is made minutes after the
+# claim; a day covers a client that was put to sleep in between.
+ROUTE_LIFETIME_MS: Final = 24 * 3_600_000
+
+
+class BadRequest(Exception):  # noqa: N818 - answered with 400
+    """A request is malformed or not signed by whom it says."""
+
+
+async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
+    """Claim one key package for each device of one of our users.
+
+    "Keying material provided from one response MUST NOT be provided in any other response" and "The target provider
+    MUST NOT provide expired keying material" (Fetch Key Material): the store sees to both.
+    """
+    try:
+        user_id = user_id_from_uri(request.target_user)
+    except IdentifierError:
+        return _failure(request, KeyMaterialUserCode.USER_UNKNOWN)
+    if node.store.user(user_id) is None:
+        return _failure(request, KeyMaterialUserCode.USER_UNKNOWN)
+    clients = []
+    for device in node.store.devices(user_id):
+        package = await node.store.claim_key_package(
+            user_id=user_id,
+            device_id=device.device_id,
+            ciphersuites=request.acceptable_ciphersuites,
+            now_ms=node.clock(),
+        )
+        if package is None:
+            clients.append(
+                ClientKeyMaterial(
+                    status=KeyMaterialClientCode.KEY_MATERIAL_EXHAUSTED,
+                    client_uri=client_uri(user_id, device.device_id),
+                )
+            )
+        else:
+            clients.append(
+                ClientKeyMaterial(
+                    status=KeyMaterialClientCode.SUCCESS,
+                    client_uri=client_uri(user_id, device.device_id),
+                    key_package=package.key_package,
+                )
+            )
+    served = sum(client.status is KeyMaterialClientCode.SUCCESS for client in clients)
+    if served == 0:
+        status = KeyMaterialUserCode.NO_COMPATIBLE_MATERIAL
+    elif served < len(clients):
+        status = KeyMaterialUserCode.PARTIAL_SUCCESS
+    else:
+        status = KeyMaterialUserCode.SUCCESS
+    return KeyMaterialResponse(user_status=status, user_uri=request.target_user, clients=tuple(clients))
+
+
+async def fetch_through_hub(node: Node, request: KeyMaterialRequest) -> bytes:
+    """As the hub of the room, get key material for a user of any provider and remember where its packages came from.
+
+    Raises:
+        ProviderError: the target provider did not answer.
+        MimiDecodeError: it answered something else.
+    """
+    provider = provider_of_uri(request.target_user)
+    if provider in node.served_domains:
+        return (await claim(node, request)).encode()
+    body = await node.providers.exchange(provider, "keyMaterial", request.target_user, request.encode())
+    response = KeyMaterialResponse.decode(body)
+    await remember_routes(node, response, provider)
+    return body
+
+
+async def remember_routes(node: Node, response: KeyMaterialResponse, provider: str) -> None:
+    """Note at which provider each package of a response lives, so that a Welcome finds its way."""
+    routes: dict[bytes, str] = {}
+    for client in response.clients:
+        if client.key_package is None:
+            continue
+        try:
+            info = openmls.inspect_key_package(client.key_package, now=node.clock() // 1000)
+        except openmls.MlsError as error:
+            raise ProviderError(f"{provider} sent a key package that is not valid: {error.code}") from error
+        routes[info.reference] = provider
+    if routes:
+        await node.store.put_key_package_routes(routes, expires_ms=node.clock() + ROUTE_LIFETIME_MS)
+
+
+def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
+    """Decode a request and check its signature and its requester.
+
+    Raises:
+        BadRequest: it is malformed, for another target than its path, or its signature or credential do not fit.
+    """
+    try:
+        request = KeyMaterialRequest.decode(body)
+    except MimiDecodeError as error:
+        raise BadRequest(str(error)) from error
+    if request.target_user != target:
+        raise BadRequest("the request is for another user than its path")
+    try:
+        openmls.verify_with_label(
+            ciphersuite=request.acceptable_ciphersuites[0],
+            public_key=request.requester_signature_key,
+            label="KeyMaterialRequestTBS",
+            content=request.to_be_signed(),
+            signature=request.signature,
+        )
+        requester = client_of(request.requester_identity)
+        if requester.user_id != user_id_from_uri(request.requesting_user):
+            raise BadRequest("the requester's credential names another user")
+    except (openmls.MlsError, IdentifierError, IndexError) as error:
+        raise BadRequest("the request's signature or credential is not valid") from error
+    return request
+
+
+def _failure(request: KeyMaterialRequest, status: KeyMaterialUserCode) -> KeyMaterialResponse:
+    # "For any other user code, the provider MUST NOT populate the clients list."
+    return KeyMaterialResponse(user_status=status, user_uri=request.target_user, clients=())

@@ -1,0 +1,298 @@
+"""Rooms, whatever our part in them: the faces call this and need not know who orders a room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from linearized.exceptions import MimiDecodeError
+from linearized.mimi.handshake import HandshakeBundle
+from linearized.mimi.messages import SubmitMessageRequest, SubmitMessageResponse, SubmitResponseCode
+from linearized.protocol.base64 import decode_base64
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import room_uri, user_domain, user_uri
+from linearized.protocol.state import StateMap
+from linearized.protocol.versions import get_version
+from linearized.room.admission import ENCRYPTED
+from linearized.room.submissions import (
+    Accepted,
+    Handshake,
+    LinearizedPdu,
+    LocalEvent,
+    Reason,
+    Rejected,
+    Submission,
+)
+from linearized.server import invites
+from linearized.server.following import Following, entry_of
+from linearized.server.hub import Hub
+from linearized.server.loading import state_of
+from linearized.server.node import Node
+from linearized.server.participating import Participating
+from linearized.server.providers import group_info, key_material
+from linearized.server.providers.responses import update_accepted, update_rejected
+from linearized.store.base import Reply, Role, RoomRow
+
+# Bytes of randomness in a room ID's localpart: 96 bits, as other servers use; never repeated in practice.
+ROOM_ID_BYTES: Final = 12
+
+IMPORT_SCOPE: Final = "import"
+
+
+class Rooms:
+    """See the module."""
+
+    def __init__(self, node: Node, hub: Hub) -> None:
+        self._node = node
+        self._hub = hub
+        self.following = Following(node)
+        self.participating = Participating(node)
+
+    # --- looking ---
+
+    def row(self, room_id: str) -> RoomRow | None:
+        """The room's record, None if we do not know it."""
+        return self._node.store.room(room_id)
+
+    def state(self, room_id: str, *, seq: int | None = None) -> StateMap:
+        """The state after entry ``seq`` (default: now)."""
+        return state_of(self._node.store, self._known(room_id), seq)
+
+    def is_participant(self, room_id: str, server: str) -> bool:
+        """Whether a joined user of the room belongs to ``server``."""
+        return any(
+            member.membership == "join" and user_domain(member.user_id) == server
+            for member in self._node.store.memberships(room_id)
+        )
+
+    # --- writing ---
+
+    async def create(
+        self,
+        *,
+        creator: str,
+        version: str,
+        creation_content: JsonObject,
+        initial: Sequence[LocalEvent],
+    ) -> str:
+        """Create a room with us as hub: the create event, the creator's join, then ``initial``; its room ID.
+
+        Raises:
+            Rejected: one of the events is not allowed; no room was created.
+        """
+        get_version(version)
+        room_id = f"!{self._node.ids(ROOM_ID_BYTES)}:{self._node.identity.name}"
+        create = LocalEvent(
+            sender=creator,
+            type="m.room.create",
+            state_key="",
+            content={**creation_content, "room_version": version},
+        )
+        join = LocalEvent(
+            sender=creator, type="m.room.member", state_key=creator, content={"membership": "join"}
+        )
+        await self._hub.create(room_id, version, [create, join, *initial])
+        return room_id
+
+    async def submit(
+        self,
+        room_id: str,
+        submission: Submission,
+        *,
+        reply: Callable[[Accepted], tuple[Reply, ...]] | None = None,
+    ) -> Accepted:
+        """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
+        return await self._hub.submit(room_id, submission, reply=reply)
+
+    async def submit_lpdu(
+        self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes]
+    ) -> Accepted:
+        """Have us, as the room's hub, append a participant's LPDU."""
+        return await self.submit(room_id, LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys))
+
+    async def receive_pdu(self, room_id: str, pdu: JsonObject, origin: str) -> None:
+        """Take an event from the hub of a room we participate in.
+
+        Raises:
+            Rejected: ``UNKNOWN_ROOM``, or ``WRONG_HUB`` if ``origin`` is not its hub; and what ``Participating`` raises.
+        """
+        row = self._known(room_id)
+        if row.role is not Role.PARTICIPANT or row.hub != origin:
+            raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
+        await self.participating.receive(row, pdu)
+
+    async def send(self, room_id: str, event: LocalEvent, *, reply: Reply | None = None) -> str:
+        """Send an event of one of our users, by whatever way the room's hub takes it; its event ID.
+
+        Args:
+            reply: remembered with the entry; ``{event_id}`` in its value becomes the event ID.
+
+        Raises:
+            Rejected: it was refused.
+        """
+        row = self._known(room_id)
+        if row.role is Role.HUB:
+            accepted = await self._hub.submit(
+                room_id, event, reply=lambda done: (_filled(reply, done.event_id),) if reply else ()
+            )
+            return accepted.event_id
+        if row.role is Role.PARTICIPANT:
+            event_id = await self.participating.send(row, event)
+        else:
+            event_id = await self._submit_message(row, event)
+        if reply is not None:
+            await self._node.store.put_reply(_filled(reply, event_id))
+        return event_id
+
+    async def import_events(
+        self, room_id: str, events: Sequence[tuple[str, LocalEvent]]
+    ) -> dict[str, str | Rejected]:
+        """Import history, in order; each source event becomes one entry however often it is sent.
+
+        Args:
+            events: pairs of the source's event ID and the event, whose provenance says ``imported``.
+
+        Returns:
+            By source event ID: our event ID, or why it was refused.
+        """
+        scope = f"{IMPORT_SCOPE} {room_id}"
+        done = self._node.store.replies(scope, [source for source, _ in events])
+        results: dict[str, str | Rejected] = {}
+        for source, event in events:
+            if source in done:
+                results[source] = done[source]
+                continue
+            mark = Reply(scope=scope, key=source, value="{event_id}")
+            try:
+                results[source] = await self.send(room_id, event, reply=mark)
+            except Rejected as error:
+                results[source] = error
+        return results
+
+    async def join_remote(self, room_id: str, *, user_id: str, via: Sequence[str]) -> str:
+        """Join a room through the first server of ``via`` that lets us; the room ID.
+
+        Raises:
+            Rejected: none did.
+        """
+        if self.row(room_id) is not None:
+            join = LocalEvent(
+                sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
+            )
+            await self.send(room_id, join)
+            return room_id
+        for server in via:
+            await self.participating.join(room_id, user_id, server)
+            return room_id
+        raise Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
+
+    async def invite(
+        self, room_id: str, *, sender: str, target: str, reason: str | None = None
+    ) -> str:
+        """Invite a user; a user of another server is invited through that server, which may refuse."""
+        content: JsonObject = {"membership": "invite"}
+        if reason is not None:
+            content["reason"] = reason
+        event = LocalEvent(sender=sender, type="m.room.member", state_key=target, content=content)
+        row = self._known(room_id)
+        if row.role is Role.HUB:
+            preview = self._hub.load(room_id).preview(event, now=self._node.clock())
+            await invites.offer(self._node, row, preview, self.state(room_id))
+        return await self.send(room_id, event)
+
+    async def invite_lpdu(
+        self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes]
+    ) -> Accepted:
+        """As hub, take a participant's invite: authorise it, ask the target's server, then append it."""
+        submission = LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys)
+        row = self._known(room_id)
+        preview = self._hub.load(room_id).preview(submission, now=self._node.clock())
+        await invites.offer(self._node, row, preview, self.state(room_id))
+        return await self.submit(room_id, submission)
+
+    # --- MLS ---
+
+    async def update(
+        self,
+        room_id: str,
+        *,
+        bundle: bytes,
+        user_id: str,
+        initial_group: tuple[bytes, bytes] | None,
+    ) -> tuple[bytes, str | None]:
+        """Submit a local client's HandshakeBundle; an encoded UpdateRoomResponse, and the event ID if we are the hub.
+
+        Raises:
+            Rejected: ``MALFORMED`` for bytes that are no bundle; every other refusal is in the response.
+        """
+        row = self._known(room_id)
+        if row.role is Role.FOLLOWER:
+            answer = await self._node.providers.exchange(row.hub, "update", room_uri(room_id), bundle)
+            return answer, None
+        try:
+            decoded = HandshakeBundle.decode(bundle)
+        except MimiDecodeError as error:
+            raise Rejected(Reason.MALFORMED, str(error)) from error
+        provider = user_domain(user_id)
+        if provider in self._node.served_domains:
+            provider = self._node.identity.name
+        submission = Handshake(bundle=decoded, provider=provider, initial_group=initial_group)
+        try:
+            accepted = await self._hub.submit(room_id, submission)
+        except Rejected as error:
+            return update_rejected(error).encode(), None
+        return update_accepted(accepted).encode(), accepted.event_id
+
+    async def key_material(self, room_id: str, *, request: bytes) -> bytes:
+        """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""
+        row = self._known(room_id)
+        parsed = key_material.KeyMaterialRequest.decode(request)
+        if row.role is Role.FOLLOWER:
+            return await self._node.providers.exchange(
+                row.hub, "keyMaterial", parsed.target_user, request
+            )
+        return await key_material.fetch_through_hub(self._node, parsed)
+
+    async def group_info(self, room_id: str, *, request: bytes) -> bytes:
+        """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
+        row = self._known(room_id)
+        if row.role is Role.FOLLOWER:
+            return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
+        return group_info.answer(self._node, room_id, request)
+
+    async def _submit_message(self, row: RoomRow, event: LocalEvent) -> str:
+        """Submit a ciphertext to a MIMI hub; the ID its echo will have here."""
+        ciphertext = event.content.get("ciphertext")
+        if event.type != ENCRYPTED or not isinstance(ciphertext, str):
+            raise Rejected(Reason.FORBIDDEN, "In a room of a MIMI hub only encrypted messages can be sent")
+        message = decode_base64(ciphertext)
+        request = SubmitMessageRequest(message=message, sending_uri=user_uri(event.sender))
+        answer = SubmitMessageResponse.decode(
+            await self._node.providers.exchange(
+                row.hub, "submitMessage", room_uri(row.room_id), request.encode()
+            )
+        )
+        if answer.code is SubmitResponseCode.EPOCH_TOO_OLD:
+            raise Rejected(
+                Reason.WRONG_EPOCH,
+                "The message is for an epoch that has passed",
+                current_epoch=answer.current_epoch,
+            )
+        if answer.code is not SubmitResponseCode.ACCEPTED or answer.accepted_timestamp is None:
+            raise Rejected(Reason.FORBIDDEN, "The hub did not accept the message")
+        event_id, _, _ = entry_of(
+            row.room_id, row.hub, timestamp=answer.accepted_timestamp, message=message
+        )
+        return event_id
+
+    def _known(self, room_id: str) -> RoomRow:
+        row = self.row(room_id)
+        if row is None:
+            raise Rejected(Reason.UNKNOWN_ROOM, "This server does not know that room")
+        return row
+
+
+def _filled(reply: Reply, event_id: str) -> Reply:
+    return Reply(
+        scope=reply.scope, key=reply.key, value=reply.value.replace("{event_id}", event_id)
+    )
