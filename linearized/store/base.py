@@ -1,8 +1,8 @@
 """The Store protocol: what the server needs kept, and how durable it has to be.
 
-Reads are synchronous and small (call them in the loop, in pages); writes are awaited and durable on return. All times
-are milliseconds since the Unix epoch. Blobs are stored and returned byte for byte. One contract suite
-(``tests/store/contract.py``) runs against every implementation.
+Reads are synchronous and small (call them in the loop, in pages); writes are awaited and durable on return.
+All times are milliseconds since the Unix epoch. Blobs are stored and returned byte for byte. One contract
+suite (``tests/store/contract.py``) runs against every implementation.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class NewToDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The remembered answer to an idempotent request: the same ``(scope, key)`` gets the same ``value`` again."""
+    """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``."""
 
     scope: str
     key: str
@@ -104,10 +104,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomAppend:
-    """One atomic change of one room. It is refused whole (``AppendConflict``) unless ``entries`` continue the log.
+    """One atomic change of one room, refused whole (``AppendConflict``) unless ``entries`` continue its log.
 
-    ``memberships`` are derived by the store from ``m.room.member`` entries (``content.membership``); ``room`` creates
-    the room when it is new. ``replies`` and ``to_device`` become visible with the entries or not at all.
+    The store derives memberships from ``m.room.member`` entries (``content.membership``); ``memberships`` are
+    set after those, for what no entry says. ``room`` creates the room when it is new, and else updates its
+    version, role and hub; its ``head_seq`` is not used: logs start at 1 and the store counts. The room's
+    epoch is that of ``group``, or of the last entry that has one, or ``room``'s. ``replies`` and
+    ``to_device`` become visible with the entries or not at all.
     """
 
     room_id: str
@@ -122,7 +125,7 @@ class RoomAppend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowerRow:
-    """A follower's cursor: everything up to ``cursor`` was accepted by it. ``stop_seq`` ends it (a kicked provider)."""
+    """A follower's cursor: it took everything up to ``cursor``. ``stop_seq`` ends it (a kicked provider)."""
 
     room_id: str
     provider: str
@@ -196,35 +199,79 @@ class Store(Protocol):
         """Append atomically; appends waiting when the writer is free share one transaction (group commit).
 
         Raises:
-            AppendConflict: ``entries`` do not continue the log; only this append is refused, its neighbours go through.
+            AppendConflict: ``entries`` do not continue the log, or hold an event ID that is in a log already.
+            Only
+                this append is refused, its neighbours go through.
+            StoreError: the room is unknown and ``room`` is None; the parts name different rooms.
         """
         ...
 
-    async def put_user(self, user: UserRow) -> bool: ...  # False if it exists
-    async def put_device(self, device: DeviceRow) -> None: ...  # insert or replace
-    async def delete_device(self, user_id: str, device_id: str) -> None: ...  # its key packages and messages too
-    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None: ...
+    async def put_user(self, user: UserRow) -> bool:
+        """Create an account; False, and nothing changed, if it exists."""
+        ...
+
+    async def put_device(self, device: DeviceRow) -> None:
+        """Insert or replace a device. StoreError if another device has its access token."""
+        ...
+
+    async def delete_device(self, user_id: str, device_id: str) -> None:
+        """Forget a device, its key packages and the messages waiting for it."""
+        ...
+
+    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
+        """Store packages. One that is stored already, claimed or not, stays as it is."""
+        ...
+
     async def claim_key_package(
         self, *, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
     ) -> KeyPackageRow | None:
-        """Hand out one package, never the same twice, never expired, a last-resort one only when nothing else is left
-        (a last-resort package stays)."""
+        """Hand out one package: never the same twice, never expired, of the earliest suite that has one.
+
+        A last-resort package is handed out only when nothing else is left, and stays.
+        """
         ...
 
     async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
         """Remember at which provider each KeyPackageRef lives."""
         ...
 
-    async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None: ...
-    async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None: ...
-    async def put_follower(self, follower: FollowerRow) -> None: ...  # insert, or move cursor/stop_seq
-    async def put_reply(self, reply: Reply) -> None: ...
-    async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None: ...
-    async def put_media(self, media: MediaRow) -> None: ...
+    async def expire(self, now_ms: int) -> int:
+        """Remove expired key packages and routes, a bounded number at a time; how many. Repeat until 0."""
+        ...
 
-    # --- reads: synchronous, bounded by `limit` ---
-    def room(self, room_id: str) -> RoomRow | None: ...
-    def rooms(self) -> list[RoomRow]: ...
+    async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
+        """Store messages with the reply to their request; nothing if that reply is remembered already."""
+        ...
+
+    async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None:
+        """Forget the device's messages with ``position <= up_to``."""
+        ...
+
+    async def put_follower(self, follower: FollowerRow) -> None:
+        """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
+        ...
+
+    async def put_reply(self, reply: Reply) -> None:
+        """Remember a reply; the first one for its scope and key stays."""
+        ...
+
+    async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None:
+        """Insert or replace remote servers' keys."""
+        ...
+
+    async def put_media(self, media: MediaRow) -> None:
+        """Record an uploaded file. StoreError if its ID exists."""
+        ...
+
+    # --- reads: synchronous; lists of entries and messages are bounded by `limit` ---
+    def room(self, room_id: str) -> RoomRow | None:
+        """The room, or None."""
+        ...
+
+    def rooms(self) -> list[RoomRow]:
+        """All rooms, oldest first."""
+        ...
+
     def entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """Entries with ``seq > after``, ascending."""
         ...
@@ -233,36 +280,92 @@ class Store(Protocol):
         """Entries with ``seq < before``, descending."""
         ...
 
-    def entry_by_id(self, event_id: str) -> EntryRow | None: ...
-    def state_at(self, room_id: str, *, seq: int) -> list[EntryRow]:
-        """The state entries in force after entry ``seq``: for each (type, state_key) the latest with seq <= ``seq``."""
+    def entry_by_id(self, event_id: str) -> EntryRow | None:
+        """The entry with this event ID, in whichever room."""
         ...
 
-    def memberships(self, room_id: str) -> list[MembershipRow]: ...
-    def rooms_of(self, user_id: str) -> list[MembershipRow]: ...
-    def group(self, room_id: str) -> GroupRow | None: ...
+    def state_at(self, room_id: str, *, seq: int) -> list[EntryRow]:
+        """The state in force after entry ``seq``, in log order.
+
+        For each (type, state_key) that is the latest entry with that ``seq`` or a lower one.
+        """
+        ...
+
+    def memberships(self, room_id: str) -> list[MembershipRow]:
+        """Everybody who has or had a membership in the room."""
+        ...
+
+    def rooms_of(self, user_id: str) -> list[MembershipRow]:
+        """The user's memberships, whatever they are, in all rooms."""
+        ...
+
+    def group(self, room_id: str) -> GroupRow | None:
+        """The room's MLS group, or None."""
+        ...
+
     def position(self) -> int:
-        """Global position, grows with every append; a sync token is made of it."""
+        """Global position, grows with every append; a sync token is made of it. 0 before the first."""
         ...
 
     def changed_rooms(self, since: int) -> dict[str, int]:
-        """Rooms appended to after global position ``since``, each with its first new ``seq``."""
+        """Rooms changed after global position ``since``, each with its first new ``seq``.
+
+        A room whose memberships changed without an entry counts, with the ``seq`` its next entry will have.
+        """
         ...
 
-    def reply(self, scope: str, key: str) -> str | None: ...
-    def replies(self, scope: str, keys: Sequence[str]) -> dict[str, str]: ...
-    def user(self, user_id: str) -> UserRow | None: ...
-    def devices(self, user_id: str) -> list[DeviceRow]: ...
-    def device_by_token(self, token_hash: str) -> DeviceRow | None: ...
+    def reply(self, scope: str, key: str) -> str | None:
+        """The remembered answer, or None."""
+        ...
+
+    def replies(self, scope: str, keys: Sequence[str]) -> dict[str, str]:
+        """The remembered answers among ``keys``."""
+        ...
+
+    def user(self, user_id: str) -> UserRow | None:
+        """The account, or None."""
+        ...
+
+    def devices(self, user_id: str) -> list[DeviceRow]:
+        """The user's devices, by device ID."""
+        ...
+
+    def device_by_token(self, token_hash: str) -> DeviceRow | None:
+        """The device whose access token has this SHA-256 (hex), or None."""
+        ...
+
     def key_package_counts(self, user_id: str, device_id: str) -> dict[int, int]:
         """Unclaimed, not last-resort packages by cipher suite."""
         ...
 
-    def key_package(self, reference: bytes) -> KeyPackageRow | None: ...
-    def key_package_route(self, reference: bytes) -> str | None: ...
-    def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]: ...
-    def to_device_position(self) -> int: ...
-    def followers(self, room_id: str | None = None) -> list[FollowerRow]: ...
-    def server_keys(self, server_name: str) -> list[ServerKeyRow]: ...
-    def media(self, media_id: str) -> MediaRow | None: ...
-    async def aclose(self) -> None: ...
+    def key_package(self, reference: bytes) -> KeyPackageRow | None:
+        """The package with this KeyPackageRef, claimed or not, or None."""
+        ...
+
+    def key_package_route(self, reference: bytes) -> str | None:
+        """The provider at which the key package with this KeyPackageRef lives, or None."""
+        ...
+
+    def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
+        """Messages waiting for the device with ``position > after``, oldest first."""
+        ...
+
+    def to_device_position(self) -> int:
+        """The position of the newest message ever stored, delivered or not; 0 if there was none."""
+        ...
+
+    def followers(self, room_id: str | None = None) -> list[FollowerRow]:
+        """The followers of one room, or of all."""
+        ...
+
+    def server_keys(self, server_name: str) -> list[ServerKeyRow]:
+        """The server's keys as last seen, by key ID."""
+        ...
+
+    def media(self, media_id: str) -> MediaRow | None:
+        """The uploaded file's record, or None."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish the writes submitted so far, then close."""
+        ...

@@ -1,0 +1,1 @@
+"""What a provider keeps: the ``Store`` protocol (``base``) and its SQLite implementation (``sqlite``)."""

@@ -1,0 +1,270 @@
+"""The embedded store: one SQLite file, one writer, group commit.
+
+Start the writer in the server's nursery and write from any task::
+
+    store = SqliteStore.open(Path("linearized.sqlite3"))
+    await nursery.start(store.run)
+    await store.append(...)          # durable on return
+    store.entries(room_id, after=0, limit=100)
+    await store.aclose()
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import trio
+
+from linearized.exceptions import ConfigError, StoreError
+from linearized.store import sqlite_append, sqlite_devices, sqlite_key_packages
+from linearized.store.base import (
+    DeviceRow,
+    FollowerRow,
+    KeyPackageRow,
+    MediaRow,
+    NewToDevice,
+    Reply,
+    RoomAppend,
+    ServerKeyRow,
+    UserRow,
+)
+from linearized.store.sqlite_devices import DeviceReads
+from linearized.store.sqlite_key_packages import KeyPackageReads
+from linearized.store.sqlite_lock import ServerLock
+from linearized.store.sqlite_rooms import RoomReads
+from linearized.store.sqlite_schema import migrate, require_current
+from linearized.store.sqlite_writer import GroupWriter, Operation
+
+SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+# Pages in the write-ahead log at which a commit itself copies them back: 64 MiB of 4 KiB pages. The writer
+# asks for background checkpoints long before; this bounds the log when they cannot keep up.
+WAL_AUTOCHECKPOINT_PAGES = 16_384
+# A log that outgrew this (bytes) is cut back once it is empty.
+JOURNAL_SIZE_LIMIT = 128 * 1024 * 1024
+# Seconds to wait for a lock: another process may be copying the file or running a checkpoint.
+_BUSY_TIMEOUT = 10.0
+_PRIVATE = 0o600
+
+T = TypeVar("T")
+
+
+class SqliteStore(RoomReads, DeviceReads, KeyPackageReads):
+    """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
+
+    def __init__(
+        self,
+        reader: sqlite3.Connection,
+        *,
+        connections: Sequence[sqlite3.Connection] = (),
+        writer: GroupWriter | None = None,
+        lock: ServerLock | None = None,
+    ) -> None:
+        super().__init__(reader)
+        self._connections = connections
+        self._writer = writer
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, *, synchronous: str = "FULL", in_thread: bool = True) -> Self:
+        """Open the database for a server: create it if missing, bring its schema up to date, take its lock.
+
+        Args:
+            path: the database file; its directory must exist.
+            synchronous: SQLite's setting. FULL and EXTRA survive a power cut, NORMAL may lose the latest
+            writes in
+                one but stays consistent and survives a crash of the process, OFF is for tests.
+            in_thread: False commits on the loop's thread, for tests under a mock clock.
+
+        Raises:
+            ConfigError: ``synchronous`` is none of SQLite's values.
+            SchemaTooNew: a newer version wrote the file.
+            StoreError: another server uses it, or it is not usable.
+        """
+        if synchronous.upper() not in SYNCHRONOUS:
+            raise ConfigError(
+                f"store.synchronous is {synchronous!r}; it must be one of {', '.join(SYNCHRONOUS)}"
+            )
+        lock = ServerLock(path)
+        connections: list[sqlite3.Connection] = []
+        try:
+            _create_private(path)
+            # Writes hop between worker threads; the group writer lets one at a time use the connection.
+            writer = _connect(path, check_same_thread=False)
+            connections.append(writer)
+            writer.execute("PRAGMA journal_mode = WAL")
+            writer.execute(f"PRAGMA synchronous = {synchronous}")
+            writer.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
+            writer.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+            # Savepoints keep a copy of each page they change; in memory, not in a temporary file.
+            writer.execute("PRAGMA temp_store = MEMORY")
+            migrate(writer)
+            checkpointer = _connect(path, check_same_thread=False)
+            connections.append(checkpointer)
+            checkpointer.execute(f"PRAGMA synchronous = {synchronous}")
+            reader = _connect(path)
+            connections.append(reader)
+            reader.execute("PRAGMA query_only = ON")
+        except BaseException as error:
+            _close(connections)
+            lock.release()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise StoreError(f"cannot open the database {path}: {error}") from error
+            raise
+        return cls(
+            reader,
+            connections=(reader, checkpointer, writer),
+            writer=GroupWriter(writer, checkpointer=checkpointer, in_thread=in_thread),
+            lock=lock,
+        )
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> Self:
+        """Open the database to look at it, also while a server uses it; every write raises StoreError.
+
+        Raises:
+            SchemaTooNew: a newer version wrote the file.
+            StoreError: there is no such database, or its schema is older than this version's.
+        """
+        try:
+            reader = _connect(path, mode="ro")
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot open the database {path}: {error}") from error
+        try:
+            require_current(reader)
+        except BaseException as error:
+            reader.close()
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"cannot read the database {path}: {error}") from error
+            raise
+        return cls(reader, connections=(reader,))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Execute writes until ``aclose``; start it once, in the server's nursery.
+
+        When cancelled, it first commits what was submitted.
+        """
+        await self._writes().run(task_status=task_status)
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed since the store was opened."""
+        return self._writes().commits
+
+    @property
+    def writes(self) -> int:
+        """Writes in them: ``writes / commits`` is the mean size of a group."""
+        return self._writes().writes
+
+    async def aclose(self) -> None:
+        """Finish the writes submitted so far, then close; later calls raise StoreError. Twice is fine."""
+        if self._writer is not None:
+            await self._writer.aclose()
+        _close(self._connections)
+        if self._lock is not None:
+            self._lock.release()
+
+    def _writes(self) -> GroupWriter:
+        if self._writer is None:
+            raise StoreError("the database was opened read-only")
+        return self._writer
+
+    async def _write(self, operation: Operation[T]) -> T:
+        return await self._writes().submit(operation)
+
+    async def append(self, append: RoomAppend) -> None:
+        """Append atomically; see ``sqlite_append.append`` for what is refused."""
+        await self._write(partial(sqlite_append.append, change=append))
+
+    async def put_follower(self, follower: FollowerRow) -> None:
+        """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
+        await self._write(partial(sqlite_append.put_follower, follower=follower))
+
+    async def put_user(self, user: UserRow) -> bool:
+        """Create an account; False if it exists."""
+        return await self._write(partial(sqlite_devices.put_user, user=user))
+
+    async def put_device(self, device: DeviceRow) -> None:
+        """Insert or replace a device."""
+        await self._write(partial(sqlite_devices.put_device, device=device))
+
+    async def delete_device(self, user_id: str, device_id: str) -> None:
+        """Forget a device, its key packages and its messages."""
+        await self._write(partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id))
+
+    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
+        """Store packages; those already stored stay as they are."""
+        await self._write(partial(sqlite_key_packages.put_key_packages, packages=packages))
+
+    async def claim_key_package(
+        self, *, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+    ) -> KeyPackageRow | None:
+        """Hand out one package, preferring earlier ``ciphersuites``; see ``Store.claim_key_package``."""
+        return await self._write(
+            partial(
+                sqlite_key_packages.claim_key_package,
+                user_id=user_id,
+                device_id=device_id,
+                ciphersuites=ciphersuites,
+                now_ms=now_ms,
+            )
+        )
+
+    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember at which provider each KeyPackageRef lives."""
+        await self._write(
+            partial(sqlite_key_packages.put_key_package_routes, routes=routes, expires_ms=expires_ms)
+        )
+
+    async def expire(self, now_ms: int) -> int:
+        """Remove expired key packages and routes, a bounded number at a time; how many. Repeat until 0."""
+        return await self._write(partial(sqlite_key_packages.expire, now_ms=now_ms))
+
+    async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
+        """Store messages with the reply to their request; nothing if that reply is remembered already."""
+        await self._write(partial(sqlite_devices.put_to_device, messages=messages, reply=reply))
+
+    async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None:
+        """Forget the device's messages with ``position <= up_to``."""
+        await self._write(
+            partial(sqlite_devices.delete_to_device, user_id=user_id, device_id=device_id, up_to=up_to)
+        )
+
+    async def put_reply(self, reply: Reply) -> None:
+        """Remember a reply; the first one for its scope and key stays."""
+        await self._write(partial(sqlite_devices.insert_reply, reply=reply))
+
+    async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None:
+        """Insert or replace remote servers' keys."""
+        await self._write(partial(sqlite_devices.put_server_keys, keys=keys))
+
+    async def put_media(self, media: MediaRow) -> None:
+        """Record an uploaded file; StoreError if its ID exists."""
+        await self._write(partial(sqlite_devices.put_media, media=media))
+
+
+def _create_private(path: Path) -> None:
+    """The file holds password hashes: a new one is for its owner only; SQLite's other files follow it."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE))
+
+
+def _connect(path: Path, *, mode: str = "rw", check_same_thread: bool = True) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT,
+        isolation_level=None,  # transactions begin where the writer says so
+        check_same_thread=check_same_thread,
+    )
+
+
+def _close(connections: Sequence[sqlite3.Connection]) -> None:
+    for connection in connections:
+        # Closing the last one tidies the log away; if that fails the log is read at the next start.
+        with suppress(sqlite3.Error):
+            connection.close()

@@ -1,0 +1,209 @@
+"""Accounts in SQLite: users, devices, messages to devices, replies, remote servers' keys, media records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from linearized.store.base import (
+    DeviceRow,
+    MediaRow,
+    NewToDevice,
+    Reply,
+    ServerKeyRow,
+    ToDeviceRow,
+    UserRow,
+)
+from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_writer import Transaction
+
+
+class DeviceReads(Reader):
+    """Reads about local accounts and what is kept for them."""
+
+    def reply(self, scope: str, key: str) -> str | None:
+        """The remembered answer, or None."""
+        rows = self._query("SELECT value FROM replies WHERE scope = ? AND key = ?", scope, key)
+        return rows[0][0] if rows else None
+
+    def replies(self, scope: str, keys: Sequence[str]) -> dict[str, str]:
+        """The remembered answers among ``keys``."""
+        return dict(
+            self._query(
+                "SELECT key, value FROM replies WHERE scope = ? AND key IN (SELECT value FROM json_each(?))",
+                scope,
+                json.dumps(list(keys)),
+            )
+        )
+
+    def user(self, user_id: str) -> UserRow | None:
+        """The account, or None."""
+        for password_hash, created_ts in self._query(
+            "SELECT password_hash, created_ts FROM users WHERE user_id = ?", user_id
+        ):
+            return UserRow(user_id=user_id, password_hash=password_hash, created_ts=created_ts)
+        return None
+
+    def devices(self, user_id: str) -> list[DeviceRow]:
+        """The user's devices, by device ID."""
+        rows = self._query(
+            "SELECT user_id, device_id, display_name, token_hash FROM devices"
+            " WHERE user_id = ? ORDER BY device_id",
+            user_id,
+        )
+        return [_device(row) for row in rows]
+
+    def device_by_token(self, token_hash: str) -> DeviceRow | None:
+        """The device whose access token has this SHA-256 (hex), or None."""
+        rows = self._query(
+            "SELECT user_id, device_id, display_name, token_hash FROM devices WHERE token_hash = ?",
+            token_hash,
+        )
+        return _device(rows[0]) if rows else None
+
+    def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
+        """Messages waiting for the device with ``position > after``, oldest first, at most ``limit``."""
+        rows = self._query(
+            "SELECT position, type, sender, content FROM to_device"
+            " WHERE user_id = ? AND device_id = ? AND position > ? ORDER BY position LIMIT ?",
+            user_id,
+            device_id,
+            after,
+            max(limit, 0),
+        )
+        return [
+            ToDeviceRow(
+                position=position,
+                user_id=user_id,
+                device_id=device_id,
+                type=type_,
+                sender=sender,
+                content=content,
+            )
+            for position, type_, sender, content in rows
+        ]
+
+    def to_device_position(self) -> int:
+        """The position of the newest message ever stored, delivered or not."""
+        rows = self._query("SELECT seq FROM sqlite_sequence WHERE name = 'to_device'")
+        return rows[0][0] if rows else 0
+
+    def server_keys(self, server_name: str) -> list[ServerKeyRow]:
+        """The server's keys as last seen, by key ID."""
+        rows = self._query(
+            "SELECT key_id, key, valid_until_ts, expired_ts FROM server_keys"
+            " WHERE server_name = ? ORDER BY key_id",
+            server_name,
+        )
+        return [
+            ServerKeyRow(
+                server_name=server_name,
+                key_id=key_id,
+                key=key,
+                valid_until_ts=valid_until_ts,
+                expired_ts=expired_ts,
+            )
+            for key_id, key, valid_until_ts, expired_ts in rows
+        ]
+
+    def media(self, media_id: str) -> MediaRow | None:
+        """The uploaded file's record, or None."""
+        for uploader, content_type, filename, size, created_ts in self._query(
+            "SELECT uploader, content_type, filename, size, created_ts FROM media WHERE media_id = ?",
+            media_id,
+        ):
+            return MediaRow(
+                media_id=media_id,
+                uploader=uploader,
+                content_type=content_type,
+                filename=filename,
+                size=size,
+                created_ts=created_ts,
+            )
+        return None
+
+
+def _device(row: tuple[Any, ...]) -> DeviceRow:
+    user_id, device_id, display_name, token_hash = row
+    return DeviceRow(user_id=user_id, device_id=device_id, display_name=display_name, token_hash=token_hash)
+
+
+def insert_reply(transaction: Transaction, reply: Reply) -> bool:
+    """Remember a reply unless one is remembered already: the first answer stays. True if new."""
+    inserted = transaction.connection.execute(
+        "INSERT INTO replies (scope, key, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (reply.scope, reply.key, reply.value),
+    )
+    return inserted.rowcount > 0
+
+
+def insert_to_device(transaction: Transaction, messages: Sequence[NewToDevice]) -> None:
+    """Store messages, in order."""
+    for message in messages:
+        transaction.connection.execute(
+            "INSERT INTO to_device (user_id, device_id, type, sender, content) VALUES (?, ?, ?, ?, ?)",
+            (message.user_id, message.device_id, message.type, message.sender, message.content),
+        )
+
+
+def put_to_device(transaction: Transaction, messages: Sequence[NewToDevice], reply: Reply | None) -> None:
+    """Store messages; if ``reply`` is remembered already, the request is a repetition and stores nothing."""
+    if reply is None or insert_reply(transaction, reply):
+        insert_to_device(transaction, messages)
+
+
+def delete_to_device(transaction: Transaction, user_id: str, device_id: str, up_to: int) -> None:
+    """Forget messages with ``position <= up_to``."""
+    transaction.connection.execute(
+        "DELETE FROM to_device WHERE user_id = ? AND device_id = ? AND position <= ?",
+        (user_id, device_id, up_to),
+    )
+
+
+def put_user(transaction: Transaction, user: UserRow) -> bool:
+    """Create an account; False if it exists (it is not changed)."""
+    inserted = transaction.connection.execute(
+        "INSERT INTO users (user_id, password_hash, created_ts) VALUES (?, ?, ?)"
+        " ON CONFLICT (user_id) DO NOTHING",
+        (user.user_id, user.password_hash, user.created_ts),
+    )
+    return inserted.rowcount > 0
+
+
+def put_device(transaction: Transaction, device: DeviceRow) -> None:
+    """Insert or replace a device. Another device's access token is refused."""
+    transaction.connection.execute(
+        "INSERT INTO devices (user_id, device_id, display_name, token_hash) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (user_id, device_id) DO UPDATE"
+        " SET display_name = excluded.display_name, token_hash = excluded.token_hash",
+        (device.user_id, device.device_id, device.display_name, device.token_hash),
+    )
+
+
+def delete_device(transaction: Transaction, user_id: str, device_id: str) -> None:
+    """Forget a device, its key packages and the messages waiting for it."""
+    for statement in (
+        "DELETE FROM devices WHERE user_id = ? AND device_id = ?",
+        "DELETE FROM key_packages WHERE user_id = ? AND device_id = ?",
+        "DELETE FROM to_device WHERE user_id = ? AND device_id = ?",
+    ):
+        transaction.connection.execute(statement, (user_id, device_id))
+
+
+def put_server_keys(transaction: Transaction, keys: Sequence[ServerKeyRow]) -> None:
+    """Insert or replace keys."""
+    transaction.connection.executemany(
+        "INSERT OR REPLACE INTO server_keys (server_name, key_id, key, valid_until_ts, expired_ts)"
+        " VALUES (?, ?, ?, ?, ?)",
+        [(key.server_name, key.key_id, key.key, key.valid_until_ts, key.expired_ts) for key in keys],
+    )
+
+
+def put_media(transaction: Transaction, media: MediaRow) -> None:
+    """Record an uploaded file. A media ID that exists is refused."""
+    transaction.connection.execute(
+        "INSERT INTO media (media_id, uploader, content_type, filename, size, created_ts)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (media.media_id, media.uploader, media.content_type, media.filename, media.size, media.created_ts),
+    )

@@ -1,0 +1,154 @@
+"""Key packages in SQLite: each handed out once, and where other providers' live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from linearized.store.base import KeyPackageRow
+from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_writer import Transaction
+
+# Rows that one expiry transaction may remove, so that it never holds up the appends behind it for long.
+MAX_EXPIRED_AT_ONCE = 1000
+_MS_PER_SECOND = 1000
+
+_BY_REFERENCE = """
+SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
+FROM key_packages WHERE reference = ?
+"""
+# Of those used once, first the one that expires first; of last-resort ones the one that lasts longest.
+_CLAIMABLE = """
+SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
+FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL AND last_resort = 0
+AND ciphersuite = ? AND not_after * 1000 > ? ORDER BY not_after LIMIT 1
+"""
+_LAST_RESORT = """
+SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
+FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL AND last_resort = 1
+AND ciphersuite = ? AND not_after * 1000 > ? ORDER BY not_after DESC LIMIT 1
+"""
+
+
+class KeyPackageReads(Reader):
+    """Reads about key packages."""
+
+    def key_package_counts(self, user_id: str, device_id: str) -> dict[int, int]:
+        """Unclaimed, not last-resort packages by cipher suite."""
+        return dict(
+            self._query(
+                "SELECT ciphersuite, count(*) FROM key_packages WHERE user_id = ? AND device_id = ?"
+                " AND claimed_at IS NULL AND last_resort = 0 GROUP BY ciphersuite",
+                user_id,
+                device_id,
+            )
+        )
+
+    def key_package(self, reference: bytes) -> KeyPackageRow | None:
+        """The package with this KeyPackageRef, claimed or not, or None."""
+        rows = self._query(_BY_REFERENCE, reference)
+        return _key_package(rows[0]) if rows else None
+
+    def key_package_route(self, reference: bytes) -> str | None:
+        """The provider at which the key package with this KeyPackageRef lives, or None."""
+        rows = self._query("SELECT provider FROM key_package_routes WHERE reference = ?", reference)
+        return rows[0][0] if rows else None
+
+
+def _key_package(row: tuple[Any, ...]) -> KeyPackageRow:
+    (
+        reference,
+        user_id,
+        device_id,
+        client_uri,
+        key_package,
+        ciphersuite,
+        last_resort,
+        not_after,
+        claimed_at,
+    ) = row
+    return KeyPackageRow(
+        reference=reference,
+        user_id=user_id,
+        device_id=device_id,
+        client_uri=client_uri,
+        key_package=key_package,
+        ciphersuite=ciphersuite,
+        last_resort=bool(last_resort),
+        not_after=not_after,
+        claimed_at=claimed_at,
+    )
+
+
+def put_key_packages(transaction: Transaction, packages: Sequence[KeyPackageRow]) -> None:
+    """Store packages. One stored already stays as it is: uploading it again must not make it claimable."""
+    transaction.connection.executemany(
+        "INSERT INTO key_packages (reference, user_id, device_id, client_uri, key_package, ciphersuite,"
+        " last_resort, not_after, claimed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (reference) DO NOTHING",
+        [
+            (
+                package.reference,
+                package.user_id,
+                package.device_id,
+                package.client_uri,
+                package.key_package,
+                package.ciphersuite,
+                package.last_resort,
+                package.not_after,
+                package.claimed_at,
+            )
+            for package in packages
+        ],
+    )
+
+
+def claim_key_package(
+    transaction: Transaction, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+) -> KeyPackageRow | None:
+    """Hand out one package, of the earliest suite that has one; a last-resort one only if none has."""
+    for statement in (_CLAIMABLE, _LAST_RESORT):
+        for ciphersuite in ciphersuites:
+            row = transaction.connection.execute(
+                statement, (user_id, device_id, ciphersuite, now_ms)
+            ).fetchone()
+            if row is not None:
+                return _claimed(transaction, _key_package(row), now_ms)
+    return None
+
+
+def _claimed(transaction: Transaction, package: KeyPackageRow, now_ms: int) -> KeyPackageRow:
+    if package.last_resort:
+        return package
+    transaction.connection.execute(
+        "UPDATE key_packages SET claimed_at = ? WHERE reference = ?", (now_ms, package.reference)
+    )
+    return replace(package, claimed_at=now_ms)
+
+
+def put_key_package_routes(transaction: Transaction, routes: Mapping[bytes, str], expires_ms: int) -> None:
+    """Remember at which provider each KeyPackageRef lives."""
+    transaction.connection.executemany(
+        "INSERT OR REPLACE INTO key_package_routes (reference, provider, expires_ms) VALUES (?, ?, ?)",
+        [(reference, provider, expires_ms) for reference, provider in routes.items()],
+    )
+
+
+def expire(transaction: Transaction, now_ms: int) -> int:
+    """Remove some key packages and routes that have expired; how many. Zero means none is left."""
+    removed = 0
+    for statement, now in (
+        (
+            "DELETE FROM key_packages WHERE reference IN"
+            " (SELECT reference FROM key_packages WHERE not_after <= ? LIMIT ?)",
+            now_ms // _MS_PER_SECOND,
+        ),
+        (
+            "DELETE FROM key_package_routes WHERE reference IN"
+            " (SELECT reference FROM key_package_routes WHERE expires_ms <= ? LIMIT ?)",
+            now_ms,
+        ),
+    ):
+        removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
+    return removed

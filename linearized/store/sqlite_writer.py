@@ -1,0 +1,246 @@
+"""Group commit: one writer that executes everything waiting in one transaction.
+
+A durable commit costs one flush of the disk however much it holds, so writes that arrive while one is being
+flushed share the next. Each runs in its own savepoint: one that fails is undone alone and only its submitter
+hears of it. Submitters wake after the commit, which is what makes their writes durable on return.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar, cast
+
+import trio
+
+from linearized.exceptions import StoreError
+
+# Writes that one transaction may hold. Beyond a few hundred the flush is a small share of the cost and a
+# longer transaction only delays those at its front.
+MAX_BATCH_WRITES = 512
+# Writes that may wait in memory; beyond that submitters wait their turn. Two full batches keep the writer
+# busy.
+MAX_WAITING_WRITES = 1024
+# Writes after which the log is copied into the database in the background, so that it is rarely done in a
+# commit.
+CHECKPOINT_AFTER_WRITES = 2000
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """What a write gets to work with: the connection, and the global position its room changes take."""
+
+    __slots__ = ("_position", "connection")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._position: int | None = None
+
+    @property
+    def position(self) -> int:
+        """One position stands for the whole transaction: readers see all of it or nothing."""
+        if self._position is None:
+            row = self.connection.execute("SELECT coalesce(max(position), 0) + 1 FROM rooms").fetchone()
+            self._position = cast("int", row[0])
+        return self._position
+
+
+Operation = Callable[[Transaction], T]
+
+
+class _Write(Generic[T]):
+    """An operation on its way: what to run, who waits, and what came of it."""
+
+    __slots__ = ("done", "error", "operation", "result")
+
+    def __init__(self, operation: Operation[T]) -> None:
+        self.operation = operation
+        self.done = trio.Event()
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class GroupWriter:
+    """Executes operations on ``connection``, which it alone uses, in ``run``.
+
+    ``checkpointer`` is a second connection to the same file; it copies the write-ahead log back in the
+    background. ``in_thread`` False runs transactions on the loop's own thread: for tests under a mock clock,
+    which does not see that a worker thread is busy.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        checkpointer: sqlite3.Connection | None = None,
+        in_thread: bool = True,
+    ) -> None:
+        self._connection = connection
+        self._checkpointer = checkpointer
+        self._in_thread = in_thread
+        # One token: the connection is used by one thread at a time, whichever thread that is.
+        self._limiter = trio.CapacityLimiter(1)
+        self._send, self._receive = trio.open_memory_channel[_Write[object]](MAX_WAITING_WRITES)
+        self._started = False
+        self._running = False
+        self._finished = trio.Event()
+        self._written_since_checkpoint = 0
+        self._checkpoint_due = trio.Event()
+        self.commits = 0
+        self.writes = 0
+
+    async def submit(self, operation: Operation[T]) -> T:
+        """Run ``operation`` in the next transaction and return its result once that is durable.
+
+        If the caller is cancelled meanwhile, the write may still happen.
+
+        Raises:
+            StoreError: the operation or the commit failed, or the writer is not running.
+        """
+        if not self._running:
+            raise StoreError("the store's writer is not running")
+        write = _Write(operation)
+        try:
+            await self._send.send(cast("_Write[object]", write))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise StoreError("the store is closed") from None
+        await write.done.wait()
+        if write.error is not None:
+            raise write.error
+        return cast("T", write.result)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write until closed. When cancelled, commit what was already submitted, then stop."""
+        if self._started:
+            raise StoreError("the store's writer runs once")
+        self._started = self._running = True
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._checkpoint_in_background)
+                task_status.started()
+                await self._write_until_closed()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._finished.set()
+
+    async def aclose(self) -> None:
+        """Take no more writes, finish those submitted, stop ``run``. Does not close the connections."""
+        self._send.close()
+        if self._started:
+            # Shielded: it ends by itself after the writes that wait, whose number is bounded.
+            with trio.CancelScope(shield=True):
+                await self._finished.wait()
+
+    async def _write_until_closed(self) -> None:
+        try:
+            while True:
+                await self._commit(self._waiting(await self._receive.receive()))
+        except trio.EndOfChannel:
+            return
+        finally:
+            # Cancelled or broken: no new writes, an answer for those that wait.
+            self._running = False
+            while batch := self._waiting():
+                await self._commit(batch)
+            self._receive.close()
+
+    def _waiting(self, *first: _Write[object]) -> list[_Write[object]]:
+        batch = list(first)
+        try:
+            while len(batch) < MAX_BATCH_WRITES:
+                batch.append(self._receive.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            pass
+        return batch
+
+    async def _commit(self, batch: Sequence[_Write[object]]) -> None:
+        failure: Exception = StoreError("the store's writer failed")
+        try:
+            with trio.CancelScope(shield=True):
+                if self._in_thread:
+                    await trio.to_thread.run_sync(self._execute, batch, limiter=self._limiter)
+                else:
+                    self._execute(batch)
+        except sqlite3.Error as error:
+            failure = error
+        else:
+            self.commits += 1
+            self.writes += len(batch)
+            self._note_written(len(batch))
+            for write in batch:
+                write.done.set()
+            return
+        finally:
+            # Whatever went wrong, nobody waits for ever: an exception of ours (a bug) goes on to end `run`.
+            for write in batch:
+                if not write.done.is_set():
+                    write.error = _store_error(failure)
+                    write.done.set()
+
+    def _execute(self, batch: Sequence[_Write[object]]) -> None:
+        """The transaction; runs in the worker thread. Raises sqlite3.Error if nothing of it was kept."""
+        connection = self._connection
+        execute = connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection)
+            for write in batch:
+                execute("SAVEPOINT one_write")
+                try:
+                    write.result = write.operation(transaction)
+                # What a bad argument can raise from a write, beside our own errors and SQLite's.
+                except (
+                    StoreError,
+                    sqlite3.Error,
+                    ArithmeticError,
+                    LookupError,
+                    TypeError,
+                    ValueError,
+                ) as error:
+                    write.error = _store_error(error)
+                    # SQLite ends the whole transaction by itself on some errors (disk full); then this
+                    # raises.
+                    execute("ROLLBACK TO one_write")
+                execute("RELEASE one_write")
+            execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                execute("ROLLBACK")
+
+    def _note_written(self, writes: int) -> None:
+        self._written_since_checkpoint += writes
+        if self._written_since_checkpoint >= CHECKPOINT_AFTER_WRITES:
+            self._checkpoint_due.set()
+
+    async def _checkpoint_in_background(self) -> None:
+        checkpointer = self._checkpointer
+        if checkpointer is None:
+            return
+        while True:
+            await self._checkpoint_due.wait()
+            self._checkpoint_due = trio.Event()
+            self._written_since_checkpoint = 0
+            await self._checkpoint(checkpointer)
+
+    async def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        def checkpoint() -> None:
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error:
+                # Losing a checkpoint loses nothing: the log keeps the data, and commits report a broken disk.
+                return
+
+        if self._in_thread:
+            await trio.to_thread.run_sync(checkpoint)
+        else:
+            checkpoint()
+
+
+def _store_error(error: Exception) -> Exception:
+    """``error`` as each submitter's own StoreError."""
+    if isinstance(error, StoreError):
+        return type(error)(*error.args)
+    wrapped = StoreError(f"the write failed: {error}")
+    wrapped.__cause__ = error
+    return wrapped

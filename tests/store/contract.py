@@ -1,0 +1,53 @@
+"""What every Store does: subclass ``StoreContract`` and give it a ``store`` fixture.
+
+The fixture is a running, empty store.
+"""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from linearized.exceptions import StoreError
+from linearized.store.base import (
+    Store,
+)
+from tests.store.contract_accounts import AccountContract
+from tests.store.contract_key_packages import KeyPackageContract
+from tests.store.contract_log import LogContract
+from tests.store.contract_state import StateContract
+from tests.store.rows import (
+    ROOM,
+    entry,
+    message,
+    new_room,
+)
+
+
+class ClosingContract:
+    """The end."""
+
+    async def test_what_was_submitted_before_closing_is_kept_and_nothing_after(self, store: Store) -> None:
+        await store.append(new_room(entry(1)))
+        acknowledged: list[int] = []
+
+        async def submit(seq: int) -> None:
+            await store.append(message(seq))
+            acknowledged.append(seq)
+
+        async with trio.open_nursery() as nursery:
+            for seq in range(2, 6):
+                nursery.start_soon(submit, seq)
+                await trio.testing.wait_all_tasks_blocked()
+            await store.aclose()
+        assert sorted(acknowledged) == [2, 3, 4, 5]
+        with pytest.raises(StoreError):
+            await store.append(message(6))
+        with pytest.raises(StoreError):
+            store.room(ROOM)
+        await store.aclose()
+
+
+class StoreContract(LogContract, StateContract, AccountContract, KeyPackageContract, ClosingContract):
+    """The whole protocol."""

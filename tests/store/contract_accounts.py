@@ -1,0 +1,170 @@
+"""The part of the contract about what is kept for accounts."""
+
+from __future__ import annotations
+
+import pytest
+
+from linearized.exceptions import StoreError
+from linearized.store.base import (
+    DeviceRow,
+    MediaRow,
+    Reply,
+    RoomAppend,
+    ServerKeyRow,
+    Store,
+    ToDeviceRow,
+    UserRow,
+)
+from tests.store.rows import (
+    ALICE,
+    BOB,
+    ROOM,
+    entry,
+    event_id,
+    key_package,
+    room,
+    to_device,
+)
+
+
+class AccountContract:
+    """Replies, users, devices, messages to devices, server keys, media."""
+
+    async def test_the_first_reply_for_a_key_stays(self, store: Store) -> None:
+        await store.put_reply(Reply(scope="txn", key="1", value="$a"))
+        await store.put_reply(Reply(scope="txn", key="1", value="$b"))
+        await store.put_reply(Reply(scope="other", key="1", value="$c"))
+        assert store.reply("txn", "1") == "$a"
+        assert store.reply("other", "1") == "$c"
+        assert store.reply("txn", "2") is None
+
+    async def test_many_replies_are_found_at_once(self, store: Store) -> None:
+        append = RoomAppend(
+            room_id=ROOM,
+            room=room(),
+            replies=tuple(Reply(scope="import", key=f"$k\n{n}'", value=str(n)) for n in range(250)),
+        )
+        await store.append(append)
+        keys = [f"$k\n{n}'" for n in range(0, 500, 2)]
+        assert store.replies("import", keys) == {f"$k\n{n}'": str(n) for n in range(0, 250, 2)}
+        assert store.replies("import", []) == {}
+        assert store.replies("else", keys) == {}
+
+    async def test_a_user_is_created_once(self, store: Store) -> None:
+        alice = UserRow(user_id=ALICE, password_hash="hash", created_ts=5)
+        assert await store.put_user(alice)
+        assert not await store.put_user(UserRow(user_id=ALICE, password_hash="other", created_ts=6))
+        assert store.user(ALICE) == alice
+        assert await store.put_user(UserRow(user_id=BOB, password_hash=None, created_ts=7))
+        assert store.user(BOB) == UserRow(user_id=BOB, password_hash=None, created_ts=7)
+        assert store.user("@nobody:a.example") is None
+
+    async def test_devices_are_replaced_and_found_by_token(self, store: Store) -> None:
+        phone = DeviceRow(user_id=BOB, device_id="PHONE", display_name="Phone", token_hash="aa")
+        laptop = DeviceRow(user_id=BOB, device_id="LAPTOP", display_name=None, token_hash=None)
+        await store.put_device(phone)
+        await store.put_device(laptop)
+        assert store.devices(BOB) == [laptop, phone]
+        assert store.device_by_token("aa") == phone
+        renewed = DeviceRow(user_id=BOB, device_id="PHONE", display_name="Mobile", token_hash="bb")
+        await store.put_device(renewed)
+        assert store.device_by_token("aa") is None
+        assert store.device_by_token("bb") == renewed
+        assert store.devices(ALICE) == []
+
+    async def test_another_devices_token_is_refused(self, store: Store) -> None:
+        phone = DeviceRow(user_id=BOB, device_id="PHONE", display_name=None, token_hash="aa")
+        await store.put_device(phone)
+        with pytest.raises(StoreError):
+            await store.put_device(
+                DeviceRow(user_id=ALICE, device_id="PHONE", display_name=None, token_hash="aa")
+            )
+        assert store.device_by_token("aa") == phone
+        assert store.devices(ALICE) == []
+
+    async def test_a_deleted_device_takes_its_packages_and_messages_along(self, store: Store) -> None:
+        for device_id in ("PHONE", "LAPTOP"):
+            await store.put_device(
+                DeviceRow(user_id=BOB, device_id=device_id, display_name=None, token_hash=None)
+            )
+        await store.put_key_packages([key_package(1), key_package(2, device_id="LAPTOP")])
+        await store.put_to_device([to_device(1), to_device(2, device_id="LAPTOP")])
+        await store.delete_device(BOB, "PHONE")
+        assert [device.device_id for device in store.devices(BOB)] == ["LAPTOP"]
+        assert store.key_package(key_package(1).reference) is None
+        assert store.key_package(key_package(2).reference) is not None
+        assert store.to_device(BOB, "PHONE", after=0, limit=10) == []
+        assert len(store.to_device(BOB, "LAPTOP", after=0, limit=10)) == 1
+
+    async def test_messages_wait_in_order_until_deleted_and_positions_never_return(
+        self, store: Store
+    ) -> None:
+        assert store.to_device_position() == 0
+        await store.put_to_device([to_device(n) for n in range(3)])
+        await store.put_to_device([to_device(9, device_id="LAPTOP")])
+        waiting = store.to_device(BOB, "PHONE", after=0, limit=10)
+        assert [row.content for row in waiting] == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+        assert waiting[0] == ToDeviceRow(
+            position=waiting[0].position,
+            user_id=BOB,
+            device_id="PHONE",
+            type="m.room.encrypted",
+            sender=ALICE,
+            content=b'{"n":0}',
+        )
+        newest = store.to_device_position()
+        assert newest == store.to_device(BOB, "LAPTOP", after=0, limit=1)[0].position > waiting[-1].position
+        assert store.to_device(BOB, "PHONE", after=waiting[0].position, limit=1) == [waiting[1]]
+        assert store.to_device(BOB, "PHONE", after=0, limit=0) == []
+        await store.delete_to_device(BOB, "PHONE", waiting[1].position)
+        assert store.to_device(BOB, "PHONE", after=0, limit=10) == [waiting[2]]
+        await store.delete_to_device(BOB, "PHONE", newest)
+        await store.delete_to_device(BOB, "LAPTOP", newest)
+        assert store.to_device_position() == newest
+        await store.put_to_device([to_device(4)])
+        assert store.to_device_position() > newest
+
+    async def test_a_repeated_request_stores_its_messages_once(self, store: Store) -> None:
+        reply = Reply(scope="txn", key="1", value="{}")
+        await store.put_to_device([to_device(1)], reply)
+        await store.put_to_device([to_device(1)], reply)
+        assert len(store.to_device(BOB, "PHONE", after=0, limit=10)) == 1
+        assert store.reply("txn", "1") == "{}"
+
+    async def test_an_append_brings_its_replies_and_messages(self, store: Store) -> None:
+        await store.append(
+            RoomAppend(
+                room_id=ROOM,
+                room=room(),
+                entries=(entry(1),),
+                replies=(Reply(scope="txn", key="1", value=event_id(ROOM, 1)),),
+                to_device=(to_device(1), to_device(2)),
+            )
+        )
+        assert store.reply("txn", "1") == event_id(ROOM, 1)
+        assert len(store.to_device(BOB, "PHONE", after=0, limit=10)) == 2
+
+    async def test_server_keys_are_replaced_by_what_was_seen_last(self, store: Store) -> None:
+        def key(key_id: str, until: int, expired: int | None = None) -> ServerKeyRow:
+            return ServerKeyRow(
+                server_name="b.example",
+                key_id=key_id,
+                key=bytes(32),
+                valid_until_ts=until,
+                expired_ts=expired,
+            )
+
+        await store.put_server_keys([key("ed25519:1", 10), key("ed25519:2", 20)])
+        await store.put_server_keys([key("ed25519:1", 10, expired=9)])
+        assert store.server_keys("b.example") == [key("ed25519:1", 10, expired=9), key("ed25519:2", 20)]
+        assert store.server_keys("c.example") == []
+
+    async def test_media_is_recorded_once(self, store: Store) -> None:
+        media = MediaRow(
+            media_id="abc", uploader=ALICE, content_type="image/png", filename=None, size=9, created_ts=1
+        )
+        await store.put_media(media)
+        assert store.media("abc") == media
+        assert store.media("nope") is None
+        with pytest.raises(StoreError):
+            await store.put_media(media)
