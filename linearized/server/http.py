@@ -1,24 +1,37 @@
 """A small HTTP layer over ASGI: requests, responses and a router that matches the raw path.
 
-Why not a framework: X-Matrix signs the raw request target, identifiers in paths may hold percent-encoded slashes, and
-the drafts want 404 for trailing slashes and 405 for wrong methods, each with a Matrix error body. Frameworks decode the
-path before they route. See docs/decisions/0001-own-http-layer.md.
+Why not a framework: X-Matrix signs the raw request target, identifiers in paths may hold percent-encoded
+slashes, and the drafts want 404 for trailing slashes and 405 for wrong methods, each with a Matrix error
+body. Frameworks decode the path before they route. See docs/decisions/0001-own-http-layer.md.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import orjson
+import trio
 
 from linearized.exceptions import CanonicalJsonError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 
-# The largest body any Matrix or MIMI face takes: 50 PDUs of 64 KiB and JSON around them fit; media has its own limit.
+# The largest body any Matrix or MIMI face takes: 50 PDUs of 64 KiB and JSON around them fit; media has its
+# own limit.
 MAX_BODY_BYTES = 4 * 1024 * 1024
+
+# What we read and throw away of a body nobody wanted, so that the sender sees our answer instead of a reset;
+# a sender with more than that, or slower than that, loses its connection.
+DRAIN_BYTES = 8 * 1024 * 1024
+DRAIN_SECONDS = 5
+
+BODY_SECONDS = 120  # how long a whole body may take to arrive: 50 MB at half a megabyte a second, rounded up
+MAX_QUERY_FIELDS = 100  # more query parameters than any endpoint has
+
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -44,12 +57,22 @@ class HttpError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A complete response."""
+    """A complete response.
+
+    Raises:
+        ValueError: a header's value cannot be sent as it stands.
+    """
 
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        # A value with a line end would start a header of its own; one beyond Latin-1 has no wire form.
+        for name, value in (("content-type", self.content_type), *self.headers):
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"the value of the header {name} has characters a header cannot hold")
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -59,9 +82,11 @@ def json_response(value: object, status: int = 200) -> Response:
 
 @dataclass(slots=True)
 class Request:
-    """One request. ``raw_target`` is the path and query exactly as sent; ``params`` are decoded path segments.
+    """One request. ``raw_target`` is the path and query exactly as sent; ``params`` are decoded path
+    segments.
 
-    ``peer_domains`` are the DNS names of the client certificate (empty without one); ``client_address`` is the IP.
+    ``peer_domains`` are the DNS names of the client certificate (empty without one); ``client_address`` is
+    the IP.
     """
 
     method: str
@@ -74,40 +99,71 @@ class Request:
     authorization: tuple[str, ...]  # every Authorization header, in order
     _receive: Receive
     _body: bytes | None = field(default=None)
+    _ended: bool = field(default=False)  # nothing more will come: the body's end, or the client's
 
     async def body(self, limit: int = MAX_BODY_BYTES) -> bytes:
-        """Read the whole body.
+        """Read the whole body; a second call gives the same bytes.
 
         Raises:
-            HttpError: 413 ``M_TOO_LARGE`` past ``limit`` bytes.
+            HttpError: 413 ``M_TOO_LARGE`` past ``limit`` bytes; 408 ``M_UNKNOWN`` past ``BODY_SECONDS``; 400
+                ``M_UNKNOWN`` if the client goes away first.
         """
         if self._body is None:
-            chunks: list[bytes] = []
-            size = 0
-            more = True
-            while more:
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    raise HttpError(400, "M_UNKNOWN", "The client went away before its request was complete")
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    raise HttpError(413, "M_TOO_LARGE", f"The request body exceeds {limit} bytes")
-                chunks.append(chunk)
-                more = message.get("more_body", False)
-            self._body = b"".join(chunks)
+            with trio.move_on_after(BODY_SECONDS):
+                self._body = await self._read(limit)
+            if self._body is None:
+                raise HttpError(408, "M_UNKNOWN", f"The request body took longer than {BODY_SECONDS} seconds")
+        if len(self._body) > limit:
+            raise _too_large(limit)
         return self._body
 
+    async def _read(self, limit: int) -> bytes:
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise _too_large(limit)
+        chunks: list[bytes] = []
+        size = 0
+        while not self._ended:
+            chunk = await self._next_chunk()
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def _next_chunk(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._ended = True
+            raise HttpError(400, "M_UNKNOWN", "The client went away before its request was complete")
+        self._ended = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+    async def drain(self) -> bool:
+        """Throw away what is left of the body; False if the connection cannot be used again."""
+        size = 0
+        with trio.move_on_after(DRAIN_SECONDS):
+            while not self._ended and size <= DRAIN_BYTES:
+                try:
+                    size += len(await self._next_chunk())
+                except HttpError:  # the client is gone, so there is nothing left to throw away
+                    return True
+        return self._ended
+
     async def json(self) -> JsonObject:
-        """Read the body as a JSON object.
+        """Read the body as a JSON object; an empty body counts as an empty object.
 
         Raises:
-            HttpError: 400 ``M_NOT_JSON`` if it is not JSON or not an object of interoperable values.
+            HttpError: 400 ``M_NOT_JSON`` if it is not JSON, 400 ``M_BAD_JSON`` if it is JSON but not an
+                object of
+                interoperable values (draft, "Malformed Requests").
         """
+        body = await self.body()
         try:
-            return parse_json_object(await self.body() or b"{}")
+            return parse_json_object(body or b"{}")
         except CanonicalJsonError as error:
-            raise HttpError(400, "M_NOT_JSON", str(error)) from error
+            raise HttpError(400, "M_BAD_JSON" if _is_json(body) else "M_NOT_JSON", str(error)) from error
 
     def query_one(self, name: str, default: str | None = None) -> str | None:
         """The first value of a query parameter."""
@@ -115,12 +171,24 @@ class Request:
         return values[0] if values else default
 
 
+def _too_large(limit: int) -> HttpError:
+    return HttpError(413, "M_TOO_LARGE", f"The request body exceeds {limit} bytes")
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``method`` and ``pattern``: literal segments or ``{name}``, e.g. ``/_matrix/client/v3/rooms/{room_id}/state``."""
+    """``pattern`` has literal segments or ``{name}``, e.g. ``/_matrix/client/v3/rooms/{room_id}/state``."""
 
     method: str
     pattern: str
@@ -128,13 +196,12 @@ class Route:
 
 
 class _Node:
-    __slots__ = ("children", "handlers", "names", "wildcard")
+    __slots__ = ("children", "routes", "wildcard")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.wildcard: _Node | None = None
-        self.handlers: dict[str, Handler] = {}
-        self.names: tuple[str, ...] = ()
+        self.routes: dict[str, tuple[Route, tuple[str, ...]]] = {}  # by method; parameter names
 
 
 class Router:
@@ -155,29 +222,52 @@ class Router:
                 node = node.wildcard
             else:
                 node = node.children.setdefault(segment, _Node())
-        if route.method in node.handlers:
+        if route.method in node.routes:
             raise ValueError(f"two handlers for {route.method} {route.pattern}")
-        node.handlers[route.method] = route.handler
-        node.names = tuple(names)
+        node.routes[route.method] = (route, tuple(names))
 
     def resolve(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]]:
-        """Find the handler for a raw (still percent-encoded) path.
+        """Find the handler for a raw (still percent-encoded) path, and its decoded parameters.
 
         Raises:
-            HttpError: 404 or 405 ``M_UNRECOGNIZED`` (draft, "Unsupported Endpoints").
+            HttpError: as ``match``.
+        """
+        route, params = self.match(method, raw_path)
+        return route.handler, params
+
+    def match(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
+        """Find the route for a raw path, and its decoded parameters.
+
+        Raises:
+            HttpError: 404 or 405 ``M_UNRECOGNIZED`` (draft, "Unsupported Endpoints"); 400 ``M_INVALID_PARAM``
+                if a
+                parameter is not percent-encoded UTF-8.
         """
         values: list[str] = []
-        node: _Node | None = self._find(self._root, raw_path.split("/")[1:], 0, values)
+        node = self._find(self._root, raw_path.split("/")[1:], 0, values)
         if node is None:
             raise HttpError(404, "M_UNRECOGNIZED", "Unknown endpoint")
-        handler = node.handlers.get(method)
-        if handler is None:
+        found = node.routes.get(method)
+        if found is None:
             raise HttpError(405, "M_UNRECOGNIZED", "This endpoint does not take that method")
-        return handler, dict(zip(node.names, (unquote(value) for value in values), strict=True))
+        route, names = found
+        try:
+            return route, {
+                name: unquote(value, errors="strict") for name, value in zip(names, values, strict=True)
+            }
+        except UnicodeDecodeError as error:
+            raise HttpError(
+                400, "M_INVALID_PARAM", "A path parameter is not percent-encoded UTF-8"
+            ) from error
+
+    def methods(self, raw_path: str) -> tuple[str, ...]:
+        """The methods a path takes, sorted; none for an unknown path."""
+        node = self._find(self._root, raw_path.split("/")[1:], 0, [])
+        return tuple(sorted(node.routes)) if node else ()
 
     def _find(self, node: _Node, segments: list[str], index: int, values: list[str]) -> _Node | None:
         if index == len(segments):
-            return node if node.handlers else None
+            return node if node.routes else None
         literal = node.children.get(segments[index])
         if literal is not None:
             found = self._find(literal, segments, index + 1, values)
@@ -193,7 +283,11 @@ class Router:
 
 
 def build_request(scope: Scope, receive: Receive, params: Mapping[str, str]) -> Request:
-    """Turn an ASGI scope into a Request."""
+    """Turn an ASGI scope into a Request.
+
+    Raises:
+        HttpError: 400 ``M_INVALID_PARAM`` if the query holds more than ``MAX_QUERY_FIELDS`` parameters.
+    """
     headers: dict[str, str] = {}
     authorization: list[str] = []
     for raw_name, raw_value in scope["headers"]:
@@ -204,12 +298,16 @@ def build_request(scope: Scope, receive: Receive, params: Mapping[str, str]) -> 
     raw_path = scope.get("raw_path") or scope["path"].encode()
     query_string = scope.get("query_string", b"").decode("latin-1")
     target = raw_path.decode("latin-1")
+    try:
+        query = parse_qs(query_string, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise HttpError(400, "M_INVALID_PARAM", "Too many query parameters") from error
     return Request(
         method=scope["method"],
         raw_target=f"{target}?{query_string}" if query_string else target,
         headers=headers,
         params=params,
-        query=parse_qs(query_string, keep_blank_values=True),
+        query=query,
         client_address=(scope.get("client") or ("unknown", 0))[0],
         peer_domains=tuple(scope.get("peer_domains", ())),
         authorization=tuple(authorization),

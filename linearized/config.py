@@ -1,0 +1,336 @@
+"""The settings file, ``linearized.toml``: what it may hold, what each setting means, and its default.
+
+``load_config`` reads a file, checks all of it, and gives frozen dataclasses; nothing else in the package
+reads the file. Relative paths are relative to the file. An unknown or ill-typed setting is an error that
+names it: a typo must not silently become a default.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from linearized.exceptions import ConfigError
+from linearized.settings import (
+    USER_ID,
+    Address,
+    Section,
+    as_address,
+    as_count,
+    as_server_name,
+    as_server_names,
+    as_text,
+    as_user_id,
+)
+
+__all__ = [
+    "Address",
+    "BridgeConfig",
+    "Config",
+    "LimitsConfig",
+    "ListenConfig",
+    "StoreConfig",
+    "TlsConfig",
+    "default_config",
+    "load_config",
+    "parse_config",
+]
+
+# --- defaults, each with its reason ---
+# file descriptors: the usual limit of 4096, halved for the database, media and outgoing ones
+MAX_CONNECTIONS = 2000
+GRACE_SECONDS = 10  # init systems kill after 30 to 90 seconds; a request in flight should need far less
+REQUEST_SECONDS = 30  # what a peer may take to answer one of our requests before we call it down
+MAX_MEDIA_BYTES = 50 * 1024 * 1024  # what homeservers commonly accept
+MAX_BACKFILL = 100  # events per answer; at most 6.5 MB when every event is as large as it may be
+MAX_NOTARY_SERVERS = 100  # servers one notary request may make us contact
+# FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
+SYNCHRONOUS = ("FULL", "NORMAL")
+
+_TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenConfig:
+    """``[listen]``: ``tls`` serves every face, ``client`` only the client API, without TLS."""
+
+    tls: Address
+    client: Address | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """``[tls]``: PEM files. ``certificate`` is the chain, leaf first, valid for ``server_name``.
+
+    ``trusted_ca`` adds authorities to the system's when we connect to peers; client certificates are accepted
+    only when it is set, and only from it.
+    """
+
+    certificate: Path
+    key: Path
+    trusted_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeConfig:
+    """``[[bridges]]``: an application service that may act for every user of ``domains`` and as ``bot``."""
+
+    id: str
+    token_file: Path
+    token: str = field(repr=False)
+    bot: str
+    domains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """``[store]``: SQLite's ``synchronous`` pragma, ``FULL`` or ``NORMAL``."""
+
+    synchronous: str = "FULL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """``[limits]``: bounds an operator may want to move; the others are constants beside their code."""
+
+    max_connections: int = MAX_CONNECTIONS
+    grace_seconds: int = GRACE_SECONDS
+    request_seconds: int = REQUEST_SECONDS
+    max_media_bytes: int = MAX_MEDIA_BYTES
+    max_backfill: int = MAX_BACKFILL
+    max_notary_servers: int = MAX_NOTARY_SERVERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings. ``discovery_overrides`` maps a server name to the address to use instead."""
+
+    server_name: str
+    data_dir: Path
+    listen: ListenConfig
+    tls: TlsConfig
+    discovery_overrides: Mapping[str, Address] = field(default_factory=dict)
+    bridges: tuple[BridgeConfig, ...] = ()
+    store: StoreConfig = field(default_factory=StoreConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    def bridge_for(self, domain: str) -> BridgeConfig | None:
+        """The bridge that acts for a domain's users, if any."""
+        return next((bridge for bridge in self.bridges if domain in bridge.domains), None)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a settings file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or a setting is missing, unknown or wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+    return parse_config(text, base=path.resolve().parent)
+
+
+def parse_config(text: str, *, base: Path) -> Config:
+    """Check the text of a settings file whose relative paths start at ``base``.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the settings file is not TOML: {error}") from error
+    top = Section("", raw, base)
+    config = Config(
+        server_name=top.take("server_name", as_server_name),
+        data_dir=top.take("data_dir", as_text, "data", then=top.path),
+        listen=_listen(top.section("listen")),
+        tls=_tls(top.section("tls")),
+        discovery_overrides=_overrides(top.section("discovery", optional=True)),
+        bridges=tuple(_bridge(section) for section in top.sections("bridges")),
+        store=_store(top.section("store", optional=True)),
+        limits=_limits(top.section("limits", optional=True)),
+    )
+    top.finish()
+    _check_bridges(config)
+    return config
+
+
+def _listen(section: Section) -> ListenConfig:
+    listen = ListenConfig(
+        tls=section.take("tls", as_address), client=section.take("client", as_address, None)
+    )
+    section.finish()
+    return listen
+
+
+def _tls(section: Section) -> TlsConfig:
+    tls = TlsConfig(
+        certificate=section.take("certificate", as_text, then=section.path),
+        key=section.take("key", as_text, then=section.path),
+        trusted_ca=section.take("trusted_ca", as_text, None, then=section.path),
+    )
+    section.finish()
+    return tls
+
+
+def _overrides(section: Section) -> dict[str, Address]:
+    inner = section.section("overrides", optional=True)
+    section.finish()
+    overrides: dict[str, Address] = {}
+    for name, value in inner.rest().items():
+        try:
+            overrides[as_server_name(name)] = as_address(value)
+        except ValueError as error:
+            raise ConfigError(f'{inner.name}."{name}": {error}') from error
+    return overrides
+
+
+def _bridge(section: Section) -> BridgeConfig:
+    token_file: Path = section.take("token_file", as_text, then=section.path)
+    bridge = BridgeConfig(
+        id=section.take("id", as_text),
+        token_file=token_file,
+        token=_read_token(section.label("token_file"), token_file),
+        bot=section.take("bot", as_user_id),
+        domains=section.take("domains", as_server_names),
+    )
+    section.finish()
+    return bridge
+
+
+def _read_token(label: str, path: Path) -> str:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{label}: cannot read the bridge's token from {path}: {error}") from error
+    if len(token) < _TOKEN_BYTES or any(character.isspace() for character in token):
+        raise ConfigError(f"{label}: {path} must hold one token of at least {_TOKEN_BYTES} characters")
+    return token
+
+
+def _store(section: Section) -> StoreConfig:
+    store = StoreConfig(synchronous=section.take("synchronous", _synchronous, "FULL"))
+    section.finish()
+    return store
+
+
+def _limits(section: Section) -> LimitsConfig:
+    values = {item.name: section.take(item.name, as_count, item.default) for item in fields(LimitsConfig)}
+    section.finish()
+    return LimitsConfig(**values)
+
+
+def _check_bridges(config: Config) -> None:
+    seen: dict[str, str] = {config.server_name: "this server"}
+    for bridge in config.bridges:
+        match = USER_ID.fullmatch(bridge.bot)
+        if match is None or match["domain"] != config.server_name:
+            raise ConfigError(f"bridges: the bot {bridge.bot} must be a user of {config.server_name}")
+        for domain in bridge.domains:
+            if domain in seen:
+                raise ConfigError(f"bridges: {domain} already belongs to {seen[domain]}")
+            seen[domain] = f"the bridge {bridge.id!r}"
+    for attribute in ("id", "bot", "token"):
+        values = [getattr(bridge, attribute) for bridge in config.bridges]
+        if len(set(values)) != len(values):
+            raise ConfigError(f"bridges: two bridges have the same {attribute}")
+
+
+def _synchronous(value: Any) -> str:
+    if value not in SYNCHRONOUS:
+        raise ValueError(f"expected one of {', '.join(SYNCHRONOUS)}")
+    return str(value)
+
+
+_DEFAULT_FILE = """\
+# Settings of linearized. Relative paths start at this file's directory. What is commented out is the default.
+
+# The domain this server speaks for; it can never change.
+server_name = {server_name}
+# Database, media and signing key.
+data_dir = "data"
+
+[listen]
+# All faces, TLS 1.3.
+tls = {tls}
+# The client API alone, without TLS: only on loopback or behind a proxy.
+{client}
+
+[tls]
+# PEM files; the certificate (leaf first, then the chain) is valid for server_name.
+certificate = {certificate}
+key = {key}
+# Authorities to trust besides the system's, and the only ones client certificates are accepted from.
+{trusted_ca}
+
+[discovery.overrides]
+# Where to find a server, instead of asking its /.well-known/matrix/server or using port 8448.
+{overrides}
+{bridges}
+[store]
+# "FULL" keeps every acknowledged entry through a power cut, "NORMAL" only through a crash of this process.
+# synchronous = "FULL"
+
+[limits]
+{limits}
+"""
+
+_LIMIT_NOTES = {
+    "max_connections": "Connections open at a time; more are closed at once.",
+    "grace_seconds": "How long requests in flight may take after a request to stop.",
+    "request_seconds": "How long a peer may take to answer one of our requests.",
+    "max_media_bytes": "The largest file a client may upload.",
+    "max_backfill": "Events in one answer to a peer that asks for history.",
+    "max_notary_servers": "Servers one request may ask us the keys of.",
+}
+
+
+def default_config(
+    server_name: str,
+    *,
+    tls: str = "127.0.0.1:8448",
+    client: str | None = None,
+    certificate: str = "server.pem",
+    key: str = "server.key",
+    trusted_ca: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    bridges: Sequence[Mapping[str, object]] = (),
+) -> str:
+    """The text of a commented settings file; ``load_config`` accepts it once the files it names exist.
+
+    ``bridges`` hold the settings of one ``[[bridges]]`` table each.
+    """
+    return _DEFAULT_FILE.format(
+        server_name=_toml(server_name),
+        tls=_toml(tls),
+        client=_setting("client", client, "127.0.0.1:8008"),
+        certificate=_toml(certificate),
+        key=_toml(key),
+        trusted_ca=_setting("trusted_ca", trusted_ca, "ca.pem"),
+        overrides="\n".join(f"{_toml(name)} = {_toml(to)}" for name, to in (overrides or {}).items())
+        or '# "b.example" = "127.0.0.1:9448"',
+        bridges="".join(_bridge_table(bridge) for bridge in bridges),
+        limits="\n".join(
+            f"# {_LIMIT_NOTES[item.name]}\n# {item.name} = {item.default}" for item in fields(LimitsConfig)
+        ),
+    )
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # JSON strings and lists of them are TOML as they stand
+
+
+def _setting(name: str, value: str | None, example: str) -> str:
+    return f"{name} = {_toml(value)}" if value else f"# {name} = {_toml(example)}"
+
+
+def _bridge_table(bridge: Mapping[str, object]) -> str:
+    lines = "\n".join(f"{name} = {_toml(value)}" for name, value in bridge.items())
+    return f"\n[[bridges]]\n{lines}\n"

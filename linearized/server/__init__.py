@@ -1,0 +1,1 @@
+"""The trio shell: listeners, the faces (federation, providers, clients), room actors, followers."""

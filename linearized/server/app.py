@@ -1,0 +1,140 @@
+"""The ASGI application: finds the route, runs its handler, and turns whatever goes wrong into a Matrix error
+object.
+
+One ``App`` per listener. It knows nothing of rooms or users; the routes it is built from do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any
+
+import trio
+
+from linearized.exceptions import InvalidInput
+from linearized.server.errors import as_http_error, error_response
+from linearized.server.http import (
+    HttpError,
+    Receive,
+    Request,
+    Response,
+    Route,
+    Router,
+    Scope,
+    Send,
+    build_request,
+    json_response,
+)
+from linearized.server.telemetry import Log, describe, get_log
+
+# "Servers MUST expect that clients will approach them with OPTIONS requests" (Matrix client-server API, "Web
+# Browser Clients"), which also gives these three headers.
+CORS_PREFIXES = ("/_matrix/client/", "/_matrix/media/", "/.well-known/matrix/client")
+CORS_HEADERS = (
+    ("access-control-allow-origin", "*"),
+    ("access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"),
+    ("access-control-allow-headers", "X-Requested-With, Content-Type, Authorization"),
+)
+
+_UNKNOWN_ROUTE = "-"  # what the log calls a path that is no endpoint: an unknown path may hold anything
+
+
+class App:
+    """An ASGI 3 application over a list of routes."""
+
+    def __init__(self, routes: Sequence[Route], *, log: Log | None = None) -> None:
+        self._router = Router(list(routes))
+        self._log = log or get_log(part="http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. ``scope`` may hold ``peer_domains`` and ``abort`` (see ``listener``)."""
+        if scope["type"] != "http":
+            await _refuse(scope, send)
+            return
+        started = trio.current_time()
+        method, path = scope["method"], (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        route, request, response = await self._answer(scope, receive, method, path)
+        drained = request is None or await request.drain()
+        if path.startswith(CORS_PREFIXES):
+            response = replace(response, headers=(*response.headers, *CORS_HEADERS))
+        await _send(send, response, head=method == "HEAD")
+        if not drained and "abort" in scope:
+            scope["abort"]()
+        self._log.info(
+            "request",
+            method=method,
+            route=route,
+            status=response.status,
+            ms=round((trio.current_time() - started) * 1000, 1),
+            bytes=len(response.body),
+        )
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, method: str, path: str
+    ) -> tuple[str, Request | None, Response]:
+        if method == "OPTIONS" and path.startswith(CORS_PREFIXES):
+            return _UNKNOWN_ROUTE, None, json_response({})
+        pattern, request = _UNKNOWN_ROUTE, None
+        try:
+            route, params = self._router.match("GET" if method == "HEAD" else method, path)
+            pattern = route.pattern
+            request = build_request(scope, receive, params)
+            return pattern, request, await route.handler(request)
+        except HttpError as error:
+            return pattern, request, self._error(error, path)
+        except InvalidInput as error:
+            return pattern, request, error_response(as_http_error(error))
+        # The last line of defence: logged by type and place, answered as unknown.
+        except Exception as error:  # noqa: BLE001
+            return pattern, request, self._unexpected(error, method, pattern, path)
+
+    def _error(self, error: HttpError, path: str) -> Response:
+        response = error_response(error)
+        if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(self._router.methods(path))
+            return replace(response, headers=(("allow", allowed),))
+        return response
+
+    def _unexpected(self, error: Exception, method: str, pattern: str, path: str) -> Response:
+        """A handler that opened a nursery raises its error wrapped in a group; the rest are our bugs."""
+        inner: BaseException = error
+        while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+            inner = inner.exceptions[0]
+        if isinstance(inner, HttpError):
+            return self._error(inner, path)
+        if isinstance(inner, InvalidInput):
+            return error_response(as_http_error(inner))
+        self._log.error("request_failed", method=method, route=pattern, **describe(inner))
+        return error_response(HttpError(500, "M_UNKNOWN", "Something went wrong"))
+
+
+def build_app(routes: Sequence[Route], *, log: Log | None = None) -> App:
+    """An ASGI application over ``routes``.
+
+    Raises:
+        ValueError: two routes take the same method and path.
+    """
+    return App(routes, log=log)
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    """Turn away what is not an HTTP request: we open no websockets."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+
+
+def _header(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.encode("ascii"), value.encode("latin-1")
+
+
+async def _send(send: Send, response: Response, *, head: bool) -> None:
+    headers = [
+        _header("content-type", response.content_type),
+        _header("content-length", str(len(response.body))),
+        *(_header(name, value) for name, value in response.headers),
+    ]
+    start: dict[str, Any] = {"type": "http.response.start", "status": response.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if head else response.body, "more_body": False})

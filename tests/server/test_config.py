@@ -1,0 +1,177 @@
+"""Settings: what is read, what is refused, and with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linearized.config import Address, LimitsConfig, StoreConfig, default_config, load_config, parse_config
+from linearized.exceptions import ConfigError
+
+TOKEN = "t" * 43
+MINIMAL = """
+server_name = "a.example"
+[listen]
+tls = "127.0.0.1:8448"
+[tls]
+certificate = "a.pem"
+key = "a.key"
+"""
+
+
+def bridge(**changes: str) -> str:
+    settings = {
+        "id": '"matrix"',
+        "token_file": '"bridge.token"',
+        "bot": '"@_bridge:a.example"',
+        "domains": '["matrix.example"]',
+    } | changes
+    return "[[bridges]]\n" + "\n".join(f"{name} = {value}" for name, value in settings.items()) + "\n"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "bridge.token").write_text(TOKEN + "\n")
+    (tmp_path / "other.token").write_text("o" * 43)
+    return tmp_path
+
+
+def test_a_minimal_file_gets_every_default(base: Path) -> None:
+    config = parse_config(MINIMAL, base=base)
+    assert config.server_name == "a.example"
+    assert config.data_dir == base / "data"
+    assert config.listen.tls == Address(host="127.0.0.1", port=8448)
+    assert config.listen.client is None
+    assert config.tls.certificate == base / "a.pem"
+    assert config.tls.trusted_ca is None
+    assert config.store == StoreConfig(synchronous="FULL")
+    assert config.limits == LimitsConfig()
+    assert config.bridges == ()
+
+
+def test_every_setting_is_read(base: Path) -> None:
+    text = f"""
+server_name = "a.example:8449"
+data_dir = "/var/lib/linearized"
+[listen]
+tls = "[::1]:8448"
+client = "localhost:8008"
+[tls]
+certificate = "a.pem"
+key = "a.key"
+trusted_ca = "ca.pem"
+[discovery.overrides]
+"b.example" = "127.0.0.1:9448"
+[store]
+synchronous = "NORMAL"
+[limits]
+max_backfill = 7
+{bridge(bot='"@_bridge:a.example:8449"')}
+"""
+    config = parse_config(text, base=base)
+    assert config.data_dir == Path("/var/lib/linearized")
+    assert str(config.listen.tls) == "[::1]:8448"
+    assert config.listen.client == Address(host="localhost", port=8008)
+    assert config.tls.trusted_ca == base / "ca.pem"
+    assert config.discovery_overrides == {"b.example": Address(host="127.0.0.1", port=9448)}
+    assert config.store.synchronous == "NORMAL"
+    assert config.limits.max_backfill == 7
+    assert config.bridges[0].token == TOKEN
+    assert config.bridge_for("matrix.example") is config.bridges[0]
+    assert config.bridge_for("elsewhere.example") is None
+
+
+def test_the_bridge_token_is_not_shown(base: Path) -> None:
+    assert TOKEN not in repr(parse_config(MINIMAL + bridge(), base=base))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "server_name is missing"),
+        ("server_name = 3", "server_name: expected a server name"),
+        ("x =", "the settings file is not TOML"),
+        (MINIMAL.replace("127.0.0.1:8448", "127.0.0.1"), "listen.tls: expected host:port"),
+        (MINIMAL.replace("127.0.0.1:8448", "::1:8448"), "listen.tls: expected host:port"),
+        (MINIMAL.replace("127.0.0.1:8448", "localhost:99999"), "listen.tls: expected host:port"),
+        (MINIMAL.replace("127.0.0.1:8448", "[nowhere]:80"), "listen.tls: "),
+        (MINIMAL.replace("certificate =", "certifcate ="), "tls.certificate is missing"),
+        (MINIMAL + 'certifcate = "x"', "tls.certifcate is not a setting; did you mean tls.certificate?"),
+        ("zzz = 1\n" + MINIMAL, "zzz is not a setting"),
+        (MINIMAL + "[limits]\nmax_backfill = 0", "limits.max_backfill: expected a whole number"),
+        (MINIMAL + "[limits]\nmax_backfill = true", "limits.max_backfill: expected a whole number"),
+        (MINIMAL + '[store]\nsynchronous = "OFF"', "store.synchronous: expected one of FULL, NORMAL"),
+        ("store = 1\n" + MINIMAL, "store: expected a table"),
+        (
+            MINIMAL + '[discovery.overrides]\n"b.example" = "b"',
+            'discovery.overrides."b.example": expected host',
+        ),
+        ("bridges = 1\n" + MINIMAL, "bridges: expected a list of tables"),
+        (MINIMAL + bridge(domains="[]"), "bridges[0].domains: expected a non-empty list"),
+        (MINIMAL + bridge(bot='"bridge"'), "bridges[0].bot: expected a user ID"),
+        (MINIMAL + bridge(bot='"@bridge:b.example"'), "must be a user of a.example"),
+        (MINIMAL + bridge(domains='["a.example"]'), "a.example already belongs to this server"),
+        (MINIMAL + bridge(token_file='"none"'), "bridges[0].token_file: cannot read"),
+        (MINIMAL + bridge() + bridge(domains='["c.example"]', id='"c"'), "two bridges have the same bot"),
+        (
+            MINIMAL + bridge() + bridge(id='"c"', token_file='"other.token"'),
+            "matrix.example already belongs to the bridge 'matrix'",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(base: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, base=base)
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["short", "two words" * 8, "", "\u00e9" * 40])
+def test_a_token_file_holds_one_long_token(base: Path, token: str) -> None:
+    (base / "bridge.token").write_text(token, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"bridges\[0\].token_file"):
+        parse_config(MINIMAL + bridge(), base=base)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_the_default_file_is_accepted_and_says_every_default(tmp_path: Path) -> None:
+    path = tmp_path / "linearized.toml"
+    path.write_text(default_config("a.example"))
+    assert load_config(path) == parse_config(
+        MINIMAL.replace("a.pem", "server.pem").replace("a.key", "server.key"), base=tmp_path
+    )
+
+
+def test_the_commented_defaults_of_the_default_file_are_the_defaults(tmp_path: Path) -> None:
+    text = default_config("a.example")
+    spoken = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# max_")]
+    assert spoken
+    limits = parse_config(MINIMAL + "[limits]\n" + "\n".join(spoken), base=tmp_path).limits
+    assert limits == LimitsConfig()
+
+
+def test_the_default_file_takes_what_an_operator_gives(base: Path) -> None:
+    text = default_config(
+        "a.example",
+        tls="127.0.0.1:1",
+        client="127.0.0.1:2",
+        trusted_ca='odd "name".pem',
+        overrides={"b.example": "127.0.0.1:3"},
+        bridges=[
+            {
+                "id": "matrix",
+                "token_file": "bridge.token",
+                "bot": "@_bridge:a.example",
+                "domains": ["matrix.example"],
+            }
+        ],
+    )
+    config = parse_config(text, base=base)
+    assert config.listen.client == Address(host="127.0.0.1", port=2)
+    assert config.tls.trusted_ca == base / 'odd "name".pem'
+    assert config.discovery_overrides["b.example"].port == 3
+    assert config.bridges[0].domains == ("matrix.example",)
