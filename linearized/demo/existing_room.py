@@ -1,7 +1,7 @@
 """Makes the room that existed before us: five users of the homeserver talk in it over several days.
 
-The users have accounts and act through the client API. A second application service, "history", holds the token they
-act with, because only an application service may give an event a timestamp other than now.
+The users have accounts and act through the client API. A second application service, "history", holds the
+token they act with, because only an application service may give an event a timestamp other than now.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from linearized.demo.conversation import DAYS, DAY_MS, PEOPLE, Action, Kind, conversation, message_content
-from linearized.demo.homeserver import SERVER_NAME, HomeserverFiles, MatrixUser, register
+from linearized.demo.conversation import DAY_MS, DAYS, PEOPLE, Action, Kind, conversation, message_content
+from linearized.demo.homeserver import SERVER_NAME, HomeserverFiles, JsonObject, MatrixUser, register
 
 ROOM_NAME = "Clubhouse"
 _EVENT_TYPES = {Kind.REACTION: "m.reaction", Kind.REDACTION: "m.room.redaction"}
@@ -84,7 +84,7 @@ async def make_room(
     now_ms: int,
     progress: Callable[[int, int], None],
 ) -> ExistingRoom:
-    """Register the five, make the room and play the conversation; ``progress(done, total)`` is called as it goes."""
+    """Register the five, make the room, play the conversation; calls ``progress(done, total)`` as it goes."""
     users = {
         name: await register(http, files.shared_secret, name, f"{name} has a password") for name in PEOPLE
     }
@@ -99,58 +99,72 @@ async def make_room(
 
     start = now_ms - (now_ms % DAY_MS) - DAYS * DAY_MS
     for minute, name in enumerate(PEOPLE[1:], start=1):
-        await _membership(past[name], room_id, "join", ts=start + minute * 60_000, displayname=name.title())
+        ts = start + minute * 60_000
+        await past[name].set_state(
+            room_id, "m.room.member", users[name].user_id, _joined(name.title()), ts=ts
+        )
 
     picture = harbour()
     picture_uri = await users["alice"].upload(picture, "image/png", "harbour.png")
+    player = _Player(room_id, past, picture, picture_uri)
     actions = conversation(start + DAY_MS // 24 * 9)
-    event_ids: list[str] = []
     for action in actions:
-        event_ids.append(
-            await _perform(past[action.sender], room_id, action, event_ids, actions, picture, picture_uri)
-        )
-        progress(len(event_ids), len(actions))
-    kinds: dict[str, int] = {}
-    for action in actions:
-        kinds[action.kind] = kinds.get(action.kind, 0) + 1
+        await player.play(action)
+        progress(len(player.event_ids), len(actions))
+    kinds = Counter(action.kind.value for action in actions)
     return ExistingRoom(room_id=room_id, users=users, kinds=kinds, image=picture, image_uri=picture_uri)
 
 
-async def _membership(user: MatrixUser, room_id: str, membership: str, *, ts: int, displayname: str) -> str:
-    content: dict[str, Any] = {"membership": membership}
-    if membership == "join":
-        content["displayname"] = displayname
-    return await user.set_state(room_id, "m.room.member", user.user_id, content, ts=ts)
+class _Player:
+    """Plays actions into the room, each as the user who does it and at its time."""
 
+    def __init__(
+        self, room_id: str, users: Mapping[str, MatrixUser], picture: bytes, picture_uri: str
+    ) -> None:
+        self._room_id = room_id
+        self._users = users
+        self._picture = {"mimetype": "image/png", "size": len(picture), "w": 64, "h": 48}
+        self._picture_uri = picture_uri
+        self.event_ids: list[str] = []
 
-async def _perform(
-    user: MatrixUser,
-    room_id: str,
-    action: Action,
-    event_ids: list[str],
-    actions: list[Action],
-    picture: bytes,
-    picture_uri: str,
-) -> str:
-    ts = action.at
-    match action.kind:
-        case Kind.JOIN | Kind.RENAME:
-            name = action.text or action.sender.title()
-            return await _membership(user, room_id, "join", ts=ts, displayname=name)
-        case Kind.LEAVE:
-            return await _membership(user, room_id, "leave", ts=ts, displayname="")
-        case Kind.TOPIC:
-            return await user.set_state(room_id, "m.room.topic", "", {"topic": action.text}, ts=ts)
-        case Kind.NAME:
-            return await user.set_state(room_id, "m.room.name", "", {"name": action.text}, ts=ts)
-        case Kind.POWER:
-            levels = await user.call("GET", f"/rooms/{room_id}/state/m.room.power_levels/")
-            levels["users"] = {**levels["users"], f"@{action.text}:{SERVER_NAME}": 50}
-            return await user.set_state(room_id, "m.room.power_levels", "", levels, ts=ts)
-        case Kind.IMAGE:
-            info = {"mimetype": "image/png", "size": len(picture), "w": 64, "h": 48}
-            content = {"msgtype": "m.image", "body": action.text, "url": picture_uri, "info": info}
-            return await user.send(room_id, "m.room.message", content, ts=ts)
-        case _:
+    async def play(self, action: Action) -> None:
+        """Do the next action."""
+        user = self._users[action.sender]
+        state = await self._state_of(user, action)
+        if state is not None:
+            event_type, state_key, content = state
+            event_id = await user.set_state(self._room_id, event_type, state_key, content, ts=action.at)
+        else:
             event_type = _EVENT_TYPES.get(action.kind, "m.room.message")
-            return await user.send(room_id, event_type, message_content(action, event_ids), ts=ts)
+            event_id = await user.send(self._room_id, event_type, self._message(action), ts=action.at)
+        self.event_ids.append(event_id)
+
+    async def _state_of(self, user: MatrixUser, action: Action) -> tuple[str, str, JsonObject] | None:
+        """Type, state key and content of an action on the room's state; None if it is none."""
+        match action.kind:
+            case Kind.JOIN | Kind.RENAME:
+                return "m.room.member", user.user_id, _joined(action.text or action.sender.title())
+            case Kind.LEAVE:
+                return "m.room.member", user.user_id, {"membership": "leave"}
+            case Kind.TOPIC | Kind.NAME:
+                return f"m.room.{action.kind}", "", {action.kind.value: action.text}
+            case Kind.POWER:
+                levels = await user.call("GET", f"/rooms/{self._room_id}/state/m.room.power_levels/")
+                users = {**levels["users"], f"@{action.text}:{SERVER_NAME}": 50}
+                return "m.room.power_levels", "", {**levels, "users": users}
+            case _:
+                return None
+
+    def _message(self, action: Action) -> JsonObject:
+        if action.kind is not Kind.IMAGE:
+            return message_content(action, self.event_ids)
+        return {
+            "msgtype": "m.image",
+            "body": action.text,
+            "url": self._picture_uri,
+            "info": self._picture,
+        }
+
+
+def _joined(displayname: str) -> JsonObject:
+    return {"membership": "join", "displayname": displayname}

@@ -31,7 +31,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeserverFiles:
-    """Where it lives and listens; ``python`` is the interpreter of the environment Synapse is installed in."""
+    """Where it lives and listens; ``python`` is that of the environment Synapse is installed in."""
 
     directory: Path
     port: int
@@ -85,7 +85,7 @@ def write_settings(files: HomeserverFiles) -> None:
             "msc2409_to_device_messages_enabled": True,
             "msc3202_transaction_extensions": True,
         },
-        **{name: _NO_LIMIT for name in limits},
+        **dict.fromkeys(limits, _NO_LIMIT),
         "rc_login": {"address": _NO_LIMIT, "account": _NO_LIMIT, "failed_attempts": _NO_LIMIT},
         "rc_joins": {"local": _NO_LIMIT, "remote": _NO_LIMIT},
         "rc_joins_per_room": _NO_LIMIT,
@@ -119,7 +119,7 @@ async def prepare(files: HomeserverFiles, log: Path) -> Service:
 
 
 class MatrixUser:
-    """One user of the homeserver, over its client API. ``as_user`` makes an application service token act for them."""
+    """One user, over the client API. ``as_user``: the token is an application service's, acting for them."""
 
     def __init__(self, http: httpx.AsyncClient, user_id: str, token: str, *, as_user: bool = False) -> None:
         self.user_id = user_id
@@ -152,7 +152,7 @@ class MatrixUser:
         return answer
 
     async def send(self, room_id: str, event_type: str, content: JsonObject, *, ts: int | None = None) -> str:
-        """Send an event, with the timestamp ``ts`` (milliseconds) where the token may set one; gives its ID."""
+        """Send an event; gives its ID. ``ts``: its timestamp in milliseconds, where the token may set one."""
         self._transactions += 1
         # Synapse keys transaction IDs of an application service by path alone, so the user is part of ours.
         transaction = quote(f"demo-{self.user_id}-{self._transactions}", safe="")

@@ -1,4 +1,4 @@
-"""The programs of the demonstration as child processes: started, watched, killed, and always ended by their own PID."""
+"""The demonstration's programs as child processes: started, watched, killed, ended by their own PID."""
 
 from __future__ import annotations
 

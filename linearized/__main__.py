@@ -1,0 +1,5 @@
+"""``python -m linearized``."""
+
+from linearized.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""The MLS half of checking a log: the public group, derived again from the log's own commits."""
+
+from __future__ import annotations
+
+from linearized.exceptions import InvalidInput
+from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
+from linearized.mls import Mls, MlsError, PublicGroup
+from linearized.protocol.base64 import decode_base64
+from linearized.protocol.events import Event
+from linearized.protocol.identifiers import group_id
+from linearized.room.admission import COMMIT, ENCRYPTED
+from linearized.room.commits import verify_commit
+from linearized.room.room import INITIAL_GROUP
+
+
+class GroupWalk:
+    """Follows a log's commits from the initial group state in the first of them."""
+
+    def __init__(self, room_id: str, mls: Mls) -> None:
+        self._group_ids = {group_id(room_id), room_id.encode()}
+        self._mls = mls
+        self._group: PublicGroup | None = None
+        self._last_commit: str | None = None
+        # A commit's membership entries stand before it in its batch and carry the epoch it leads to.
+        self._awaiting_commit = False
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch after the entries so far; None before the first commit."""
+        return self._group.epoch if self._group is not None else None
+
+    @property
+    def leaves(self) -> int:
+        """Clients in the group."""
+        return len(self._group.members()) if self._group is not None else 0
+
+    @property
+    def ratchet_tree(self) -> bytes | None:
+        """The tree of the current epoch, TLS-encoded."""
+        return self._group.export_ratchet_tree() if self._group is not None else None
+
+    def step(self, event: Event, stored_epoch: int | None) -> None:
+        """Take the next entry.
+
+        Args:
+            stored_epoch: the epoch the store says holds after it.
+
+        Raises:
+            InvalidInput: a commit does not follow from the group, or an epoch is not what the log says.
+        """
+        try:
+            if event.type == COMMIT:
+                self._commit(event)
+            elif event.type == ENCRYPTED:
+                self._ciphertext(event)
+        except MlsError as error:
+            raise InvalidInput(f"MLS: {error}") from error
+        self._compare(event, stored_epoch)
+
+    def _commit(self, event: Event) -> None:
+        content = event.content
+        if content.get("prev_commit_event_id") != self._last_commit:
+            raise InvalidInput("prev_commit_event_id is not the commit before")
+        group = self._group or self._initial(event)
+        bundle = HandshakeBundle(
+            message=_binary(content.get("message")),
+            welcome=None,
+            group_info=GroupInfoOption(full=_binary(content.get("public_group_state")), partial=None),
+            ratchet_tree=None,
+        )
+        commit = verify_commit(group, bundle)
+        if commit.committer.user_id != event.sender:
+            raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
+        group.merge(commit.staged)
+        self._group = group
+        self._last_commit = event.event_id
+
+    def _initial(self, event: Event) -> PublicGroup:
+        initial = event.content.get(INITIAL_GROUP)
+        if not isinstance(initial, dict):
+            raise InvalidInput("the first commit does not carry the group it starts from")
+        group = self._mls.observe(
+            group_info=_binary(initial.get("group_info")), ratchet_tree=_binary(initial.get("ratchet_tree"))
+        )
+        if group.group_id not in self._group_ids or group.epoch != 0:
+            raise InvalidInput("the initial group is not this room's epoch 0")
+        return group
+
+    def _ciphertext(self, event: Event) -> None:
+        info = self._mls.inspect_message(_binary(event.content.get("ciphertext")))
+        if (
+            self._group is None
+            or info.wire_format != "private_message"
+            or info.group_id != self._group.group_id
+        ):
+            raise InvalidInput("the ciphertext is not a message of this room's group")
+        if info.epoch != self._group.epoch:
+            raise InvalidInput(f"a message of epoch {info.epoch} stands in epoch {self._group.epoch}")
+
+    def _compare(self, event: Event, stored: int | None) -> None:
+        expected = self.epoch
+        if event.type == COMMIT:
+            self._awaiting_commit = False
+        elif stored != expected and event.is_state and self._leads_to(stored):
+            self._awaiting_commit = True
+            return
+        if stored != expected or self._awaiting_commit:
+            raise InvalidInput(f"stored with epoch {stored}, the log says {expected}")
+
+    def _leads_to(self, stored: int | None) -> bool:
+        return stored == (self.epoch or 0) + 1
+
+
+def _binary(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise InvalidInput("base64 is missing in the content")
+    return decode_base64(value)
