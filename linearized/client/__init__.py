@@ -1,0 +1,76 @@
+"""A client of a provider: its API, an MLS device with its groups, and a session that follows rooms.
+
+session = Session(api, MlsDevice.open(storage, user_id="@alice:a.example", device_id="PHONE"))
+await session.upload_key_packages()
+async for item in session.items():
+    ...
+"""
+
+from linearized.client.api import ImportEvent, ImportResult, LoginResult, Page, ProviderApi
+from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice
+from linearized.client.errors import (
+    ApiError,
+    ClientError,
+    CommitLost,
+    CommitRefused,
+    JoinRefused,
+    KeyMaterialUnavailable,
+    MalformedAnswer,
+    NotInGroup,
+    ServerUnreachable,
+    StateFileError,
+    UntrustedAnswer,
+    WrongEpochError,
+)
+from linearized.client.following import ALGORITHM
+from linearized.client.items import (
+    DecryptedMessage,
+    EpochChanged,
+    GroupLost,
+    Item,
+    Joined,
+    MembershipChanged,
+    OwnMessage,
+    RoomEvent,
+    Undecryptable,
+)
+from linearized.client.session import Sent, Session
+from linearized.client.storage import FileStorage, MemoryStorage, StateStorage
+
+__all__ = [
+    "ALGORITHM",
+    "ROLE_ADMIN",
+    "ROLE_REGULAR",
+    "ApiError",
+    "ClientError",
+    "CommitLost",
+    "CommitRefused",
+    "DecryptedMessage",
+    "EpochChanged",
+    "FileStorage",
+    "GroupLost",
+    "ImportEvent",
+    "ImportResult",
+    "Item",
+    "JoinRefused",
+    "Joined",
+    "KeyMaterialUnavailable",
+    "LoginResult",
+    "MalformedAnswer",
+    "MembershipChanged",
+    "MemoryStorage",
+    "MlsDevice",
+    "NotInGroup",
+    "OwnMessage",
+    "Page",
+    "ProviderApi",
+    "RoomEvent",
+    "Sent",
+    "ServerUnreachable",
+    "Session",
+    "StateFileError",
+    "StateStorage",
+    "Undecryptable",
+    "UntrustedAnswer",
+    "WrongEpochError",
+]

@@ -1,0 +1,345 @@
+"""One MLS client and its groups: everything a device does without the network.
+
+A method either completes, with the whole state saved, or raises and leaves the saved state as it was.
+Nothing here waits, so nothing can come in between: a message encrypted is a message in the outbox, a
+commit made is a commit that will be recognised in the log, whenever the process dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import openmls
+
+from linearized.client.app_data import new_app_data
+from linearized.client.errors import NotInGroup, StateFileError, UntrustedAnswer
+from linearized.client.identity import LeafOwner, leaf_owner
+from linearized.client.items import Item
+from linearized.client.state import Outgoing, PendingCommit, RoomRecord, SavedState
+from linearized.client.storage import StateStorage
+from linearized.exceptions import IdentifierError
+from linearized.mimi.handshake import (
+    GroupInfoOption,
+    HandshakeBundle,
+    RatchetTreeOption,
+    welcome_struct,
+)
+from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
+from linearized.protocol.identifiers import client_uri, group_id, room_id_from_group_id, user_uri
+
+CIPHERSUITE = openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
+# Role indices of the participant list; see linearized/mimi/room_policy.py.
+ROLE_REGULAR = 1
+ROLE_ADMIN = 2
+# 80 days: how long a key package may wait on the server for someone to use it; peers refuse more than 84.
+KEY_PACKAGE_LIFETIME = 80 * 24 * 3600
+
+# Makes a commit in the group as it is now, or finds nothing left to do.
+Change = Callable[[openmls.Group], openmls.CommitBundle | None]
+
+
+class MlsDevice:
+    """A device ``device_id`` of ``user_id``; made with ``open``."""
+
+    def __init__(self, client: openmls.Client, state: SavedState, storage: StateStorage) -> None:
+        self.client = client
+        self.state = state
+        self._storage = storage
+        self.owner = leaf_owner(client.identity)
+
+    @classmethod
+    def open(cls, storage: StateStorage, *, user_id: str, device_id: str) -> MlsDevice:
+        """Continue from the saved state, or make a new client.
+
+        Raises:
+            StateFileError: the state is damaged, or belongs to another device.
+        """
+        saved = storage.load()
+        identity = client_uri(user_id, device_id).encode()
+        if saved is None:
+            client = openmls.Client.create(identity=identity, ciphersuite=CIPHERSUITE)
+            device = cls(client, SavedState(mls=b""), storage)
+            device.save()
+            return device
+        state = SavedState.decode(saved)
+        try:
+            client = openmls.Client.load(state.mls)
+        except openmls.MlsError as error:
+            raise StateFileError("the saved MLS state is damaged") from error
+        if client.identity != identity:
+            raise StateFileError("the saved state belongs to another device")
+        return cls(client, state, storage)
+
+    def __repr__(self) -> str:
+        return f"MlsDevice({self.owner.client_uri})"
+
+    def save(self) -> None:
+        """Write the whole state."""
+        self.state.mls = self.client.save()
+        self._storage.save(self.state.encode())
+
+    # --- looking ---
+
+    def record(self, room_id: str) -> RoomRecord:
+        """The room's record, made on first use."""
+        return self.state.rooms.setdefault(room_id, RoomRecord())
+
+    def group(self, room_id: str) -> openmls.Group:
+        """The room's group.
+
+        Raises:
+            NotInGroup: this device is in none.
+        """
+        for candidate in _group_ids(room_id):
+            try:
+                group = self.client.group(candidate)
+                if group.is_active:
+                    return group
+            except openmls.UnknownGroup:  # try the other form of the ID
+                continue
+        raise NotInGroup(f"{self.owner.client_uri} is not in the group of {room_id}")
+
+    def in_group(self, room_id: str) -> bool:
+        """Whether this device can read and write in the room now."""
+        try:
+            self.group(room_id)
+        except NotInGroup:  # that is the question
+            return False
+        return True
+
+    def epoch(self, room_id: str) -> int:
+        """The epoch of the room's group, as far as this device has followed it."""
+        return self.group(room_id).epoch
+
+    def participants(self, room_id: str) -> ParticipantListData:
+        """The room's participant list (user URIs and role indices)."""
+        return ParticipantListData.decode(self.group(room_id).app_data()[PARTICIPANT_LIST])
+
+    def members(self, room_id: str) -> dict[int, LeafOwner]:
+        """Who sits on which leaf; leaves with unreadable credentials are left out."""
+        owners: dict[int, LeafOwner] = {}
+        for member in self.group(room_id).members():
+            try:
+                owners[member.leaf_index] = leaf_owner(member.identity)
+            except IdentifierError:  # another implementation's credential; it stays a member all the same
+                continue
+        return owners
+
+    # --- joining ---
+
+    def create_group(
+        self, room_id: str, *, external_senders: Sequence[tuple[bytes, bytes]] = ()
+    ) -> tuple[bytes, bytes]:
+        """Make the room's group with this device as its only member and its user as its only participant,
+        an admin.
+
+        Returns the GroupInfo and ratchet tree of epoch 0, which go with the first commit.
+        """
+        creator = UserRolePair(user=user_uri(self.owner.user_id), role_index=ROLE_ADMIN)
+        group = self.client.create_group(
+            group_id=group_id(room_id),
+            app_data={PARTICIPANT_LIST: ParticipantListData(participants=(creator,)).encode()},
+            external_senders=external_senders,
+        )
+        self.record(room_id)
+        self.save()
+        return group.group_info()
+
+    def join_welcome(
+        self, room_id: str, *, welcome: bytes, ratchet_tree: bytes | None, commit_event_id: str | None
+    ) -> int:
+        """Join by Welcome (an MLSMessage); returns the epoch. The caller saves.
+
+        Raises:
+            UntrustedAnswer: the Welcome is for another room than the server says.
+            openmls.MlsError: it is not for this device, or false.
+        """
+        for stale in _group_ids(room_id):
+            if stale in self.client.group_ids() and not self.client.group(stale).is_active:
+                self.client.forget_group(stale)
+        group = self.client.join_welcome(welcome=welcome, ratchet_tree=ratchet_tree)
+        if group.group_id not in _group_ids(room_id):
+            self.client.forget_group(group.group_id)
+            raise UntrustedAnswer("the Welcome is for another room")
+        record = self.record(room_id)
+        record.commit_event_id, record.pending, record.lost = commit_event_id, None, False
+        return group.epoch
+
+    def join_external(
+        self, room_id: str, *, group_info: bytes, ratchet_tree: bytes, proposals: Sequence[bytes], now: int
+    ) -> PendingCommit:
+        """Make the external commit that lets this device in, replacing a leaf it may have had; saved and
+        pending.
+
+        ``proposals`` are the pending proposals the hub listed; ``now`` is in seconds since the Unix epoch.
+
+        Raises:
+            UntrustedAnswer: the GroupInfo is of another room's group.
+            openmls.MlsError: the GroupInfo or tree does not verify.
+        """
+        seen = openmls.PublicGroup.observe(group_info=group_info, ratchet_tree=ratchet_tree, now=now)
+        if seen.group_id not in _group_ids(room_id):
+            raise UntrustedAnswer("the group information is of another room")
+        own = [member.leaf_index for member in seen.members() if member.identity == self.client.identity]
+        _, bundle = self.client.join_external(
+            group_info=group_info,
+            ratchet_tree=ratchet_tree,
+            replace_leaf=own[0] if own else None,
+            proposals=_self_removes(seen, proposals),
+        )
+        return self._keep(room_id, bundle, external=True, initial=None)
+
+    def forget(self, room_id: str) -> None:
+        """Drop the room's group and whatever was pending in it."""
+        for known in _group_ids(room_id):
+            if known in self.client.group_ids():
+                self.client.forget_group(known)
+        self.record(room_id).pending = None
+        self.save()
+
+    # --- commits ---
+
+    def stage(
+        self, room_id: str, change: Change, *, initial: tuple[bytes, bytes] | None = None
+    ) -> PendingCommit | None:
+        """Make a commit; it takes effect when the hub has accepted it. Saved before it is returned.
+
+        ``None`` if ``change`` found nothing to do.
+        """
+        bundle = change(self.group(room_id))
+        if bundle is None:
+            return None
+        return self._keep(room_id, bundle, external=False, initial=initial)
+
+    def _keep(
+        self,
+        room_id: str,
+        bundle: openmls.CommitBundle,
+        *,
+        external: bool,
+        initial: tuple[bytes, bytes] | None,
+    ) -> PendingCommit:
+        handshake = HandshakeBundle(
+            message=bundle.commit,
+            welcome=None if bundle.welcome is None else welcome_struct(bundle.welcome),
+            group_info=GroupInfoOption(full=bundle.group_info),
+            ratchet_tree=RatchetTreeOption.full(bundle.ratchet_tree),
+        )
+        group_info, tree = initial or (None, None)
+        pending = PendingCommit(
+            digest=digest(bundle.commit),
+            bundle=handshake.encode(),
+            external=external,
+            group_info=group_info,
+            ratchet_tree=tree,
+        )
+        self.record(room_id).pending = pending
+        self.save()
+        return pending
+
+    def commit_accepted(self, room_id: str, pending: PendingCommit, event_id: str | None) -> None:
+        """The hub took the commit: make it the group's state. Learning it twice is learning it once."""
+        if self.merge_if_own(room_id, pending.digest, event_id):
+            self.save()
+
+    def merge_if_own(self, room_id: str, commit_digest: bytes, event_id: str | None) -> bool:
+        """Merge the pending commit if ``commit_digest`` is its SHA-256; whether it was. The caller saves."""
+        record = self.record(room_id)
+        if record.pending is None or record.pending.digest != commit_digest:
+            return False
+        for known in _group_ids(room_id):
+            if known in self.client.group_ids():
+                self.client.group(known).merge_pending_commit()
+        record.pending, record.merged, record.lost = None, commit_digest, False
+        record.commit_event_id = event_id
+        return True
+
+    def discard_commit(self, room_id: str, pending: PendingCommit) -> None:
+        """The hub did not take the commit: forget it."""
+        if self.drop_pending(room_id, pending.digest):
+            self.save()
+
+    def drop_pending(self, room_id: str, commit_digest: bytes | None = None) -> bool:
+        """Clear the pending commit (only the one given, if one is); whether there was one. The caller
+        saves.
+        """
+        record = self.record(room_id)
+        pending = record.pending
+        if pending is None or (commit_digest is not None and pending.digest != commit_digest):
+            return False
+        for known in _group_ids(room_id):
+            if known in self.client.group_ids():
+                self.client.group(known).clear_pending_commit()
+        record.pending = None
+        return True
+
+    def process(self, room_id: str, message: bytes) -> openmls.Processed:
+        """Process a handshake or application message by someone else. The caller saves.
+
+        Raises:
+            NotInGroup, openmls.MlsError: nothing changed.
+        """
+        group = self.group(room_id)
+        info = openmls.inspect_message(message)
+        values: Mapping[int, bytes] = {}
+        if info.content_type == "commit":
+            values = new_app_data(group.app_data(), group.app_data_updates(message))
+        return group.process(message, new_app_data=values)
+
+    # --- messages ---
+
+    def encrypt(self, room_id: str, payload: bytes, *, txn_id: str) -> Outgoing:
+        """Encrypt MIMI content for the room, once for each ``txn_id``; saved before it is returned."""
+        message = self.state.outbox.get(txn_id)
+        if message is None:
+            ciphertext = self.group(room_id).encrypt(payload)
+            message = Outgoing(
+                room_id=room_id, ciphertext=ciphertext, digest=digest(ciphertext), payload=payload
+            )
+            self.state.outbox[txn_id] = message
+            self.save()
+        return message
+
+    def unsend(self, txn_id: str) -> None:
+        """The hub refused the message: encrypt it anew next time."""
+        if self.state.outbox.pop(txn_id, None) is not None:
+            self.save()
+
+    # --- items ---
+
+    def acknowledge(self, item: Item) -> None:
+        """The first item waiting has been dealt with."""
+        if self.state.inbox and self.state.inbox[0] is item:
+            del self.state.inbox[0]
+            self.save()
+
+    def deliver(self, items: Iterable[Item]) -> None:
+        """Put items into the inbox. The caller saves."""
+        self.state.inbox.extend(items)
+
+
+def _self_removes(group: openmls.PublicGroup, proposals: Sequence[bytes]) -> list[bytes]:
+    """The proposals an external commit may carry by reference: others have to wait for a member."""
+    kept = []
+    for proposal in proposals:
+        try:
+            if group.stage_proposal(proposal).kind == "self_remove":
+                kept.append(proposal)
+        except openmls.MlsError:  # not valid in this epoch; the hub would refuse a commit that has it
+            continue
+    return kept
+
+
+def digest(message: bytes) -> bytes:
+    """SHA-256, by which own messages are recognised in the log."""
+    return sha256(message).digest()
+
+
+def _group_ids(room_id: str) -> tuple[bytes, bytes]:
+    return group_id(room_id), room_id.encode()
+
+
+def room_of_group(identifier: bytes) -> str:
+    """The room a group ID belongs to."""
+    return room_id_from_group_id(identifier)

@@ -1,0 +1,99 @@
+"""What a client of a provider can run into."""
+
+from __future__ import annotations
+
+from linearized.exceptions import InvalidInput, LinearizedError, StoreError
+
+
+class ClientError(LinearizedError):
+    """Root of the errors of ``linearized.client``."""
+
+
+class ApiError(ClientError):
+    """The server answered with an error.
+
+    Attributes:
+        status: HTTP status code.
+        errcode: Matrix error code, ``M_UNKNOWN`` when the body held none.
+        error: the server's text.
+    """
+
+    def __init__(self, status: int, errcode: str, error: str) -> None:
+        super().__init__(f"{status} {errcode}: {error}")
+        self.status = status
+        self.errcode = errcode
+        self.error = error
+
+
+class WrongEpochError(ApiError):
+    """A message was encrypted for an epoch the room has left.
+
+    Attributes:
+        current_epoch: the room's epoch now, if the server said it.
+    """
+
+    def __init__(self, status: int, errcode: str, error: str, current_epoch: int | None) -> None:
+        super().__init__(status, errcode, error)
+        self.current_epoch = current_epoch
+
+
+class ServerUnreachable(ClientError):  # noqa: N818 - names the fact
+    """No usable answer within the deadline and the retries; whether the request took effect is unknown."""
+
+
+class MalformedAnswer(ClientError):  # noqa: N818 - names the fact
+    """The server's answer is not what its API promises, or is larger than we accept."""
+
+
+class CommitRefused(ClientError):  # noqa: N818 - names the fact
+    """The hub did not accept a commit, for another reason than its epoch; nothing changed.
+
+    Attributes:
+        code: the ``UpdateResponseCode`` (mimi-protocol, "Update Room State").
+    """
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"the hub refused the commit (code {code}): {description}")
+        self.code = code
+
+
+class CommitLost(ClientError):  # noqa: N818 - names the fact
+    """Other commits won every race within the attempts allowed; try again."""
+
+
+class NotInGroup(ClientError):  # noqa: N818 - names the fact
+    """This device has no usable MLS group for the room."""
+
+
+class KeyMaterialUnavailable(ClientError):  # noqa: N818 - names the fact
+    """No key package could be had for a user.
+
+    Attributes:
+        user_id: whose.
+        code: the ``KeyMaterialUserCode`` (mimi-protocol, "Fetch Key Material").
+    """
+
+    def __init__(self, user_id: str, code: int) -> None:
+        super().__init__(f"no key packages for {user_id} (code {code})")
+        self.user_id = user_id
+        self.code = code
+
+
+class JoinRefused(ClientError):  # noqa: N818 - names the fact
+    """The hub gave no GroupInfo to join with.
+
+    Attributes:
+        code: the ``GroupInfoCode`` (mimi-protocol, "Claim group key information").
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the hub gave no group information (code {code})")
+        self.code = code
+
+
+class StateFileError(ClientError, StoreError):
+    """A device's saved state cannot be read, or another process holds it."""
+
+
+class UntrustedAnswer(ClientError, InvalidInput):  # noqa: N818 - names the fact
+    """The server sent something that contradicts what it is cryptographically bound to."""

@@ -1,0 +1,299 @@
+"""Following rooms: what one sync answer does to a device, and the items it yields. No network, no waiting.
+
+A Welcome and the commit that made it arrive separately, in either order, and both may arrive twice; epochs
+decide: a handshake of an epoch behind ours is done already, one of our epoch is processed, one ahead means
+entries are missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import openmls
+
+from linearized.client.device import MlsDevice, digest
+from linearized.client.errors import NotInGroup, UntrustedAnswer
+from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner, leaf_owner
+from linearized.client.items import (
+    DecryptedMessage,
+    EpochChanged,
+    GroupLost,
+    Item,
+    Joined,
+    MembershipChanged,
+    OwnMessage,
+    RoomEvent,
+    Undecryptable,
+)
+from linearized.client.transport import JsonObject
+from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
+from linearized.mimi.content import MimiContent
+from linearized.protocol.base64 import decode_base64
+from linearized.protocol.identifiers import room_uri
+
+ALGORITHM = "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
+WELCOME_ALGORITHM = "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519"
+SEQ_KEY = "dev.linearized.seq"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """A Welcome that came as a to-device message; ``message`` is an MLSMessage."""
+
+    room_id: str
+    message: bytes
+    ratchet_tree: bytes | None
+    commit_event_id: str | None
+
+
+def welcomes(answer: JsonObject) -> list[Welcome]:
+    """The Welcomes among a sync answer's to-device messages; what is not one is skipped."""
+    found = []
+    for event in _list(answer.get("to_device", {}), "events"):
+        content = event.get("content")
+        if not isinstance(content, dict) or content.get("algorithm") != WELCOME_ALGORITHM:
+            continue
+        try:
+            tree = content.get("ratchet_tree")
+            found.append(
+                Welcome(
+                    room_id=_text(content, "room_id"),
+                    message=decode_base64(_text(content, "ciphertext")),
+                    ratchet_tree=None if tree is None else decode_base64(_text(content, "ratchet_tree")),
+                    commit_event_id=content.get("commit_event_id"),
+                )
+            )
+        except (CanonicalJsonError, InvalidInput, ValueError):  # to-device messages may come from anyone
+            continue
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A room's part of a sync answer: its new events, oldest first, and whether earlier ones were left
+    out.
+    """
+
+    room_id: str
+    events: list[JsonObject]
+    limited: bool
+    prev_batch: str | None
+
+
+def timelines(answer: JsonObject) -> list[Timeline]:
+    """The joined and left rooms of a sync answer."""
+    found = []
+    rooms = answer.get("rooms") or {}
+    for section in ("join", "leave"):
+        for room_id, room in (rooms.get(section) or {}).items():
+            timeline = room.get("timeline") or {}
+            found.append(
+                Timeline(
+                    room_id=room_id,
+                    events=_list(timeline, "events"),
+                    limited=bool(timeline.get("limited")),
+                    prev_batch=timeline.get("prev_batch"),
+                )
+            )
+    return found
+
+
+def sequence(event: JsonObject) -> int | None:
+    """The entry's place in the log, if the server says it."""
+    value = (event.get("unsigned") or {}).get(SEQ_KEY)
+    return value if isinstance(value, int) else None
+
+
+class Follower:
+    """Applies sync answers to a device."""
+
+    def __init__(self, device: MlsDevice) -> None:
+        self._device = device
+
+    def apply(self, answer: JsonObject, found: list[Timeline], next_batch: str) -> None:
+        """Process everything, put the items into the inbox, and save all of it with the new sync token."""
+        items: list[Item] = []
+        waiting = self._join_now(welcomes(answer), items)
+        for timeline in found:
+            for event in timeline.events:
+                self._event(timeline.room_id, event, items, waiting)
+        for welcome in waiting:
+            if not self._device.in_group(welcome.room_id):
+                self._join(welcome, items)
+        self._device.deliver(items)
+        self._device.state.since = next_batch
+        self._device.save()
+
+    def _join_now(self, found: list[Welcome], items: list[Item]) -> list[Welcome]:
+        """Join where we are in no group; the rest may become due while the timeline removes us first."""
+        waiting = []
+        for welcome in found:
+            if self._device.in_group(welcome.room_id):
+                waiting.append(welcome)
+            else:
+                self._join(welcome, items)
+        return waiting
+
+    def _join(self, welcome: Welcome, items: list[Item]) -> None:
+        try:
+            epoch = self._device.join_welcome(
+                welcome.room_id,
+                welcome=welcome.message,
+                ratchet_tree=welcome.ratchet_tree,
+                commit_event_id=welcome.commit_event_id,
+            )
+        except (openmls.MlsError, UntrustedAnswer, IdentifierError) as error:
+            # A Welcome that was used already (redelivered after a kill), or a false one: neither may stop us.
+            items.append(GroupLost(room_id=welcome.room_id, removed=False, reason=f"Welcome: {error}"))
+            return
+        items.append(Joined(room_id=welcome.room_id, epoch=epoch, event_id=welcome.commit_event_id or ""))
+
+    def _event(self, room_id: str, event: JsonObject, items: list[Item], waiting: list[Welcome]) -> None:
+        record = self._device.record(room_id)
+        seq = sequence(event)
+        if seq is not None:
+            if seq <= record.last_seq:
+                return
+            record.last_seq = seq
+        kind, event_id = event.get("type"), str(event.get("event_id", ""))
+        content = event.get("content")
+        if not isinstance(content, dict):
+            return
+        if kind in ("m.mls.commit", "m.mls.proposal"):
+            self._handshake(room_id, event, content, items)
+            for welcome in [one for one in waiting if one.commit_event_id == event_id]:
+                if not self._device.in_group(room_id):
+                    waiting.remove(welcome)
+                    self._join(welcome, items)
+        elif kind == "m.room.encrypted" and content.get("algorithm") == ALGORITHM:
+            items.append(self._message(room_id, event, content))
+        elif kind == "m.room.member" and isinstance(event.get("state_key"), str):
+            items.append(
+                MembershipChanged(
+                    **_common(room_id, event),
+                    user_id=event["state_key"],
+                    membership=str(content.get("membership", "leave")),
+                    sender=str(event.get("sender", "")),
+                    event=event,
+                )
+            )
+        else:
+            items.append(RoomEvent(**_common(room_id, event), event=event))
+
+    def _handshake(self, room_id: str, event: JsonObject, content: JsonObject, items: list[Item]) -> None:
+        device, common = self._device, _common(room_id, event)
+        try:
+            message = decode_base64(_text(content, "message"))
+            info = openmls.inspect_message(message)
+            if device.merge_if_own(room_id, digest(message), common["event_id"]):
+                items.append(
+                    EpochChanged(**common, epoch=device.epoch(room_id), committer=device.owner.client_uri)
+                )
+                return
+            if not device.in_group(room_id) or info.epoch is None or info.epoch < device.epoch(room_id):
+                self._drop_hopeless(room_id, info)
+                return
+            if info.content_type == "commit":
+                # Two commits of one epoch: the log took this one, so ours lost.
+                device.drop_pending(room_id)
+            processed = device.process(room_id, message)
+        except (openmls.MlsError, InvalidInput, NotInGroup) as error:
+            # An entry we cannot follow: the hub accepted it, so it is we who are out. Rejoining repairs it.
+            self._lose(room_id, common, str(error), items)
+            return
+        if processed.kind != "commit":
+            return
+        device.record(room_id).commit_event_id = common["event_id"]
+        items.append(
+            EpochChanged(
+                **common,
+                epoch=processed.epoch,
+                committer=_client(processed.sender_identity),
+                added=tuple(_client(member.identity) for member in processed.added),
+                removed=tuple(_client(member.identity) for member in processed.removed),
+            )
+        )
+        if processed.self_removed:
+            items.append(GroupLost(**common, removed=True, reason="removed from the group"))
+
+    def _drop_hopeless(self, room_id: str, info: openmls.MessageInfo) -> None:
+        """An external commit of ours that another commit overtook can no longer be accepted."""
+        pending = self._device.record(room_id).pending
+        if pending is not None and pending.external and info.content_type == "commit":
+            self._device.drop_pending(room_id)
+
+    def _lose(self, room_id: str, common: dict[str, Any], reason: str, items: list[Item]) -> None:
+        record = self._device.record(room_id)
+        if self._device.in_group(room_id) and not record.lost:
+            record.lost = True
+            items.append(GroupLost(**common, removed=False, reason=reason))
+
+    def _message(self, room_id: str, event: JsonObject, content: JsonObject) -> Item:
+        device, common = self._device, _common(room_id, event)
+        sender = str(event.get("sender", ""))
+        try:
+            message = decode_base64(_text(content, "ciphertext"))
+            own = self._own(digest(message))
+            if own is not None:
+                txn_id, payload = own
+                return OwnMessage(**common, transaction_id=txn_id, payload=payload)
+            processed = device.process(room_id, message)
+            if processed.kind != "application" or processed.plaintext is None:
+                raise UntrustedAnswer("a handshake was sent as a message")
+            owner = leaf_owner(processed.sender_identity)
+            if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
+                raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
+            _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)
+        except (openmls.MlsError, InvalidInput, NotInGroup) as error:
+            # One unreadable message must not stop the room; whoever shows the room shows the gap.
+            return Undecryptable(**common, sender=sender, reason=str(error))
+        return DecryptedMessage(
+            **common,
+            sender_uri=owner.user_uri,
+            client_uri=owner.client_uri,
+            epoch=processed.epoch,
+            payload=processed.plaintext,
+        )
+
+    def _own(self, message_digest: bytes) -> tuple[str, bytes] | None:
+        outbox = self._device.state.outbox
+        for txn_id, message in outbox.items():
+            if message.digest == message_digest:
+                del outbox[txn_id]
+                return txn_id, message.payload
+        return None
+
+
+def _check_claims(content: MimiContent, owner: LeafOwner, room_id: str) -> None:
+    """What a message says of its sender and room must be what MLS proves; otherwise its ID is another's."""
+    if content.sender_uri not in (None, owner.user_uri) or content.room_uri not in (None, room_uri(room_id)):
+        raise UntrustedAnswer("the message claims another sender or room")
+
+
+def _common(room_id: str, event: JsonObject) -> dict[str, Any]:
+    timestamp = event.get("origin_server_ts")
+    return {
+        "room_id": room_id,
+        "event_id": str(event.get("event_id", "")),
+        "timestamp": timestamp if isinstance(timestamp, int) else 0,
+    }
+
+
+def _client(identity: bytes) -> str:
+    try:
+        return leaf_owner(identity).client_uri
+    except (IdentifierError, MimiDecodeError):  # another implementation's credential; shown as it is
+        return identity.decode("utf-8", "replace")
+
+
+def _text(content: JsonObject, name: str) -> str:
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise UntrustedAnswer(f"{name!r} is not a string")
+    return value
+
+
+def _list(container: Any, name: str) -> list[JsonObject]:
+    value = container.get(name) if isinstance(container, dict) else None
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,356 @@
+"""Changing groups: the commit loop, and the claims that go before it (draft-ietf-mimi-protocol-06).
+
+A commit is sent to the hub and takes effect only when the hub has taken it. If another one was first, its
+turn comes after following that one. If the answer is lost, the same commit is sent again, or found in the
+log: it is kept until one of the two has decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import openmls
+import trio
+
+from linearized.client.api import ProviderApi
+from linearized.client.app_data import new_app_data
+from linearized.client.device import CIPHERSUITE, ROLE_REGULAR, Change, MlsDevice
+from linearized.client.errors import (
+    CommitLost,
+    CommitRefused,
+    JoinRefused,
+    KeyMaterialUnavailable,
+    UntrustedAnswer,
+)
+from linearized.client.state import PendingCommit
+from linearized.mimi.group_info import (
+    ENCRYPTION_LABEL,
+    GroupInfoCode,
+    GroupInfoRatchetTreeTBE,
+    GroupInfoRequest,
+    GroupInfoRequestTBS,
+    GroupInfoResponse,
+    GroupInfoResponseTBS,
+)
+from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
+from linearized.mimi.key_material import (
+    KeyMaterialRequest,
+    KeyMaterialRequestTBS,
+    KeyMaterialResponse,
+)
+from linearized.mimi.participants import (
+    PARTICIPANT_LIST,
+    ParticipantListData,
+    ParticipantListUpdate,
+    UserRolePair,
+)
+from linearized.protocol.identifiers import room_uri, user_uri
+
+# Every attempt lost means another commit won; more in a row than this and the caller should hear of it.
+MAX_COMMIT_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnUpdate:
+    component_id: int
+    payload: bytes
+    operation: str = "update"
+
+
+class Handshakes:
+    """Commits of one device, one after another.
+
+    ``catch_up`` follows the log until nothing new comes; the session provides it.
+    """
+
+    def __init__(self, api: ProviderApi, device: MlsDevice, catch_up: Callable[[], Awaitable[None]]) -> None:
+        self._api = api
+        self._device = device
+        self._catch_up = catch_up
+        self._lock = trio.Lock()
+
+    # --- what a user does ---
+
+    async def create(
+        self,
+        room_id: str,
+        users: Mapping[str, Sequence[bytes]] | None = None,
+        *,
+        role: int = ROLE_REGULAR,
+        external_senders: Sequence[tuple[bytes, bytes]] = (),
+    ) -> str | None:
+        """Make the room's group; its first commit, which tells the hub, adds ``users`` (user ID to
+        KeyPackages).
+
+        Returns the commit's event ID. After a kill, calling it again continues.
+
+        Raises:
+            CommitRefused: the hub takes no group for this room.
+        """
+        async with self._lock:
+            if not self._device.in_group(room_id):
+                self._device.create_group(room_id, external_senders=external_senders)
+            await self._settle(room_id)
+            known = self._device.epoch(room_id) > 0
+            initial = None if known else self._device.group(room_id).group_info()
+            change = self._adding(room_id, users or {}, role, always=not known)
+            return await self._commit(room_id, change, initial=initial)
+
+    async def add_users(
+        self, room_id: str, users: Mapping[str, Sequence[bytes]], *, role: int = ROLE_REGULAR
+    ) -> str | None:
+        """Add clients (KeyPackages by user ID); users who are no participants yet become some with ``role``.
+
+        Returns the event ID of the commit that began the current epoch; if there is nothing to do, nothing
+        is sent.
+
+        Raises:
+            CommitRefused, CommitLost, NotInGroup, ApiError, ServerUnreachable: nobody was added, except
+                that after ``ServerUnreachable`` it is not known; the next commit or sync finds out.
+        """
+        async with self._lock:
+            return await self._commit(room_id, self._adding(room_id, users, role))
+
+    async def remove_users(self, room_id: str, user_ids: Sequence[str]) -> str | None:
+        """Remove users with all their clients; raises as ``add_users``."""
+        async with self._lock:
+            return await self._commit(room_id, self._removing(room_id, user_ids))
+
+    async def update_keys(self, room_id: str) -> str | None:
+        """Commit fresh keys of this device and whatever proposals are pending; raises as ``add_users``."""
+        async with self._lock:
+            return await self._commit(room_id, self._adding(room_id, {}, ROLE_REGULAR, always=True))
+
+    async def key_packages(self, room_id: str, user_id: str) -> list[bytes]:
+        """Claim one key package for each client of a user, through the room's hub.
+
+        Raises:
+            KeyMaterialUnavailable: there are none.
+            UntrustedAnswer: one is not that user's.
+        """
+        signed = KeyMaterialRequestTBS(
+            requesting_user=user_uri(self._device.owner.user_id),
+            target_user=user_uri(user_id),
+            room_id=room_uri(room_id),
+            acceptable_ciphersuites=(CIPHERSUITE,),
+            requester_signature_key=self._device.client.signature_key,
+            requester_credential=self._device.client.credential,
+        )
+        signature = self._device.client.sign_with_label(
+            label="KeyMaterialRequestTBS", content=signed.encode()
+        )
+        request = KeyMaterialRequest(
+            requesting_user=signed.requesting_user,
+            target_user=signed.target_user,
+            room_id=signed.room_id,
+            acceptable_ciphersuites=signed.acceptable_ciphersuites,
+            requester_signature_key=signed.requester_signature_key,
+            requester_credential=signed.requester_credential,
+            signature=signature,
+        )
+        response = KeyMaterialResponse.decode(await self._api.key_material(room_id, request.encode()))
+        packages = [client.key_package for client in response.clients if client.key_package is not None]
+        if not packages:
+            raise KeyMaterialUnavailable(user_id, int(getattr(response.user_status, "value", -1)))
+        now = self._api.clock() // 1000
+        for client in response.clients:
+            if client.key_package is not None:
+                identity = openmls.inspect_key_package(client.key_package, now=now).identity
+                if identity != client.client_uri.encode():
+                    raise UntrustedAnswer(f"a key package of {identity!r} was given for {client.client_uri}")
+        return packages
+
+    async def invite(self, room_id: str, user_ids: Sequence[str], *, role: int = ROLE_REGULAR) -> str | None:
+        """Claim key packages of users and add them all in one commit; raises as the two steps."""
+        users = {user_id: await self.key_packages(room_id, user_id) for user_id in user_ids}
+        return await self.add_users(room_id, users, role=role)
+
+    async def join(self, room_id: str) -> str | None:
+        """Join, or rejoin, by external commit; a leaf this client had before is replaced. Returns the
+        event ID.
+
+        The user must be joined to the room already.
+
+        Raises:
+            JoinRefused: the hub gives no group information.
+            CommitRefused, CommitLost, ApiError, ServerUnreachable: as ``add_users``.
+        """
+        async with self._lock:
+            for _ in range(MAX_COMMIT_ATTEMPTS):
+                pending = await self._external(room_id)
+                done, event_id = await self._submit(room_id, pending)
+                if done:
+                    return event_id
+            raise CommitLost(f"could not join {room_id}")
+
+    # --- the loop ---
+
+    async def _commit(
+        self, room_id: str, change: Change, *, initial: tuple[bytes, bytes] | None = None
+    ) -> str | None:
+        await self._settle(room_id)
+        for _ in range(MAX_COMMIT_ATTEMPTS):
+            pending = self._device.stage(room_id, change, initial=initial)
+            if pending is None:
+                return self._device.record(room_id).commit_event_id
+            done, event_id = await self._submit(room_id, pending)
+            if done:
+                return event_id
+        raise CommitLost(f"could not commit in {room_id}")
+
+    async def _settle(self, room_id: str) -> None:
+        """Decide about a commit left from before a kill or a lost answer, by sending it again."""
+        pending = self._device.record(room_id).pending
+        if pending is not None:
+            await self._submit(room_id, pending)
+
+    async def _submit(self, room_id: str, pending: PendingCommit) -> tuple[bool, str | None]:
+        """Send a commit. (True, event ID) when it took effect, (False, None) when another one was first."""
+        raw, event_id = await self._api.update(room_id, pending.bundle, initial_group=pending.initial_group)
+        response = UpdateRoomResponse.decode(raw)
+        if response.code is UpdateResponseCode.SUCCESS:
+            self._device.commit_accepted(room_id, pending, event_id)
+            return True, event_id
+        if response.code is UpdateResponseCode.WRONG_EPOCH:
+            await self._catch_up()
+            record = self._device.record(room_id)
+            if record.merged == pending.digest:
+                return True, record.commit_event_id  # it had been taken; only the answer was lost
+            self._device.discard_commit(room_id, pending)
+            return False, None
+        self._device.discard_commit(room_id, pending)
+        raise CommitRefused(int(response.code), response.description)
+
+    # --- what goes into commits ---
+
+    def _adding(
+        self, room_id: str, users: Mapping[str, Sequence[bytes]], role: int, *, always: bool = False
+    ) -> Change:
+        def change(group: openmls.Group) -> openmls.CommitBundle | None:
+            present = self._device.participants(room_id)
+            new = tuple(
+                UserRolePair(user=user_uri(user_id), role_index=role)
+                for user_id in users
+                if present.role_of(user_uri(user_id)) is None
+            )
+            update = ParticipantListUpdate(added=new) if new else None
+            members = {member.identity for member in group.members()}
+            now = self._api.clock() // 1000
+            packages = [
+                package
+                for several in users.values()
+                for package in several
+                # Someone else may have added the client while we were losing a race.
+                if openmls.inspect_key_package(package, now=now).identity not in members
+            ]
+            if update is None and not packages and not always:
+                return None
+            return _commit(group, update, add=packages)
+
+        return change
+
+    def _removing(self, room_id: str, user_ids: Sequence[str]) -> Change:
+        def change(group: openmls.Group) -> openmls.CommitBundle | None:
+            present = self._device.participants(room_id)
+            indices = (present.index_of(user_uri(user_id)) for user_id in user_ids)
+            removed = tuple(index for index in indices if index is not None)
+            update = ParticipantListUpdate(removed=removed) if removed else None
+            leaves = [
+                leaf for leaf, owner in self._device.members(room_id).items() if owner.user_id in user_ids
+            ]
+            if update is None and not leaves:
+                return None
+            return _commit(group, update, remove=leaves)
+
+        return change
+
+    async def _external(self, room_id: str) -> PendingCommit:
+        keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
+        signed = GroupInfoRequestTBS(
+            cipher_suite=CIPHERSUITE,
+            signature_key=self._device.client.signature_key,
+            credential=self._device.client.credential,
+            group_info_public_key=keys.public_key,
+        )
+        signature = self._device.client.sign_with_label(label="GroupInfoRequestTBS", content=signed.encode())
+        request = GroupInfoRequest(
+            cipher_suite=signed.cipher_suite,
+            signature_key=signed.signature_key,
+            credential=signed.credential,
+            group_info_public_key=signed.group_info_public_key,
+            signature=signature,
+        )
+        raw = await self._api.group_info(room_id, request.encode())
+        opened = open_group_info(GroupInfoResponse.decode(raw), room_id, keys)
+        if opened.ratchet_tree.tree is None:
+            raise UntrustedAnswer("the hub gave no ratchet tree")
+        return self._device.join_external(
+            room_id,
+            group_info=opened.group_info,
+            ratchet_tree=opened.ratchet_tree.tree,
+            proposals=[pending.proposal for pending in opened.pending_proposals],
+            now=self._api.clock() // 1000,
+        )
+
+
+def open_group_info(
+    response: GroupInfoResponse, room_id: str, keys: openmls.HpkeKeyPair
+) -> GroupInfoRatchetTreeTBE:
+    """Check and decrypt a hub's GroupInfoResponse.
+
+    Raises:
+        JoinRefused: the hub refused.
+        UntrustedAnswer: it is for another room.
+        openmls.MlsError: the signature is wrong, or it is not encrypted to ``keys``.
+        MimiDecodeError: what was encrypted is malformed.
+    """
+    if response.status is not GroupInfoCode.SUCCESS:
+        raise JoinRefused(int(getattr(response.status, "value", -1)))
+    if response.room_id not in (room_uri(room_id), room_id):
+        raise UntrustedAnswer("the group information is of another room")
+    sender, encrypted = response.hub_sender, response.encrypted_groupinfo_and_tree
+    if sender is None or encrypted is None or response.cipher_suite is None or response.signature is None:
+        raise UntrustedAnswer("the group information is incomplete")
+    signed = GroupInfoResponseTBS(
+        protocol=response.protocol,
+        room_id=response.room_id,
+        status=response.status,
+        cipher_suite=response.cipher_suite,
+        hub_sender=sender,
+        encrypted_groupinfo_and_tree=encrypted,
+    )
+    openmls.verify_with_label(
+        ciphersuite=response.cipher_suite,
+        public_key=sender.signature_key,
+        label="GroupInfoResponseTBS",
+        content=signed.encode(),
+        signature=response.signature,
+    )
+    plaintext = keys.decrypt_with_label(
+        label=ENCRYPTION_LABEL, context=response.room_id.encode(), ciphertext=encrypted.encode()
+    )
+    return GroupInfoRatchetTreeTBE.decode(plaintext)
+
+
+def _commit(
+    group: openmls.Group,
+    update: ParticipantListUpdate | None,
+    *,
+    add: Sequence[bytes] = (),
+    remove: Sequence[int] = (),
+) -> openmls.CommitBundle:
+    """Commit, with the values that our update and the pending proposals lead to."""
+    own = [] if update is None else [_OwnUpdate(PARTICIPANT_LIST, update.encode())]
+    values = new_app_data(group.app_data(), [*group.pending_app_data_updates(), *own])
+    return group.commit(
+        add=add,
+        remove=remove,
+        app_data_updates={update.component_id: update.payload for update in own},
+        new_app_data=values,
+    )
+
+
+def participants_of(app_data: Mapping[int, bytes]) -> ParticipantListData:
+    """The participant list in a group's application data."""
+    return ParticipantListData.decode(app_data[PARTICIPANT_LIST])

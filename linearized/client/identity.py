@@ -1,0 +1,51 @@
+"""Whose MLS leaf is it: credentials read into names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.tls import Reader
+from linearized.protocol.identifiers import client_from_uri, client_uri, parse_user_id, user_uri
+
+_URI_PREFIX = b"mimi://"
+# An entry of a room that a MIMI hub orders is shown as sent by the hub; the true sender is known to MLS only.
+MIMI_HUB_PREFIX = "@_mimi:"
+
+
+@dataclass(frozen=True, slots=True)
+class LeafOwner:
+    """The user and device a leaf belongs to, as Matrix identifiers and as MIMI URIs."""
+
+    user_id: str
+    device_id: str
+
+    @property
+    def user_uri(self) -> str:
+        """``mimi://a.example/u/alice``."""
+        return user_uri(self.user_id)
+
+    @property
+    def client_uri(self) -> str:
+        """``mimi://a.example/d/alice/ABC``."""
+        return client_uri(self.user_id, self.device_id)
+
+
+def leaf_owner(identity: bytes) -> LeafOwner:
+    """Read the content of a basic credential: a client URI, or Linearized Matrix's structure ("Device
+    Credentials").
+
+    Raises:
+        IdentifierError: it is neither.
+    """
+    try:
+        if identity.startswith(_URI_PREFIX):
+            return LeafOwner(*client_from_uri(identity.decode("ascii")))
+        reader = Reader(identity)
+        user_id, device_id = reader.vector().decode(), reader.vector().decode()
+        reader.vector()  # the signature key once more; the leaf's own is the one that is used
+        reader.finish()
+    except (UnicodeDecodeError, MimiDecodeError) as error:
+        raise IdentifierError("the credential names no client") from error
+    parse_user_id(user_id)
+    return LeafOwner(user_id, device_id)

@@ -1,0 +1,221 @@
+"""A device at work: following its rooms, sending, and changing groups.
+
+One task iterates over ``items``; any task may send or change groups meanwhile. All of them share the
+device's state, which only changes between two waits, and a sync answer is dropped if another one moved the
+sync token first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import openmls
+import trio
+
+from linearized.client.api import ProviderApi
+from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
+from linearized.client.errors import ClientError, MalformedAnswer, WrongEpochError
+from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines
+from linearized.client.handshakes import Handshakes
+from linearized.client.items import Item, Joined
+from linearized.client.state import Outgoing
+from linearized.client.transport import JsonObject
+from linearized.exceptions import LinearizedError
+from linearized.mimi.content import MimiContent, message_id
+from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.identifiers import room_uri, user_uri
+
+# How long the server may hold a sync; intermediaries drop idle connections after about a minute.
+POLL_MS = 30_000
+# Key packages kept on the server: each lets one group add this device while it is offline.
+KEY_PACKAGE_TARGET = 20
+# Below this many the stock is filled up again; in between, every join would cost an upload.
+KEY_PACKAGE_MINIMUM = 10
+# A message is encrypted anew when a commit overtook it; more than this many in a row means something is
+# wrong.
+MAX_SEND_ATTEMPTS = 8
+# Pages of a gap fetched before giving the group up for lost and rejoining instead.
+MAX_GAP_PAGES = 50
+GAP_PAGE = 100
+# Confirmed messages whose echo never came (a hub need not send a message back to its sender's provider).
+MAX_OUTBOX = 256
+# After a failed sync, the pause before the next.
+RETRY_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message the hub accepted: its event ID in the log and its 32-byte MIMI message ID."""
+
+    event_id: str
+    message_id: bytes
+
+
+class Session:
+    """An ``MlsDevice`` with a connection to its provider.
+
+    Args:
+        api: the device's (or, for an application service, the masqueraded device's) view of its provider.
+        device: its state.
+        key_packages: how many key packages to keep on the server, beside one of last resort.
+    """
+
+    def __init__(
+        self, api: ProviderApi, device: MlsDevice, *, key_packages: int = KEY_PACKAGE_TARGET
+    ) -> None:
+        self.api = api
+        self.device = device
+        self._key_packages = key_packages
+        self._follower = Follower(device)
+        self.groups = Handshakes(api, device, self.catch_up)
+
+    # --- following ---
+
+    async def items(self) -> AsyncIterator[Item]:
+        """Every item in order, for ever. An item counts as dealt with when the next one is asked for.
+
+        A process killed in between sees the last item again, and only that one.
+        """
+        while True:
+            for item in list(self.device.state.inbox):
+                yield item
+                self.device.acknowledge(item)
+            try:
+                await self.step(POLL_MS)
+            except ClientError:
+                # The provider is away or refuses for now; what matters is that we come back.
+                await trio.sleep(RETRY_PAUSE)
+
+    async def catch_up(self) -> None:
+        """Follow until nothing new comes; the items wait for ``items``."""
+        while await self.step(0):
+            pass
+
+    async def step(self, timeout_ms: int) -> bool:
+        """One sync: fetch, process, save. Whether anything came.
+
+        Raises:
+            ClientError: as ``ProviderApi``; nothing was lost.
+        """
+        since = self.device.state.since
+        answer = await self.api.sync(since=since, timeout_ms=timeout_ms)
+        token = answer.get("next_batch")
+        if not isinstance(token, str):
+            raise MalformedAnswer("the sync answer has no next_batch")
+        found = [await self._complete(timeline) for timeline in timelines(answer)]
+        if self.device.state.since != since:
+            return True  # another task's sync was faster; the server will not repeat what that one took
+        waiting = len(self.device.state.inbox)
+        self._follower.apply(answer, found, token)
+        await self._after(answer, self.device.state.inbox[waiting:])
+        return token != since and (since is None or bool(found))
+
+    async def _complete(self, timeline: Timeline) -> Timeline:
+        """Fill the gap of a limited timeline, as far back as the last entry processed."""
+        last = self.device.record(timeline.room_id).last_seq
+        if not timeline.limited or last == 0 or not timeline.events:
+            return timeline
+        events = list(timeline.events)
+        token = timeline.prev_batch
+        for _ in range(MAX_GAP_PAGES):
+            first = sequence(events[0])
+            if token is None or (first is not None and first <= last + 1):
+                break
+            page = await self.api.messages(timeline.room_id, start=token, direction="b", limit=GAP_PAGE)
+            events[:0] = reversed(page.chunk)
+            token = page.end if page.chunk else None
+        return Timeline(room_id=timeline.room_id, events=events, limited=False, prev_batch=None)
+
+    async def _after(self, answer: JsonObject, new: Sequence[Item]) -> None:
+        counts = answer.get("device_one_time_keys_count")
+        low = isinstance(counts, dict) and counts.get("mls", self._key_packages) < min(
+            KEY_PACKAGE_MINIMUM, self._key_packages
+        )
+        if low or any(isinstance(item, Joined) for item in new):
+            await self.upload_key_packages()
+        for room_id, record in list(self.device.state.rooms.items()):
+            if record.lost:
+                await self._rejoin(room_id)
+
+    async def _rejoin(self, room_id: str) -> None:
+        try:
+            await self.groups.join(room_id)
+        except (LinearizedError, openmls.MlsError):
+            # Not allowed back, or not now. The record says lost, so the next sync tries again.
+            return
+
+    # --- key packages ---
+
+    async def upload_key_packages(self) -> None:
+        """Bring the stock on the server up to its target, with one package of last resort if there is none
+        yet.
+        """
+        counts = await self.api.keys_upload(one_time={})
+        missing = self._key_packages - counts.get("mls", 0)
+        fallback = {} if self.device.state.fallback_uploaded else self._make(1, last_resort=True)
+        one_time = self._make(max(0, missing), last_resort=False)
+        if not one_time and not fallback:
+            return
+        # The private keys are on disk before anyone can use the public ones.
+        self.device.save()
+        await self.api.keys_upload(one_time=one_time, fallback=fallback)
+        self.device.state.fallback_uploaded = True
+        self.device.save()
+
+    def _make(self, count: int, *, last_resort: bool) -> dict[str, bytes]:
+        now = self.api.clock() // 1000
+        packages: dict[str, bytes] = {}
+        for _ in range(count):
+            package = self.device.client.key_package(
+                now=now, lifetime=KEY_PACKAGE_LIFETIME, last_resort=last_resort
+            )
+            reference = openmls.inspect_key_package(package, now=now).reference
+            packages[encode_base64url(reference)] = package
+        return packages
+
+    # --- messages ---
+
+    async def send(
+        self, room_id: str, content: MimiContent, *, txn_id: str | None = None, ts: int | None = None
+    ) -> Sent:
+        """Encrypt and send a message; the same ``txn_id`` never sends twice, not even after a kill.
+
+        Raises:
+            NotInGroup: this device is not in the room's group.
+            ApiError: the hub refused the message.
+            ServerUnreachable: no answer; send again with the same ``txn_id``.
+        """
+        payload = content.encode()
+        key = txn_id or self.api.transaction_id()
+        for _ in range(MAX_SEND_ATTEMPTS):
+            message = self.device.encrypt(room_id, payload, txn_id=key)
+            body = {
+                "algorithm": ALGORITHM,
+                "ciphertext": encode_base64(message.ciphertext),
+                "commit_event_id": self.device.record(room_id).commit_event_id or "",
+            }
+            try:
+                event_id = await self.api.send_event(room_id, "m.room.encrypted", body, txn_id=key, ts=ts)
+            except WrongEpochError:
+                # A commit came first. Follow it, then encrypt for the epoch it began.
+                self.device.unsend(key)
+                await self.catch_up()
+                continue
+            self._confirm(key, message)
+            return Sent(event_id=event_id, message_id=self.message_id(room_id, content))
+        raise WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
+
+    def message_id(self, room_id: str, content: MimiContent) -> bytes:
+        """The MIMI message ID that ``content`` has when this device's user sends it to the room."""
+        return message_id(content, sender_uri=user_uri(self.device.owner.user_id), room_uri=room_uri(room_id))
+
+    def _confirm(self, key: str, message: Outgoing) -> None:
+        """Forget the oldest confirmed messages whose echo never came."""
+        outbox = self.device.state.outbox
+        if key in outbox:
+            outbox[key] = message.confirmed()
+        extra = len(outbox) - MAX_OUTBOX
+        if extra > 0:
+            for old in [name for name, sent in outbox.items() if sent.sent][:extra]:
+                del outbox[old]
