@@ -64,6 +64,15 @@ def m0001_rooms(db: Database) -> None:
         """
     )
     db.execute("CREATE INDEX entries_event_key ON entries (event_key)")
+    # For people: `sqlite-utils rows store.sqlite3 log --where "room_id = '...'"`.
+    db.execute(
+        """
+        CREATE VIEW log AS
+        SELECT r.room_id, e.id - (r.room_nr << 32) AS seq, e.event_id, e.type, e.state_key, e.sender,
+            e.origin_server_ts, e.epoch, CAST(e.pdu AS TEXT) AS pdu
+        FROM rooms r JOIN entries e ON e.id BETWEEN r.room_nr << 32 AND (r.room_nr << 32) + 4294967295
+        """
+    )
     db.execute(
         """
         CREATE TABLE state (

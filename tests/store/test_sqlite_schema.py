@@ -1,0 +1,77 @@
+"""Migrations, and which databases are refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from linearized.exceptions import SchemaTooNew, StoreError
+from linearized.store.sqlite_schema import MIGRATION_SET, migrate, migrations, require_current
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
+
+
+def applied(connection: sqlite3.Connection) -> list[str]:
+    return [migration.name for migration in migrations.applied(Database(connection))]
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def record(connection: sqlite3.Connection, migration_set: str, name: str) -> None:
+    connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, '2036-01-01')",
+        (migration_set, name),
+    )
+
+
+def test_an_empty_database_is_brought_up_to_date_once(connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    names = applied(connection)
+    assert names == sorted(names)
+    assert {"rooms", "entries", "key_packages"} <= tables(connection)
+    migrate(connection)
+    assert applied(connection) == names
+    require_current(connection)
+
+
+def test_a_migration_that_fails_leaves_neither_changes_nor_a_record(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE media (something_else TEXT)")
+    with pytest.raises(sqlite3.OperationalError):
+        migrate(connection)
+    assert applied(connection) == ["m0001_rooms"]
+    assert "replies" not in tables(connection)
+    connection.execute("DROP TABLE media")
+    migrate(connection)
+    assert "replies" in tables(connection)
+
+
+def test_a_newer_database_is_refused_and_not_touched(connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    record(connection, MIGRATION_SET, "m9999_tomorrow")
+    before = list(connection.iterdump())
+    with pytest.raises(SchemaTooNew, match="m9999_tomorrow"):
+        migrate(connection)
+    with pytest.raises(SchemaTooNew):
+        require_current(connection)
+    assert list(connection.iterdump()) == before
+
+
+def test_another_programs_migrations_in_the_file_are_its_own_business(connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    record(connection, "notes", "m0001_notes")
+    migrate(connection)
+    require_current(connection)
+
+
+def test_an_older_database_is_not_read_without_migrating_it(connection: sqlite3.Connection) -> None:
+    with pytest.raises(StoreError, match="lacks m0001_rooms"):
+        require_current(connection)
+    assert tables(connection) == set()
