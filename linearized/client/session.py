@@ -7,7 +7,7 @@ sync token first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import openmls
@@ -72,10 +72,11 @@ class Session:
 
     # --- following ---
 
-    async def items(self) -> AsyncIterator[Item]:
+    async def items(self) -> AsyncGenerator[Item, None]:
         """Every item in order, for ever. An item counts as dealt with when the next one is asked for.
 
-        A process killed in between sees the last item again, and only that one.
+        A process killed in between sees the last item again, and only that one. Leave the iteration through
+        ``contextlib.aclosing`` so that it ends at once.
         """
         while True:
             for item in list(self.device.state.inbox):
