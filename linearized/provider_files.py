@@ -129,7 +129,7 @@ def settings_text(plan: ProviderPlan, *, trusted_ca: Path | None) -> str:
         f"key = {_quoted(_stem(plan) + '.key')}",
     ]
     if trusted_ca is not None:
-        lines.append(f"trusted_ca = {_quoted(str(trusted_ca))}  # peers are accepted from this authority too")
+        lines.append(f"trusted_ca = {_quoted(str(trusted_ca))}  # peers may be certified by it too")
     if plan.peers:
         lines += ["", "[discovery.overrides]"]
         lines += [f"{_quoted(name)} = {_quoted(address)}" for name, address in plan.peers.items()]
@@ -140,7 +140,7 @@ def settings_text(plan: ProviderPlan, *, trusted_ca: Path | None) -> str:
             'id = "matrix"',
             f"token_file = {_quoted(BRIDGE_TOKEN)}",
             f"bot = {_quoted('@_bridge:' + plan.server_name)}",
-            f"domains = [{', '.join(map(_quoted, plan.bridged_domains))}]  # whose users the bridge may act for",
+            f"domains = [{', '.join(map(_quoted, plan.bridged_domains))}]  # whose users it acts for",
         ]
     return "\n".join(lines) + "\n"
 
