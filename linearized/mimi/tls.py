@@ -95,11 +95,15 @@ class Struct:
 
     def write_to(self, out: bytearray) -> None:
         """Append the encoding to ``out``."""
+        type(self).write_fields(self, out)
+
+    @classmethod
+    def write_fields(cls, value: Struct, out: bytearray) -> None:
+        """Append the fields of ``value`` that this structure has; ``value`` may be of a derived one."""
         seen: dict[str, Any] = {}
-        for name, codec in layout(type(self)):
-            value = getattr(self, name)
-            codec.write(value, out, seen)
-            seen[name] = value
+        for name, codec in layout(cls):
+            seen[name] = getattr(value, name)
+            codec.write(seen[name], out, seen)
 
 
 _LAYOUTS: dict[type[Struct], tuple[tuple[str, Codec], ...]] = {}
