@@ -1,8 +1,9 @@
 """Every exception of linearized, as one tree.
 
-``LinearizedError`` splits in two: what a *peer* or a stored byte got wrong (``InvalidInput`` and below, safe to
-report to whoever sent it), and what *we* or the operator got wrong (``ConfigError``, ``StoreError``). The tables that
-map rejection codes to Matrix and MIMI codes live beside the faces that use them, never in the middle of a check.
+``LinearizedError`` splits in two: what a *peer* or a stored byte got wrong (``InvalidInput`` and below, safe
+to report to whoever sent it), and what *we* or the operator got wrong (``ConfigError``, ``StoreError``). The
+tables that map rejection codes to Matrix and MIMI codes live beside the faces that use them, never in the
+middle of a check.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class InvalidInput(LinearizedError):  # noqa: N818 - the root of "the peer is wr
 
 
 class CanonicalJsonError(InvalidInput):
-    """A value has no canonical JSON form (float, integer beyond 2**53 - 1, non-string key, too deep) or is not JSON."""
+    """A value has no canonical JSON form (float, integer beyond 2**53 - 1, non-string key, too deep) or is
+    not JSON.
+    """
 
 
 class IdentifierError(InvalidInput):
@@ -48,7 +51,7 @@ class SignatureError(InvalidInput):
     """A required signature is missing, made with an unknown key, or wrong."""
 
 
-class HashMismatch(InvalidInput):  # noqa: N818 - names the fact
+class HashMismatch(InvalidInput):
     """A content hash does not match the content."""
 
 

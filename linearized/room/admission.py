@@ -1,9 +1,9 @@
 """What kinds of event an encrypted room takes, and when.
 
-The draft lets encryption be chosen only at creation ("This prevents the room having encryption disabled or downgraded
-without an entirely new room being created", MLS Considerations). A hub that then accepted a plain message would
-downgrade it all the same, so: history imported before the first commit is the only plaintext; afterwards every event
-that is not state is one of the three MLS types.
+The draft lets encryption be chosen only at creation ("This prevents the room having encryption disabled or
+downgraded without an entirely new room being created", MLS Considerations). A hub that then accepted a plain
+message would downgrade it all the same, so: history imported before the first commit is the only plaintext;
+afterwards every event that is not state is one of the three MLS types.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ ALGORITHM: Final = "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
 
 
 def encryption_algorithm(state: StateMap) -> str | None:
-    """The room's algorithm, from ``content.encryption.algorithm`` of its create event; None for a plaintext room."""
+    """The room's algorithm, from ``content.encryption.algorithm`` of its create event; None for a
+    plaintext room.
+    """
     create = state.get(("m.room.create", ""))
     encryption = create.content.get("encryption") if create is not None else None
     algorithm = encryption.get("algorithm") if isinstance(encryption, dict) else None
     return algorithm if isinstance(algorithm, str) else None
 
 
-def admit(event: Event, state: StateMap, *, grouped: bool) -> None:
-    """Refuse an event that has no place in the room's log at this point.
+def admit(event: Event, state: StateMap) -> None:
+    """Refuse an event that an encrypted room takes from nobody, whatever its room version says.
 
     Args:
         event: built and authorised.
         state: the state before it.
-        grouped: whether the room's MLS group exists (its first commit is in the log).
 
     Raises:
         Rejected: ``FORBIDDEN``.
@@ -44,9 +45,5 @@ def admit(event: Event, state: StateMap, *, grouped: bool) -> None:
     if event.type in MLS_TYPES:
         if event.is_state:
             raise Rejected(Reason.FORBIDDEN, f"{event.type} is never state")
-        if encryption_algorithm(state) is None:
-            raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
-        if not grouped:
-            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
     elif not event.is_state and encryption_algorithm(state) is not None and not event.imported:
         raise Rejected(Reason.FORBIDDEN, "The room is encrypted: plaintext messages are refused")

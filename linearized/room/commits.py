@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from linearized.exceptions import IdentifierError
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mls import MlsError, PublicGroup, StagedCommit, WrongEpoch
 from linearized.room.credentials import ClientIdentity, client_of
@@ -13,7 +14,9 @@ from linearized.room.tie import check_identities_kept, check_proposals, resultin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedCommit:
-    """A commit that MLS accepts, with the GroupInfo that goes with it; membership rules are still to be checked."""
+    """A commit that MLS accepts, with the GroupInfo that goes with it; membership rules are still to be
+    checked.
+    """
 
     staged: StagedCommit
     committer: ClientIdentity
@@ -35,7 +38,8 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle) -> VerifiedCommit
     confirmation tag, then the GroupInfo of the new epoch.
 
     Raises:
-        Rejected: ``WRONG_EPOCH`` with the current epoch, ``INVALID_PROPOSAL``, ``INVALID_COMMIT`` or ``MALFORMED``.
+        Rejected: ``WRONG_EPOCH`` with the current epoch, ``INVALID_PROPOSAL``, ``INVALID_COMMIT`` or
+            ``MALFORMED``.
     """
     group_info = bundle.group_info
     if group_info is None or group_info.full is None:
@@ -45,8 +49,12 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle) -> VerifiedCommit
         staged = group.stage_commit(bundle.message, new_app_data=new_app_data)
         check_proposals(staged)
         check_identities_kept(group, staged)
-        group.verify_group_info(staged=staged, group_info=group_info.full)
-        committer = client_of(staged.committer_identity)
     except MlsError as error:
         raise mls_rejection(error) from error
+    try:
+        group.verify_group_info(staged=staged, group_info=group_info.full)
+        committer = client_of(staged.committer_identity)
+    except (MlsError, IdentifierError) as error:
+        # A GroupInfo of another epoch is a bad commit, not a commit for another epoch.
+        raise Rejected(Reason.INVALID_COMMIT, str(error)) from error
     return VerifiedCommit(staged=staged, committer=committer, group_info=group_info.full)

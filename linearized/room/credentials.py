@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.tls import Reader
-from linearized.protocol.identifiers import client_from_uri, parse_user_id
+from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id
 
 _URI_PREFIX = b"mimi://"
 
@@ -39,6 +39,10 @@ def client_of(identity: bytes) -> ClientIdentity:
         reader.vector()  # the signature key; the leaf's own is the one that counts
         reader.finish()
     except (MimiDecodeError, UnicodeDecodeError) as error:
-        raise IdentifierError("the credential is neither a client URI nor a Linearized Matrix credential") from error
+        raise IdentifierError(
+            "the credential is neither a client URI nor a Linearized Matrix credential"
+        ) from error
     parse_user_id(user_id)
+    if not is_device_id(device_id):
+        raise IdentifierError("the credential's device ID is malformed")
     return ClientIdentity(user_id, device_id)

@@ -1,7 +1,8 @@
 """A draft: the entries a submission would append, over a room that has not changed yet.
 
-The room hands out a draft, rules add events to it one after another (each authorised against the state the earlier
-ones produced), and only a draft that went through whole is taken over. A refused submission leaves nothing to undo.
+The room hands out a draft, rules add events to it one after another (each authorised against the state the
+earlier ones produced), and only a draft that went through whole is taken over. A refused submission leaves
+nothing to undo.
 """
 
 from __future__ import annotations
@@ -108,9 +109,7 @@ class Draft:
         self._add(event)
         return event
 
-    def _select(
-        self, event_type: str, state_key: str | None, sender: str, content: JsonObject
-    ) -> list[str]:
+    def _select(self, event_type: str, state_key: str | None, sender: str, content: JsonObject) -> list[str]:
         return select_auth_events(
             type=event_type, state_key=state_key, sender=sender, content=content, state=self.state
         )
@@ -123,7 +122,7 @@ class Draft:
             authorize(event, self.state, version=self._version, first_commit_seen=self.epoch is not None)
         except AuthorizationError as error:
             raise Rejected(Reason.FORBIDDEN, str(error)) from error
-        admit(event, self.state, grouped=self.epoch is not None)
+        admit(event, self.state)
         self._seq += 1
         self._head = event.event_id
         if event.state_key is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from linearized.mimi.room_policy import power_level_for_role, role_for_power_level
+from linearized.mimi.room_policy import power_level_of_role, role_of_power_level
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.state import StateMap, membership
@@ -29,9 +29,9 @@ def membership_changes(
 ) -> list[StateChange]:
     """The state events a new participant list implies, in the order they have to stand in the log.
 
-    An added user is invited by the committer and joins (the draft's rules let nobody join somebody else); a removed
-    one leaves, by their own hand if they are the committer, else kicked; a new role becomes a new power level. Users
-    whose membership already says so get no event.
+    An added user is invited by the committer and joins (the draft's rules let nobody join somebody else); a
+    removed one leaves, by their own hand if they are the committer, else kicked; a new role becomes a new
+    power level. Users whose membership already says so get no event.
 
     Args:
         before, after: user ID to role index.
@@ -44,12 +44,12 @@ def membership_changes(
     for user_id in sorted(before.keys() - after.keys()):
         if membership(state, user_id) in _PRESENT:
             changes.append(_member(committer, user_id, "leave"))
-    # A role stands for a range of levels (a moderator of level 50 is a regular participant), so only a role that the
-    # user's level does not already have moves it.
+    # A role stands for a range of levels (a moderator of level 50 is a regular participant), so only a role
+    # that the user's level does not already have moves it.
     levels = {
-        user: power_level_for_role(role)
+        user: power_level_of_role(role)
         for user, role in after.items()
-        if before.get(user) != role and role_for_power_level(user_level(state, user)) != role
+        if before.get(user) != role and role_of_power_level(user_level(state, user)).index != role
     }
     if levels:
         changes.append(_power_levels(committer, levels, state))
@@ -70,7 +70,9 @@ def _member(sender: str, target: str, value: str) -> StateChange:
 
 def _power_levels(committer: str, levels: Mapping[str, int], state: StateMap) -> StateChange:
     current = state.get(("m.room.power_levels", ""))
-    content = dict(current.content) if current is not None else {"users": {committer: user_level(state, committer)}}
+    content = (
+        dict(current.content) if current is not None else {"users": {committer: user_level(state, committer)}}
+    )
     users = content.get("users")
     content["users"] = {**(users if isinstance(users, dict) else {}), **levels}
     return StateChange(sender=committer, type="m.room.power_levels", state_key="", content=content)

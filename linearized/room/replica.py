@@ -1,7 +1,8 @@
-"""A room as a Linearized Matrix participant sees it: it takes the hub's events, and checks the hub while doing so.
+"""A room as a Linearized Matrix participant sees it: it takes the hub's events, and checks the hub while
+doing so.
 
-"Participant servers SHOULD also perform the following checks to validate that the hub server is acting in a compliant
-manner" (Receiving Events/PDUs): we do, and an event the rules forbid is refused.
+"Participant servers SHOULD also perform the following checks to validate that the hub server is acting in a
+compliant manner" (Receiving Events/PDUs): we do, and an event the rules forbid is refused.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Replica:
         ordered_by = event.hub_server or self._hub
         if ordered_by != self._hub:
             raise Rejected(Reason.WRONG_HUB, f"The event was ordered by {ordered_by}")
-        # "Events which specify a hub_server are expected to have exactly 1 entry in this array" (prev_events).
+        # "Events which specify a hub_server are expected to have exactly 1 entry in this array"
+        # (prev_events).
         if len(event.prev_events) != 1:
             raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
         if head_id is not None and event.prev_events[0] != head_id:

@@ -1,8 +1,9 @@
-"""One room as its hub sees it: ``Room.submit(submission, now=...)`` gives ``Accepted`` or raises ``Rejected``.
+"""One room as its hub sees it: ``Room.submit(submission, now=...)`` gives ``Accepted`` or raises
+``Rejected``.
 
-Nothing here does I/O, reads a clock or draws a random number. A submission becomes a draft over the unchanged room;
-when the draft is complete the room takes it over, and the caller stores what ``Accepted`` holds in one transaction. If
-storing fails, the caller throws the room away and restores it from the store.
+Nothing here does I/O, reads a clock or draws a random number. A submission becomes a draft over the unchanged
+room; when the draft is complete the room takes it over, and the caller stores what ``Accepted`` holds in one
+transaction. If storing fails, the caller throws the room away and restores it from the store.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from linearized.exceptions import EventFormatError, HashMismatch, IdentifierError, InvalidInput, SignatureError
+from linearized.exceptions import (
+    EventFormatError,
+    HashMismatch,
+    IdentifierError,
+    InvalidInput,
+    SignatureError,
+)
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, welcome_message
 from linearized.mls import Mls, MlsError, PublicGroup
 from linearized.protocol.base64 import decode_base64, encode_base64, encode_base64url
@@ -49,7 +56,8 @@ from linearized.room.tie import (
     participants_of,
 )
 
-# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log alone.
+# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
+# alone.
 INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
 
 
@@ -58,8 +66,8 @@ class Room:
 
     Args:
         identity: the hub's name and signing key.
-        vouched_domains: domains without a Linearized Matrix server of their own whose users this hub may vouch for
-            (its bridges'), in addition to MIMI providers, which are authenticated per submission.
+        vouched_domains: domains without a Linearized Matrix server of their own whose users this hub may
+            vouch for (its bridges'), in addition to MIMI providers, which are authenticated per submission.
         mls: the MLS implementation.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
@@ -129,7 +137,7 @@ class Room:
                 return self._lpdu(submission, now)
             case Handshake():
                 return self._handshake(submission, now)
-            case ApplicationMessage():
+            case _:
                 return self._application(submission, now)
 
     def preview(self, submission: LocalEvent | LinearizedPdu, *, now: int) -> Event:
@@ -138,7 +146,11 @@ class Room:
         Raises:
             Rejected: it would be refused.
         """
-        draft = self._draft_local(submission, now) if isinstance(submission, LocalEvent) else self._draft_lpdu(submission)
+        draft = (
+            self._draft_local(submission, now)
+            if isinstance(submission, LocalEvent)
+            else self._draft_lpdu(submission)
+        )
         return draft.entries[-1].event
 
     # --- the four kinds ---
@@ -221,7 +233,9 @@ class Room:
         return self._take_commit(draft, group, commit, submission.bundle, now)
 
     def _commit_event(self, lpdu: JsonObject, now: int) -> Accepted:
-        """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by its own events, not by this."""
+        """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by its own events, not
+        by this.
+        """
         self._require_encryption()
         content = lpdu["content"]
         group = self._group
@@ -247,9 +261,7 @@ class Room:
     def _proposals(self, submission: Handshake, now: int) -> Accepted:
         if self._group is None:
             raise Rejected(Reason.INVALID_PROPOSAL, "The room has no MLS group yet")
-        raise Rejected(
-            Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing"
-        )
+        raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
 
     def _application(self, submission: ApplicationMessage, now: int) -> Accepted:
         try:
@@ -327,8 +339,8 @@ class Room:
             group = self._mls.observe(group_info=group_info, ratchet_tree=ratchet_tree)
         except MlsError as error:
             raise mls_rejection(error) from error
-        # Both names are in use for a room's group: MIMI's group URI and Linearized Matrix' "both identified by the
-        # room ID".
+        # Both names are in use for a room's group: MIMI's group URI and Linearized Matrix' "both identified
+        # by the room ID".
         if group.group_id not in {group_id(self.room_id), self.room_id.encode()}:
             raise Rejected(Reason.INVALID_COMMIT, "The group's ID is not this room's")
         members = group.members()
@@ -366,7 +378,9 @@ class Room:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
 
     def _check_provider(self, user_id: str, provider: str) -> None:
-        """The provider that submits must be the one the user belongs to; we speak for our bridges' domains."""
+        """The provider that submits must be the one the user belongs to; we speak for our bridges'
+        domains.
+        """
         domain = _domain_of(user_id)
         ours = provider == self._identity.name and domain in self._vouched
         if domain != provider and not ours:
@@ -410,7 +424,7 @@ class Room:
         update = GroupUpdate(
             epoch=group.epoch, snapshot=group.save(), group_info=commit.group_info, ratchet_tree=tree
         )
-        welcome = ()
+        welcome: tuple[WelcomeEffect, ...] = ()
         if bundle.welcome is not None:
             welcome = (
                 WelcomeEffect(

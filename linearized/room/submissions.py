@@ -1,7 +1,7 @@
 """What someone asks a hub to append, and what the room answers.
 
-A submission is data. ``Room.submit(submission, now=...)`` returns ``Accepted`` or raises ``Rejected``; nothing in
-between. Times are milliseconds since the Unix epoch.
+A submission is data. ``Room.submit(submission, now=...)`` returns ``Accepted`` or raises ``Rejected``;
+nothing in between. Times are milliseconds since the Unix epoch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Reason(StrEnum):
     WRONG_HUB = "wrong_hub"
 
 
-class Rejected(InvalidInput):  # noqa: N818 - the vocabulary's word for the other half of Accepted
+class Rejected(InvalidInput):
     """A submission was refused and changed nothing.
 
     Attributes:
@@ -78,8 +78,8 @@ class LinearizedPdu:
 class Handshake:
     """A MIMI ``HandshakeBundle`` from a provider (mutually authenticated) or a local client.
 
-    ``initial_group`` is set only for the commit that creates a room's group: the GroupInfo and ratchet tree of
-    epoch 0, both TLS-encoded.
+    ``initial_group`` is set only for the commit that creates a room's group: the GroupInfo and ratchet tree
+    of epoch 0, both TLS-encoded.
     """
 
     bundle: HandshakeBundle

@@ -16,14 +16,15 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     apply_update,
 )
+from linearized.mimi.room_policy import power_level_of_role
 from linearized.mls import AppDataUpdate, Member, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.room.submissions import Reason, Rejected
 
-# Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change what the
-# log has agreed on without an entry that says so; they stay out until a room policy can allow them.
+# Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
+# what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
 ALLOWED_PROPOSALS: Final = frozenset(
     {"add", "update", "remove", "self_remove", "external_init", "app_data_update"}
 )
@@ -41,10 +42,10 @@ def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
     try:
         listed = ParticipantListData.decode(data).participants
         users = {user_id_from_uri(pair.user): pair.role_index for pair in listed}
+        for role in set(users.values()):
+            power_level_of_role(role)
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
-    if len(users) != len(listed):
-        raise Rejected(Reason.INVALID_COMMIT, "The participant list names a user twice")
     return users
 
 
@@ -52,9 +53,9 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[AppDataUpdate]) -> 
     """The component values a commit's AppDataUpdates lead to.
 
     Raises:
-        Rejected: ``INVALID_PROPOSAL`` for an unknown component, a removal, a second update of one component ("A single
-            commit is not valid if it contain any combination of Participant list updates that operate on … the same
-            user … more than once", MIMI protocol, Participant List) or a malformed one.
+        Rejected: ``INVALID_PROPOSAL`` for an unknown component, a removal, a second update of one component
+            ("A single commit is not valid if it contain any combination of Participant list updates that
+            operate on … the same user … more than once", MIMI protocol, Participant List) or a malformed one.
     """
     current = group.app_data()
     result: dict[int, bytes] = {}
@@ -123,13 +124,11 @@ def check_leaf_changes(
         Rejected: ``FORBIDDEN``, or ``INVALID_COMMIT`` for a second leaf of one client.
     """
     removed = {member.leaf_index for member in staged.removed}
-    clients = {
-        identify(member) for member in group.members() if member.leaf_index not in removed
-    }
+    clients = {identify(member) for member in group.members() if member.leaf_index not in removed}
     for member in staged.added:
         client = identify(member)
-        # Linearized Matrix, Updating Group State: "Devices can only be added to the group if they belong to a user
-        # which is joined to the room".
+        # Linearized Matrix, Updating Group State: "Devices can only be added to the group if they belong to a
+        # user which is joined to the room".
         if membership(state, client.user_id) != "join":
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")
         if client in clients:
@@ -138,11 +137,12 @@ def check_leaf_changes(
     for member in staged.removed:
         client = identify(member)
         if staged.is_external:
-            # RFC 9420, 12.4.3.2: a Remove in an external commit is for "the prior appearance" of the one who joins.
+            # RFC 9420, 12.4.3.2: a Remove in an external commit is for "the prior appearance" of the one who
+            # joins.
             if client != committer:
                 raise Rejected(Reason.FORBIDDEN, "An external commit may only replace the joiner's own leaf")
-        # Linearized Matrix: "A device can remove another device if they both belong to the same user ID", "A device
-        # can be removed by anyone if the user ID to which it belongs is no longer in the join state".
+        # Linearized Matrix: "A device can remove another device if they both belong to the same user ID", "A
+        # device can be removed by anyone if the user ID to which it belongs is no longer in the join state".
         elif client.user_id != committer.user_id and membership(state, client.user_id) == "join":
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is still joined to the room")
 
@@ -150,17 +150,18 @@ def check_leaf_changes(
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:
     """After a member's commit, leaves, participant list and joined users must agree.
 
-    Whoever left or was banned since the last commit must be gone from the tree and the list; so a leave is a pending
-    removal that the next commit has to contain. (An external commit cannot carry it; it is held to its own leaf.)
+    Whoever left or was banned since the last commit must be gone from the tree and the list; so a leave is a
+    pending removal that the next commit has to contain. (An external commit cannot carry it; it is held to
+    its own leaf.)
 
     Raises:
         Rejected: ``FORBIDDEN``, naming what the commit has to contain.
     """
     participants = participants_of(staged.app_data)
     removed = {member.leaf_index for member in staged.removed}
-    leaves = {
-        identify(member).user_id for member in group.members() if member.leaf_index not in removed
-    } | {identify(member).user_id for member in staged.added}
+    leaves = {identify(member).user_id for member in group.members() if member.leaf_index not in removed} | {
+        identify(member).user_id for member in staged.added
+    }
     for user_id in sorted(leaves | participants.keys()):
         if membership(state, user_id) != "join":
             raise Rejected(

@@ -1,4 +1,6 @@
-"""A room that another server orders by Linearized Matrix: we send LPDUs, it sends back PDUs, we check and keep them."""
+"""A room that another server orders by Linearized Matrix: we send LPDUs, it sends back PDUs, we check and
+keep them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow
 
 log = structlog.get_logger("linearized.participating")
 
-# How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more request.
+# How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
+# request.
 ECHO_SECONDS: Final = 20.0
 # Events asked for at once when some are missing; the hub may send fewer.
 BACKFILL_LIMIT: Final = 100
@@ -98,8 +101,9 @@ class Participating:
             OutboundError: it did not answer.
         """
         versions = "&".join(f"ver={quote(name)}" for name in ROOM_VERSIONS)
+        target = f"{quote(room_id, safe='')}/{quote(user_id, safe='')}"
         template = await self._node.federation.request(
-            hub, "GET", f"/_matrix/federation/v1/make_join/{quote(room_id, safe='')}/{quote(user_id, safe='')}?{versions}"
+            hub, "GET", f"/_matrix/federation/v1/make_join/{target}?{versions}"
         )
         version = get_version(self._version_of(template, room_id))
         row = RoomRow(
@@ -112,11 +116,15 @@ class Participating:
         txn = encode_base64url(str(lpdu["hashes"]["lpdu"]["sha256"]).encode())
         lock = self._locks.setdefault(room_id, trio.Lock())
         async with lock:
-            answer = await self._node.federation.request(hub, "POST", f"{UNSTABLE}/send_join/{txn}", json=lpdu)
+            answer = await self._node.federation.request(
+                hub, "POST", f"{UNSTABLE}/send_join/{txn}", json=lpdu
+            )
             await self._begin(row, answer, version)
 
     def _version_of(self, template: JsonObject, room_id: str) -> str:
-        """The room version of a make_join answer: the draft shows the bare event, peers wrap it and say the version."""
+        """The room version of a make_join answer: the draft shows the bare event, peers wrap it and say
+        the version.
+        """
         named = template.get("room_version")
         if isinstance(named, str):
             return named
@@ -137,9 +145,7 @@ class Participating:
             known[event.type, event.state_key] = event
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
         event = await self._verified(joined, version)
-        replica = Replica(
-            version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False
-        )
+        replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(event)))
         existing = self._node.store.room(row.room_id)
         if existing is not None:
@@ -191,10 +197,9 @@ class Participating:
             earliest = chain[-1].prev_events[0]
             if earliest == head_id:
                 return [replica.receive(missing) for missing in reversed(chain)]
+            query = f"v={quote(earliest, safe='')}&limit={BACKFILL_LIMIT}"
             answer = await self._node.federation.request(
-                row.hub,
-                "GET",
-                f"{UNSTABLE}/backfill/{quote(row.room_id, safe='')}?v={quote(earliest, safe='')}&limit={BACKFILL_LIMIT}",
+                row.hub, "GET", f"{UNSTABLE}/backfill/{quote(row.room_id, safe='')}?{query}"
             )
             by_id = {
                 found.event_id: found
@@ -240,6 +245,3 @@ def _row(entry: NewEntry) -> EntryRow:
         epoch=entry.epoch,
         pdu=event.raw,
     )
-
-
-

@@ -7,6 +7,7 @@ from typing import Final
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.handshake import HandshakeBundle
+from linearized.mimi.key_material import KeyMaterialRequest
 from linearized.mimi.messages import SubmitMessageRequest, SubmitMessageResponse, SubmitResponseCode
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.canonical import JsonObject
@@ -114,7 +115,8 @@ class Rooms:
         """Take an event from the hub of a room we participate in.
 
         Raises:
-            Rejected: ``UNKNOWN_ROOM``, or ``WRONG_HUB`` if ``origin`` is not its hub; and what ``Participating`` raises.
+            Rejected: ``UNKNOWN_ROOM``, or ``WRONG_HUB`` if ``origin`` is not its hub; and what
+                ``Participating`` raises.
         """
         row = self._known(room_id)
         if row.role is not Role.PARTICIPANT or row.hub != origin:
@@ -186,9 +188,7 @@ class Rooms:
             return room_id
         raise Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
 
-    async def invite(
-        self, room_id: str, *, sender: str, target: str, reason: str | None = None
-    ) -> str:
+    async def invite(self, room_id: str, *, sender: str, target: str, reason: str | None = None) -> str:
         """Invite a user; a user of another server is invited through that server, which may refuse."""
         content: JsonObject = {"membership": "invite"}
         if reason is not None:
@@ -220,7 +220,8 @@ class Rooms:
         user_id: str,
         initial_group: tuple[bytes, bytes] | None,
     ) -> tuple[bytes, str | None]:
-        """Submit a local client's HandshakeBundle; an encoded UpdateRoomResponse, and the event ID if we are the hub.
+        """Submit a local client's HandshakeBundle; an encoded UpdateRoomResponse, and the event ID if we are
+        the hub.
 
         Raises:
             Rejected: ``MALFORMED`` for bytes that are no bundle; every other refusal is in the response.
@@ -246,11 +247,9 @@ class Rooms:
     async def key_material(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""
         row = self._known(room_id)
-        parsed = key_material.KeyMaterialRequest.decode(request)
+        parsed = KeyMaterialRequest.decode(request)
         if row.role is Role.FOLLOWER:
-            return await self._node.providers.exchange(
-                row.hub, "keyMaterial", parsed.target_user, request
-            )
+            return await self._node.providers.exchange(row.hub, "keyMaterial", parsed.target_user, request)
         return await key_material.fetch_through_hub(self._node, parsed)
 
     async def group_info(self, room_id: str, *, request: bytes) -> bytes:
@@ -280,9 +279,7 @@ class Rooms:
             )
         if answer.code is not SubmitResponseCode.ACCEPTED or answer.accepted_timestamp is None:
             raise Rejected(Reason.FORBIDDEN, "The hub did not accept the message")
-        event_id, _, _ = entry_of(
-            row.room_id, row.hub, timestamp=answer.accepted_timestamp, message=message
-        )
+        event_id, _, _ = entry_of(row.room_id, row.hub, timestamp=answer.accepted_timestamp, message=message)
         return event_id
 
     def _known(self, room_id: str) -> RoomRow:
@@ -293,6 +290,4 @@ class Rooms:
 
 
 def _filled(reply: Reply, event_id: str) -> Reply:
-    return Reply(
-        scope=reply.scope, key=reply.key, value=reply.value.replace("{event_id}", event_id)
-    )
+    return Reply(scope=reply.scope, key=reply.key, value=reply.value.replace("{event_id}", event_id))

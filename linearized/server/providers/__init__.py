@@ -42,9 +42,7 @@ def routes(node: Node) -> list[Route]:
 
     async def directory(request: Request) -> Response:
         base = f"https://{node.identity.name}{PREFIX}"
-        return json_response(
-            {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
-        )
+        return json_response({name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()})
 
     handlers: dict[str, Endpoint] = {
         "keyMaterial": _key_material,
@@ -81,8 +79,8 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
     request = key_material.verify_request(body, target=target)
     if provider_of_uri(target) in node.served_domains:
         return _binary((await key_material.claim(node, request)).encode())
-    # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will be used
-    # in": we are asked as hub, by a provider whose own user it is.
+    # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will
+    # be used in": we are asked as hub, by a provider whose own user it is.
     row = node.rooms.row(room_id_from_uri(request.room_id))
     if row is None or not node.rooms.is_participant(row.room_id, provider):
         raise HttpError(403, "M_FORBIDDEN", "Key material is fetched through the hub of a room you are in")

@@ -13,12 +13,14 @@ _LOCAL_PART: Final = "mimi@"
 def authenticate_provider(node: Node, request: Request) -> str:
     """The calling provider's domain.
 
-    "The source provider is indicated using a From header … the local-part of the address MUST contain the fixed string
-    mimi"; "The TLS connection underlying the HTTPS connection MUST be mutually authenticated. The certificates
-    presented in the TLS handshake MUST authenticate the source and target provider domains" (Transport layer).
+    "The source provider is indicated using a From header … the local-part of the address MUST contain the
+    fixed string mimi"; "The TLS connection underlying the HTTPS connection MUST be mutually authenticated.
+    The certificates presented in the TLS handshake MUST authenticate the source and target provider domains"
+    (Transport layer).
 
     Raises:
-        HttpError: 401 without a fitting certificate, 400 without a fitting From header, 421 for another target.
+        HttpError: 401 without a fitting certificate, 400 without a fitting From header, 421 for another
+            target.
     """
     if not request.peer_domains:
         raise HttpError(401, "M_FORBIDDEN", "Providers authenticate with a client certificate")

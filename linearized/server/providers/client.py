@@ -1,4 +1,6 @@
-"""Requests to other providers' MIMI endpoints: directory discovery, then HTTPS with both ends authenticated."""
+"""Requests to other providers' MIMI endpoints: directory discovery, then HTTPS with both ends
+authenticated.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +49,17 @@ class Transport(Protocol):
     """What the provider client needs of the outbound HTTP client."""
 
     async def raw(
-        self, provider: str, method: str, url: str, *, content: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: dict[str, str] | None = None,
     ) -> Answer:
-        """One request to a provider's server, over TLS with our certificate; raises ``ProviderError`` without answer."""
+        """One request to a provider's server, over TLS with our certificate; raises ``ProviderError``
+        without answer.
+        """
         ...
 
 
@@ -130,9 +140,7 @@ class ProviderClient:
         if not isinstance(document, dict):
             raise ProviderError(f"{provider} has no MIMI directory", status=answer.status)
         urls = {
-            name: url
-            for name, url in document.items()
-            if isinstance(url, str) and url.startswith("https://")
+            name: url for name, url in document.items() if isinstance(url, str) and url.startswith("https://")
         }
         self._directories[provider] = _Directory(urls, now + DIRECTORY_TTL_MS)
         return urls

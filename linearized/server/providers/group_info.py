@@ -6,27 +6,32 @@ import openmls
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.group_info import (
+    ENCRYPTION_LABEL,
     ExternalSender,
     GroupInfoCode,
     GroupInfoRatchetTreeTBE,
     GroupInfoRequest,
+    GroupInfoRequestTBS,
     GroupInfoResponse,
+    GroupInfoResponseTBS,
+    HPKECiphertext,
 )
 from linearized.mimi.handshake import RatchetTreeOption
+from linearized.mimi.key_material import basic_credential, basic_identity
 from linearized.protocol.identifiers import room_uri
 from linearized.room.credentials import client_of
 from linearized.server.node import Node
 from linearized.server.providers.key_material import BadRequest
 from linearized.store.base import Role
 
-ENCRYPTION_LABEL = "GroupInfo and ratchet_tree encryption"
 SIGNATURE_LABEL = "GroupInfoResponseTBS"
 
 
 def answer(node: Node, room_id: str, body: bytes) -> bytes:
     """As the hub, answer a GroupInfoRequest; both are TLS-encoded.
 
-    Whoever may not have it is answered like somebody who asks for a room that is not there: "If the hub does not want
+    Whoever may not have it is answered like somebody who asks for a room that is not there: "If the hub does
+        not want
     to reveal if a room ID does not exist it can use notAuthorized instead" (Claim group key information).
 
     Raises:
@@ -34,14 +39,16 @@ def answer(node: Node, room_id: str, body: bytes) -> bytes:
     """
     try:
         request = GroupInfoRequest.decode(body)
+        signed = bytearray()
+        GroupInfoRequestTBS.write_fields(request, signed)
         openmls.verify_with_label(
             ciphersuite=request.cipher_suite,
-            public_key=request.requesting_signature_key,
+            public_key=request.signature_key,
             label="GroupInfoRequestTBS",
-            content=request.to_be_signed(),
+            content=bytes(signed),
             signature=request.signature,
         )
-        requester = client_of(request.requesting_identity)
+        requester = client_of(basic_identity(request.credential))
     except (MimiDecodeError, IdentifierError) as error:
         raise BadRequest(str(error)) from error
     except openmls.MlsError as error:
@@ -57,29 +64,36 @@ def answer(node: Node, room_id: str, body: bytes) -> bytes:
     ):
         return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
     secret = GroupInfoRatchetTreeTBE(
-        group_info=group.group_info, ratchet_tree_option=RatchetTreeOption.full(group.ratchet_tree)
-    ).encode()
+        group_info=group.group_info, ratchet_tree=RatchetTreeOption.full(group.ratchet_tree)
+    )
     sealed = openmls.encrypt_with_label(
         ciphersuite=request.cipher_suite,
         public_key=request.group_info_public_key,
         label=ENCRYPTION_LABEL,
         context=room_uri(room_id).encode(),
-        plaintext=secret,
+        plaintext=secret.encode(),
     )
-    unsigned = GroupInfoResponse(
+    unsigned = GroupInfoResponseTBS(
         room_id=room_uri(room_id),
         status=GroupInfoCode.SUCCESS,
         cipher_suite=request.cipher_suite,
         hub_sender=hub_sender(node),
-        encrypted_groupinfo_and_tree=sealed,
-        signature=b"",
+        encrypted_groupinfo_and_tree=HPKECiphertext.decode(sealed),
     )
-    signature = node.mls_signer.sign_with_label(label=SIGNATURE_LABEL, content=unsigned.to_be_signed())
-    return unsigned.signed(signature).encode()
+    signature = node.mls_signer.sign_with_label(label=SIGNATURE_LABEL, content=unsigned.encode())
+    return GroupInfoResponse(
+        room_id=unsigned.room_id,
+        status=unsigned.status,
+        cipher_suite=unsigned.cipher_suite,
+        hub_sender=unsigned.hub_sender,
+        encrypted_groupinfo_and_tree=unsigned.encrypted_groupinfo_and_tree,
+        signature=signature,
+    ).encode()
 
 
 def hub_sender(node: Node) -> ExternalSender:
     """The key and name this hub signs MIMI responses with."""
-    return ExternalSender.basic(
-        signature_key=node.mls_signer.public_key, identity=f"mimi://{node.identity.name}".encode()
+    return ExternalSender(
+        signature_key=node.mls_signer.public_key,
+        credential=basic_credential(f"mimi://{node.identity.name}".encode()),
     )

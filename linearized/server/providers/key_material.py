@@ -11,16 +11,18 @@ from linearized.mimi.key_material import (
     ClientKeyMaterial,
     KeyMaterialClientCode,
     KeyMaterialRequest,
+    KeyMaterialRequestTBS,
     KeyMaterialResponse,
     KeyMaterialUserCode,
+    basic_identity,
 )
 from linearized.protocol.identifiers import client_uri, provider_of_uri, user_id_from_uri
 from linearized.room.credentials import client_of
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 
-# How long a claimed package's route is kept for the Welcome that should follow: a commit is made minutes after the
-# claim; a day covers a client that was put to sleep in between.
+# How long a claimed package's route is kept for the Welcome that should follow: a commit is made minutes
+# after the claim; a day covers a client that was put to sleep in between.
 ROUTE_LIFETIME_MS: Final = 24 * 3_600_000
 
 
@@ -31,8 +33,8 @@ class BadRequest(Exception):  # noqa: N818 - answered with 400
 async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
     """Claim one key package for each device of one of our users.
 
-    "Keying material provided from one response MUST NOT be provided in any other response" and "The target provider
-    MUST NOT provide expired keying material" (Fetch Key Material): the store sees to both.
+    "Keying material provided from one response MUST NOT be provided in any other response" and "The target
+    provider MUST NOT provide expired keying material" (Fetch Key Material): the store sees to both.
     """
     try:
         user_id = user_id_from_uri(request.target_user)
@@ -74,7 +76,8 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
 
 
 async def fetch_through_hub(node: Node, request: KeyMaterialRequest) -> bytes:
-    """As the hub of the room, get key material for a user of any provider and remember where its packages came from.
+    """As the hub of the room, get key material for a user of any provider and remember where its packages
+    came from.
 
     Raises:
         ProviderError: the target provider did not answer.
@@ -108,7 +111,8 @@ def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
     """Decode a request and check its signature and its requester.
 
     Raises:
-        BadRequest: it is malformed, for another target than its path, or its signature or credential do not fit.
+        BadRequest: it is malformed, for another target than its path, or its signature or credential do not
+            fit.
     """
     try:
         request = KeyMaterialRequest.decode(body)
@@ -121,15 +125,22 @@ def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
             ciphersuite=request.acceptable_ciphersuites[0],
             public_key=request.requester_signature_key,
             label="KeyMaterialRequestTBS",
-            content=request.to_be_signed(),
+            content=to_be_signed(request),
             signature=request.signature,
         )
-        requester = client_of(request.requester_identity)
+        requester = client_of(basic_identity(request.requester_credential))
         if requester.user_id != user_id_from_uri(request.requesting_user):
             raise BadRequest("the requester's credential names another user")
-    except (openmls.MlsError, IdentifierError, IndexError) as error:
+    except (openmls.MlsError, IdentifierError, MimiDecodeError) as error:
         raise BadRequest("the request's signature or credential is not valid") from error
     return request
+
+
+def to_be_signed(request: KeyMaterialRequest) -> bytes:
+    """The request without its signature, which is what is signed."""
+    out = bytearray()
+    KeyMaterialRequestTBS.write_fields(request, out)
+    return bytes(out)
 
 
 def _failure(request: KeyMaterialRequest, status: KeyMaterialUserCode) -> KeyMaterialResponse:

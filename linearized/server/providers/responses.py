@@ -42,13 +42,13 @@ def update_rejected(error: Rejected) -> UpdateRoomResponse:
 
 def submit_accepted(accepted: Accepted) -> SubmitMessageResponse:
     """``accepted`` with the hub's acceptance time."""
-    return SubmitMessageResponse(
-        code=SubmitResponseCode.ACCEPTED, accepted_timestamp=accepted.accepted_at
-    )
+    return SubmitMessageResponse(code=SubmitResponseCode.ACCEPTED, accepted_timestamp=accepted.accepted_at)
 
 
 def submit_rejected(error: Rejected, *, message_epoch: int | None) -> SubmitMessageResponse:
-    """``epochTooOld`` only for an epoch that has passed: one "more recent than the hub's" is ``notAllowed``."""
+    """``epochTooOld`` only for an epoch that has passed: one "more recent than the hub's" is
+    ``notAllowed``.
+    """
     current = error.current_epoch
     if error.code is Reason.WRONG_EPOCH and current is not None and (message_epoch or 0) < current:
         return SubmitMessageResponse(code=SubmitResponseCode.EPOCH_TOO_OLD, current_epoch=current)

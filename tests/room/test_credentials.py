@@ -1,0 +1,36 @@
+"""Reading whose leaf it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from linearized.exceptions import IdentifierError
+from linearized.mimi.tls import encode_vector
+from linearized.room.credentials import ClientIdentity, client_of
+
+
+def test_a_client_uri_names_user_and_device() -> None:
+    assert client_of(b"mimi://a.example/d/alice/ABC") == ClientIdentity("@alice:a.example", "ABC")
+
+
+def test_the_linearized_matrix_credential_names_user_and_device() -> None:
+    identity = encode_vector(b"@alice:a.example") + encode_vector(b"ABC") + encode_vector(bytes(32))
+    assert client_of(identity) == ClientIdentity("@alice:a.example", "ABC")
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        b"",
+        b"mimi://a.example/d/alice/\xff",
+        b"mimi://a.example/u/alice",
+        encode_vector(b"@alice:a.example"),
+        encode_vector(b"alice") + encode_vector(b"ABC") + encode_vector(b""),
+        encode_vector(b"\xff") + encode_vector(b"ABC") + encode_vector(b""),
+        encode_vector(b"@alice:a.example") + encode_vector(b"not a device") + encode_vector(b""),
+        encode_vector(b"@alice:a.example") + encode_vector(b"ABC") + encode_vector(b"") + b"x",
+    ],
+)
+def test_anything_else_is_refused(identity: bytes) -> None:
+    with pytest.raises(IdentifierError):
+        client_of(identity)

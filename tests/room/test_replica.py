@@ -1,0 +1,122 @@
+"""A participant's copy of a room: it takes what the hub may send and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from linearized.protocol.build import build_event
+from linearized.protocol.events import Event
+from linearized.protocol.versions import get_version
+from linearized.room.replica import Gap, Replica
+from linearized.room.room import Room
+from linearized.room.submissions import Reason, Rejected
+from tests.room.support import ALICE, NOW, ROOM, A, B, Member, grouped_room, new_room, state_event
+
+VERSION = get_version("dev.linearized.1")
+
+
+def replica_of(room: Room, *, grouped: bool = False) -> Replica:
+    head = (room.head_seq, room._head[1])
+    return Replica(version=VERSION, hub="a.example", state=room.state, head=head, grouped=grouped)
+
+
+def named(room: Room, name: str) -> Event:
+    return room.submit(state_event(ALICE, "m.room.name", {"name": name}), now=NOW).entries[0].event
+
+
+def test_events_are_taken_in_order_and_numbered() -> None:
+    room = new_room()
+    replica = replica_of(room)
+    first, second = named(room, "one"), named(room, "two")
+    assert replica.receive(first).seq == 3
+    assert replica.receive(second).seq == 4
+    assert replica.state["m.room.name", ""].content == {"name": "two"}
+
+
+def test_a_missing_event_is_noticed_and_names_what_is_missing() -> None:
+    room = new_room()
+    replica = replica_of(room)
+    first, second = named(room, "one"), named(room, "two")
+    with pytest.raises(Gap) as raised:
+        replica.receive(second)
+    assert raised.value.missing == first.event_id
+    assert replica.receive(first).seq == 3
+
+
+def test_a_copy_that_starts_from_state_alone_takes_its_first_event_wherever_it_stands() -> None:
+    room = new_room()
+    replica = Replica(version=VERSION, hub="a.example", state=room.state, head=(2, None), grouped=False)
+    named(room, "one")
+    assert replica.receive(named(room, "two")).seq == 3
+
+
+def refused(replica: Replica, event: Event, code: Reason) -> None:
+    before = dict(replica.state)
+    with pytest.raises(Rejected) as raised:
+        replica.receive(event)
+    assert raised.value.code is code
+    assert replica.state == before
+
+
+def forged(room: Room, *, sender: str = ALICE, previous: list[str] | None = None) -> Event:
+    return build_event(
+        identity=A if sender.endswith(":a.example") else B,
+        version=VERSION,
+        room_id=ROOM,
+        type="m.room.name",
+        state_key="",
+        sender=sender,
+        content={},
+        origin_server_ts=NOW,
+        auth_events=[room.state["m.room.create", ""].event_id],
+        prev_events=[str(room._head[1])] if previous is None else previous,
+    )
+
+
+def test_an_event_the_rules_forbid_is_refused_even_from_the_hub() -> None:
+    room = new_room()
+    refused(replica_of(room), forged(room, sender="@anna:a.example"), Reason.FORBIDDEN)
+
+
+def test_an_event_with_two_predecessors_is_refused() -> None:
+    room = new_room()
+    refused(replica_of(room), forged(room, previous=["$a", "$b"]), Reason.FORBIDDEN)
+
+
+def test_an_event_another_server_ordered_is_refused() -> None:
+    room = new_room()
+    replica = replica_of(room)
+    event = room.submit(Member(ALICE).create(), now=NOW).entries[0].event
+    assert replica.receive(event).seq == 3
+    vouched = build_event(
+        identity=B,
+        version=VERSION,
+        room_id=ROOM,
+        type="m.room.name",
+        state_key="",
+        sender="@carol:matrix.example",
+        content={},
+        origin_server_ts=NOW,
+        auth_events=[],
+        prev_events=[event.event_id],
+        provenance={"protocol": "matrix", "provider": "matrix.example", "event_id": "$x"},
+    )
+    refused(replica, vouched, Reason.WRONG_HUB)
+
+
+def test_after_the_first_commit_imported_history_is_refused() -> None:
+    room, _, _ = grouped_room()
+    replica = replica_of(room, grouped=True)
+    old = build_event(
+        identity=A,
+        version=VERSION,
+        room_id=ROOM,
+        type="m.room.message",
+        sender="@carol:matrix.example",
+        content={},
+        origin_server_ts=NOW,
+        auth_events=[room.state["m.room.create", ""].event_id],
+        prev_events=[str(room._head[1])],
+        provenance={"protocol": "matrix", "provider": "matrix.example", "event_id": "$x", "imported": True},
+    )
+    refused(replica, old, Reason.FORBIDDEN)
