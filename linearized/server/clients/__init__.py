@@ -1,0 +1,100 @@
+"""The client-server API: Matrix's, as far as this server has it, and the MLS additions beside it.
+
+Unmodified Matrix clients log in, sync, read history and send; MLS clients also upload key packages and submit
+handshakes. Which endpoint is whose function is the table below and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linearized.server.clients import (
+    accounts,
+    creating,
+    discovery,
+    filters,
+    history,
+    imports,
+    keys,
+    log,
+    media,
+    membership,
+    mls,
+    sending,
+    to_device,
+)
+from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
+from linearized.server.clients.context import context_of
+from linearized.server.clients.paths import CLIENT, MEDIA, MLS, V1, V3
+from linearized.server.clients.sync import sync
+from linearized.server.http import Route
+from linearized.server.node import Node
+
+_ROOM: Final = f"{V3}/rooms/{{room_id}}"
+_MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
+_DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
+
+PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
+    ("GET", f"{CLIENT}/versions", discovery.versions),
+    ("GET", f"{V3}/login", accounts.login_types),
+    ("POST", f"{V3}/login", accounts.login),
+    ("POST", f"{V3}/register", accounts.register),
+)
+
+PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
+    ("POST", f"{V3}/logout", accounts.logout),
+    ("POST", f"{V3}/logout/all", accounts.logout_all),
+    ("GET", f"{V3}/account/whoami", accounts.whoami),
+    ("GET", f"{V3}/devices", accounts.devices),
+    ("GET", f"{V3}/capabilities", discovery.capabilities),
+    ("GET", f"{V3}/pushrules/", discovery.push_rules),
+    ("GET", f"{V3}/pushrules", discovery.push_rules),
+    ("GET", f"{V3}/profile/{{user_id}}", discovery.profile),
+    ("POST", f"{V3}/user/{{user_id}}/filter", filters.upload_filter),
+    ("GET", f"{V3}/user/{{user_id}}/filter/{{filter_id}}", filters.get_filter),
+    ("GET", f"{V3}/sync", sync),
+    ("POST", f"{V3}/createRoom", creating.create_room),
+    ("GET", f"{V3}/joined_rooms", membership.joined_rooms),
+    ("POST", f"{V3}/join/{{room_id}}", membership.join),
+    ("POST", f"{_ROOM}/join", membership.join),
+    ("POST", f"{_ROOM}/leave", membership.leave),
+    ("POST", f"{_ROOM}/invite", membership.invite),
+    ("POST", f"{_ROOM}/kick", membership.kick),
+    ("POST", f"{_ROOM}/ban", membership.ban),
+    ("POST", f"{_ROOM}/unban", membership.unban),
+    ("GET", f"{_ROOM}/messages", history.messages),
+    ("GET", f"{_ROOM}/event/{{event_id}}", history.event),
+    ("GET", f"{_ROOM}/state", history.state),
+    ("GET", f"{_ROOM}/state/{{event_type}}", history.state_content),
+    ("GET", f"{_ROOM}/state/{{event_type}}/", history.state_content),
+    ("GET", f"{_ROOM}/state/{{event_type}}/{{state_key}}", history.state_content),
+    ("PUT", f"{_ROOM}/state/{{event_type}}", sending.set_state),
+    ("PUT", f"{_ROOM}/state/{{event_type}}/", sending.set_state),
+    ("PUT", f"{_ROOM}/state/{{event_type}}/{{state_key}}", sending.set_state),
+    ("GET", f"{_ROOM}/members", history.members),
+    ("GET", f"{_ROOM}/joined_members", history.joined_members),
+    ("PUT", f"{_ROOM}/send/{{event_type}}/{{txn_id}}", sending.send),
+    ("PUT", f"{_ROOM}/redact/{{event_id}}/{{txn_id}}", sending.redact),
+    ("POST", f"{V3}/keys/upload", keys.upload),
+    ("POST", f"{V3}/keys/query", keys.query),
+    ("POST", f"{V3}/keys/claim", keys.claim),
+    ("PUT", f"{V3}/sendToDevice/{{event_type}}/{{txn_id}}", to_device.send_to_device),
+    ("POST", f"{MEDIA}/upload", media.upload),
+    ("GET", f"{V1}/media/config", media.config),
+    ("GET", _DOWNLOAD, media.download),
+    ("GET", f"{_DOWNLOAD}/{{file_name}}", media.download),
+    ("POST", f"{_MLS_ROOM}/mls/update", mls.update),
+    ("POST", f"{_MLS_ROOM}/mls/key_material", mls.key_material),
+    ("POST", f"{_MLS_ROOM}/mls/group_info", mls.group_info),
+    ("POST", f"{_MLS_ROOM}/import", imports.import_events),
+    ("GET", f"{_MLS_ROOM}/log", log.log),
+)
+
+
+def routes(node: Node) -> list[Route]:
+    """Every endpoint of the client-server API, for one server."""
+    context = context_of(node)
+    return [
+        *(public(context, method, pattern, handler) for method, pattern, handler in PUBLIC),
+        *(private(context, method, pattern, handler) for method, pattern, handler in PRIVATE),
+    ]

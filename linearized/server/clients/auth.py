@@ -1,0 +1,150 @@
+"""Who is calling: an account's device by its access token, or a bridge by its application service token.
+
+A token is looked up by its SHA-256, the only form in which it is stored. "Authorization: Bearer" is the only
+way to send one: a token in the query ends up in logs and histories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from linearized.config import BridgeConfig
+from linearized.protocol.identifiers import is_device_id, user_domain
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import invalid
+from linearized.server.http import HttpError, Request, Response, Route
+from linearized.server.hub import Overloaded
+
+# What a client waits before it asks an overloaded room again: about the time the hub needs for what was
+# queued.
+RETRY_AFTER_MS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """An authenticated caller. ``device_id`` is None for a bridge that named none; ``bridge`` is None for
+    accounts.
+    """
+
+    user_id: str
+    device_id: str | None
+    bridge: BridgeConfig | None
+
+    @property
+    def scope(self) -> str:
+        """What a transaction ID is unique in: "the scope of a transaction ID is a device" (Client-Server
+        API).
+        """
+        return f"{self.user_id}\x1f{self.device_id or ''}"
+
+    def require_device(self) -> str:
+        """The device ID, for what only a device can do.
+
+        Raises:
+            HttpError: 400 ``M_MISSING_PARAM``: a bridge must name a device with ``?device_id=``.
+        """
+        if self.device_id is None:
+            raise HttpError(400, "M_MISSING_PARAM", "This needs a device: add ?device_id=")
+        return self.device_id
+
+
+def token_hash(token: str) -> str:
+    """SHA-256 of an access token, in hex, as the store keeps it."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def bearer_token(request: Request) -> str:
+    """The token of the Authorization header.
+
+    Raises:
+        HttpError: 401 ``M_MISSING_TOKEN``.
+    """
+    for header in request.authorization:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip()
+    if request.query_one("access_token") is not None:
+        raise HttpError(
+            401, "M_MISSING_TOKEN", "Send the access token in the Authorization header, not in the query"
+        )
+    raise HttpError(401, "M_MISSING_TOKEN", "Missing access token")
+
+
+def bridge_by_token(context: Context, token: str) -> BridgeConfig | None:
+    """The bridge with this application service token. Every bridge is compared, each in constant time."""
+    given = token.encode()
+    found = None
+    for bridge in context.node.config.bridges:
+        if hmac.compare_digest(bridge.token.encode(), given):
+            found = bridge
+    return found
+
+
+def authenticate(context: Context, request: Request) -> Caller:
+    """Find out who is calling.
+
+    Raises:
+        HttpError: 401 ``M_MISSING_TOKEN`` or ``M_UNKNOWN_TOKEN``; 403 ``M_FORBIDDEN`` for a bridge acting for
+            somebody
+            outside its domains; 400 ``M_INVALID_PARAM`` for a malformed user or device ID.
+    """
+    token = bearer_token(request)
+    bridge = bridge_by_token(context, token)
+    if bridge is not None:
+        return _masquerade(bridge, request)
+    device = context.node.store.device_by_token(token_hash(token))
+    if device is None:
+        raise HttpError(401, "M_UNKNOWN_TOKEN", "Unknown access token", soft_logout=False)
+    return Caller(user_id=device.user_id, device_id=device.device_id, bridge=None)
+
+
+def _masquerade(bridge: BridgeConfig, request: Request) -> Caller:
+    """The bot, or whom the query names ("Identity assertion", Application Service API)."""
+    user_id = request.query_one("user_id", bridge.bot) or bridge.bot
+    require_bridged(bridge, user_id)
+    device_id = request.query_one("device_id")
+    if device_id is not None and not is_device_id(device_id):
+        raise invalid("device_id is not a device ID")
+    return Caller(user_id=user_id, device_id=device_id, bridge=bridge)
+
+
+def require_bridged(bridge: BridgeConfig, user_id: str) -> None:
+    """Check that a bridge may act as a user: its bot, or anybody of its domains.
+
+    Raises:
+        HttpError: 403 ``M_FORBIDDEN``.
+        IdentifierError: ``user_id`` is not a user ID.
+    """
+    if user_id != bridge.bot and user_domain(user_id) not in bridge.domains:
+        raise HttpError(403, "M_FORBIDDEN", f"This bridge does not act for {user_id}")
+
+
+PublicHandler = Callable[[Context, Request], Awaitable[Response]]
+PrivateHandler = Callable[[Context, Request, Caller], Awaitable[Response]]
+
+
+def public(context: Context, method: str, pattern: str, handler: PublicHandler) -> Route:
+    """A route that anybody may call."""
+
+    async def run(request: Request) -> Response:
+        return await handler(context, request)
+
+    return Route(method, pattern, run)
+
+
+def private(context: Context, method: str, pattern: str, handler: PrivateHandler) -> Route:
+    """A route that needs a token. An overloaded room answers 429, so that clients back off instead of giving
+    up.
+    """
+
+    async def run(request: Request) -> Response:
+        try:
+            return await handler(context, request, authenticate(context, request))
+        except Overloaded as error:
+            raise HttpError(429, "M_LIMIT_EXCEEDED", str(error), retry_after_ms=RETRY_AFTER_MS) from error
+
+    return Route(method, pattern, run)

@@ -1,0 +1,70 @@
+"""What the client API's handlers share besides the node: caches and locks that live as long as the server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import trio
+
+from linearized.server.clients.attempts import Attempts
+from linearized.server.clients.echoes import Echoes
+from linearized.server.clients.views import Views
+from linearized.server.node import Node
+
+# scrypt takes 32 MiB and a core each: two at once are all a small machine should give to logins.
+_HASHERS = 2
+
+
+class InFlight:
+    """Lets one request of a name run at a time, so that a repetition finds the remembered answer of the
+    first.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, trio.Event] = {}
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[None]:
+        """Wait until no other request of this name runs; the next one waits until this block ends."""
+        while name in self._running:
+            await self._running[name].wait()
+        self._running[name] = trio.Event()
+        try:
+            yield
+        finally:
+            self._running.pop(name).set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
+class Context:
+    """Given to every handler."""
+
+    node: Node
+    views: Views
+    attempts: Attempts
+    echoes: Echoes
+    in_flight: InFlight
+    hashers: trio.CapacityLimiter
+
+
+# By the identity of the node, which a context keeps alive: a server with two listeners has one context.
+_CONTEXTS: WeakValueDictionary[int, Context] = WeakValueDictionary()
+
+
+def context_of(node: Node) -> Context:
+    """The node's context, made when it is first asked for."""
+    context = _CONTEXTS.get(id(node))
+    if context is None:
+        context = Context(
+            node=node,
+            views=Views(node.store),
+            attempts=Attempts(node.clock),
+            echoes=Echoes(),
+            in_flight=InFlight(),
+            hashers=trio.CapacityLimiter(_HASHERS),
+        )
+        _CONTEXTS[id(node)] = context
+    return context

@@ -1,0 +1,245 @@
+"""Key packages over Matrix's key endpoints (MSC4244), and device lists.
+
+This server keeps MLS key packages and nothing of Olm: uploads of other algorithms are refused rather than
+dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import openmls
+
+from linearized.exceptions import IdentifierError
+from linearized.mls import MlsError
+from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import client_uri, user_domain
+from linearized.room.admission import ALGORITHM
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import (
+    bad_json,
+    binary,
+    invalid,
+    optional_object,
+    required_object,
+    text,
+    texts,
+)
+from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.store.base import DeviceRow, KeyPackageRow, Reply, UserRow
+
+MLS: Final = "mls"  # the key algorithm of MSC4244
+# A device that is added to a room a minute uses these up in an hour; each takes about a kilobyte.
+MAX_PACKAGES_PER_UPLOAD: Final = 100
+MAX_PACKAGES_PER_DEVICE: Final = 200
+# Claims and queries of one request; each claim is one transaction.
+MAX_DEVICES_PER_REQUEST: Final = 100
+# "by name, not value" (MSC4244): the suites of the IANA registry that the MLS library has.
+CIPHERSUITES: Final = {
+    "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519": openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
+    "MLS_128_DHKEMP256_AES128GCM_SHA256_P256": openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256,
+    "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519": (
+        openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519
+    ),
+}
+
+
+def _fallback_scope(user_id: str) -> str:
+    return f"client-fallback-key\x1f{user_id}"
+
+
+def key_counts(context: Context, caller: Caller) -> dict[str, int]:
+    """How many key packages of the device are left to claim."""
+    if caller.device_id is None:
+        return {}
+    return {MLS: sum(context.node.store.key_package_counts(caller.user_id, caller.device_id).values())}
+
+
+def unused_fallback_types(context: Context, caller: Caller) -> list[str]:
+    """``["mls"]`` while the device has a last-resort package that has not expired: using it does not use it
+    up.
+    """
+    if caller.device_id is None:
+        return []
+    reference = context.node.store.reply(_fallback_scope(caller.user_id), caller.device_id)
+    package = context.node.store.key_package(bytes.fromhex(reference)) if reference is not None else None
+    return [MLS] if package is not None and package.not_after * 1000 > context.node.clock() else []
+
+
+async def upload(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST keys/upload``: each package must be valid and bear the device's own client URI."""
+    device_id = caller.require_device()
+    body = await request.json()
+    if optional_object(body, "device_keys"):
+        raise invalid("device_keys: this server keeps MLS key packages only")
+    now = context.node.clock() // 1000
+    packages = [
+        *_packages(body, "one_time_keys", caller, device_id, now=now, last_resort=False),
+        *_packages(body, "fallback_keys", caller, device_id, now=now, last_resort=True),
+    ]
+    if len(packages) > MAX_PACKAGES_PER_UPLOAD:
+        raise invalid(f"More than {MAX_PACKAGES_PER_UPLOAD} key packages")
+    new = sum(not package.last_resort for package in packages)
+    if key_counts(context, caller)[MLS] + new > MAX_PACKAGES_PER_DEVICE:
+        raise HttpError(400, "M_LIMIT_EXCEEDED", f"A device may keep {MAX_PACKAGES_PER_DEVICE} key packages")
+    if packages:
+        await _ensure_device(context, caller, device_id)
+        await context.node.store.put_key_packages(packages)
+        for package in packages:
+            if package.last_resort:
+                scope, value = _fallback_scope(caller.user_id), package.reference.hex()
+                await context.node.store.put_reply(Reply(scope=scope, key=device_id, value=value))
+    return json_response({"one_time_key_counts": key_counts(context, caller)})
+
+
+def _packages(
+    body: JsonObject, member: str, caller: Caller, device_id: str, *, now: int, last_resort: bool
+) -> list[KeyPackageRow]:
+    expected = client_uri(caller.user_id, device_id)
+    found: list[KeyPackageRow] = []
+    for name, value in optional_object(body, member).items():
+        algorithm, _, key_id = name.partition(":")
+        if algorithm != MLS or not key_id:
+            raise invalid(f"{member}: {name} is not an MLS key")
+        if not isinstance(value, dict):
+            raise bad_json(f"{member}: {name} must be an object")
+        key_package = binary(value, "key")
+        try:
+            info = openmls.inspect_key_package(key_package, now=now)
+        except MlsError as error:
+            raise invalid(f"{member}: {name}: {error}") from error
+        if info.identity != expected.encode():
+            raise invalid(f"{member}: {name}: the package's identity is not {expected}")
+        if info.last_resort is not last_resort:
+            kind = "a last-resort" if info.last_resort else "no last-resort"
+            raise invalid(f"{member}: {name} is {kind} package")
+        found.append(
+            KeyPackageRow(
+                reference=info.reference,
+                user_id=caller.user_id,
+                device_id=device_id,
+                client_uri=expected,
+                key_package=key_package,
+                ciphersuite=info.ciphersuite,
+                last_resort=info.last_resort,
+                not_after=info.not_after,
+            )
+        )
+    return found
+
+
+async def _ensure_device(context: Context, caller: Caller, device_id: str) -> None:
+    """A bridge's users and devices come into being with their first key package; others were made by a
+    login.
+    """
+    store = context.node.store
+    if caller.bridge is None or any(
+        device.device_id == device_id for device in store.devices(caller.user_id)
+    ):
+        return
+    await store.put_user(UserRow(user_id=caller.user_id, password_hash=None, created_ts=context.node.clock()))
+    await store.put_device(
+        DeviceRow(user_id=caller.user_id, device_id=device_id, display_name=None, token_hash=None)
+    )
+
+
+async def query(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST keys/query``: the devices of users of this server. Of others we know none; they are
+    ``failures``.
+    """
+    del caller
+    body = await request.json()
+    wanted = required_object(body, "device_keys")
+    if len(wanted) > MAX_DEVICES_PER_REQUEST:
+        raise invalid(f"device_keys names more than {MAX_DEVICES_PER_REQUEST} users")
+    devices: JsonObject = {}
+    failures: JsonObject = {}
+    for user_id in wanted:
+        names = texts(wanted, user_id, limit=MAX_DEVICES_PER_REQUEST)
+        domain = _domain(user_id)
+        if domain not in context.node.served_domains:
+            failures[domain] = {
+                "errcode": "M_NOT_FOUND",
+                "error": "Device lists of other servers are not kept here",
+            }
+            continue
+        devices[user_id] = {
+            device.device_id: _device_keys(device)
+            for device in context.node.store.devices(user_id)
+            if not names or device.device_id in names
+        }
+    return json_response({"device_keys": devices, "failures": failures})
+
+
+def _device_keys(device: DeviceRow) -> JsonObject:
+    """A device as Matrix lists it. It has no long-term keys here: its keys are in its key packages."""
+    described: JsonObject = {
+        "user_id": device.user_id,
+        "device_id": device.device_id,
+        "algorithms": [ALGORITHM],
+        "keys": {},
+        "signatures": {},
+    }
+    if device.display_name is not None:
+        described["unsigned"] = {"device_display_name": device.display_name}
+    return described
+
+
+async def claim(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST keys/claim`` for devices of this server. Through a room, use ``mls/key_material``, which also
+    finds others.
+
+    The key ID of an answer is the KeyPackageRef: what the device called it at upload does not matter to
+    others.
+    """
+    del caller
+    body = await request.json()
+    wanted = required_object(body, "one_time_keys")
+    suites = _suites(required_object(body, "mls"))
+    pairs = [(user_id, device_id) for user_id in wanted for device_id in _claimed_devices(wanted, user_id)]
+    if len(pairs) > MAX_DEVICES_PER_REQUEST:
+        raise invalid(f"one_time_keys names more than {MAX_DEVICES_PER_REQUEST} devices")
+    found: dict[str, JsonObject] = {}
+    failures: JsonObject = {}
+    for user_id, device_id in pairs:
+        domain = _domain(user_id)
+        if domain not in context.node.served_domains:
+            failures[domain] = {
+                "errcode": "M_NOT_FOUND",
+                "error": "Keys of other servers are claimed through a room",
+            }
+            continue
+        package = await context.node.store.claim_key_package(
+            user_id=user_id, device_id=device_id, ciphersuites=suites, now_ms=context.node.clock()
+        )
+        if package is not None:
+            key = {"key": encode_base64(package.key_package)}
+            name = f"{MLS}:{encode_base64url(package.reference)}"
+            found.setdefault(user_id, {})[device_id] = {name: key}
+    return json_response({"one_time_keys": found, "failures": failures})
+
+
+def _claimed_devices(wanted: JsonObject, user_id: str) -> list[str]:
+    by_device = optional_object(wanted, user_id)
+    if any(algorithm != MLS for algorithm in by_device.values()):
+        raise invalid(f"one_time_keys: only {MLS} keys can be claimed")
+    return list(by_device)
+
+
+def _suites(mls: JsonObject) -> list[int]:
+    """The acceptable cipher suites, in the caller's order; names we do not know cannot be had here."""
+    if text(mls, "protocol_version") != "m.mls_10":
+        raise invalid("mls.protocol_version must be m.mls_10")
+    if mls.get("required_capabilities") is not None:
+        raise invalid("mls.required_capabilities: ask through mls/key_material, which checks capabilities")
+    names = texts(mls, "acceptable_ciphersuites", limit=MAX_DEVICES_PER_REQUEST)
+    return [CIPHERSUITES[name] for name in names if name in CIPHERSUITES]
+
+
+def _domain(user_id: str) -> str:
+    try:
+        return user_domain(user_id)
+    except IdentifierError as error:
+        raise invalid(str(error)) from error

@@ -1,0 +1,125 @@
+"""Media: uploads kept under the data directory, downloads that no browser will run.
+
+The name of a file is the server's own random token; nothing a client says becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import trio
+
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import invalid
+from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.store.base import MediaRow
+
+MEDIA_ID_BYTES: Final = 24  # 192 bits: knowing the ID is what lets one read a file
+MAX_FILENAME: Final = 255  # what file systems take
+MAX_CONTENT_TYPE: Final = 127 * 2 + 1  # "type/subtype", each at most 127 characters (RFC 6838)
+_DEFAULT_TYPE: Final = "application/octet-stream"
+_CONTENT_TYPE: Final = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9_-]+=[A-Za-z0-9_.+-]+)*"
+)
+# "Content-Disposition … inline" is only for what cannot run script (Client-Server API, Serving inline
+# content).
+INLINE_TYPES: Final = frozenset(
+    {
+        "audio/aac", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav", "audio/webm",
+        "image/apng", "image/avif", "image/gif", "image/jpeg", "image/png", "image/webp",
+        "text/plain",
+        "video/mp4", "video/ogg", "video/quicktime", "video/webm",
+    }
+)  # fmt: skip
+# "Content-Security-Policy: sandbox; default-src 'none'; …" (Client-Server API, Content Repository, Security).
+SAFE_HEADERS: Final = (
+    (
+        "content-security-policy",
+        "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf;"
+        " style-src 'unsafe-inline'; object-src 'self'",
+    ),
+    ("cross-origin-resource-policy", "cross-origin"),
+    ("x-content-type-options", "nosniff"),
+    ("cache-control", "private, max-age=31536000, immutable"),
+)
+
+
+def media_path(context: Context, media_id: str) -> Path:
+    """Where a file lies. ``media_id`` is one this server made."""
+    return context.node.config.data_dir / "media" / media_id
+
+
+async def upload(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST /_matrix/media/v3/upload``: the file is complete and on disk before its record says it
+    exists.
+    """
+    data = await request.body(context.node.config.limits.max_media_bytes)
+    filename = request.query_one("filename")
+    if filename is not None and not 0 < len(filename) <= MAX_FILENAME:
+        raise invalid(f"filename must have 1 to {MAX_FILENAME} characters")
+    content_type = request.headers.get("content-type", _DEFAULT_TYPE)
+    if len(content_type) > MAX_CONTENT_TYPE or not _CONTENT_TYPE.fullmatch(content_type):
+        content_type = _DEFAULT_TYPE
+    media_id = context.node.ids(MEDIA_ID_BYTES)
+    await trio.to_thread.run_sync(_write, media_path(context, media_id), data)
+    await context.node.store.put_media(
+        MediaRow(
+            media_id=media_id,
+            uploader=caller.user_id,
+            content_type=content_type,
+            filename=filename,
+            size=len(data),
+            created_ts=context.node.clock(),
+        )
+    )
+    return json_response({"content_uri": f"mxc://{context.node.identity.name}/{media_id}"})
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or not there, whatever happens meanwhile."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".upload-")
+    partial = Path(name)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+async def download(context: Context, request: Request, caller: Caller) -> Response:
+    """``GET /_matrix/client/v1/media/download/{serverName}/{mediaId}[/{fileName}]``."""
+    del caller
+    if request.params["server_name"] != context.node.identity.name:
+        raise HttpError(404, "M_NOT_FOUND", "This server has only its own media")
+    row = context.node.store.media(request.params["media_id"])
+    if row is None:
+        raise HttpError(404, "M_NOT_FOUND", "No such media")
+    try:
+        data = await trio.Path(media_path(context, row.media_id)).read_bytes()
+    except FileNotFoundError as error:
+        raise HttpError(404, "M_NOT_FOUND", "The file is gone") from error
+    kind = "inline" if row.content_type.partition(";")[0].lower() in INLINE_TYPES else "attachment"
+    filename = request.params.get("file_name", row.filename)
+    if filename is not None:
+        # Percent-encoded UTF-8 (RFC 6266, RFC 8187): no quoting rules to get wrong, no header to break out
+        # of.
+        kind += f"; filename*=utf-8''{quote(filename, safe='')}"
+    headers = (*SAFE_HEADERS, ("content-disposition", kind))
+    return Response(body=data, content_type=row.content_type, headers=headers)
+
+
+async def config(context: Context, request: Request, caller: Caller) -> Response:
+    """``GET /_matrix/client/v1/media/config``: the largest upload, in bytes."""
+    del request, caller
+    return json_response({"m.upload.size": context.node.config.limits.max_media_bytes})

@@ -1,0 +1,164 @@
+"""Joining, leaving, inviting, kicking and banning: all of them ``m.room.member`` events."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linearized.exceptions import IdentifierError
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import (
+    is_room_id,
+    is_server_name,
+    parse_user_id,
+    room_domain,
+    user_domain,
+)
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.bridging import local_event
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import invalid, optional_text, text
+from linearized.server.clients.views import MEMBER_TYPE
+from linearized.server.http import HttpError, Request, Response, json_response
+
+MAX_REASON: Final = 1024  # a paragraph; the event it goes into has to stay below 64 KiB
+MAX_VIA: Final = 10  # servers tried for one join, each of which may take its full deadline
+
+
+def user_of(body: JsonObject, key: str = "user_id") -> str:
+    """A user ID from a body.
+
+    Raises:
+        HttpError: 400 ``M_BAD_JSON`` or ``M_INVALID_PARAM``.
+    """
+    value = text(body, key)
+    try:
+        parse_user_id(value)
+    except IdentifierError as error:
+        raise invalid(f"{key}: {error}") from error
+    return value
+
+
+async def join(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST join/{roomIdOrAlias}`` and ``POST rooms/{roomId}/join``; joining again changes nothing."""
+    room_id = request.params["room_id"]
+    body = await request.json()
+    reason = optional_text(body, "reason", limit=MAX_REASON)
+    if not is_room_id(room_id):
+        raise HttpError(404, "M_NOT_FOUND", "This server keeps no room aliases: join by room ID")
+    node, room = context.node, context.node.rooms.row(room_id)
+    row = context.views.membership_row(room_id, caller.user_id)
+    if room is not None and row is not None and row.membership == "join":
+        return json_response({"room_id": room_id})
+    bridged = user_domain(caller.user_id) in node.bridged_domains
+    if room is None or (not bridged and room.head_seq == 0):
+        if bridged:
+            raise HttpError(404, "M_NOT_FOUND", "This server does not know that room")
+        via = _via(request, room_id, own=node.identity.name)
+        await node.rooms.join_remote(room_id, user_id=caller.user_id, via=via)
+    else:
+        await _change(
+            context, request, caller, room_id=room_id, target=caller.user_id, membership="join", reason=reason
+        )
+    return json_response({"room_id": room_id})
+
+
+def _via(request: Request, room_id: str, *, own: str) -> list[str]:
+    """Servers to join through: those the client names, then the one in the room ID; never ourselves."""
+    named = [*request.query.get("server_name", []), *request.query.get("via", [])]
+    servers = [*named, room_domain(room_id)]
+    wanted = dict.fromkeys(server for server in servers if is_server_name(server) and server != own)
+    return list(wanted)[:MAX_VIA]
+
+
+async def leave(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/leave``: leaves, or declines an invitation; leaving again changes nothing."""
+    room_id = request.params["room_id"]
+    reason = optional_text(await request.json(), "reason", limit=MAX_REASON)
+    row = context.views.membership_row(room_id, caller.user_id)
+    if row is None:
+        raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room")
+    if row.membership != "leave":
+        await _change(
+            context,
+            request,
+            caller,
+            room_id=room_id,
+            target=caller.user_id,
+            membership="leave",
+            reason=reason,
+        )
+    return json_response({})
+
+
+async def invite(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/invite``. A user of another server is invited through it."""
+    room_id = request.params["room_id"]
+    body = await request.json()
+    target, reason = user_of(body), optional_text(body, "reason", limit=MAX_REASON)
+    context.views.require(room_id, caller.user_id, joined=True)
+    if user_domain(caller.user_id) in context.node.bridged_domains:
+        await _change(
+            context, request, caller, room_id=room_id, target=target, membership="invite", reason=reason
+        )
+    else:
+        await context.node.rooms.invite(room_id, sender=caller.user_id, target=target, reason=reason)
+    return json_response({})
+
+
+async def kick(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/kick``."""
+    return await _sanction(context, request, caller, "leave", only_if=frozenset({"join", "invite", "knock"}))
+
+
+async def ban(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/ban``."""
+    return await _sanction(context, request, caller, "ban", only_if=None)
+
+
+async def unban(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/unban``."""
+    return await _sanction(context, request, caller, "leave", only_if=frozenset({"ban"}))
+
+
+async def _sanction(
+    context: Context, request: Request, caller: Caller, membership: str, *, only_if: frozenset[str] | None
+) -> Response:
+    room_id = request.params["room_id"]
+    body = await request.json()
+    target, reason = user_of(body), optional_text(body, "reason", limit=MAX_REASON)
+    context.views.require(room_id, caller.user_id, joined=True)
+    row = context.views.membership_row(room_id, target)
+    current = row.membership if row is not None else "leave"
+    # The same event both kicks and unbans; asked for one, we must not do the other.
+    if only_if is not None and current not in only_if:
+        raise HttpError(403, "M_FORBIDDEN", f"{target} has the membership {current}")
+    await _change(
+        context, request, caller, room_id=room_id, target=target, membership=membership, reason=reason
+    )
+    return json_response({})
+
+
+async def _change(
+    context: Context,
+    request: Request,
+    caller: Caller,
+    *,
+    room_id: str,
+    target: str,
+    membership: str,
+    reason: str | None,
+) -> None:
+    content: JsonObject = {"membership": membership}
+    if reason is not None:
+        content["reason"] = reason
+    event = local_event(
+        context, request, caller, room_id=room_id, event_type=MEMBER_TYPE, content=content, state_key=target
+    )
+    await context.node.rooms.send(room_id, event)
+
+
+async def joined_rooms(context: Context, request: Request, caller: Caller) -> Response:
+    """``GET joined_rooms``."""
+    del request
+    rows = context.node.store.rooms_of(caller.user_id)
+    return json_response({"joined_rooms": [row.room_id for row in rows if row.membership == "join"]})

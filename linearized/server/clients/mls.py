@@ -1,0 +1,57 @@
+"""The MLS additions: handshakes, key material and group state, as MIMI structures in unpadded base64."""
+
+from __future__ import annotations
+
+from linearized.mls import MlsError
+from linearized.protocol.base64 import encode_base64
+from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import binary, invalid, required_object
+from linearized.server.http import Request, Response, json_response
+
+
+async def update(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/mls/update``: a HandshakeBundle for an UpdateRoomResponse.
+
+    A refusal by the group's rules is a 200 with the code inside, as on the MIMI face; ``event_id`` is there
+    on success if this server is the hub.
+    """
+    room_id = request.params["room_id"]
+    body = await request.json()
+    bundle = binary(body, "bundle")
+    initial: tuple[bytes, bytes] | None = None
+    if body.get("initial_group") is not None:
+        group = required_object(body, "initial_group")
+        initial = (binary(group, "group_info"), binary(group, "ratchet_tree"))
+    context.views.require(room_id, caller.user_id, joined=True)
+    response, event_id = await context.node.rooms.update(
+        room_id, bundle=bundle, user_id=caller.user_id, initial_group=initial
+    )
+    answer: JsonObject = {"response": encode_base64(response)}
+    if event_id is not None:
+        answer["event_id"] = event_id
+    return json_response(answer)
+
+
+async def key_material(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/mls/key_material``: a KeyMaterialRequest for a KeyMaterialResponse."""
+    room_id = request.params["room_id"]
+    encoded = binary(await request.json(), "request")
+    context.views.require(room_id, caller.user_id, joined=True)
+    return _answer(await context.node.rooms.key_material(room_id, request=encoded))
+
+
+async def group_info(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST rooms/{roomId}/mls/group_info``: a GroupInfoRequest for a GroupInfoResponse."""
+    room_id = request.params["room_id"]
+    encoded = binary(await request.json(), "request")
+    context.views.require(room_id, caller.user_id, joined=True)
+    try:
+        return _answer(await context.node.rooms.group_info(room_id, request=encoded))
+    except MlsError as error:
+        raise invalid(f"request: {error}") from error
+
+
+def _answer(response: bytes) -> Response:
+    return json_response({"response": encode_base64(response)})

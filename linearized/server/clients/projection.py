@@ -1,0 +1,84 @@
+"""Entries as clients see them (Client-Server API, ClientEvent), and the stripped form of invitations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.context import Context
+from linearized.store.base import EntryRow
+
+# Where an entry stands, for clients that follow the log: its sequence number, and the group's epoch after it.
+SEQ: Final = "dev.linearized.seq"
+EPOCH: Final = "dev.linearized.epoch"
+
+# "the following state events SHOULD be included" (Client-Server API, Stripped state).
+STRIPPED_TYPES: Final = frozenset(
+    {
+        "m.room.create",
+        "m.room.name",
+        "m.room.avatar",
+        "m.room.topic",
+        "m.room.join_rules",
+        "m.room.canonical_alias",
+        "m.room.encryption",
+    }
+)
+
+
+def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObject:
+    """An entry as a client event for one caller, whose device recognises its own by
+    ``unsigned.transaction_id``.
+    """
+    now = context.node.clock()
+    pdu = orjson.loads(entry.pdu)
+    unsigned: JsonObject = {"age": max(0, now - entry.origin_server_ts), SEQ: entry.seq}
+    if entry.epoch is not None:
+        unsigned[EPOCH] = entry.epoch
+    if entry.sender == caller.user_id:
+        transaction_id = context.echoes.transaction_of(caller.scope, entry, pdu["content"])
+        if transaction_id is not None:
+            unsigned["transaction_id"] = transaction_id
+    event: JsonObject = {
+        "content": pdu["content"],
+        "event_id": entry.event_id,
+        "origin_server_ts": entry.origin_server_ts,
+        "room_id": entry.room_id,
+        "sender": entry.sender,
+        "type": entry.type,
+        "unsigned": unsigned,
+    }
+    if entry.state_key is not None:
+        event["state_key"] = entry.state_key
+    if "provenance" in pdu:
+        event["provenance"] = pdu["provenance"]
+    redacts = pdu["content"].get("redacts")
+    if entry.type == "m.room.redaction" and isinstance(redacts, str):
+        # "servers should additionally add redacts to the top level for clients that expect it there" (room
+        # version 11).
+        event["redacts"] = redacts
+    return event
+
+
+def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
+    """Entries as client events, in their order."""
+    return [client_event(context, caller, entry) for entry in entries]
+
+
+def stripped_state(state: Sequence[EntryRow], *, invitee: str) -> list[JsonObject]:
+    """What an invited user may know of a room, ending with the invitation itself."""
+    chosen = [entry for entry in state if entry.type in STRIPPED_TYPES]
+    invitation = [entry for entry in state if (entry.type, entry.state_key) == ("m.room.member", invitee)]
+    return [
+        {
+            "content": orjson.loads(entry.pdu)["content"],
+            "sender": entry.sender,
+            "state_key": entry.state_key,
+            "type": entry.type,
+        }
+        for entry in (*chosen, *invitation)
+    ]

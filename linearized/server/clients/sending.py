@@ -1,0 +1,87 @@
+"""Sending events and setting state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.bridging import local_event
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import invalid
+from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.store.base import Reply
+
+# What ``Rooms.send`` turns into the event's ID when it stores the answer together with the entry.
+_EVENT_ID: Final = "{event_id}"
+MAX_TRANSACTION_ID: Final = 255  # "opaque identifiers … MUST NOT exceed 255 characters" (Client-Server API)
+
+
+def check_transaction_id(value: str) -> str:
+    """A transaction ID within bounds.
+
+    Raises:
+        HttpError: 400 ``M_INVALID_PARAM``.
+    """
+    if len(value) > MAX_TRANSACTION_ID:
+        raise invalid(f"A transaction ID has at most {MAX_TRANSACTION_ID} characters")
+    return value
+
+
+async def send(context: Context, request: Request, caller: Caller) -> Response:
+    """``PUT rooms/{roomId}/send/{eventType}/{txnId}``: once per device and transaction ID, however often it
+    is asked.
+
+    The answer is stored in the transaction that stores the entry, so a repetition after a crash gets it, too.
+    """
+    room_id, event_type = request.params["room_id"], request.params["event_type"]
+    transaction_id = check_transaction_id(request.params["txn_id"])
+    scope, key = f"client-send\x1f{caller.scope}", f"{room_id}\x1f{event_type}\x1f{transaction_id}"
+    content = await request.json()
+    async with context.in_flight.alone(f"{scope}\x1f{key}"):
+        event_id = context.node.store.reply(scope, key)
+        if event_id is None:
+            context.views.require(room_id, caller.user_id, joined=True)
+            event = local_event(
+                context, request, caller, room_id=room_id, event_type=event_type, content=content
+            )
+            with context.echoes.sending(
+                caller.scope,
+                room_id=room_id,
+                event_type=event_type,
+                content=content,
+                transaction_id=transaction_id,
+            ):
+                event_id = await context.node.rooms.send(
+                    room_id, event, reply=Reply(scope=scope, key=key, value=_EVENT_ID)
+                )
+            context.echoes.sent(caller.scope, event_id, transaction_id)
+    return json_response({"event_id": event_id})
+
+
+async def set_state(context: Context, request: Request, caller: Caller) -> Response:
+    """``PUT rooms/{roomId}/state/{eventType}[/{stateKey}]``."""
+    room_id = request.params["room_id"]
+    content = await request.json()
+    _require_membership(context, room_id, caller)
+    event = local_event(
+        context,
+        request,
+        caller,
+        room_id=room_id,
+        event_type=request.params["event_type"],
+        content=content,
+        state_key=request.params.get("state_key", ""),
+    )
+    return json_response({"event_id": await context.node.rooms.send(room_id, event)})
+
+
+async def redact(context: Context, request: Request, caller: Caller) -> Response:
+    """``PUT rooms/{roomId}/redact/…``: refused. A log that can be verified keeps what it holds."""
+    context.views.require(request.params["room_id"], caller.user_id, joined=True)
+    raise HttpError(403, "M_FORBIDDEN", "Redactions in this room travel inside encrypted messages")
+
+
+def _require_membership(context: Context, room_id: str, caller: Caller) -> None:
+    """Somebody without any membership learns nothing of the room, not even that the rules forbid it."""
+    if context.views.membership_row(room_id, caller.user_id) is None:
+        raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room")

@@ -1,0 +1,123 @@
+"""``GET /sync``: what is new to a device, and a token to go on from.
+
+Nothing is told twice and nothing is left out across the syncs of one chain of tokens: see ``window`` for
+rooms; a to-device message stays until the token that covers it comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import orjson
+import trio
+
+from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.context import Context
+from linearized.server.clients.fields import query_integer
+from linearized.server.clients.filters import Filter, requested_filter
+from linearized.server.clients.keys import key_counts, unused_fallback_types
+from linearized.server.clients.sync_rooms import Section, room_section
+from linearized.server.clients.tokens import SyncToken, parse_sync_token
+from linearized.server.clients.window import read_window
+from linearized.server.http import Request, Response, json_response
+
+# The longest a client may ask us to wait. Proxies give up on silent connections after a minute or so.
+MAX_WAIT_MS: Final = 55_000
+# To-device messages in one answer: a Welcome with its ratchet tree takes some kilobytes per hundred members.
+MAX_TO_DEVICE: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """One sync as asked. ``initial`` without a token; ``full_state`` wants all state again."""
+
+    caller: Caller
+    token: SyncToken
+    initial: bool
+    full_state: bool
+    filter: Filter
+
+
+async def sync(context: Context, request: Request, caller: Caller) -> Response:
+    """Answer at once if there is news or the question is a first one, else when there is or time is up."""
+    since = request.query_one("since")
+    question = _Question(
+        caller=caller,
+        token=parse_sync_token(since, context.node.store) if since is not None else SyncToken(),
+        initial=since is None,
+        full_state=request.query_one("full_state") == "true",
+        filter=requested_filter(context, request, caller),
+    )
+    wait_ms = query_integer(request, "timeout", default=0, maximum=MAX_WAIT_MS)
+    deadline = trio.current_time() + wait_ms / 1000
+    await _acknowledge(context, question)
+    while True:
+        # Taken before reading: a change between the read and the wait sets this very ticket.
+        ticket = context.node.notifier.ticket(caller.user_id)
+        token, answer, news = _answer(context, question)
+        remaining = deadline - trio.current_time()
+        if news or question.initial or question.full_state or remaining <= 0:
+            return json_response(answer)
+        # What others' rooms did is read once, not again after every wait.
+        question = replace(question, token=token)
+        await context.node.notifier.wait(ticket, remaining)
+
+
+async def _acknowledge(context: Context, question: _Question) -> None:
+    """A token that comes back says that the answer with it arrived ("the server MAY delete", To-device
+    messages).
+    """
+    caller, store = question.caller, context.node.store
+    if caller.device_id is None or question.token.to_device == 0:
+        return
+    oldest = store.to_device(caller.user_id, caller.device_id, after=0, limit=1)
+    if oldest and oldest[0].position <= question.token.to_device:
+        await store.delete_to_device(caller.user_id, caller.device_id, question.token.to_device)
+
+
+def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObject, bool]:
+    """The token after this answer, the answer, and whether it tells anything."""
+    store, caller = context.node.store, question.caller
+    window = read_window(
+        store,
+        user_id=caller.user_id,
+        since=question.token.position,
+        wanted=question.filter.rooms.allows,
+        unchanged=question.full_state,
+    )
+    rooms: JsonObject = {"join": {}, "invite": {}, "leave": {}}
+    for room_window in window.rooms:
+        section, value = room_section(
+            context,
+            caller,
+            room_window,
+            initial=question.initial,
+            full_state=question.full_state,
+            wanted=question.filter,
+        )
+        if section is not Section.NONE:
+            rooms[section.value][room_window.row.room_id] = value
+    to_device, last = _to_device(context, question)
+    token = SyncToken(position=window.target, to_device=last)
+    answer: JsonObject = {
+        "next_batch": str(token),
+        "rooms": rooms,
+        "to_device": {"events": to_device},
+        "presence": {"events": []},
+        "account_data": {"events": []},
+        "device_lists": {"changed": [], "left": []},
+        "device_one_time_keys_count": key_counts(context, caller),
+        "device_unused_fallback_key_types": unused_fallback_types(context, caller),
+    }
+    return token, answer, bool(to_device) or any(rooms.values())
+
+
+def _to_device(context: Context, question: _Question) -> tuple[list[JsonObject], int]:
+    caller, after = question.caller, question.token.to_device
+    if caller.device_id is None:
+        return [], after
+    rows = context.node.store.to_device(caller.user_id, caller.device_id, after=after, limit=MAX_TO_DEVICE)
+    events = [{"content": orjson.loads(row.content), "sender": row.sender, "type": row.type} for row in rows]
+    return events, rows[-1].position if rows else after
