@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linearized.exceptions import AuthorizationError
+from linearized.protocol.authorization import authorize, select_auth_events
+from linearized.protocol.canonical import canonical_json
+from linearized.protocol.events import Event
+from linearized.protocol.state import StateMap
+from linearized.protocol.versions import ROOM_VERSIONS
+from tests.protocol.support import ALICE, ROOM
+
+HERE = Path(__file__).resolve().parent
+SOURCES = HERE.parent.parent / "linearized" / "protocol"
+CASES: list[dict[str, Any]] = [
+    case | {"file": path.stem}
+    for path in sorted((HERE / "fixtures").glob("*.json"))
+    for case in json.loads(path.read_text(encoding="utf-8"))
+]
+
+
+def make(event_id: str, spec: dict[str, Any]) -> Event:
+    """An event for the rules: its fields count, its signatures and hashes do not."""
+    pdu = {
+        "room_id": ROOM,
+        "type": "m.room.message",
+        "sender": ALICE,
+        "content": {},
+        "origin_server_ts": 1,
+        "auth_events": [],
+        "prev_events": ["$before"],
+    } | spec
+    return Event(
+        event_id=event_id,
+        room_id=pdu["room_id"],
+        type=pdu["type"],
+        state_key=pdu.get("state_key"),
+        sender=pdu["sender"],
+        origin_server_ts=pdu["origin_server_ts"],
+        content=pdu["content"],
+        hub_server=pdu.get("hub_server"),
+        auth_events=tuple(pdu["auth_events"]),
+        prev_events=tuple(pdu["prev_events"]),
+        provenance=pdu.get("provenance"),
+        pdu=pdu,
+        raw=canonical_json(pdu),
+    )
+
+
+def make_state(spec: dict[str, Any] | None, version: str) -> StateMap:
+    if spec is None:
+        return {}
+    create: dict[str, Any] = {"room_version": version}
+    if spec.get("encrypted"):
+        create["encryption"] = {"algorithm": "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"}
+    events = {"$create": {"type": "m.room.create", "state_key": "", "content": create}}
+    if "power_levels" in spec:
+        events["$power_levels"] = {
+            "type": "m.room.power_levels",
+            "state_key": "",
+            "content": spec["power_levels"],
+        }
+    if "join_rule" in spec:
+        events["$join_rules"] = {
+            "type": "m.room.join_rules",
+            "state_key": "",
+            "content": {"join_rule": spec["join_rule"]},
+        }
+    for user_id, membership in spec.get("members", {ALICE: "join"}).items():
+        events[f"${user_id}"] = {
+            "type": "m.room.member",
+            "state_key": user_id,
+            "content": {"membership": membership},
+        }
+    made = [make(event_id, event) for event_id, event in events.items()]
+    return {(event.type, event.state_key or ""): event for event in made}
+
+
+def check(case: dict[str, Any]) -> None:
+    version = ROOM_VERSIONS[case.get("version", "I.1")]
+    state = make_state(case.get("state", {}), version.name)
+    event = make("$event", case.get("event", {}))
+    if "auth_events" not in case.get("event", {}):
+        selected = select_auth_events(
+            type=event.type,
+            state_key=event.state_key,
+            sender=event.sender,
+            content=event.content,
+            state=state,
+        )
+        event = make("$event", event.pdu | {"auth_events": selected})
+    known = {event_id: make(event_id, spec) for event_id, spec in case.get("known", {}).items()}
+    authorize(
+        event,
+        state,
+        version=version,
+        first_commit_seen=case.get("first_commit_seen", False),
+        auth_events=known if "known" in case else None,
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['file']}-{case['rule']}-{case['why']}")
+def test_the_rule_lets_the_event_through_or_not(case: dict[str, Any]) -> None:
+    if case["allow"]:
+        check(case)
+        return
+    with pytest.raises(AuthorizationError) as caught:
+        check(case)
+    assert caught.value.rule == case["rule"], caught.value
+
+
+def test_every_rule_the_code_refuses_with_has_a_case_for_and_one_against() -> None:
+    rules = {
+        rule
+        for path in SOURCES.glob("*.py")
+        for rule in re.findall(
+            r'(?:AuthorizationError\(|_check_joined\(event, state, )"([^"]+)"',
+            path.read_text(encoding="utf-8"),
+        )
+    }
+    assert len(rules) > 30
+    assert rules == {case["rule"] for case in CASES if case["allow"]}
+    assert rules == {case["rule"] for case in CASES if not case["allow"]}
+
+
+def test_no_two_cases_say_the_same() -> None:
+    seen = [json.dumps(case | {"why": "", "rule": ""}, sort_keys=True) for case in CASES]
+    assert [
+        case["why"]
+        for case, text in zip(CASES, seen, strict=True)
+        if seen.count(text) > 1 and not case["allow"]
+    ] == []
+
+
+STATE = make_state(
+    {"power_levels": {}, "join_rule": "public", "members": {ALICE: "join", "@bob:b.example": "invite"}}, "I.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state_key", "sender", "content", "selected"),
+    [
+        ("m.room.create", "", ALICE, {}, []),
+        ("m.room.message", None, ALICE, {}, ["$create", "$power_levels", f"${ALICE}"]),
+        ("m.room.name", "", "@new:c.example", {}, ["$create", "$power_levels"]),
+        ("m.room.member", ALICE, ALICE, {"membership": "leave"}, ["$create", "$power_levels", f"${ALICE}"]),
+        (
+            "m.room.member",
+            ALICE,
+            ALICE,
+            {"membership": "join"},
+            ["$create", "$power_levels", f"${ALICE}", "$join_rules"],
+        ),
+        (
+            "m.room.member",
+            "@bob:b.example",
+            ALICE,
+            {"membership": "invite"},
+            ["$create", "$power_levels", f"${ALICE}", "$@bob:b.example", "$join_rules"],
+        ),
+        (
+            "m.room.member",
+            "@bob:b.example",
+            ALICE,
+            {"membership": "ban"},
+            ["$create", "$power_levels", f"${ALICE}", "$@bob:b.example"],
+        ),
+        ("m.room.member", None, ALICE, {"membership": ["join"]}, ["$create", "$power_levels", f"${ALICE}"]),
+        ("m.room.member", None, ALICE, {"membership": {}}, ["$create", "$power_levels", f"${ALICE}"]),
+    ],
+)
+def test_auth_events_are_selected_as_the_draft_says(
+    kind: str, state_key: str | None, sender: str, content: dict[str, Any], selected: list[str]
+) -> None:
+    assert (
+        select_auth_events(type=kind, state_key=state_key, sender=sender, content=content, state=STATE)
+        == selected
+    )
+
+
+def test_a_room_without_power_levels_or_join_rules_selects_neither() -> None:
+    assert select_auth_events(
+        type="m.room.member",
+        state_key=ALICE,
+        sender=ALICE,
+        content={"membership": "join"},
+        state=make_state({"members": {}}, "I.1"),
+    ) == ["$create"]

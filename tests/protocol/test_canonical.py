@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import canonicaljson
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linearized.exceptions import CanonicalJsonError
+from linearized.protocol.canonical import MAX_DEPTH, MAX_INTEGER, canonical_json, parse_json_object
+from tests.protocol.support import any_json, json_objects, json_values, quick
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+def test_keys_are_sorted_by_utf16_code_units_as_rfc_8785_shows() -> None:
+    # RFC 8785, section 3.2.3, its own example.
+    value = {
+        "\u20ac": "Euro Sign",
+        "\r": "Carriage Return",
+        "\ufb33": "Hebrew Letter Dalet With Dagesh",
+        "1": "One",
+        "\U0001f600": "Emoji: Grinning Face",
+        "\u0080": "Control",
+        "\u00f6": "Latin Small Letter O With Diaeresis",
+    }
+    assert list(orjson.loads(canonical_json(value)).values()) == [
+        "Carriage Return",
+        "One",
+        "Control",
+        "Latin Small Letter O With Diaeresis",
+        "Euro Sign",
+        "Emoji: Grinning Face",
+        "Hebrew Letter Dalet With Dagesh",
+    ]
+
+
+def test_keys_are_sorted_at_every_level_on_the_exact_path_too() -> None:
+    assert canonical_json({"\U0001f600": [{"b": 1, "a": [2]}], "\ue000": {"d": 1, "c": 2}}) == (
+        '{"\U0001f600":[{"a":[2],"b":1}],"\ue000":{"c":2,"d":1}}'.encode()
+    )
+
+
+def test_strings_are_escaped_as_rfc_8785_says() -> None:
+    assert canonical_json('\x00\x08\t\n\x0b\x0c\r\x1f"\\/\x7f\u2028é😀') == (
+        '"\\u0000\\b\\t\\n\\u000b\\f\\r\\u001f\\"\\\\/\x7f\u2028é😀"'.encode()
+    )
+
+
+def test_scalars_and_empty_containers_are_written_without_white_space() -> None:
+    assert canonical_json({"a": [None, True, False, -0, MAX_INTEGER, -MAX_INTEGER, {}, []], "": ""}) == (
+        b'{"":"","a":[null,true,false,0,9007199254740991,-9007199254740991,{},[]]}'
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.0,
+        float("nan"),
+        MAX_INTEGER + 1,
+        -MAX_INTEGER - 1,
+        {1: "a"},
+        {Colour.RED: 1},
+        Colour.RED,
+        (1,),
+        {1, 2},
+        b"a",
+        "\ud800",
+        {"\udc00": 1},
+        {"a": ["\ud800"]},
+        {"\ud800\ue000": 1},
+    ],
+)
+def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+    with pytest.raises(CanonicalJsonError):
+        canonical_json([value])
+
+
+def test_the_deepest_nesting_is_accepted_and_one_more_is_refused() -> None:
+    assert canonical_json(nested(MAX_DEPTH)) == b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    with pytest.raises(CanonicalJsonError, match="nested deeper than 200"):
+        canonical_json(nested(MAX_DEPTH + 1))
+
+
+def test_the_deepest_nesting_is_accepted_on_the_exact_path() -> None:
+    value: object = 1
+    for _ in range(MAX_DEPTH):
+        value = {"\ue000": value}
+    assert parse_json_object(canonical_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"1",
+        b"null",
+        b"{",
+        b'{"a":1.5}',
+        b'{"a":1e2}',
+        b'{"a":1.0}',
+        b'{"a":9007199254740992}',
+        b'{"a":18446744073709551616}',
+        b'{"a":NaN}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\xff"}',
+        b"\xef\xbb\xbf{}",
+        b'{"a":1}x',
+        b"[" * 100_000,
+        b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}",
+    ],
+)
+def test_text_that_is_no_strict_object_is_refused(data: bytes) -> None:
+    with pytest.raises(CanonicalJsonError):
+        parse_json_object(data)
+
+
+def test_the_last_of_duplicate_keys_counts() -> None:
+    assert parse_json_object(b'{"a":1,"a":2}') == {"a": 2}
+
+
+def test_minus_zero_is_zero() -> None:
+    assert canonical_json(parse_json_object(b'{"a":-0}')) == b'{"a":0}'
+
+
+@quick
+@given(json_objects)
+def test_parsing_undoes_encoding(value: dict[str, Any]) -> None:
+    data = canonical_json(value)
+    assert parse_json_object(data) == value
+    assert canonical_json(parse_json_object(data)) == data
+
+
+@quick
+@given(json_values)
+def test_bytes_equal_those_of_canonicaljson_where_key_orders_agree(value: object) -> None:
+    """They differ only when keys at U+E000–U+FFFF meet keys above: Matrix sorts by code point, RFC 8785 by unit."""
+    text = orjson.dumps(value).decode()
+    if not any("\ue000" <= char for char in text):
+        assert canonical_json(value) == canonicaljson.encode_canonical_json(value)
+
+
+def test_canonicaljson_orders_astral_keys_differently() -> None:
+    value = {"\U0001f600": 1, "\ue000": 2}
+    assert canonicaljson.encode_canonical_json(value) != canonical_json(value)
+
+
+@quick
+@given(any_json)
+def test_any_value_gives_bytes_or_the_one_error(value: object) -> None:
+    try:
+        data = canonical_json(value)
+    except CanonicalJsonError:
+        return
+    assert orjson.loads(data) == value
+
+
+@quick
+@given(st.binary(max_size=40) | any_json.map(lambda value: repr(value).encode("utf-8", "replace")))
+def test_any_bytes_give_an_object_or_the_one_error(data: bytes) -> None:
+    try:
+        value = parse_json_object(data)
+    except CanonicalJsonError:
+        return
+    assert parse_json_object(canonical_json(value)) == value

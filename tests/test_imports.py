@@ -1,0 +1,167 @@
+"""Who may import whom. The arrows are the design; this test walks every import and fails on any other arrow."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "linearized.protocol": ("linearized.protocol", "linearized.exceptions"),
+    "linearized.mimi": ("linearized.mimi", "linearized.exceptions"),
+    "linearized.room": (
+        "linearized.room",
+        "linearized.protocol",
+        "linearized.mimi",
+        "linearized.mls",
+        "linearized.exceptions",
+    ),
+    "linearized.store": ("linearized.store", "linearized.protocol", "linearized.exceptions"),
+    "linearized.client": (
+        "linearized.client",
+        "linearized.protocol",
+        "linearized.mimi",
+        "linearized.exceptions",
+        "linearized.__version__",
+    ),
+    "bridges": (
+        "bridges",
+        "linearized.client",
+        "linearized.mimi.content",
+        "linearized.protocol.identifiers",
+        "linearized.exceptions",
+        "linearized.__version__",
+    ),
+}
+"""Modules of this project each package may import (a name stands for everything below it)."""
+
+FORBIDDEN: dict[str, tuple[str, ...]] = {"linearized.server": ("bridges",)}
+
+PURE = ("linearized.protocol", "linearized.mimi", "linearized.room")
+CODECS = frozenset({"orjson", "cbor2", "nacl", "cryptography", "canonicaljson", "signedjson"})
+"""The only libraries outside the standard library that pure packages may import."""
+
+IMPURE = frozenset(
+    {
+        "asyncio",
+        "http",
+        "os",
+        "random",
+        "secrets",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "threading",
+        "time",
+    }
+)
+"""Parts of the standard library that reach outside: clock, randomness, files, network, other threads."""
+
+
+def imports_of(module: str, tree: ast.AST, *, is_package: bool = False) -> Iterator[str]:
+    """Every imported name, dotted and absolute: ``from a.b import c`` gives ``a.b.c``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                package = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*package, *filter(None, [base])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def below(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def complaint(module: str, imported: str) -> str | None:
+    """What is wrong with ``module`` importing ``imported``, if anything."""
+    package = next((name for name in {*ALLOWED, *FORBIDDEN} if below(module, (name,))), None)
+    if package is None:
+        return None
+    top = imported.partition(".")[0]
+    if top in {"linearized", "bridges"}:
+        if package in ALLOWED and not below(imported, ALLOWED[package]):
+            return f"{module} imports {imported}"
+        if below(imported, FORBIDDEN.get(package, ())):
+            return f"{module} imports {imported}"
+    elif package in PURE:
+        if top in IMPURE:
+            return f"{module} imports {imported}, which is not pure"
+        if top not in sys.stdlib_module_names and top not in CODECS:
+            return f"{module} imports {imported}, which is no codec"
+    return None
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in ("linearized", "bridges"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def test_no_module_imports_what_its_package_may_not() -> None:
+    found = list(modules())
+    assert len(found) > 1
+    complaints = [
+        text
+        for module, path in found
+        for imported in imports_of(
+            module, ast.parse(path.read_text(encoding="utf-8")), is_package=path.name == "__init__.py"
+        )
+        if (text := complaint(module, imported)) is not None
+    ]
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("linearized.protocol.events", "import time"),
+        ("linearized.mimi.tls", "from os import path"),
+        ("linearized.room.log", "import trio"),
+        ("linearized.room.log", "def f():\n    import secrets"),
+        ("linearized.room.log", "from linearized.store.base import Store"),
+        ("linearized.room.log", "from ..server import node"),
+        ("linearized.protocol.events", "from linearized.mimi import tls"),
+        ("linearized.mimi.tls", "from linearized import config"),
+        ("linearized.store.sqlite", "import linearized.server.node"),
+        ("linearized.server.node", "from bridges.matrix import ghosts"),
+        ("linearized.client.api", "from linearized.room.submissions import Reason"),
+        ("bridges.matrix.ghosts", "from linearized.config import Config"),
+        ("bridges.matrix.ghosts", "from linearized.mimi.contents import x"),
+        ("bridges.matrix", "from linearized.protocol import canonical"),
+    ],
+)
+def test_a_forbidden_arrow_is_found(module: str, source: str) -> None:
+    assert [complaint(module, name) for name in imports_of(module, ast.parse(source))] != [None]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("linearized.protocol.events", "import orjson, hashlib"),
+        ("linearized.room.log", "from linearized.mls import Mls"),
+        ("linearized.store.sqlite", "import sqlite3, trio"),
+        ("linearized.server.node", "from linearized.client import api"),
+        ("linearized.client.api", "import trio, httpx, openmls"),
+        ("bridges.matrix.ghosts", "from .intents import Intent\nfrom linearized.client import Client"),
+        ("linearized.cli", "from bridges.matrix import run"),
+    ],
+)
+def test_an_allowed_arrow_is_left_alone(module: str, source: str) -> None:
+    assert {complaint(module, name) for name in imports_of(module, ast.parse(source))} == {None}
+
+
+def test_relative_imports_are_made_absolute_in_modules_and_packages() -> None:
+    tree = ast.parse("from . import a\nfrom .b import c\nfrom ..d import e")
+    assert list(imports_of("x.y.z", tree)) == ["x.y.a", "x.y.b.c", "x.d.e"]
+    assert list(imports_of("x.y", tree, is_package=True)) == ["x.y.a", "x.y.b.c", "x.d.e"]
