@@ -177,7 +177,7 @@ class PartReader:
                 )
             case Cardinality.EXTERNAL:
                 return _external_part(items, disposition, language)
-            case Cardinality.MULTI:
+            case _:  # MULTI
                 semantics = items.one_of(PartSemantics)
                 parts = items.anything()
                 if not isinstance(parts, tuple) or len(parts) < MIN_MULTIPART_PARTS:
@@ -226,7 +226,7 @@ def part_items(part: Part) -> list[object]:
             return [*front, int(Cardinality.SINGLE), part.content_type, part.content]
         case ExternalPart():
             return [*front, int(Cardinality.EXTERNAL), *(getattr(part, name) for name in _EXTERNAL_FIELDS)]
-        case MultiPart():
+        case _:  # MultiPart
             return [
                 *front,
                 int(Cardinality.MULTI),

@@ -55,6 +55,7 @@ __all__ = [
     "Uri",
     "Vector",
     "When",
+    "as_codec",
     "encode_vector",
     "length_width",
 ]

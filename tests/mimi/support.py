@@ -106,7 +106,7 @@ GROUP_INFO = (
 PARENT_NODE = b"\x02" + vec(b"key") + vec(b"hash") + vec(bytes(4))
 RATCHET_TREE = vec(b"\x01\x01" + leaf_node(), b"\x01" + PARENT_NODE, b"\x00")
 
-WALKS = {
+WALKS: dict[mls_framing.Walk, tuple[bytes, ...]] = {
     mls_framing.walk_mls_message: (
         *(public_message(2, content) for content in PROPOSALS.values()),
         *(public_message(2, PROPOSALS["remove"], sender) for sender in SENDERS),
