@@ -1,0 +1,99 @@
+"""Which providers follow a room, from where, and until where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from linearized.room.room import Room
+from linearized.room.submissions import Accepted
+from linearized.server.cursors import LINEARIZED, MIMI, cursor_changes, joined_providers
+from linearized.store.base import FollowerRow
+from tests.room.support import ALICE, BOB, CAROL, NOW, ROOM, Member, grouped_room, handshake, member
+from tests.room.test_handshakes import PUBLIC, lpdu, new_room
+
+OURS = frozenset({"a.example", "matrix.example"})
+
+
+def changes(
+    room: Room, *batch: Accepted, existing: Mapping[str, FollowerRow] | None = None
+) -> list[FollowerRow]:
+    entries = [entry for accepted in batch for entry in accepted.entries]
+    return list(cursor_changes(ROOM, entries=entries, state=room.state, existing=existing or {}, ours=OURS))
+
+
+def follower(provider: str, cursor: int, *, stop: int | None = None, protocol: str = MIMI) -> FollowerRow:
+    return FollowerRow(room_id=ROOM, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop)
+
+
+def test_a_provider_added_by_a_commit_follows_from_that_commit_on() -> None:
+    room, alice, _ = grouped_room()
+    accepted = room.submit(alice.add(Member(BOB)), now=NOW)
+    alice.accept()
+    later = room.submit(alice.message(), now=NOW)
+    assert changes(room, accepted, later) == [follower("b.example", accepted.entries[-1].seq)]
+
+
+def test_our_own_domains_and_our_bridges_follow_nobody() -> None:
+    room, alice, _ = grouped_room()
+    assert changes(room, room.submit(alice.add(Member(CAROL)), now=NOW)) == []
+
+
+def test_a_second_user_of_a_following_provider_changes_nothing() -> None:
+    room, alice, _ = grouped_room(Member(BOB))
+    accepted = room.submit(alice.add(Member("@bill:b.example")), now=NOW)
+    assert changes(room, accepted, existing={"b.example": follower("b.example", 5)}) == []
+
+
+def test_a_linearized_matrix_server_follows_from_its_join() -> None:
+    room = new_room(initial=[PUBLIC])
+    accepted = room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
+    expected = follower("b.example", accepted.entries[0].seq - 1, protocol=LINEARIZED)
+    assert changes(room, accepted) == [expected]
+
+
+def test_a_server_that_takes_pdus_is_not_also_sent_mimi() -> None:
+    room = new_room(initial=[PUBLIC])
+    room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
+    alice = Member(ALICE)
+    room.submit(alice.create(), now=NOW)
+    alice.accept()
+    room.submit(alice.add(Member("@bill:b.example")), now=NOW)
+    assert joined_providers(room.state, ours=OURS) == {"b.example": LINEARIZED}
+
+
+def test_a_removed_provider_gets_everything_up_to_the_commit_that_removes_it() -> None:
+    bob = Member(BOB)
+    room, alice, _ = grouped_room(bob)
+    accepted = room.submit(alice.remove(bob), now=NOW)
+    alice.accept()
+    later = room.submit(alice.message(), now=NOW)
+    existing = {"b.example": follower("b.example", 5)}
+    assert changes(room, accepted, later, existing=existing) == [
+        follower("b.example", 5, stop=accepted.entries[-1].seq)
+    ]
+
+
+def test_a_provider_whose_last_user_leaves_gets_the_leave_and_no_more() -> None:
+    room = new_room(initial=[PUBLIC])
+    room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
+    accepted = room.submit(lpdu("m.room.member", {"membership": "leave"}, state_key=BOB), now=NOW)
+    existing = {"b.example": follower("b.example", 3, protocol=LINEARIZED)}
+    expected = follower("b.example", 3, stop=accepted.entries[0].seq, protocol=LINEARIZED)
+    assert changes(room, accepted, existing=existing) == [expected]
+
+
+def test_a_provider_that_comes_back_follows_from_its_new_join() -> None:
+    bob = Member(BOB)
+    room, alice, _ = grouped_room(bob)
+    gone = room.submit(alice.remove(bob), now=NOW)
+    alice.accept()
+    back = room.submit(alice.add(Member(BOB, "NEW")), now=NOW)
+    existing = {"b.example": follower("b.example", 5, stop=gone.entries[-1].seq)}
+    assert changes(room, back, existing=existing) == [follower("b.example", back.entries[-1].seq)]
+
+
+def test_entries_that_move_nobody_move_no_cursor() -> None:
+    room, alice, _ = grouped_room(Member(BOB))
+    assert changes(room, room.submit(handshake(alice, alice.joined().commit()), now=NOW)) == []
+    invite = room.submit(member("@eve:c.example", "invite", sender=ALICE), now=NOW)
+    assert changes(room, invite, existing={"b.example": follower("b.example", 5)}) == []

@@ -1,0 +1,127 @@
+"""The log as MIMI followers get it: what projects, in which order, and how much at a time."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from linearized.mimi.messages import decode_fanout_stream, message_role
+from linearized.protocol.base64 import encode_base64
+from linearized.room.submissions import Accepted
+from linearized.server import fanout
+from linearized.server.fanout import next_notification
+from linearized.server.welcomes import PROVIDER_TYPE, provider_address
+from linearized.store.base import EntryRow, ToDeviceRow
+from tests.room.support import BOB, NOW, ROOM, Member, grouped_room, handshake
+
+
+def rows(*batch: Accepted) -> list[EntryRow]:
+    return [
+        EntryRow(
+            room_id=ROOM,
+            seq=entry.seq,
+            event_id=entry.event.event_id,
+            type=entry.event.type,
+            state_key=entry.event.state_key,
+            sender=entry.event.sender,
+            origin_server_ts=entry.event.origin_server_ts,
+            epoch=entry.epoch,
+            pdu=entry.event.raw,
+        )
+        for accepted in batch
+        for entry in accepted.entries
+    ]
+
+
+def welcome_of(accepted: Accepted, position: int) -> ToDeviceRow:
+    (effect,) = accepted.welcomes
+    content = {
+        "welcome": encode_base64(effect.welcome),
+        "ratchet_tree": encode_base64(effect.ratchet_tree),
+        "timestamp": accepted.accepted_at,
+        "seq": accepted.entries[-1].seq,
+    }
+    return ToDeviceRow(
+        position=position,
+        user_id=provider_address("b.example"),
+        device_id=ROOM,
+        type=PROVIDER_TYPE,
+        sender="@alice:a.example",
+        content=orjson.dumps(content),
+    )
+
+
+def roles(body: bytes) -> list[str]:
+    return [message_role(message.message) for message in decode_fanout_stream(body)]
+
+
+def test_state_events_are_passed_over_and_count_as_delivered() -> None:
+    room, alice, _ = grouped_room()
+    accepted = room.submit(alice.add(Member(BOB)), now=NOW)
+    entries = rows(accepted)[:2]
+    notification = next_notification(cursor=entries[0].seq - 1, entries=entries, welcomes=[])
+    assert notification is not None
+    assert (notification.body, notification.cursor) == (b"", entries[1].seq)
+
+
+def test_messages_and_commits_come_in_log_order_with_the_hubs_time() -> None:
+    bob = Member(BOB)
+    room, alice, _ = grouped_room(bob)
+    message = room.submit(bob.message(), now=NOW + 1)
+    commit = room.submit(handshake(alice, alice.joined().commit()), now=NOW + 2)
+    entries = rows(message, commit)
+    notification = next_notification(cursor=entries[0].seq - 1, entries=entries, welcomes=[])
+    assert notification is not None
+    assert roles(notification.body) == ["application", "commit"]
+    assert [m.timestamp for m in decode_fanout_stream(notification.body)] == [NOW + 1, NOW + 2]
+    assert notification.cursor == room.head_seq
+
+
+def test_a_welcome_stands_right_after_its_commit_and_is_counted_once() -> None:
+    room, alice, _ = grouped_room()
+    first = room.submit(alice.add(Member(BOB)), now=NOW)
+    alice.accept()
+    second = room.submit(alice.message(), now=NOW)
+    entries = rows(first, second)
+    both = next_notification(cursor=entries[0].seq - 1, entries=entries, welcomes=[welcome_of(first, 7)])
+    assert both is not None
+    assert roles(both.body) == ["commit", "welcome", "application"]
+    assert both.welcomes == 7
+    from_the_commit_on = next_notification(
+        cursor=first.entries[-1].seq, entries=rows(second), welcomes=[welcome_of(first, 7)]
+    )
+    assert from_the_commit_on is not None
+    assert roles(from_the_commit_on.body) == ["welcome", "application"]
+
+
+def test_a_welcome_for_an_entry_not_reached_yet_waits() -> None:
+    bob = Member(BOB)
+    room, alice, _ = grouped_room(bob)
+    message = room.submit(bob.message(), now=NOW)
+    commit = room.submit(alice.add(Member("@bill:b.example")), now=NOW)
+    notification = next_notification(
+        cursor=message.entries[0].seq - 1, entries=rows(message), welcomes=[welcome_of(commit, 7)]
+    )
+    assert notification is not None
+    assert (roles(notification.body), notification.welcomes) == (["application"], 0)
+
+
+def test_nothing_new_is_no_notification() -> None:
+    assert next_notification(cursor=9, entries=[], welcomes=[]) is None
+
+
+def test_a_notification_is_cut_at_its_size_and_goes_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    bob = Member(BOB)
+    room, _, _ = grouped_room(bob)
+    entries = rows(*(room.submit(bob.message(), now=NOW) for _ in range(3)))
+    monkeypatch.setattr(fanout, "MAX_NOTIFY_BYTES", 300)
+    cursor, parts = entries[0].seq - 1, []
+    while (
+        part := next_notification(
+            cursor=cursor, entries=[row for row in entries if row.seq > cursor], welcomes=[]
+        )
+    ) is not None:
+        parts.append(part.body)
+        cursor = part.cursor
+    assert len(parts) == 3
+    assert roles(b"".join(parts)) == ["application"] * 3
