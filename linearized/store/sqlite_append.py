@@ -22,9 +22,9 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
         StoreError: the room is unknown and not created, or the parts belong to different rooms.
     """
     _require_one_room(change)
-    number, head = _room_number_and_head(transaction, change)
-    _insert_entries(transaction, change.entries, number, head)
     members = (*_memberships_set_by(change.entries), *change.memberships)
+    number, head = _advance_room(transaction, change, changed=bool(change.entries or members))
+    _insert_entries(transaction, change.entries, number, head)
     if members:
         transaction.connection.executemany(
             "INSERT OR REPLACE INTO memberships (room_nr, user_id, membership, seq) VALUES (?, ?, ?, ?)",
@@ -32,9 +32,6 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
         )
     if change.group is not None:
         _put_group(transaction, change.group, number)
-    if change.entries or members:
-        _note_change(transaction, number, head)
-    _update_room(transaction, change, number, head)
     for reply in change.replies:
         insert_reply(transaction, reply)
     insert_to_device(transaction, change.to_device)
@@ -68,22 +65,47 @@ def _require_one_room(change: RoomAppend) -> None:
         raise StoreError(f"an append to {change.room_id} holds something of {others[0]}")
 
 
-def _room_number_and_head(transaction: Transaction, change: RoomAppend) -> tuple[int, int]:
-    row = transaction.connection.execute(
-        "SELECT room_nr, head_seq FROM rooms WHERE room_id = ?", (change.room_id,)
-    ).fetchone()
-    if row is not None:
-        number, head = row
-        return number, head
+def _advance_room(transaction: Transaction, change: RoomAppend, *, changed: bool) -> tuple[int, int]:
+    """Move the room's head, epoch and position on; its number, and its head before. Creates the room if
+    asked to.
+    """
+    execute = transaction.connection.execute
+    count = len(change.entries)
+    position = transaction.position if changed else None
     room = change.room
-    if room is None:
-        raise StoreError(f"there is no room {change.room_id} to append to")
-    created = transaction.connection.execute(
-        "INSERT INTO rooms (room_id, version, role, hub, head_seq, epoch, position)"
-        " VALUES (?, ?, ?, ?, 0, NULL, 0) RETURNING room_nr",
-        (room.room_id, room.version, room.role, room.hub),
+    if room is not None:
+        # A room that is known already may have a new hub, and we a new part in it.
+        execute(
+            "INSERT INTO rooms (room_id, version, role, hub, head_seq, epoch, position)"
+            " VALUES (?, ?, ?, ?, 0, NULL, 0) ON CONFLICT (room_id) DO UPDATE"
+            " SET version = excluded.version, role = excluded.role, hub = excluded.hub",
+            (room.room_id, room.version, room.role, room.hub),
+        )
+    row = execute(
+        "UPDATE rooms SET head_seq = head_seq + ?, epoch = coalesce(?, epoch), position = coalesce(?, position)"
+        " WHERE room_id = ? RETURNING room_nr, head_seq",
+        (count, _epoch_after(change), position, change.room_id),
     ).fetchone()
-    return created[0], 0
+    if row is None:
+        raise StoreError(f"there is no room {change.room_id} to append to")
+    number, head = row[0], row[1] - count
+    if changed:
+        # A second append to the room in the same transaction adds nothing: the first new entry stays the
+        # first.
+        execute(
+            "INSERT INTO stream (room_nr, position, first_seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (number, position, head + 1),
+        )
+    return number, head
+
+
+def _epoch_after(change: RoomAppend) -> int | None:
+    if change.group is not None:
+        return change.group.epoch
+    epochs = [entry.epoch for entry in change.entries if entry.epoch is not None]
+    if epochs:
+        return epochs[-1]
+    return change.room.epoch if change.room is not None else None
 
 
 def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], number: int, head: int) -> None:
@@ -130,38 +152,6 @@ def _memberships_set_by(entries: tuple[EntryRow, ...]) -> Iterator[MembershipRow
             yield MembershipRow(
                 room_id=entry.room_id, user_id=entry.state_key, membership=membership, seq=entry.seq
             )
-
-
-def _note_change(transaction: Transaction, number: int, head: int) -> None:
-    # A second append to the room in the same transaction changes nothing here: the first new entry stays the
-    # first.
-    transaction.connection.execute(
-        "INSERT INTO stream (room_nr, position, first_seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (number, transaction.position, head + 1),
-    )
-    transaction.connection.execute(
-        "UPDATE rooms SET position = ? WHERE room_nr = ? AND position <> ?1", (transaction.position, number)
-    )
-
-
-def _update_room(transaction: Transaction, change: RoomAppend, number: int, head: int) -> None:
-    epochs = [entry.epoch for entry in change.entries if entry.epoch is not None]
-    if change.room is not None and change.room.epoch is not None:
-        epochs.insert(0, change.room.epoch)
-    if change.group is not None:
-        epochs.append(change.group.epoch)
-    epoch = epochs[-1] if epochs else None
-    if change.room is not None:
-        # A room that is known already may have a new hub, and we a new part in it.
-        transaction.connection.execute(
-            "UPDATE rooms SET version = ?, role = ?, hub = ? WHERE room_nr = ?",
-            (change.room.version, change.room.role, change.room.hub, number),
-        )
-    if change.entries or epoch is not None:
-        transaction.connection.execute(
-            "UPDATE rooms SET head_seq = ?, epoch = coalesce(?, epoch) WHERE room_nr = ?",
-            (head + len(change.entries), epoch, number),
-        )
 
 
 def _put_group(transaction: Transaction, group: GroupRow, number: int) -> None:

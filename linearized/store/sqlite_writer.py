@@ -1,8 +1,8 @@
 """Group commit: one writer that executes everything waiting in one transaction.
 
 A durable commit costs one flush of the disk however much it holds, so writes that arrive while one is being
-flushed share the next. Each runs in its own savepoint: one that fails is undone alone and only its submitter
-hears of it. Submitters wake after the commit, which is what makes their writes durable on return.
+flushed share the next. One that fails is undone alone and only its submitter hears of it. Submitters wake
+after the commit, which is what makes their writes durable on return.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ MAX_WAITING_WRITES = 1024
 # Writes after which the log is copied into the database in the background, so that it is rarely done in a
 # commit.
 CHECKPOINT_AFTER_WRITES = 2000
+
+# What a write may raise: our own errors, SQLite's, and what bad arguments cause. Anything else is a bug and
+# ends the writer.
+FAILURES = (StoreError, sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError)
 
 T = TypeVar("T")
 
@@ -180,33 +184,38 @@ class GroupWriter:
 
     def _execute(self, batch: Sequence[_Write[object]]) -> None:
         """The transaction; runs in the worker thread. Raises sqlite3.Error if nothing of it was kept."""
+        # Failures are rare and savepoints cost a fifth of an append (SQLite keeps a copy of every page each
+        # one changes). So: all together first; if one fails, all of it is undone and done again, each in a
+        # savepoint.
+        if not self._attempt(batch, isolated=False):
+            self._attempt(batch, isolated=True)
+
+    def _attempt(self, batch: Sequence[_Write[object]], *, isolated: bool) -> bool:
+        """One transaction. False if a write failed and, not being ``isolated``, took the others with it."""
         connection = self._connection
         execute = connection.execute
         try:
             execute("BEGIN IMMEDIATE")
             transaction = Transaction(connection)
             for write in batch:
-                execute("SAVEPOINT one_write")
+                if isolated:
+                    execute("SAVEPOINT one_write")
                 try:
                     write.result = write.operation(transaction)
-                # What a bad argument can raise from a write, beside our own errors and SQLite's.
-                except (
-                    StoreError,
-                    sqlite3.Error,
-                    ArithmeticError,
-                    LookupError,
-                    TypeError,
-                    ValueError,
-                ) as error:
+                except FAILURES as error:
+                    if not isolated:
+                        return False
                     write.error = _store_error(error)
                     # SQLite ends the whole transaction by itself on some errors (disk full); then this
                     # raises.
                     execute("ROLLBACK TO one_write")
-                execute("RELEASE one_write")
+                if isolated:
+                    execute("RELEASE one_write")
             execute("COMMIT")
         finally:
             if connection.in_transaction:
                 execute("ROLLBACK")
+        return True
 
     def _note_written(self, writes: int) -> None:
         self._written_since_checkpoint += writes

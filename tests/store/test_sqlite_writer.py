@@ -147,6 +147,7 @@ async def test_a_failing_write_is_undone_alone(writer: GroupWriter, disk: Disk) 
     assert [type(outcome) for outcome in outcomes] == [int, AppendConflict, int, StoreError, StoreError, int]
     assert disk.rows() == [1, 2, 3]
     assert disk.executed("COMMIT") == 2
+    assert disk.executed("SAVEPOINT") == 6, "only the group with a failure pays for savepoints"
 
 
 async def test_everybody_in_a_group_whose_commit_fails_hears_of_it(writer: GroupWriter, disk: Disk) -> None:
@@ -158,6 +159,9 @@ async def test_everybody_in_a_group_whose_commit_fails_hears_of_it(writer: Group
     assert len({id(outcome) for outcome in outcomes}) == 3, "each has its own traceback"
     assert "FOREIGN KEY" in str(outcomes[0])
     assert disk.rows() == []
+    assert disk.executed("COMMIT") == 2, (
+        "a failed flush is not tried again: the disk may pretend that it worked"
+    )
     # The writer goes on.
     assert await writer.submit(partial(insert, 5)) == 5
     assert disk.rows() == [5]
