@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import openmls
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Node:
-    """One server. ``clock`` gives milliseconds since the Unix epoch, ``ids(n)`` a random URL-safe token of n bytes."""
+    """One server. ``clock`` gives milliseconds since the Unix epoch, ``ids(n)`` a random URL-safe token of
+    n bytes.
+    """
 
     config: Config
     identity: ServerIdentity
@@ -36,7 +38,7 @@ class Node:
     federation: FederationClient
     providers: ProviderClient
     followers: Followers
-    rooms: Rooms
+    rooms: Rooms = field(init=False)  # it needs the node itself, so it is set right after
 
     @property
     def served_domains(self) -> frozenset[str]:

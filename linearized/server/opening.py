@@ -1,0 +1,137 @@
+"""Opens a server: everything a ``Node`` holds, started in order and closed in reverse."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import openmls
+import trio
+
+from linearized.config import Config
+from linearized.exceptions import ConfigError
+from linearized.provider_files import DATABASE
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.signing import ServerIdentity
+from linearized.protocol.state import StateMap
+from linearized.server.followers import Followers
+from linearized.server.hub import Hub
+from linearized.server.key_documents import load_signing_key
+from linearized.server.keys import KeyRing
+from linearized.server.mls import OpenMls
+from linearized.server.node import Node
+from linearized.server.notifier import Notifier
+from linearized.server.outbound import FederationClient
+from linearized.server.providers.client import ProviderClient
+from linearized.server.rooms import Rooms
+from linearized.store.base import Store
+from linearized.store.sqlite import SqliteStore
+
+MLS_KEY_FILE: Final = "mls-signing.key"
+
+
+def system_clock() -> int:
+    """Milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_node(
+    config: Config,
+    *,
+    clock: Callable[[], int] = system_clock,
+    ids: Callable[[int], str] = secrets.token_urlsafe,
+    federation: Callable[[Config, ServerIdentity, Callable[[], int]], FederationClient] | None = None,
+) -> AsyncIterator[Node]:
+    """Open the server the settings describe, and close it on the way out.
+
+    Args:
+        federation: makes the outbound client; tests give one that stays in memory.
+
+    Raises:
+        ConfigError: a key file cannot be used.
+        StoreError: the database cannot be used, for instance because another server does.
+    """
+    identity = ServerIdentity(name=config.server_name, key=load_signing_key(config.data_dir))
+    mls_signer = _load_mls_signer(config.data_dir)
+    store = SqliteStore.open(config.data_dir / DATABASE, synchronous=config.store.synchronous)
+    make_client = federation or (lambda settings, who, now: FederationClient(settings, who, clock=now))
+    try:
+        async with make_client(config, identity, clock) as outbound, trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            node = _assemble(config, identity, mls_signer, store, outbound, nursery, clock, ids)
+            node.followers.start()
+            try:
+                yield node
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await store.aclose()
+
+
+def _assemble(
+    config: Config,
+    identity: ServerIdentity,
+    mls_signer: openmls.SignatureKeyPair,
+    store: Store,
+    outbound: FederationClient,
+    nursery: trio.Nursery,
+    clock: Callable[[], int],
+    ids: Callable[[int], str],
+) -> Node:
+    notifier = Notifier()
+    providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
+    followers = Followers(store=store, providers=providers, federation=outbound, nursery=nursery)
+    served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
+
+    def appended(room_id: str, state: StateMap) -> None:
+        users = (key for event_type, key in state if event_type == "m.room.member")
+        notifier.users_changed(user for user in users if user_domain(user) in served)
+        followers.room_changed(room_id)
+
+    hub = Hub(
+        identity=identity,
+        store=store,
+        mls=OpenMls(clock),
+        clock=clock,
+        vouched=served - {identity.name},
+        nursery=nursery,
+        appended=appended,
+    )
+    node = Node(
+        config=config,
+        identity=identity,
+        mls_signer=mls_signer,
+        store=store,
+        notifier=notifier,
+        clock=clock,
+        ids=ids,
+        keys=KeyRing(identity=identity, store=store, fetch=outbound.server_keys, clock=clock),
+        federation=outbound,
+        providers=providers,
+        followers=followers,
+    )
+    node.rooms = Rooms(node, hub)
+    return node
+
+
+def _load_mls_signer(data_dir: Path) -> openmls.SignatureKeyPair:
+    """The key that signs GroupInfo responses; made the first time, readable by us alone."""
+    path = data_dir / MLS_KEY_FILE
+    try:
+        if path.exists():
+            return openmls.SignatureKeyPair.from_bytes(path.read_bytes())
+        pair = openmls.SignatureKeyPair.generate()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
+        with os.fdopen(handle, "wb") as file:
+            file.write(pair.to_bytes())
+    except (OSError, openmls.MlsError) as error:
+        raise ConfigError(f"{path}: cannot use the MLS signing key: {error}") from error
+    return pair
