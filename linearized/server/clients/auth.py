@@ -10,18 +10,18 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+
+import trio
 
 from linearized.config import BridgeConfig
 from linearized.protocol.identifiers import is_device_id, user_domain
 from linearized.server.clients.context import Context
+from linearized.server.clients.failures import as_client_error
 from linearized.server.clients.fields import invalid
 from linearized.server.http import HttpError, Request, Response, Route
 from linearized.server.hub import Overloaded
-
-# What a client waits before it asks an overloaded room again: about the time the hub needs for what was
-# queued.
-RETRY_AFTER_MS: Final = 1000
+from linearized.server.outbound import OutboundError
+from linearized.server.providers.client import ProviderError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +137,14 @@ def public(context: Context, method: str, pattern: str, handler: PublicHandler) 
 
 
 def private(context: Context, method: str, pattern: str, handler: PrivateHandler) -> Route:
-    """A route that needs a token. An overloaded room answers 429, so that clients back off instead of giving
-    up.
+    """A route that needs a token; failures of other servers and of overload get answers a client can act
+    on.
     """
 
     async def run(request: Request) -> Response:
         try:
             return await handler(context, request, authenticate(context, request))
-        except Overloaded as error:
-            raise HttpError(429, "M_LIMIT_EXCEEDED", str(error), retry_after_ms=RETRY_AFTER_MS) from error
+        except (Overloaded, OutboundError, ProviderError, trio.TooSlowError) as error:
+            raise as_client_error(error) from error
 
     return Route(method, pattern, run)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 import trio
@@ -16,6 +17,8 @@ from linearized.server.node import Node
 
 # scrypt takes 32 MiB and a core each: two at once are all a small machine should give to logins.
 _HASHERS = 2
+# Devices whose last-resort key package is remembered, at about 200 bytes each.
+MAX_FALLBACKS = 50_000
 
 
 class InFlight:
@@ -48,6 +51,14 @@ class Context:
     echoes: Echoes
     in_flight: InFlight
     hashers: trio.CapacityLimiter
+    # When each device's last-resort key package expires, in seconds since the Unix epoch.
+    fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
+
+    def remember_fallback(self, user_id: str, device_id: str, not_after: int) -> None:
+        """Note a device's latest last-resort key package."""
+        self.fallbacks[user_id, device_id] = not_after
+        while len(self.fallbacks) > MAX_FALLBACKS:
+            self.fallbacks.popitem(last=False)
 
 
 # By the identity of the node, which a context keeps alive: a server with two listeners has one context.

@@ -28,8 +28,9 @@ from linearized.server.clients.fields import (
     texts,
 )
 from linearized.server.http import HttpError, Request, Response, json_response
-from linearized.store.base import DeviceRow, KeyPackageRow, Reply, UserRow
+from linearized.store.base import DeviceRow, KeyPackageRow, UserRow
 
+_MS_PER_SECOND: Final = 1000
 MLS: Final = "mls"  # the key algorithm of MSC4244
 # A device that is added to a room a minute uses these up in an hour; each takes about a kilobyte.
 MAX_PACKAGES_PER_UPLOAD: Final = 100
@@ -46,10 +47,6 @@ CIPHERSUITES: Final = {
 }
 
 
-def _fallback_scope(user_id: str) -> str:
-    return f"client-fallback-key\x1f{user_id}"
-
-
 def key_counts(context: Context, caller: Caller) -> dict[str, int]:
     """How many key packages of the device are left to claim."""
     if caller.device_id is None:
@@ -60,12 +57,12 @@ def key_counts(context: Context, caller: Caller) -> dict[str, int]:
 def unused_fallback_types(context: Context, caller: Caller) -> list[str]:
     """``["mls"]`` while the device has a last-resort package that has not expired: using it does not use it
     up.
+
+    Known of packages uploaded since this server started; a device told otherwise uploads another one, which
+    is harmless.
     """
-    if caller.device_id is None:
-        return []
-    reference = context.node.store.reply(_fallback_scope(caller.user_id), caller.device_id)
-    package = context.node.store.key_package(bytes.fromhex(reference)) if reference is not None else None
-    return [MLS] if package is not None and package.not_after * 1000 > context.node.clock() else []
+    until = context.fallbacks.get((caller.user_id, caller.device_id or ""), 0)
+    return [MLS] if until * _MS_PER_SECOND > context.node.clock() else []
 
 
 async def upload(context: Context, request: Request, caller: Caller) -> Response:
@@ -74,7 +71,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     body = await request.json()
     if optional_object(body, "device_keys"):
         raise invalid("device_keys: this server keeps MLS key packages only")
-    now = context.node.clock() // 1000
+    now = context.node.clock() // _MS_PER_SECOND
     packages = [
         *_packages(body, "one_time_keys", caller, device_id, now=now, last_resort=False),
         *_packages(body, "fallback_keys", caller, device_id, now=now, last_resort=True),
@@ -89,8 +86,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
         await context.node.store.put_key_packages(packages)
         for package in packages:
             if package.last_resort:
-                scope, value = _fallback_scope(caller.user_id), package.reference.hex()
-                await context.node.store.put_reply(Reply(scope=scope, key=device_id, value=value))
+                context.remember_fallback(caller.user_id, device_id, package.not_after)
     return json_response({"one_time_key_counts": key_counts(context, caller)})
 
 

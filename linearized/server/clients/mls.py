@@ -9,6 +9,7 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import binary, invalid, required_object
 from linearized.server.http import Request, Response, json_response
+from linearized.server.providers.key_material import BadRequest
 
 
 async def update(context: Context, request: Request, caller: Caller) -> Response:
@@ -39,7 +40,10 @@ async def key_material(context: Context, request: Request, caller: Caller) -> Re
     room_id = request.params["room_id"]
     encoded = binary(await request.json(), "request")
     context.views.require(room_id, caller.user_id, joined=True)
-    return _answer(await context.node.rooms.key_material(room_id, request=encoded))
+    try:
+        return _answer(await context.node.rooms.key_material(room_id, request=encoded))
+    except BadRequest as error:
+        raise invalid(f"request: {error}") from error
 
 
 async def group_info(context: Context, request: Request, caller: Caller) -> Response:
@@ -49,7 +53,7 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     context.views.require(room_id, caller.user_id, joined=True)
     try:
         return _answer(await context.node.rooms.group_info(room_id, request=encoded))
-    except MlsError as error:
+    except (BadRequest, MlsError) as error:
         raise invalid(f"request: {error}") from error
 
 

@@ -103,7 +103,7 @@ def _joined(
     timeline, more = _timeline(
         store, view, after=0 if fresh else window.first - 1, last=window.last, wanted=wanted
     )
-    limited = more or arrived
+    limited = more or (arrived and not fresh)
     start = timeline[0].seq if timeline else window.last + 1
     state: list[EntryRow] = []
     if arrived or full_state:
