@@ -82,8 +82,8 @@ def _advance_room(transaction: Transaction, change: RoomAppend, *, changed: bool
             (room.room_id, room.version, room.role, room.hub),
         )
     row = execute(
-        "UPDATE rooms SET head_seq = head_seq + ?, epoch = coalesce(?, epoch), position = coalesce(?, position)"
-        " WHERE room_id = ? RETURNING room_nr, head_seq",
+        "UPDATE rooms SET head_seq = head_seq + ?, epoch = coalesce(?, epoch),"
+        " position = coalesce(?, position) WHERE room_id = ? RETURNING room_nr, head_seq",
         (count, _epoch_after(change), position, change.room_id),
     ).fetchone()
     if row is None:

@@ -310,3 +310,43 @@ async def test_the_log_is_copied_back_in_the_background(
         await done.wait()
     await writer.aclose()
     checkpointer.close()
+
+
+async def test_a_checkpoint_that_fails_loses_nothing(
+    disk: Disk, tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CHECKPOINT_AFTER_WRITES", 1)
+    checkpointer = sqlite3.connect(tmp_path / "t.sqlite3", check_same_thread=False)
+    checkpointer.close()
+    writer = GroupWriter(disk.connection, checkpointer=checkpointer, in_thread=False)
+    await nursery.start(writer.run)
+    for n in range(3):
+        await writer.submit(partial(insert, n))
+        await trio.testing.wait_all_tasks_blocked()
+    assert disk.rows() == [0, 1, 2]
+    await writer.aclose()
+
+
+async def test_closing_refuses_who_still_waits_for_a_place_in_the_queue(
+    disk: Disk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_WAITING_WRITES", 2)
+    writer = GroupWriter(disk.connection)
+    await nursery.start(writer.run)
+
+    class ClosingGate(Gate):
+        """Closes the writer before it lets it go on."""
+
+        def open(self) -> None:
+            nursery.start_soon(self.close_and_open)
+
+        async def close_and_open(self) -> None:
+            async with trio.open_nursery() as closing:
+                closing.start_soon(writer.aclose)
+                await trio.testing.wait_all_tasks_blocked()
+                super().open()
+
+    outcomes = await behind(ClosingGate(), writer, *[partial(insert, n) for n in range(4)])
+    assert outcomes[:2] == [0, 1]
+    assert [str(outcome) for outcome in outcomes[2:]] == ["the store is closed"] * 2
+    assert disk.rows() == [0, 1]
