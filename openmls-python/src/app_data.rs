@@ -12,7 +12,7 @@ use openmls::prelude::{Proposal, ProposalIn};
 use crate::error::{Failure, Outcome};
 use crate::members::member_index;
 use crate::values::AppDataUpdate;
-use crate::wire::{WireContent, WireProposal, WireSender};
+use crate::wire::{WireCommit, WireProposal, WireSender};
 
 pub type NewValues = BTreeMap<u16, Vec<u8>>;
 
@@ -41,18 +41,18 @@ pub fn of_queued(proposal: &QueuedProposal) -> Option<AppDataUpdate> {
 ///
 /// References to proposals that are not in `queued` are skipped: staging such a commit fails anyway.
 pub fn of_commit<'a>(
-    content: &WireContent,
-    proposals: &[WireProposal],
+    commit: &WireCommit,
     queued: impl Iterator<Item = &'a QueuedProposal>,
 ) -> Vec<AppDataUpdate> {
     let known: BTreeMap<&[u8], &QueuedProposal> = queued
         .map(|proposal| (proposal.proposal_reference_ref().as_slice(), proposal))
         .collect();
-    let committer = match content.sender {
+    let committer = match commit.content.sender {
         WireSender::Member(leaf) => Some(leaf),
         _ => None,
     };
-    proposals
+    commit
+        .proposals
         .iter()
         .filter_map(|proposal| match proposal {
             WireProposal::Value(value) => match value.as_ref() {

@@ -18,7 +18,7 @@ use crate::join::{self, ExternalJoin};
 use crate::keys::{self, SignatureKeyPair};
 use crate::provider::Provider;
 use crate::state::{ClientState, GroupState, Joining, Slot};
-use crate::values::{short, CommitBundle};
+use crate::values::{short, CommitBundle, Member};
 use crate::{config, wire};
 
 #[pyclass(frozen, module = "openmls")]
@@ -49,6 +49,7 @@ fn create_group(
     group_id: &[u8],
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+    now: Option<u64>,
 ) -> Outcome<()> {
     if client.groups.contains_key(group_id) {
         return Err(Failure::not_allowed("this client is already in the group"));
@@ -58,7 +59,7 @@ fn create_group(
     let group = MlsGroup::new_with_group_id(
         &provider,
         &client.signer,
-        &config::create_config(client.suite, extensions),
+        &config::create_config(client.suite, extensions, now),
         GroupId::from_slice(group_id),
         client.credential(),
     )
@@ -91,11 +92,20 @@ fn join_welcome(
     if let Some(tree) = tree {
         builder = builder.with_ratchet_tree(tree);
     }
-    let group = builder
-        .build()
-        .map_err(error::from_welcome)?
-        .into_group(&provider)
-        .map_err(error::from_welcome)?;
+    let announced = builder
+        .processed_welcome()
+        .own_key_package()
+        .map(|key_package| key_package.leaf_node().clone());
+    let staged = builder.build().map_err(error::from_welcome)?;
+    // RFC 9420 section 12.4.3.1: "Identify a leaf whose LeafNode is identical to the one in the KeyPackage."
+    // OpenMLS compares signature keys only.
+    if announced.is_none() || announced.as_ref() != staged.own_leaf_node() {
+        return Err(Failure::invalid_commit(
+            "the tree does not hold the leaf of the key package",
+        ));
+    }
+    Member::list(staged.members())?;
+    let group = staged.into_group(&provider).map_err(error::from_welcome)?;
     let group_id = group.group_id().to_vec();
     let occupied = client
         .groups
@@ -240,13 +250,14 @@ impl Client {
         })
     }
 
-    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new()))]
+    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), now = None))]
     fn create_group(
         &self,
         py: Python<'_>,
         group_id: &[u8],
         app_data: Option<&Bound<'_, PyAny>>,
         external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+        now: Option<u64>,
     ) -> PyResult<Group> {
         let app_data = component_map(app_data)?;
         let senders = external_senders
@@ -254,7 +265,7 @@ impl Client {
             .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
             .collect();
         locked(py, &self.inner, |client| {
-            create_group(client, group_id, app_data, senders)
+            create_group(client, group_id, app_data, senders, now)
         })?;
         Ok(self.handle(group_id.to_vec()))
     }

@@ -24,6 +24,8 @@ pub const MAXIMUM_FORWARD_DISTANCE: u32 = 2000;
 pub const MAX_PENDING_PROPOSALS: usize = 1024;
 /// Seconds a key package is valid before its creation, for clocks that run behind.
 pub const CLOCK_SKEW: u64 = 3600;
+/// Seconds the first leaf of a new group is valid: 84 days, the longest OpenMLS accepts.
+const CREATOR_LIFETIME: u64 = 84 * 24 * 3600;
 
 const SUPPORTED: [Ciphersuite; 3] = [
     Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
@@ -66,7 +68,14 @@ pub fn join_config() -> MlsGroupJoinConfig {
 pub fn create_config(
     suite: Ciphersuite,
     extensions: Extensions<GroupContext>,
+    now: Option<u64>,
 ) -> MlsGroupCreateConfig {
+    let lifetime = now.map_or_else(Lifetime::default, |now| {
+        Lifetime::init(
+            now.saturating_sub(CLOCK_SKEW),
+            now.saturating_add(CREATOR_LIFETIME),
+        )
+    });
     MlsGroupCreateConfig::builder()
         .ciphersuite(suite)
         .capabilities(capabilities())
@@ -74,7 +83,7 @@ pub fn create_config(
         .use_ratchet_tree_extension(false)
         .max_past_epochs(PAST_EPOCHS)
         .sender_ratchet_configuration(ratchet())
-        .lifetime(Lifetime::default())
+        .lifetime(lifetime)
         .with_group_context_extensions(extensions)
         .build()
 }

@@ -23,7 +23,7 @@ use crate::inspect::valid_key_package;
 use crate::members::{self, member_index};
 use crate::state::{ClientState, GroupState};
 use crate::values::{short, AppDataUpdate, CommitBundle, Member, Processed};
-use crate::{config, wire};
+use crate::{config, rules, wire};
 
 /// What a commit is to contain.
 struct CommitRequest {
@@ -73,6 +73,23 @@ fn commit(
         ));
     }
     let before = group.export_ratchet_tree();
+    let left_out = rules::impossible_removals(
+        group.pending_proposals(),
+        request.updates.keys().copied(),
+        &members::app_data(group.extensions()),
+    );
+    let answered: Vec<AppDataUpdateProposal> =
+        group
+            .pending_proposals()
+            .filter(|queued| !left_out.contains(queued.proposal_reference_ref().as_slice()))
+            .filter_map(|queued| match queued.proposal() {
+                Proposal::AppDataUpdate(update) => Some(update.as_ref().clone()),
+                _ => None,
+            })
+            .chain(request.updates.iter().map(|(component, payload)| {
+                AppDataUpdateProposal::update(*component, payload.clone())
+            }))
+            .collect();
     group.set_aad(request.aad);
     let mut stage = group
         .commit_builder()
@@ -86,7 +103,7 @@ fn commit(
         .create_group_info(true);
     let changes = app_data::resolve(
         stage.app_data_dictionary_updater(),
-        stage.app_data_update_proposals(),
+        answered.iter(),
         request.new_values,
     )?;
     stage.with_app_data_dictionary_updates(changes);
@@ -95,13 +112,15 @@ fn commit(
             // RFC 9420 section 12.2: invalid is a list with "a Remove proposal that removes the
             // committer"; the same holds for the committer's own SelfRemove. Someone else commits those.
             members::removed_leaf(proposal) != Some(own.u32())
+                && !left_out.contains(proposal.proposal_reference_ref().as_slice())
         })
         .map_err(error::from_create_commit)?
         .stage_commit(provider)
         .map_err(Failure::internal)?;
-    let tree = group
+    let staged = group
         .pending_commit()
-        .ok_or_else(|| Failure::internal("the commit is not pending"))?
+        .ok_or_else(|| Failure::internal("the commit is not pending"))?;
+    let tree = staged
         .export_ratchet_tree(provider.crypto(), before)
         .map_err(Failure::internal)?
         .ok_or_else(|| Failure::internal("an own commit without a tree"))?
@@ -168,10 +187,14 @@ fn committed(
     state: &mut GroupState,
     staged: StagedCommit,
     sender: &Sender,
+    data: &[u8],
     mut result: Processed,
 ) -> Outcome<Processed> {
-    let old = Member::list(state.group.members())?;
-    let changes = members::changes(old, &staged, sender)?;
+    let group = state.group.public_group();
+    let changes = members::changes(Member::list(group.members())?, &staged, sender)?;
+    let commit = wire::commit(data)?;
+    let updates = app_data::of_commit(&commit, state.group.pending_proposals());
+    rules::check(group, &staged, sender, &changes, &commit, &updates)?;
     result.kind = "commit";
     result.self_removed = staged.self_removed();
     result.epoch = staged.epoch().as_u64();
@@ -237,7 +260,7 @@ fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcome<Pr
             Ok(result)
         }
         ProcessedMessageContent::StagedCommitMessage(staged) => {
-            committed(state, *staged, &sender, result)
+            committed(state, *staged, &sender, data, result)
         }
         ProcessedMessageContent::UnresolvedAppDataCommit(unresolved) => {
             let changes = app_data::resolve_unresolved(
@@ -249,7 +272,7 @@ fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcome<Pr
                 .group
                 .stage_app_data_commit(&state.provider, *unresolved, changes)
                 .map_err(|failure| error::from_stage(failure, current))?;
-            committed(state, staged, &sender, result)
+            committed(state, staged, &sender, data, result)
         }
         ProcessedMessageContent::OwnPendingCommit => Err(Failure::new(
             Kind::CannotDecrypt,
@@ -490,10 +513,9 @@ impl Group {
         message: &[u8],
     ) -> PyResult<Bound<'py, PyTuple>> {
         let updates: Vec<AppDataUpdate> = self.read(py, |state, _| {
-            let (content, proposals) = wire::commit_proposals(message)?;
+            let commit = wire::commit(message)?;
             Ok(app_data::of_commit(
-                &content,
-                &proposals,
+                &commit,
                 state.group.pending_proposals(),
             ))
         })?;

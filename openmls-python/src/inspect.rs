@@ -1,7 +1,8 @@
 //! Stateless functions: look into messages, key packages, Welcomes and GroupInfos; labelled cryptography.
 
 use openmls::prelude::{
-    ContentType, KeyPackage, MlsMessageBodyIn, OpenMlsCrypto, ProtocolVersion, Sender,
+    ContentType, CredentialType, KeyPackage, MlsMessageBodyIn, OpenMlsCrypto, ProtocolVersion,
+    Sender,
 };
 use openmls_rust_crypto::RustCrypto;
 use pyo3::prelude::*;
@@ -87,6 +88,9 @@ pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
         .map_err(|error| invalid(error.to_string()))?;
     config::ciphersuite(key_package.ciphersuite().into())
         .map_err(|failure| invalid(failure.message))?;
+    if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
+        return Err(invalid("only basic credentials are supported".to_owned()));
+    }
     Ok(key_package)
 }
 

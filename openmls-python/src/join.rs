@@ -20,7 +20,8 @@ pub struct ExternalJoin<'a> {
     pub ratchet_tree: Option<&'a [u8]>,
     pub replace_leaf: Option<u32>,
     pub aad: &'a [u8],
-    /// SelfRemove proposals pending at the hub; "external commits MUST reference" them.
+    /// SelfRemove proposals pending at the hub, to "include [...] in its external Commit by reference"
+    /// (draft-ietf-mls-extensions, SelfRemove).
     pub proposals: Vec<Vec<u8>>,
     pub app_data_updates: NewValues,
     pub new_app_data: NewValues,
@@ -84,8 +85,13 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
         None => honest,
         Some(replacement) => {
             drop(honest);
-            let (shown_info, shown_tree) = replacement.shown(request.group_info, &tree)?;
-            begin(replacement, client, &shown_info, &shown_tree, request)?
+            begin(
+                replacement,
+                client,
+                &replacement.group_info,
+                &replacement.ratchet_tree,
+                request,
+            )?
         }
     }
     .leaf_node_parameters(
@@ -153,5 +159,5 @@ fn replacement(
         // OpenMLS replaces a leaf with our own signature key by itself.
         return Ok(None);
     }
-    Ok(Some(Replacement::new(leaf, replaced, own.to_vec())))
+    Replacement::new(request.group_info, tree, leaf, own).map(Some)
 }

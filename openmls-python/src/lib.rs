@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod app_data;
 mod client;
+mod compact;
 mod config;
 mod convert;
 mod error;
@@ -21,6 +22,8 @@ mod observe;
 mod provider;
 mod public_group;
 mod replace;
+mod restoring;
+mod rules;
 mod snapshot;
 mod staged;
 mod state;

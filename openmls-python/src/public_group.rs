@@ -23,7 +23,7 @@ use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
 use crate::values::{short, AppDataUpdate, Member, ProposalInfo};
-use crate::{config, labels, observe, wire};
+use crate::{config, labels, observe, rules, wire};
 
 /// Label of the GroupInfo signature, RFC 9420 section 12.4.3.
 const GROUP_INFO_LABEL: &str = "GroupInfoTBS";
@@ -43,7 +43,7 @@ impl Public {
 
     fn from_snapshot(data: &[u8]) -> Outcome<Self> {
         let body: PublicGroupSnapshot = snapshot::decode(Holds::PublicGroup, data)?;
-        let provider = Provider::from_entries(snapshot::from_list(body.entries));
+        let provider = Provider::from_entries(snapshot::from_list(body.entries)?);
         Self::load(body.group_id.as_slice(), provider)
     }
 
@@ -132,9 +132,8 @@ impl Public {
     }
 
     fn app_data_updates(&self, data: &[u8]) -> Outcome<Vec<AppDataUpdate>> {
-        let (content, proposals) = wire::commit_proposals(data)?;
-        let queued = self.queued()?;
-        Ok(app_data::of_commit(&content, &proposals, queued.iter()))
+        let commit = wire::commit(data)?;
+        Ok(app_data::of_commit(&commit, self.queued()?.iter()))
     }
 
     fn stage(&self, data: &[u8], values: NewValues, instance: u64) -> Outcome<StagedCommit> {
@@ -150,7 +149,8 @@ impl Public {
                 .map(Vec::<u8>::from),
             ProtocolMessage::PrivateMessage(_) => None,
         };
-        let (content, _) = wire::public_content(data)?;
+        let commit = wire::commit(data)?;
+        let updates = app_data::of_commit(&commit, self.queued()?.iter());
         let processed = self
             .group
             .process_message(self.provider.crypto(), message)
@@ -174,20 +174,18 @@ impl Public {
             _ => return Err(Failure::not_allowed("not a commit")),
         };
         let changes = members::changes(Member::list(self.group.members())?, &staged, &sender)?;
+        rules::check(&self.group, &staged, &sender, &changes, &commit, &updates)?;
         let context = staged.group_context();
         Ok(StagedCommit {
             origin: Origin { instance, epoch },
             group_context: context.tls_serialize_detached()?,
             confirmation_tag: confirmation_tag
                 .ok_or_else(|| Failure::internal("a verified commit without confirmation tag"))?,
-            updates: staged
-                .queued_proposals()
-                .filter_map(app_data::of_queued)
-                .collect(),
+            updates,
             epoch: context.epoch().as_u64(),
             sender_leaf: member_index(&sender),
             is_external: member_index(&sender).is_none(),
-            authenticated_data: content.authenticated_data.into(),
+            authenticated_data: commit.content.authenticated_data.into(),
             app_data: members::app_data(context.extensions()),
             changes,
             staged: Mutex::new(Some(staged)),

@@ -5,6 +5,7 @@
 
 use tls_codec::{DeserializeBytes, Serialize, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes};
 
+use crate::compact::{compact, expand};
 use crate::error::{Failure, Outcome};
 use crate::provider::Entries;
 
@@ -19,10 +20,12 @@ pub enum Holds {
     PublicGroup = 2,
 }
 
+/// A key and a value of the store, the value as `compact` gives it if `compacted` is 1.
 #[derive(TlsDeserializeBytes, TlsSerialize, TlsSize)]
 pub struct Entry {
-    pub key: VLBytes,
-    pub value: VLBytes,
+    key: VLBytes,
+    compacted: u8,
+    value: VLBytes,
 }
 
 /// `tls_codec` wants it; entries hold secrets, so it shows nothing.
@@ -68,16 +71,29 @@ pub struct JoiningSnapshot {
 pub fn to_list(entries: Entries) -> Vec<Entry> {
     entries
         .into_iter()
-        .map(|(key, value)| Entry {
-            key: key.into(),
-            value: value.into(),
+        .map(|(key, value)| {
+            let shorter = compact(&value);
+            Entry {
+                key: key.into(),
+                compacted: shorter.is_some().into(),
+                value: shorter.unwrap_or(value).into(),
+            }
         })
         .collect()
 }
 
-pub fn from_list(list: Vec<Entry>) -> Entries {
+pub fn from_list(list: Vec<Entry>) -> Outcome<Entries> {
     list.into_iter()
-        .map(|entry| (entry.key.into(), entry.value.into()))
+        .map(|entry| {
+            let value: Vec<u8> = entry.value.into();
+            let value = match entry.compacted {
+                0 => Some(value),
+                1 => expand(&value),
+                _ => None,
+            };
+            let value = value.ok_or_else(|| Failure::snapshot("a damaged entry"))?;
+            Ok((entry.key.into(), value))
+        })
         .collect()
 }
 

@@ -151,14 +151,14 @@ impl ClientState {
             let group_id: Vec<u8> = saved.group_id.into();
             let current = saved
                 .current
-                .map(|state| GroupState::load(&group_id, snapshot::from_list(state.entries)))
+                .map(|state| GroupState::load(&group_id, snapshot::from_list(state.entries)?))
                 .transpose()?;
             let joining = saved
                 .joining
                 .map(|joining| {
                     Ok::<_, Failure>(Joining {
                         base_epoch: joining.base_epoch,
-                        state: GroupState::load(&group_id, snapshot::from_list(joining.entries))?,
+                        state: GroupState::load(&group_id, snapshot::from_list(joining.entries)?)?,
                     })
                 })
                 .transpose()?;
@@ -168,7 +168,7 @@ impl ClientState {
             suite,
             identity: body.identity.into(),
             signer,
-            key_packages: Provider::from_entries(snapshot::from_list(body.key_packages)),
+            key_packages: Provider::from_entries(snapshot::from_list(body.key_packages)?),
             groups,
         })
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use openmls::prelude::{Credential, LeafNode};
+use openmls::prelude::{Credential, CredentialType, LeafNode};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 
 /// The first bytes of an opaque value, enough to tell two apart in a log line.
 pub fn short(bytes: &[u8]) -> String {
@@ -28,7 +28,14 @@ pub struct Member {
 }
 
 impl Member {
+    /// Only basic credentials have an identity. Taking the content of another type for one would let it pose
+    /// as somebody.
     pub fn new(leaf_index: u32, credential: &Credential, signature_key: &[u8]) -> Outcome<Self> {
+        if credential.credential_type() != CredentialType::Basic {
+            return Err(Failure::invalid_commit(
+                "only basic credentials are supported",
+            ));
+        }
         Ok(Self {
             leaf_index,
             identity: credential.serialized_content().to_vec(),

@@ -3,11 +3,9 @@
 //! Decoding only; nothing here verifies anything.
 
 use openmls::messages::group_info::VerifiableGroupInfo;
-use openmls::prelude::{
-    KeyPackageIn, MlsMessageBodyIn, MlsMessageIn, ProposalIn, RatchetTreeIn, Welcome,
-};
+use openmls::prelude::{KeyPackageIn, MlsMessageIn, ProposalIn, RatchetTreeIn, Welcome};
 use tls_codec::{
-    Deserialize, DeserializeBytes, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes,
+    Deserialize, DeserializeBytes, Size, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes,
 };
 
 use crate::error::{Failure, Outcome};
@@ -85,7 +83,6 @@ pub struct WireGroupContext {
 pub struct WireGroupInfo {
     pub context: WireGroupContext,
     pub context_bytes: Vec<u8>,
-    pub extensions: Vec<WireExtension>,
     pub confirmation_tag: Vec<u8>,
     pub signer: u32,
     pub signature: Vec<u8>,
@@ -93,17 +90,11 @@ pub struct WireGroupInfo {
     pub signed_bytes: Vec<u8>,
 }
 
-#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
-pub struct WireExtension {
-    pub extension_type: u16,
-    pub data: VLBytes,
-}
-
 pub fn wire_group_info(data: &[u8]) -> Outcome<WireGroupInfo> {
     let whole = group_info_bytes(data);
     let (context, rest) = WireGroupContext::tls_deserialize_bytes(whole)?;
     let context_bytes = whole[..whole.len() - rest.len()].to_vec();
-    let (extensions, rest) = Vec::<WireExtension>::tls_deserialize_bytes(rest)?;
+    let (_extensions, rest) = VLBytes::tls_deserialize_bytes(rest)?;
     let (confirmation_tag, rest) = VLBytes::tls_deserialize_bytes(rest)?;
     let (signer, rest) = u32::tls_deserialize_bytes(rest)?;
     let signed_bytes = whole[..whole.len() - rest.len()].to_vec();
@@ -111,7 +102,6 @@ pub fn wire_group_info(data: &[u8]) -> Outcome<WireGroupInfo> {
     Ok(WireGroupInfo {
         context,
         context_bytes,
-        extensions,
         confirmation_tag: confirmation_tag.into(),
         signer,
         signature: signature.into(),
@@ -156,15 +146,44 @@ pub fn public_content(data: &[u8]) -> Outcome<(WireContent, &[u8])> {
     }
 }
 
-/// The proposals of an MLSMessage(PublicMessage(Commit)), unverified, in order.
-pub fn commit_proposals(data: &[u8]) -> Outcome<(WireContent, Vec<WireProposal>)> {
+/// The parts of an MLSMessage(PublicMessage(Commit)) that OpenMLS keeps to itself, unverified.
+pub struct WireCommit {
+    pub content: WireContent,
+    /// In the order of the commit.
+    pub proposals: Vec<WireProposal>,
+    /// The public keys of the update path: the leaf's, then those of its ancestors.
+    pub path_keys: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+struct WirePathNode {
+    encryption_key: VLBytes,
+    encrypted_path_secret: VLBytes,
+}
+
+pub fn commit(data: &[u8]) -> Outcome<WireCommit> {
     let (content, rest) = public_content(data)?;
     if content.content_type != CONTENT_COMMIT {
         return Err(Failure::malformed("not a commit"));
     }
-    let (list, _) = VLBytes::tls_deserialize_bytes(rest)?;
+    let (list, rest) = VLBytes::tls_deserialize_bytes(rest)?;
+    let (has_path, rest) = u8::tls_deserialize_bytes(rest)?;
+    let mut path_keys = Vec::new();
+    if has_path == 1 {
+        let (leaf, rest) = WireLeaf::tls_deserialize_bytes(rest)?;
+        let (nodes, _) = Vec::<WirePathNode>::tls_deserialize_bytes(rest)?;
+        path_keys.push(leaf.encryption_key.into());
+        path_keys.extend(nodes.into_iter().map(|node| node.encryption_key.into()));
+    }
+    Ok(WireCommit {
+        content,
+        proposals: proposals(list.as_slice())?,
+        path_keys,
+    })
+}
+
+fn proposals(mut rest: &[u8]) -> Outcome<Vec<WireProposal>> {
     let mut proposals = Vec::new();
-    let mut rest = list.as_slice();
     while !rest.is_empty() {
         let (kind, body) = u8::tls_deserialize_bytes(rest)?;
         rest = match kind {
@@ -185,7 +204,7 @@ pub fn commit_proposals(data: &[u8]) -> Outcome<(WireContent, Vec<WireProposal>)
             }
         };
     }
-    Ok((content, proposals))
+    Ok(proposals)
 }
 
 /// A LeafNode of a ratchet tree.
@@ -238,4 +257,32 @@ pub enum WireNode {
 /// The nodes of a `ratchet_tree` extension, leaves at even positions.
 pub fn tree_nodes(data: &[u8]) -> Outcome<Vec<Option<WireNode>>> {
     exact(data)
+}
+
+/// A node that is not blank, its index in the array, and where its struct begins in the encoded tree, after
+/// the presence and node type bytes.
+pub struct LocatedNode {
+    pub index: u64,
+    pub offset: usize,
+    pub node: WireNode,
+}
+
+pub fn located_nodes(data: &[u8]) -> Outcome<Vec<LocatedNode>> {
+    let nodes = tree_nodes(data)?;
+    let body: usize = nodes.iter().map(Size::tls_serialized_len).sum();
+    // What precedes the nodes is the length of the vector.
+    let mut offset = data.len().saturating_sub(body);
+    let mut located = Vec::with_capacity(nodes.len());
+    for (index, node) in (0..).zip(nodes) {
+        let length = node.tls_serialized_len();
+        if let Some(node) = node {
+            located.push(LocatedNode {
+                index,
+                offset: offset + 2,
+                node,
+            });
+        }
+        offset += length;
+    }
+    Ok(located)
 }

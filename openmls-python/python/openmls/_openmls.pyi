@@ -321,8 +321,11 @@ class Client:
         group_id: bytes,
         app_data: Mapping[int, bytes] = ...,
         external_senders: Sequence[tuple[bytes, bytes]] = ...,
+        now: int | None = None,
     ) -> Group:
         """Create a group at epoch 0 with an `app_data_dictionary` of ``app_data``.
+
+        ``now`` (seconds since 1970, the system clock if None) begins the lifetime of our leaf, 84 days.
 
         ``external_senders`` are (raw signature public key, content of the basic credential). Members must support
         `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists here.
