@@ -45,6 +45,9 @@ SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 # Pages in the write-ahead log at which a commit itself copies them back: 64 MiB of 4 KiB pages. The writer
 # asks for background checkpoints long before; this bounds the log when they cannot keep up.
 WAL_AUTOCHECKPOINT_PAGES = 16_384
+# The writer's page cache: enough for the event-ID index of two million events, the only pages it meets at
+# random. (The reader's would be thrown away at every commit; it relies on the operating system's.)
+WRITER_CACHE_KIB = 64 * 1024
 # A log that outgrew this (bytes) is cut back once it is empty.
 JOURNAL_SIZE_LIMIT = 128 * 1024 * 1024
 # Seconds to wait for a lock: another process may be copying the file or running a checkpoint.
@@ -101,6 +104,7 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads):
             writer.execute(f"PRAGMA synchronous = {synchronous}")
             writer.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}")
             writer.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+            writer.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
             # Savepoints keep a copy of each page they change; in memory, not in a temporary file.
             writer.execute("PRAGMA temp_store = MEMORY")
             migrate(writer)
