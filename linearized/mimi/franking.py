@@ -1,0 +1,123 @@
+"""Message franking (draft-ietf-mimi-protocol-06, "Message Franking").
+
+The sender commits to a message with a ``franking_tag``, the hub stamps what it accepted with a ``Frank``,
+receivers check both, and the hub recognises its own stamp in an abuse report. Signing and verifying are
+arguments, because the algorithm is that of the group's cipher suite.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from linearized.exceptions import SignatureError
+from linearized.mimi.messages import SERVER_FRANK_BYTES, Frank
+from linearized.mimi.mls_framing import sign_content, walk_credential
+from linearized.mimi.tls import Bytes, Fixed, Raw, Struct, Uint16, Uint64, Uri
+
+FRANKING_TAG_BYTES = 32  # HMAC-SHA256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrankAAD(Struct):
+    """The ``frank_aad`` Safe AAD component of an application message."""
+
+    franking_tag: Annotated[bytes, Fixed(FRANKING_TAG_BYTES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrankingAgentData(Struct):
+    """The ``franking_agent`` component, data and update: the hub's raw key and TLS-encoded credential."""
+
+    franking_signature_key: Bytes
+    credential: Annotated[bytes, Raw(walk_credential)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFrankingContext(Struct):
+    """What the hub vouches for: sender, room, and when it accepted (milliseconds since the Unix epoch)."""
+
+    sender_uri: Uri
+    room_uri: Uri
+    accepted_timestamp: Uint64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrankingIntegrityTBS(Struct):
+    """What the hub signs, so that followers cannot change the context."""
+
+    server_frank: Annotated[bytes, Fixed(SERVER_FRANK_BYTES)]
+    franking_signature_ciphersuite: Uint16
+    context: ServerFrankingContext
+
+    def signed_content(self) -> bytes:
+        """The bytes to sign: ``SignContent`` with label ``FrankingIntegrityTBS``."""
+        return sign_content("FrankingIntegrityTBS", self.encode())
+
+
+def franking_tag(*, salt: bytes, application_data: bytes) -> bytes:
+    """The sender's commitment; ``salt`` is that of the MIMI content in ``application_data``."""
+    return hmac.digest(salt, application_data, "sha256")
+
+
+def server_frank(*, hub_key: bytes, tag: bytes, context: ServerFrankingContext) -> bytes:
+    """The hub's stamp; ``hub_key`` is a secret of the hub's own."""
+    return hmac.digest(hub_key, tag + context.encode(), "sha256")
+
+
+def make_frank(
+    *,
+    hub_key: bytes,
+    tag: bytes,
+    context: ServerFrankingContext,
+    cipher_suite: int,
+    sign: Callable[[bytes], bytes],
+) -> Frank:
+    """Stamp a message; ``sign`` signs bytes with the key of the room's ``franking_agent``."""
+    stamp = server_frank(hub_key=hub_key, tag=tag, context=context)
+    tbs = FrankingIntegrityTBS(
+        server_frank=stamp, franking_signature_ciphersuite=cipher_suite, context=context
+    )
+    return Frank(
+        server_frank=stamp,
+        franking_signature_ciphersuite=cipher_suite,
+        franking_integrity_signature=sign(tbs.signed_content()),
+    )
+
+
+def verify_frank(
+    frank: Frank,
+    *,
+    context: ServerFrankingContext,
+    cipher_suite: int,
+    verify: Callable[[bytes, bytes], object],
+) -> None:
+    """Check a received frank.
+
+    ``cipher_suite`` is the group's; ``verify(content, signature)`` raises ``SignatureError`` unless the
+    signature is the ``franking_agent``'s.
+
+    Raises:
+        SignatureError: the frank is of another cipher suite, or not for this context.
+    """
+    # The draft goes on only if "the `franking_signature_ciphersuite` matches the MLS cipher suite in-use".
+    if frank.franking_signature_ciphersuite != cipher_suite:
+        raise SignatureError("the frank is of another cipher suite than the group")
+    tbs = FrankingIntegrityTBS(
+        server_frank=frank.server_frank, franking_signature_ciphersuite=cipher_suite, context=context
+    )
+    verify(tbs.signed_content(), frank.franking_integrity_signature)
+
+
+def verify_franking_tag(tag: bytes, *, salt: bytes, application_data: bytes) -> None:
+    """Check a sender's commitment; ``SignatureError`` if it is to other data."""
+    if not hmac.compare_digest(tag, franking_tag(salt=salt, application_data=application_data)):
+        raise SignatureError("the franking tag is not for this message")
+
+
+def verify_server_frank(stamp: bytes, *, hub_key: bytes, tag: bytes, context: ServerFrankingContext) -> None:
+    """Recognise the hub's own stamp, in an abuse report; ``SignatureError`` if it is not."""
+    if not hmac.compare_digest(stamp, server_frank(hub_key=hub_key, tag=tag, context=context)):
+        raise SignatureError("the server frank is not this hub's for this message")

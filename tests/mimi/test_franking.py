@@ -1,0 +1,98 @@
+"""Franks: made by the hub, checked by receivers, recognised in abuse reports."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+import nacl.exceptions
+import nacl.signing
+import pytest
+
+from linearized.exceptions import SignatureError
+from linearized.mimi.abuse import AbuseReport, AbusiveMessage
+from linearized.mimi.content import sender_extensions, text
+from linearized.mimi.franking import (
+    FrankAAD,
+    FrankingAgentData,
+    ServerFrankingContext,
+    franking_tag,
+    make_frank,
+    verify_frank,
+    verify_franking_tag,
+    verify_server_frank,
+)
+from tests.mimi.support import BASIC
+
+SALT = bytes(range(16))
+ALICE, ROOM = "mimi://a.example/u/alice", "mimi://a.example/r/clubhouse"
+MESSAGE = text("hi", salt=SALT, extensions=sender_extensions(sender_uri=ALICE, room_uri=ROOM)).encode()
+TAG = franking_tag(salt=SALT, application_data=MESSAGE)
+CONTEXT = ServerFrankingContext(sender_uri=ALICE, room_uri=ROOM, accepted_timestamp=5)
+HUB_KEY = b"k" * 32
+SIGNING_KEY = nacl.signing.SigningKey(b"s" * 32)
+FRANK = make_frank(
+    hub_key=HUB_KEY,
+    tag=TAG,
+    context=CONTEXT,
+    cipher_suite=1,
+    sign=lambda content: SIGNING_KEY.sign(content).signature,
+)
+
+
+def verify(content: bytes, signature: bytes) -> None:
+    try:
+        SIGNING_KEY.verify_key.verify(content, signature)
+    except nacl.exceptions.BadSignatureError as error:
+        raise SignatureError("wrong") from error
+
+
+def test_the_tag_commits_to_the_message() -> None:
+    assert hmac.new(SALT, MESSAGE, hashlib.sha256).digest() == TAG
+    verify_franking_tag(TAG, salt=SALT, application_data=MESSAGE)
+    for salt, data in ((bytes(16), MESSAGE), (SALT, MESSAGE + b"!")):
+        with pytest.raises(SignatureError, match="not for this message"):
+            verify_franking_tag(TAG, salt=salt, application_data=data)
+
+
+def test_the_hub_recognises_its_own_stamp() -> None:
+    context = b"\x18" + ALICE.encode() + b"\x1c" + ROOM.encode() + b"\x00" * 7 + b"\x05"
+    assert CONTEXT.encode() == context
+    assert FRANK.server_frank == hmac.new(HUB_KEY, TAG + context, hashlib.sha256).digest()
+    verify_server_frank(FRANK.server_frank, hub_key=HUB_KEY, tag=TAG, context=CONTEXT)
+    with pytest.raises(SignatureError, match="not this hub's"):
+        verify_server_frank(
+            FRANK.server_frank, hub_key=HUB_KEY, tag=TAG, context=replace(CONTEXT, accepted_timestamp=6)
+        )
+
+
+def test_a_receiver_checks_sender_room_and_time() -> None:
+    verify_frank(FRANK, context=CONTEXT, cipher_suite=1, verify=verify)
+    for changed in (
+        replace(CONTEXT, sender_uri="mimi://a.example/u/mallory"),
+        replace(CONTEXT, room_uri="mimi://a.example/r/other"),
+        replace(CONTEXT, accepted_timestamp=6),
+    ):
+        with pytest.raises(SignatureError, match="wrong"):
+            verify_frank(FRANK, context=changed, cipher_suite=1, verify=verify)
+    with pytest.raises(SignatureError, match="wrong"):
+        verify_frank(replace(FRANK, server_frank=bytes(32)), context=CONTEXT, cipher_suite=1, verify=verify)
+    with pytest.raises(SignatureError, match="another cipher suite"):
+        verify_frank(FRANK, context=CONTEXT, cipher_suite=2, verify=verify)
+
+
+def test_components_carry_tag_and_agent() -> None:
+    assert FrankAAD(franking_tag=TAG).encode() == TAG
+    agent = FrankingAgentData(franking_signature_key=b"key", credential=BASIC)
+    assert agent.encode() == b"\x03key" + BASIC
+
+
+def test_a_report_brings_the_message_and_its_frank() -> None:
+    report = AbuseReport(
+        alleged_abuser_uri=ALICE,
+        note="spam",
+        messages=(AbusiveMessage(message_content=MESSAGE, frank=FRANK, accepted_timestamp=5),),
+    )
+    assert report.encode().startswith(b"\x00\x18" + ALICE.encode() + b"\x00\x04spam\x40")
+    assert AbuseReport.decode(report.encode()) == report
