@@ -1,4 +1,4 @@
-"""Who may import whom. The arrows are the design; this test walks every import and fails on any other arrow."""
+"""Who may import whom: this test walks every import and fails on an arrow that is not the design's."""
 
 from __future__ import annotations
 

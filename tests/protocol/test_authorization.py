@@ -26,7 +26,7 @@ CASES: list[dict[str, Any]] = [
 
 def make(event_id: str, spec: dict[str, Any]) -> Event:
     """An event for the rules: its fields count, its signatures and hashes do not."""
-    pdu = {
+    pdu: dict[str, Any] = {
         "room_id": ROOM,
         "type": "m.room.message",
         "sender": ALICE,
@@ -126,15 +126,6 @@ def test_every_rule_the_code_refuses_with_has_a_case_for_and_one_against() -> No
     assert len(rules) > 30
     assert rules == {case["rule"] for case in CASES if case["allow"]}
     assert rules == {case["rule"] for case in CASES if not case["allow"]}
-
-
-def test_no_two_cases_say_the_same() -> None:
-    seen = [json.dumps(case | {"why": "", "rule": ""}, sort_keys=True) for case in CASES]
-    assert [
-        case["why"]
-        for case, text in zip(CASES, seen, strict=True)
-        if seen.count(text) > 1 and not case["allow"]
-    ] == []
 
 
 STATE = make_state(

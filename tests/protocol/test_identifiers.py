@@ -227,6 +227,7 @@ def test_each_name_has_one_uri_and_reading_gives_it_or_the_one_error(uri: str) -
         "mimi://a.example/u/a:b",
         "mimi://a.example/u/a%3Ab",  # a localpart holds no colon
         "mimi://a.example/u/a%3Ab.example",
+        "mimi://80/u/a%3Ab",  # would read as user a of b:80
         "mimi://a.example/u/a/b",
         "mimi://a.example/u/%FF",
         "mimi://a.example/u/é",

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linearized.protocol.redaction import redact
+from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion
+from tests.protocol.support import DEV_1, I_1, MATRIX, json_objects, quick, texts, vouched_event
+
+LEVELS = {
+    "ban": 1,
+    "events": {},
+    "events_default": 2,
+    "kick": 3,
+    "redact": 4,
+    "state_default": 5,
+    "users": {},
+    "users_default": 6,
+    "invite": 7,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("m.room.create", {"room_version": "I.1", "anything": [1]}),
+        ("m.room.member", {"membership": "join"}),
+        ("m.room.join_rules", {"join_rule": "public"}),
+        ("m.room.power_levels", LEVELS),
+        ("m.room.history_visibility", {"history_visibility": "shared"}),
+        ("m.room.encrypted", {}),
+        ("m.mls.commit", {}),
+        ("m.room.name", {}),
+    ],
+)
+def test_each_type_keeps_what_the_draft_lists(kind: str, kept: dict[str, Any]) -> None:
+    extra = (
+        {} if kind == "m.room.create" else {"displayname": "x", "name": "y", "allow": [], "notifications": {}}
+    )
+    for version in ROOM_VERSIONS.values():
+        assert redact({"type": kind, "content": kept | extra}, version) == {"type": kind, "content": kept}
+
+
+def test_top_level_fields_the_draft_does_not_list_are_stripped() -> None:
+    kept = {
+        "type": "x",
+        "room_id": "!a:b",
+        "sender": "@a:b",
+        "state_key": "",
+        "content": {},
+        "origin_server_ts": 1,
+        "hashes": {"sha256": "a", "lpdu": {"sha256": "b"}, "other": 1},
+        "signatures": {"b": {"ed25519:1": "c"}},
+        "prev_events": ["$a"],
+        "auth_events": ["$b"],
+        "hub_server": "b",
+    }
+    extra = {"unsigned": {}, "depth": 1, "origin": "b", "redacts": "$x", "event_id": "$y"}
+    assert redact(kept | extra, I_1) == kept
+    assert redact(kept | extra | {"provenance": MATRIX}, I_1) == kept
+    assert redact(kept | extra | {"provenance": MATRIX}, DEV_1) == kept | {"provenance": MATRIX}
+
+
+def test_the_argument_is_left_alone() -> None:
+    pdu = vouched_event().pdu
+    before = repr(pdu)
+    redact(pdu, DEV_1)
+    assert repr(pdu) == before
+
+
+@quick
+@given(
+    st.fixed_dictionaries(
+        {}, optional={"type": st.sampled_from(list(I_1.kept_content)) | texts, "content": json_objects}
+    )
+    | json_objects,
+    st.sampled_from(list(ROOM_VERSIONS.values())),
+)
+def test_redacting_twice_is_redacting_once(pdu: dict[str, Any], version: RoomVersion) -> None:
+    once = redact(pdu, version)
+    assert redact(once, version) == once
