@@ -15,5 +15,5 @@ _EVENT_KEY_BYTES = 6
 
 def event_key(event_id: str) -> int:
     """The indexed stand-in for an event ID: 48 bits of its hash, so no form of ID makes runs of equals."""
-    digest = hashlib.blake2b(event_id.encode(), digest_size=_EVENT_KEY_BYTES).digest()
+    digest = hashlib.blake2b(event_id.encode(errors="surrogatepass"), digest_size=_EVENT_KEY_BYTES).digest()
     return int.from_bytes(digest, "big", signed=True)

@@ -23,7 +23,9 @@ class Reader:
         """All rows at once: a cursor left open would pin the log and stop checkpoints."""
         try:
             return self._reader.execute(sql, parameters).fetchall()
-        except (sqlite3.Error, OverflowError) as error:
+        # The last two: an integer of more than 64 bits, a string with half a surrogate pair. Neither is in
+        # the file.
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:
             raise StoreError(f"the read failed: {error}") from error
 
     def _room_number(self, room_id: str) -> int | None:

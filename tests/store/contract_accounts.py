@@ -168,3 +168,21 @@ class AccountContract:
         assert store.media("nope") is None
         with pytest.raises(StoreError):
             await store.put_media(media)
+
+    @pytest.mark.parametrize("name", ["\ud800", "a\x00b", "'; DROP TABLE users; --"])
+    async def test_names_that_no_peer_should_send_do_no_harm(self, store: Store, name: str) -> None:
+        try:
+            await store.put_user(UserRow(user_id=name, password_hash=None, created_ts=1))
+        except StoreError:
+            with pytest.raises(StoreError):
+                store.user(name)
+            with pytest.raises(StoreError):
+                store.entry_by_id(name)
+        else:
+            assert store.user(name) == UserRow(user_id=name, password_hash=None, created_ts=1)
+            assert store.entry_by_id(name) is None
+        assert await store.put_user(UserRow(user_id=ALICE, password_hash=None, created_ts=1))
+
+    async def test_a_number_no_log_reaches_is_an_error(self, store: Store) -> None:
+        with pytest.raises(StoreError):
+            store.changed_rooms(2**70)

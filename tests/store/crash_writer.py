@@ -1,18 +1,23 @@
 """A process that appends as fast as it can and prints what was acknowledged, until it is killed.
 
-``python -m tests.store.crash_writer <database>``: several tasks, each with its own room, continue their logs.
+``python -m tests.store.crash_writer <database> [<bytes>]``: several tasks, each with its own room, continue
+their logs. With ``bytes``, no file may grow beyond that, like on a full disk; a StoreError ends the process
+with status 3.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
 import trio
 
+from linearized.exceptions import StoreError
 from linearized.store.sqlite import SqliteStore
 from tests.store.rows import message, new_room
 
+DISK_FULL = 3
 ROOMS = [f"!{n}:a.example" for n in range(6)]
 
 
@@ -38,4 +43,9 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]))
+    if sys.argv[2:]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+    try:
+        trio.run(main, Path(sys.argv[1]))
+    except* StoreError:
+        sys.exit(DISK_FULL)
