@@ -1,0 +1,119 @@
+"""One HTTP exchange as a client: reading an answer within bounds, and what it means when it is not a 200."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import httpx
+import orjson
+
+from linearized.exceptions import CanonicalJsonError, LinearizedError
+from linearized.protocol.canonical import JsonObject, parse_json_object
+
+_OK = 200
+
+
+class OutboundError(LinearizedError):
+    """A server could not be reached, or refused a request.
+
+    Attributes:
+        status: its HTTP status; None if there was no answer.
+        errcode: its Matrix error code, if it gave one.
+        retry_after_s: how long it asked us to wait.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int | None = None,
+        errcode: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.errcode = errcode
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A complete answer."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+class AnswerTooLarge(Exception):  # noqa: N818 - says what the answer is
+    """An answer has more bytes than we read."""
+
+
+async def exchange(client: httpx.AsyncClient, request: httpx.Request, limit: int) -> Reply:
+    """Send a request and read its answer.
+
+    Raises:
+        AnswerTooLarge: it has more than ``limit`` bytes.
+        httpx.HTTPError: there was none.
+    """
+    response = await client.send(request, stream=True)
+    try:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > limit:
+                raise AnswerTooLarge
+            chunks.append(chunk)
+    finally:
+        await response.aclose()
+    return Reply(status=response.status_code, headers=response.headers, body=b"".join(chunks))
+
+
+def json_object(server_name: str, reply: Reply) -> JsonObject:
+    """The JSON object of a 200.
+
+    Raises:
+        OutboundError: it is something else.
+    """
+    if reply.status == _OK:
+        try:
+            return parse_json_object(reply.body)
+        except CanonicalJsonError as error:
+            raise OutboundError(f"{server_name} answered with no JSON object: {error}", status=_OK) from error
+    errcode = text = None
+    try:
+        document = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        document = None  # a proxy's error page, say
+    if isinstance(document, dict):
+        errcode, text = document.get("errcode"), document.get("error")
+    raise OutboundError(
+        f"{server_name} answered {reply.status}" + (f": {text}" if isinstance(text, str) else ""),
+        status=reply.status,
+        errcode=errcode if isinstance(errcode, str) else None,
+        retry_after_s=retry_after(reply.headers, document if isinstance(document, dict) else {}),
+    )
+
+
+def retry_after(headers: httpx.Headers, document: JsonObject | None = None) -> float | None:
+    """Seconds from a Retry-After header (RFC 9110, 10.2.3) or a Matrix ``retry_after_ms``."""
+    ms = (document or {}).get("retry_after_ms")
+    if isinstance(ms, int) and not isinstance(ms, bool) and ms >= 0:
+        return ms / 1000
+    value = headers.get("retry-after", "")
+    if value.isdecimal():
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value).timestamp()
+        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except ValueError:
+        return None
+    return max(0.0, math.ceil(until - now))
+
+
+def why(error: Exception) -> str:
+    """Why there was no answer, in words that hold nothing of it."""
+    return "its answer is too large" if isinstance(error, AnswerTooLarge) else type(error).__name__

@@ -1,0 +1,302 @@
+"""Our requests to other servers over mutual TLS 1.3: signed for the federation face, plain for MIMI."""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+
+from linearized.config import Config, TlsConfig
+from linearized.exceptions import ConfigError
+from linearized.protocol.canonical import JsonObject, canonical_json
+from linearized.protocol.identifiers import is_server_name
+from linearized.protocol.signing import ServerIdentity
+from linearized.server.discovery import Destination, LookUpSrv, Resolver, WellKnown, no_srv
+from linearized.server.exchange import (
+    AnswerTooLarge,
+    OutboundError,
+    Reply,
+    exchange,
+    json_object,
+    retry_after,
+    why,
+)
+from linearized.server.providers.client import MAX_RESPONSE_BYTES as MAX_MIMI_BYTES
+from linearized.server.providers.client import Answer, ProviderError
+from linearized.server.xmatrix import sign_request
+
+__all__ = ["FederationClient", "OutboundError", "client_context"]
+
+CONNECT_SECONDS = 10  # name lookup, TCP and TLS
+KEEP_SECONDS = 60  # how long an idle connection is kept; below the 75 seconds servers keep their side
+CONNECTIONS = 4  # per destination; HTTP/2 needs one, HTTP/1.1 peers get a few
+MAX_DESTINATIONS = 1000  # destinations with open connections; the one unused for longest makes room
+# the state of a room of 25,000 members at 1 KB an event, with its auth chain
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+MAX_WELL_KNOWN_BYTES = 16 * 1024  # a host name in JSON
+MAX_REDIRECTS = 5  # "30x HTTP redirection MUST be followed, though loops SHOULD be avoided"
+WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next step for longer
+
+_UNAUTHORIZED = 401
+
+
+@dataclass(slots=True)
+class _Peer:
+    """The connections to one destination, and the place in line for its transactions."""
+
+    client: httpx.AsyncClient
+    users: int = 0
+    transactions: trio.Lock = field(default_factory=trio.Lock)
+
+
+def client_context(tls: TlsConfig) -> ssl.SSLContext:
+    """TLS 1.3 towards peers: the system's authorities and ``trusted_ca``, and our certificate if they ask for
+    it.
+
+    Raises:
+        ConfigError: a file is missing or not what it should be.
+    """
+    try:
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.trusted_ca is not None:
+            context.load_verify_locations(tls.trusted_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"tls: cannot use certificate, key or trusted_ca: {error}") from error
+    return context
+
+
+class FederationClient:
+    """Sends requests to servers by name. An async context manager: leaving it closes every connection.
+
+    Each destination has its own connections: a connection proves one name, so it is never shared between two.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        identity: ServerIdentity,
+        *,
+        clock: Callable[[], int],
+        srv: LookUpSrv = no_srv,
+    ) -> None:
+        self._identity = identity
+        self._context = client_context(config.tls)
+        self._seconds = config.limits.request_seconds
+        self._peers: OrderedDict[Destination, _Peer] = OrderedDict()
+        self._without_content: set[str] = set()
+        self.resolver = Resolver(
+            overrides=config.discovery_overrides, fetch=self._fetch_well_known, clock=clock, srv=srv
+        )
+
+    async def __aenter__(self) -> FederationClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        while self._peers:
+            await self._peers.popitem()[1].client.aclose()
+
+    async def request(
+        self, server_name: str, method: str, path: str, *, json: JsonObject | None = None
+    ) -> JsonObject:
+        """Send a signed request to a server and give the JSON object it answers with.
+
+        Args:
+            server_name: whom it is for; also what its certificate must say, unless the name delegates.
+            method: ``GET``, ``PUT`` or ``POST``.
+            path: the request target, percent-encoded, with the query if any.
+            json: the body; None sends none.
+
+        Raises:
+            OutboundError: no answer within ``limits.request_seconds``, or not a 200 with a JSON object.
+        """
+        signed_content = {} if json is None and server_name not in self._without_content else json
+        reply = await self._signed(server_name, method, path, json, signed_content)
+        if reply.status == _UNAUTHORIZED and signed_content == {} and json is None:
+            # "content … When a request doesn't contain a body, such as in GET requests, use an empty JSON
+            # object." Matrix, and peers that grew from it, leave it out; a server that refuses the one may
+            # take the other.
+            again = await self._signed(server_name, method, path, None, None)
+            if again.status != _UNAUTHORIZED:
+                self._without_content.add(server_name)
+                reply = again
+        return json_object(server_name, reply)
+
+    async def get_json(self, server_name: str, path: str) -> JsonObject:
+        """Send an unsigned GET, for the endpoints that need no authentication.
+
+        Raises:
+            OutboundError: as for ``request``.
+        """
+        destination = await self._resolve(server_name)
+        url = f"https://{destination.address}{path}"
+        return json_object(
+            server_name, await self._send(server_name, destination, "GET", url, headers={}, body=b"")
+        )
+
+    async def server_keys(self, server_name: str) -> JsonObject:
+        """A server's own statement of its keys, unchecked.
+
+        Raises:
+            OutboundError: as for ``request``.
+        """
+        return await self.get_json(server_name, "/_matrix/key/v2/server")
+
+    async def raw(
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Send a request to a URL of a provider, over a connection that proves the URL's host.
+
+        Raises:
+            ProviderError: there was no answer within ``limits.request_seconds``, or the URL is unusable.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not is_server_name(parts.netloc):
+            raise ProviderError(f"{provider} gave a URL that is not https with a plain host")
+        destination = self.resolver.as_written(parts.netloc)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        where = f"https://{destination.address}{target}"
+        try:
+            reply = await self._send(
+                provider,
+                destination,
+                method,
+                where,
+                headers=headers or {},
+                body=content,
+                limit=MAX_MIMI_BYTES,
+            )
+        except OutboundError as error:
+            raise ProviderError(str(error)) from error
+        return Answer(reply.status, reply.body, retry_after(reply.headers))
+
+    async def _resolve(self, server_name: str) -> Destination:
+        if not is_server_name(server_name):
+            raise OutboundError("not a server name")
+        if server_name == self._identity.name:
+            raise OutboundError("a server sends no requests to itself")
+        return await self.resolver.resolve(server_name)
+
+    async def _signed(
+        self, server_name: str, method: str, path: str, json: JsonObject | None, content: JsonObject | None
+    ) -> Reply:
+        destination = await self._resolve(server_name)
+        url = httpx.URL(f"https://{destination.address}{path}")
+        authorization = sign_request(
+            self._identity,
+            destination=server_name,
+            method=method,
+            uri=url.raw_path.decode("ascii"),
+            content=content,
+        )
+        body = b"" if json is None else canonical_json(json)
+        headers = {"Authorization": authorization}
+        if json is not None:
+            headers["Content-Type"] = "application/json"
+        if method == "PUT" and "/send/" in path:
+            # "The sending server MUST wait for a 200 OK response from the receiver before sending another
+            # request with a different :txnId."
+            async with self._peer(destination).transactions:
+                return await self._send(server_name, destination, method, url, headers=headers, body=body)
+        return await self._send(server_name, destination, method, url, headers=headers, body=body)
+
+    async def _send(
+        self,
+        server_name: str,
+        destination: Destination,
+        method: str,
+        url: httpx.URL | str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        limit: int = MAX_RESPONSE_BYTES,
+    ) -> Reply:
+        try:
+            with trio.fail_after(self._seconds):
+                async with self._connected(destination) as client:
+                    request = client.build_request(
+                        method,
+                        url,
+                        headers={**headers, "Host": destination.host_header},
+                        content=body,
+                        extensions={"sni_hostname": destination.tls_name},
+                    )
+                    return await exchange(client, request, limit)
+        except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge) as error:
+            raise OutboundError(f"{server_name} cannot be reached: {why(error)}") from error
+        except trio.TooSlowError as error:
+            raise OutboundError(f"{server_name} did not answer within {self._seconds} seconds") from error
+
+    @asynccontextmanager
+    async def _connected(self, destination: Destination) -> AsyncIterator[httpx.AsyncClient]:
+        peer = self._peer(destination)
+        peer.users += 1
+        try:
+            while len(self._peers) > MAX_DESTINATIONS:
+                idle = next((key for key, other in self._peers.items() if not other.users), None)
+                if idle is None:
+                    break
+                await self._peers.pop(idle).client.aclose()
+            yield peer.client
+        finally:
+            peer.users -= 1
+
+    def _peer(self, destination: Destination) -> _Peer:
+        peer = self._peers.get(destination)
+        if peer is None:
+            peer = self._peers[destination] = _Peer(self._new_client())
+        self._peers.move_to_end(destination)
+        return peer
+
+    def _new_client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=CONNECTIONS,
+            keepalive_expiry=KEEP_SECONDS,
+        )
+        timeout = httpx.Timeout(self._seconds, connect=CONNECT_SECONDS)
+        return httpx.AsyncClient(
+            http2=True, verify=self._context, limits=limits, timeout=timeout, trust_env=False
+        )
+
+    async def _fetch_well_known(self, host: str) -> WellKnown:
+        """Get a host's delegation; a host that cannot be asked has none."""
+        url = httpx.URL(f"https://{host}/.well-known/matrix/server")
+        try:
+            with trio.fail_after(WELL_KNOWN_SECONDS):
+                async with httpx.AsyncClient(
+                    verify=self._context,
+                    trust_env=False,
+                    timeout=WELL_KNOWN_SECONDS,
+                    follow_redirects=True,
+                    max_redirects=MAX_REDIRECTS,
+                ) as client:
+                    reply = await exchange(client, client.build_request("GET", url), MAX_WELL_KNOWN_BYTES)
+        except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, trio.TooSlowError):
+            return WellKnown(status=0)
+        return WellKnown(
+            status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
+        )

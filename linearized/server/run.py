@@ -1,0 +1,94 @@
+"""Starts a server: node, faces, listeners; and stops it when asked, in the order that loses nothing."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from linearized.config import Address, Config
+from linearized.server import clients, federation, providers
+from linearized.server.app import build_app
+from linearized.server.http import Request, Response, Route, json_response
+from linearized.server.listener import Binding, serve_bindings, server_context
+from linearized.server.node import Node
+from linearized.server.opening import open_node
+from linearized.server.telemetry import get_log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a started server listens; ports are the real ones when the settings said 0."""
+
+    tls: Address
+    client: Address | None
+
+
+async def serve(
+    config: Config,
+    *,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a server until ``stop`` is set; without one, until SIGTERM or SIGINT.
+
+    Stopping refuses new connections, lets running requests finish within ``limits.grace_seconds``, and then
+    closes the store. Cancelling stops at once; the store is closed all the same. Reports where it listens
+    once it does.
+
+    Raises:
+        ConfigError: a file or address of the settings cannot be used.
+    """
+    context = server_context(config.tls)
+    log = get_log(server=config.server_name)
+    async with trio.open_nursery() as nursery:
+        if stop is None:
+            stop = trio.Event()
+            await nursery.start(_stop_on_signal, stop)
+        async with open_node(config) as node:
+            bindings = [Binding(address=config.listen.tls, app=build_app(routes(node), log=log), tls=context)]
+            if config.listen.client is not None:
+                bindings.append(
+                    Binding(address=config.listen.client, app=build_app(client_routes(node), log=log))
+                )
+            async with trio.open_nursery() as listeners:
+                addresses = await listeners.start(
+                    partial(
+                        serve_bindings,
+                        bindings,
+                        stop=stop,
+                        max_connections=config.limits.max_connections,
+                        grace_seconds=config.limits.grace_seconds,
+                        log=log,
+                    )
+                )
+                log.info("listening", addresses=[str(address) for address in addresses])
+                task_status.started(
+                    Serving(tls=addresses[0], client=addresses[1] if config.listen.client else None)
+                )
+            log.info("stopped")
+        nursery.cancel_scope.cancel()
+
+
+def routes(node: Node) -> list[Route]:
+    """Every face, for the TLS listener."""
+    return [*federation.routes(node), *providers.routes(node), *client_routes(node)]
+
+
+def client_routes(node: Node) -> list[Route]:
+    """What the plain listener serves."""
+    return [*clients.routes(node), Route("GET", "/health", _health)]
+
+
+async def _health(_request: Request) -> Response:
+    return json_response({"status": "ok"})
+
+
+async def _stop_on_signal(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            get_log().info("stopping", signal=signal.Signals(number).name)
+            stop.set()
