@@ -21,6 +21,7 @@ from linearized.protocol.state import (
     JOIN_RULES,
     POWER_LEVELS,
     StateMap,
+    algorithm_of,
     encryption_algorithm,
     hub_of,
     membership,
@@ -128,6 +129,9 @@ def _check_create(event: Event, state: StateMap, version: RoomVersion) -> None:
     # 3.3. If content.room_version is not I.1, reject the event.
     if event.content.get("room_version") != version.name:
         raise AuthorizationError("3.3", f"the room version is not {version.name}")
+    # A room that is meant to be encrypted must not come out as one that is not.
+    if version.sealed_messages and "encryption" in event.content and algorithm_of(event) is None:
+        raise AuthorizationError("L3", "the create event names no encryption algorithm")
     # 3.4. Otherwise, allow the event.
 
 

@@ -78,6 +78,11 @@ def encryption_algorithm(state: StateMap) -> str | None:
     Raises:
         AuthorizationError: the room has no create event.
     """
-    encryption = create_event(state).content.get("encryption")
+    return algorithm_of(create_event(state))
+
+
+def algorithm_of(create: Event) -> str | None:
+    """Give the encryption algorithm a create event names; None if it names none, or not as a string."""
+    encryption = create.content.get("encryption")
     algorithm = encryption.get("algorithm") if isinstance(encryption, dict) else None
     return algorithm if isinstance(algorithm, str) else None

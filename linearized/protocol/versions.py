@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from linearized.exceptions import EventFormatError
@@ -26,7 +26,7 @@ class RoomVersion:
 
     name: str
     kept_fields: frozenset[str]
-    kept_content: Mapping[str, frozenset[str] | None]
+    kept_content: Mapping[str, frozenset[str] | None] = field(hash=False)
     invite_join_rules: frozenset[str]
     knock_join_rules: frozenset[str]
     vouched_events: bool = False

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize, select_auth_events
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap
-from linearized.protocol.versions import ROOM_VERSIONS
-from tests.protocol.support import ALICE, ROOM
+from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion
+from tests.protocol.support import ALICE, BOB, MATRIX, ROOM, json_objects, json_values, quick
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent.parent / "linearized" / "protocol"
@@ -182,3 +185,58 @@ def test_a_room_without_power_levels_or_join_rules_selects_neither() -> None:
         content={"membership": "join"},
         state=make_state({"members": {}}, "I.1"),
     ) == ["$create"]
+
+
+KINDS = [
+    "m.room.create",
+    "m.room.member",
+    "m.room.power_levels",
+    "m.room.join_rules",
+    "m.room.message",
+    "m.mls.commit",
+]
+LEVELS = st.fixed_dictionaries(
+    {},
+    optional={
+        field: json_values
+        | st.integers(-10, 110)
+        | st.dictionaries(st.sampled_from([ALICE, BOB, "x"]), json_values)
+        for field in ("users", "events", "users_default", "state_default", "ban", "kick", "invite")
+    },
+)
+CONTENTS = (
+    json_objects
+    | st.fixed_dictionaries(
+        {"membership": json_values | st.sampled_from(["join", "invite", "leave", "ban", "knock"])}
+    )
+    | LEVELS
+)
+
+
+@quick
+@given(
+    event=st.fixed_dictionaries(
+        {"type": st.sampled_from(KINDS), "content": CONTENTS, "sender": st.sampled_from([ALICE, BOB])},
+        optional={
+            "state_key": st.sampled_from(["", ALICE, BOB, "@", "x"]),
+            "prev_events": st.just(["$create"]),
+            "provenance": st.just(MATRIX | {"imported": True}),
+        },
+    ),
+    state=st.fixed_dictionaries(
+        {"members": st.dictionaries(st.sampled_from([ALICE, BOB]), json_values | st.just("join"))},
+        optional={
+            "power_levels": json_objects | LEVELS,
+            "join_rule": json_values,
+            "encrypted": st.booleans(),
+        },
+    ),
+    version=st.sampled_from(list(ROOM_VERSIONS.values())),
+    first_commit_seen=st.booleans(),
+)
+def test_any_event_in_any_state_is_allowed_or_refused_with_a_rule(
+    event: dict[str, Any], state: dict[str, Any], version: RoomVersion, first_commit_seen: bool
+) -> None:
+    case = {"version": version.name, "state": state, "event": event, "first_commit_seen": first_commit_seen}
+    with suppress(AuthorizationError):
+        check(case)

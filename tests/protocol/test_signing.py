@@ -153,6 +153,14 @@ def test_a_known_key_of_the_wrong_length_or_kind_is_no_key() -> None:
         verify(odd, {"rsa:1": HUB.key.verify_key})
 
 
+@pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), b"\xff" * 32])
+def test_a_degenerate_key_verifies_nothing(key: bytes) -> None:
+    # With a key of small order, a signature of zeros passes in verifiers that do not refuse such keys.
+    for signature in (bytes(64), key + bytes(32)):
+        with pytest.raises(SignatureError, match="wrong"):
+            verify(with_signature(HUB.key.key_id, encode_base64(signature)), {HUB.key.key_id: key})
+
+
 def test_padded_and_url_safe_signatures_are_read() -> None:
     signature = decode_base64(SIGNED["signatures"][HUB.name][HUB.key.key_id])
     padded = encode_base64(signature).replace("+", "-").replace("/", "_") + "=="

@@ -23,6 +23,10 @@ def test_an_unknown_version_is_refused(name: object) -> None:
         get_version(name)
 
 
+def test_versions_can_be_told_apart_in_sets() -> None:
+    assert len({*ROOM_VERSIONS.values()}) == len(ROOM_VERSIONS)
+
+
 def test_only_our_version_keeps_provenance() -> None:
     assert [name for name, version in ROOM_VERSIONS.items() if "provenance" in version.kept_fields] == [
         "dev.linearized.1"
