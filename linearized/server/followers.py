@@ -1,7 +1,9 @@
-"""Followers: every provider that takes part in a room we order is a cursor into its log, and one task moves them.
+"""Followers: every provider that takes part in a room we order is a cursor into its log, and one task moves
+them.
 
-There is no outbox. A worker per provider reads the range after each cursor, sends it, and moves the cursor when the
-provider has accepted it; an outage of any length is caught up the same way, and a slow provider delays nobody else.
+There is no outbox. A worker per provider reads the range after each cursor, sends it, and moves the cursor
+when the provider has accepted it; an outage of any length is caught up the same way, and a slow provider
+delays nobody else.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ MAX_PDUS: Final = 50
 NOTIFY_PAGE: Final = 200
 # Welcomes read for one notification.
 WELCOME_PAGE: Final = 50
-# First and longest pause after a failed delivery, seconds; doubled in between, with jitter so that many hubs do not
-# come back to a recovering provider at the same moment.
+# First and longest pause after a failed delivery, seconds; doubled in between, with jitter so that many hubs
+# do not come back to a recovering provider at the same moment.
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 300.0
+LONGEST_PAUSE: Final = 60.0
 ACCEPTED: Final = frozenset({200, 201, 202})
 
 LM_SEND: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/send/{txn}"
@@ -78,7 +80,7 @@ class Followers:
         """A provider has been heard from: do not wait out its pause."""
         worker = self._workers.get(provider)
         if worker is not None:
-            worker.wake.set()
+            worker.hurry.set()
 
     def _worker(self, provider: str) -> _Worker:
         worker = self._workers.get(provider)
@@ -107,7 +109,8 @@ class _Worker:
         self._federation = federation
         self._jitter = jitter
         self._rooms: set[str] = {row.room_id for row in store.followers() if row.provider == provider}
-        self.wake = trio.Event()
+        self.wake = trio.Event()  # there is something to deliver
+        self.hurry = trio.Event()  # the pause after a failure need not be waited out
 
     def changed(self, room_id: str) -> None:
         """Note a room with something new."""
@@ -126,9 +129,12 @@ class _Worker:
             except (ProviderError, OutboundError) as error:
                 asked = getattr(error, "retry_after_s", None)
                 wait = min(asked, LONGEST_PAUSE) if asked else pause * (0.5 + self._jitter())
-                log.warning("delivery_failed", provider=self._provider, error=str(error), retry_in_s=round(wait, 2))
+                log.warning(
+                    "delivery_failed", provider=self._provider, error=str(error), retry_in_s=round(wait, 2)
+                )
+                self.hurry = trio.Event()
                 with trio.move_on_after(wait):
-                    await self.wake.wait()
+                    await self.hurry.wait()
                 self.wake.set()
                 pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -184,14 +190,17 @@ class _Worker:
         answer = await self._federation.request(self._provider, "PUT", path, json=body)
         failed = answer.get("failed_pdus")
         if failed:
-            log.warning("follower_refused", provider=self._provider, room_id=follower.room_id, events=len(failed))
+            log.warning(
+                "follower_refused", provider=self._provider, room_id=follower.room_id, events=len(failed)
+            )
         await self._moved(follower, entries[-1].seq)
         return True
 
     async def _moved(self, follower: FollowerRow, cursor: int) -> None:
         """Move the cursor, keeping a stop that was set while the request was under way."""
         latest = next(
-            (row for row in self._store.followers(follower.room_id) if row.provider == self._provider), follower
+            (row for row in self._store.followers(follower.room_id) if row.provider == self._provider),
+            follower,
         )
         await self._store.put_follower(
             FollowerRow(

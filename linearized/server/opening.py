@@ -16,10 +16,10 @@ import trio
 
 from linearized.config import Config
 from linearized.exceptions import ConfigError
-from linearized.provider_files import DATABASE
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
+from linearized.provider_files import DATABASE
 from linearized.server.followers import Followers
 from linearized.server.hub import Hub
 from linearized.server.key_documents import load_signing_key
@@ -65,7 +65,16 @@ async def open_node(
     try:
         async with make_client(config, identity, clock) as outbound, trio.open_nursery() as nursery:
             await nursery.start(store.run)
-            node = _assemble(config, identity, mls_signer, store, outbound, nursery, clock, ids)
+            node = _assemble(
+                config=config,
+                identity=identity,
+                mls_signer=mls_signer,
+                store=store,
+                outbound=outbound,
+                nursery=nursery,
+                clock=clock,
+                ids=ids,
+            )
             node.followers.start()
             try:
                 yield node
@@ -77,6 +86,7 @@ async def open_node(
 
 
 def _assemble(
+    *,
     config: Config,
     identity: ServerIdentity,
     mls_signer: openmls.SignatureKeyPair,

@@ -34,4 +34,5 @@ def authenticate_provider(node: Node, request: Request) -> str:
     host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
     if host not in {name.partition(":")[0] for name in node.served_domains}:
         raise HttpError(421, "M_WRONG_SERVER", "The Host header names another provider")
+    node.followers.contacted(provider)
     return provider

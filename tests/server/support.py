@@ -1,0 +1,157 @@
+"""Real servers without sockets: each on its own SQLite file, all on one in-memory network.
+
+A ``Network`` is the wire; ``running_server`` puts a server on it. Requests between servers go through the
+real outbound client, are signed by it, and arrive at the real ASGI application with the peer's certificate
+name.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from linearized.config import Config, load_config
+from linearized.protocol.signing import ServerIdentity
+from linearized.provider_files import ProviderPlan, create_provider
+from linearized.server import clients, providers, run
+from linearized.server.app import App, build_app
+from linearized.server.clients.passwords import hash_password
+from linearized.server.http import Route
+from linearized.server.node import Node
+from linearized.server.opening import open_node, system_clock
+from linearized.server.outbound import FederationClient
+from linearized.store.base import UserRow
+
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass
+class Network:
+    """Who is on the wire. A name in ``down`` refuses connections; ``log`` records every request made."""
+
+    apps: dict[str, App] = field(default_factory=dict)
+    down: set[str] = field(default_factory=set)
+    log: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    def transport(self, origin: str) -> httpx.AsyncBaseTransport:
+        """How ``origin`` (a provider, or ``""`` for a client without a certificate) reaches everybody."""
+        return _Wire(self, origin)
+
+
+class _Wire(httpx.AsyncBaseTransport):
+    def __init__(self, network: Network, origin: str) -> None:
+        self._network = network
+        self._origin = origin
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        name = request.headers["host"].partition(":")[0]
+        app = self._network.apps.get(name)
+        if app is None or name in self._network.down:
+            raise httpx.ConnectError(f"{name} is down", request=request)
+        self._network.log.append((self._origin, name, request.method, request.url.raw_path.decode()))
+        peers = (self._origin,) if self._origin else ()
+
+        async def with_peer(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+            await app({**scope, "peer_domains": peers}, receive, send)
+
+        return await httpx.ASGITransport(app=with_peer).handle_async_request(request)
+
+
+class MemoryFederation(FederationClient):
+    """The outbound client, with the wire in place of TLS connections."""
+
+    def __init__(
+        self, config: Config, identity: ServerIdentity, clock: Callable[[], int], network: Network
+    ) -> None:
+        super().__init__(config, identity, clock=clock)
+        self._network = network
+
+    def _new_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=self._network.transport(self._identity.name))
+
+
+@dataclass
+class Server:
+    """A running server and the ways to reach it."""
+
+    node: Node
+    network: Network
+
+    @property
+    def name(self) -> str:
+        return self.node.identity.name
+
+    @property
+    def bridge_token(self) -> str:
+        return self.node.config.bridges[0].token
+
+    def http(self) -> httpx.AsyncClient:
+        """A client without a certificate."""
+        return httpx.AsyncClient(
+            transport=self.network.transport(""), base_url=f"https://{self.name}", timeout=60
+        )
+
+    async def user(self, localpart: str) -> str:
+        """Make an account with ``PASSWORD``; its user ID."""
+        user_id = f"@{localpart}:{self.name}"
+        await self.node.store.put_user(
+            UserRow(
+                user_id=user_id,
+                password_hash=hash_password(PASSWORD, salt=b"salt of the tests"),
+                created_ts=self.node.clock(),
+            )
+        )
+        return user_id
+
+
+_PORTS = itertools.count(20_000)
+
+
+@asynccontextmanager
+async def running_server(
+    name: str,
+    directory: Path,
+    network: Network,
+    *,
+    peers: tuple[str, ...] = ("a.example", "b.example", "c.example"),
+    bridged: tuple[str, ...] = (),
+    clock: Callable[[], int] = system_clock,
+) -> AsyncIterator[Server]:
+    """Put a server on the network; its files stay in ``directory``, so it can be started again."""
+    home = directory / name
+    if (home / "linearized.toml").exists():
+        config = load_config(home / "linearized.toml")
+    else:
+        home.mkdir(parents=True, exist_ok=True)
+        config = create_provider(
+            home,
+            ProviderPlan(
+                server_name=name,
+                dev_ca=directory / "ca",
+                bridged_domains=bridged,
+                peers={peer: f"127.0.0.1:{next(_PORTS)}" for peer in peers if peer != name},
+            ),
+        )
+
+    def federation(settings: Config, identity: ServerIdentity, now: Callable[[], int]) -> FederationClient:
+        return MemoryFederation(settings, identity, now, network)
+
+    async with open_node(config, clock=clock, federation=federation) as node:
+        network.apps[name] = build_app(_routes(node))
+        try:
+            yield Server(node, network)
+        finally:
+            del network.apps[name]
+
+
+def _routes(node: Node) -> list[Route]:
+    try:
+        return run.routes(node)
+    except AttributeError:
+        return [*providers.routes(node), *clients.routes(node)]
