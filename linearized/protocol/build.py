@@ -100,9 +100,14 @@ def complete_lpdu(
     """Make the hub's event of an LPDU that ``verify_lpdu`` accepted; ``lpdu`` is left alone.
 
     Raises:
-        EventFormatError: the complete event does not match the schema or is too large.
+        EventFormatError: the complete event does not match the schema or is too large; or the LPDU is for
+            another hub.
     """
     check_lpdu(lpdu, version)
+    # "When a hub server is converting an LPDU to a formal event, it MUST specify its own server name here."
+    # The participant has signed the field, so the hub cannot.
+    if lpdu["hub_server"] != identity.name:
+        raise EventFormatError("the LPDU is for another hub")
     return _finish(strip_unhashed(lpdu), identity, version, auth_events, prev_events)
 
 

@@ -140,6 +140,13 @@ def test_an_lpdu_cannot_be_completed_with_malformed_references(fields: dict[str,
         complete_lpdu(lpdu(), identity=HUB, version=DEV_1, **references)
 
 
+def test_an_lpdu_for_another_hub_cannot_be_completed() -> None:
+    with pytest.raises(EventFormatError, match="another hub"):
+        complete_lpdu(
+            lpdu(hub_server="c.example"), identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"]
+        )
+
+
 def test_only_an_lpdu_can_be_completed() -> None:
     with pytest.raises(EventFormatError):
         complete_lpdu(local_event().pdu, identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"])
