@@ -82,8 +82,8 @@ def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
 def parse_stored(raw: bytes, version: RoomVersion, event_id: str | None = None) -> Event:
     """Read back the canonical bytes of an event that ``parse_pdu`` once accepted: no schema, no walk.
 
-    ``event_id`` is what the store has for it; without it, it is computed. ``redacted`` is False on the result:
-    the bytes do not tell.
+    ``event_id`` is what the store has for it; without it, it is computed. The result's
+    ``redacted`` is False: the bytes do not tell.
     """
     pdu = orjson.loads(raw)
     if event_id is None:
