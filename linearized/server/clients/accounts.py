@@ -117,7 +117,7 @@ async def _ensure_user(context: Context, user_id: str) -> bool:
 
 async def _new_session(context: Context, user_id: str, body: JsonObject) -> JsonObject:
     """A device with a fresh token. The device keeps its key packages and messages if it existed."""
-    device_id = optional_text(body, "device_id") or context.node.ids(DEVICE_ID_BYTES)
+    device_id = optional_text(body, "device_id") or context.node.ids(DEVICE_ID_BYTES).replace("-", "_")
     if not is_device_id(device_id):
         raise invalid("device_id is not a device ID")
     name = optional_text(body, "initial_device_display_name", limit=MAX_DISPLAY_NAME)

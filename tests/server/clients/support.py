@@ -21,6 +21,7 @@ from linearized.server import clients
 from linearized.server.app import App, build_app
 from linearized.server.clients.accounts import TOKEN_BYTES
 from linearized.server.clients.auth import token_hash
+from linearized.server.http import HttpError, Router
 from linearized.server.hub import Hub
 from linearized.server.mls import OpenMls
 from linearized.server.node import Node
@@ -29,6 +30,7 @@ from linearized.server.outbound import OutboundError
 from linearized.server.rooms import Rooms
 from linearized.store.base import DeviceRow, UserRow
 from linearized.store.sqlite import SqliteStore
+from tests.server.clients.traffic import check
 
 V3 = "/_matrix/client/v3"
 MLS = "/_matrix/client/unstable/dev.linearized.1"
@@ -102,6 +104,7 @@ class Server:
 
     node: Node
     app: App
+    router: Router
     clock: Clock
 
     @property
@@ -144,8 +147,18 @@ class Server:
             messages.append(message)
 
         await self.app(scope, receive, send)
+        if b"application/json" in dict(messages[0]["headers"]).get(b"content-type", b""):
+            status, pattern = messages[0]["status"], self.pattern(method, path)
+            check(method, pattern, status=status, request=data, response=messages[1]["body"])
         response_headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
         return Answer(messages[0]["status"], response_headers, messages[1]["body"])
+
+    def pattern(self, method: str, path: str) -> str:
+        """The pattern of the route a path takes; the path itself if it takes none."""
+        try:
+            return self.router.match(method, path)[0].pattern
+        except HttpError:
+            return path
 
     async def user(self, name: str, device_id: str = "DEVICE") -> Client:
         """An account with a device, without the cost of hashing a password."""
@@ -249,7 +262,6 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             federation=nobody,
             providers=nobody,
             followers=nobody,
-            rooms=cast("Any", None),
         )
         hub = Hub(
             identity=identity,
@@ -263,6 +275,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             ),
         )
         node.rooms = Rooms(node, hub)
-        yield Server(node, build_app(clients.routes(node)), clock)
+        routes = clients.routes(node)
+        yield Server(node, build_app(routes), Router(routes), clock)
         await store.aclose()
         nursery.cancel_scope.cancel()
