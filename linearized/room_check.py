@@ -172,7 +172,7 @@ class _Walk:
             raise InvalidInput("auth_events names an entry that is not before this one")
         grouped = self._group.epoch is not None or event.type == COMMIT
         authorize(event, self._state, version=self._version, first_commit_seen=grouped)
-        admit(event, self._state, grouped=grouped)
+        admit(event, self._state)
 
     def _count(self, event: Event) -> None:
         report = self.report

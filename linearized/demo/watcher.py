@@ -62,6 +62,12 @@ class Watcher:
         seen = "\n".join(str(event)[:300] for event in self.events[-5:])
         raise StepFailed(f"the Matrix room did not get {what} in {ARRIVAL_DEADLINE_S:.0f} s", seen)
 
+    async def wait_for_body(self, body: str) -> tuple[JsonObject, float]:
+        """The first event whose body is ``body``; as ``wait_for``."""
+        return await self.wait_for(
+            f"the message {body!r}", lambda event: event["content"].get("body") == body
+        )
+
 
 @asynccontextmanager
 async def watching(user: MatrixUser, room_id: str) -> AsyncIterator[Watcher]:

@@ -1,0 +1,86 @@
+"""``linearized bridge``: connecting a Matrix homeserver. No other module of ``linearized`` loads a bridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import trio
+from bridges.matrix.runner import run_bridge
+
+from bridges.matrix.config import load_bridge_config
+from bridges.matrix.registration import write_registration
+from linearized.bridge_files import BridgePlan, create_bridge
+from linearized.commands.common import FILE, PATH, reporting
+from linearized.config import load_config
+
+bridge_option = click.option(
+    "--config", "config_file", type=FILE, required=True, metavar="FILE", help="The bridge's bridge.toml."
+)
+
+
+@click.group()
+def bridge() -> None:
+    """Bridge a Matrix homeserver: its rooms, members and history."""
+
+
+@bridge.command("init")
+@click.argument("directory", type=PATH)
+@click.option(
+    "--provider",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="The provider's linearized.toml, made with --bridge.",
+)
+@click.option("--homeserver", required=True, metavar="URL", help="The homeserver's client API, from here.")
+@click.option("--domain", metavar="DOMAIN", help="The homeserver's domain, if the provider bridges several.")
+@click.option("--provider-url", metavar="URL", help="The provider, from here; by default where it listens.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:9009",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the homeserver reaches the bridge.",
+)
+@click.option("--url", metavar="URL", help="The same as the homeserver has to say it, if it is elsewhere.")
+@reporting
+def bridge_init(
+    *,
+    directory: Path,
+    provider: Path,
+    homeserver: str,
+    domain: str | None,
+    provider_url: str | None,
+    listen: str,
+    url: str | None,
+) -> None:
+    """Make a bridge in DIRECTORY: settings and the tokens it shares with the homeserver."""
+    plan = BridgePlan(
+        homeserver_url=homeserver, domain=domain, provider_url=provider_url, listen=listen, url=url
+    )
+    settings = create_bridge(directory, load_config(provider), plan)
+    load_bridge_config(settings)
+    click.echo(f"made {settings}")
+    click.echo(f"next: linearized bridge registration --config {settings} registration.yaml")
+
+
+@bridge.command("registration")
+@bridge_option
+@click.argument("output", type=FILE)
+@reporting
+def bridge_registration(*, config_file: Path, output: Path) -> None:
+    """Write the registration file OUTPUT that the homeserver's settings have to name.
+
+    It holds the tokens: readable by its owner only. With Synapse, list it in app_service_config_files.
+    """
+    write_registration(load_bridge_config(config_file), output)
+    click.echo(f"wrote {output}")
+
+
+@bridge.command("run")
+@bridge_option
+@reporting
+def bridge_run(*, config_file: Path) -> None:
+    """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
+    trio.run(run_bridge, load_bridge_config(config_file))
