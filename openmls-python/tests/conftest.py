@@ -1,0 +1,19 @@
+"""Fixtures: the present time and a room whose hub follows every epoch."""
+
+import time
+
+import pytest
+
+from support import Room
+
+
+@pytest.fixture
+def now() -> int:
+    """Seconds since 1970. OpenMLS reads the system clock when it checks lifetimes, so tests use it too."""
+    return int(time.time())
+
+
+@pytest.fixture
+def room(now: int) -> Room:
+    """A room of one member, alice, and a hub that tracks its group."""
+    return Room(now=now)

@@ -1,0 +1,137 @@
+"""A hostile member: takes apart an honest commit, changes it and signs it again.
+
+The hub cannot check membership and confirmation tags (they need secrets), so a commit with a good signature is all
+a hostile member needs; everything else about it must be refused for what it says. Field names are those of
+RFC 9420 sections 6 and 7.2.
+"""
+
+from dataclasses import dataclass, field
+
+from openmls import Client
+
+HEADER = b"\x00\x01\x00\x01"  # MLSMessage: version mls10, wire_format public_message
+BY_VALUE, BY_REFERENCE = b"\x01", b"\x02"
+SENDER_MEMBER = 1
+
+
+def vector(data: bytes) -> bytes:
+    """Encode ``opaque data<V>`` (RFC 9420 section 2.1.2)."""
+    if len(data) < 1 << 6:
+        return bytes([len(data)]) + data
+    if len(data) < 1 << 14:
+        return (len(data) | 0x4000).to_bytes(2, "big") + data
+    return (len(data) | 0x80000000).to_bytes(4, "big") + data
+
+
+@dataclass(slots=True)
+class Reader:
+    """Takes fields off the front of a struct."""
+
+    data: bytes
+
+    def take(self, count: int) -> bytes:
+        assert len(self.data) >= count
+        taken, self.data = self.data[:count], self.data[count:]
+        return taken
+
+    def vector(self) -> bytes:
+        size = 1 << (self.data[0] >> 6)
+        length = int.from_bytes(self.take(size), "big") & ((1 << (8 * size - 2)) - 1)
+        return self.take(length)
+
+
+@dataclass(slots=True)
+class Leaf:
+    """A LeafNode of an update path."""
+
+    encryption_key: bytes
+    signature_key: bytes
+    credential: bytes
+    capabilities: bytes
+    parent_hash: bytes
+    extensions: bytes
+    signature: bytes
+
+    @classmethod
+    def read(cls, reader: Reader) -> "Leaf":
+        encryption_key, signature_key = reader.vector(), reader.vector()
+        credential = reader.take(2) + vector(reader.vector())
+        capabilities = b"".join(vector(reader.vector()) for _ in range(5))
+        assert reader.take(1) == b"\x03"  # leaf_node_source commit
+        return cls(
+            encryption_key, signature_key, credential, capabilities, reader.vector(), reader.vector(), reader.vector()
+        )
+
+    def unsigned(self) -> bytes:
+        return (
+            vector(self.encryption_key)
+            + vector(self.signature_key)
+            + self.credential
+            + self.capabilities
+            + b"\x03"
+            + vector(self.parent_hash)
+            + vector(self.extensions)
+        )
+
+    def sign(self, signer: Client, group_id: bytes, leaf_index: int) -> None:
+        position = vector(group_id) + leaf_index.to_bytes(4, "big")
+        self.signature = signer.sign_with_label(label="LeafNodeTBS", content=self.unsigned() + position)
+
+
+@dataclass(slots=True)
+class Forgery:
+    """The parts of an MLSMessage(PublicMessage(Commit))."""
+
+    group_id: bytes
+    epoch: int
+    sender: bytes
+    authenticated_data: bytes
+    proposals: bytes
+    leaf: Leaf
+    path: bytes
+    confirmation_tag: bytes
+    membership_tag: bytes | None
+    signature: bytes = field(default=b"")
+
+    @classmethod
+    def read(cls, commit: bytes) -> "Forgery":
+        reader = Reader(commit)
+        assert reader.take(4) == HEADER
+        group_id, epoch = reader.vector(), int.from_bytes(reader.take(8), "big")
+        sender = reader.take(1)
+        if sender[0] == SENDER_MEMBER:
+            sender += reader.take(4)
+        aad = reader.vector()
+        assert reader.take(1) == b"\x03"  # content_type commit
+        proposals = reader.vector()
+        assert reader.take(1) == b"\x01"  # there is an update path
+        leaf, path = Leaf.read(reader), reader.vector()
+        signature, confirmation_tag = reader.vector(), reader.vector()
+        membership_tag = reader.vector() if sender[0] == SENDER_MEMBER else None
+        assert reader.data == b""
+        return cls(
+            group_id, epoch, sender, aad, proposals, leaf, path, confirmation_tag, membership_tag, signature
+        )
+
+    def content(self) -> bytes:
+        commit = vector(self.proposals) + b"\x01" + self.leaf.unsigned() + vector(self.leaf.signature) + vector(self.path)
+        return (
+            vector(self.group_id)
+            + self.epoch.to_bytes(8, "big")
+            + self.sender
+            + vector(self.authenticated_data)
+            + b"\x03"
+            + commit
+        )
+
+    def sign(self, signer: Client, group_context: bytes) -> bytes:
+        """Sign as ``signer`` and give the message."""
+        signed = HEADER + self.content() + group_context
+        self.signature = signer.sign_with_label(label="FramedContentTBS", content=signed)
+        return self.encode()
+
+    def encode(self) -> bytes:
+        tags = vector(self.signature) + vector(self.confirmation_tag)
+        if self.membership_tag is not None:
+            tags += vector(self.membership_tag)
+        return HEADER + self.content() + tags

@@ -1,0 +1,226 @@
+"""Commits with a good signature by a member, or joiner, that a hub must refuse all the same."""
+
+import pytest
+
+from forge import BY_REFERENCE, BY_VALUE, Forgery, Leaf, Reader, vector
+from openmls import (
+    Client,
+    InvalidCommit,
+    InvalidProposal,
+    InvalidSignature,
+    MalformedMessage,
+    MlsError,
+    SignatureKeyPair,
+)
+from support import GROUP_ID, Room, uri
+
+COMPONENT = 0x8001
+REINIT, SELF_REMOVE, REMOVE = b"\x00\x05", b"\x00\x0a", b"\x00\x03"
+
+
+def app_data_update(payload: bytes, component: int = COMPONENT) -> bytes:
+    return b"\x00\x08" + component.to_bytes(2, "big") + b"\x01" + vector(payload)
+
+
+def app_data_remove(component: int = COMPONENT) -> bytes:
+    return b"\x00\x08" + component.to_bytes(2, "big") + b"\x02"
+
+
+def remove(leaf: int) -> bytes:
+    return REMOVE + leaf.to_bytes(4, "big")
+
+
+@pytest.fixture
+def room(now: int) -> Room:
+    room = Room(now=now, app_data={COMPONENT: b"state"})
+    room.add("bob", "carol")
+    return room
+
+
+def with_proposals(room: Room, committer: str, *proposals: bytes, shape: tuple[int, ...] = ()) -> bytes:
+    """An honest commit of ``committer``, but with these proposals (each with its ProposalOrRef type).
+
+    The update path is that of a commit that removes the leaves in ``shape``.
+    """
+    forgery = Forgery.read(room.groups[committer].commit(remove=shape).commit)
+    room.groups[committer].clear_pending_commit()
+    forgery.proposals = b"".join(proposals)
+    return forgery.sign(room.clients[committer], room.hub.group_context())
+
+
+def refused(room: Room, commit: bytes, error: type[MlsError], new_app_data: dict[int, bytes] | None = None) -> None:
+    """The hub refuses the commit, and nothing about the group changed."""
+    before = room.hub.save()
+    with pytest.raises(error):
+        room.hub.stage_commit(commit, new_app_data=new_app_data or {})
+    assert room.hub.save() == before
+
+
+def test_the_forger_makes_valid_commits_if_it_changes_nothing(room: Room) -> None:
+    staged = room.hub.stage_commit(with_proposals(room, "bob"))
+    assert staged.committer_identity == uri("bob")
+    staged = room.hub.stage_commit(with_proposals(room, "bob", BY_VALUE + remove(2), shape=(2,)))
+    assert [member.leaf_index for member in staged.removed] == [2]
+    data = {COMPONENT: b"new"}
+    staged = room.hub.stage_commit(with_proposals(room, "bob", BY_VALUE + app_data_update(b"+")), new_app_data=data)
+    assert staged.app_data == data
+    staged = room.hub.stage_commit(with_proposals(room, "bob", BY_VALUE + app_data_remove()))
+    assert staged.app_data == {}
+
+
+def test_a_commit_signed_by_another_member_is_refused(room: Room) -> None:
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    refused(room, forgery.sign(room.clients["carol"], room.hub.group_context()), InvalidSignature)
+
+
+def test_a_commit_signed_over_another_group_context_is_refused(room: Room) -> None:
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    refused(room, forgery.sign(room.clients["bob"], room.hub.group_context() + b"\x00"), InvalidSignature)
+
+
+def test_a_commit_with_a_flipped_signature_bit_is_refused(room: Room) -> None:
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    forgery.signature = forgery.signature[:-1] + bytes([forgery.signature[-1] ^ 1])
+    refused(room, forgery.encode(), InvalidSignature)
+
+
+def test_a_commit_whose_leaf_is_signed_by_another_key_is_refused(room: Room) -> None:
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    forgery.leaf.sign(room.clients["carol"], GROUP_ID, 1)
+    refused(room, forgery.sign(room.clients["bob"], room.hub.group_context()), MlsError)
+
+
+def test_a_self_remove_by_value_is_refused(room: Room) -> None:
+    refused(room, with_proposals(room, "bob", BY_VALUE + SELF_REMOVE), InvalidProposal)
+
+
+def test_a_committer_cannot_take_its_own_self_remove_by_reference(room: Room) -> None:
+    info = room.hub.add_proposal(room.groups["bob"].propose_self_remove())
+    refused(room, with_proposals(room, "bob", BY_REFERENCE + vector(info.reference)), InvalidCommit)
+
+
+def test_a_committer_cannot_remove_itself(room: Room) -> None:
+    refused(room, with_proposals(room, "bob", BY_VALUE + remove(1)), InvalidCommit)
+
+
+def test_a_remove_beside_a_self_remove_of_the_same_leaf_is_refused(room: Room) -> None:
+    info = room.hub.add_proposal(room.groups["carol"].propose_self_remove())
+    commit = with_proposals(room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,))
+    refused(room, commit, InvalidProposal)
+
+
+def test_two_removes_of_one_leaf_are_refused(room: Room) -> None:
+    info = room.hub.add_proposal(room.groups["alice"].propose_remove(2))
+    commit = with_proposals(room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,))
+    refused(room, commit, InvalidProposal)
+
+
+def test_a_remove_of_an_empty_leaf_is_refused(room: Room) -> None:
+    refused(room, with_proposals(room, "bob", BY_VALUE + remove(3)), InvalidProposal)
+    refused(room, with_proposals(room, "bob", BY_VALUE + remove(1 << 20)), InvalidProposal)
+
+
+def test_an_unknown_proposal_reference_is_refused(room: Room) -> None:
+    refused(room, with_proposals(room, "bob", BY_REFERENCE + vector(b"\x07" * 32)), InvalidProposal)
+
+
+def test_a_reinit_is_refused(room: Room) -> None:
+    reinit = REINIT + vector(b"next") + b"\x00\x01\x00\x01" + vector(b"")
+    refused(room, with_proposals(room, "bob", BY_VALUE + reinit), InvalidProposal)
+
+
+@pytest.mark.parametrize(
+    "proposals",
+    [
+        [app_data_remove(), app_data_update(b"+")],
+        [app_data_update(b"+"), app_data_remove()],
+        [app_data_remove(0x8002)],
+    ],
+    ids=["removal and update", "update and removal", "removal of what is not there"],
+)
+def test_impossible_app_data_removals_are_refused(room: Room, proposals: list[bytes]) -> None:
+    commit = with_proposals(room, "bob", *(BY_VALUE + proposal for proposal in proposals))
+    updated = any(update.operation == "update" for update in room.hub.app_data_updates(commit))
+    refused(room, commit, InvalidProposal, {COMPONENT: b"x"} if updated else {})
+
+
+def test_a_member_cannot_take_the_signature_key_of_another_leaf(room: Room) -> None:
+    # A key shared by two devices of one user is enough for that, and nobody could join the group any more.
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    forgery.leaf.signature_key = room.clients["carol"].signature_key
+    forgery.leaf.sign(room.clients["carol"], GROUP_ID, 1)
+    refused(room, forgery.sign(room.clients["bob"], room.hub.group_context()), InvalidCommit)
+
+
+def test_a_joiner_cannot_take_the_signature_key_of_another_leaf(room: Room) -> None:
+    joiner = Client.create(identity=uri("dave"))
+    _, bundle = joiner.join_external(group_info=room.group_info, ratchet_tree=room.tree)
+    forgery = Forgery.read(bundle.commit)
+    forgery.leaf.signature_key = room.clients["carol"].signature_key
+    forgery.leaf.sign(room.clients["carol"], GROUP_ID, 3)
+    refused(room, forgery.sign(room.clients["carol"], room.hub.group_context()), InvalidCommit)
+
+
+def test_a_joiner_removing_two_members_is_refused(room: Room) -> None:
+    joiner = Client.create(identity=uri("bob"))
+    _, bundle = joiner.join_external(group_info=room.group_info, ratchet_tree=room.tree, replace_leaf=1)
+    forgery = Forgery.read(bundle.commit)
+    forgery.proposals += BY_VALUE + remove(2)
+    refused(room, forgery.sign(joiner, room.hub.group_context()), InvalidCommit)
+
+
+def test_a_joiner_cannot_use_a_pending_remove_by_reference(room: Room) -> None:
+    info = room.hub.add_proposal(room.groups["alice"].propose_remove(2))
+    joiner = Client.create(identity=uri("dave"))
+    _, bundle = joiner.join_external(group_info=room.group_info, ratchet_tree=room.tree)
+    forgery = Forgery.read(bundle.commit)
+    forgery.proposals += BY_REFERENCE + vector(info.reference)
+    refused(room, forgery.sign(joiner, room.hub.group_context()), InvalidCommit)
+
+
+def test_a_path_with_a_public_key_of_the_tree_is_refused(room: Room) -> None:
+    tree = Reader(room.tree)
+    tree = Reader(tree.vector())
+    assert tree.take(2) == b"\x01\x01"  # node 0 is alice's leaf
+    Leaf.read(tree)
+    assert tree.take(2) == b"\x01\x02"  # node 1 is the parent of alice and bob
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    forgery.leaf.encryption_key = tree.vector()
+    forgery.leaf.sign(room.clients["bob"], GROUP_ID, 1)
+    refused(room, forgery.sign(room.clients["bob"], room.hub.group_context()), InvalidCommit)
+
+
+def test_a_commit_with_an_unsupported_credential_is_refused(room: Room) -> None:
+    forgery = Forgery.read(room.groups["bob"].commit().commit)
+    forgery.leaf.credential = b"\xf0\x0d" + vector(uri("alice"))
+    forgery.leaf.sign(room.clients["bob"], GROUP_ID, 1)
+    refused(room, forgery.sign(room.clients["bob"], room.hub.group_context()), InvalidCommit)
+
+
+def test_garbage_in_the_proposal_list_is_malformed(room: Room) -> None:
+    refused(room, with_proposals(room, "bob", b"\x03"), MalformedMessage)
+    refused(room, with_proposals(room, "bob", BY_VALUE + REMOVE), MalformedMessage)
+
+
+def test_an_external_proposal_by_a_key_that_is_not_listed_is_refused(room: Room) -> None:
+    with pytest.raises(InvalidSignature):
+        room.hub.propose_remove(signer=SignatureKeyPair.generate(), sender_index=0, leaf_index=1)
+    with pytest.raises(MlsError):
+        room.hub.propose_remove(signer=room.hub_key, sender_index=1, leaf_index=1)
+    with pytest.raises(InvalidProposal):
+        room.hub.propose_remove(signer=room.hub_key, sender_index=0, leaf_index=9)
+
+
+def test_members_refuse_a_commit_the_hub_could_not_see_through(room: Room) -> None:
+    """The hub has no key for the tags; members do, and stay in their epoch."""
+    honest = room.groups["bob"].commit().commit
+    forgery = Forgery.read(honest)
+    forgery.membership_tag = bytes(32)
+    with pytest.raises(InvalidSignature):
+        room.groups["alice"].process(forgery.encode())
+    forgery = Forgery.read(honest)
+    forgery.confirmation_tag = bytes(32)
+    with pytest.raises(MlsError):
+        room.groups["alice"].process(forgery.encode())
+    room.check()
+    assert room.groups["alice"].process(honest).kind == "commit"
