@@ -7,6 +7,7 @@ from linearized.exceptions import MimiDecodeError
 # A length is one, two or four octets, told by its two top bits; 0b11 is reserved (RFC 9420, Section 2.1.2).
 _ONE_OCTET_LIMIT = 1 << 6
 _TWO_OCTET_LIMIT = 1 << 14
+_MAX_LENGTH_OCTETS = 4
 MAX_VECTOR_BYTES = (1 << 30) - 1  # what four octets can say
 
 
@@ -44,8 +45,10 @@ class Reader:
     def length(self) -> int:
         """The next vector length, which must have been encoded in as few octets as possible."""
         first = self.uint(1)
+        if first < _ONE_OCTET_LIMIT:
+            return first
         width = 1 << (first >> 6)
-        if width > 4:  # noqa: PLR2004 - "1, 2 or 4": the three widths there are
+        if width > _MAX_LENGTH_OCTETS:
             raise MimiDecodeError("a vector length starts with the reserved prefix 0b11")
         length = first & 0x3F
         for octet in self.take(width - 1):

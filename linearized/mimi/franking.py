@@ -8,16 +8,16 @@ arguments, because the algorithm is that of the group's cipher suite.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from linearized.exceptions import SignatureError
 from linearized.mimi.messages import SERVER_FRANK_BYTES, Frank
-from linearized.mimi.mls_framing import sign_content, walk_credential
+from linearized.mimi.mls_framing import walk_credential
 from linearized.mimi.tls import Bytes, Fixed, Raw, Struct, Uint16, Uint64, Uri
 
 FRANKING_TAG_BYTES = 32  # HMAC-SHA256
+SIGNATURE_LABEL = "FrankingIntegrityTBS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +46,27 @@ class ServerFrankingContext(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrankingIntegrityTBS(Struct):
-    """What the hub signs, so that followers cannot change the context."""
+    """What the hub signs, with ``SIGNATURE_LABEL``, so that followers cannot change the context."""
 
     server_frank: Annotated[bytes, Fixed(SERVER_FRANK_BYTES)]
     franking_signature_ciphersuite: Uint16
     context: ServerFrankingContext
 
-    def signed_content(self) -> bytes:
-        """The bytes to sign: ``SignContent`` with label ``FrankingIntegrityTBS``."""
-        return sign_content("FrankingIntegrityTBS", self.encode())
+
+class Sign(Protocol):
+    """``SignWithLabel`` (RFC 9420, Section 5.1.2) with the private key of the room's ``franking_agent``."""
+
+    def __call__(self, *, label: str, content: bytes) -> bytes:
+        """The signature over ``content`` under ``label``."""
+        ...
+
+
+class Verify(Protocol):
+    """``VerifyWithLabel`` with the public key of the ``franking_agent``; raises if it does not fit."""
+
+    def __call__(self, *, label: str, content: bytes, signature: bytes) -> object:
+        """Return, or raise."""
+        ...
 
 
 def franking_tag(*, salt: bytes, application_data: bytes) -> bytes:
@@ -73,9 +85,9 @@ def make_frank(
     tag: bytes,
     context: ServerFrankingContext,
     cipher_suite: int,
-    sign: Callable[[bytes], bytes],
+    sign: Sign,
 ) -> Frank:
-    """Stamp a message; ``sign`` signs bytes with the key of the room's ``franking_agent``."""
+    """Stamp a message with tag ``tag``; ``cipher_suite`` is the group's."""
     stamp = server_frank(hub_key=hub_key, tag=tag, context=context)
     tbs = FrankingIntegrityTBS(
         server_frank=stamp, franking_signature_ciphersuite=cipher_suite, context=context
@@ -83,7 +95,7 @@ def make_frank(
     return Frank(
         server_frank=stamp,
         franking_signature_ciphersuite=cipher_suite,
-        franking_integrity_signature=sign(tbs.signed_content()),
+        franking_integrity_signature=sign(label=SIGNATURE_LABEL, content=tbs.encode()),
     )
 
 
@@ -92,15 +104,14 @@ def verify_frank(
     *,
     context: ServerFrankingContext,
     cipher_suite: int,
-    verify: Callable[[bytes, bytes], object],
+    verify: Verify,
 ) -> None:
     """Check a received frank.
 
-    ``cipher_suite`` is the group's; ``verify(content, signature)`` raises ``SignatureError`` unless the
-    signature is the ``franking_agent``'s.
+    ``cipher_suite`` is the group's.
 
     Raises:
-        SignatureError: the frank is of another cipher suite, or not for this context.
+        SignatureError: the frank is of another cipher suite; and whatever ``verify`` raises.
     """
     # The draft goes on only if "the `franking_signature_ciphersuite` matches the MLS cipher suite in-use".
     if frank.franking_signature_ciphersuite != cipher_suite:
@@ -108,7 +119,7 @@ def verify_frank(
     tbs = FrankingIntegrityTBS(
         server_frank=frank.server_frank, franking_signature_ciphersuite=cipher_suite, context=context
     )
-    verify(tbs.signed_content(), frank.franking_integrity_signature)
+    verify(label=SIGNATURE_LABEL, content=tbs.encode(), signature=frank.franking_integrity_signature)
 
 
 def verify_franking_tag(tag: bytes, *, salt: bytes, application_data: bytes) -> None:

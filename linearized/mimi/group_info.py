@@ -8,7 +8,7 @@ from typing import Annotated
 
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import Protocol
-from linearized.mimi.mls_framing import sign_content, walk_credential, walk_group_info, walk_public_proposal
+from linearized.mimi.mls_framing import walk_credential, walk_group_info, walk_public_proposal
 from linearized.mimi.tls import (
     MAX_URI_BYTES,
     Bytes,
@@ -24,8 +24,11 @@ from linearized.mimi.tls import (
     UnknownValue,
     Vector,
     When,
-    encode_vector,
 )
+
+REQUEST_LABEL = "GroupInfoRequestTBS"
+RESPONSE_LABEL = "GroupInfoResponseTBS"
+"""Labels of ``SignWithLabel`` for requests and responses."""
 
 ENCRYPTION_LABEL = "GroupInfo and ratchet_tree encryption"
 """Label of ``EncryptWithLabel`` for ``encrypted_groupinfo_and_tree``; its context is the room ID."""
@@ -41,7 +44,7 @@ class GroupInfoCode(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupInfoRequestTBS(Struct):
-    """What the requesting client signs; keys are raw, the credential is TLS-encoded."""
+    """What the client signs, with ``REQUEST_LABEL``; keys are raw, the credential is TLS-encoded."""
 
     protocol: Annotated[Protocol, Enumeration(Protocol)] = Protocol.MLS10
     cipher_suite: Uint16
@@ -57,16 +60,11 @@ class GroupInfoRequest(GroupInfoRequestTBS):
 
     signature: Bytes
 
-    def signed_content(self) -> bytes:
-        """The bytes ``signature`` is over: ``SignContent`` with label ``GroupInfoRequestTBS``."""
-        return signed_request(self)
-
-
-def signed_request(tbs: GroupInfoRequestTBS) -> bytes:
-    """The bytes to sign for a request (RFC 9420, Section 5.1.2)."""
-    out = bytearray()
-    GroupInfoRequestTBS.write_fields(tbs, out)
-    return sign_content("GroupInfoRequestTBS", bytes(out))
+    def tbs(self) -> bytes:
+        """The ``GroupInfoRequestTBS`` that ``signature`` covers, with ``REQUEST_LABEL``."""
+        out = bytearray()
+        GroupInfoRequestTBS.write_fields(self, out)
+        return bytes(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +102,7 @@ class GroupInfoRatchetTreeTBE(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupInfoResponseTBS(Struct):
-    """What the hub signs with ``hub_sender.signature_key``."""
+    """What the hub signs with the key in ``hub_sender``, and ``RESPONSE_LABEL``."""
 
     protocol: Annotated[Protocol, Enumeration(Protocol)] = Protocol.MLS10
     room_id: Annotated[str, Text("ascii", MAX_URI_BYTES)]
@@ -114,10 +112,6 @@ class GroupInfoResponseTBS(Struct):
     cipher_suite: Uint16
     hub_sender: ExternalSender
     encrypted_groupinfo_and_tree: HPKECiphertext
-
-    def signed_content(self) -> bytes:
-        """The bytes to sign: ``SignContent`` with label ``GroupInfoResponseTBS``."""
-        return sign_content("GroupInfoResponseTBS", self.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +132,8 @@ class GroupInfoResponse(Struct):
     ] = None
     signature: Annotated[bytes | None, When("status", (GroupInfoCode.SUCCESS,), Opaque())] = None
 
-    def signed_content(self) -> bytes:
-        """The bytes ``signature`` is over; ``ValueError`` if the response is not a success."""
+    def tbs(self) -> bytes:
+        """The ``GroupInfoResponseTBS`` that ``signature`` covers; ``ValueError`` unless it is a success."""
         if self.cipher_suite is None or self.hub_sender is None or self.encrypted_groupinfo_and_tree is None:
             raise ValueError("only a successful response is signed")
         return GroupInfoResponseTBS(
@@ -149,9 +143,4 @@ class GroupInfoResponse(Struct):
             cipher_suite=self.cipher_suite,
             hub_sender=self.hub_sender,
             encrypted_groupinfo_and_tree=self.encrypted_groupinfo_and_tree,
-        ).signed_content()
-
-
-def encryption_context(room_id: str) -> bytes:
-    """``EncryptContext`` for the response's ciphertext, the HPKE ``info`` (RFC 9420, Section 5.1.3)."""
-    return encode_vector(b"MLS 1.0 " + ENCRYPTION_LABEL.encode()) + encode_vector(room_id.encode("ascii"))
+        ).encode()

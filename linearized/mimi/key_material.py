@@ -8,7 +8,7 @@ from typing import Annotated
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.messages import Protocol
-from linearized.mimi.mls_framing import sign_content, walk_credential, walk_key_package
+from linearized.mimi.mls_framing import walk_credential, walk_key_package
 from linearized.mimi.tls import (
     Bytes,
     Enumeration,
@@ -23,6 +23,9 @@ from linearized.mimi.tls import (
     When,
     encode_vector,
 )
+
+REQUEST_LABEL = "KeyMaterialRequestTBS"
+"""Label of ``SignWithLabel`` for requests."""
 
 _BASIC_CREDENTIAL = bytes([0, 1])  # CredentialType basic (RFC 9420, Section 5.3)
 
@@ -81,7 +84,7 @@ class Capabilities(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyMaterialRequestTBS(Struct):
-    """What the requester signs.
+    """What the requester signs, with ``REQUEST_LABEL``.
 
     ``room_id`` is empty if the request is not made for a room. ``requester_credential`` is a TLS-encoded
     Credential, ``requester_signature_key`` a raw public key of the scheme of the requester's cipher suite.
@@ -104,16 +107,11 @@ class KeyMaterialRequest(KeyMaterialRequestTBS):
 
     signature: Bytes
 
-    def signed_content(self) -> bytes:
-        """The bytes ``signature`` is over: ``SignContent`` with label ``KeyMaterialRequestTBS``."""
-        return signed_request(self)
-
-
-def signed_request(tbs: KeyMaterialRequestTBS) -> bytes:
-    """The bytes to sign for a request (RFC 9420, Section 5.1.2)."""
-    out = bytearray()
-    KeyMaterialRequestTBS.write_fields(tbs, out)
-    return sign_content("KeyMaterialRequestTBS", bytes(out))
+    def tbs(self) -> bytes:
+        """The ``KeyMaterialRequestTBS`` that ``signature`` covers, with ``REQUEST_LABEL``."""
+        out = bytearray()
+        KeyMaterialRequestTBS.write_fields(self, out)
+        return bytes(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

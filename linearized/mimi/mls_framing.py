@@ -8,12 +8,13 @@ so the only way to find what follows is to walk them. Each ``walk_…`` passes e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi.tls import Reader, encode_vector
+from linearized.mimi.tls import Reader
 
 Walk: TypeAlias = Callable[[Reader], object]
+T = TypeVar("T")
 
 MLS10 = 1  # ProtocolVersion mls10
 MESSAGE_HEADER = 4  # octets of ProtocolVersion and WireFormat in front of the structure an MLSMessage holds
@@ -68,11 +69,6 @@ def welcome_message(welcome: bytes) -> bytes:
     return bytes([0, MLS10, 0, 3]) + welcome
 
 
-def sign_content(label: str, content: bytes) -> bytes:
-    """What ``SignWithLabel(key, label, content)`` signs (RFC 9420, Section 5.1.2)."""
-    return encode_vector(b"MLS 1.0 " + label.encode("ascii")) + encode_vector(content)
-
-
 def walk_mls_message(reader: Reader) -> None:
     """Pass one MLSMessage."""
     _MESSAGES[_wire_format(reader)](reader)
@@ -124,26 +120,14 @@ def walk_leaf_node(reader: Reader) -> None:
     reader.skip_vectors(2)  # encryption_key, signature_key
     walk_credential(reader)
     walk_capabilities(reader)
-    source = reader.uint(1)
-    if source == 1:  # key_package: Lifetime
-        reader.skip(16)
-    elif source == 3:  # noqa: PLR2004 - commit: parent_hash; 2, update, has nothing
-        reader.skip_vectors(1)
-    elif source != 2:  # noqa: PLR2004
-        raise MimiDecodeError(f"{source} is not a leaf node source")
+    _choose(_LEAF_NODE_SOURCES, reader.uint(1), "leaf node source")(reader)
     walk_extensions(reader)
     reader.skip_vectors(1)  # signature
 
 
 def walk_credential(reader: Reader) -> None:
     """Pass one Credential, basic or X.509; others cannot be passed without knowing their form."""
-    kind = reader.uint(2)
-    if kind == 1:
-        reader.skip_vectors(1)
-    elif kind == 2:  # noqa: PLR2004 - x509
-        _each(reader, lambda certificate: certificate.skip_vectors(1))
-    else:
-        raise MimiDecodeError(f"credential type {kind} is not known")
+    _choose(_CREDENTIALS, reader.uint(2), "credential type")(reader)
 
 
 def walk_capabilities(reader: Reader) -> None:
@@ -164,10 +148,7 @@ def walk_ratchet_tree(reader: Reader) -> None:
 
 def walk_proposal(reader: Reader) -> None:
     """Pass one Proposal of RFC 9420 or draft-ietf-mls-extensions."""
-    kind = reader.uint(2)
-    if kind not in _PROPOSALS:
-        raise MimiDecodeError(f"proposal type {kind:#06x} is not known, so its end cannot be found")
-    _PROPOSALS[kind](reader)
+    _choose(_PROPOSALS, reader.uint(2), "proposal type")(reader)
 
 
 def _walk_public(reader: Reader, content_types: tuple[str, ...]) -> None:
@@ -180,7 +161,7 @@ def _walk_public(reader: Reader, content_types: tuple[str, ...]) -> None:
 
 def _wire_format(reader: Reader) -> str:
     _version(reader)
-    return _named(WIRE_FORMATS, reader.uint(2), "wire format")
+    return _choose(WIRE_FORMATS, reader.uint(2), "wire format")
 
 
 def _version(reader: Reader) -> None:
@@ -188,10 +169,10 @@ def _version(reader: Reader) -> None:
         raise MimiDecodeError(f"MLS version {version} is not known")
 
 
-def _named(table: Mapping[int, str], value: int, what: str) -> str:
-    if value not in table:
-        raise MimiDecodeError(f"{value} is not a {what}")
-    return table[value]
+def _choose(table: Mapping[int, T], number: int, what: str) -> T:
+    if number not in table:
+        raise MimiDecodeError(f"{number} is not a known {what}, so what follows cannot be read")
+    return table[number]
 
 
 def _each(reader: Reader, walk: Walk) -> None:
@@ -214,24 +195,22 @@ def _extension(reader: Reader) -> None:
 
 
 def _node(reader: Reader) -> None:
-    kind = reader.uint(1)
-    if kind == 1:
-        walk_leaf_node(reader)
-    elif kind == 2:  # noqa: PLR2004 - parent
-        reader.skip_vectors(2)  # encryption_key, parent_hash
-        _each(reader, lambda leaves: leaves.skip(4))
-    else:
-        raise MimiDecodeError(f"{kind} is not a node type")
+    _choose(_NODES, reader.uint(1), "node type")(reader)
+
+
+def _parent_node(reader: Reader) -> None:
+    reader.skip_vectors(2)  # encryption_key, parent_hash
+    _each(reader, lambda leaves: leaves.skip(4))
 
 
 def _content_front(reader: Reader) -> tuple[str, str]:
     reader.skip_vectors(1)  # group_id
     reader.skip(8)  # epoch
-    sender = _named(SENDER_TYPES, reader.uint(1), "sender type")
+    sender = _choose(SENDER_TYPES, reader.uint(1), "sender type")
     if sender in {"member", "external"}:
         reader.skip(4)
     reader.skip_vectors(1)  # authenticated_data
-    return sender, _named(CONTENT_TYPES, reader.uint(1), "content type")
+    return sender, _choose(CONTENT_TYPES, reader.uint(1), "content type")
 
 
 def _public_message(reader: Reader) -> None:
@@ -245,7 +224,7 @@ def _public_message(reader: Reader) -> None:
 def _private_front(reader: Reader) -> str:
     reader.skip_vectors(1)  # group_id
     reader.skip(8)  # epoch
-    return _named(CONTENT_TYPES, reader.uint(1), "content type")
+    return _choose(CONTENT_TYPES, reader.uint(1), "content type")
 
 
 def _private_message(reader: Reader) -> None:
@@ -259,13 +238,7 @@ def _commit(reader: Reader) -> None:
 
 
 def _proposal_or_ref(reader: Reader) -> None:
-    kind = reader.uint(1)
-    if kind == 1:
-        walk_proposal(reader)
-    elif kind == 2:  # noqa: PLR2004 - reference
-        reader.skip_vectors(1)
-    else:
-        raise MimiDecodeError(f"{kind} is neither a proposal nor a reference")
+    _choose(_PROPOSAL_OR_REF, reader.uint(1), "form of a proposal in a commit")(reader)
 
 
 def _update_path(reader: Reader) -> None:
@@ -279,19 +252,14 @@ def _update_path_node(reader: Reader) -> None:
 
 
 def _pre_shared_key(reader: Reader) -> None:
-    kind = reader.uint(1)
-    if kind == 1:  # external: psk_id
-        reader.skip_vectors(1)
-    elif kind == 2:  # noqa: PLR2004 - resumption: usage, psk_group_id, psk_epoch
-        reader.skip(1)
-        reader.skip_vectors(1)
-        reader.skip(8)
-    elif kind == 3:  # noqa: PLR2004 - application (draft-ietf-mls-extensions): component_id, psk_id
-        reader.skip(2)
-        reader.skip_vectors(1)
-    else:
-        raise MimiDecodeError(f"{kind} is not a PSK type")
+    _choose(_PSKS, reader.uint(1), "PSK type")(reader)
     reader.skip_vectors(1)  # psk_nonce
+
+
+def _resumption_psk(reader: Reader) -> None:
+    reader.skip(1)  # usage
+    reader.skip_vectors(1)  # psk_group_id
+    reader.skip(8)  # psk_epoch
 
 
 def _re_init(reader: Reader) -> None:
@@ -302,11 +270,15 @@ def _re_init(reader: Reader) -> None:
 
 def _app_data_update(reader: Reader) -> None:
     reader.skip(2)  # component_id
-    operation = reader.uint(1)
-    if operation == 1:  # update
-        reader.skip_vectors(1)
-    elif operation != 2:  # noqa: PLR2004 - remove, which has no data
-        raise MimiDecodeError(f"{operation} is not an AppDataUpdate operation")
+    _choose(_APP_DATA_OPERATIONS, reader.uint(1), "AppDataUpdate operation")(reader)
+
+
+def _nothing(reader: Reader) -> None:
+    del reader  # an empty structure ends where it begins
+
+
+def _one_vector(reader: Reader) -> None:
+    reader.skip_vectors(1)
 
 
 _MESSAGES: Mapping[str, Walk] = {
@@ -317,7 +289,7 @@ _MESSAGES: Mapping[str, Walk] = {
     "key_package": walk_key_package,
 }
 _CONTENTS: Mapping[str, Walk] = {
-    "application": lambda reader: reader.skip_vectors(1),
+    "application": _one_vector,
     "proposal": walk_proposal,
     "commit": _commit,
 }
@@ -327,9 +299,26 @@ _PROPOSALS: Mapping[int, Walk] = {
     0x0003: lambda reader: reader.skip(4),  # remove
     0x0004: _pre_shared_key,
     0x0005: _re_init,
-    0x0006: lambda reader: reader.skip_vectors(1),  # external_init
+    0x0006: _one_vector,  # external_init
     0x0007: walk_extensions,  # group_context_extensions
     0x0008: _app_data_update,
     0x0009: _extension,  # app_ephemeral: component_id and data have an extension's shape
-    0x000A: lambda reader: None,  # self_remove is empty
+    0x000A: _nothing,  # self_remove
 }
+_PROPOSAL_OR_REF: Mapping[int, Walk] = {1: walk_proposal, 2: _one_vector}
+_PSKS: Mapping[int, Walk] = {
+    1: _one_vector,  # external
+    2: _resumption_psk,
+    3: _extension,  # application (draft-ietf-mls-extensions): component_id, psk_id
+}
+_APP_DATA_OPERATIONS: Mapping[int, Walk] = {1: _one_vector, 2: _nothing}  # update, remove
+_LEAF_NODE_SOURCES: Mapping[int, Walk] = {
+    1: lambda reader: reader.skip(16),  # key_package: Lifetime
+    2: _nothing,  # update
+    3: _one_vector,  # commit: parent_hash
+}
+_CREDENTIALS: Mapping[int, Walk] = {
+    1: _one_vector,  # basic
+    2: lambda reader: _each(reader, _one_vector),  # x509
+}
+_NODES: Mapping[int, Walk] = {1: walk_leaf_node, 2: _parent_node}

@@ -23,7 +23,7 @@ from linearized.mimi.franking import (
     verify_franking_tag,
     verify_server_frank,
 )
-from tests.mimi.support import BASIC
+from tests.mimi.support import BASIC, vec
 
 SALT = bytes(range(16))
 ALICE, ROOM = "mimi://a.example/u/alice", "mimi://a.example/r/clubhouse"
@@ -32,20 +32,25 @@ TAG = franking_tag(salt=SALT, application_data=MESSAGE)
 CONTEXT = ServerFrankingContext(sender_uri=ALICE, room_uri=ROOM, accepted_timestamp=5)
 HUB_KEY = b"k" * 32
 SIGNING_KEY = nacl.signing.SigningKey(b"s" * 32)
-FRANK = make_frank(
-    hub_key=HUB_KEY,
-    tag=TAG,
-    context=CONTEXT,
-    cipher_suite=1,
-    sign=lambda content: SIGNING_KEY.sign(content).signature,
-)
 
 
-def verify(content: bytes, signature: bytes) -> None:
+def signed(label: str, content: bytes) -> bytes:
+    """``SignContent`` of RFC 9420, Section 5.1.2."""
+    return vec(b"MLS 1.0 " + label.encode()) + vec(content)
+
+
+def sign(*, label: str, content: bytes) -> bytes:
+    return SIGNING_KEY.sign(signed(label, content)).signature
+
+
+def verify(*, label: str, content: bytes, signature: bytes) -> None:
     try:
-        SIGNING_KEY.verify_key.verify(content, signature)
+        SIGNING_KEY.verify_key.verify(signed(label, content), signature)
     except nacl.exceptions.BadSignatureError as error:
         raise SignatureError("wrong") from error
+
+
+FRANK = make_frank(hub_key=HUB_KEY, tag=TAG, context=CONTEXT, cipher_suite=1, sign=sign)
 
 
 def test_the_tag_commits_to_the_message() -> None:
@@ -65,6 +70,11 @@ def test_the_hub_recognises_its_own_stamp() -> None:
         verify_server_frank(
             FRANK.server_frank, hub_key=HUB_KEY, tag=TAG, context=replace(CONTEXT, accepted_timestamp=6)
         )
+
+
+def test_the_hub_signs_its_stamp_and_the_context() -> None:
+    tbs = FRANK.server_frank + b"\x00\x01" + CONTEXT.encode()
+    verify(label="FrankingIntegrityTBS", content=tbs, signature=FRANK.franking_integrity_signature)
 
 
 def test_a_receiver_checks_sender_room_and_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import sys
@@ -27,7 +28,8 @@ from linearized.mimi.content import (
     PartSemantics,
     SinglePart,
 )
-from linearized.mimi.mls_framing import walk_welcome, welcome_message
+from linearized.mimi.key_material import basic_identity
+from linearized.mimi.mls_framing import message_kind, walk_welcome, welcome_message, welcome_struct
 from linearized.mimi.tls import Codec, Reader, Struct, UnknownValue
 from tests.mimi.support import APPLICATION, COMMIT, GROUP_INFO, PROPOSAL, WALKS, public_message, u16, vec
 from tests.mimi.test_cbor import keys, values
@@ -79,7 +81,8 @@ def strategy(codec: Codec, seen: dict[str, Any]) -> st.SearchStrategy[Any]:
         case tls.Raw(walk=walk):
             found = st.sampled_from(SAMPLES[walk])
         case Nested(kind=kind):
-            found = struct(kind)  # type: ignore[arg-type]  # every Encodable of ours is a Struct
+            assert issubclass(kind, Struct)
+            found = struct(kind)
         case tls.Vector(element=element, min_items=least):
             found = st.lists(strategy(tls.as_codec(element), seen), min_size=least, max_size=3).map(tuple)
         case tls.Maybe(inner=inner):
@@ -154,6 +157,18 @@ def test_any_bytes_are_a_stream_of_messages_or_refused(data: bytes) -> None:
     except MimiDecodeError:
         return
     assert b"".join(message.encode() for message in found) == data
+
+
+@pytest.mark.parametrize(
+    "read", [message_kind, messages.message_role, welcome_struct, welcome_message, basic_identity, *WALKS]
+)
+@settings(deadline=None)
+@given(st.binary(max_size=64))
+def test_any_bytes_are_read_or_refused_by_every_other_reader(
+    read: Callable[[Any], object], data: bytes
+) -> None:
+    with contextlib.suppress(MimiDecodeError):
+        read(Reader(data) if read in WALKS else data)
 
 
 texts = st.text(max_size=8)
