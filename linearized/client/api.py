@@ -32,6 +32,8 @@ _MLS = "/_matrix/client/unstable/dev.linearized.1"
 
 # The most events an import page may hold (the server's limit).
 MAX_IMPORT_PAGE = 50
+# Tells the provider which event of its homeserver a bridge passes on.
+SOURCE_PARAMETER = "dev.linearized.source_event_id"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
 MEDIA_DEADLINE = 120.0
@@ -290,10 +292,15 @@ class ProviderApi:
         content: JsonObject,
         *,
         ts: int | None = None,
+        source_event_id: str | None = None,
     ) -> str:
-        """``PUT /rooms/{room}/state/{type}/{key}``; returns the event ID."""
+        """``PUT /rooms/{room}/state/{type}/{key}``; returns the event ID.
+
+        ``ts`` and ``source_event_id``, the ID of the event that a bridge passes on, are for bridges.
+        """
         path = f"/rooms/{_part(room_id)}/state/{_part(event_type)}/{_part(state_key)}"
-        return _string(await self._put(path, content, ts), "event_id")
+        query = {} if source_event_id is None else {SOURCE_PARAMETER: source_event_id}
+        return _string(await self._put(path, content, ts, query), "event_id")
 
     async def sync(
         self, *, since: str | None, timeout_ms: int, sync_filter: JsonObject | None = None
@@ -412,8 +419,12 @@ class ProviderApi:
     async def _post(self, path: str, body: JsonObject, *, idempotent: bool) -> JsonObject:
         return await self._transport.json("POST", f"{_V3}{path}", body=body, idempotent=idempotent)
 
-    async def _put(self, path: str, body: JsonObject, ts: int | None) -> JsonObject:
-        query = None if ts is None else {"ts": str(ts)}
+    async def _put(
+        self, path: str, body: JsonObject, ts: int | None, extra: Mapping[str, str] | None = None
+    ) -> JsonObject:
+        query = dict(extra or {})
+        if ts is not None:
+            query["ts"] = str(ts)
         return await self._transport.json("PUT", f"{_V3}{path}", body=body, query=query, idempotent=True)
 
     async def _mls(self, room_id: str, name: str, body: JsonObject, *, idempotent: bool) -> JsonObject:

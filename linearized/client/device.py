@@ -314,6 +314,12 @@ class MlsDevice:
             del self.state.inbox[0]
             self.save()
 
+    def clear_inbox(self) -> None:
+        """Acknowledge everything that waits, unseen."""
+        if self.state.inbox:
+            self.state.inbox.clear()
+            self.save()
+
     def deliver(self, items: Iterable[Item]) -> None:
         """Put items into the inbox. The caller saves."""
         self.state.inbox.extend(items)

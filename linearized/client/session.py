@@ -16,7 +16,7 @@ import trio
 from linearized.client.api import ProviderApi
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
 from linearized.client.errors import ClientError, MalformedAnswer, WrongEpochError
-from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines
+from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import Item, Joined
 from linearized.client.state import Outgoing
@@ -110,7 +110,7 @@ class Session:
         waiting = len(self.device.state.inbox)
         self._follower.apply(answer, found, token)
         await self._after(answer, self.device.state.inbox[waiting:])
-        return token != since and (since is None or bool(found))
+        return token != since and (since is None or bool(found) or bool(welcomes(answer)))
 
     async def _complete(self, timeline: Timeline) -> Timeline:
         """Fill the gap of a limited timeline, as far back as the last entry processed."""

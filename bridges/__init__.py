@@ -1,0 +1,1 @@
+"""Bridges from other systems into the rooms of a linearized provider."""

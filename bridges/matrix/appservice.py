@@ -1,0 +1,142 @@
+"""What the homeserver calls: transactions, pings and queries (Application Service API v1.13), as an ASGI
+application.
+
+A transaction is answered once its events are on disk; what becomes of them is decided later. Ephemeral
+data and to-device messages are not bridged and not kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+import structlog
+
+from bridges.matrix.records import IncomingQueue
+
+# At most 100 events of 64 KiB and what comes with them.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+_PREFIX = ("_matrix", "app", "v1")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+class _Answer(Exception):  # noqa: N818 - ends a request, with whatever status
+    def __init__(self, status: int, errcode: str | None = None, error: str = "") -> None:
+        super().__init__(error)
+        self.status = status
+        self.body: dict[str, Any] = {} if errcode is None else {"errcode": errcode, "error": error}
+
+
+class AppService:
+    """The ASGI application.
+
+    Args:
+        hs_token: with which the homeserver proves who it is.
+        queue: takes the events.
+        arrived: called after events were taken.
+        user_exists: whether a user of our namespace exists; makes it exist if it can.
+    """
+
+    def __init__(
+        self,
+        *,
+        hs_token: str,
+        queue: IncomingQueue,
+        arrived: Callable[[], None],
+        user_exists: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        self._hs_token = hs_token.encode()
+        self._queue = queue
+        self._arrived = arrived
+        self._user_exists = user_exists
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection: HTTP requests, and the lifespan protocol's start and stop."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        try:
+            await self._request(scope, receive)
+            answer = _Answer(200)
+        except _Answer as stopped:
+            answer = stopped
+        body = orjson.dumps(answer.body)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _request(self, scope: Scope, receive: Receive) -> None:
+        self._authenticate(scope)
+        raw = scope.get("raw_path") or scope["path"].encode()
+        # Identifiers hold percent-encoded slashes, so the path is split before it is decoded.
+        parts = [unquote(part) for part in raw.decode("latin-1").partition("?")[0].split("/")[1:]]
+        # Older homeservers leave the prefix out ("Legacy routes").
+        if tuple(parts[:3]) == _PREFIX:
+            parts = parts[3:]
+        match (scope["method"], *parts):
+            case ("PUT", "transactions", txn_id):
+                await self._transaction(txn_id, await _body(receive))
+            case ("POST", "ping"):
+                await _body(receive)
+            case ("GET", "users", user_id):
+                if not await self._user_exists(user_id):
+                    raise _Answer(404, "M_NOT_FOUND", "No such user")
+            case ("GET", "rooms", _):
+                raise _Answer(404, "M_NOT_FOUND", "The bridge makes no rooms by alias")
+            case (_, "transactions" | "users" | "rooms", _) | (_, "ping"):
+                raise _Answer(405, "M_UNRECOGNIZED", "Wrong method")
+            case _:
+                raise _Answer(404, "M_UNRECOGNIZED", "Unknown endpoint")
+
+    def _authenticate(self, scope: Scope) -> None:
+        tokens = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+        if not tokens:
+            raise _Answer(401, "M_UNAUTHORIZED", "Missing token")
+        scheme, _, token = tokens[0].partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._hs_token):
+            raise _Answer(403, "M_FORBIDDEN", "Wrong token")
+
+    async def _transaction(self, txn_id: str, body: bytes) -> None:
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise _Answer(400, "M_NOT_JSON", "The transaction is not JSON") from error
+        events = value.get("events") if isinstance(value, dict) else None
+        if not isinstance(events, list):
+            raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
+        if self._queue.accept(txn_id, body, [event for event in events if isinstance(event, dict)]):
+            self._arrived()
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Answer(400, "M_UNKNOWN", "The homeserver went away")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise _Answer(413, "M_TOO_LARGE", f"A transaction may have {MAX_BODY_BYTES} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

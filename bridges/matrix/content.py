@@ -1,0 +1,278 @@
+"""Matrix events as MIMI content, and back. Pure: whatever has to be fetched or looked up comes in as an
+argument.
+
+| Matrix | MIMI |
+|---|---|
+| ``m.text`` | text/plain, or Markdown and HTML to choose from |
+| ``m.notice``, ``m.emote`` | the same, and ``dev.linearized.msgtype`` among the extensions |
+| reply | ``inReplyTo`` |
+| thread | ``topicId``, the message ID of the thread's root |
+| ``m.replace`` | ``replaces``, the ID of the first version |
+| ``m.reaction`` | disposition ``reaction`` |
+| redaction | ``replaces`` and no body |
+| ``m.image``, ``m.file``, ``m.audio``, ``m.video`` | an encrypted external part |
+
+History imported in plaintext has no message IDs. What refers to it does so by the event ID in the log, in
+extensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bridges.matrix.html import markdown_of, sanitize
+from bridges.matrix.names import Names
+from linearized.mimi.content import (
+    MARKDOWN,
+    PLAIN,
+    Disposition,
+    ExternalPart,
+    MimiContent,
+    MultiPart,
+    NullPart,
+    Part,
+    PartSemantics,
+    SinglePart,
+    sender_extensions,
+)
+
+HTML = "text/html;charset=utf-8"
+MESSAGE_TYPE = "dev.linearized.msgtype"
+REPLY_TO_EVENT = "dev.linearized.in_reply_to"
+REPLACES_EVENT = "dev.linearized.replaces"
+PICTURE = "dev.linearized.info"
+MEDIA_TYPES = frozenset({"m.image", "m.file", "m.audio", "m.video"})
+_TEXT_TYPES = frozenset({"m.text", "m.notice", "m.emote"})
+_HTML_FORMAT = "org.matrix.custom.html"
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A message both sides have; ``message_id`` is ``None`` for imported history. ``sender`` is a Matrix
+    user ID.
+    """
+
+    matrix_event_id: str
+    log_event_id: str | None
+    message_id: bytes | None
+    sender: str
+    in_reply_to: bytes | None = None
+
+
+class Lookup(Protocol):
+    """Finds messages by any of their names; ``None`` for one that never was here."""
+
+    def by_matrix(self, event_id: str) -> Known | None:
+        """By the Matrix event ID."""
+        ...
+
+    def by_message(self, message_id: bytes) -> Known | None:
+        """By the MIMI message ID."""
+        ...
+
+    def by_log(self, event_id: str) -> Known | None:
+        """By the event ID in the log."""
+        ...
+
+
+class NotBridged(Exception):  # noqa: N818 - a decision, not a failure
+    """This event has no form on the other side; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """The file of a Matrix message: ``url`` is ``mxc://…``; ``key`` is the EncryptedFile object, if it has
+    one.
+    """
+
+    url: str
+    content_type: str
+    filename: str
+    description: str
+    inline: bool
+
+
+def media_of(content: Mapping[str, Any]) -> Media | None:
+    """The file a message carries, if its type is one that does.
+
+    Raises:
+        NotBridged: it should have one and does not, or it is encrypted for devices we are not.
+    """
+    kind = content.get("msgtype")
+    if kind not in MEDIA_TYPES:
+        return None
+    url = content.get("url")
+    if not isinstance(url, str) or not url.startswith("mxc://"):
+        raise NotBridged("the message has no file we can fetch")
+    body = _text(content, "body")
+    info = content.get("info")
+    content_type = info.get("mimetype") if isinstance(info, dict) else None
+    filename = _text(content, "filename") or body
+    return Media(
+        url=url,
+        content_type=content_type if isinstance(content_type, str) else "application/octet-stream",
+        filename=filename,
+        description=body if body != filename else "",
+        inline=kind == "m.image",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToMimi:
+    """Turns Matrix events of one room into MIMI content."""
+
+    names: Names
+    lookup: Lookup
+    sender_uri: str
+    room_uri: str
+    salt: bytes
+
+    def convert(self, event: Mapping[str, Any], attachment: ExternalPart | None = None) -> MimiContent:
+        """The content for a Matrix event; ``attachment`` is its file, encrypted and uploaded.
+
+        Raises:
+            NotBridged: it has none.
+        """
+        content = event.get("content")
+        if not isinstance(content, dict) or not content:
+            raise NotBridged("the event is redacted or empty")
+        kind = event.get("type")
+        if kind == "m.room.message":
+            return self._message(content, attachment)
+        if kind == "m.reaction":
+            return self._reaction(content)
+        if kind == "m.room.redaction":
+            return self._redaction(event, content)
+        if kind == "m.sticker":
+            raise NotBridged("stickers are not bridged")
+        raise NotBridged(f"events of type {kind} are not bridged")
+
+    def _message(self, content: JsonObject, attachment: ExternalPart | None) -> MimiContent:
+        relation = content.get("m.relates_to")
+        relation = relation if isinstance(relation, dict) else {}
+        if relation.get("rel_type") == "m.replace":
+            return self._edit(content, relation, attachment)
+        extensions = self._extensions(content)
+        in_reply_to = self._reference(_reply_target(relation), extensions, REPLY_TO_EVENT)
+        topic = b""
+        if relation.get("rel_type") == "m.thread":
+            root = self.lookup.by_matrix(str(relation.get("event_id", "")))
+            topic = (root.message_id or b"") if root is not None else b""
+        part = self._part(content, attachment, is_reply=bool(_reply_target(relation)))
+        return MimiContent(
+            salt=self.salt, in_reply_to=in_reply_to, topic_id=topic, extensions=extensions, part=part
+        )
+
+    def _edit(
+        self, content: JsonObject, relation: JsonObject, attachment: ExternalPart | None
+    ) -> MimiContent:
+        new = content.get("m.new_content")
+        target = self.lookup.by_matrix(str(relation.get("event_id", "")))
+        if not isinstance(new, dict) or target is None:
+            raise NotBridged("an edit of a message that was never bridged")
+        extensions = self._extensions(new)
+        replaces = self._reference(target.matrix_event_id, extensions, REPLACES_EVENT)
+        return MimiContent(
+            salt=self.salt,
+            replaces=replaces,
+            # "the original sender of a message MUST NOT be able to change the semantics of any other
+            # portion of the message except for the contents of the NestedPart"
+            in_reply_to=target.in_reply_to,
+            extensions=extensions,
+            part=self._part(new, attachment, is_reply=target.in_reply_to is not None),
+        )
+
+    def _reaction(self, content: JsonObject) -> MimiContent:
+        relation = content.get("m.relates_to")
+        relation = relation if isinstance(relation, dict) else {}
+        key, target = relation.get("key"), relation.get("event_id")
+        if relation.get("rel_type") != "m.annotation" or not isinstance(key, str) or not key:
+            raise NotBridged("a reaction without a key")
+        extensions = self._extensions({})
+        in_reply_to = self._reference(target, extensions, REPLY_TO_EVENT)
+        if in_reply_to is None and REPLY_TO_EVENT not in extensions:
+            raise NotBridged("a reaction to a message that was never bridged")
+        part = SinglePart(disposition=Disposition.REACTION, content_type=PLAIN, content=key.encode())
+        return MimiContent(salt=self.salt, in_reply_to=in_reply_to, extensions=extensions, part=part)
+
+    def _redaction(self, event: Mapping[str, Any], content: JsonObject) -> MimiContent:
+        target = self.lookup.by_matrix(str(event.get("redacts") or content.get("redacts") or ""))
+        if target is None:
+            raise NotBridged("a redaction of an event that was never bridged")
+        extensions = self._extensions({})
+        replaces = self._reference(target.matrix_event_id, extensions, REPLACES_EVENT)
+        return MimiContent(salt=self.salt, replaces=replaces, extensions=extensions, part=NullPart())
+
+    def _extensions(self, content: JsonObject) -> dict[int | str, Any]:
+        extensions = sender_extensions(sender_uri=self.sender_uri, room_uri=self.room_uri)
+        if content.get("msgtype") in ("m.notice", "m.emote"):
+            extensions[MESSAGE_TYPE] = content["msgtype"]
+        info = content.get("info")
+        if isinstance(info, dict):
+            size = {name: info[name] for name in ("w", "h", "duration") if isinstance(info.get(name), int)}
+            if size:
+                extensions[PICTURE] = size
+        return extensions
+
+    def _reference(self, event_id: object, extensions: dict[int | str, Any], name: str) -> bytes | None:
+        """The message ID of a Matrix event; or, without one, its log event ID among the extensions."""
+        target = self.lookup.by_matrix(event_id) if isinstance(event_id, str) else None
+        if target is None:
+            return None
+        if target.message_id is None and target.log_event_id is not None:
+            extensions[name] = target.log_event_id
+        return target.message_id
+
+    def _part(self, content: JsonObject, attachment: ExternalPart | None, *, is_reply: bool) -> Part:
+        if attachment is not None:
+            return attachment
+        kind, body = content.get("msgtype"), _text(content, "body")
+        if kind not in _TEXT_TYPES:
+            # What a client does not know it shows as its body; so do we.
+            return SinglePart(content_type=PLAIN, content=body.encode())
+        formatted = content.get("formatted_body") if content.get("format") == _HTML_FORMAT else None
+        if is_reply:
+            body = without_fallback(body)
+        if not isinstance(formatted, str):
+            return SinglePart(content_type=PLAIN, content=body.encode())
+        markdown = markdown_of(formatted, links=self.names.link_to_mimi)
+        html = sanitize(formatted, links=self.names.link_to_mimi)
+        return MultiPart(
+            semantics=PartSemantics.CHOOSE_ONE,
+            parts=(
+                SinglePart(content_type=MARKDOWN, content=markdown.encode()),
+                SinglePart(content_type=HTML, content=html.encode()),
+            ),
+        )
+
+
+def without_fallback(body: str) -> str:
+    """A reply's text without the quotation that older clients put before it (Client-Server API, "Rich
+    replies").
+    """
+    lines = body.split("\n")
+    if not lines[0].startswith("> <"):
+        return body
+    while lines and lines[0].startswith("> "):
+        del lines[0]
+    return "\n".join(lines[1:] if lines and not lines[0] else lines)
+
+
+def _reply_target(relation: JsonObject) -> str | None:
+    """What a message answers; in a thread, only if it is more than the fallback for clients without
+    threads.
+    """
+    if relation.get("rel_type") == "m.thread" and relation.get("is_falling_back") is True:
+        return None
+    reply = relation.get("m.in_reply_to")
+    target = reply.get("event_id") if isinstance(reply, dict) else None
+    return target if isinstance(target, str) else None
+
+
+def _text(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    return value if isinstance(value, str) else ""

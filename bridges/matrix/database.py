@@ -1,0 +1,176 @@
+"""Everything the bridge remembers, in one SQLite file.
+
+Small synchronous statements, each its own transaction unless grouped with ``with database.together()``.
+The file holds the MLS state of every bridged user, private keys included: it is created readable by its
+owner only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from linearized.exceptions import SchemaTooNew, StoreError
+
+_SCHEMA = (
+    """
+    CREATE TABLE transactions (txn_id TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (txn_id, digest))
+    WITHOUT ROWID; CREATE TABLE incoming (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        room_id TEXT NOT NULL,
+        event_id TEXT NOT NULL UNIQUE,
+        event TEXT,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        reason TEXT
+    );
+    CREATE INDEX incoming_waiting ON incoming (position) WHERE state = 'waiting';
+    CREATE TABLE rooms (
+        matrix_room_id TEXT PRIMARY KEY,
+        room_id TEXT UNIQUE,
+        phase TEXT NOT NULL,
+        walk_token TEXT,
+        walked INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE history (
+        matrix_room_id TEXT NOT NULL,
+        age INTEGER NOT NULL,
+        event_id TEXT NOT NULL,
+        event TEXT,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        reason TEXT,
+        PRIMARY KEY (matrix_room_id, age),
+        UNIQUE (matrix_room_id, event_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE messages (
+        matrix_event_id TEXT PRIMARY KEY,
+        matrix_room_id TEXT NOT NULL,
+        log_event_id TEXT,
+        message_id BLOB,
+        sender TEXT NOT NULL,
+        in_reply_to BLOB,
+        part INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX messages_by_message ON messages (message_id) WHERE message_id IS NOT NULL;
+    CREATE INDEX messages_by_log ON messages (log_event_id) WHERE log_event_id IS NOT NULL;
+    CREATE TABLE outgoing (matrix_event_id TEXT PRIMARY KEY, payload BLOB NOT NULL, message_id BLOB NOT
+    NULL) WITHOUT ROWID; CREATE INDEX outgoing_by_message ON outgoing (message_id);
+    CREATE TABLE ghosts (user_id TEXT PRIMARY KEY, display_name TEXT) WITHOUT ROWID;
+    CREATE TABLE devices (user_id TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE media (source TEXT PRIMARY KEY, copy TEXT NOT NULL) WITHOUT ROWID;
+    """,
+)
+
+
+class Database:
+    """The open file.
+
+    Raises:
+        SchemaTooNew: a newer version of the bridge wrote it.
+        StoreError: it is not a database of ours.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock: int | None = None
+        if str(path) != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(Path(path))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            # What a transaction's 200 promised, and above all an MLS ratchet's state, must survive a power
+            # cut.
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise StoreError(f"{path}: {error}") from error
+
+    def _migrate(self) -> None:
+        version = self.one("PRAGMA user_version")[0]
+        if version > len(_SCHEMA):
+            self._connection.close()
+            raise SchemaTooNew("the bridge's database was written by a newer version")
+        for number, script in enumerate(_SCHEMA[version:], version + 1):
+            with self.together():
+                for statement in script.split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {number}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Everything inside happens, or nothing; may be nested."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:  # whatever it is, half of the work must not stay
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def run(self, sql: str, *values: object) -> int:
+        """Execute a statement; returns the number of rows changed."""
+        return self._connection.execute(sql, values).rowcount
+
+    def all(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Every row of a query."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def first(self, sql: str, *values: object) -> sqlite3.Row | None:
+        """The first row of a query, if any."""
+        row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def one(self, sql: str, *values: object) -> sqlite3.Row:
+        """The first row of a query that always has one."""
+        row = self.first(sql, *values)
+        if row is None:
+            raise StoreError("a query that always has a row had none")
+        return row
+
+
+def _lock(path: Path) -> int:
+    """Two processes that continue from one MLS state would use the same keys twice: there may be only one."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StoreError(f"{path} is in use by another process") from error
+    return descriptor
+
+
+class DeviceStorage:
+    """The saved MLS state of one bridged user, as ``linearized.client.StateStorage`` wants it."""
+
+    def __init__(self, database: Database, user_id: str) -> None:
+        self._database = database
+        self._user_id = user_id
+
+    def load(self) -> bytes | None:
+        """The state saved last."""
+        row = self._database.first("SELECT state FROM devices WHERE user_id = ?", self._user_id)
+        return None if row is None else bytes(row["state"])
+
+    def save(self, data: bytes) -> None:
+        """Replace the state; durable on return."""
+        self._database.run(
+            "INSERT INTO devices (user_id, state) VALUES (?, ?) "
+            "ON CONFLICT (user_id) DO UPDATE SET state = excluded.state",
+            self._user_id,
+            data,
+        )

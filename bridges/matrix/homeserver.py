@@ -1,0 +1,191 @@
+"""The homeserver as its application service sees it.
+
+Every request acts as a user of ours: ``?user_id=`` and, for what is sent, ``?device_id=``, without which a
+repetition after the homeserver's restart would send twice. Transaction IDs are made of what they stand for
+and so unique among all our users, because the homeserver tells them apart by application service only.
+Raises as ``linearized.client``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from linearized.client import ApiError, MalformedAnswer, Page
+from linearized.client.transport import MAX_MEDIA_BYTES, Transport
+
+_V3 = "/_matrix/client/v3"
+# One device for each ghost; its name is all that matters.
+GHOST_DEVICE = "LINEARIZED"
+MEDIA_DEADLINE = 120.0
+# The homeserver gives at most this many.
+MAX_PAGE = 1000
+
+JsonObject = dict[str, Any]
+
+
+class HomeserverApi:
+    """The homeserver's client API with the application service's token, as ``user_id`` (the bot if
+    ``None``).
+    """
+
+    def __init__(
+        self, base_url: str, *, token: str, http: httpx.AsyncClient, user_id: str | None = None
+    ) -> None:
+        self._base_url, self._token, self._http = base_url, token, http
+        query = {} if user_id is None else {"user_id": user_id}
+        self._transport = Transport(base_url=base_url, token=token, http=http, query=query)
+
+    def as_user(self, user_id: str) -> HomeserverApi:
+        """The same, acting as someone else."""
+        return HomeserverApi(self._base_url, token=self._token, http=self._http, user_id=user_id)
+
+    async def ping(self, service_id: str) -> None:
+        """Ask the homeserver to reach us; a success also makes it deliver what waits, at once."""
+        await self._json("POST", f"/_matrix/client/v1/appservice/{_part(service_id)}/ping", body={})
+
+    async def register(self, localpart: str) -> bool:
+        """Register a user of our namespace, with its device; whether it was new."""
+        body = {
+            "type": "m.login.application_service",
+            "username": localpart,
+            "device_id": GHOST_DEVICE,
+            "initial_device_display_name": "linearized bridge",
+        }
+        try:
+            await self._json("POST", f"{_V3}/register", body=body)
+        except ApiError as error:
+            if error.errcode != "M_USER_IN_USE":
+                raise
+            return False
+        return True
+
+    async def ensure_device(self, user_id: str) -> None:
+        """Make sure a user that existed before has our device."""
+        body = {
+            "type": "m.login.application_service",
+            "identifier": {"type": "m.id.user", "user": user_id},
+            "device_id": GHOST_DEVICE,
+        }
+        await self._json("POST", f"{_V3}/login", body=body)
+
+    async def set_display_name(self, user_id: str, name: str) -> None:
+        """Set the acting user's display name."""
+        await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/displayname", body={"displayname": name})
+
+    async def join(self, room_id: str) -> None:
+        """Join; joining twice is joining once."""
+        await self._json("POST", f"{_V3}/join/{_part(room_id)}", body={})
+
+    async def leave(self, room_id: str) -> None:
+        """Leave."""
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/leave", body={})
+
+    async def kick(self, room_id: str, user_id: str, *, reason: str) -> None:
+        """Remove a user."""
+        body = {"user_id": user_id, "reason": reason}
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/kick", body=body)
+
+    async def invite(self, room_id: str, user_id: str) -> None:
+        """Invite a user; one who is there already is no error."""
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/invite", body={"user_id": user_id})
+
+    async def send(
+        self, room_id: str, event_type: str, content: JsonObject, *, txn_id: str, ts: int | None = None
+    ) -> str:
+        """Send an event; the same ``txn_id`` sends once. ``ts`` is in milliseconds since the Unix epoch."""
+        path = f"{_V3}/rooms/{_part(room_id)}/send/{_part(event_type)}/{_part(txn_id)}"
+        return await self._put(path, content, ts)
+
+    async def redact(self, room_id: str, event_id: str, *, txn_id: str, ts: int | None = None) -> str:
+        """Redact an event; sent as an event so that ``ts`` counts."""
+        return await self.send(room_id, "m.room.redaction", {"redacts": event_id}, txn_id=txn_id, ts=ts)
+
+    async def set_state(
+        self, room_id: str, event_type: str, state_key: str, content: JsonObject, *, ts: int | None = None
+    ) -> str:
+        """Set a state event; setting what is set already changes nothing."""
+        return await self._put(
+            f"{_V3}/rooms/{_part(room_id)}/state/{_part(event_type)}/{_part(state_key)}", content, ts
+        )
+
+    async def state(self, room_id: str) -> list[JsonObject]:
+        """The room's current state."""
+        answer = await self._transport.request(
+            "GET", f"{_V3}/rooms/{_part(room_id)}/state", idempotent=True, limit=MAX_MEDIA_BYTES
+        )
+        events = orjson.loads(answer.body)
+        if not isinstance(events, list):
+            raise MalformedAnswer("the room's state is no list")
+        return [event for event in events if isinstance(event, dict)]
+
+    async def joined_members(self, room_id: str) -> dict[str, JsonObject]:
+        """Profiles of the joined users, by user ID."""
+        answer = await self._json("GET", f"{_V3}/rooms/{_part(room_id)}/joined_members")
+        joined = answer.get("joined")
+        return joined if isinstance(joined, dict) else {}
+
+    async def messages_before(self, room_id: str, token: str | None, *, limit: int = MAX_PAGE) -> Page:
+        """A page of the timeline, newest first, from ``token`` (the newest event if ``None``) backwards."""
+        query = {"dir": "b", "limit": str(limit)}
+        if token is not None:
+            query["from"] = token
+        answer = await self._json("GET", f"{_V3}/rooms/{_part(room_id)}/messages", query=query)
+        chunk, end = answer.get("chunk"), answer.get("end")
+        if not isinstance(chunk, list):
+            raise MalformedAnswer("the page of messages has no chunk")
+        events = [event for event in chunk if isinstance(event, dict)]
+        return Page(chunk=events, end=end if isinstance(end, str) else None)
+
+    async def download(self, uri: str) -> bytes:
+        """The file behind an ``mxc://`` URI."""
+        server, _, media_id = uri.removeprefix("mxc://").partition("/")
+        answer = await self._transport.request(
+            "GET",
+            f"/_matrix/client/v1/media/download/{_part(server)}/{_part(media_id)}",
+            idempotent=True,
+            deadline=MEDIA_DEADLINE,
+            limit=MAX_MEDIA_BYTES,
+        )
+        return answer.body
+
+    async def upload(self, data: bytes, *, content_type: str, filename: str) -> str:
+        """Upload a file; returns its ``mxc://`` URI."""
+        answer = await self._transport.request(
+            "POST",
+            "/_matrix/media/v3/upload",
+            content=data,
+            headers={"Content-Type": content_type},
+            query={"filename": filename},
+            idempotent=True,
+            deadline=MEDIA_DEADLINE,
+            limit=MAX_MEDIA_BYTES,
+        )
+        uri = orjson.loads(answer.body).get("content_uri")
+        if not isinstance(uri, str):
+            raise MalformedAnswer("the upload has no content_uri")
+        return uri
+
+    async def _put(self, path: str, content: JsonObject, ts: int | None) -> str:
+        query = {"device_id": GHOST_DEVICE}
+        if ts is not None:
+            query["ts"] = str(ts)
+        answer = await self._json("PUT", path, body=content, query=query)
+        event_id = answer.get("event_id")
+        if not isinstance(event_id, str):
+            raise MalformedAnswer("the answer has no event_id")
+        return event_id
+
+    async def _json(
+        self, method: str, path: str, *, body: object = None, query: Mapping[str, str] | None = None
+    ) -> JsonObject:
+        # Every request here may be repeated: they set something, or carry a transaction ID.
+        return await self._transport.json(method, path, body=body, query=query, idempotent=True)
+
+
+def _part(value: str) -> str:
+    return quote(value, safe="")

@@ -1,0 +1,200 @@
+"""Room to Matrix: the bot's client reads the log; what people at other providers do, their ghosts do.
+
+What the homeserver's own users sent comes back here, too. It is known by its message ID, which was written
+down before it was sent. A ghost's event has a transaction ID made of the log's event ID, so a repetition
+after a kill is answered with the event that was sent.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from bridges.matrix.content import JsonObject, Known, NotBridged
+from bridges.matrix.database import Database
+from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.media import MediaCopier
+from bridges.matrix.names import Names
+from bridges.matrix.outbound import is_passing
+from bridges.matrix.people import People
+from bridges.matrix.puppets import Puppets
+from bridges.matrix.records import Link, Messages, Phase, RoomLinks
+from bridges.matrix.rendering import RedactEvent, ToMatrix, external_parts
+from linearized.client import (
+    ApiError,
+    CommitRefused,
+    DecryptedMessage,
+    EpochChanged,
+    Item,
+    MembershipChanged,
+    RoomEvent,
+    Undecryptable,
+    UntrustedAnswer,
+)
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.content import MimiContent
+from linearized.protocol.identifiers import client_from_uri, user_uri
+
+_MIRRORED_STATE = frozenset({"m.room.name", "m.room.topic"})
+_GONE = frozenset({"leave", "ban"})
+
+log = structlog.get_logger(__name__)
+
+
+class Inbound:
+    """Handles one item after another."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        names: Names,
+        bot: str,
+        puppets: Puppets,
+        people: People,
+        ghosts: Ghosts,
+        media: MediaCopier,
+        homeserver: HomeserverApi,
+    ) -> None:
+        self._names = names
+        self._bot = bot
+        self._puppets = puppets
+        self._people = people
+        self._ghosts = ghosts
+        self._media = media
+        self._homeserver = homeserver
+        self._links = RoomLinks(database)
+        self._messages = Messages(database)
+
+    async def handle(self, item: Item) -> None:
+        """Bring one item across, or decide that it stays.
+
+        Raises:
+            ServerUnreachable, ApiError: not now; try the same item again.
+        """
+        link = self._links.of_room(item.room_id)
+        if link is None:
+            return
+        try:
+            await self._bridge(link, item)
+        except (NotBridged, IdentifierError, MimiDecodeError, UntrustedAnswer, CommitRefused) as error:
+            log.info("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(error))
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            log.warning("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(error))
+
+    async def _bridge(self, link: Link, item: Item) -> None:
+        match item:
+            case DecryptedMessage():
+                await self._message(link, item)
+            case MembershipChanged():
+                await self._membership(link, item)
+            case EpochChanged():
+                await self._epoch(item)
+            case RoomEvent():
+                await self._state(link, item)
+            case Undecryptable() if link.phase is Phase.LIVE:
+                await self._notice(link, item, "A message could not be decrypted.")
+
+    # --- messages ---
+
+    async def _message(self, link: Link, item: DecryptedMessage) -> None:
+        if self._messages.is_outgoing(item.message_id) or self._messages.by_log(item.event_id) is not None:
+            return
+        sender = self._names.matrix_user(item.sender_uri)
+        if not self._names.is_ours(sender):
+            raise NotBridged(f"{sender} says something we did not send for them")
+        ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
+        uploads = await self._uploads(item.content, ghost)
+        mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
+        for number, act in enumerate(mapping.convert(item.content, uploads)):
+            txn_id = f"log-{item.event_id}-{number}"
+            if isinstance(act, RedactEvent):
+                event_id = await ghost.redact(
+                    link.matrix_room_id, act.event_id, txn_id=txn_id, ts=item.timestamp
+                )
+            else:
+                event_id = await ghost.send(
+                    link.matrix_room_id, act.type, act.content, txn_id=txn_id, ts=item.timestamp
+                )
+            known = Known(
+                matrix_event_id=event_id,
+                log_event_id=item.event_id,
+                message_id=item.message_id,
+                sender=sender,
+                in_reply_to=item.content.in_reply_to,
+            )
+            self._messages.put(link.matrix_room_id, known, part=number)
+
+    async def _uploads(self, content: MimiContent, ghost: HomeserverApi) -> dict[str, str]:
+        uploads = {}
+        for part in external_parts(content):
+            try:
+                uploads[part.url] = await self._media.to_matrix(part, ghost)
+            except UntrustedAnswer as error:
+                # The message is bridged all the same and says that its file is missing.
+                log.warning("a file was not bridged", url=part.url, reason=str(error))
+            except ApiError as error:
+                if is_passing(error):
+                    raise
+                log.warning("a file was not bridged", url=part.url, reason=str(error))
+        return uploads
+
+    async def _notice(self, link: Link, item: Item, text: str) -> None:
+        content = {"msgtype": "m.notice", "body": text}
+        bot = self._homeserver.as_user(self._names.bot)
+        await bot.send(link.matrix_room_id, "m.room.message", content, txn_id=f"notice-{item.event_id}")
+
+    # --- people ---
+
+    async def _membership(self, link: Link, item: MembershipChanged) -> None:
+        if item.user_id == self._bot or _came_from_matrix(item.event):
+            return
+        if self._names.is_bridged(item.user_id):
+            if item.membership in _GONE and item.sender not in (self._bot, item.user_id):
+                await self._removed(link, item)
+            return
+        ghost = self._names.ghost(user_uri(item.user_id))
+        if item.membership == "join":
+            await self._ghosts.ensure_joined(link.matrix_room_id, ghost)
+        elif item.membership in _GONE:
+            await self._ghosts.leave(link.matrix_room_id, ghost)
+            # Whoever left by themselves is still in the group until a commit says otherwise.
+            await self._people.remove(link, [item.user_id])
+
+    async def _removed(self, link: Link, item: MembershipChanged) -> None:
+        """Somebody at another provider removed one of the homeserver's users: so does the bot, if it may."""
+        self._puppets.session(item.user_id).device.forget(item.room_id)
+        await self._homeserver.as_user(self._names.bot).kick(
+            link.matrix_room_id, item.user_id, reason=f"Removed by {item.sender}"
+        )
+
+    async def _epoch(self, item: EpochChanged) -> None:
+        """Clients of ours that someone else added have a Welcome waiting."""
+        for client in item.added:
+            try:
+                user_id, _ = client_from_uri(client)
+            except IdentifierError:  # another implementation's credential: not one of ours
+                continue
+            if self._names.is_bridged(user_id):
+                await self._puppets.follow(user_id)
+
+    # --- state ---
+
+    async def _state(self, link: Link, item: RoomEvent) -> None:
+        event = item.event
+        sender, kind, content = str(event.get("sender", "")), event.get("type"), event.get("content")
+        foreign = not self._names.is_bridged(sender) and sender != self._bot
+        if not foreign or _came_from_matrix(event) or kind not in _MIRRORED_STATE:
+            return
+        if isinstance(content, dict):
+            # The bot does it: a ghost seldom has the power, and the log has decided already that its
+            # person had it.
+            bot = self._homeserver.as_user(self._names.bot)
+            await bot.set_state(link.matrix_room_id, str(kind), "", content, ts=item.timestamp)
+
+
+def _came_from_matrix(event: JsonObject) -> bool:
+    provenance = event.get("provenance")
+    return isinstance(provenance, dict) and provenance.get("protocol") == "matrix"

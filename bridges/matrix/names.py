@@ -1,0 +1,113 @@
+"""Names on both sides: which Matrix user stands for whom, and links that mention people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from linearized.exceptions import IdentifierError
+from linearized.protocol.identifiers import is_user_id, parse_user_id, user_id_from_uri, user_uri
+
+MATRIX_TO = "https://matrix.to/#/"
+# Between provider and user in a ghost's localpart; no server name has an underscore.
+_SEPARATOR = "_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """How people are called: ``domain`` is the homeserver's, ``prefix`` begins every ghost's localpart."""
+
+    domain: str
+    prefix: str = "_lin_"
+
+    @property
+    def bot(self) -> str:
+        """The bridge's own user on the homeserver."""
+        return f"@{self.prefix}bot:{self.domain}"
+
+    def is_ours(self, user_id: str) -> bool:
+        """Whether a Matrix user exists only through this bridge: its bot or a ghost."""
+        return user_id.startswith(f"@{self.prefix}") and user_id.endswith(f":{self.domain}")
+
+    def is_bridged(self, user_id: str) -> bool:
+        """Whether this is a user of the homeserver itself, whom the bridge represents at the provider."""
+        if self.is_ours(user_id):
+            return False
+        try:
+            return parse_user_id(user_id)[1] == self.domain
+        except IdentifierError:  # not a user ID at all
+            return False
+
+    def ghost(self, uri: str) -> str:
+        """The Matrix user ID of someone at a provider.
+
+        ``mimi://b.example/u/bob`` is ``@_lin_b.example_bob:matrix.example``. Characters a new user ID may
+        not have are written ``=`` and two hex digits, as the Matrix specification suggests for bridges; so
+        is a port's colon.
+
+        Raises:
+            IdentifierError: ``uri`` is no user URI.
+        """
+        localpart, provider = parse_user_id(user_id_from_uri(uri))
+        return f"@{self.prefix}{_escape(provider)}{_SEPARATOR}{_escape(localpart)}:{self.domain}"
+
+    def uri(self, ghost: str) -> str:
+        """The inverse of ``ghost``.
+
+        Raises:
+            IdentifierError: the user is no ghost of this bridge.
+        """
+        if not self.is_ours(ghost):
+            raise IdentifierError("not a ghost of this bridge")
+        body = ghost[len(self.prefix) + 1 : -len(self.domain) - 1]
+        provider, separator, localpart = body.partition(_SEPARATOR)
+        if not separator or not localpart or not provider:
+            raise IdentifierError("not a ghost of this bridge")
+        return user_uri(f"@{_unescape(localpart)}:{_unescape(provider)}")
+
+    def matrix_user(self, uri: str) -> str:
+        """The Matrix user a user URI stands for: one of the homeserver's own, or a ghost."""
+        user_id = user_id_from_uri(uri)
+        return user_id if self.is_bridged(user_id) else self.ghost(uri)
+
+    def display_name(self, uri: str) -> str:
+        """How a ghost is called: ``bob (b.example)``."""
+        localpart, provider = parse_user_id(user_id_from_uri(uri))
+        return f"{localpart} ({provider})"
+
+    def link_to_mimi(self, target: str) -> str:
+        """A link's target as the MIMI side should see it: a matrix.to link to a user becomes the user's
+        URI.
+        """
+        if not target.startswith(MATRIX_TO):
+            return target
+        user_id = unquote(target[len(MATRIX_TO) :]).partition("?")[0]
+        if not is_user_id(user_id):
+            return target
+        try:
+            return self.uri(user_id) if self.is_ours(user_id) else user_uri(user_id)
+        except IdentifierError:  # the bot, or no name we know: leave the link alone
+            return target
+
+    def link_to_matrix(self, target: str) -> str:
+        """The other way: a user URI becomes a matrix.to link to the user or its ghost."""
+        try:
+            return MATRIX_TO + quote(self.matrix_user(target), safe="@:")
+        except IdentifierError:  # any other link
+            return target
+
+
+def _escape(text: str) -> str:
+    return "".join(
+        character
+        if character.isascii() and (character.islower() or character.isdigit() or character in ".-/")
+        else "".join(f"={byte:02x}" for byte in character.encode())
+        for character in text
+    )
+
+
+def _unescape(text: str) -> str:
+    try:
+        return unquote(text.replace("%", "%25").replace("=", "%"), errors="strict")
+    except UnicodeDecodeError as error:
+        raise IdentifierError("not a ghost of this bridge") from error

@@ -1,0 +1,274 @@
+"""Matrix to room: every event the homeserver pushes, in order, through the sender's own MLS client.
+
+What an event becomes is fixed in the database before it is first sent, and its transaction ID is made of
+its event ID. However often the bridge is killed, the same message goes out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+import structlog
+
+from bridges.matrix.content import JsonObject, Known, NotBridged, ToMimi, media_of
+from bridges.matrix.database import Database
+from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.importer import interoperable, with_bot
+from bridges.matrix.media import MediaCopier
+from bridges.matrix.names import Names
+from bridges.matrix.people import People
+from bridges.matrix.puppets import Puppets
+from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, RoomLinks
+from linearized.client import ApiError, CommitRefused, NotInGroup, Session, UntrustedAnswer
+from linearized.exceptions import IdentifierError
+from linearized.mimi.content import MimiContent
+from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
+
+# State that means the same on both sides. Everything else a homeserver keeps in its state is its own affair.
+BRIDGED_STATE = frozenset(
+    {
+        "m.room.name",
+        "m.room.topic",
+        "m.room.avatar",
+        "m.room.power_levels",
+        "m.room.join_rules",
+        "m.room.history_visibility",
+        "m.room.guest_access",
+        "m.room.pinned_events",
+    }
+)
+_SALT_BYTES = 16
+_GONE = frozenset({"leave", "ban"})
+_SERVER_ERROR = 500
+_TOO_MANY = 429
+
+log = structlog.get_logger(__name__)
+
+
+def is_passing(error: ApiError) -> bool:
+    """Whether trying again later may help."""
+    return error.status >= _SERVER_ERROR or error.status == _TOO_MANY
+
+
+class Outbound:
+    """Handles one event after another."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        names: Names,
+        bot: str,
+        puppets: Puppets,
+        people: People,
+        ghosts: Ghosts,
+        media: MediaCopier,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._database = database
+        self._names = names
+        self._bot = bot
+        self._puppets = puppets
+        self._people = people
+        self._ghosts = ghosts
+        self._media = media
+        self._random = random
+        self._queue = IncomingQueue(database)
+        self._links = RoomLinks(database)
+        self._messages = Messages(database)
+
+    async def handle(self, incoming: Incoming) -> None:
+        """Bring one event across, or decide that it stays.
+
+        Raises:
+            ServerUnreachable, ApiError: not now; the event stays first in the queue.
+        """
+        skipped: str | None = None
+        try:
+            await self._bridge(incoming)
+        except NotBridged as error:
+            skipped = str(error)
+        except (CommitRefused, IdentifierError, UntrustedAnswer, NotInGroup) as error:
+            skipped = f"{type(error).__name__}: {error}"
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            skipped = str(error)
+        if skipped is not None:
+            log.info("not bridged", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
+        self._queue.finish(incoming, skipped=skipped)
+
+    async def _bridge(self, incoming: Incoming) -> None:
+        link, event = self._links.of_matrix(incoming.room_id), incoming.event
+        if link is None or link.room_id is None:
+            raise NotBridged("the room is not bridged")
+        known = self._database.first(
+            "SELECT 1 FROM history WHERE matrix_room_id = ? AND event_id = ?",
+            incoming.room_id,
+            incoming.event_id,
+        )
+        if known is not None or self._messages.by_matrix(incoming.event_id) is not None:
+            raise NotBridged("the event is here already")
+        sender, state_key = str(event.get("sender", "")), event.get("state_key")
+        if event.get("type") == "m.room.member" and isinstance(state_key, str):
+            await self._member(link, event, sender, state_key)
+        elif self._names.is_ours(sender):
+            # Only this bridge can act as a user of its own namespace, so this is something it did.
+            raise NotBridged("our own doing")
+        elif isinstance(state_key, str):
+            await self._state(link, event, sender, state_key)
+        else:
+            await self._message(link, event, sender)
+
+    # --- members ---
+
+    async def _member(self, link: Link, event: JsonObject, sender: str, target: str) -> None:
+        content = event.get("content")
+        membership = content.get("membership") if isinstance(content, dict) else None
+        if self._names.is_ours(target):
+            await self._ghost(link, event, sender, target, str(membership))
+        elif not self._names.is_bridged(target):
+            raise NotBridged("a user of another homeserver")
+        elif membership == "join":
+            if self._is_participant(link, target):
+                await self._state(link, event, target, target)  # a new name or picture
+            else:
+                await self._people.add(link, [target])
+        elif membership in _GONE and self._is_participant(link, target):
+            await self._people.remove(link, [target])
+            self._puppets.session(target).device.forget(link.room_id or "")
+        else:
+            raise NotBridged(f"the membership {membership} changes nothing in the group")
+
+    async def _ghost(self, link: Link, event: JsonObject, sender: str, target: str, membership: str) -> None:
+        """A Matrix user did something to a ghost: inviting one adds the person, removing one removes them."""
+        if self._names.is_ours(sender) or target == self._names.bot:
+            raise NotBridged("our own doing")
+        user = user_id_from_uri(self._names.uri(target))
+        if membership == "invite":
+            problem = await self._people.invite(link, user)
+            if problem is not None:
+                await self._ghosts.leave(link.matrix_room_id, target)
+                raise NotBridged(f"{user} could not be added: {problem}")
+        elif membership in _GONE:
+            self._ghosts.forget(link.matrix_room_id, target)
+            await self._people.remove(link, [user])
+        else:
+            raise NotBridged(f"the membership {membership} of a ghost")
+
+    def _is_participant(self, link: Link, user: str) -> bool:
+        return self._puppets.bot.device.participants(link.room_id or "").role_of(user_uri(user)) is not None
+
+    # --- state ---
+
+    async def _state(self, link: Link, event: JsonObject, sender: str, state_key: str) -> None:
+        kind, content = str(event.get("type")), event.get("content")
+        if kind != "m.room.member" and kind not in BRIDGED_STATE:
+            raise NotBridged(f"state of type {kind} stays on its own side")
+        if not isinstance(content, dict):
+            raise NotBridged("the event is malformed")
+        content = interoperable(content)
+        if kind == "m.room.power_levels":
+            content = with_bot(content, self._bot)
+        acting = self._puppets.session(sender if self._names.is_bridged(sender) else self._bot).api
+        event_id = await acting.send_state(
+            link.room_id or "",
+            kind,
+            state_key,
+            content,
+            ts=_timestamp(event),
+            source_event_id=str(event["event_id"]),
+        )
+        self._messages.put(
+            link.matrix_room_id,
+            Known(
+                matrix_event_id=str(event["event_id"]),
+                log_event_id=event_id,
+                message_id=None,
+                sender=sender,
+            ),
+        )
+
+    # --- messages ---
+
+    async def _message(self, link: Link, event: JsonObject, sender: str) -> None:
+        if not self._names.is_bridged(sender):
+            event = relayed(event, sender)
+            sender = self._bot
+        session = await self._client(link, sender)
+        content = await self._fixed(link, event, session)
+        event_id = str(event["event_id"])
+        sent = await session.send(
+            link.room_id or "", content, txn_id=f"matrix-{event_id}", ts=_timestamp(event)
+        )
+        self._messages.sent(
+            link.matrix_room_id,
+            Known(
+                matrix_event_id=event_id,
+                log_event_id=sent.event_id,
+                message_id=sent.message_id,
+                sender=str(event.get("sender")),
+                in_reply_to=content.in_reply_to,
+            ),
+        )
+        if sender != self._bot:
+            session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
+
+    async def _client(self, link: Link, user: str) -> Session:
+        """The user's client, in the room's group."""
+        session = await self._puppets.ready(user)
+        room_id = link.room_id or ""
+        if not session.device.in_group(room_id):
+            # Someone else may have added it; or its join never reached us.
+            if user != self._bot:
+                await self._puppets.follow(user)
+            if not session.device.in_group(room_id):
+                await self._people.add(link, [user])
+            if not session.device.in_group(room_id):
+                await session.groups.join(room_id)
+        return session
+
+    async def _fixed(self, link: Link, event: JsonObject, session: Session) -> MimiContent:
+        """What the event becomes: decided once, then kept until it is sent."""
+        event_id, room_id = str(event["event_id"]), link.room_id or ""
+        payload = self._messages.outgoing(event_id)
+        if payload is not None:
+            return MimiContent.decode(payload)
+        raw = event.get("content")
+        content = raw if isinstance(raw, dict) else {}
+        edited = content.get("m.new_content")
+        media = media_of(edited if isinstance(edited, dict) else content)
+        mapping = ToMimi(
+            names=self._names,
+            lookup=self._messages,
+            sender_uri=session.device.owner.user_uri,
+            room_uri=room_uri(room_id),
+            salt=self._random(_SALT_BYTES),
+        )
+        mimi = mapping.convert(event, await self._media.to_part(media) if media is not None else None)
+        self._messages.fix_outgoing(event_id, mimi.encode(), session.message_id(room_id, mimi))
+        return mimi
+
+
+def relayed(event: JsonObject, sender: str) -> JsonObject:
+    """A message of a user of another homeserver, as the bot says it: with the name before it.
+
+    Raises:
+        NotBridged: it is nothing that can be said for somebody.
+    """
+    content = event.get("content")
+    if event.get("type") != "m.room.message" or not isinstance(content, dict):
+        raise NotBridged("a user of another homeserver, and no message")
+    relation = content.get("m.relates_to")
+    if isinstance(relation, dict) and relation.get("rel_type") == "m.replace":
+        raise NotBridged("an edit by a user of another homeserver")
+    body = {**content, "body": f"<{sender}> {content.get('body', '')}"}
+    if isinstance(content.get("formatted_body"), str):
+        body["formatted_body"] = f"<strong>{escape(sender)}</strong>: {content['formatted_body']}"
+    return {**event, "content": body}
+
+
+def _timestamp(event: JsonObject) -> int | None:
+    value = event.get("origin_server_ts")
+    return value if isinstance(value, int) and value >= 0 else None

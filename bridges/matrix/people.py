@@ -1,0 +1,76 @@
+"""Keeping the MLS group in step with the Matrix room's members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.names import Names
+from bridges.matrix.puppets import Puppets
+from bridges.matrix.records import Link
+from linearized.client import ApiError, KeyMaterialUnavailable
+
+# Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
+CHUNK = 20
+
+log = structlog.get_logger(__name__)
+
+
+class People:
+    """Adds and removes the bridge's clients; the bot does it for everybody."""
+
+    def __init__(self, homeserver: HomeserverApi, puppets: Puppets, names: Names) -> None:
+        self._homeserver = homeserver
+        self._puppets = puppets
+        self._names = names
+
+    async def add_everybody(self, link: Link, progress: Callable[[str, int, int], None]) -> int:
+        """Make the room's group if there is none, and add a client of every joined user; returns how many
+        are in.
+        """
+        room_id = _room(link)
+        bot = await self._puppets.ready(self._puppets.bot.device.owner.user_id)
+        await bot.groups.create(room_id)
+        joined = await self._homeserver.joined_members(link.matrix_room_id)
+        users = sorted(user for user in joined if self._names.is_bridged(user))
+        for start in range(0, len(users), CHUNK):
+            await self.add(link, users[start : start + CHUNK])
+            progress("adding", min(start + CHUNK, len(users)), len(users))
+        return len(users)
+
+    async def add(self, link: Link, users: Sequence[str]) -> None:
+        """Add users' clients that are not in the group yet, in one commit, and let them follow."""
+        room_id, bot = _room(link), self._puppets.bot
+        inside = {owner.user_id for owner in bot.device.members(room_id).values()}
+        missing = [user for user in users if user not in inside]
+        for user in missing:
+            await self._puppets.ready(user)
+        packages = {}
+        for user in missing:
+            try:
+                packages[user] = await bot.groups.key_packages(room_id, user)
+            except KeyMaterialUnavailable as error:
+                log.warning("a user cannot be added", user=user, error=str(error))
+        await bot.groups.add_users(room_id, packages)
+        for user in users:
+            await self._puppets.follow(user)
+
+    async def remove(self, link: Link, users: Sequence[str]) -> None:
+        """Remove users with all their clients; who is not there is no error."""
+        await self._puppets.bot.groups.remove_users(_room(link), users)
+
+    async def invite(self, link: Link, user: str) -> str | None:
+        """Add a user of another provider; why it was not possible, if it was not."""
+        try:
+            await self._puppets.bot.groups.invite(_room(link), [user])
+        except (ApiError, KeyMaterialUnavailable) as error:
+            return str(error)
+        return None
+
+
+def _room(link: Link) -> str:
+    if link.room_id is None:
+        raise LookupError(f"{link.matrix_room_id} has no room at the provider yet")
+    return link.room_id

@@ -1,0 +1,324 @@
+"""The bridge as a whole: its parts put together, and its loops.
+
+One loop hands the homeserver's events out, one reads the rooms, one audits, and each import is a task of
+its own. All of them survive the absence of either side.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import httpx
+import structlog
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio import serve
+from hypercorn.typing import Framework
+
+from bridges.matrix.appservice import AppService
+from bridges.matrix.audit import audit
+from bridges.matrix.config import BridgeConfig
+from bridges.matrix.database import Database
+from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.importer import Importer, ImportReport, Progress
+from bridges.matrix.inbound import Inbound
+from bridges.matrix.media import MediaCopier
+from bridges.matrix.outbound import Outbound, is_passing
+from bridges.matrix.people import People
+from bridges.matrix.puppets import DEVICE, Puppets
+from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
+from linearized.client import ApiError, ClientError, Item, ProviderApi, ServerUnreachable
+
+# The pause after either side was away. Long enough not to hammer it, short enough for people who wait.
+RETRY_PAUSE = 5.0
+# A room's newest pages are read again this often.
+AUDIT_PAUSE = 600.0
+# Connections kept to each side; every puppet that sends at once needs one.
+MAX_CONNECTIONS = 50
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What a bridge needs of the world: connections, the time (milliseconds), and randomness."""
+
+    homeserver: httpx.AsyncClient
+    provider: httpx.AsyncClient
+    clock: Callable[[], int]
+    ids: Callable[[int], str]
+    random: Callable[[int], bytes]
+
+
+class Bridge:
+    """All parts of the bridge over one database."""
+
+    def __init__(self, config: BridgeConfig, database: Database, environment: Environment) -> None:
+        self.config = config
+        self.queue = IncomingQueue(database)
+        self.links = RoomLinks(database)
+        self._arrived = trio.Event()
+        names = config.names
+        self._names = names
+        homeserver = HomeserverApi(
+            config.homeserver_url, token=config.as_token, http=environment.homeserver, user_id=names.bot
+        )
+        self._homeserver = homeserver
+        provider = ProviderApi(
+            config.provider_url,
+            token=config.provider_token,
+            http=environment.provider,
+            clock=environment.clock,
+            ids=environment.ids,
+        )
+        self.puppets = Puppets(provider, database, bot=config.bot)
+        bot = provider.as_user(config.bot, DEVICE)
+        media = MediaCopier(provider=bot, homeserver=homeserver, database=database, random=environment.random)
+        people = People(homeserver, self.puppets, names)
+        self.ghosts = Ghosts(homeserver, database, names)
+        self.importer = Importer(
+            config=config,
+            database=database,
+            homeserver=homeserver,
+            provider=bot,
+            media=media,
+            people=people,
+        )
+        self.outbound = Outbound(
+            database=database,
+            names=names,
+            bot=config.bot,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            media=media,
+            random=environment.random,
+        )
+        self.inbound = Inbound(
+            database=database,
+            names=names,
+            bot=config.bot,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            media=media,
+            homeserver=homeserver,
+        )
+        self.app = AppService(
+            hs_token=config.hs_token,
+            queue=self.queue,
+            arrived=self.wake,
+            user_exists=self.ghosts.answer_query,
+        )
+
+    def wake(self) -> None:
+        """There may be something in the queue."""
+        self._arrived.set()
+
+    async def start(self) -> None:
+        """Introduce ourselves to both sides; keeps trying until they are there."""
+        bot = self.puppets.bot.device.owner.user_id
+        await _until_there(self.ghosts.ensure_bot)
+        await _until_there(lambda: self.puppets.ready(bot))
+        # A homeserver that saw us down delivers again after a ping, and not before its next event otherwise.
+        await _until_there(lambda: self._homeserver.ping(self.config.id))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for link in self.links.all():
+                if link.phase is not Phase.LIVE:
+                    nursery.start_soon(self._import, link.matrix_room_id)
+            nursery.start_soon(self._outbound_loop, nursery)
+            nursery.start_soon(self._inbound_loop)
+            nursery.start_soon(self._audit_loop)
+
+    async def import_room(self, matrix_room_id: str, progress: Progress | None = None) -> ImportReport:
+        """Join a room the bot was invited to, or that anyone may join, and bring it to life at the provider.
+
+        Raises:
+            ClientError: calling it again continues.
+        """
+        await self._homeserver.join(matrix_room_id)
+        if progress is None:
+            report = await self.importer.run(matrix_room_id)
+        else:
+            report = await self.importer.run(matrix_room_id, progress)
+        self.wake()
+        return report
+
+    # --- loops ---
+
+    async def _import(self, matrix_room_id: str) -> None:
+        while True:
+            try:
+                report = await self.import_room(matrix_room_id)
+            except (ClientError, OSError) as error:
+                if isinstance(error, ApiError) and not is_passing(error):
+                    log.error("a room cannot be imported", room_id=matrix_room_id, error=str(error))
+                    return
+                log.warning("the import waits", room_id=matrix_room_id, error=str(error))
+                await trio.sleep(RETRY_PAUSE)
+                continue
+            log.info("a room is bridged", room_id=matrix_room_id, report=report)
+            return
+
+    async def _outbound_loop(self, nursery: trio.Nursery) -> None:
+        while True:
+            self._arrived = trio.Event()
+            incoming = self.queue.next()
+            if incoming is None:
+                await self._arrived.wait()
+            elif self._invites_us(incoming):
+                self.queue.finish(incoming)
+                self.links.begin(incoming.room_id)
+                nursery.start_soon(self._import, incoming.room_id)
+            else:
+                await self._out(incoming)
+
+    async def _out(self, incoming: Incoming) -> None:
+        await _persist(lambda: self.outbound.handle(incoming))
+
+    def _invites_us(self, incoming: Incoming) -> bool:
+        event = incoming.event
+        content = event.get("content")
+        return (
+            self.config.bridge_invited_rooms
+            and event.get("type") == "m.room.member"
+            and event.get("state_key") == self._names.bot
+            and isinstance(content, dict)
+            and content.get("membership") == "invite"
+            and self.links.of_matrix(incoming.room_id) is None
+        )
+
+    async def _inbound_loop(self) -> None:
+        async with aclosing(self.puppets.bot.items()) as items:
+            async for item in items:
+                await self._inbound(item)
+
+    async def _inbound(self, item: Item) -> None:
+        await _persist(lambda: self.inbound.handle(item))
+
+    async def _audit_loop(self) -> None:
+        while True:
+            for link in self.links.all():
+                if link.phase is Phase.LIVE:
+                    try:
+                        found = await audit(link, self._homeserver, self.queue)
+                    except ClientError as error:  # the homeserver is away; the next audit finds as much
+                        log.warning("an audit failed", room_id=link.matrix_room_id, error=str(error))
+                        continue
+                    if found:
+                        log.info("the homeserver had not pushed", room_id=link.matrix_room_id, events=found)
+                        self.wake()
+            await trio.sleep(AUDIT_PAUSE)
+
+
+async def _persist(work: Callable[[], Awaitable[None]]) -> None:
+    """Do something that may have to wait for either side to come back."""
+    while True:
+        try:
+            await work()
+        except (ApiError, ServerUnreachable) as error:
+            log.warning("waiting", error=str(error))
+            await trio.sleep(RETRY_PAUSE)
+        else:
+            return
+
+
+async def _until_there(work: Callable[[], Awaitable[object]]) -> None:
+    """As ``_persist``, but a refusal is final: it means that a token or a registration is wrong."""
+    while True:
+        try:
+            await work()
+        except ServerUnreachable as error:
+            log.warning("waiting", error=str(error))
+        except ApiError as error:
+            if not is_passing(error):
+                raise
+            log.warning("waiting", error=str(error))
+        else:
+            return
+        await trio.sleep(RETRY_PAUSE)
+
+
+def _clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_bridge(config: BridgeConfig) -> AsyncGenerator[Bridge, None]:
+    """A bridge with its database and connections, for as long as the context lasts.
+
+    Raises:
+        StoreError: another bridge has the database open.
+    """
+    tls = ssl.create_default_context()
+    if config.trusted_ca is not None:
+        tls.load_verify_locations(config.trusted_ca)
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    database = Database(config.database)
+    try:
+        async with (
+            httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as homeserver,
+            httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as provider,
+        ):
+            environment = Environment(
+                homeserver=homeserver,
+                provider=provider,
+                clock=_clock,
+                ids=secrets.token_urlsafe,
+                random=secrets.token_bytes,
+            )
+            yield Bridge(config, database, environment)
+    finally:
+        database.close()
+
+
+async def _listen(bridge: Bridge, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    server = HypercornConfig()
+    server.bind = [bridge.config.listen]
+    server.accesslog = None
+    server.include_server_header = False
+    # Hypercorn's types are those of its own dictionaries, narrower than what ASGI promises.
+    await serve(cast("Framework", bridge.app), server, task_status=task_status)
+
+
+async def run_bridge(
+    config: BridgeConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the bridge until cancelled; ``task_status`` is told when it listens and both sides know it.
+
+    Raises:
+        ApiError: one side refuses us: a wrong token, or the homeserver has not loaded our registration.
+        StoreError: another bridge has the database open.
+    """
+    async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
+        await nursery.start(_listen, bridge)
+        await bridge.start()
+        task_status.started()
+        await bridge.run()
+
+
+async def run_import(
+    config: BridgeConfig, matrix_room_id: str, progress: Progress | None = None
+) -> ImportReport:
+    """Import one room and stop; for use while the bridge is not running.
+
+    Raises:
+        ClientError: calling it again continues.
+        StoreError: the bridge is running.
+    """
+    async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
+        await nursery.start(_listen, bridge)
+        await bridge.start()
+        report = await bridge.import_room(matrix_room_id, progress)
+        nursery.cancel_scope.cancel()
+    return report
