@@ -1,14 +1,15 @@
 """The hub: one actor per active room.
 
-An actor takes everything that waits for its room, lets the room decide each submission, stores what was accepted as
-one atomic append, and only then answers. While the append is being written the next batch gathers, so a busy room
-costs one transaction per batch, and the store joins the appends of many rooms into one (group commit).
+An actor takes everything that waits for its room, lets the room decide each submission, stores what was
+accepted as one atomic append, and only then answers. While the append is being written the next batch
+gathers, so a busy room costs one transaction per batch, and the store joins the appends of many rooms into
+one (group commit).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,15 +31,20 @@ from linearized.store.base import EntryRow, FollowerRow, GroupRow, Reply, Role, 
 
 log = structlog.get_logger("linearized.hub")
 
-# Submissions that may wait for one room. At about 0.3 ms each this is a third of a second of work; past it the caller
-# is better served by an early refusal than by a late answer.
+# Submissions that may wait for one room. At about 0.3 ms each this is a third of a second of work; past it
+# the caller is better served by an early refusal than by a late answer.
 MAX_WAITING: Final = 1000
 # Entries written by one append. Keeps one busy room from holding the writer for long.
 MAX_BATCH: Final = 256
 # An actor without work for this long gives its room's memory back.
 IDLE_SECONDS: Final = 300.0
-# A caller never waits longer than this for a decision; a submission already taken up is still decided and stored.
+# A caller never waits longer than this for a decision; a submission already taken up is still decided and
+# stored.
 SUBMIT_SECONDS: Final = 30.0
+
+
+# Makes the remembered answers to store in the same transaction as the entries.
+ReplyMaker = Callable[[Accepted], tuple[Reply, ...]]
 
 
 class Overloaded(Exception):  # noqa: N818 - says what the hub is
@@ -48,17 +54,26 @@ class Overloaded(Exception):  # noqa: N818 - says what the hub is
 @dataclass(slots=True)
 class _Job:
     submission: Submission
-    reply: Callable[[Accepted], tuple[Reply, ...]] | None
+    reply: ReplyMaker | None
     done: trio.Event = field(default_factory=trio.Event)
     accepted: Accepted | None = None
     error: Exception | None = None
+
+    def outcome(self) -> Accepted | Rejected:
+        """What became of it; raises what kept the hub from deciding."""
+        if self.accepted is not None:
+            return self.accepted
+        if isinstance(self.error, Rejected):
+            return self.error
+        raise self.error or StoreError("the submission was not decided")
 
 
 class Hub:
     """Decides submissions for the rooms this server orders.
 
     Args:
-        ours: the domains this server answers for; ``vouched`` are those of them it has no keys of (its bridges').
+        ours: the domains this server answers for; ``vouched`` are those of them it has no keys of (its
+            bridges').
         appended: called after an append is durable, with the room ID, the entries and the state after them.
     """
 
@@ -88,7 +103,7 @@ class Hub:
         room_id: str,
         submission: Submission,
         *,
-        reply: Callable[[Accepted], tuple[Reply, ...]] | None = None,
+        reply: ReplyMaker | None = None,
     ) -> Accepted:
         """Have a submission decided, and stored if accepted.
 
@@ -101,14 +116,27 @@ class Hub:
             StoreError: it could not be stored; nothing changed.
             trio.TooSlowError: the decision is still being made; whether it was stored will show in the log.
         """
-        job = _Job(submission, reply)
+        (outcome,) = await self.submit_all(room_id, [(submission, reply)])
+        if isinstance(outcome, Rejected):
+            raise outcome
+        return outcome
+
+    async def submit_all(
+        self, room_id: str, submissions: Sequence[tuple[Submission, ReplyMaker | None]]
+    ) -> list[Accepted | Rejected]:
+        """Have submissions decided in order, as one batch if the room is idle; each stands or falls alone.
+
+        Raises:
+            Overloaded, StoreError, trio.TooSlowError: as ``submit``; some may have been stored.
+        """
+        jobs = [_Job(submission, reply) for submission, reply in submissions]
         with trio.fail_after(SUBMIT_SECONDS):
-            self._actor(room_id).put(job)
-            await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        assert job.accepted is not None  # noqa: S101 - a done job has one or the other
-        return job.accepted
+            actor = self._actor(room_id)
+            for job in jobs:
+                actor.put(job)
+            for job in jobs:
+                await job.done.wait()
+        return [job.outcome() for job in jobs]
 
     async def create(self, room_id: str, version: str, submissions: list[Submission]) -> None:
         """Create a room from its first submissions, all of them or none.
@@ -264,8 +292,8 @@ class _Actor:
                     job.error = error
                     _log_rejection(self._room_id, job.submission, error)
             if decided:
-                # A batch once taken up is finished even while the server shuts down: its submitters may be told of
-                # nothing that is not stored, and of everything that is.
+                # A batch once taken up is finished even while the server shuts down: its submitters may be
+                # told of nothing that is not stored, and of everything that is.
                 with trio.CancelScope(shield=True, deadline=math.inf):
                     await self._hub.store_batch(room, decided)
         except Exception as error:  # noqa: BLE001 - whatever broke, every waiting caller must hear of it

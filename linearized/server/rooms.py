@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from linearized.exceptions import MimiDecodeError
@@ -26,7 +26,7 @@ from linearized.room.submissions import (
 )
 from linearized.server import invites
 from linearized.server.following import Following, entry_of
-from linearized.server.hub import Hub
+from linearized.server.hub import Hub, ReplyMaker
 from linearized.server.loading import state_of
 from linearized.server.node import Node
 from linearized.server.participating import Participating
@@ -100,7 +100,7 @@ class Rooms:
         room_id: str,
         submission: Submission,
         *,
-        reply: Callable[[Accepted], tuple[Reply, ...]] | None = None,
+        reply: ReplyMaker | None = None,
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
         return await self._hub.submit(room_id, submission, reply=reply)
@@ -158,17 +158,15 @@ class Rooms:
             By source event ID: our event ID, or why it was refused.
         """
         scope = f"{IMPORT_SCOPE} {room_id}"
-        done = self._node.store.replies(scope, [source for source, _ in events])
-        results: dict[str, str | Rejected] = {}
-        for source, event in events:
-            if source in done:
-                results[source] = done[source]
-                continue
-            mark = Reply(scope=scope, key=source, value="{event_id}")
-            try:
-                results[source] = await self.send(room_id, event, reply=mark)
-            except Rejected as error:
-                results[source] = error
+        results: dict[str, str | Rejected] = dict(
+            self._node.store.replies(scope, [source for source, _ in events])
+        )
+        new = {source: event for source, event in events if source not in results}
+        outcomes = await self._hub.submit_all(
+            room_id, [(event, _remember(scope, source)) for source, event in new.items()]
+        )
+        for source, outcome in zip(new, outcomes, strict=True):
+            results[source] = outcome if isinstance(outcome, Rejected) else outcome.event_id
         return results
 
     async def join_remote(self, room_id: str, *, user_id: str, via: Sequence[str]) -> str:
@@ -287,6 +285,10 @@ class Rooms:
         if row is None:
             raise Rejected(Reason.UNKNOWN_ROOM, "This server does not know that room")
         return row
+
+
+def _remember(scope: str, key: str) -> ReplyMaker:
+    return lambda accepted: (Reply(scope=scope, key=key, value=accepted.event_id),)
 
 
 def _filled(reply: Reply, event_id: str) -> Reply:
