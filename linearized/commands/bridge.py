@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
 import trio
-from bridges.matrix.runner import run_bridge
+from rich.progress import Progress, TaskID
 
 from bridges.matrix.config import load_bridge_config
 from bridges.matrix.registration import write_registration
+from bridges.matrix.runner import run_bridge, run_import
 from linearized.bridge_files import BridgePlan, create_bridge
-from linearized.commands.common import FILE, PATH, reporting
+from linearized.commands.common import EXIT_BROKEN, FILE, PATH, make_console, reporting, until_signalled
 from linearized.config import load_config
 
 bridge_option = click.option(
@@ -83,4 +86,34 @@ def bridge_registration(*, config_file: Path, output: Path) -> None:
 @reporting
 def bridge_run(*, config_file: Path) -> None:
     """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
-    trio.run(run_bridge, load_bridge_config(config_file))
+    trio.run(until_signalled, partial(run_bridge, load_bridge_config(config_file)))
+
+
+@bridge.command("import")
+@bridge_option
+@click.argument("room_id")
+@reporting
+def bridge_import(*, config_file: Path, room_id: str) -> None:
+    """Bridge the Matrix room ROOM_ID: all its state, members and history. The bridge must be stopped.
+
+    Invite the bridge's bot to the room first, unless anyone may join. An import that was interrupted goes
+    on where it was. A running bridge does the same for every room its bot is invited to.
+    """
+    config = load_bridge_config(config_file)
+    with Progress(console=make_console(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done, total=total)
+
+        report = trio.run(run_import, config, room_id, show)
+    click.echo(f"{report.room_id}")
+    click.echo(
+        f"{report.imported} events imported, {report.left_out} left out, {report.failed} refused by the"
+        f" provider, {report.members} members with MLS clients",
+        err=True,
+    )
+    if report.failed:
+        sys.exit(EXIT_BROKEN)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from linearized.demo.homeserver import SERVER_NAME
 from linearized.demo.processes import Service, run_command
 from linearized.demo.providers import LINEARIZED, Provider
@@ -58,5 +60,8 @@ async def make_bridge(directory: Path, provider: Provider, *, homeserver_url: st
         name="bridge",
         command=[*LINEARIZED, "bridge", "run", "--config", str(settings)],
         log=log,
+        # It answers nobody without the homeserver's token; that it says so means that it listens.
+        health=f"http://127.0.0.1:{port}/",
+        healthy=httpx.codes.UNAUTHORIZED,
     )
     return Bridge(settings=settings, registration=registration, service=service)

@@ -28,13 +28,14 @@ COMMAND_DEADLINE_S = 120.0
 class Service:
     """One program. ``log`` receives its standard output and error, appended over restarts.
 
-    ``health`` is the URL that answers 200 when it is ready (None: ready when started); ``ca`` verifies it.
+    ``health`` is the URL that answers ``healthy`` when it is ready (None: ready when started).
     """
 
     name: str
     command: Sequence[str]
     log: Path
     health: str | None = None
+    healthy: int = httpx.codes.OK
     ca: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     _process: trio.Process | None = None
@@ -78,7 +79,7 @@ class Service:
                 except httpx.TransportError:
                     pass  # not listening yet
                 else:
-                    if response.status_code == httpx.codes.OK:
+                    if response.status_code == self.healthy:
                         return
                 await trio.sleep(HEALTH_POLL_S)
 
