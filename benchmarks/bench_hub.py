@@ -3,8 +3,8 @@
     python -m benchmarks.bench_hub [--events 2000] [--waiting 1,8,64]
 
 For each number of submissions kept waiting at once: events per second, CPU microseconds per event,
-transactions (each one fsync under ``synchronous=FULL``), signatures made, and bytes of log per event. The last
-line is the floor: what the events alone cost to build and sign, without hub and store.
+transactions (each one fsync under ``synchronous=FULL``), signatures made, and bytes of log per event. The
+last line is the floor: what the events alone cost to build and sign, without hub and store.
 """
 
 from __future__ import annotations
