@@ -21,12 +21,12 @@ from linearized.server.clients import (
     membership,
     mls,
     sending,
+    sync,
     to_device,
 )
 from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
 from linearized.server.clients.context import context_of
 from linearized.server.clients.paths import CLIENT, MEDIA, MLS, V1, V3
-from linearized.server.clients.sync import sync
 from linearized.server.http import Route
 from linearized.server.node import Node
 
@@ -52,7 +52,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{V3}/profile/{{user_id}}", discovery.profile),
     ("POST", f"{V3}/user/{{user_id}}/filter", filters.upload_filter),
     ("GET", f"{V3}/user/{{user_id}}/filter/{{filter_id}}", filters.get_filter),
-    ("GET", f"{V3}/sync", sync),
+    ("GET", f"{V3}/sync", sync.sync),
     ("POST", f"{V3}/createRoom", creating.create_room),
     ("GET", f"{V3}/joined_rooms", membership.joined_rooms),
     ("POST", f"{V3}/join/{{room_id}}", membership.join),

@@ -13,7 +13,7 @@ import orjson
 import trio
 
 from linearized.protocol.canonical import JsonObject
-from linearized.server.clients.auth import Caller
+from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import query_integer
 from linearized.server.clients.filters import Filter, requested_filter
@@ -63,6 +63,7 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
         # What others' rooms did is read once, not again after every wait.
         question = replace(question, token=token)
         await context.node.notifier.wait(ticket, remaining)
+        authenticate(context, request)  # a device that was logged out meanwhile hears nothing more
 
 
 async def _acknowledge(context: Context, question: _Question) -> None:

@@ -92,8 +92,8 @@ def _earlier_target(
 ) -> int:
     """The latest position by which at most ``max_rooms`` of the changed rooms had changed.
 
-    One position is one append to one room, so the position after ``since`` always qualifies and every sync
-    advances.
+    Appends that were committed together share a position, so a window may still hold more rooms than that; it
+    never holds fewer than those of one position, and so every sync advances.
     """
 
     def rooms_by(position: int) -> int:

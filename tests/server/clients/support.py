@@ -1,4 +1,6 @@
-"""A provider in memory for the tests of the client API: real store, hub and rooms; no other server to talk to."""
+"""A provider in memory for the tests of the client API: real store, hub and rooms; no other server to talk
+to.
+"""
 
 from __future__ import annotations
 
