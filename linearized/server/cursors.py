@@ -43,9 +43,9 @@ def cursor_changes(
 ) -> tuple[FollowerRow, ...]:
     """Cursors that start or stop with new entries.
 
-    A provider whose first user joins follows from there; one whose last user is gone follows up to and including the
-    entry that says so ("The server implied by the sender for a kick
-    or ban … up to the point of that kick or ban", Linearized Matrix, Sending Events).
+    A provider whose first user joins follows from there; one whose last user is gone follows up to and
+    including the entry that says so ("The server implied by the sender for a kick or ban … up to the point of
+    that kick or ban", Linearized Matrix, Sending Events).
     """
     new = list(entries)
     moved = {user_domain(key): index for index, key in _membership_moves(new)}
@@ -57,7 +57,8 @@ def cursor_changes(
         known = existing.get(provider)
         if provider in moved and (known is None or known.stop_seq is not None):
             first = next(index for index, key in _membership_moves(new) if user_domain(key) == provider)
-            # A MIMI provider begins with the Welcome, after the commit that made it; the others with their join.
+            # A MIMI provider begins with the Welcome, after the commit that made it; the others with their
+            # join.
             cursor = _commit_at(new, first) if protocol == MIMI else new[first].seq - 1
             changes.append(FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor))
     for provider, known in existing.items():
@@ -86,7 +87,9 @@ def _membership_moves(new: Sequence[NewEntry]) -> list[tuple[int, str]]:
 
 
 def _commit_at(new: Sequence[NewEntry], index: int) -> int:
-    """The sequence number of the commit that a membership entry was written for, which follows it; else its own."""
+    """The sequence number of the commit that a membership entry was written for, which follows it; else
+    its own.
+    """
     for entry in new[index:]:
         if entry.event.type == "m.mls.commit":
             return entry.seq

@@ -14,7 +14,8 @@ from linearized.protocol.base64 import decode_base64
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
 from linearized.store.base import EntryRow, ToDeviceRow
 
-# One notification's size: large enough that its request costs little per message, small enough to be sent again.
+# One notification's size: large enough that its request costs little per message, small enough to be sent
+# again.
 MAX_NOTIFY_BYTES: Final = 1024 * 1024
 # The MLSMessage of each entry type that MIMI followers get.
 _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
@@ -24,8 +25,8 @@ _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "cip
 class Notification:
     """One request to a follower, and what is behind it once it was accepted.
 
-    ``cursor`` is the last entry it covers (entries that do not project count as covered), ``welcomes`` the position of
-    the last to-device message it took (0 for none).
+    ``cursor`` is the last entry it covers (entries that do not project count as covered), ``welcomes`` the
+    position of the last to-device message it took (0 for none).
     """
 
     body: bytes
@@ -57,7 +58,8 @@ def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
 def next_notification(
     *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow]
 ) -> Notification | None:
-    """What to send next, in log order, each Welcome right after the commit it came with; None if there is nothing.
+    """What to send next, in log order, each Welcome right after the commit it came with; None if there is
+    nothing.
 
     Args:
         cursor: the last entry the follower has.

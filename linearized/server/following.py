@@ -1,8 +1,8 @@
 """A room that another provider's MIMI hub orders: what it fans out to us becomes our copy of the log.
 
-We see handshake messages and ciphertexts, never who sent a ciphertext ("Outsiders (including follower providers) never
-learn the content of the message, nor the sender", Message Franking). An entry is therefore written with the hub's
-name as sender; clients read the true one from the MLS credential.
+We see handshake messages and ciphertexts, never who sent a ciphertext ("Outsiders (including follower
+providers) never learn the content of the message, nor the sender", Message Franking). An entry is therefore
+written with the hub's name as sender; clients read the true one from the MLS credential.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def hub_user(hub: str) -> str:
 
 
 def entry_of(room_id: str, hub: str, *, timestamp: int, message: bytes) -> tuple[str, str, bytes]:
-    """Event ID, type and canonical JSON of a fanned-out message: the same message at the same time is the same event."""
+    """Event ID, type and canonical JSON of a fanned-out message: the same message at the same time is the
+    same event.
+    """
     role = message_role(message)
     encoded = encode_base64(message)
     content: JsonObject = (
@@ -66,7 +68,8 @@ class Following:
     async def receive(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> None:
         """Take a notification whole: durable on return, and taken once however often it is sent.
 
-        Messages for a room that none of our clients was welcomed to are dropped: there is nobody to give them to.
+        Messages for a room that none of our clients was welcomed to are dropped: there is nobody to give them
+            to.
         """
         lock = self._locks.setdefault(room_id, trio.Lock())
         async with lock:

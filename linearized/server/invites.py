@@ -1,9 +1,10 @@
-"""Invites to servers that are not in the room yet: the target's server is asked before the invite is appended.
+"""Invites to servers that are not in the room yet: the target's server is asked before the invite is
+appended.
 
-The draft has the hub append the event after the target's server has signed it. Another entry may take its place in
-the log meanwhile, which would change what was signed; so we show the target's server the event as it would be, append
-the invite when it agrees, and let its signature go (nobody checks it: "Do we ever validate the target server's
-signature?", Invites). See docs/divergence.md.
+The draft has the hub append the event after the target's server has signed it. Another entry may take its
+place in the log meanwhile, which would change what was signed; so we show the target's server the event as it
+would be, append the invite when it agrees, and let its signature go (nobody checks it: "Do we ever validate
+the target server's signature?", Invites). See docs/divergence.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Wakes long polls. A waiter compares positions first, so a change between its read and its wait is never missed."""
+"""Wakes long polls. A waiter compares positions first, so a change between its read and its wait is never
+missed.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Where Welcomes go: to local devices as to-device messages, to other providers as messages "to the server".
 
-"An MLS Welcome message is sent to the providers and local users associated with the KeyPackageRef values in the
-secrets array of the Welcome" (MIMI protocol, Fanout Messages). Both kinds are stored in the same transaction as the
-commit, and go out from there. A provider's are addressed to the user ``@:provider`` and the room as device, after the
-manner of MSC4246.
+"An MLS Welcome message is sent to the providers and local users associated with the KeyPackageRef values in
+the secrets array of the Welcome" (MIMI protocol, Fanout Messages). Both kinds are stored in the same
+transaction as the commit, and go out from there. A provider's are addressed to the user ``@:provider`` and
+the room as device, after the manner of MSC4246.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def route_welcomes(
                 continue
             provider = store.key_package_route(reference)
             if provider is None:
-                # The commit is valid all the same: whoever added this client can give it the Welcome another way.
+                # The commit is valid all the same: whoever added this client can give it the Welcome another
+                # way.
                 log.warning("welcome_without_route", room_id=room_id)
             else:
                 providers.add(provider)

@@ -1,4 +1,4 @@
-"""Two providers in one room: created on one, joined from the other over MIMI, real MLS clients at both ends."""
+"""Two providers in one room: created on one, joined from the other over MIMI, real MLS clients at both."""
 
 from __future__ import annotations
 
