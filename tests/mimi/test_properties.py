@@ -116,7 +116,7 @@ def struct(kind: type[Struct]) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_every_structure_round_trips(kind: type[Struct], data: st.DataObject) -> None:
     value = data.draw(struct(kind))
@@ -134,7 +134,7 @@ def holds(decode: Callable[[bytes], Any], data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_a_damaged_structure_is_a_value_or_refused(kind: type[Struct], data: st.DataObject) -> None:
     encoded = data.draw(struct(kind)).encode()
@@ -144,7 +144,7 @@ def test_a_damaged_structure_is_a_value_or_refused(kind: type[Struct], data: st.
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.binary(max_size=64))
 def test_any_bytes_are_a_structure_or_refused(kind: type[Struct], data: bytes) -> None:
     holds(kind.decode, data)
@@ -162,7 +162,7 @@ def test_any_bytes_are_a_stream_of_messages_or_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "read", [message_kind, messages.message_role, welcome_struct, welcome_message, basic_identity, *WALKS]
 )
-@settings(deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_read_or_refused_by_every_other_reader(
     read: Callable[[Any], object], data: bytes
