@@ -8,8 +8,8 @@ from linearized.room.room import Room
 from linearized.room.submissions import Accepted
 from linearized.server.cursors import LINEARIZED, MIMI, cursor_changes, joined_providers
 from linearized.store.base import FollowerRow
-from tests.room.support import ALICE, BOB, CAROL, NOW, ROOM, Member, grouped_room, handshake, member
-from tests.room.test_handshakes import PUBLIC, lpdu, new_room
+from tests.room.support import ALICE, BOB, CAROL, NOW, ROOM, Member, grouped_room, handshake, member, new_room
+from tests.room.test_handshakes import PUBLIC, lpdu
 
 OURS = frozenset({"a.example", "matrix.example"})
 
