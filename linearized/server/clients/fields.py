@@ -61,7 +61,7 @@ def optional_object(body: JsonObject, key: str) -> JsonObject:
 
 def required_object(body: JsonObject, key: str) -> JsonObject:
     """An object that must be there."""
-    if key not in body:
+    if body.get(key) is None:
         raise bad_json(f"{key} is missing")
     return optional_object(body, key)
 
