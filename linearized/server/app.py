@@ -13,7 +13,6 @@ from typing import Any
 
 import trio
 
-from linearized.exceptions import InvalidInput
 from linearized.server.errors import as_http_error, error_response
 from linearized.server.http import (
     HttpError,
@@ -82,13 +81,13 @@ class App:
             pattern = route.pattern
             request = build_request(scope, receive, params)
             return pattern, request, await route.handler(request)
-        except HttpError as error:
-            return pattern, request, self._error(error, path)
-        except InvalidInput as error:
-            return pattern, request, error_response(as_http_error(error))
-        # The last line of defence: logged by type and place, answered as unknown.
+        # Everything a handler raises: what is not the caller's doing is logged by type and place, and hidden.
         except Exception as error:  # noqa: BLE001
-            return pattern, request, self._unexpected(error, method, pattern, path)
+            known = as_http_error(error)
+            if known is None:
+                self._log.error("request_failed", method=method, route=pattern, **describe(error))
+                known = HttpError(500, "M_UNKNOWN", "Something went wrong")
+            return pattern, request, self._error(known, path)
 
     def _error(self, error: HttpError, path: str) -> Response:
         response = error_response(error)
@@ -96,18 +95,6 @@ class App:
             allowed = ", ".join(self._router.methods(path))
             return replace(response, headers=(("allow", allowed),))
         return response
-
-    def _unexpected(self, error: Exception, method: str, pattern: str, path: str) -> Response:
-        """A handler that opened a nursery raises its error wrapped in a group; the rest are our bugs."""
-        inner: BaseException = error
-        while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-            inner = inner.exceptions[0]
-        if isinstance(inner, HttpError):
-            return self._error(inner, path)
-        if isinstance(inner, InvalidInput):
-            return error_response(as_http_error(inner))
-        self._log.error("request_failed", method=method, route=pattern, **describe(inner))
-        return error_response(HttpError(500, "M_UNKNOWN", "Something went wrong"))
 
 
 def build_app(routes: Sequence[Route], *, log: Log | None = None) -> App:

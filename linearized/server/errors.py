@@ -5,8 +5,10 @@ The MIMI faces have their own table; nothing outside the two knows about either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import trio
 
 from linearized.exceptions import (
     AuthorizationError,
@@ -19,7 +21,10 @@ from linearized.exceptions import (
     SignatureError,
 )
 from linearized.room.submissions import Reason, Rejected
+from linearized.server.exchange import OutboundError
 from linearized.server.http import HttpError, Response, json_response
+from linearized.server.hub import Overloaded
+from linearized.server.providers.client import ProviderError
 
 REASONS: Mapping[Reason, tuple[int, str]] = {
     Reason.MALFORMED: (400, "M_BAD_JSON"),
@@ -46,16 +51,55 @@ INPUTS: Mapping[type[InvalidInput], tuple[int, str]] = {
 }
 
 
-def as_http_error(error: InvalidInput) -> HttpError:
-    """The HTTP face of an error a peer or client caused."""
-    if isinstance(error, Rejected):
-        status, errcode = REASONS[error.code]
-        extra: dict[str, Any] = {}
-        if error.current_epoch is not None:
-            extra["current_epoch"] = error.current_epoch
-        return HttpError(status, errcode, str(error), **extra)
+# Statuses of another server that say something about the request, not about that server or our signature.
+PASSED_ON = frozenset({400, 403, 404, 409, 413, 429})
+OVERLOAD_RETRY_MS = 1000  # a room decides a full queue in about that time
+
+
+def as_http_error(error: BaseException) -> HttpError | None:
+    """The HTTP face of an error somebody else caused; None for one that is ours.
+
+    A handler that opened a nursery raises its one error wrapped in groups; they are taken off.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    translate = next((FACES[kind] for kind in type(error).__mro__ if kind in FACES), None)
+    return translate(error) if translate is not None else None
+
+
+def _input(error: InvalidInput) -> HttpError:
     status, errcode = next(INPUTS[kind] for kind in type(error).__mro__ if kind in INPUTS)
     return HttpError(status, errcode, str(error))
+
+
+def _rejected(error: Rejected) -> HttpError:
+    status, errcode = REASONS[error.code]
+    if error.current_epoch is not None:
+        return HttpError(status, errcode, str(error), current_epoch=error.current_epoch)
+    return HttpError(status, errcode, str(error))
+
+
+def _refused_elsewhere(error: OutboundError) -> HttpError:
+    """What another server said to a request made for this one: refusals are passed on, failures not."""
+    if error.errcode is not None and error.status is not None and error.status in PASSED_ON:
+        return HttpError(error.status, error.errcode, str(error))
+    return HttpError(502, "M_UNKNOWN", str(error))
+
+
+# Looked up along the class's ancestors, so the most specific row wins.
+FACES: Mapping[type, Callable[[Any], HttpError]] = {
+    HttpError: lambda error: error,
+    Rejected: _rejected,
+    InvalidInput: _input,
+    OutboundError: _refused_elsewhere,
+    ProviderError: lambda error: HttpError(502, "M_UNKNOWN", str(error)),
+    Overloaded: lambda error: HttpError(
+        429, "M_LIMIT_EXCEEDED", str(error), retry_after_ms=OVERLOAD_RETRY_MS
+    ),
+    trio.TooSlowError: lambda _: HttpError(
+        504, "M_UNKNOWN", "It took too long; whether it was done will show"
+    ),
+}
 
 
 def error_response(error: HttpError) -> Response:

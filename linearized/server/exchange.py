@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 import orjson
+import trio
 
 from linearized.exceptions import CanonicalJsonError, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
@@ -59,16 +60,20 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, limit: int
         httpx.HTTPError: there was none.
     """
     response = await client.send(request, stream=True)
+    chunks: list[bytes] = []
+    size = 0
     try:
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > limit:
-                raise AnswerTooLarge
-            chunks.append(chunk)
+        with trio.CancelScope() as reading:
+            async for chunk in response.aiter_bytes():
+                size += len(chunk)
+                if size <= limit:
+                    chunks.append(chunk)
+                else:
+                    reading.cancel()  # ends httpx's chain of generators from within, so that each is closed
     finally:
         await response.aclose()
+    if size > limit:
+        raise AnswerTooLarge
     return Reply(status=response.status_code, headers=response.headers, body=b"".join(chunks))
 
 

@@ -232,7 +232,7 @@ class FederationClient:
         *,
         headers: Mapping[str, str],
         body: bytes,
-        limit: int = MAX_RESPONSE_BYTES,
+        limit: int | None = None,
     ) -> Reply:
         try:
             with trio.fail_after(self._seconds):
@@ -244,7 +244,7 @@ class FederationClient:
                         content=body,
                         extensions={"sni_hostname": destination.tls_name},
                     )
-                    return await exchange(client, request, limit)
+                    return await exchange(client, request, limit or MAX_RESPONSE_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge) as error:
             raise OutboundError(f"{server_name} cannot be reached: {why(error)}") from error
         except trio.TooSlowError as error:

@@ -11,6 +11,7 @@ import trio
 from linearized.config import Address, Config
 from linearized.server import clients, federation, providers
 from linearized.server.app import build_app
+from linearized.server.discovery import split
 from linearized.server.http import Request, Response, Route, json_response
 from linearized.server.listener import Binding, serve_bindings, server_context
 from linearized.server.node import Node
@@ -79,7 +80,17 @@ def routes(node: Node) -> list[Route]:
 
 def client_routes(node: Node) -> list[Route]:
     """What the plain listener serves."""
-    return [*clients.routes(node), Route("GET", "/health", _health)]
+    host, port = split(node.identity.name)
+    base_url = f"https://{host}:{port or node.config.listen.tls.port}"
+
+    async def well_known(_request: Request) -> Response:
+        return json_response({"m.homeserver": {"base_url": base_url}})
+
+    return [
+        *clients.routes(node),
+        Route("GET", "/.well-known/matrix/client", well_known),
+        Route("GET", "/health", _health),
+    ]
 
 
 async def _health(_request: Request) -> Response:

@@ -18,7 +18,10 @@ from linearized.exceptions import AuthorizationError, IdentifierError, Signature
 from linearized.room.submissions import Reason, Rejected
 from linearized.server import errors, telemetry
 from linearized.server.app import CORS_HEADERS, build_app
+from linearized.server.exchange import OutboundError
 from linearized.server.http import HttpError, Receive, Request, Response, Route, json_response
+from linearized.server.hub import Overloaded
+from linearized.server.providers.client import ProviderError
 
 from .test_http import receiver
 
@@ -136,6 +139,25 @@ async def test_a_wrong_method_is_told_the_right_ones(log: io.BytesIO) -> None:
             {"errcode": "M_FORBIDDEN", "error": "no"},
         ),
         (ExceptionGroup("", [IdentifierError("x")]), 400, {"errcode": "M_INVALID_PARAM", "error": "x"}),
+        (
+            OutboundError("b.example answered 403: no", status=403, errcode="M_FORBIDDEN"),
+            403,
+            {"errcode": "M_FORBIDDEN", "error": "b.example answered 403: no"},
+        ),
+        (
+            OutboundError("refused", status=401, errcode="M_FORBIDDEN"),
+            502,
+            {"errcode": "M_UNKNOWN", "error": "refused"},
+        ),
+        (OutboundError("refused", status=404), 502, {"errcode": "M_UNKNOWN", "error": "refused"}),
+        (OutboundError("down"), 502, {"errcode": "M_UNKNOWN", "error": "down"}),
+        (ProviderError("down"), 502, {"errcode": "M_UNKNOWN", "error": "down"}),
+        (Overloaded("busy"), 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "busy", "retry_after_ms": 1000}),
+        (
+            trio.TooSlowError(),
+            504,
+            {"errcode": "M_UNKNOWN", "error": "It took too long; whether it was done will show"},
+        ),
     ],
 )
 async def test_an_error_becomes_its_matrix_error_object(

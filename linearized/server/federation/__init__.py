@@ -1,0 +1,44 @@
+"""The Linearized Matrix server-server face (draft-ralston-mimi-linearized-matrix, Transport).
+
+Every endpoint is served under its final path and under the draft's ``unstable`` one, which is what
+implementations use today.
+"""
+
+from __future__ import annotations
+
+from linearized.server.federation import devices, events, invites, joining, lookup
+from linearized.server.federation.calls import SignedHandler, signed
+from linearized.server.federation.transactions import Transactions
+from linearized.server.http import Route
+from linearized.server.node import Node
+
+FINAL = "/_matrix/federation"
+UNSTABLE = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
+
+
+def routes(node: Node) -> list[Route]:
+    """Every endpoint of the face."""
+    transactions = Transactions()
+    endpoints: tuple[tuple[str, str, str, SignedHandler], ...] = (
+        ("PUT", "v2", "send/{txn_id}", transactions.send),
+        ("GET", "v2", "event/{event_id}", events.event),
+        ("GET", "v1", "state/{room_id}", events.state),
+        ("GET", "v1", "state_ids/{room_id}", events.state_ids),
+        ("GET", "v2", "backfill/{room_id}", events.backfill),
+        ("POST", "v3", "invite/{txn_id}", invites.invite),
+        ("GET", "v1", "make_leave/{room_id}/{user_id}", joining.make_leave),
+        ("POST", "v3", "send_leave/{txn_id}", joining.send_leave),
+        ("GET", "v1", "make_join/{room_id}/{user_id}", joining.make_join),
+        ("POST", "v3", "send_join/{txn_id}", joining.send_join),
+        ("GET", "v1", "make_knock/{room_id}/{user_id}", joining.make_knock),
+        ("POST", "v3", "send_knock/{txn_id}", joining.send_knock),
+        ("POST", "v1", "user/keys/claim", devices.claim_keys),
+    )
+    return [
+        *(
+            Route(method, path, signed(node, handler))
+            for method, version, pattern, handler in endpoints
+            for path in (f"{FINAL}/{version}/{pattern}", f"{UNSTABLE}/{pattern}")
+        ),
+        *lookup.routes(node),
+    ]

@@ -1,0 +1,76 @@
+"""What the signed endpoints share: authentication before anything else, and refusals they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import is_room_id
+from linearized.server.http import Handler, HttpError, Request, Response
+from linearized.server.node import Node
+from linearized.server.xmatrix import authenticate
+from linearized.store.base import Role, RoomRow
+
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One authenticated request: from ``origin``, with the parsed ``body`` (empty for a GET)."""
+
+    node: Node
+    request: Request
+    origin: str
+    body: JsonObject
+
+    def param(self, name: str) -> str:
+        """A decoded path parameter."""
+        return self.request.params[name]
+
+    def query(self, name: str) -> str:
+        """A required query parameter.
+
+        Raises:
+            HttpError: 400 ``M_MISSING_PARAM``.
+        """
+        value = self.request.query_one(name)
+        if value is None:
+            raise HttpError(400, "M_MISSING_PARAM", f"The query parameter {name} is required")
+        return value
+
+
+SignedHandler = Callable[[Call], Awaitable[Response]]
+
+
+def signed(node: Node, handler: SignedHandler) -> Handler:
+    """Run ``handler`` for requests that prove their origin; others get 401 ``M_FORBIDDEN``."""
+
+    async def handle(request: Request) -> Response:
+        # "All HTTP POST and PUT endpoints require the sending server to supply a (potentially empty) JSON
+        # object".
+        body = None if request.method in _WITHOUT_BODY else await request.json()
+        origin = await authenticate(request, body, own_name=node.identity.name, keys=node.keys)
+        node.followers.contacted(origin)
+        return await handler(Call(node=node, request=request, origin=origin, body=body or {}))
+
+    return handle
+
+
+def hub_room(node: Node, room_id: object) -> RoomRow:
+    """A room we are the hub of.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND`` for a room we do not know, 400 ``M_WRONG_SERVER`` for another hub's.
+    """
+    row = node.rooms.row(room_id) if isinstance(room_id, str) and is_room_id(room_id) else None
+    if row is None:
+        raise not_found()
+    if row.role is not Role.HUB:
+        raise HttpError(400, "M_WRONG_SERVER", "This server is not the room's hub")
+    return row
+
+
+def not_found() -> HttpError:
+    """The one answer for what does not exist and for what the caller may not know of."""
+    return HttpError(404, "M_NOT_FOUND", "There is no such room or event")

@@ -1,0 +1,94 @@
+"""To-device messages and key packages of Linearized Matrix (draft, MLS transport)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from linearized.protocol.base64 import encode_base64
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.server.federation.calls import Call
+from linearized.server.http import HttpError, Response, json_response
+from linearized.server.node import Node
+from linearized.server.telemetry import get_log
+from linearized.store.base import NewToDevice
+
+ALGORITHM = "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
+CIPHERSUITE = 1  # MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 (RFC 9420, 17.1)
+MAX_CLAIMS = 200  # key packages in one request: the devices of a few dozen users
+
+log = get_log(part="devices")
+
+
+async def deliver(node: Node, edu: JsonObject, origin: str) -> None:
+    """Put a to-device message where its device will find it; anything else is dropped."""
+    content = edu.get("content")
+    sender = edu.get("sender")
+    if edu.get("type") != "m.direct_to_device" or not isinstance(content, dict) or not is_user_id(sender):
+        return
+    target, device, kind = content.get("target"), content.get("target_device"), content.get("message_type")
+    message = content.get("message")
+    # "This EDU MUST be sent to the server denoted by the target user ID. If the target user doesn't exist or
+    # doesn't have a device with the ID described, the receiving server drops/ignores the EDU."
+    if user_domain(str(sender)) != origin or not isinstance(message, dict) or not isinstance(kind, str):
+        log.info("edu_dropped", origin=origin)
+        return
+    if not _has_device(node, target, device):
+        return
+    await node.store.put_to_device(
+        [
+            NewToDevice(
+                user_id=str(target),
+                device_id=str(device),
+                type=kind,
+                sender=str(sender),
+                content=orjson.dumps(message),
+            )
+        ]
+    )
+    node.notifier.users_changed([str(target)])
+
+
+def _has_device(node: Node, user_id: object, device_id: object) -> bool:
+    return (
+        isinstance(user_id, str)
+        and is_user_id(user_id)
+        and user_domain(user_id) in node.served_domains
+        and any(device.device_id == device_id for device in node.store.devices(user_id))
+    )
+
+
+async def claim_keys(call: Call) -> Response:
+    """``POST /user/keys/claim``: one key package for each device asked for, none twice.
+
+    "Any user IDs which don't belong to the receiving server, or which don't exist, are ignored. The same
+    applies for device IDs for which the user doesn't have."
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for user_id, device_id in _claims(call.body):
+        if not _has_device(call.node, user_id, device_id):
+            continue
+        package = await call.node.store.claim_key_package(
+            user_id=user_id, device_id=device_id, ciphersuites=[CIPHERSUITE], now_ms=call.node.clock()
+        )
+        if package is not None:
+            claimed = {ALGORITHM: encode_base64(package.key_package)}
+            found.setdefault(user_id, {})[device_id] = claimed
+    return json_response({"one_time_keys": found})
+
+
+def _claims(body: JsonObject) -> list[tuple[str, str]]:
+    users = body.get("one_time_keys")
+    if not isinstance(users, dict) or not all(isinstance(devices, dict) for devices in users.values()):
+        raise HttpError(400, "M_BAD_JSON", "one_time_keys maps user IDs to device IDs to algorithms")
+    claims = [
+        (user_id, device_id)
+        for user_id, devices in users.items()
+        for device_id, algorithm in devices.items()
+        if algorithm == ALGORITHM
+    ]
+    if len(claims) > MAX_CLAIMS:
+        raise HttpError(400, "M_BAD_JSON", f"More than {MAX_CLAIMS} keys are claimed at once")
+    return claims

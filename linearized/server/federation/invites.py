@@ -1,0 +1,108 @@
+"""``POST /invite/{txnId}``: as hub, invites by participants; as target, invites of our users."""
+
+from __future__ import annotations
+
+import orjson
+
+from linearized.exceptions import EventFormatError, InvalidInput
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.hashing import signed_bytes
+from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.protocol.signing import add_signature
+from linearized.protocol.verify import required_keys, verify_event
+from linearized.protocol.versions import RoomVersion, get_version
+from linearized.server.federation import lpdus
+from linearized.server.federation.calls import Call, not_found
+from linearized.server.http import HttpError, Response, json_response
+from linearized.server.node import Node
+from linearized.store.base import Reply, Role, RoomRow
+
+MEMBER = "m.room.member"
+# scope of the replies that remember a room's version until the invite is taken
+INVITE_VERSION = "invite version"
+
+
+async def invite(call: Call) -> Response:
+    """Take an invite, from a participant for a room of ours, or from a hub for a user of ours.
+
+    Raises:
+        HttpError: 400 ``M_INCOMPATIBLE_ROOM_VERSION``, 403 ``M_FORBIDDEN``.
+        InvalidInput: the event is malformed, unsigned or not allowed.
+        OutboundError: the target's server refused or did not answer.
+    """
+    event = call.body.get("event")
+    if not isinstance(event, dict) or not _is_invite(event):
+        raise HttpError(400, "M_BAD_JSON", "event must be the invite of a user")
+    row = call.node.rooms.row(str(event.get("room_id")))
+    if row is not None and row.role is Role.HUB:
+        return _answer(await _as_hub(call, row, event))
+    return _answer(await _as_target(call, event))
+
+
+def _is_invite(event: JsonObject) -> bool:
+    # "type MUST be m.room.member. membership in content MUST be invite."
+    content = event.get("content")
+    return (
+        event.get("type") == MEMBER
+        and isinstance(content, dict)
+        and content.get("membership") == "invite"
+        and is_user_id(event.get("state_key"))
+    )
+
+
+def _answer(pdu: JsonObject) -> Response:
+    # The draft calls it pdu, an existing peer event.
+    return json_response({"pdu": pdu, "event": pdu})
+
+
+async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
+    known = lpdus.remembered(call.node, row, lpdu)
+    if known is None:
+        keys = await lpdus.signing_keys(call.node, lpdu, call.origin)
+        accepted = await call.node.rooms.invite_lpdu(row.room_id, lpdu, call.origin, keys)
+        return accepted.entries[-1].event.pdu
+    stored = call.node.store.entry_by_id(known)
+    if stored is None:
+        raise not_found()
+    pdu: JsonObject = orjson.loads(stored.pdu)
+    return pdu
+
+
+async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
+    version = _version(call.body.get("room_version"))
+    event = parse_pdu(pdu, version)
+    # Whoever hands us the invite must be the hub that vouches for it.
+    if call.origin != (event.hub_server or user_domain(event.sender)):
+        raise HttpError(403, "M_FORBIDDEN", "The invite is another hub's")
+    await _verify(call.node, event, version)
+    target = event.state_key or ""
+    node = call.node
+    # What makes a user ineligible "is left as an implementation detail"; ours must exist.
+    if user_domain(target) not in node.served_domains or node.store.user(target) is None:
+        raise HttpError(403, "M_FORBIDDEN", "This user cannot be invited")
+    await node.store.put_reply(Reply(scope=INVITE_VERSION, key=event.room_id, value=version.name))
+    # The draft: "Finally, the target server signs the event and returns it to the hub."
+    signature = node.identity.key.sign(signed_bytes(event.pdu, version))
+    return add_signature(
+        event.pdu, name=node.identity.name, key_id=node.identity.key.key_id, signature=signature
+    )
+
+
+def _version(name: object) -> RoomVersion:
+    try:
+        return get_version(name)
+    except EventFormatError as error:
+        # "The target server then ensures it can support the room version."
+        raise HttpError(
+            400, "M_INCOMPATIBLE_ROOM_VERSION", "This server does not know that room version"
+        ) from error
+
+
+async def _verify(node: Node, event: Event, version: RoomVersion) -> None:
+    found: dict[tuple[str, str], bytes] = {}
+    for server, key_ids in required_keys(event):
+        for key_id, key in (await node.keys.keys_for(server, key_ids)).items():
+            found[server, key_id] = key
+    if verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id))).redacted:
+        raise InvalidInput("The invite's content does not match its hash")
