@@ -40,6 +40,30 @@ def expect(response: Any, kind: type) -> Any:
     return response
 
 
+async def as_sent(response: Any) -> Any:
+    """What the server sent, decoded anew: the library writes default values into what it parsed."""
+    return json.loads(await response.transport_response.read())
+
+
+class History:
+    """A room's events, newest first, as the server sent them, and which of them the library did not take."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.unparsed: list[str] = []
+
+    def add(self, events: list[dict[str, Any]], parsed: list[Any]) -> None:
+        """Append events with what the library made of them, both newest first."""
+        self.events += events
+        bad = (event for event in parsed if isinstance(event, BadEvent | UnknownBadEvent))
+        self.unparsed += [str(event.source.get("event_id")) for event in bad]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it reaches back to the room's creation."""
+        return bool(self.events) and self.events[-1]["type"] == "m.room.create"
+
+
 async def read_history(request: dict[str, Any]) -> dict[str, Any]:
     """Do what the module says, for the request described there."""
     room_id = request["room_id"]
@@ -53,27 +77,24 @@ async def read_history(request: dict[str, Any]) -> dict[str, Any]:
         synced = expect(await client.sync(timeout=0, sync_filter=FILTER, full_state=True), SyncResponse)
         if room_id not in synced.rooms.join:
             sys.exit(f"the sync does not show {room_id} as joined")
-        timeline = synced.rooms.join[room_id].timeline
         sync_seconds = time.monotonic() - began
 
-        newest_first = list(reversed(timeline.events))
-        token = timeline.prev_batch
-        pages = 0
-        while not newest_first or newest_first[-1].source["type"] != "m.room.create":
+        history = History()
+        sent = (await as_sent(synced))["rooms"]["join"][room_id]["timeline"]["events"]
+        timeline = synced.rooms.join[room_id].timeline
+        history.add(sent[::-1], timeline.events[::-1])
+        token, pages = timeline.prev_batch, 0
+        while not history.complete:
             page = expect(await client.room_messages(room_id, start=token, limit=PAGE), RoomMessagesResponse)
-            newest_first.extend(page.chunk)
+            history.add((await as_sent(page))["chunk"], page.chunk)
             pages += 1
             if not page.chunk or page.end is None or page.end == token:
                 break
             token = page.end
         room = client.rooms[room_id]
         return {
-            "events": [event.source for event in reversed(newest_first)],
-            "unparsed": [
-                str(event.source.get("event_id"))
-                for event in newest_first
-                if isinstance(event, BadEvent | UnknownBadEvent)
-            ],
+            "events": history.events[::-1],
+            "unparsed": history.unparsed,
             "members": sorted(room.users),
             "room_name": room.name,
             "pages": pages,

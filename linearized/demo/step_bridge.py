@@ -8,6 +8,7 @@ from collections import Counter
 import trio
 from rich.progress import TaskID
 
+from linearized.client import ProviderApi
 from linearized.demo.existing_room import make_room
 from linearized.demo.homeserver import JsonObject
 from linearized.demo.log import bot_api, whole_log
@@ -71,6 +72,7 @@ async def bridge_room(world: World) -> None:
     await world.bridge.service.start()
     async with bot_api(world) as bot:
         pdus = await whole_log(bot, world.room_id)
+        await _compare_present(world, bot, pdus)
     imported = [pdu for pdu in pdus if pdu.get("provenance", {}).get("imported") is True]
     world.progress.update(task, completed=len(world.matrix_order))
     rate = f"{len(imported) / seconds:.0f} events/s with files, members and their MLS clients"
@@ -95,8 +97,8 @@ async def _watch_import(world: World, task: TaskID) -> None:
 
 def compare_import(world: World, imported: list[JsonObject], history: list[JsonObject]) -> None:
     """The log holds the Matrix room's history: same events, order, senders, times and types."""
-    # The log has a creation event of its own, which names the original. What happened in the Matrix room after
-    # the import (the bot has joined, by then) is not part of the comparison.
+    # The log has a creation event of its own, which names the original. What happened in the Matrix room
+    # after the import is not part of the comparison.
     known = {pdu["provenance"]["event_id"] for pdu in imported} | set(world.matrix_order)
     wanted = [event for event in history if event["type"] != "m.room.create" and event["event_id"] in known]
     world.checks.equal("events imported", len(imported), len(wanted))
@@ -107,3 +109,26 @@ def compare_import(world: World, imported: list[JsonObject], history: list[JsonO
         pairs = zip(imported, wanted, strict=False)
         different = sum(pdu[key] != event[key] for pdu, event in pairs)
         world.checks.equal(f"{what} that differ", different, 0)
+
+
+async def _compare_present(world: World, bot: ProviderApi, pdus: list[JsonObject]) -> None:
+    """Powers are what they were in the Matrix room, and imported messages have their files."""
+    there = await world.room.users["alice"].call(
+        "GET", f"/rooms/{world.room.room_id}/state/m.room.power_levels/"
+    )
+    state = {
+        (event["type"], event["state_key"]): event["content"] for event in await bot.state(world.room_id)
+    }
+    here = state["m.room.power_levels", ""]["users"]
+    kept = {user: here.get(user) for user in there["users"]}
+    world.checks.equal("power levels of homeserver users", kept, there["users"])
+    for key in ("name", "topic"):
+        mine = state[f"m.room.{key}", ""][key]
+        original = await world.room.users["alice"].call(
+            "GET", f"/rooms/{world.room.room_id}/state/m.room.{key}/"
+        )
+        world.checks.equal(f"the room's {key}", mine, original[key])
+    images = [pdu["content"]["url"] for pdu in pdus if pdu["content"].get("msgtype") == "m.image"]
+    server, _, media_id = images[0].removeprefix("mxc://").partition("/")
+    same = server == world.a.name and await bot.download_media(server, media_id) == world.room.image
+    world.checks.that("images with the same bytes on A", same, f"{len(images)} of {images[0]}")

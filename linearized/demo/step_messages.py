@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 
-from linearized.client import Joined
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from linearized.client import DecryptedMessage, Joined
 from linearized.demo.checks import milliseconds
 from linearized.demo.homeserver import JsonObject, MatrixUser
+from linearized.demo.log import bot_api
 from linearized.demo.participant import Participant, participant, provider_api
 from linearized.demo.secrecy import database_bytes, found_in
 from linearized.demo.step_restart import rejoin, restart_servers
 from linearized.demo.talk import hear, id_of, salt, say, type_in_matrix, unique
 from linearized.demo.watcher import Watcher, watching
 from linearized.demo.world import DORA_PASSWORD, World
-from linearized.mimi.content import delete, edit, reaction, reply, text
+from linearized.mimi.content import ExternalPart, delete, edit, reaction, reply, text
 from linearized.protocol.identifiers import user_uri
 
 ROUNDS = 15
@@ -80,6 +83,37 @@ async def _to_mimi(world: World, dora: Participant, alice: MatrixUser) -> None:
         world.progress.update(task, advance=1)
     world.checks.note("typed in Matrix, decrypted at B", milliseconds(times))
     world.checks.equal("their sender, as MLS proves it", ", ".join(senders), user_uri(alice.user_id))
+    await _image_to_mimi(world, dora, alice)
+
+
+async def _image_to_mimi(world: World, dora: Participant, alice: MatrixUser) -> None:
+    """A picture posted in the Matrix room reaches B as a reference to an encrypted file, with its key."""
+    name = unique(world, "new picture")
+    content = {
+        "msgtype": "m.image",
+        "body": name,
+        "url": world.room.image_uri,
+        "info": {"mimetype": "image/png"},
+    }
+    await alice.send(world.room.room_id, "m.room.message", content)
+
+    def file_of(message: DecryptedMessage) -> ExternalPart | None:
+        part = message.content.part
+        return part if isinstance(part, ExternalPart) else None
+
+    message, _ = await dora.wait_for(DecryptedMessage, "the picture", lambda item: file_of(item) is not None)
+    part = file_of(message)
+    if part is None:
+        raise RuntimeError("it was one a moment ago")
+    async with bot_api(world) as bot:
+        # B does not fetch other providers' files yet, so the ciphertext comes from A; the key came over MLS.
+        server, media_id = part.url.split("/")[-2:]
+        sealed = await bot.download_media(server, media_id)
+    opened = AESGCM(part.key).decrypt(part.nonce, sealed, part.aad)
+    world.checks.that(
+        "a new picture's file, decrypted", opened == world.room.image, f"{len(sealed)} bytes on A"
+    )
+    world.checks.that("and unreadable on A", world.room.image not in sealed, part.content_type)
 
 
 async def _to_matrix(world: World, dora: Participant, alice: MatrixUser, watcher: Watcher) -> None:
