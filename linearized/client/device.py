@@ -112,6 +112,10 @@ class MlsDevice:
         """The epoch of the room's group, as far as this device has followed it."""
         return self.group(room_id).epoch
 
+    def state_epoch(self, room_id: str) -> int | None:
+        """As ``epoch``, ``None`` outside the group."""
+        return self.epoch(room_id) if self.in_group(room_id) else None
+
     def participants(self, room_id: str) -> ParticipantListData:
         """The room's participant list (user URIs and role indices)."""
         return ParticipantListData.decode(self.group(room_id).app_data()[PARTICIPANT_LIST])
@@ -155,9 +159,11 @@ class MlsDevice:
             UntrustedAnswer: the Welcome is for another room than the server says.
             openmls.MlsError: it is not for this device, or false.
         """
-        for stale in _group_ids(room_id):
-            if stale in self.client.group_ids() and not self.client.group(stale).is_active:
-                self.client.forget_group(stale)
+        lost = self.record(room_id).lost
+        if lost or not self.in_group(room_id):
+            self.drop_group(room_id)
+        # A false Welcome must not keep us from rejoining what we lost.
+        self.record(room_id).lost = lost
         group = self.client.join_welcome(welcome=welcome, ratchet_tree=ratchet_tree)
         if group.group_id not in _group_ids(room_id):
             self.client.forget_group(group.group_id)
@@ -192,11 +198,16 @@ class MlsDevice:
 
     def forget(self, room_id: str) -> None:
         """Drop the room's group and whatever was pending in it."""
+        self.drop_group(room_id)
+        self.save()
+
+    def drop_group(self, room_id: str) -> None:
+        """As ``forget``. The caller saves."""
         for known in _group_ids(room_id):
             if known in self.client.group_ids():
                 self.client.forget_group(known)
-        self.record(room_id).pending = None
-        self.save()
+        record = self.record(room_id)
+        record.pending, record.lost = None, False
 
     # --- commits ---
 

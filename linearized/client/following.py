@@ -79,6 +79,8 @@ class Timeline:
     events: list[JsonObject]
     limited: bool
     prev_batch: str | None
+    left: bool = False
+    state: tuple[JsonObject, ...] = ()
 
 
 def timelines(answer: JsonObject) -> list[Timeline]:
@@ -94,6 +96,8 @@ def timelines(answer: JsonObject) -> list[Timeline]:
                     events=_list(timeline, "events"),
                     limited=bool(timeline.get("limited")),
                     prev_batch=timeline.get("prev_batch"),
+                    left=section == "leave",
+                    state=tuple(_list(room.get("state") or {}, "events")),
                 )
             )
     return found
@@ -116,23 +120,35 @@ class Follower:
         items: list[Item] = []
         waiting = self._join_now(welcomes(answer), items)
         for timeline in found:
+            for event in timeline.state:
+                self._remember_member(timeline.room_id, event)
             for event in timeline.events:
                 self._event(timeline.room_id, event, items, waiting)
+            if timeline.left:
+                self._leave(timeline.room_id, items)
         for welcome in waiting:
-            if not self._device.in_group(welcome.room_id):
+            if self._is_out(welcome.room_id):
                 self._join(welcome, items)
         self._device.deliver(items)
         self._device.state.since = next_batch
         self._device.save()
 
+    def _is_out(self, room_id: str) -> bool:
+        return not self._device.in_group(room_id) or self._device.record(room_id).lost
+
+    def _leave(self, room_id: str, items: list[Item]) -> None:
+        if self._device.in_group(room_id):
+            self._device.drop_group(room_id)
+            items.append(GroupLost(room_id=room_id, removed=True, reason="no longer in the room"))
+
     def _join_now(self, found: list[Welcome], items: list[Item]) -> list[Welcome]:
         """Join where we are in no group; the rest may become due while the timeline removes us first."""
         waiting = []
         for welcome in found:
-            if self._device.in_group(welcome.room_id):
-                waiting.append(welcome)
-            else:
+            if self._is_out(welcome.room_id):
                 self._join(welcome, items)
+            else:
+                waiting.append(welcome)
         return waiting
 
     def _join(self, welcome: Welcome, items: list[Item]) -> None:
@@ -163,12 +179,13 @@ class Follower:
         if kind in ("m.mls.commit", "m.mls.proposal"):
             self._handshake(room_id, event, content, items)
             for welcome in [one for one in waiting if one.commit_event_id == event_id]:
-                if not self._device.in_group(room_id):
+                if self._is_out(room_id):
                     waiting.remove(welcome)
                     self._join(welcome, items)
         elif kind == "m.room.encrypted" and content.get("algorithm") == ALGORITHM:
             items.append(self._message(room_id, event, content))
         elif kind == "m.room.member" and isinstance(event.get("state_key"), str):
+            self._remember_member(room_id, event)
             items.append(
                 MembershipChanged(
                     **_common(room_id, event),
@@ -180,6 +197,18 @@ class Follower:
             )
         else:
             items.append(RoomEvent(**_common(room_id, event), event=event))
+
+    def _remember_member(self, room_id: str, event: JsonObject) -> None:
+        """Keep track of who left: "the next commit must remove it from the group", as the hub will say."""
+        user, content = event.get("state_key"), event.get("content")
+        if event.get("type") != "m.room.member" or not isinstance(user, str) or not isinstance(content, dict):
+            return
+        gone = self._device.record(room_id).gone
+        if content.get("membership") in ("leave", "ban"):
+            if user not in gone:
+                gone.append(user)
+        elif user in gone:
+            gone.remove(user)
 
     def _handshake(self, room_id: str, event: JsonObject, content: JsonObject, items: list[Item]) -> None:
         device, common = self._device, _common(room_id, event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import openmls
 import trio
@@ -94,7 +95,7 @@ class Handshakes:
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()
-            change = self._adding(room_id, users or {}, role, always=not known)
+            change = self._change(room_id, add=users or {}, role=role, always=not known)
             return await self._commit(room_id, change, initial=initial)
 
     async def add_users(
@@ -110,17 +111,17 @@ class Handshakes:
                 that after ``ServerUnreachable`` it is not known; the next commit or sync finds out.
         """
         async with self._lock:
-            return await self._commit(room_id, self._adding(room_id, users, role))
+            return await self._commit(room_id, self._change(room_id, add=users, role=role))
 
     async def remove_users(self, room_id: str, user_ids: Sequence[str]) -> str | None:
         """Remove users with all their clients; raises as ``add_users``."""
         async with self._lock:
-            return await self._commit(room_id, self._removing(room_id, user_ids))
+            return await self._commit(room_id, self._change(room_id, remove=user_ids))
 
     async def update_keys(self, room_id: str) -> str | None:
         """Commit fresh keys of this device and whatever proposals are pending; raises as ``add_users``."""
         async with self._lock:
-            return await self._commit(room_id, self._adding(room_id, {}, ROLE_REGULAR, always=True))
+            return await self._commit(room_id, self._change(room_id, always=True))
 
     async def key_packages(self, room_id: str, user_id: str) -> list[bytes]:
         """Claim one key package for each client of a user, through the room's hub.
@@ -212,56 +213,58 @@ class Handshakes:
         if response.code is UpdateResponseCode.SUCCESS:
             self._device.commit_accepted(room_id, pending, event_id)
             return True, event_id
-        if response.code is UpdateResponseCode.WRONG_EPOCH:
-            await self._catch_up()
-            record = self._device.record(room_id)
-            if record.merged == pending.digest:
-                return True, record.commit_event_id  # it had been taken; only the answer was lost
-            self._device.discard_commit(room_id, pending)
-            return False, None
+        # The epoch may have passed, by somebody's commit or by this very one if its first answer was lost; and then a
+        # hub may find other faults with it first. The log decides.
+        before = self._device.state_epoch(room_id)
+        await self._catch_up()
+        record = self._device.record(room_id)
+        if record.merged == pending.digest:
+            return True, record.commit_event_id
         self._device.discard_commit(room_id, pending)
+        moved = self._device.state_epoch(room_id) != before
+        if response.code is UpdateResponseCode.WRONG_EPOCH or moved:
+            return False, None
         raise CommitRefused(int(response.code), response.description)
 
     # --- what goes into commits ---
 
-    def _adding(
-        self, room_id: str, users: Mapping[str, Sequence[bytes]], role: int, *, always: bool = False
+    def _change(
+        self,
+        room_id: str,
+        *,
+        add: Mapping[str, Sequence[bytes]] = MappingProxyType({}),
+        role: int = ROLE_REGULAR,
+        remove: Sequence[str] = (),
+        always: bool = False,
     ) -> Change:
+        """A commit that adds, removes, and removes whoever left; ``always`` even if there is none of that to do."""
+        device = self._device
+
         def change(group: openmls.Group) -> openmls.CommitBundle | None:
-            present = self._device.participants(room_id)
-            new = tuple(
+            present = device.participants(room_id)
+            # A hub takes no commit that leaves in the group who is no longer in the room.
+            out = {*remove, *device.record(room_id).gone} - {device.owner.user_id, *add}
+            indices = (present.index_of(user_uri(user_id)) for user_id in sorted(out))
+            removed = tuple(index for index in indices if index is not None)
+            added = tuple(
                 UserRolePair(user=user_uri(user_id), role_index=role)
-                for user_id in users
+                for user_id in add
                 if present.role_of(user_uri(user_id)) is None
             )
-            update = ParticipantListUpdate(added=new) if new else None
+            update = ParticipantListUpdate(added=added, removed=removed) if added or removed else None
+            leaves = [leaf for leaf, owner in device.members(room_id).items() if owner.user_id in out]
             members = {member.identity for member in group.members()}
             now = self._api.clock() // 1000
             packages = [
                 package
-                for several in users.values()
+                for several in add.values()
                 for package in several
                 # Someone else may have added the client while we were losing a race.
                 if openmls.inspect_key_package(package, now=now).identity not in members
             ]
-            if update is None and not packages and not always:
+            if update is None and not packages and not leaves and not always:
                 return None
-            return _commit(group, update, add=packages)
-
-        return change
-
-    def _removing(self, room_id: str, user_ids: Sequence[str]) -> Change:
-        def change(group: openmls.Group) -> openmls.CommitBundle | None:
-            present = self._device.participants(room_id)
-            indices = (present.index_of(user_uri(user_id)) for user_id in user_ids)
-            removed = tuple(index for index in indices if index is not None)
-            update = ParticipantListUpdate(removed=removed) if removed else None
-            leaves = [
-                leaf for leaf, owner in self._device.members(room_id).items() if owner.user_id in user_ids
-            ]
-            if update is None and not leaves:
-                return None
-            return _commit(group, update, remove=leaves)
+            return _commit(group, update, add=packages, remove=leaves)
 
         return change
 

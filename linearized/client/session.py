@@ -8,7 +8,7 @@ sync token first.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import openmls
 import trio
@@ -126,7 +126,7 @@ class Session:
             page = await self.api.messages(timeline.room_id, start=token, direction="b", limit=GAP_PAGE)
             events[:0] = reversed(page.chunk)
             token = page.end if page.chunk else None
-        return Timeline(room_id=timeline.room_id, events=events, limited=False, prev_batch=None)
+        return replace(timeline, events=events, limited=False)
 
     async def _after(self, answer: JsonObject, new: Sequence[Item]) -> None:
         counts = answer.get("device_one_time_keys_count")

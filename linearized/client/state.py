@@ -44,7 +44,8 @@ class RoomRecord:
     """What a device knows of a room beside its MLS state.
 
     ``last_seq`` is the last entry processed; ``commit_event_id`` the commit that began the current epoch;
-    ``merged`` the digest of the last own commit that took effect; ``lost`` if the group must be rejoined.
+    ``merged`` the digest of the last own commit that took effect; ``lost`` if the group must be rejoined; ``gone`` are
+    users who left, whom the next commit has to remove if they are in the group.
     """
 
     last_seq: int = 0
@@ -52,6 +53,7 @@ class RoomRecord:
     pending: PendingCommit | None = None
     merged: bytes | None = None
     lost: bool = False
+    gone: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

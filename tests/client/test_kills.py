@@ -15,7 +15,7 @@ from tests.client.fake_provider import FakeProvider
 from tests.client.support import ALICE, BOB, ROOM, connected, drain, message
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818 - names the fact
     """The process is gone."""
 
 

@@ -1,0 +1,232 @@
+"""A homeserver in memory, as an application service meets it; shapes and oddities as Synapse was seen to have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+
+DOMAIN = "matrix.example"
+START = 1_795_300_000_000
+PAGE = 100
+
+JsonObject = dict[str, Any]
+Fault = Callable[[str, httpx.Request], None]
+
+
+@dataclass
+class MatrixRoom:
+    room_id: str
+    timeline: list[JsonObject] = field(default_factory=list)
+    members: dict[str, str] = field(default_factory=dict)
+    public: bool = True
+
+
+class FakeHomeserver:
+    """Rooms, users, media, and the events it has still to push to the application service."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, MatrixRoom] = {}
+        self.users: set[str] = {f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol")}
+        self.devices: set[tuple[str, str]] = set()
+        self.names: dict[str, str] = {}
+        self.media: dict[str, tuple[bytes, str]] = {}
+        self.transactions: dict[str, str] = {}
+        self.pushes: list[JsonObject] = []
+        self.requests: list[str] = []
+        self.fault: Fault | None = None
+        self.count = 0
+
+    def http(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
+
+    # --- what people do ---
+
+    def create(self, room_id: str, creator: str) -> MatrixRoom:
+        room = self.rooms[room_id] = MatrixRoom(room_id)
+        self.emit(room, creator, "m.room.create", {"room_version": "10"}, state_key="", push=False)
+        self.member(room, creator, "join", push=False)
+        levels = {"users": {creator: 100}, "events_default": 0, "state_default": 50}
+        self.emit(room, creator, "m.room.power_levels", levels, state_key="", push=False)
+        self.emit(room, creator, "m.room.join_rules", {"join_rule": "public"}, state_key="", push=False)
+        return room
+
+    def member(
+        self,
+        room: MatrixRoom,
+        user: str,
+        membership: str,
+        *,
+        sender: str | None = None,
+        push: bool = True,
+    ) -> JsonObject:
+        content = {"membership": membership, "displayname": user[1:].partition(":")[0]}
+        return self.emit(room, sender or user, "m.room.member", content, state_key=user, push=push)
+
+    def say(self, room: MatrixRoom, sender: str, body: str, *, push: bool = True, **extra: Any) -> str:
+        content = {"msgtype": "m.text", "body": body, **extra}
+        return str(self.emit(room, sender, "m.room.message", content, push=push)["event_id"])
+
+    def emit(
+        self,
+        room: MatrixRoom,
+        sender: str,
+        kind: str,
+        content: JsonObject,
+        *,
+        state_key: str | None = None,
+        ts: int | None = None,
+        push: bool = True,
+        **extra: Any,
+    ) -> JsonObject:
+        self.count += 1
+        event: JsonObject = {
+            "type": kind,
+            "sender": sender,
+            "user_id": sender,
+            "room_id": room.room_id,
+            "event_id": f"$m{self.count}",
+            "origin_server_ts": ts if ts is not None else START + self.count * 1000,
+            "content": content,
+            "unsigned": {"age": 5},
+            "age": 5,
+            **extra,
+        }
+        if state_key is not None:
+            event["state_key"] = state_key
+            if kind == "m.room.member":
+                room.members[state_key] = content["membership"]
+        room.timeline.append(event)
+        if push:
+            self.pushes.append(event)
+        return event
+
+    def state(self, room: MatrixRoom) -> dict[tuple[str, str], JsonObject]:
+        return {(e["type"], e["state_key"]): e for e in room.timeline if "state_key" in e}
+
+    def upload(self, data: bytes, content_type: str) -> str:
+        self.count += 1
+        self.media[f"file{self.count}"] = (data, content_type)
+        return f"mxc://{DOMAIN}/file{self.count}"
+
+    # --- the client API ---
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode().partition("?")[0]
+        self.requests.append(f"{request.method} {path}")
+        if self.fault is not None:
+            self.fault("before", request)
+        answer = self._answer(request, [unquote(part) for part in path.split("/")[1:]])
+        if self.fault is not None:
+            self.fault("after", request)
+        return answer
+
+    def _answer(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
+        user = request.url.params.get("user_id", f"@_lin_bot:{DOMAIN}")
+        if parts[:3] == ["_matrix", "media", "v3"]:
+            return _ok(content_uri=self.upload(request.content, request.headers["content-type"]))
+        body = json.loads(request.content) if request.content else {}
+        match (request.method, *parts[3:]):
+            case ("POST", "appservice", _, "ping"):
+                return _ok(duration_ms=1)
+            case ("POST", "register"):
+                return self._register(body)
+            case ("POST", "login"):
+                self.devices.add((body["identifier"]["user"], body["device_id"]))
+                return _ok(user_id=body["identifier"]["user"])
+            case ("PUT", "profile", of, "displayname"):
+                self.names[of] = body["displayname"]
+                return _ok()
+            case ("GET", "media", "download", _, media_id):
+                return httpx.Response(200, content=self.media[media_id][0])
+            case ("POST", "join", room_id):
+                return self._join(self.rooms[room_id], user)
+            case (_, "rooms", room_id, *rest):
+                return self._room(request, self.rooms[room_id], user, rest, body)
+        raise AssertionError(parts)
+
+    def _register(self, body: JsonObject) -> httpx.Response:
+        user = f"@{body['username']}:{DOMAIN}"
+        if user in self.users:
+            return _error(400, "M_USER_IN_USE")
+        self.users.add(user)
+        self.devices.add((user, body["device_id"]))
+        return _ok(user_id=user)
+
+    def _join(self, room: MatrixRoom, user: str) -> httpx.Response:
+        if user not in self.users:
+            return _error(403, "M_FORBIDDEN")
+        if room.members.get(user) != "join":
+            if not room.public and room.members.get(user) != "invite":
+                return _error(403, "M_FORBIDDEN")
+            self.member(room, user, "join")
+        return _ok(room_id=room.room_id)
+
+    def _room(
+        self, request: httpx.Request, room: MatrixRoom, user: str, rest: list[str], body: JsonObject
+    ) -> httpx.Response:
+        if room.members.get(user) != "join":
+            return _error(403, "M_FORBIDDEN")
+        ts = request.url.params.get("ts")
+        match (request.method, *rest):
+            case ("PUT", "send", kind, txn_id):
+                return self._send(request, room, user, kind, txn_id, body)
+            case ("PUT", "state", kind, key):
+                event = self.emit(room, user, kind, body, state_key=key, ts=int(ts) if ts else None)
+                return _ok(event_id=event["event_id"])
+            case ("POST", "leave"):
+                self.member(room, user, "leave")
+            case ("POST", "invite"):
+                self.member(room, body["user_id"], "invite", sender=user)
+            case ("POST", "kick"):
+                self.member(room, body["user_id"], "leave", sender=user)
+            case ("GET", "state"):
+                return httpx.Response(200, json=list(self.state(room).values()))
+            case ("GET", "joined_members"):
+                joined = [name for name, membership in room.members.items() if membership == "join"]
+                return _ok(joined={name: {"display_name": name} for name in joined})
+            case ("GET", "messages"):
+                return self._messages(room, request.url.params)
+            case _:
+                raise AssertionError(rest)
+        return _ok()
+
+    def _send(
+        self,
+        request: httpx.Request,
+        room: MatrixRoom,
+        user: str,
+        kind: str,
+        txn_id: str,
+        body: JsonObject,
+    ) -> httpx.Response:
+        # As Synapse: keyed by path and application service, not by user; without a device not kept over a restart.
+        assert (user, request.url.params.get("device_id")) in self.devices
+        key = request.url.raw_path.decode().partition("?")[0]
+        if key not in self.transactions:
+            ts = request.url.params.get("ts")
+            extra = {"redacts": body["redacts"]} if kind == "m.room.redaction" else {}
+            event = self.emit(room, user, kind, body, ts=int(ts) if ts else None, **extra)
+            self.transactions[key] = event["event_id"]
+        return _ok(event_id=self.transactions[key])
+
+    def _messages(self, room: MatrixRoom, params: httpx.QueryParams) -> httpx.Response:
+        before = int(params["from"]) if "from" in params else len(room.timeline)
+        start = max(0, before - min(PAGE, int(params["limit"])))
+        chunk = room.timeline[start:before][::-1]
+        answer: JsonObject = {"chunk": chunk, "start": str(before)}
+        if start > 0:
+            answer["end"] = str(start)
+        return httpx.Response(200, json=answer)
+
+
+def _ok(**body: Any) -> httpx.Response:
+    return httpx.Response(200, json=body)
+
+
+def _error(status: int, errcode: str) -> httpx.Response:
+    return httpx.Response(status, json={"errcode": errcode, "error": errcode})

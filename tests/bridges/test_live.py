@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import trio
+from tests.bridges.fake_homeserver import DOMAIN, MatrixRoom
+from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB, MATRIX_ROOM, World, bob_of_b, open_world
+from tests.bridges.test_import import history
+from tests.client.support import drain, message
+
+from linearized.client import DecryptedMessage, Session
+from linearized.mimi.content import Disposition, delete, edit, reaction, reply
+
+
+@asynccontextmanager
+async def talking(tmp_path: Path) -> AsyncIterator[tuple[World, MatrixRoom, Session]]:
+    """A bridged room in which alice invited bob of b.example, who has joined."""
+    async with open_world(tmp_path) as world:
+        room = history(world.homeserver, 3)
+        await world.import_room(room)
+        bob = await bob_of_b(world)
+        world.homeserver.member(room, GHOST_BOB, "invite", sender=ALICE)
+        assert await world.bridge.ghosts.answer_query(GHOST_BOB)
+        await world.settle()
+        await bob.step(5000)
+        await drain(bob)
+        assert bob.device.in_group(world.room_id())
+        yield world, room, bob
+
+
+async def heard(bob: Session, count: int = 1) -> list[DecryptedMessage]:
+    found: list[DecryptedMessage] = []
+    with trio.fail_after(30):
+        while len(found) < count:
+            await bob.step(1000)
+            found += [item for item in await drain(bob) if isinstance(item, DecryptedMessage)]
+    return found
+
+
+def by(room: MatrixRoom, sender: str, kind: str = "m.room.message") -> list[dict[str, Any]]:
+    return [e for e in room.timeline if e["sender"] == sender and e["type"] == kind]
+
+
+async def test_inviting_a_ghost_adds_the_person_and_the_ghost_joins(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, _):
+        assert room.members[GHOST_BOB] == "join"
+        assert world.homeserver.names[GHOST_BOB] == "bob (b.example)"
+
+
+async def test_a_matrix_message_reaches_the_other_provider_from_its_own_sender(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        world.homeserver.say(room, CAROL, "hello from matrix")
+        await world.settle()
+        (got,) = await heard(bob)
+        assert got.sender_uri == "mimi://matrix.example/u/carol"
+        assert got.client_uri == "mimi://matrix.example/d/carol/BRIDGE"
+        assert got.content.part.content == b"hello from matrix"  # type: ignore[union-attr]
+        assert got.timestamp == room.timeline[-1]["origin_server_ts"]
+
+
+async def test_a_message_from_the_other_provider_appears_once_as_its_ghost(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        await bob.send(world.room_id(), message("hello from mimi"))
+        await world.settle()
+        (event,) = by(room, GHOST_BOB)
+        assert event["content"] == {"msgtype": "m.text", "body": "hello from mimi"}
+        await world.settle()
+        assert len(by(room, GHOST_BOB)) == 1
+
+
+async def test_what_matrix_users_send_does_not_come_back_to_them(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, _):
+        before = len(room.timeline)
+        world.homeserver.say(room, ALICE, "one")
+        world.homeserver.say(room, BOB, "two")
+        await world.settle()
+        assert [e["content"]["body"] for e in room.timeline[before:]] == ["one", "two"]
+
+
+async def test_replies_reactions_edits_and_deletions_refer_to_the_same_message_on_both_sides(
+    tmp_path: Path,
+) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        first = world.homeserver.say(room, ALICE, "a question")
+        await world.settle()
+        (question,) = await heard(bob)
+        answer = message("an answer")
+        await bob.send(
+            world.room_id(), reply(question.message_id, "an answer", salt=answer.salt)
+        )
+        await bob.send(world.room_id(), reaction(question.message_id, "👍", salt=b"r" * 16))
+        await world.settle()
+        (event,) = by(room, GHOST_BOB)
+        assert event["content"]["m.relates_to"] == {"m.in_reply_to": {"event_id": first}}
+        (annotation,) = by(room, GHOST_BOB, "m.reaction")
+        assert annotation["content"]["m.relates_to"]["event_id"] == first
+        own = bob.message_id(
+            world.room_id(), reply(question.message_id, "an answer", salt=answer.salt)
+        )
+        await bob.send(world.room_id(), edit(own, "a better answer", salt=b"e" * 16))
+        await bob.send(world.room_id(), delete(own, salt=b"d" * 16))
+        await world.settle()
+        changed = by(room, GHOST_BOB)[-1]["content"]
+        assert changed["m.relates_to"] == {"rel_type": "m.replace", "event_id": event["event_id"]}
+        assert changed["m.new_content"]["body"] == "a better answer"
+        (redaction,) = by(room, GHOST_BOB, "m.room.redaction")
+        assert redaction["redacts"] == event["event_id"]
+
+
+async def test_matrix_edits_reactions_and_redactions_name_the_original(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        first = world.homeserver.say(room, ALICE, "tpyo")
+        await world.settle()
+        (original,) = await heard(bob)
+        new = {"msgtype": "m.text", "body": "typo"}
+        world.homeserver.say(
+            room,
+            ALICE,
+            "* typo",
+            **{"m.new_content": new, "m.relates_to": {"rel_type": "m.replace", "event_id": first}},
+        )
+        relation = {"rel_type": "m.annotation", "event_id": first, "key": "🎉"}
+        world.homeserver.emit(room, CAROL, "m.reaction", {"m.relates_to": relation})
+        world.homeserver.emit(room, ALICE, "m.room.redaction", {"redacts": first}, redacts=first)
+        await world.settle()
+        edited, reacted, deleted = await heard(bob, 3)
+        assert edited.content.replaces == original.message_id
+        assert reacted.content.in_reply_to == original.message_id
+        assert reacted.content.part.disposition == Disposition.REACTION
+        assert deleted.content.replaces == original.message_id
+
+
+async def test_a_picture_crosses_encrypted_and_comes_out_the_same(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        picture = b"\x89PNG not really"
+        url = world.homeserver.upload(picture, "image/png")
+        info = {"mimetype": "image/png", "w": 3, "h": 4, "size": len(picture)}
+        content = {"msgtype": "m.image", "body": "boat.png", "url": url, "info": info}
+        world.homeserver.emit(room, ALICE, "m.room.message", content)
+        await world.settle()
+        (got,) = await heard(bob)
+        part = got.content.part
+        from bridges.matrix.media import file_of, open_part
+        from linearized.mimi.content import ExternalPart
+
+        assert isinstance(part, ExternalPart)
+        sealed = await world.bridge.puppets.bot.api.download_media(*file_of(part.url))
+        assert picture not in sealed
+        assert open_part(sealed, part) == picture
+        assert part.content_type == "image/png"
+        # And back: bob shares the same file.
+        from linearized.mimi.content import attachment
+
+        await bob.send(world.room_id(), attachment(part, salt=b"p" * 16))
+        await world.settle()
+        (event,) = by(room, GHOST_BOB)
+        assert event["content"]["msgtype"] == "m.image"
+        assert world.homeserver.media[event["content"]["url"].rpartition("/")[2]][0] == picture
+
+
+async def test_people_who_come_and_go_in_the_matrix_room_come_and_go_in_the_group(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        world.homeserver.member(room, CAROL, "leave")
+        await world.settle()
+        members = world.bridge.puppets.bot.device.members(world.room_id()).values()
+        assert CAROL not in {owner.user_id for owner in members}
+        world.homeserver.member(room, CAROL, "join")
+        world.homeserver.say(room, CAROL, "back again")
+        await world.settle()
+        (got,) = await heard(bob)
+        assert got.sender_uri == "mimi://matrix.example/u/carol"
+
+
+async def test_a_ghost_thrown_out_in_matrix_is_out_of_the_group(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        world.homeserver.member(room, GHOST_BOB, "leave", sender=ALICE)
+        await world.settle()
+        await bob.step(5000)
+        await drain(bob)
+        assert not bob.device.in_group(world.room_id())
+
+
+async def test_somebody_who_leaves_at_the_provider_leaves_in_matrix_and_in_the_group(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, _):
+        dan = await world.club.device(world.hub, "dan")
+        ghost = f"@_lin_a.example_dan:{DOMAIN}"
+        world.homeserver.member(room, ghost, "invite", sender=ALICE)
+        assert await world.bridge.ghosts.answer_query(ghost)
+        await world.settle()
+        await drain(dan)
+        await dan.send(world.room_id(), message("goodbye"))
+        await dan.api.leave(world.room_id())
+        await world.settle()
+        assert by(room, ghost)[-1]["content"]["body"] == "goodbye"
+        assert room.members[ghost] == "leave"
+        members = world.bridge.puppets.bot.device.members(world.room_id()).values()
+        assert "@dan:a.example" not in {owner.user_id for owner in members}
+
+
+async def test_the_topic_crosses_and_does_not_bounce(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, _):
+        world.homeserver.emit(room, ALICE, "m.room.topic", {"topic": "new"}, state_key="")
+        await world.settle()
+        state = await world.bridge.puppets.bot.api.state(world.room_id())
+        assert [e["content"] for e in state if e["type"] == "m.room.topic"] == [{"topic": "new"}]
+        assert len([e for e in room.timeline if e["type"] == "m.room.topic"]) == 2
+        assert not by(room, BOT, "m.room.topic")
+
+
+async def test_a_user_of_another_homeserver_speaks_through_the_bot(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        world.homeserver.say(room, "@eve:elsewhere.example", "hi")
+        await world.settle()
+        (got,) = await heard(bob)
+        assert got.sender_uri == "mimi://a.example/u/_bridge"
+        assert got.content.part.content == b"<@eve:elsewhere.example> hi"  # type: ignore[union-attr]
+
+
+async def test_events_that_were_never_pushed_are_found_by_the_audit(tmp_path: Path) -> None:
+    from bridges.matrix.audit import audit
+
+    async with talking(tmp_path) as (world, room, bob):
+        world.homeserver.say(room, ALICE, "lost by the feed", push=False)
+        world.homeserver.say(room, ALICE, "pushed")
+        await world.settle()
+        (first,) = await heard(bob)
+        assert first.content.part.content == b"pushed"  # type: ignore[union-attr]
+        link = world.bridge.links.of_matrix(MATRIX_ROOM)
+        assert link is not None
+        from bridges.matrix.homeserver import HomeserverApi
+        from tests.bridges.support import AS_TOKEN
+
+        async with world.homeserver.http() as http:
+            api = HomeserverApi(f"https://{DOMAIN}", token=AS_TOKEN, http=http, user_id=BOT)
+            assert await audit(link, api, world.bridge.queue) == 1
+            await world.settle()
+            assert await audit(link, api, world.bridge.queue) == 0
+        (late,) = await heard(bob)
+        assert late.content.part.content == b"lost by the feed"  # type: ignore[union-attr]
+        assert late.timestamp < first.timestamp
