@@ -48,7 +48,7 @@ demo: venv synapse nio
 test: venv synapse nio
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest tests
-	$(BIN)/python -m pytest -c pyproject.toml --rootdir openmls-python openmls-python/tests
+	cd openmls-python && ../$(BIN)/python -m pytest
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(MAKE) demo ONCE=1
 
@@ -58,13 +58,18 @@ lint-python: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd openmls-python && ../$(BIN)/mypy
 
 lint-rust:
 	cd openmls-python && cargo fmt --check
 	cd openmls-python && cargo clippy --quiet --release --locked -- -D warnings
 
 bench: venv
-	$(BIN)/python -m benchmarks
+	mkdir -p benchmarks/results
+	for file in benchmarks/bench_*.py; do \
+		name=$$(basename "$$file" .py); \
+		$(BIN)/python -m "benchmarks.$$name" | tee "benchmarks/results/$$name.json"; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist demo-data .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -77,8 +82,7 @@ synapse: $(SYNAPSE)/.ready
 nio: $(NIO)/.ready
 
 $(VENV)/.created:
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	touch $@
 
 # maturin has an environment of its own in the cache: the interpreter it is run by is part of what cargo rebuilds for.
