@@ -61,6 +61,7 @@ async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
     if known is None:
         keys = await lpdus.signing_keys(call.node, lpdu, call.origin)
         accepted = await call.node.rooms.invite_lpdu(row.room_id, lpdu, call.origin, keys)
+        await lpdus.remember(call.node, row, lpdu, accepted.event_id)
         return accepted.entries[-1].event.pdu
     stored = call.node.store.entry_by_id(known)
     if stored is None:

@@ -29,6 +29,11 @@ def remembered(node: Node, row: RoomRow, lpdu: JsonObject) -> str | None:
     return node.store.reply(_scope(row), lpdu_hash(strip_unhashed(lpdu)))
 
 
+async def remember(node: Node, row: RoomRow, lpdu: JsonObject, event_id: str) -> None:
+    """Remember which event an LPDU became, for one that was not appended by ``submit``."""
+    await node.store.put_reply(Reply(scope=_scope(row), key=lpdu_hash(strip_unhashed(lpdu)), value=event_id))
+
+
 async def signing_keys(node: Node, lpdu: JsonObject, origin: str) -> dict[str, bytes]:
     """The keys with which ``origin`` signed an LPDU, those of them that are known.
 

@@ -23,6 +23,7 @@ from linearized.server.http import HttpError, Request, Response, Route, json_res
 from linearized.server.key_documents import own_document
 from linearized.server.opening import system_clock
 from linearized.server.xmatrix import sign_request
+from linearized.store.base import UserRow
 from tests.server.support import Network, Server, running_server
 
 ALICE = "@alice:a.example"
@@ -30,7 +31,21 @@ BOB = "@bob:b.example"
 V1 = ROOM_VERSIONS["I.1"]
 DEV = ROOM_VERSIONS["dev.linearized.1"]
 
-__all__ = ["ALICE", "BOB", "DEV", "FINAL", "UNSTABLE", "V1", "Foreign", "room", "world"]
+__all__ = [
+    "ALICE",
+    "BOB",
+    "DEV",
+    "FINAL",
+    "UNSTABLE",
+    "V1",
+    "Answer",
+    "Foreign",
+    "World",
+    "account",
+    "event_of",
+    "room",
+    "world",
+]
 
 
 @dataclass
@@ -132,12 +147,17 @@ class World:
     network: Network
 
 
+async def account(server: Server, user_id: str) -> None:
+    """An account nobody can log in to: hashing a password would take most of a test's time."""
+    await server.node.store.put_user(UserRow(user_id=user_id, password_hash=None, created_ts=1))
+
+
 @asynccontextmanager
 async def world(directory: Path, *, foreign: str = "b.example") -> AsyncIterator[World]:
     """Put both on one network."""
     network = Network()
     async with running_server("a.example", directory, network) as server:
-        await server.user("alice")
+        await account(server, ALICE)
         yield World(server, Foreign(foreign, network), network)
 
 

@@ -1,0 +1,257 @@
+"""``PUT /send``: what is taken, what is named as failed, and that nothing is taken twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.hashing import event_id
+from linearized.server.hub import Overloaded
+from linearized.store.base import DeviceRow
+
+from .schemas import check
+from .support import ALICE, BOB, FINAL, UNSTABLE, V1, Answer, Foreign, World, event_of, room, world
+
+
+def topic(w: World, room_id: str, text: str, **more: Any) -> JsonObject:
+    return w.foreign.lpdu(room_id, BOB, "org.example.note", {"text": text}, **more)
+
+
+def notes(w: World, room_id: str) -> list[str]:
+    entries = w.server.node.store.entries(room_id, after=0, limit=1000)
+    return [orjson.loads(e.pdu)["content"]["text"] for e in entries if e.type == "org.example.note"]
+
+
+async def test_lpdus_are_appended_in_order_and_come_back_as_pdus(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        lpdus = [topic(w, room_id, str(number)) for number in range(5)]
+        check("transaction.request", {"pdus": lpdus})
+        answer = await w.foreign.send("1", *lpdus)
+        check("transaction.response", answer.body)
+        assert answer == Answer(200, {"failed_pdus": {}})
+        assert notes(w, room_id) == ["0", "1", "2", "3", "4"]
+        with trio.fail_after(10):
+            while len(w.foreign.received) < 6:  # the join and the five
+                await trio.testing.wait_all_tasks_blocked()
+                await trio.lowlevel.checkpoint()
+        check("transaction.request", {"pdus": w.foreign.received})
+        echoed = [event_of(pdu) for pdu in w.foreign.received]
+        assert [event.type for event in echoed] == ["m.room.member", *["org.example.note"] * 5]
+
+
+async def test_the_final_path_works_as_the_unstable_one(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        answer = await w.foreign.ask("PUT", f"{FINAL}/v2/send/1", {"pdus": []})
+        assert answer == Answer(200, {"failed_pdus": {}})
+        assert await w.foreign.ask("PUT", f"{UNSTABLE}/send/2", {}) == answer
+
+
+async def test_a_transaction_sent_again_is_answered_and_not_processed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        bad = {**topic(w, room_id, "bad"), "signatures": {}}
+        first = await w.foreign.send("1", topic(w, room_id, "good"), bad)
+        assert len(first.body["failed_pdus"]) == 1
+        assert await w.foreign.send("1", topic(w, room_id, "good"), bad) == first
+        assert notes(w, room_id) == ["good"]
+
+
+async def test_the_same_transaction_id_with_another_body_is_another_transaction(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        await w.foreign.send("1", topic(w, room_id, "one"))
+        await w.foreign.send("1", topic(w, room_id, "two"))
+        assert notes(w, room_id) == ["one", "two"]
+
+
+async def test_an_lpdu_in_two_transactions_is_appended_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        lpdu = topic(w, room_id, "once")
+        for txn in ("1", "2"):
+            assert (await w.foreign.send(txn, lpdu)).body == {"failed_pdus": {}}
+        assert notes(w, room_id) == ["once"]
+
+
+async def test_another_transaction_in_flight_is_refused_and_a_repetition_waits(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        rooms, go = w.server.node.rooms, trio.Event()
+        submit = rooms.submit
+
+        async def slowly(*args: Any, **more: Any) -> Any:
+            await go.wait()
+            return await submit(*args, **more)
+
+        rooms.submit = slowly  # type: ignore[method-assign]  # the only way to hold a transaction open
+        lpdu, answers = topic(w, room_id, "slow"), list[Answer]()
+
+        async def send() -> None:
+            answers.append(await w.foreign.send("1", lpdu))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            other = await w.foreign.send("2", topic(w, room_id, "other"))
+            assert (other.status, other.errcode) == (400, "M_BAD_STATE")
+            stranger = Foreign("c.example", w.network)
+            assert (await stranger.send("9")).status == 200, "another server is not held up"
+            go.set()
+        assert answers == [Answer(200, {"failed_pdus": {}})] * 2
+        assert notes(w, room_id) == ["slow"]
+        assert (await w.foreign.send("2", topic(w, room_id, "other"))).status == 200
+
+
+async def test_a_full_queue_breaks_the_transaction_off_and_its_repetition_appends_the_rest(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        rooms = w.server.node.rooms
+        submit, calls = rooms.submit, 0
+
+        async def busy(*args: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise Overloaded("busy")
+            return await submit(*args, **more)
+
+        rooms.submit = busy  # type: ignore[method-assign]  # a queue is hard to fill from outside
+        lpdus = [topic(w, room_id, text) for text in ("one", "two")]
+        broken = await w.foreign.send("1", *lpdus)
+        assert (broken.status, broken.errcode) == (429, "M_LIMIT_EXCEEDED")
+        assert (await w.foreign.send("1", *lpdus)).body == {"failed_pdus": {}}
+        assert notes(w, room_id) == ["one", "two"]
+
+
+async def test_failed_events_are_named_by_the_id_of_what_was_received(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        forbidden = w.foreign.lpdu(room_id, BOB, "m.room.topic", {"topic": "mine"}, state_key="")
+        forged = {**topic(w, room_id, "forged"), "origin_server_ts": 7}
+        foreign_user = {**topic(w, room_id, "x"), "sender": ALICE}
+        nowhere = w.foreign.lpdu("!nowhere:a.example", BOB, "org.example.note", {"text": "x"})
+        vouched = {**nowhere, "provenance": {"protocol": "mimi"}}
+        answer = await w.foreign.send(
+            "1", forbidden, forged, foreign_user, nowhere, vouched, topic(w, room_id, "fine")
+        )
+        check("transaction.response", answer.body)
+        failed = answer.body["failed_pdus"]
+        for pdu in (forbidden, forged, foreign_user, nowhere):
+            assert event_id(pdu, V1) in failed
+        assert len(failed) == 5
+        assert "Unknown room" in failed[event_id(nowhere, V1)]["error"]
+        assert notes(w, room_id) == ["fine"]
+
+
+async def test_a_pdu_for_a_room_we_order_is_refused(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        joined = (await w.foreign.join(room_id))["event"]
+        answer = await w.foreign.send("1", joined)
+        assert list(answer.body["failed_pdus"]) == [event_of(joined).event_id]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"pdus": {}},
+        {"pdus": ["x"]},
+        {"edus": 1},
+        {"pdus": [{}] * 51},
+        {"edus": [{}] * 101},
+    ],
+)
+async def test_a_malformed_transaction_is_refused(tmp_path: Path, body: JsonObject) -> None:
+    async with world(tmp_path) as w:
+        answer = await w.foreign.ask("PUT", f"{UNSTABLE}/send/1", body)
+        assert (answer.status, answer.errcode) == (400, "M_BAD_JSON")
+
+
+async def test_an_event_without_any_form_does_not_hold_up_its_neighbours(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        broken: list[JsonObject] = [
+            {},
+            {"room_id": room_id},
+            {"room_id": 5},
+            {"room_id": room_id, "content": []},
+        ]
+        broken.append({"room_id": room_id, "auth_events": []})
+        answer = await w.foreign.send("1", *broken, topic(w, room_id, "fine"))
+        assert answer.status == 200
+        assert notes(w, room_id) == ["fine"]
+
+
+async def test_an_unsigned_transaction_is_refused(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.server.http() as http:
+        answer = await http.put(f"{UNSTABLE}/send/1", json={"pdus": []})
+        check("error", answer.json())
+        assert (answer.status_code, answer.json()["errcode"]) == (401, "M_FORBIDDEN")
+
+
+def direct(**changes: Any) -> JsonObject:
+    content = {"target": ALICE, "target_device": "PHONE", "message_type": "m.test", "message": {"a": 1}}
+    return {"type": "m.direct_to_device", "sender": BOB, "content": content | changes}
+
+
+async def test_a_to_device_message_reaches_its_device(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        store = w.server.node.store
+        await store.put_device(
+            DeviceRow(user_id=ALICE, device_id="PHONE", display_name=None, token_hash=None)
+        )
+        check("direct_to_device", direct())
+        ticket = w.server.node.notifier.ticket(ALICE)
+        answer = await w.foreign.send("1", edus=[direct()])
+        assert answer.status == 200
+        (message,) = store.to_device(ALICE, "PHONE", after=0, limit=10)
+        assert (message.type, message.sender, orjson.loads(message.content)) == ("m.test", BOB, {"a": 1})
+        assert ticket.is_set()
+        await w.foreign.send("1", edus=[direct()])
+        assert len(store.to_device(ALICE, "PHONE", after=0, limit=10)) == 1
+
+
+@pytest.mark.parametrize(
+    "edu",
+    [
+        {},
+        {"type": "m.typing", "sender": BOB, "content": {}},
+        {**direct(), "sender": "@eve:c.example"},
+        {**direct(), "sender": 5},
+        {**direct(), "content": []},
+        direct(target="@nobody:a.example"),
+        direct(target="@alice:b.example"),
+        direct(target=5),
+        direct(target_device="LAPTOP"),
+        direct(message="text"),
+        direct(message_type=None),
+    ],
+)
+async def test_any_other_ephemeral_unit_is_dropped(tmp_path: Path, edu: JsonObject) -> None:
+    async with world(tmp_path) as w:
+        store = w.server.node.store
+        await store.put_device(
+            DeviceRow(user_id=ALICE, device_id="PHONE", display_name=None, token_hash=None)
+        )
+        assert (await w.foreign.send("1", edus=[edu])).status == 200
+        assert store.to_device_position() == 0
