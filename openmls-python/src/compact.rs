@@ -71,3 +71,36 @@ fn byte_list(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{compact, expand};
+
+    #[test]
+    fn what_is_compacted_expands_to_the_same_bytes() {
+        for text in [
+            &br#"{"a":[1,2,3],"b":[],"c":[7],"d":[256,1],"e":[01,2],"f":[1, 2],"g":"[1,2]"}"#[..],
+            br#"[[0,255],[[9,10,11],"x"],[-1,2],[1.5,2],[1,2"#,
+            b"[",
+            b"[,",
+            b"[1,",
+            b"",
+        ] {
+            let short = compact(text).unwrap_or_default();
+            assert_eq!(expand(&short).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn lists_of_bytes_take_one_byte_each() {
+        let text = format!("[{}]", ["200"; 100].join(","));
+        assert_eq!(compact(text.as_bytes()).map(|short| short.len()), Some(105));
+    }
+
+    #[test]
+    fn what_holds_the_marker_is_left_alone_and_damage_is_noticed() {
+        assert_eq!(compact(b"a\0b"), None);
+        assert_eq!(expand(b"\0\0\0\0\x05abc"), None);
+        assert_eq!(expand(b"\0\0\0"), None);
+    }
+}

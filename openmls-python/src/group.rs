@@ -2,12 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use openmls::group::{CommitMessageBundle, MlsGroup, QueuedProposal, StagedCommit};
-use openmls::messages::proposals::AppDataUpdateProposal;
-use openmls::prelude::{
-    KeyPackage, LeafNodeIndex, LeafNodeParameters, MlsMessageBodyOut, MlsMessageOut,
-    ProcessedMessageContent, Proposal, Sender,
-};
+use openmls::group::MlsGroup;
+use openmls::prelude::{LeafNodeIndex, MlsMessageBodyOut, MlsMessageOut};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::OpenMlsProvider as _;
 use pyo3::prelude::*;
@@ -16,134 +12,14 @@ use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
 use crate::app_data::{self, NewValues};
+use crate::committing::{commit, CommitRequest};
 use crate::convert::component_map;
-use crate::error::{self, Failure, Kind, Outcome};
+use crate::error::{Failure, Kind, Outcome};
 use crate::guard::locked;
-use crate::inspect::valid_key_package;
-use crate::members::{self, member_index};
+use crate::processing::process;
 use crate::state::{ClientState, GroupState};
 use crate::values::{short, AppDataUpdate, CommitBundle, Member, Processed};
-use crate::{config, rules, wire};
-
-/// What a commit is to contain.
-struct CommitRequest {
-    add: Vec<Vec<u8>>,
-    remove: Vec<u32>,
-    updates: NewValues,
-    new_values: NewValues,
-    aad: Vec<u8>,
-}
-
-pub fn update_proposals(updates: &NewValues) -> Vec<Proposal> {
-    updates
-        .iter()
-        .map(|(component, payload)| {
-            Proposal::AppDataUpdate(Box::new(AppDataUpdateProposal::update(
-                *component,
-                payload.clone(),
-            )))
-        })
-        .collect()
-}
-
-fn commit(
-    state: &mut GroupState,
-    signer: &Signer,
-    request: CommitRequest,
-) -> Outcome<CommitBundle> {
-    if state.group.pending_commit().is_some() {
-        return Err(Failure::not_allowed("a commit is pending already"));
-    }
-    if !state.group.is_active() {
-        return Err(Failure::not_allowed(
-            "this client was removed from the group",
-        ));
-    }
-    let GroupState { provider, group } = state;
-    let mut key_packages: Vec<KeyPackage> = Vec::with_capacity(request.add.len());
-    for data in &request.add {
-        key_packages.push(valid_key_package(data)?);
-    }
-    let own = group.own_leaf_index();
-    let present: Vec<u32> = group.members().map(|member| member.index.u32()).collect();
-    if let Some(leaf) = request.remove.iter().find(|leaf| !present.contains(leaf)) {
-        return Err(Failure::new(
-            Kind::InvalidProposal,
-            format!("no member at leaf {leaf}"),
-        ));
-    }
-    let before = group.export_ratchet_tree();
-    let left_out = rules::impossible_removals(
-        group.pending_proposals(),
-        request.updates.keys().copied(),
-        &members::app_data(group.extensions()),
-    );
-    let answered: Vec<AppDataUpdateProposal> =
-        group
-            .pending_proposals()
-            .filter(|queued| !left_out.contains(queued.proposal_reference_ref().as_slice()))
-            .filter_map(|queued| match queued.proposal() {
-                Proposal::AppDataUpdate(update) => Some(update.as_ref().clone()),
-                _ => None,
-            })
-            .chain(request.updates.iter().map(|(component, payload)| {
-                AppDataUpdateProposal::update(*component, payload.clone())
-            }))
-            .collect();
-    group.set_aad(request.aad);
-    let mut stage = group
-        .commit_builder()
-        .force_self_update(true)
-        .leaf_node_parameters(LeafNodeParameters::default())
-        .propose_adds(key_packages)
-        .propose_removals(request.remove.into_iter().map(LeafNodeIndex::new))
-        .add_proposals(update_proposals(&request.updates))
-        .load_psks(provider.storage())
-        .map_err(Failure::invalid_commit)?
-        .create_group_info(true);
-    let changes = app_data::resolve(
-        stage.app_data_dictionary_updater(),
-        answered.iter(),
-        request.new_values,
-    )?;
-    stage.with_app_data_dictionary_updates(changes);
-    let bundle = stage
-        .build(provider.rand(), provider.crypto(), signer, |proposal| {
-            // RFC 9420 section 12.2: invalid is a list with "a Remove proposal that removes the
-            // committer"; the same holds for the committer's own SelfRemove. Someone else commits those.
-            members::removed_leaf(proposal) != Some(own.u32())
-                && !left_out.contains(proposal.proposal_reference_ref().as_slice())
-        })
-        .map_err(error::from_create_commit)?
-        .stage_commit(provider)
-        .map_err(Failure::internal)?;
-    let staged = group
-        .pending_commit()
-        .ok_or_else(|| Failure::internal("the commit is not pending"))?;
-    let tree = staged
-        .export_ratchet_tree(provider.crypto(), before)
-        .map_err(Failure::internal)?
-        .ok_or_else(|| Failure::internal("an own commit without a tree"))?
-        .tls_serialize_detached()?;
-    encode_bundle(bundle, tree)
-}
-
-pub fn encode_bundle(bundle: CommitMessageBundle, ratchet_tree: Vec<u8>) -> Outcome<CommitBundle> {
-    let welcome = bundle
-        .to_welcome_msg()
-        .map(|message| message.tls_serialize_detached())
-        .transpose()?;
-    let group_info = bundle
-        .group_info()
-        .ok_or_else(|| Failure::internal("a commit without GroupInfo"))?
-        .tls_serialize_detached()?;
-    Ok(CommitBundle {
-        commit: bundle.commit().tls_serialize_detached()?,
-        welcome,
-        group_info,
-        ratchet_tree,
-    })
-}
+use crate::{members, wire};
 
 fn group_info(state: &GroupState, signer: &Signer) -> Outcome<(Vec<u8>, Vec<u8>)> {
     if !state.group.is_active() {
@@ -162,127 +38,6 @@ fn group_info(state: &GroupState, signer: &Signer) -> Outcome<(Vec<u8>, Vec<u8>)
         info.tls_serialize_detached()?,
         state.group.export_ratchet_tree().tls_serialize_detached()?,
     ))
-}
-
-/// Keep a verified proposal, once.
-fn keep_proposal(state: &mut GroupState, proposal: QueuedProposal) -> Outcome<()> {
-    let reference = proposal.proposal_reference_ref();
-    let mut count = 0;
-    for queued in state.group.pending_proposals() {
-        if queued.proposal_reference_ref() == reference {
-            return Ok(());
-        }
-        count += 1;
-    }
-    if count >= config::MAX_PENDING_PROPOSALS {
-        return Err(Failure::not_allowed("too many proposals in this epoch"));
-    }
-    state
-        .group
-        .store_pending_proposal(state.provider.storage(), proposal)
-        .map_err(Failure::internal)
-}
-
-fn committed(
-    state: &mut GroupState,
-    staged: StagedCommit,
-    sender: &Sender,
-    data: &[u8],
-    mut result: Processed,
-) -> Outcome<Processed> {
-    let group = state.group.public_group();
-    let changes = members::changes(Member::list(group.members())?, &staged, sender)?;
-    let commit = wire::commit(data)?;
-    let updates = app_data::of_commit(&commit, state.group.pending_proposals());
-    rules::check(group, &staged, sender, &changes, &commit, &updates)?;
-    result.kind = "commit";
-    result.self_removed = staged.self_removed();
-    result.epoch = staged.epoch().as_u64();
-    result.sender_leaf = Some(changes.committer.leaf_index);
-    result.sender_identity = changes.committer.identity;
-    result.added = changes.added;
-    result.removed = changes.removed;
-    state
-        .group
-        .merge_staged_commit(&state.provider, staged)
-        .map_err(Failure::internal)?;
-    Ok(result)
-}
-
-fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcome<Processed> {
-    let message = wire::message(data)?
-        .try_into_protocol_message()
-        .map_err(|_| Failure::malformed("not a group message"))?;
-    if message.group_id() != state.group.group_id() {
-        return Err(Failure::new(
-            Kind::UnknownGroup,
-            "a message of another group",
-        ));
-    }
-    let current = state.epoch();
-    if message.is_handshake_message() && message.epoch() != state.group.epoch() {
-        return Err(Failure::wrong_epoch(
-            current,
-            format!(
-                "the message is of epoch {}, the group in {current}",
-                message.epoch()
-            ),
-        ));
-    }
-    let processed = state
-        .group
-        .process_message(&state.provider, message)
-        .map_err(|failure| error::from_process(failure, current))?;
-    let sender = processed.sender().clone();
-    let mut result = Processed {
-        epoch: processed.epoch().as_u64(),
-        sender_leaf: member_index(&sender),
-        sender_identity: processed.credential().serialized_content().to_vec(),
-        aad: processed.aad().to_vec(),
-        ..Processed::default()
-    };
-    let content = processed.into_content();
-    let takes_values = matches!(content, ProcessedMessageContent::UnresolvedAppDataCommit(_));
-    if !takes_values {
-        app_data::refuse_rest(&values)?;
-    }
-    match content {
-        ProcessedMessageContent::ApplicationMessage(message) => {
-            result.kind = "application";
-            result.plaintext = Some(message.into_bytes());
-            Ok(result)
-        }
-        ProcessedMessageContent::ProposalMessage(proposal)
-        | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => {
-            result.kind = "proposal";
-            result.proposal = Some(members::proposal_info(&proposal)?);
-            keep_proposal(state, *proposal)?;
-            Ok(result)
-        }
-        ProcessedMessageContent::StagedCommitMessage(staged) => {
-            committed(state, *staged, &sender, data, result)
-        }
-        ProcessedMessageContent::UnresolvedAppDataCommit(unresolved) => {
-            let changes = app_data::resolve_unresolved(
-                state.group.app_data_dictionary_updater(),
-                &unresolved,
-                values,
-            )?;
-            let staged = state
-                .group
-                .stage_app_data_commit(&state.provider, *unresolved, changes)
-                .map_err(|failure| error::from_stage(failure, current))?;
-            committed(state, staged, &sender, data, result)
-        }
-        ProcessedMessageContent::OwnPendingCommit => Err(Failure::new(
-            Kind::CannotDecrypt,
-            "this is the pending commit of this client; merge it",
-        )),
-        ProcessedMessageContent::OwnPrivateMessage => Err(Failure::new(
-            Kind::CannotDecrypt,
-            "a client cannot decrypt its own message",
-        )),
-    }
 }
 
 fn merge_pending(client: &mut ClientState, group_id: &[u8]) -> Outcome<()> {

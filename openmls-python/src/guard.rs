@@ -42,15 +42,43 @@ pub fn locked<S: Send, T: Send>(
     mutex: &Mutex<S>,
     work: impl FnOnce(&mut S) -> Outcome<T> + Send,
 ) -> PyResult<T> {
-    Ok(py.detach(|| {
-        caught(|| {
-            let mut state = mutex.lock().map_err(|_| {
-                Failure::new(
-                    Kind::Poisoned,
-                    "an earlier call on this handle panicked; load it again from its last snapshot",
-                )
-            })?;
-            work(&mut state)
-        })
-    })?)
+    Ok(py.detach(|| on_locked(mutex, work))?)
+}
+
+fn on_locked<S, T>(mutex: &Mutex<S>, work: impl FnOnce(&mut S) -> Outcome<T>) -> Outcome<T> {
+    caught(|| {
+        let mut state = mutex.lock().map_err(|_| {
+            Failure::new(
+                Kind::Poisoned,
+                "an earlier call on this handle panicked; load it again from its last snapshot",
+            )
+        })?;
+        work(&mut state)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_failure_and_poisons_the_state_it_touched() {
+        silence_panic_output();
+        let state = Mutex::new(vec![1, 2]);
+        let broken = on_locked(&state, |numbers: &mut Vec<i32>| {
+            numbers.clear();
+            Ok(numbers[7])
+        });
+        assert!(matches!(broken, Err(failure) if failure.kind == Kind::Poisoned));
+        let after = on_locked(&state, |numbers| Ok(numbers.len()));
+        assert!(matches!(after, Err(failure) if failure.kind == Kind::Poisoned));
+    }
+
+    #[test]
+    fn a_failure_is_no_panic_and_leaves_the_state_usable() {
+        let state = Mutex::new(0);
+        let refused: Outcome<()> = on_locked(&state, |_| Err(Failure::not_allowed("no")));
+        assert!(matches!(refused, Err(failure) if failure.kind == Kind::NotAllowed));
+        assert!(on_locked(&state, |number| Ok(*number)).is_ok());
+    }
 }

@@ -7,8 +7,8 @@ use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
 
 use crate::app_data::{self, NewValues};
+use crate::committing::encode_bundle;
 use crate::error::{self, Failure, Kind, Outcome};
-use crate::group::encode_bundle;
 use crate::provider::Provider;
 use crate::replace::Replacement;
 use crate::state::{ClientState, GroupState};

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod app_data;
 mod client;
+mod committing;
 mod compact;
 mod config;
 mod convert;
@@ -19,6 +20,7 @@ mod keys;
 mod labels;
 mod members;
 mod observe;
+mod processing;
 mod provider;
 mod public_group;
 mod replace;
@@ -27,6 +29,7 @@ mod rules;
 mod snapshot;
 mod staged;
 mod state;
+mod tracked;
 mod values;
 mod wire;
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use openmls::group::PublicGroup as Tracked;
+use openmls::group::{ProposalStore, PublicGroup as Tracked};
 use openmls::prelude::OpenMlsRand;
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
@@ -10,8 +10,8 @@ use tls_codec::Serialize;
 use crate::config;
 use crate::error::{self, Failure, Outcome};
 use crate::provider::Provider;
-use crate::public_group::{no_proposals, Public};
 use crate::restoring::{find, Restoring};
+use crate::tracked::Public;
 use crate::values::Member;
 use crate::wire::{self, LocatedNode, WireLeafSource, WireLifetime, WireNode};
 
@@ -83,7 +83,7 @@ pub fn observe(
             provider.storage(),
             wire::ratchet_tree(&tree)?,
             info,
-            no_proposals(),
+            ProposalStore::new(),
         )
         .map_err(error::from_external_creation)?;
         Public { provider, group }
@@ -139,7 +139,7 @@ fn observe_stale(
         provider.storage(),
         wire::ratchet_tree(&shown_tree)?,
         wire::group_info(&shown_info)?,
-        no_proposals(),
+        ProposalStore::new(),
     )
     .map_err(error::from_external_creation)?;
     let group_id = shown.group_id().to_vec();

@@ -1,8 +1,8 @@
 """A hostile member: takes apart an honest commit, changes it and signs it again.
 
-The hub cannot check membership and confirmation tags (they need secrets), so a commit with a good signature is all
-a hostile member needs; everything else about it must be refused for what it says. Field names are those of
-RFC 9420 sections 6 and 7.2.
+The hub cannot check membership and confirmation tags (they need secrets), so a commit with a good signature
+is all a hostile member needs; everything else about it must be refused for what it says. Field names are
+those of RFC 9420 sections 6 and 7.2.
 """
 
 from dataclasses import dataclass, field
@@ -59,7 +59,13 @@ class Leaf:
         capabilities = b"".join(vector(reader.vector()) for _ in range(5))
         assert reader.take(1) == b"\x03"  # leaf_node_source commit
         return cls(
-            encryption_key, signature_key, credential, capabilities, reader.vector(), reader.vector(), reader.vector()
+            encryption_key,
+            signature_key,
+            credential,
+            capabilities,
+            reader.vector(),
+            reader.vector(),
+            reader.vector(),
         )
 
     def unsigned(self) -> bytes:
@@ -114,7 +120,13 @@ class Forgery:
         )
 
     def content(self) -> bytes:
-        commit = vector(self.proposals) + b"\x01" + self.leaf.unsigned() + vector(self.leaf.signature) + vector(self.path)
+        commit = (
+            vector(self.proposals)
+            + b"\x01"
+            + self.leaf.unsigned()
+            + vector(self.leaf.signature)
+            + vector(self.path)
+        )
         return (
             vector(self.group_id)
             + self.epoch.to_bytes(8, "big")

@@ -1,4 +1,4 @@
-"""A hub and its clients in one process: every commit goes through the hub first, and all must agree after it."""
+"""A hub and its clients in one process: every commit passes the hub first, and all must agree after it."""
 
 from collections.abc import Mapping
 
@@ -42,7 +42,9 @@ class Room:
     def leaf(self, name: str) -> int:
         return next(member.leaf_index for member in self.hub.members() if member.identity == uri(name))
 
-    def accept(self, bundle: CommitBundle, committer: str, new_app_data: Mapping[int, bytes] = NO_DATA) -> StagedCommit:
+    def accept(
+        self, bundle: CommitBundle, committer: str, new_app_data: Mapping[int, bytes] = NO_DATA
+    ) -> StagedCommit:
         """Let the hub take a commit, its committer merge it and everybody else process it."""
         staged = self.hub.stage_commit(bundle.commit, new_app_data=new_app_data)
         self.hub.verify_group_info(staged=staged, group_info=bundle.group_info)

@@ -25,7 +25,9 @@ def test_a_commit_updates_several_components_by_value(room: Room) -> None:
     values = {ROLES: b"alice,bob", NAME: b"club"}
     bundle = room.groups["bob"].commit(app_data_updates={ROLES: b"+bob", NAME: b"club"}, new_app_data=values)
     updates = room.hub.app_data_updates(bundle.commit)
-    assert [(update.component_id, update.operation, update.payload, update.sender_leaf) for update in updates] == [
+    assert [
+        (update.component_id, update.operation, update.payload, update.sender_leaf) for update in updates
+    ] == [
         (ROLES, "update", b"+bob", 1),
         (NAME, "update", b"club", 1),
     ]
@@ -61,7 +63,9 @@ def test_hub_and_member_who_compute_another_value_do_not_follow(room: Room) -> N
     room.accept(bundle, "bob", values)
 
 
-@pytest.mark.parametrize("values", [{}, {ROLES: b"x", NAME: b"y"}, {NAME: b"y"}], ids=["none", "too many", "another"])
+@pytest.mark.parametrize(
+    "values", [{}, {ROLES: b"x", NAME: b"y"}, {NAME: b"y"}], ids=["none", "too many", "another"]
+)
 def test_the_values_must_answer_exactly_the_updates(room: Room, values: dict[int, bytes]) -> None:
     alice = room.groups["alice"]
     with pytest.raises(NotAllowed):
@@ -90,7 +94,9 @@ def test_any_mapping_will_do_for_the_values(room: Room) -> None:
     class Values(dict[int, bytes]):
         pass
 
-    bundle = room.groups["alice"].commit(app_data_updates=Values({NAME: b"n"}), new_app_data=Values({NAME: b"n"}))
+    bundle = room.groups["alice"].commit(
+        app_data_updates=Values({NAME: b"n"}), new_app_data=Values({NAME: b"n"})
+    )
     room.accept(bundle, "alice", Values({NAME: b"n"}))
 
 

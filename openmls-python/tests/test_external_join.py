@@ -148,7 +148,9 @@ def test_pending_self_removes_are_stapled_to_the_external_commit(room: Room) -> 
     for name in ("alice", "carol"):
         room.groups[name].process(proposal)
     dave = room.client("dave")
-    group, bundle = dave.join_external(group_info=room.group_info, ratchet_tree=room.tree, proposals=[proposal])
+    group, bundle = dave.join_external(
+        group_info=room.group_info, ratchet_tree=room.tree, proposals=[proposal]
+    )
     room.groups["dave"] = group
     staged = room.accept(bundle, "dave")
     assert staged.proposal_references == (info.reference,)
@@ -179,8 +181,8 @@ def test_a_group_being_joined_is_not_active_until_the_commit_is_merged(room: Roo
             attempt()
     room.groups["carol"] = group
     room.accept(bundle, "carol")
-    assert group.is_active
-    assert group.epoch == 1
+    assert carol.group(GROUP_ID).is_active
+    assert carol.group(GROUP_ID).epoch == 1
 
 
 def test_a_refused_external_commit_is_cleared_and_tried_again(room: Room) -> None:

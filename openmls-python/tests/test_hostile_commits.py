@@ -48,7 +48,9 @@ def with_proposals(room: Room, committer: str, *proposals: bytes, shape: tuple[i
     return forgery.sign(room.clients[committer], room.hub.group_context())
 
 
-def refused(room: Room, commit: bytes, error: type[MlsError], new_app_data: dict[int, bytes] | None = None) -> None:
+def refused(
+    room: Room, commit: bytes, error: type[MlsError], new_app_data: dict[int, bytes] | None = None
+) -> None:
     """The hub refuses the commit, and nothing about the group changed."""
     before = room.hub.save()
     with pytest.raises(error):
@@ -62,7 +64,9 @@ def test_the_forger_makes_valid_commits_if_it_changes_nothing(room: Room) -> Non
     staged = room.hub.stage_commit(with_proposals(room, "bob", BY_VALUE + remove(2), shape=(2,)))
     assert [member.leaf_index for member in staged.removed] == [2]
     data = {COMPONENT: b"new"}
-    staged = room.hub.stage_commit(with_proposals(room, "bob", BY_VALUE + app_data_update(b"+")), new_app_data=data)
+    staged = room.hub.stage_commit(
+        with_proposals(room, "bob", BY_VALUE + app_data_update(b"+")), new_app_data=data
+    )
     assert staged.app_data == data
     staged = room.hub.stage_commit(with_proposals(room, "bob", BY_VALUE + app_data_remove()))
     assert staged.app_data == {}
@@ -105,13 +109,17 @@ def test_a_committer_cannot_remove_itself(room: Room) -> None:
 
 def test_a_remove_beside_a_self_remove_of_the_same_leaf_is_refused(room: Room) -> None:
     info = room.hub.add_proposal(room.groups["carol"].propose_self_remove())
-    commit = with_proposals(room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,))
+    commit = with_proposals(
+        room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,)
+    )
     refused(room, commit, InvalidProposal)
 
 
 def test_two_removes_of_one_leaf_are_refused(room: Room) -> None:
     info = room.hub.add_proposal(room.groups["alice"].propose_remove(2))
-    commit = with_proposals(room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,))
+    commit = with_proposals(
+        room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,)
+    )
     refused(room, commit, InvalidProposal)
 
 

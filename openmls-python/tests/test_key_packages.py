@@ -48,12 +48,18 @@ def test_a_key_package_may_come_as_an_mls_message(bob: Client, now: int) -> None
 
 
 def test_key_packages_are_all_different(bob: Client, now: int) -> None:
-    references = {inspect_key_package(bob.key_package(now=now, lifetime=WEEK), now=now).reference for _ in range(5)}
+    references = {
+        inspect_key_package(bob.key_package(now=now, lifetime=WEEK), now=now).reference for _ in range(5)
+    }
     assert len(references) == 5
 
 
-@pytest.mark.parametrize(("start", "lifetime"), [(-2 * WEEK, WEEK), (WEEK, WEEK)], ids=["expired", "not yet valid"])
-def test_a_key_package_outside_its_lifetime_is_refused(bob: Client, now: int, start: int, lifetime: int) -> None:
+@pytest.mark.parametrize(
+    ("start", "lifetime"), [(-2 * WEEK, WEEK), (WEEK, WEEK)], ids=["expired", "not yet valid"]
+)
+def test_a_key_package_outside_its_lifetime_is_refused(
+    bob: Client, now: int, start: int, lifetime: int
+) -> None:
     package = bob.key_package(now=now + start, lifetime=lifetime)
     with pytest.raises(InvalidKeyPackage):
         inspect_key_package(package, now=now)

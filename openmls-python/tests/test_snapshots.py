@@ -1,5 +1,6 @@
 """`save` and `load`: nothing is lost, damaged snapshots are refused, nothing a failed call did remains."""
 
+import contextlib
 import threading
 
 import pytest
@@ -15,7 +16,6 @@ from openmls import (
     UnknownGroup,
 )
 from support import GROUP_ID, WEEK, Room, uri
-
 
 # Fewer than may arrive out of order, since threads run in any order.
 COUNT = 24
@@ -116,10 +116,8 @@ def test_damaged_snapshots_raise_nothing_but_mls_errors(room: Room, data: st.Dat
     mutated[cut] ^= data.draw(st.integers(1, 255))
     for damaged in (snapshot[:cut], bytes(mutated)):
         for load in (Client.load, PublicGroup.load):
-            try:
+            with contextlib.suppress(SnapshotFormat):
                 load(damaged)
-            except MlsError as error:
-                assert error.code == "snapshotFormat"
 
 
 def test_a_failed_process_leaves_the_client_as_it_was(room: Room) -> None:
@@ -182,7 +180,9 @@ def test_handles_may_be_used_from_several_threads(room: Room) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert sorted(heard, key=lambda plaintext: int(plaintext or b"")) == [b"%d" % number for number in range(COUNT)]
+    assert sorted(heard, key=lambda plaintext: int(plaintext or b"")) == [
+        b"%d" % number for number in range(COUNT)
+    ]
 
 
 def test_no_secret_is_shown_by_repr(room: Room) -> None:
@@ -190,7 +190,15 @@ def test_no_secret_is_shown_by_repr(room: Room) -> None:
     client = room.clients["alice"]
     bundle = room.groups["alice"].commit()
     staged = room.hub.stage_commit(bundle.commit)
-    for value in (client, room.groups["alice"], room.hub, room.hub_key, bundle, staged, room.hub.members()[0]):
+    for value in (
+        client,
+        room.groups["alice"],
+        room.hub,
+        room.hub_key,
+        bundle,
+        staged,
+        room.hub.members()[0],
+    ):
         text = repr(value)
         assert len(text) < 120
         assert text.startswith("<")

@@ -1,8 +1,8 @@
 """MLS (RFC 9420) over OpenMLS: `Client` and `Group` for members, `PublicGroup` for delivery services.
 
-All ``bytes`` are TLS-encoded structs of RFC 9420 unless a docstring says otherwise. Handles are safe to use from
-several threads; calls that do cryptography release the GIL. Nothing is half applied: a call that raises has
-changed nothing, except for `Poisoned`.
+All ``bytes`` are TLS-encoded structs of RFC 9420 unless a docstring says otherwise. Handles are safe to use
+from several threads; calls that do cryptography release the GIL. Nothing is half applied: a call that raises
+has changed nothing, except for `Poisoned`.
 """
 
 from openmls._openmls import (

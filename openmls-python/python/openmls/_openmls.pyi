@@ -99,8 +99,8 @@ class Capabilities:
 class KeyPackageInfo:
     """A verified key package.
 
-    ``identity`` is the content of a basic credential, ``credential`` the Credential struct, the validity bounds
-    are in seconds since 1970.
+    ``identity`` is the content of a basic credential, ``credential`` the Credential struct, the validity
+    bounds are in seconds since 1970.
     """
 
     @property
@@ -183,8 +183,8 @@ class ProposalInfo:
     """A verified proposal.
 
     ``kind`` is "add", "update", "remove", "psk", "reinit", "external_init", "group_context_extensions",
-    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``removed_leaf`` is the
-    leaf that a Remove or SelfRemove takes out; ``external_sender`` an index into the external senders.
+    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``removed_leaf`` is
+    the leaf that a Remove or SelfRemove takes out; ``external_sender`` an index into the external senders.
     """
 
     @property
@@ -202,8 +202,8 @@ class ProposalInfo:
 class CommitBundle:
     """What a committer sends.
 
-    ``commit`` is an MLSMessage(PublicMessage), ``welcome`` an MLSMessage(Welcome), ``group_info`` a GroupInfo of
-    the new epoch with `external_pub` and without ratchet tree, ``ratchet_tree`` the content of the
+    ``commit`` is an MLSMessage(PublicMessage), ``welcome`` an MLSMessage(Welcome), ``group_info`` a GroupInfo
+    of the new epoch with `external_pub` and without ratchet tree, ``ratchet_tree`` the content of the
     `ratchet_tree` extension of the new epoch.
     """
 
@@ -327,15 +327,17 @@ class Client:
 
         ``now`` (seconds since 1970, the system clock if None) begins the lifetime of our leaf, 84 days.
 
-        ``external_senders`` are (raw signature public key, content of the basic credential). Members must support
-        `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists here.
+        ``external_senders`` are (raw signature public key, content of the basic credential). Members must
+        support `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists
+        here.
         """
     def join_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> Group:
         """Join by a Welcome, or an MLSMessage holding one.
 
-        ``ratchet_tree`` may be None if the Welcome carries the tree. Raises CannotDecrypt if it is not for one of
-        our key packages, NotAllowed if we are in the group already (`forget_group` first), InvalidCommit or
-        InvalidSignature if GroupInfo and tree do not hold together. A failed join uses up no key package.
+        ``ratchet_tree`` may be None if the Welcome carries the tree. Raises CannotDecrypt if it is not for
+        one of our key packages, NotAllowed if we are in the group already (`forget_group` first),
+        InvalidCommit or InvalidSignature if GroupInfo and tree do not hold together. A failed join uses up no
+        key package.
         """
     def join_external(
         self,
@@ -348,12 +350,14 @@ class Client:
         app_data_updates: Mapping[int, bytes] = ...,
         new_app_data: Mapping[int, bytes] = ...,
     ) -> tuple[Group, CommitBundle]:
-        """Join by an external commit (RFC 9420 section 12.4.3.2), kept pending until `Group.merge_pending_commit`.
+        """Join by an external commit (RFC 9420 section 12.4.3.2), kept pending until
+        `Group.merge_pending_commit`.
 
-        ``replace_leaf`` removes that leaf, our own former one, in the same commit; its keys are not needed. A leaf
-        with our present signature key is replaced in any case. It is for the application to check that the leaf is
-        ours: nobody's MLS implementation compares the credentials. ``proposals`` are the pending SelfRemoves of
-        the epoch. Until merged, an older state of the group stays in use, and a group that had none is not active.
+        ``replace_leaf`` removes that leaf, our own former one, in the same commit; its keys are not needed. A
+        leaf with our present signature key is replaced in any case. It is for the application to check that
+        the leaf is ours: nobody's MLS implementation compares the credentials. ``proposals`` are the pending
+        SelfRemoves of the epoch. Until merged, an older state of the group stays in use, and a group that had
+        none is not active.
         """
     def group(self, group_id: bytes) -> Group:
         """Give a handle. Raises UnknownGroup."""
@@ -400,8 +404,8 @@ class Group:
 
         ``add`` are key packages, ``remove`` leaf indices, ``app_data_updates`` the payload of an update per
         component. ``new_app_data`` must have the resulting value of exactly the components that these and the
-        pending proposals update (see `pending_app_data_updates`). Proposals that remove ourselves are left out.
-        Raises NotAllowed if a commit is pending, InvalidKeyPackage, InvalidProposal.
+        pending proposals update (see `pending_app_data_updates`). Proposals that remove ourselves are left
+        out. Raises NotAllowed if a commit is pending, InvalidKeyPackage, InvalidProposal.
         """
     def merge_pending_commit(self) -> None:
         """Enter the epoch of the pending commit or external join. Raises NotAllowed without one."""
@@ -412,7 +416,10 @@ class Group:
     def propose_self_remove(self) -> bytes:
         """Propose to leave (draft-ietf-mls-extensions section 5); someone else must commit it."""
     def encrypt(self, plaintext: bytes, *, aad: bytes = ...) -> bytes:
-        """Encrypt an application message; gives an MLSMessage(PrivateMessage). ``aad`` is readable by everyone."""
+        """Encrypt an application message.
+
+        Gives an MLSMessage(PrivateMessage). ``aad`` is readable by everyone.
+        """
     def app_data_updates(self, message: bytes) -> tuple[AppDataUpdate, ...]:
         """Give the updates a commit would apply, in order. Nothing is verified: `process` does that."""
     def pending_app_data_updates(self) -> tuple[AppDataUpdate, ...]:
@@ -420,9 +427,9 @@ class Group:
     def process(self, message: bytes, *, new_app_data: Mapping[int, bytes] = ...) -> Processed:
         """Decrypt or verify a message, store a proposal, apply a commit.
 
-        ``new_app_data`` must have the resulting value of exactly the components the commit updates, computed from
-        `app_data_updates`. Raises WrongEpoch, CannotDecrypt (also for our own messages), InvalidSignature,
-        InvalidProposal, InvalidCommit, NotAllowed.
+        ``new_app_data`` must have the resulting value of exactly the components the commit updates, computed
+        from `app_data_updates`. Raises WrongEpoch, CannotDecrypt (also for our own messages),
+        InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
         """
     def export_secret(self, *, label: str, context: bytes, length: int) -> bytes:
         """MLS-Exporter of RFC 9420 section 8.5; ``length`` in bytes."""
@@ -431,11 +438,12 @@ class Group:
 class StagedCommit:
     """A verified commit that is not applied yet.
 
-    ``epoch`` is the new epoch; ``sender_leaf`` is None for an external commit; ``committer`` is the committer's
-    leaf before the commit, or the joiner's new leaf; ``added`` includes an external joiner; ``updated`` are leaves
-    whose credential or signature key changes or that an Update proposal replaces; ``members`` is everyone in the
-    new epoch. ``app_data`` is of the new group context. ``proposal_references`` are the proposals it took by
-    reference, ``proposal_kinds`` the distinct kinds (see `ProposalInfo`).
+    ``epoch`` is the new epoch; ``sender_leaf`` is None for an external commit; ``committer`` is the
+    committer's leaf before the commit, or the joiner's new leaf; ``added`` includes an external joiner;
+    ``updated`` are leaves whose credential or signature key changes or that an Update proposal replaces;
+    ``members`` is everyone in the new epoch. ``app_data`` is of the new group context.
+    ``proposal_references`` are the proposals it took by reference, ``proposal_kinds`` the distinct kinds (see
+    `ProposalInfo`).
     """
 
     @property
@@ -475,8 +483,8 @@ class StagedCommit:
 class PublicGroup:
     """The public state of a group, as a delivery service tracks it, behind one lock.
 
-    Membership tags and the confirmation tag are keyed with secrets of the group, so no delivery service can check
-    them; members do.
+    Membership tags and the confirmation tag are keyed with secrets of the group, so no delivery service can
+    check them; members do.
     """
 
     @staticmethod
@@ -535,5 +543,6 @@ class PublicGroup:
     def propose_remove(self, *, signer: SignatureKeyPair, sender_index: int, leaf_index: int) -> bytes:
         """Make a Remove proposal as the external sender ``sender_index``; it is not stored here.
 
-        Raises InvalidSignature or NotAllowed if ``signer`` is not that sender, InvalidProposal for an empty leaf.
+        Raises InvalidSignature or NotAllowed if ``signer`` is not that sender, InvalidProposal for an empty
+        leaf.
         """

@@ -1,0 +1,248 @@
+//! The state of a public group: what it verifies, stores and stages.
+
+use std::sync::Mutex;
+
+use openmls::group::{GroupId, PublicGroup as Tracked, QueuedProposal};
+use openmls::prelude::{MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage};
+use openmls_traits::OpenMlsProvider as _;
+use tls_codec::{Serialize, VLBytes};
+
+use crate::app_data::{self, NewValues};
+use crate::error::{self, Failure, Kind, Outcome};
+use crate::members::{self, member_index};
+use crate::provider::Provider;
+use crate::snapshot::{self, Holds, PublicGroupSnapshot};
+use crate::staged::{Origin, StagedCommit};
+use crate::values::{AppDataUpdate, Member, ProposalInfo};
+use crate::{config, labels, observe, rules, wire};
+
+/// Label of the GroupInfo signature, RFC 9420 section 12.4.3.
+const GROUP_INFO_LABEL: &str = "GroupInfoTBS";
+
+pub struct Public {
+    pub provider: Provider,
+    pub group: Tracked,
+}
+
+impl Public {
+    pub fn load(group_id: &[u8], provider: Provider) -> Outcome<Self> {
+        let group = Tracked::load(provider.storage(), &GroupId::from_slice(group_id))
+            .map_err(Failure::snapshot)?
+            .ok_or_else(|| Failure::snapshot("the group is missing from its own state"))?;
+        Ok(Self { provider, group })
+    }
+
+    pub fn from_snapshot(data: &[u8]) -> Outcome<Self> {
+        let body: PublicGroupSnapshot = snapshot::decode(Holds::PublicGroup, data)?;
+        let provider = Provider::from_entries(snapshot::from_list(body.entries)?);
+        Self::load(body.group_id.as_slice(), provider)
+    }
+
+    pub fn save(&self) -> Outcome<Vec<u8>> {
+        let body = PublicGroupSnapshot {
+            group_id: self.group.group_id().as_slice().into(),
+            entries: snapshot::to_list(self.provider.entries()?),
+        };
+        snapshot::encode(Holds::PublicGroup, &body)
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.group.group_context().epoch().as_u64()
+    }
+
+    pub fn queued(&self) -> Outcome<Vec<QueuedProposal>> {
+        Ok(self
+            .group
+            .queued_proposals(self.provider.storage())
+            .map_err(Failure::internal)?
+            .into_iter()
+            .map(|(_, proposal)| proposal)
+            .collect())
+    }
+
+    pub fn protocol_message(&self, data: &[u8]) -> Outcome<ProtocolMessage> {
+        let message = match wire::message(data)?.extract() {
+            MlsMessageBodyIn::PublicMessage(message) => message,
+            MlsMessageBodyIn::PrivateMessage(_) => {
+                return Err(Failure::not_allowed(
+                    "a delivery service cannot read private messages",
+                ))
+            }
+            _ => return Err(Failure::malformed("not a group message")),
+        };
+        if message.group_id() != self.group.group_id() {
+            return Err(Failure::new(
+                Kind::UnknownGroup,
+                "a message of another group",
+            ));
+        }
+        let current = self.epoch();
+        if message.epoch().as_u64() != current {
+            return Err(Failure::wrong_epoch(
+                current,
+                format!(
+                    "the message is of epoch {}, the group in {current}",
+                    message.epoch()
+                ),
+            ));
+        }
+        Ok(ProtocolMessage::from(message))
+    }
+
+    pub fn verified_proposal(&self, data: &[u8]) -> Outcome<QueuedProposal> {
+        let message = self.protocol_message(data)?;
+        let content = self
+            .group
+            .process_message(self.provider.crypto(), message)
+            .map_err(|failure| error::from_public_process(failure, self.epoch()))?
+            .into_content();
+        match content {
+            ProcessedMessageContent::ProposalMessage(proposal)
+            | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => Ok(*proposal),
+            _ => Err(Failure::not_allowed("not a proposal")),
+        }
+    }
+
+    pub fn add_proposal(&mut self, data: &[u8]) -> Outcome<ProposalInfo> {
+        let proposal = self.verified_proposal(data)?;
+        let info = members::proposal_info(&proposal)?;
+        let queued = self.queued()?;
+        if queued
+            .iter()
+            .any(|known| known.proposal_reference_ref() == proposal.proposal_reference_ref())
+        {
+            return Ok(info);
+        }
+        if queued.len() >= config::MAX_PENDING_PROPOSALS {
+            return Err(Failure::not_allowed("too many proposals in this epoch"));
+        }
+        self.group
+            .add_proposal(self.provider.storage(), proposal)
+            .map_err(Failure::internal)?;
+        Ok(info)
+    }
+
+    pub fn app_data_updates(&self, data: &[u8]) -> Outcome<Vec<AppDataUpdate>> {
+        let commit = wire::commit(data)?;
+        Ok(app_data::of_commit(&commit, self.queued()?.iter()))
+    }
+
+    pub fn stage(&self, data: &[u8], values: NewValues, instance: u64) -> Outcome<StagedCommit> {
+        let epoch = self.epoch();
+        let message = self.protocol_message(data)?;
+        let confirmation_tag = match &message {
+            ProtocolMessage::PublicMessage(message) => message
+                .confirmation_tag()
+                .map(|tag| tag.tls_serialize_detached())
+                .transpose()?
+                .map(|encoded| wire::exact::<VLBytes>(&encoded))
+                .transpose()?
+                .map(Vec::<u8>::from),
+            ProtocolMessage::PrivateMessage(_) => None,
+        };
+        let commit = wire::commit(data)?;
+        let updates = app_data::of_commit(&commit, self.queued()?.iter());
+        let processed = self
+            .group
+            .process_message(self.provider.crypto(), message)
+            .map_err(|failure| error::from_public_process(failure, epoch))?;
+        let sender = processed.sender().clone();
+        let staged = match processed.into_content() {
+            ProcessedMessageContent::StagedCommitMessage(staged) => {
+                app_data::refuse_rest(&values)?;
+                *staged
+            }
+            ProcessedMessageContent::UnresolvedAppDataCommit(unresolved) => {
+                let changes = app_data::resolve_unresolved(
+                    self.group.app_data_dictionary_updater(),
+                    &unresolved,
+                    values,
+                )?;
+                self.group
+                    .stage_app_data_commit(self.provider.crypto(), *unresolved, changes)
+                    .map_err(|failure| error::from_stage(failure, epoch))?
+            }
+            _ => return Err(Failure::not_allowed("not a commit")),
+        };
+        let changes = members::changes(Member::list(self.group.members())?, &staged, &sender)?;
+        rules::check(&self.group, &staged, &sender, &changes, &commit, &updates)?;
+        let context = staged.group_context();
+        Ok(StagedCommit {
+            origin: Origin { instance, epoch },
+            group_context: context.tls_serialize_detached()?,
+            confirmation_tag: confirmation_tag
+                .ok_or_else(|| Failure::internal("a verified commit without confirmation tag"))?,
+            updates,
+            epoch: context.epoch().as_u64(),
+            sender_leaf: member_index(&sender),
+            is_external: member_index(&sender).is_none(),
+            authenticated_data: commit.content.authenticated_data.into(),
+            app_data: members::app_data(context.extensions()),
+            changes,
+            staged: Mutex::new(Some(staged)),
+        })
+    }
+
+    pub fn merge(&mut self, staged: &StagedCommit, instance: u64) -> Outcome<()> {
+        let here = Origin {
+            instance,
+            epoch: self.epoch(),
+        };
+        if staged.origin != here {
+            return Err(Failure::not_allowed(
+                "the commit was staged against another group or epoch",
+            ));
+        }
+        let commit = staged
+            .staged
+            .lock()
+            .map_err(|_| Failure::internal("staged commit lock"))?
+            .take()
+            .ok_or_else(|| Failure::not_allowed("the commit was merged already"))?;
+        self.group
+            .merge_commit(self.provider.storage(), commit)
+            .map_err(Failure::internal)
+    }
+}
+
+/// Check a GroupInfo of the new epoch against the commit that leads there.
+pub fn verify_group_info(staged: &StagedCommit, data: &[u8]) -> Outcome<()> {
+    // OpenMLS' decoder is the stricter one: it also knows which extensions may stand in a GroupInfo.
+    let decoded = wire::group_info(data)?;
+    let info = wire::wire_group_info(data)?;
+    if info.context.epoch != staged.epoch {
+        return Err(Failure::wrong_epoch(
+            staged.origin.epoch,
+            format!(
+                "the GroupInfo is of epoch {}, not {}",
+                info.context.epoch, staged.epoch
+            ),
+        ));
+    }
+    if info.context_bytes != staged.group_context {
+        return Err(Failure::invalid_commit(
+            "the GroupInfo does not describe the group after the commit",
+        ));
+    }
+    if info.confirmation_tag != staged.confirmation_tag {
+        return Err(Failure::invalid_commit(
+            "the GroupInfo does not carry the confirmation tag of the commit",
+        ));
+    }
+    if decoded.extensions().ratchet_tree().is_some() {
+        // A tree inside would be preferred to the one delivered apart; a wrong one would keep joiners out.
+        observe::observe(data, None, None)?;
+    }
+    let signer = staged
+        .changes
+        .tree
+        .get(&info.signer)
+        .ok_or_else(|| Failure::invalid_commit("the GroupInfo is signed by an empty leaf"))?;
+    labels::verify(
+        decoded.ciphersuite(),
+        &signer.signature_key,
+        GROUP_INFO_LABEL,
+        &info.signed_bytes,
+        &info.signature,
+    )
+}
