@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from linearized.mls import MlsError
+from linearized.exceptions import InvalidInput
+from linearized.mimi.key_material import KeyMaterialRequest
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import user_uri
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import binary, invalid, required_object
-from linearized.server.http import Request, Response, json_response
-from linearized.server.providers.key_material import BadRequest
+from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.providers.key_material import BadRequest, verify_request
 
 
 async def update(context: Context, request: Request, caller: Caller) -> Response:
@@ -36,13 +38,19 @@ async def update(context: Context, request: Request, caller: Caller) -> Response
 
 
 async def key_material(context: Context, request: Request, caller: Caller) -> Response:
-    """``POST rooms/{roomId}/mls/key_material``: a KeyMaterialRequest for a KeyMaterialResponse."""
+    """``POST rooms/{roomId}/mls/key_material``: a KeyMaterialRequest for a KeyMaterialResponse.
+
+    Every answer uses key packages up, so the request must be signed by the caller and name them.
+    """
     room_id = request.params["room_id"]
     encoded = binary(await request.json(), "request")
     context.views.require(room_id, caller.user_id, joined=True)
     try:
+        asked = verify_request(encoded, target=KeyMaterialRequest.decode(encoded).target_user)
+        if asked.requesting_user != user_uri(caller.user_id):
+            raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
         return _answer(await context.node.rooms.key_material(room_id, request=encoded))
-    except BadRequest as error:
+    except (BadRequest, InvalidInput) as error:
         raise invalid(f"request: {error}") from error
 
 
@@ -53,7 +61,7 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     context.views.require(room_id, caller.user_id, joined=True)
     try:
         return _answer(await context.node.rooms.group_info(room_id, request=encoded))
-    except (BadRequest, MlsError) as error:
+    except (BadRequest, InvalidInput) as error:
         raise invalid(f"request: {error}") from error
 
 

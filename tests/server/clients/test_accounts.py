@@ -78,7 +78,12 @@ async def test_an_unknown_user_costs_as_much_as_a_known_one(
     server: Server, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[str] = []
-    monkeypatch.setattr(accounts, "hash_password", lambda password, salt: hashed.append(password) or "")
+
+    def pretend(password: str, *, salt: bytes) -> str:
+        hashed.append(password)
+        return ""
+
+    monkeypatch.setattr(accounts, "hash_password", pretend)
     await log_in(server, "nobody", "guess")
     assert hashed == ["guess"]
 

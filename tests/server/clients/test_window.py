@@ -9,8 +9,8 @@ from tests.server.clients.support import Server
 BOB = "@bob:a.example"
 
 
-def told(server: Server, since: int, **extra: int) -> tuple[int, dict[str, tuple[int, int]]]:
-    window = read_window(server.store, user_id=BOB, since=since, wanted=lambda _: True, **extra)
+def told(server: Server, since: int, *, max_rooms: int = 100) -> tuple[int, dict[str, tuple[int, int]]]:
+    window = read_window(server.store, user_id=BOB, since=since, wanted=lambda _: True, max_rooms=max_rooms)
     return window.target, {room.row.room_id: (room.first, room.last) for room in window.rooms}
 
 

@@ -1,0 +1,203 @@
+"""Key packages: whose they are, how many, and who gets which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from linearized.protocol.base64 import encode_base64
+from linearized.server.clients import keys
+from tests.server.clients.mls_support import LIFETIME, MlsDevice, use_real_time
+from tests.server.clients.support import Client, Server
+
+SUITE = "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519"
+
+
+@pytest.fixture
+async def phone(server: Server, alice: Client) -> MlsDevice:
+    use_real_time(server)
+    return MlsDevice(alice)
+
+
+def upload(name: str, package: bytes, *, member: str = "one_time_keys") -> dict[str, Any]:
+    return {member: {name: {"key": encode_base64(package)}}}
+
+
+async def claim(client: Client, wanted: Any, **mls: Any) -> Any:
+    description = {"protocol_version": "m.mls_10", "acceptable_ciphersuites": [SUITE], **mls}
+    return await client.call("POST", "/keys/claim", {"one_time_keys": wanted, "mls": description})
+
+
+async def test_uploaded_packages_are_counted(phone: MlsDevice) -> None:
+    assert await phone.upload(3) == {"mls": 3}
+    assert (await phone.client.sync())["device_one_time_keys_count"] == {"mls": 3}
+    assert (await phone.client.call("POST", "/keys/upload", {})).ok() == {"one_time_key_counts": {"mls": 3}}
+
+
+async def test_uploading_a_package_again_changes_nothing(phone: MlsDevice) -> None:
+    body = upload("mls:1", phone.key_package())
+    for _ in range(2):
+        answer = (await phone.client.call("POST", "/keys/upload", body)).ok()
+        assert answer == {"one_time_key_counts": {"mls": 1}}
+
+
+async def test_a_last_resort_package_is_told_apart_and_does_not_count(
+    server: Server, phone: MlsDevice
+) -> None:
+    assert (await phone.client.sync())["device_unused_fallback_key_types"] == []
+    assert await phone.upload(1, fallback=1) == {"mls": 1}
+    assert (await phone.client.sync())["device_unused_fallback_key_types"] == ["mls"]
+    server.clock.now += (LIFETIME + 3600) * 1000
+    assert (await phone.client.sync())["device_unused_fallback_key_types"] == []
+
+
+async def test_a_package_bears_the_name_of_the_device_that_uploads_it(
+    server: Server, phone: MlsDevice, bob: Client
+) -> None:
+    tablet = await server.user("alice", "TABLET")
+    body = upload("mls:1", phone.key_package())
+    for other in (bob, tablet):
+        (await other.call("POST", "/keys/upload", body)).refused(400, "M_INVALID_PARAM")
+
+
+async def test_a_package_that_has_expired_is_refused(server: Server, phone: MlsDevice) -> None:
+    package = phone.key_package(lifetime=60)
+    server.clock.now += 3 * 3600 * 1000
+    (await phone.client.call("POST", "/keys/upload", upload("mls:1", package))).refused(
+        400, "M_INVALID_PARAM"
+    )
+
+
+async def test_a_package_is_what_it_is_uploaded_as(phone: MlsDevice) -> None:
+    swapped = [
+        upload("mls:1", phone.key_package(last_resort=True)),
+        upload("mls:1", phone.key_package(), member="fallback_keys"),
+    ]
+    for body in swapped:
+        (await phone.client.call("POST", "/keys/upload", body)).refused(400, "M_INVALID_PARAM")
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode"),
+    [
+        ({"one_time_keys": {"signed_curve25519:A": {"key": "x"}}}, "M_INVALID_PARAM"),
+        ({"one_time_keys": {"mls:": {"key": "x"}}}, "M_INVALID_PARAM"),
+        ({"one_time_keys": {"mls:1": "x"}}, "M_BAD_JSON"),
+        ({"one_time_keys": {"mls:1": {}}}, "M_BAD_JSON"),
+        ({"one_time_keys": {"mls:1": {"key": "!"}}}, "M_INVALID_PARAM"),
+        ({"one_time_keys": {"mls:1": {"key": "AAAA"}}}, "M_INVALID_PARAM"),
+        ({"one_time_keys": []}, "M_BAD_JSON"),
+        ({"device_keys": {"user_id": "@alice:a.example"}}, "M_INVALID_PARAM"),
+    ],
+)
+async def test_what_is_no_key_package_is_refused(phone: MlsDevice, body: Any, errcode: str) -> None:
+    (await phone.client.call("POST", "/keys/upload", body)).refused(400, errcode)
+    assert (await phone.client.sync())["device_one_time_keys_count"] == {"mls": 0}
+
+
+async def test_uploads_and_stores_are_bounded(phone: MlsDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "MAX_PACKAGES_PER_DEVICE", 3)
+    monkeypatch.setattr(keys, "MAX_PACKAGES_PER_UPLOAD", 2)
+    three = {f"mls:{n}": {"key": encode_base64(phone.key_package())} for n in range(3)}
+    (await phone.client.call("POST", "/keys/upload", {"one_time_keys": three})).refused(
+        400, "M_INVALID_PARAM"
+    )
+    assert await phone.upload(2) == {"mls": 2}
+    two = {f"mls:{n}": {"key": encode_base64(phone.key_package())} for n in range(2)}
+    (await phone.client.call("POST", "/keys/upload", {"one_time_keys": two})).refused(400, "M_LIMIT_EXCEEDED")
+
+
+async def test_a_package_is_claimed_once_and_the_last_resort_again_and_again(
+    phone: MlsDevice, bob: Client
+) -> None:
+    await phone.upload(1, fallback=1)
+    wanted = {phone.client.user_id: {"DEVICE": "mls"}}
+    claimed = []
+    for _ in range(3):
+        answer = (await claim(bob, wanted)).ok()
+        (key,) = answer["one_time_keys"][phone.client.user_id]["DEVICE"].values()
+        claimed.append(key["key"])
+    assert claimed[0] != claimed[1] == claimed[2]
+    assert (await phone.client.sync())["device_one_time_keys_count"] == {"mls": 0}
+
+
+async def test_what_cannot_be_claimed_is_left_out(phone: MlsDevice, bob: Client) -> None:
+    await phone.upload(1)
+    wanted = {phone.client.user_id: {"GONE": "mls"}, "@x:b.example": {"D": "mls"}}
+    answer = (await claim(bob, wanted)).ok()
+    assert answer["one_time_keys"] == {}
+    assert answer["failures"].keys() == {"b.example"}
+    others = {phone.client.user_id: {"DEVICE": "mls"}}
+    answer = (await claim(bob, others, acceptable_ciphersuites=["MLS_256_UNHEARD_OF"])).ok()
+    assert answer["one_time_keys"] == {}
+    assert (await phone.client.sync())["device_one_time_keys_count"] == {"mls": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode"),
+    [
+        ({"one_time_keys": {}}, "M_BAD_JSON"),
+        ({"mls": {}}, "M_BAD_JSON"),
+        ({"one_time_keys": {}, "mls": {"protocol_version": "m.mls_11"}}, "M_INVALID_PARAM"),
+        (
+            {"one_time_keys": {}, "mls": {"protocol_version": "m.mls_10", "required_capabilities": "AA"}},
+            "M_INVALID_PARAM",
+        ),
+        (
+            {
+                "one_time_keys": {"@a:a.example": {"D": "signed_curve25519"}},
+                "mls": {"protocol_version": "m.mls_10", "acceptable_ciphersuites": [SUITE]},
+            },
+            "M_INVALID_PARAM",
+        ),
+        (
+            {
+                "one_time_keys": {"a": {"D": "mls"}},
+                "mls": {"protocol_version": "m.mls_10", "acceptable_ciphersuites": [SUITE]},
+            },
+            "M_INVALID_PARAM",
+        ),
+        (
+            {
+                "one_time_keys": {"@a:a.example": {f"D{n}": "mls" for n in range(101)}},
+                "mls": {"protocol_version": "m.mls_10", "acceptable_ciphersuites": [SUITE]},
+            },
+            "M_INVALID_PARAM",
+        ),
+    ],
+)
+async def test_a_malformed_claim_is_refused(bob: Client, body: Any, errcode: str) -> None:
+    (await bob.call("POST", "/keys/claim", body)).refused(400, errcode)
+
+
+async def test_devices_of_our_users_are_listed(server: Server, alice: Client, bob: Client) -> None:
+    await server.user("alice", "TABLET")
+    wanted: dict[str, list[str]] = {alice.user_id: [], "@x:b.example": []}
+    answer = (await bob.call("POST", "/keys/query", {"device_keys": wanted})).ok()
+    assert answer["device_keys"][alice.user_id].keys() == {"DEVICE", "TABLET"}
+    assert answer["failures"].keys() == {"b.example"}
+    one = (await bob.call("POST", "/keys/query", {"device_keys": {alice.user_id: ["TABLET"]}})).ok()
+    assert one["device_keys"][alice.user_id].keys() == {"TABLET"}
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode"),
+    [
+        ({}, "M_BAD_JSON"),
+        ({"device_keys": {"@a:a.example": "x"}}, "M_BAD_JSON"),
+        ({"device_keys": {"a": []}}, "M_INVALID_PARAM"),
+        ({"device_keys": {f"@{n}:a.example": [] for n in range(101)}}, "M_INVALID_PARAM"),
+    ],
+)
+async def test_a_malformed_query_is_refused(bob: Client, body: Any, errcode: str) -> None:
+    (await bob.call("POST", "/keys/query", body)).refused(400, errcode)
+
+
+async def test_a_bridged_device_comes_into_being_with_its_first_package(server: Server, bob: Client) -> None:
+    use_real_time(server)
+    carol = MlsDevice(server.bridge("@carol:matrix.example", "BRIDGE"))
+    assert await carol.upload(1) == {"mls": 1}
+    assert [device.device_id for device in server.store.devices("@carol:matrix.example")] == ["BRIDGE"]
+    answer = (await claim(bob, {"@carol:matrix.example": {"BRIDGE": "mls"}})).ok()
+    assert answer["one_time_keys"]["@carol:matrix.example"].keys() == {"BRIDGE"}
