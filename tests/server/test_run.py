@@ -1,0 +1,115 @@
+"""A whole server over real sockets: started from its settings, asked, and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+import trustme
+
+from linearized.config import Address, Config, default_config, load_config
+from linearized.exceptions import ConfigError
+from linearized.server.run import Serving, serve
+
+from .tls_support import Authority
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    made = Authority(trustme.CA(key_type=trustme.KeyType.ECDSA), tmp_path)
+    made.ca.cert_pem.write_to_path(str(made.pem))
+    return made
+
+
+@pytest.fixture
+def config(authority: Authority, tmp_path: Path) -> Config:
+    tls = authority.issue("a.example")
+    path = tmp_path / "linearized.toml"
+    path.write_text(
+        default_config(
+            "a.example",
+            tls="127.0.0.1:0",
+            client="127.0.0.1:0",
+            certificate=str(tls.certificate),
+            key=str(tls.key),
+            trusted_ca=str(authority.pem),
+        )
+    )
+    return load_config(path)
+
+
+async def get(
+    client: httpx.AsyncClient, address: Address, path: str, *, secure: bool = True
+) -> httpx.Response:
+    request = client.build_request(
+        "GET",
+        f"{'https' if secure else 'http'}://{address}{path}",
+        headers={"Host": "a.example"},
+        extensions={"sni_hostname": "a.example"},
+    )
+    return await client.send(request)
+
+
+async def test_a_server_starts_answers_on_both_listeners_and_stops(
+    authority: Authority, config: Config
+) -> None:
+    stop = trio.Event()
+    with trio.fail_after(PATIENCE):
+        async with (
+            httpx.AsyncClient(http2=True, verify=authority.client()) as client,
+            trio.open_nursery() as nursery,
+        ):
+            serving: Serving = await nursery.start(partial(serve, config, stop=stop))
+            assert serving.client is not None
+            keys = await get(client, serving.tls, "/_matrix/key/v2/server")
+            assert keys.http_version == "HTTP/2"
+            assert keys.json()["server_name"] == "a.example"
+            directory = await get(client, serving.tls, "/.well-known/mimi-protocol-directory")
+            assert directory.status_code == 200
+            for address, secure in ((serving.tls, True), (serving.client, False)):
+                health = await get(client, address, "/health", secure=secure)
+                assert health.json() == {"status": "ok"}
+                versions = await get(client, address, "/_matrix/client/versions", secure=secure)
+                assert versions.headers["access-control-allow-origin"] == "*"
+                place = await get(client, address, "/.well-known/matrix/client", secure=secure)
+                assert place.json() == {"m.homeserver": {"base_url": "https://a.example:0"}}
+            for path in ("/_matrix/key/v2/server", "/.well-known/mimi-protocol-directory"):
+                hidden = await get(client, serving.client, path, secure=False)
+                assert hidden.status_code == 404, "the plain listener serves clients alone"
+            stop.set()
+
+
+async def test_a_server_keeps_its_key_and_can_be_started_again(authority: Authority, config: Config) -> None:
+    seen = []
+    for _ in range(2):
+        stop = trio.Event()
+        with trio.fail_after(PATIENCE):
+            async with (
+                httpx.AsyncClient(verify=authority.client()) as client,
+                trio.open_nursery() as nursery,
+            ):
+                serving: Serving = await nursery.start(partial(serve, config, stop=stop))
+                seen.append((await get(client, serving.tls, "/_matrix/key/v2/server")).json()["verify_keys"])
+                stop.set()
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_the_server(config: Config, number: signal.Signals) -> None:
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, config)
+            os.kill(os.getpid(), number)
+
+
+async def test_a_settings_file_without_its_certificate_does_not_start(config: Config) -> None:
+    config.tls.certificate.unlink()
+    with pytest.raises(ConfigError, match="cannot use certificate, key or trusted_ca"):
+        await serve(config, stop=trio.Event())
