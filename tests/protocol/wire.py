@@ -124,6 +124,7 @@ _PROVENANCE: list[tuple[str, object, bool]] = [
     ("provenance", MATRIX | {"provider": 1}, False),
     ("provenance", MATRIX | {"protocol": "xmpp"}, False),
     ("provenance", MATRIX | {"event_id": ""}, False),
+    ("provenance", MATRIX | {"event_id": "x"}, True),
     ("provenance", MATRIX | {"event_id": "x" * 255}, True),
     ("provenance", MATRIX | {"event_id": "x" * 256}, False),
     ("provenance", MIMI, True),
