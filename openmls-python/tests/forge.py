@@ -147,3 +147,13 @@ class Forgery:
         if self.membership_tag is not None:
             tags += vector(self.membership_tag)
         return HEADER + self.content() + tags
+
+
+def with_tree(group_info: bytes, tree: bytes, signer: Client) -> bytes:
+    """The GroupInfo with a `ratchet_tree` extension (0x0002), signed again."""
+    reader = Reader(group_info)
+    context = reader.take(4) + vector(reader.vector()) + reader.take(8)
+    context += b"".join(vector(reader.vector()) for _ in range(3))
+    extensions = b"\x00\x02" + vector(tree) + reader.vector()
+    signed = context + vector(extensions) + vector(reader.vector()) + reader.take(4)
+    return signed + vector(signer.sign_with_label(label="GroupInfoTBS", content=signed))

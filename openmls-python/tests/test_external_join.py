@@ -2,6 +2,7 @@
 
 import pytest
 
+from forge import with_tree
 from openmls import (
     Client,
     InvalidCommit,
@@ -105,13 +106,22 @@ def test_replacing_an_empty_leaf_is_refused(room: Room) -> None:
             )
 
 
-def test_a_group_info_that_carries_its_tree_needs_no_other_tree(room: Room) -> None:
-    room.add("bob")
+@pytest.mark.parametrize("replace_leaf", [None, 1])
+def test_a_group_info_that_carries_its_tree_needs_no_other(room: Room, replace_leaf: int | None) -> None:
+    room.add("bob", "carol")
     details = group_info_details(room.group_info)
     assert details.has_external_pub
     assert not details.has_ratchet_tree
+    client = room.client("dave")
     with pytest.raises(NotAllowed):
-        Client.create(identity=uri("carol")).join_external(group_info=room.group_info, ratchet_tree=None)
+        client.join_external(group_info=room.group_info, ratchet_tree=None, replace_leaf=replace_leaf)
+    whole = with_tree(room.group_info, room.tree, room.clients["alice"])
+    group, bundle = client.join_external(group_info=whole, ratchet_tree=None, replace_leaf=replace_leaf)
+    if replace_leaf is not None:
+        del room.groups["bob"]
+    room.groups["dave"] = group
+    room.accept(bundle, "dave")
+    room.talk()
 
 
 @pytest.mark.parametrize("replace_leaf", [None, 1])

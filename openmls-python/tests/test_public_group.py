@@ -2,7 +2,7 @@
 
 import pytest
 
-from forge import vector
+from forge import vector, with_tree
 from openmls import (
     Client,
     InvalidCommit,
@@ -247,6 +247,30 @@ def test_the_group_info_of_any_member_of_the_new_epoch_is_accepted(room: Room) -
     by_bob, _ = room.groups["bob"].group_info()
     assert group_info_details(by_bob).signer_leaf == 1
     room.hub.verify_group_info(staged=staged, group_info=by_bob)
+
+
+def test_a_group_info_may_carry_its_tree_but_only_the_right_one(room: Room) -> None:
+    old_tree = room.tree
+    room.add("bob")
+    bundle = room.groups["bob"].commit()
+    staged = room.hub.stage_commit(bundle.commit)
+    right = with_tree(bundle.group_info, bundle.ratchet_tree, room.clients["bob"])
+    assert group_info_details(right).has_ratchet_tree
+    room.hub.verify_group_info(staged=staged, group_info=right)
+    assert PublicGroup.observe(group_info=right, ratchet_tree=None).epoch == 2
+    for tree in (old_tree, room.tree):
+        wrong = with_tree(bundle.group_info, tree, room.clients["bob"])
+        with pytest.raises(InvalidCommit):
+            room.hub.verify_group_info(staged=staged, group_info=wrong)
+        with pytest.raises(InvalidCommit):
+            PublicGroup.observe(group_info=wrong, ratchet_tree=bundle.ratchet_tree)
+
+
+def test_a_stale_group_is_observed_from_a_group_info_with_its_tree(now: int) -> None:
+    alice = Client.create(identity=uri("alice"))
+    group_info, tree = alice.create_group(group_id=GROUP_ID, now=now - 200 * 24 * 3600).group_info()
+    hub = PublicGroup.observe(group_info=with_tree(group_info, tree, alice), ratchet_tree=None)
+    assert hub.export_ratchet_tree() == tree
 
 
 def test_external_senders_are_those_of_the_group(room: Room) -> None:

@@ -153,7 +153,8 @@ def test_a_failed_join_uses_up_no_key_package(room: Room) -> None:
     before = bob.save()
     with pytest.raises(NotAllowed):
         bob.join_welcome(welcome=bundle.welcome, ratchet_tree=None)
-    for damaged in (bundle.ratchet_tree[:-1] + b"\x00", bundle.ratchet_tree[:-1]):
+    tree = bundle.ratchet_tree
+    for damaged in (tree[:-1] + bytes([tree[-1] ^ 1]), tree[:-1]):
         with pytest.raises(MlsError):
             bob.join_welcome(welcome=bundle.welcome, ratchet_tree=damaged)
     assert bob.save() == before
