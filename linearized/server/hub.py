@@ -8,7 +8,6 @@ one (group commit).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +25,7 @@ from linearized.room.room import Room
 from linearized.room.submissions import Accepted, Reason, Rejected, Submission
 from linearized.server.cursors import cursor_changes
 from linearized.server.loading import restore_room
+from linearized.server.telemetry import describe
 from linearized.server.welcomes import route_welcomes
 from linearized.store.base import EntryRow, FollowerRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
 
@@ -34,7 +34,7 @@ log = structlog.get_logger("linearized.hub")
 # Submissions that may wait for one room. At about 0.3 ms each this is a third of a second of work; past it
 # the caller is better served by an early refusal than by a late answer.
 MAX_WAITING: Final = 1000
-# Entries written by one append. Keeps one busy room from holding the writer for long.
+# Submissions stored by one append. Keeps one busy room from holding the loop and the writer for long.
 MAX_BATCH: Final = 256
 # An actor without work for this long gives its room's memory back.
 IDLE_SECONDS: Final = 300.0
@@ -51,7 +51,7 @@ class Overloaded(Exception):  # noqa: N818 - says what the hub is
     """More submissions wait for this room than it can decide in time; try again later."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     submission: Submission
     reply: ReplyMaker | None
@@ -72,9 +72,9 @@ class Hub:
     """Decides submissions for the rooms this server orders.
 
     Args:
-        ours: the domains this server answers for; ``vouched`` are those of them it has no keys of (its
-            bridges').
-        appended: called after an append is durable, with the room ID, the entries and the state after them.
+        vouched: the domains of our bridges, whose users this server answers for without having keys of
+            them.
+        appended: called after an append is durable, with the room ID and the state after it.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Hub:
             epoch=None,
         )
         await self._store.append(self._append_of(room_id, room.state, accepted, (), row))
-        self._appended(room_id, room.state)
+        self._announce(room_id, room.state)
 
     def _actor(self, room_id: str) -> _Actor:
         actor = self._actors.get(room_id)
@@ -194,11 +194,21 @@ class Hub:
         )
         batch = [accepted for _, accepted in decided]
         await self._store.append(self._append_of(room.room_id, room.state, batch, replies, None))
-        self._appended(room.room_id, room.state)
+        self._announce(room.room_id, room.state)
+
+    def now(self) -> int:
+        """The acceptance time of a batch, milliseconds since the Unix epoch."""
+        return self._clock()
 
     def forget(self, room_id: str) -> None:
         """Drop an idle actor."""
         self._actors.pop(room_id, None)
+
+    def _announce(self, room_id: str, state: StateMap) -> None:
+        try:
+            self._appended(room_id, state)
+        except Exception as error:  # noqa: BLE001 - it is stored; whoever was not woken sees it at the next
+            log.error("not_announced", room_id=room_id, **describe(error))
 
     def _append_of(
         self,
@@ -261,13 +271,14 @@ class _Actor:
     async def run(self) -> None:
         """Decide batches until idle."""
         room: Room | None = None
-        while True:
-            batch = await self._gather()
-            if not batch:
-                # No await between the empty queue and forgetting the actor: nobody can queue in between.
-                self._hub.forget(self._room_id)
-                return
-            room = await self._decide(room, batch)
+        try:
+            while batch := await self._gather():
+                room = await self._decide_all(room, batch)
+        finally:
+            # No await between the empty queue and forgetting the actor: nobody can queue in between. When the
+            # server stops there may be some left, and none of them has been decided.
+            self._hub.forget(self._room_id)
+            self._turn_away()
 
     async def _gather(self) -> list[_Job]:
         batch: list[_Job] = []
@@ -280,34 +291,60 @@ class _Actor:
                 break
         return batch
 
-    async def _decide(self, room: Room | None, batch: list[_Job]) -> Room | None:
+    async def _decide_all(self, room: Room | None, batch: list[_Job]) -> Room | None:
+        while batch:
+            room, batch = await self._decide(room, batch)
+        return room
+
+    async def _decide(self, room: Room | None, batch: list[_Job]) -> tuple[Room | None, list[_Job]]:
+        """Decide and store a batch; the room after it (None: read it again), and what is left to decide."""
         decided: list[tuple[_Job, Accepted]] = []
-        now = self._hub._clock()
+        taken = batch
+        now = self._hub.now()
         try:
             room = room or self._hub.load(self._room_id)
-            for job in batch:
+            spoilt = False
+            for index, job in enumerate(batch):
                 try:
                     decided.append((job, room.submit(job.submission, now=now)))
                 except Rejected as error:
                     job.error = error
-                    _log_rejection(self._room_id, job.submission, error)
+                except Exception as error:  # noqa: BLE001 - a bug: it costs its submission, not the neighbours
+                    log.error("submission_failed", room_id=self._room_id, **describe(error))
+                    job.error = error
+                    taken = batch[: index + 1]  # the rest will be decided by a room that has not met it
+                    spoilt = True
+                    break
             if decided:
                 # A batch once taken up is finished even while the server shuts down: its submitters may be
                 # told of nothing that is not stored, and of everything that is.
-                with trio.CancelScope(shield=True, deadline=math.inf):
+                with trio.CancelScope(shield=True):
                     await self._hub.store_batch(room, decided)
         except Exception as error:  # noqa: BLE001 - whatever broke, every waiting caller must hear of it
-            log.error("batch_failed", room_id=self._room_id, submissions=len(batch), error=repr(error))
-            for job in batch:
-                job.error = job.error or StoreError("the batch could not be stored")
+            log.error("batch_failed", room_id=self._room_id, submissions=len(taken), **describe(error))
+            # All of them: a refusal may have rested on a neighbour that is not in the log after all.
+            for job in taken:
+                job.error = StoreError("the batch could not be stored")
             room = None  # what is in memory may be ahead of the log: read it again
         else:
             for job, accepted in decided:
                 job.accepted = accepted
-        finally:
-            for job in batch:
-                job.done.set()
-        return room
+            for job in taken:
+                if isinstance(job.error, Rejected):
+                    _log_rejection(self._room_id, job.submission, job.error)
+            room = None if spoilt else room
+        for job in taken:
+            job.done.set()
+        return room, batch[len(taken) :]
+
+    def _turn_away(self) -> None:
+        while True:
+            try:
+                job = self._receive.receive_nowait()
+            except trio.WouldBlock:
+                return
+            job.error = StoreError("the server is stopping")
+            job.done.set()
 
 
 def _group_row(room_id: str, accepted: Accepted) -> GroupRow:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import openmls
+import structlog
 import trio
 
 from linearized.config import Config
-from linearized.exceptions import ConfigError
+from linearized.exceptions import ConfigError, StoreError
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
@@ -30,10 +31,15 @@ from linearized.server.notifier import Notifier
 from linearized.server.outbound import FederationClient
 from linearized.server.providers.client import ProviderClient
 from linearized.server.rooms import Rooms
+from linearized.server.telemetry import describe
 from linearized.store.base import Store
 from linearized.store.sqlite import SqliteStore
 
+log = structlog.get_logger("linearized.opening")
+
 MLS_KEY_FILE: Final = "mls-signing.key"
+# Expired key packages and routes are never handed out, they only take space: an hour's worth is little.
+HOUSEKEEPING_SECONDS: Final = 3600.0
 
 
 def system_clock() -> int:
@@ -48,11 +54,13 @@ async def open_node(
     clock: Callable[[], int] = system_clock,
     ids: Callable[[int], str] = secrets.token_urlsafe,
     federation: Callable[[Config, ServerIdentity, Callable[[], int]], FederationClient] | None = None,
+    store_in_thread: bool = True,
 ) -> AsyncIterator[Node]:
     """Open the server the settings describe, and close it on the way out.
 
     Args:
         federation: makes the outbound client; tests give one that stays in memory.
+        store_in_thread: False for tests under a mock clock (see ``SqliteStore.open``).
 
     Raises:
         ConfigError: a key file cannot be used.
@@ -60,29 +68,46 @@ async def open_node(
     """
     identity = ServerIdentity(name=config.server_name, key=load_signing_key(config.data_dir))
     mls_signer = _load_mls_signer(config.data_dir)
-    store = SqliteStore.open(config.data_dir / DATABASE, synchronous=config.store.synchronous)
+    store = SqliteStore.open(
+        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
+    )
     make_client = federation or (lambda settings, who, now: FederationClient(settings, who, clock=now))
     try:
-        async with make_client(config, identity, clock) as outbound, trio.open_nursery() as nursery:
-            await nursery.start(store.run)
-            node = _assemble(
-                config=config,
-                identity=identity,
-                mls_signer=mls_signer,
-                store=store,
-                outbound=outbound,
-                nursery=nursery,
-                clock=clock,
-                ids=ids,
-            )
-            node.followers.start()
-            try:
-                yield node
-            finally:
-                nursery.cancel_scope.cancel()
+        # The writer outlives what writes: a batch taken up when the server stops is still stored.
+        async with trio.open_nursery() as writing:
+            await writing.start(store.run)
+            async with make_client(config, identity, clock) as outbound, trio.open_nursery() as nursery:
+                node = _assemble(
+                    config=config,
+                    identity=identity,
+                    mls_signer=mls_signer,
+                    store=store,
+                    outbound=outbound,
+                    nursery=nursery,
+                    clock=clock,
+                    ids=ids,
+                )
+                node.followers.start()
+                nursery.start_soon(_keep_house, store, clock)
+                try:
+                    yield node
+                finally:
+                    nursery.cancel_scope.cancel()
+            writing.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await store.aclose()
+
+
+async def _keep_house(store: Store, clock: Callable[[], int]) -> None:
+    """Remove what has expired, now and every ``HOUSEKEEPING_SECONDS``."""
+    while True:
+        try:
+            while await store.expire(clock()):
+                await trio.lowlevel.checkpoint()  # other writes come in between
+        except StoreError as error:  # a full disk, say; nothing depends on it, so the next round tries again
+            log.warning("housekeeping_failed", **describe(error))
+        await trio.sleep(HOUSEKEEPING_SECONDS)
 
 
 def _assemble(

@@ -122,6 +122,7 @@ async def running_server(
     peers: tuple[str, ...] = ("a.example", "b.example", "c.example"),
     bridged: tuple[str, ...] = (),
     clock: Callable[[], int] = system_clock,
+    store_in_thread: bool = True,
 ) -> AsyncIterator[Server]:
     """Put a server on the network; its files stay in ``directory``, so it can be started again."""
     home = directory / name
@@ -142,7 +143,7 @@ async def running_server(
     def federation(settings: Config, identity: ServerIdentity, now: Callable[[], int]) -> FederationClient:
         return MemoryFederation(settings, identity, now, network)
 
-    async with open_node(config, clock=clock, federation=federation) as node:
+    async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
         network.apps[name] = build_app(_routes(node))
         try:
             yield Server(node, network)
