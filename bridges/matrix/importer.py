@@ -310,11 +310,23 @@ class Importer:
 
 
 def with_bot(content: JsonObject, bot: str) -> JsonObject:
-    """Power levels in which the bridge's bot can do what the room's highest user can."""
+    """Power levels in which the bridge's bot can do what the room's highest user can.
+
+    Old rooms have levels written as texts; the log takes integers only.
+    """
+    content = {name: _levels(value) for name, value in content.items()}
     users = content.get("users")
-    users = dict(users) if isinstance(users, dict) else {}
+    users = users if isinstance(users, dict) else {}
     levels = [level for level in users.values() if isinstance(level, int)]
     return {**content, "users": {**users, bot: max([BOT_LEVEL, *levels])}}
+
+
+def _levels(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _levels(level) for name, level in value.items()}
+    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
+        return int(value)
+    return value
 
 
 def interoperable(value: Any, depth: int = 0) -> Any:

@@ -10,7 +10,7 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link
-from linearized.client import ApiError, KeyMaterialUnavailable
+from linearized.client import ApiError, KeyMaterialUnavailable, role_index
 
 # Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
 CHUNK = 20
@@ -53,9 +53,21 @@ class People:
                 packages[user] = await bot.groups.key_packages(room_id, user)
             except KeyMaterialUnavailable as error:
                 log.warning("a user cannot be added", user=user, error=str(error))
-        await bot.groups.add_users(room_id, packages)
+        await bot.groups.add_users(room_id, packages, roles=await self._roles(room_id, missing))
         for user in users:
             await self._puppets.follow(user)
+
+    async def _roles(self, room_id: str, users: Sequence[str]) -> dict[str, int]:
+        """The roles that leave everybody's power level what it is."""
+        levels: dict[str, int] = {}
+        default = 0
+        for event in await self._puppets.bot.api.state(room_id):
+            content = event.get("content")
+            if event.get("type") == "m.room.power_levels" and isinstance(content, dict):
+                users_levels = content.get("users")
+                levels = users_levels if isinstance(users_levels, dict) else {}
+                default = content.get("users_default", 0)
+        return {user: role_index(levels.get(user, default)) for user in users}
 
     async def remove(self, link: Link, users: Sequence[str]) -> None:
         """Remove users with all their clients; who is not there is no error."""

@@ -7,7 +7,7 @@ async for item in session.items():
 """
 
 from linearized.client.api import ImportEvent, ImportResult, LoginResult, Page, ProviderApi
-from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice
+from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice, role_index
 from linearized.client.errors import (
     ApiError,
     ClientError,
@@ -36,6 +36,14 @@ from linearized.client.items import (
 )
 from linearized.client.session import Sent, Session
 from linearized.client.storage import FileStorage, MemoryStorage, StateStorage
+from linearized.client.verify import (
+    LogBroken,
+    LogReport,
+    LogVerifier,
+    fetch_and_verify,
+    server_keys,
+    verify_log,
+)
 
 __all__ = [
     "ALGORITHM",
@@ -55,6 +63,9 @@ __all__ = [
     "JoinRefused",
     "Joined",
     "KeyMaterialUnavailable",
+    "LogBroken",
+    "LogReport",
+    "LogVerifier",
     "LoginResult",
     "MalformedAnswer",
     "MembershipChanged",
@@ -73,4 +84,8 @@ __all__ = [
     "Undecryptable",
     "UntrustedAnswer",
     "WrongEpochError",
+    "fetch_and_verify",
+    "role_index",
+    "server_keys",
+    "verify_log",
 ]

@@ -26,12 +26,13 @@ from linearized.mimi.handshake import (
     welcome_struct,
 )
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
+from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
 from linearized.protocol.identifiers import client_uri, group_id, room_id_from_group_id, user_uri
 
 CIPHERSUITE = openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
-# Role indices of the participant list; see linearized/mimi/room_policy.py.
-ROLE_REGULAR = 1
-ROLE_ADMIN = 2
+# Role indices of the participant list.
+ROLE_REGULAR = REGULAR.index
+ROLE_ADMIN = ADMIN.index
 # 80 days: how long a key package may wait on the server for someone to use it; peers refuse more than 84.
 KEY_PACKAGE_LIFETIME = 80 * 24 * 3600
 
@@ -334,6 +335,11 @@ class MlsDevice:
     def deliver(self, items: Iterable[Item]) -> None:
         """Put items into the inbox. The caller saves."""
         self.state.inbox.extend(items)
+
+
+def role_index(power_level: int) -> int:
+    """The role a user of that power level has in the participant list."""
+    return role_of_power_level(power_level).index
 
 
 def _self_removes(group: openmls.PublicGroup, proposals: Sequence[bytes]) -> list[bytes]:

@@ -50,6 +50,8 @@ from linearized.protocol.identifiers import room_uri, user_uri
 
 # Every attempt lost means another commit won; more in a row than this and the caller should hear of it.
 MAX_COMMIT_ATTEMPTS = 10
+NO_ROLES: Mapping[str, int] = MappingProxyType({})
+NO_USERS: Mapping[str, Sequence[bytes]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Handshakes:
         room_id: str,
         users: Mapping[str, Sequence[bytes]] | None = None,
         *,
-        role: int = ROLE_REGULAR,
+        roles: Mapping[str, int] = NO_ROLES,
         external_senders: Sequence[tuple[bytes, bytes]] = (),
     ) -> str | None:
         """Make the room's group; its first commit, which tells the hub, adds ``users`` (user ID to
@@ -95,13 +97,16 @@ class Handshakes:
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()
-            change = self._change(room_id, add=users or {}, role=role, always=not known)
+            change = self._change(room_id, add=users or {}, roles=roles, always=not known)
             return await self._commit(room_id, change, initial=initial)
 
     async def add_users(
-        self, room_id: str, users: Mapping[str, Sequence[bytes]], *, role: int = ROLE_REGULAR
+        self, room_id: str, users: Mapping[str, Sequence[bytes]], *, roles: Mapping[str, int] = NO_ROLES
     ) -> str | None:
-        """Add clients (KeyPackages by user ID); users who are no participants yet become some with ``role``.
+        """Add clients (KeyPackages by user ID); users who are no participants yet become some.
+
+        ``roles`` are role indices by user ID; who is not in there becomes a regular participant. A role
+        above or below what a user's power level says changes the power level.
 
         Returns the event ID of the commit that began the current epoch; if there is nothing to do, nothing
         is sent.
@@ -111,7 +116,7 @@ class Handshakes:
                 that after ``ServerUnreachable`` it is not known; the next commit or sync finds out.
         """
         async with self._lock:
-            return await self._commit(room_id, self._change(room_id, add=users, role=role))
+            return await self._commit(room_id, self._change(room_id, add=users, roles=roles))
 
     async def remove_users(self, room_id: str, user_ids: Sequence[str]) -> str | None:
         """Remove users with all their clients; raises as ``add_users``."""
@@ -162,10 +167,12 @@ class Handshakes:
                     raise UntrustedAnswer(f"a key package of {identity!r} was given for {client.client_uri}")
         return packages
 
-    async def invite(self, room_id: str, user_ids: Sequence[str], *, role: int = ROLE_REGULAR) -> str | None:
+    async def invite(
+        self, room_id: str, user_ids: Sequence[str], *, roles: Mapping[str, int] = NO_ROLES
+    ) -> str | None:
         """Claim key packages of users and add them all in one commit; raises as the two steps."""
         users = {user_id: await self.key_packages(room_id, user_id) for user_id in user_ids}
-        return await self.add_users(room_id, users, role=role)
+        return await self.add_users(room_id, users, roles=roles)
 
     async def join(self, room_id: str) -> str | None:
         """Join, or rejoin, by external commit; a leaf this client had before is replaced. Returns the
@@ -213,8 +220,8 @@ class Handshakes:
         if response.code is UpdateResponseCode.SUCCESS:
             self._device.commit_accepted(room_id, pending, event_id)
             return True, event_id
-        # The epoch may have passed, by somebody's commit or by this very one if its first answer was lost; and then a
-        # hub may find other faults with it first. The log decides.
+        # The epoch may have passed, by somebody's commit or by this very one if its first answer was lost;
+        # and then a hub may find other faults with it first. The log decides.
         before = self._device.state_epoch(room_id)
         await self._catch_up()
         record = self._device.record(room_id)
@@ -232,12 +239,14 @@ class Handshakes:
         self,
         room_id: str,
         *,
-        add: Mapping[str, Sequence[bytes]] = MappingProxyType({}),
-        role: int = ROLE_REGULAR,
+        add: Mapping[str, Sequence[bytes]] = NO_USERS,
+        roles: Mapping[str, int] = NO_ROLES,
         remove: Sequence[str] = (),
         always: bool = False,
     ) -> Change:
-        """A commit that adds, removes, and removes whoever left; ``always`` even if there is none of that to do."""
+        """A commit that adds, removes, and removes whoever left; ``always`` even if there is none of that
+        to do.
+        """
         device = self._device
 
         def change(group: openmls.Group) -> openmls.CommitBundle | None:
@@ -247,7 +256,7 @@ class Handshakes:
             indices = (present.index_of(user_uri(user_id)) for user_id in sorted(out))
             removed = tuple(index for index in indices if index is not None)
             added = tuple(
-                UserRolePair(user=user_uri(user_id), role_index=role)
+                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
                 for user_id in add
                 if present.role_of(user_uri(user_id)) is None
             )

@@ -44,8 +44,8 @@ class RoomRecord:
     """What a device knows of a room beside its MLS state.
 
     ``last_seq`` is the last entry processed; ``commit_event_id`` the commit that began the current epoch;
-    ``merged`` the digest of the last own commit that took effect; ``lost`` if the group must be rejoined; ``gone`` are
-    users who left, whom the next commit has to remove if they are in the group.
+    ``merged`` the digest of the last own commit that took effect; ``lost`` if the group must be rejoined;
+    ``gone`` are users who left, whom the next commit has to remove if they are in the group.
     """
 
     last_seq: int = 0

@@ -1,4 +1,6 @@
-"""A homeserver in memory, as an application service meets it; shapes and oddities as Synapse was seen to have them."""
+"""A homeserver in memory, as an application service meets it; shapes and oddities as Synapse was seen to
+have them.
+"""
 
 from __future__ import annotations
 
@@ -204,7 +206,8 @@ class FakeHomeserver:
         txn_id: str,
         body: JsonObject,
     ) -> httpx.Response:
-        # As Synapse: keyed by path and application service, not by user; without a device not kept over a restart.
+        # As Synapse: keyed by path and application service, not by user; without a device not kept over a
+        # restart.
         assert (user, request.url.params.get("device_id")) in self.devices
         key = request.url.raw_path.decode().partition("?")[0]
         if key not in self.transactions:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, JsonObject, MatrixRoom
-from tests.client.support import wall_clock
-from tests.client.test_real_server import Club
-from tests.server.support import Server
 
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.runner import Bridge, Environment
 from linearized.client import Session
+from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, JsonObject, MatrixRoom
+from tests.client.support import wall_clock
+from tests.client.test_real_server import Club
+from tests.server.support import Server
 
 ALICE, BOB, CAROL = (f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol"))
 BOT = f"@_lin_bot:{DOMAIN}"
@@ -109,9 +109,7 @@ async def call(
 
 
 @asynccontextmanager
-async def opened_bridge(
-    directory: Path, homeserver: FakeHomeserver, hub: Server
-) -> AsyncIterator[Bridge]:
+async def opened_bridge(directory: Path, homeserver: FakeHomeserver, hub: Server) -> AsyncIterator[Bridge]:
     """A bridge process, so to speak: it can be opened again after a kill."""
     config = bridge_config(directory, hub.bridge_token)
     database = Database(config.database)
@@ -137,9 +135,7 @@ async def open_world(directory: Path) -> AsyncIterator[World]:
         homeserver = FakeHomeserver()
         bridge = await stack.enter_async_context(opened_bridge(directory, homeserver, hub))
         await bridge.start()
-        yield World(
-            homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory
-        )
+        yield World(homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory)
 
 
 async def bob_of_b(world: World) -> Session:

@@ -50,3 +50,14 @@ async def test_everybody_of_the_homeserver_is_in_the_group_afterwards(tmp_path: 
         }
         for user in (ALICE, BOB, CAROL):
             assert world.bridge.puppets.session(user).device.in_group(room_id)
+
+
+async def test_nobodys_power_changes_by_the_import(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        room = history(world.homeserver, 0)
+        levels = {"users": {ALICE: 100, BOB: "50"}, "users_default": 0}
+        world.homeserver.emit(room, ALICE, "m.room.power_levels", levels, state_key="", push=False)
+        room_id = await world.import_room(room)
+        state = await world.bridge.puppets.bot.api.state(room_id)
+        (content,) = [e["content"] for e in state if e["type"] == "m.room.power_levels"]
+        assert content["users"] == {ALICE: 100, BOB: 50, "@_bridge:a.example": 100}

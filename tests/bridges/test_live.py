@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
+
+from linearized.client import DecryptedMessage, Session
+from linearized.mimi.content import Disposition, delete, edit, reaction, reply
 from tests.bridges.fake_homeserver import DOMAIN, MatrixRoom
 from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB, MATRIX_ROOM, World, bob_of_b, open_world
 from tests.bridges.test_import import history
 from tests.client.support import drain, message
-
-from linearized.client import DecryptedMessage, Session
-from linearized.mimi.content import Disposition, delete, edit, reaction, reply
 
 
 @asynccontextmanager
@@ -88,18 +88,14 @@ async def test_replies_reactions_edits_and_deletions_refer_to_the_same_message_o
         await world.settle()
         (question,) = await heard(bob)
         answer = message("an answer")
-        await bob.send(
-            world.room_id(), reply(question.message_id, "an answer", salt=answer.salt)
-        )
+        await bob.send(world.room_id(), reply(question.message_id, "an answer", salt=answer.salt))
         await bob.send(world.room_id(), reaction(question.message_id, "👍", salt=b"r" * 16))
         await world.settle()
         (event,) = by(room, GHOST_BOB)
         assert event["content"]["m.relates_to"] == {"m.in_reply_to": {"event_id": first}}
         (annotation,) = by(room, GHOST_BOB, "m.reaction")
         assert annotation["content"]["m.relates_to"]["event_id"] == first
-        own = bob.message_id(
-            world.room_id(), reply(question.message_id, "an answer", salt=answer.salt)
-        )
+        own = bob.message_id(world.room_id(), reply(question.message_id, "an answer", salt=answer.salt))
         await bob.send(world.room_id(), edit(own, "a better answer", salt=b"e" * 16))
         await bob.send(world.room_id(), delete(own, salt=b"d" * 16))
         await world.settle()

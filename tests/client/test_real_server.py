@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.client.support import drain, message, wall_clock
-from tests.server.support import PASSWORD, Network, Server, running_server
 
 from linearized.client import (
     ALGORITHM,
@@ -24,6 +22,8 @@ from linearized.client import (
     ProviderApi,
     Session,
 )
+from tests.client.support import drain, message, wall_clock
+from tests.server.support import PASSWORD, Network, Server, running_server
 
 
 class Club:

@@ -1,0 +1,219 @@
+"""Checking a room's log without trusting the server that tells it.
+
+Everything is derived again from the first entry: event IDs, the chain of ``prev_events``, hashes and
+signatures, the authorization of every event by the state before it, and the MLS group, commit by commit,
+from the initial state that the first one carries. What a server left out or changed shows, as long as it
+does not hold the others' keys.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import openmls
+
+from linearized.client.api import ProviderApi
+from linearized.client.app_data import new_app_data
+from linearized.client.errors import MalformedAnswer, UntrustedAnswer
+from linearized.client.transport import JsonObject
+from linearized.exceptions import InvalidInput
+from linearized.protocol.authorization import authorize, select_auth_events
+from linearized.protocol.base64 import decode_base64
+from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.signing import verify_json
+from linearized.protocol.state import hub_of
+from linearized.protocol.verify import verify_event
+from linearized.protocol.versions import RoomVersion, get_version
+
+KeyLookup = Callable[[str, str], bytes | None]
+# Entries asked for at once; the server may give fewer.
+LOG_PAGE = 200
+_ED25519 = "ed25519:"
+
+
+class LogBroken(UntrustedAnswer):
+    """The first entry that is not as it must be.
+
+    Attributes:
+        seq: its place in the log, from 1 on.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, seq: int, reason: str) -> None:
+        super().__init__(f"entry {seq}: {reason}")
+        self.seq = seq
+        self.reason = reason
+
+
+@dataclass(slots=True, kw_only=True)
+class LogReport:
+    """What was checked: entries by type, how many were imported, commits, and the epoch at the end."""
+
+    room_id: str = ""
+    hub: str = ""
+    entries: int = 0
+    imported: int = 0
+    commits: int = 0
+    epoch: int | None = None
+    head: str | None = None
+    types: Counter[str] = field(default_factory=Counter)
+
+
+class LogVerifier:
+    """Takes a log's entries in order, page by page; ``report`` is true of all taken so far.
+
+    Args:
+        keys: the raw Ed25519 key (32 bytes) of a server by key ID, ``None`` if it is not known.
+    """
+
+    def __init__(self, keys: KeyLookup) -> None:
+        self._keys = keys
+        self._state: dict[tuple[str, str], Event] = {}
+        self._version: RoomVersion | None = None
+        self._group: openmls.PublicGroup | None = None
+        self.report = LogReport()
+
+    def take(self, pdu: JsonObject) -> Event:
+        """Check the next entry.
+
+        Raises:
+            LogBroken: it, or its place, is wrong. Nothing more can be taken then.
+        """
+        seq = self.report.entries + 1
+        try:
+            event = self._check(pdu)
+        except LogBroken:
+            raise
+        except (InvalidInput, openmls.MlsError) as error:
+            raise LogBroken(seq, str(error)) from error
+        self._count(event)
+        return event
+
+    def _check(self, pdu: JsonObject) -> Event:
+        version = self._version or _version_of(pdu)
+        event = parse_pdu(pdu, version)
+        expected = () if self.report.head is None else (self.report.head,)
+        if event.prev_events != expected:
+            raise UntrustedAnswer("prev_events is not the entry before")
+        if self.report.room_id and event.room_id != self.report.room_id:
+            raise UntrustedAnswer("the entry is of another room")
+        if verify_event(event, version=version, keys=self._keys).redacted:
+            raise UntrustedAnswer("a content hash does not match")
+        authorize(event, self._state, version=version, first_commit_seen=self._group is not None)
+        if event.type != "m.room.create" and set(event.auth_events) != set(self._expected_auth(event)):
+            raise UntrustedAnswer("auth_events are not the current state")
+        if event.type == "m.mls.commit":
+            self._commit(event)
+        elif event.type == "m.room.encrypted":
+            self._ciphertext(event)
+        self._version = version
+        return event
+
+    def _expected_auth(self, event: Event) -> list[str]:
+        return select_auth_events(
+            type=event.type,
+            state_key=event.state_key,
+            sender=event.sender,
+            content=event.content,
+            state=self._state,
+        )
+
+    def _commit(self, event: Event) -> None:
+        message = _binary(event.content, "message")
+        if self._group is None:
+            initial = event.content.get("dev.linearized.initial_group_state")
+            if not isinstance(initial, dict):
+                raise UntrustedAnswer("the first commit has no initial group")
+            self._group = openmls.PublicGroup.observe(
+                group_info=_binary(initial, "group_info"), ratchet_tree=_binary(initial, "ratchet_tree")
+            )
+        group = self._group
+        values = new_app_data(group.app_data(), group.app_data_updates(message))
+        staged = group.stage_commit(message, new_app_data=values)
+        group.verify_group_info(staged=staged, group_info=_binary(event.content, "public_group_state"))
+        group.merge(staged)
+
+    def _ciphertext(self, event: Event) -> None:
+        info = openmls.inspect_message(_binary(event.content, "ciphertext"))
+        if self._group is None or info.group_id != self._group.group_id or info.epoch != self._group.epoch:
+            raise UntrustedAnswer("a message is not of the group's epoch at its place")
+
+    def _count(self, event: Event) -> None:
+        report = self.report
+        if event.state_key is not None:
+            self._state[event.type, event.state_key] = event
+        report.room_id, report.hub, report.head = event.room_id, hub_of(self._state), event.event_id
+        report.entries += 1
+        report.imported += event.imported
+        report.commits += event.type == "m.mls.commit"
+        report.epoch = None if self._group is None else self._group.epoch
+        report.types[event.type] += 1
+
+
+def verify_log(pdus: Iterable[JsonObject], keys: KeyLookup) -> LogReport:
+    """Check a room's whole log, the create event first.
+
+    Raises:
+        LogBroken: the first entry that is wrong, and how.
+    """
+    verifier = LogVerifier(keys)
+    for pdu in pdus:
+        verifier.take(pdu)
+    return verifier.report
+
+
+async def fetch_and_verify(api: ProviderApi, room_id: str, keys: KeyLookup) -> LogReport:
+    """Read a room's log from its hub, page by page, and check it to its head.
+
+    Raises:
+        LogBroken: an entry is wrong, or the server tells fewer than it says there are.
+        ApiError, ServerUnreachable: it does not tell at all.
+    """
+    verifier = LogVerifier(keys)
+    while True:
+        done = verifier.report.entries
+        page = await api.log(room_id, after=done, limit=LOG_PAGE)
+        if done >= page.head_seq:
+            return verifier.report
+        if not page.pdus or page.first_seq != done + 1:
+            raise LogBroken(done + 1, "the server does not tell this entry")
+        for pdu in page.pdus:
+            verifier.take(pdu)
+
+
+def server_keys(answer: JsonObject) -> dict[tuple[str, str], bytes]:
+    """The keys in an answer of ``GET /_matrix/key/v2/server``, checked against the server's own signature.
+
+    Returns raw Ed25519 keys by (server name, key ID). That the server has the name it says it has, the
+    connection it came over must prove.
+
+    Raises:
+        MalformedAnswer: it is no such answer.
+        SignatureError: it is not signed with the keys it lists.
+    """
+    name, listed = answer.get("server_name"), answer.get("verify_keys")
+    if not isinstance(name, str) or not isinstance(listed, dict):
+        raise MalformedAnswer("the server's keys have no server_name or verify_keys")
+    keys: dict[str, bytes] = {}
+    for key_id, value in listed.items():
+        key = value.get("key") if isinstance(value, dict) else None
+        if key_id.startswith(_ED25519) and isinstance(key, str):
+            keys[key_id] = decode_base64(key)
+    verify_json(answer, name=name, keys=keys)
+    return {(name, key_id): key for key_id, key in keys.items()}
+
+
+def _version_of(pdu: JsonObject) -> RoomVersion:
+    content = pdu.get("content")
+    if pdu.get("type") != "m.room.create" or not isinstance(content, dict):
+        raise UntrustedAnswer("the log does not begin with the room's creation")
+    return get_version(content.get("room_version"))
+
+
+def _binary(content: JsonObject, name: str) -> bytes:
+    value = content.get(name)
+    if not isinstance(value, str):
+        raise UntrustedAnswer(f"{name!r} is missing")
+    return decode_base64(value)

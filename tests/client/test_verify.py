@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linearized.client import Session
+from linearized.client.verify import LogBroken, fetch_and_verify, server_keys, verify_log
+from linearized.exceptions import SignatureError
+from tests.client.support import drain, message
+from tests.client.test_real_server import new_room, open_club
+
+Keys = dict[tuple[str, str], bytes]
+
+
+@asynccontextmanager
+async def room_with_a_past(tmp_path: Path) -> AsyncIterator[tuple[Session, str, Keys, list[dict[str, Any]]]]:
+    async with open_club(tmp_path) as club:
+        server = await club.server("a.example")
+        alice, bob = await club.device(server, "alice"), await club.device(server, "bob")
+        room_id = await new_room(alice)
+        await alice.groups.invite(room_id, [bob.device.owner.user_id])
+        await drain(bob)
+        await bob.send(room_id, message("one"))
+        await alice.groups.remove_users(room_id, [bob.device.owner.user_id])
+        await alice.send(room_id, message("two"))
+        keys = server_keys(await alice.api.server_keys())
+        page = await alice.api.log(room_id, after=0, limit=200)
+        yield alice, room_id, keys, page.pdus
+
+
+async def test_a_whole_log_is_checked_to_its_head(tmp_path: Path) -> None:
+    async with room_with_a_past(tmp_path) as (alice, room_id, keys, pdus):
+        report = await fetch_and_verify(alice.api, room_id, lambda *name: keys.get(name))
+        assert report.entries == len(pdus)
+        assert (report.commits, report.epoch, report.hub) == (3, 3, "a.example")
+        assert report.types["m.room.encrypted"] == 2
+
+
+async def test_every_kind_of_tampering_is_found_where_it_happened(tmp_path: Path) -> None:
+    async with room_with_a_past(tmp_path) as (_, _, keys, pdus):
+
+        def broken(change: Any) -> LogBroken:
+            tampered = copy.deepcopy(pdus)
+            change(tampered)
+            with pytest.raises(LogBroken) as caught:
+                verify_log(tampered, lambda *name: keys.get(name))
+            return caught.value
+
+        encrypted = next(i for i, pdu in enumerate(pdus) if pdu["type"] == "m.room.encrypted")
+        assert broken(lambda log: log.pop(encrypted)).seq == encrypted + 1
+        assert broken(lambda log: log.pop(0)).seq == 1
+        assert broken(lambda log: log[3]["content"].update(x=1)).seq == 4
+        assert broken(lambda log: log[3].update(origin_server_ts=1)).seq == 4
+        assert broken(lambda log: log.insert(4, log[3])).seq == 5
+        swapped = broken(lambda log: log.__setitem__(slice(3, 5), log[3:5][::-1]))
+        assert swapped.seq == 4
+
+
+async def test_keys_that_nobody_vouches_for_verify_nothing(tmp_path: Path) -> None:
+    async with room_with_a_past(tmp_path) as (alice, _, _, pdus):
+        with pytest.raises(LogBroken, match="entry 1"):
+            verify_log(pdus, lambda *_: None)
+        answer = await alice.api.server_keys()
+        answer["server_name"] = "b.example"
+        with pytest.raises(SignatureError):
+            server_keys(answer)
+
+
+async def test_an_imported_room_can_be_checked_like_any_other(tmp_path: Path) -> None:
+    from tests.bridges.support import open_world
+    from tests.bridges.test_import import history
+
+    async with open_world(tmp_path) as world:
+        room_id = await world.import_room(history(world.homeserver, 60))
+        api = world.bridge.puppets.bot.api
+        keys = server_keys(await api.server_keys())
+        report = await fetch_and_verify(api, room_id, lambda *name: keys.get(name))
+        assert report.imported >= 60
+        assert report.commits == 2
