@@ -1,0 +1,154 @@
+"""The bridge's commands, and what all commands share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import click
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from bridges.matrix.config import load_bridge_config
+from linearized.cli import main
+from linearized.client import ServerUnreachable
+from linearized.commands.common import reporting, until_signalled
+from linearized.exceptions import ConfigError
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Path:
+    """The settings of a provider that bridges ``matrix.example``."""
+    made = run(
+        "init",
+        tmp_path / "hub",
+        "--server-name",
+        "hub.example",
+        "--bridge",
+        "matrix.example",
+        "--dev-ca",
+        tmp_path / "ca",
+    )
+    assert made.exit_code == 0, made.output
+    return tmp_path / "hub" / "linearized.toml"
+
+
+def init(provider: Path, *more: str) -> Result:
+    bridge = provider.parent.parent / "bridge"
+    return run(
+        "bridge", "init", bridge, "--provider", provider, "--homeserver", "http://127.0.0.1:8008", *more
+    )
+
+
+def test_a_bridge_is_made_from_the_providers_settings(provider: Path) -> None:
+    result = init(provider, "--listen", "127.0.0.1:9100", "--url", "http://bridge:9100")
+    assert result.exit_code == 0, result.output
+    config = load_bridge_config(provider.parent.parent / "bridge" / "bridge.toml")
+    assert (config.homeserver_domain, config.provider_domain) == ("matrix.example", "hub.example")
+    assert (config.homeserver_url, config.provider_url) == ("http://127.0.0.1:8008", "https://127.0.0.1:8448")
+    assert (config.listen, config.url) == ("127.0.0.1:9100", "http://bridge:9100")
+    assert config.provider_token == (provider.parent / "bridge.token").read_text().strip()
+    assert config.trusted_ca is not None
+    assert config.trusted_ca.resolve() == (provider.parent.parent / "ca" / "ca.pem").resolve()
+
+
+def test_the_registration_holds_the_tokens_for_its_owner_only(provider: Path, tmp_path: Path) -> None:
+    init(provider)
+    output = tmp_path / "registration.yaml"
+    settings = tmp_path / "bridge" / "bridge.toml"
+    assert run("bridge", "registration", "--config", settings, output).exit_code == 0
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert load_bridge_config(settings).as_token in output.read_text()
+    for token in ("as.token", "hs.token"):
+        assert stat.S_IMODE((tmp_path / "bridge" / token).stat().st_mode) == 0o600
+
+
+def test_a_bridge_is_never_overwritten(provider: Path) -> None:
+    init(provider)
+    again = init(provider)
+    assert again.exit_code == 2
+    assert "already holds a bridge" in again.output
+
+
+def test_a_domain_the_provider_does_not_bridge_is_refused(provider: Path) -> None:
+    result = init(provider, "--domain", "other.example")
+    assert result.exit_code == 2
+    assert "no [[bridges]] entry of the provider's settings lists other.example" in result.output
+
+
+def test_a_provider_without_a_bridge_is_refused(tmp_path: Path) -> None:
+    run("init", tmp_path / "hub", "--server-name", "hub.example", "--dev-ca", tmp_path / "ca")
+    result = init(tmp_path / "hub" / "linearized.toml")
+    assert result.exit_code == 2
+    assert "the provider's settings name 0 bridged domains" in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [("registration", "out.yaml"), ("run",), ("import", "!room:matrix.example")]
+)
+def test_missing_bridge_settings_are_status_2(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = run("bridge", command[0], "--config", tmp_path / "none.toml", *command[1:])
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+
+
+def outcome(error: BaseException) -> Result:
+    @click.command()
+    @reporting
+    def failing() -> None:
+        raise error
+
+    return CliRunner().invoke(failing)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("wrong"),
+        ServerUnreachable("wrong"),
+        ExceptionGroup("tasks", [ExceptionGroup("more", [ConfigError("wrong")])]),
+    ],
+)
+def test_an_expected_error_is_one_line_and_status_2(error: Exception) -> None:
+    result = outcome(error)
+    assert (result.exit_code, result.output) == (2, "linearized: wrong\n")
+
+
+def test_an_interruption_is_status_130() -> None:
+    assert outcome(KeyboardInterrupt()).exit_code == 130
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), ExceptionGroup("tasks", [ConfigError("one"), ValueError("a bug")])]
+)
+def test_a_bug_is_not_dressed_up(error: Exception) -> None:
+    assert outcome(error).exception is error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_work_in_order(number: signal.Signals) -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            await trio.sleep_forever()
+        finally:
+            ended.append("in order")
+
+    trio.run(until_signalled, work)
+    assert ended == ["in order"]
+
+
+def test_work_that_ends_by_itself_ends_the_command() -> None:
+    async def work() -> None:
+        await trio.lowlevel.checkpoint()
+
+    trio.run(until_signalled, work)
