@@ -44,6 +44,10 @@ LINGER_SECONDS = 0.2  # Hypercorn calls a request done while its last frame is s
 CLOSE_SECONDS = 5  # how long saying goodbye may take
 # requests at a time on one HTTP/2 connection: a bridge long-polls for many users on one
 CONCURRENT_STREAMS = 250
+# Requests that may run for one connection. HTTP/2 does not count a stream its client has reset, but the
+# handler behind it runs on; a client that opens and resets for ever ("rapid reset", CVE-2023-44487) loses its
+# connection here.
+RUNNING_REQUESTS = 2 * CONCURRENT_STREAMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,14 +181,23 @@ class _Server:
     def _with_peer(self, app: AsgiApp, domains: tuple[str, ...], abort: Callable[[], None]) -> AppWrapper:
         """What Hypercorn runs for each request: the application, with the peer's names in its scope."""
 
+        here = 0  # requests running on this connection
+
         async def wrapped(scope: Scope, receive: Receive, send: Send, *_threads: Callable[..., Any]) -> None:
+            nonlocal here
             if self._stopping:
                 await _unavailable(send)
                 return
+            if here >= RUNNING_REQUESTS:
+                self._log.warning("too_many_requests", limit=RUNNING_REQUESTS)
+                abort()
+                return
+            here += 1
             self.running += 1
             try:
                 await app({**scope, "peer_domains": domains, "abort": abort}, receive, send)
             finally:
+                here -= 1
                 self._ended()
 
         return cast("AppWrapper", wrapped)

@@ -6,10 +6,11 @@ import signal
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 import trio
 
 from linearized.config import Address, Config
-from linearized.server import clients, federation, providers
+from linearized.server import clients, federation, providers, telemetry
 from linearized.server.app import build_app
 from linearized.server.discovery import split
 from linearized.server.http import Request, Response, Route, json_response
@@ -33,7 +34,9 @@ async def serve(
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a server until ``stop`` is set; without one, until SIGTERM or SIGINT.
+    """Run a server until ``stop`` is set; without one, as a process of its own, until SIGTERM or SIGINT.
+
+    As a process of its own it logs JSON to standard error, unless logging was set up before.
 
     Stopping refuses new connections, lets running requests finish within ``limits.grace_seconds``, and then
     closes the store. Cancelling stops at once; the store is closed all the same. Reports where it listens
@@ -46,6 +49,8 @@ async def serve(
     log = get_log(server=config.server_name)
     async with trio.open_nursery() as nursery:
         if stop is None:
+            if not structlog.is_configured():
+                telemetry.configure()
             stop = trio.Event()
             await nursery.start(_stop_on_signal, stop)
         async with open_node(config) as node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import orjson
 import structlog
@@ -24,6 +24,16 @@ def _to_json(event: dict[str, Any], **_options: object) -> bytes:
     return orjson.dumps(event, default=str)
 
 
+class _StandardError:
+    """Standard error as it is when a line is written: it may have been redirected since then."""
+
+    def write(self, line: bytes) -> None:
+        sys.stderr.buffer.write(line)
+
+    def flush(self) -> None:
+        sys.stderr.buffer.flush()
+
+
 def configure(level: int = logging.INFO, stream: BinaryIO | None = None) -> None:
     """Send the package's logs at or above ``level`` to ``stream`` (standard error by default)."""
     structlog.configure(
@@ -34,7 +44,7 @@ def configure(level: int = logging.INFO, stream: BinaryIO | None = None) -> None
             structlog.processors.JSONRenderer(serializer=_to_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(file=stream or sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(file=cast("BinaryIO", stream or _StandardError())),
         cache_logger_on_first_use=False,
     )
 

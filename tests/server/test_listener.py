@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h2.connection
 import httpx
 import pytest
 import trio
@@ -20,7 +21,7 @@ from linearized.server.app import build_app
 from linearized.server.http import Receive, Request, Response, Route, Scope, Send
 from linearized.server.listener import Binding, peer_domains, serve_bindings, server_context
 
-from .tls_support import APP, Authority, bind, closed, echo, serving
+from .tls_support import APP, Authority, Held, bind, closed, echo, serving
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +161,6 @@ async def test_a_peer_that_speaks_nonsense_only_loses_its_connection(tls: TlsCon
 
 async def test_a_broken_http2_request_only_loses_its_connection(authority: Authority, tls: TlsConfig) -> None:
     """A :path that is no ASCII raises inside Hypercorn; the listener must survive it."""
-    import h2.connection
 
     context = authority.client()
     context.set_alpn_protocols(["h2"])
@@ -179,6 +179,30 @@ async def test_a_broken_http2_request_only_loses_its_connection(authority: Autho
         await trio.aclose_forcefully(stream)
         async with httpx.AsyncClient(verify=authority.client()) as client:
             assert (await client.get(f"https://{address}/who/x")).status_code == 200
+
+
+async def test_streams_opened_and_reset_for_ever_cost_the_connection(
+    authority: Authority, tls: TlsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "RUNNING_REQUESTS", 5)
+    held = Held()
+    context = authority.client()
+    context.set_alpn_protocols(["h2"])
+    app = build_app([Route("GET", "/", held)])
+    headers = [(":method", "GET"), (":path", "/"), (":authority", "a"), (":scheme", "https")]
+    async with serving(bind(tls, app)) as (address,):
+        stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, ssl_context=context)
+        client = h2.connection.H2Connection()
+        client.initiate_connection()
+        for number in range(1, 40, 2):
+            client.send_headers(number, headers, end_stream=True)
+            client.reset_stream(number)
+        await stream.send_all(client.data_to_send())
+        while not await closed(stream):
+            pass
+        await trio.aclose_forcefully(stream)
+        assert held.calls == 5
+        held.go.set()
 
 
 async def test_a_silent_peer_is_hung_up_on(tls: TlsConfig, monkeypatch: pytest.MonkeyPatch) -> None:

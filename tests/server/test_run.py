@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 import trio
 import trustme
 
@@ -43,6 +46,13 @@ def config(authority: Authority, tmp_path: Path) -> Config:
         )
     )
     return load_config(path)
+
+
+@pytest.fixture
+def fresh_logs() -> Iterator[None]:
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 async def get(
@@ -102,11 +112,16 @@ async def test_a_server_keeps_its_key_and_can_be_started_again(authority: Author
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_the_server(config: Config, number: signal.Signals) -> None:
+async def test_a_signal_stops_the_server_which_has_logged_json(
+    config: Config, number: signal.Signals, fresh_logs: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             await nursery.start(serve, config)
             os.kill(os.getpid(), number)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["listening", "stopping", "stopped"]
+    assert lines[1]["signal"] == number.name
 
 
 async def test_a_settings_file_without_its_certificate_does_not_start(config: Config) -> None:

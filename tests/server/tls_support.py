@@ -102,8 +102,10 @@ class Held:
     def __init__(self) -> None:
         self.entered = trio.Event()
         self.go = trio.Event()
+        self.calls = 0
 
     async def __call__(self, _request: Request) -> Response:
+        self.calls += 1
         self.entered.set()
         await self.go.wait()
         return json_response({"done": True})

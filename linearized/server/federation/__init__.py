@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from linearized.server.federation import devices, events, invites, joining, lookup
 from linearized.server.federation.calls import SignedHandler, signed
+from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.transactions import Transactions
 from linearized.server.http import Route
 from linearized.server.node import Node
@@ -19,8 +20,8 @@ UNSTABLE = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-
 def routes(node: Node) -> list[Route]:
     """Every endpoint of the face."""
     transactions = Transactions()
+    limit = RateLimit(node.clock)
     endpoints: tuple[tuple[str, str, str, SignedHandler], ...] = (
-        ("PUT", "v2", "send/{txn_id}", transactions.send),
         ("GET", "v2", "event/{event_id}", events.event),
         ("GET", "v1", "state/{room_id}", events.state),
         ("GET", "v1", "state_ids/{room_id}", events.state_ids),
@@ -35,8 +36,13 @@ def routes(node: Node) -> list[Route]:
         ("POST", "v1", "user/keys/claim", devices.claim_keys),
     )
     return [
+        # "Rate-limited: No", as the only one of the signed endpoints.
         *(
-            Route(method, path, signed(node, handler))
+            Route("PUT", path, signed(node, transactions.send))
+            for path in (f"{FINAL}/v2/send/{{txn_id}}", f"{UNSTABLE}/send/{{txn_id}}")
+        ),
+        *(
+            Route(method, path, signed(node, handler, limit))
             for method, version, pattern, handler in endpoints
             for path in (f"{FINAL}/{version}/{pattern}", f"{UNSTABLE}/{pattern}")
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_room_id
+from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.http import Handler, HttpError, Request, Response
 from linearized.server.node import Node
 from linearized.server.xmatrix import authenticate
@@ -43,8 +44,11 @@ class Call:
 SignedHandler = Callable[[Call], Awaitable[Response]]
 
 
-def signed(node: Node, handler: SignedHandler) -> Handler:
-    """Run ``handler`` for requests that prove their origin; others get 401 ``M_FORBIDDEN``."""
+def signed(node: Node, handler: SignedHandler, limit: RateLimit | None = None) -> Handler:
+    """Run ``handler`` for requests that prove their origin; others get 401 ``M_FORBIDDEN``.
+
+    With ``limit``, a server that asks too often gets 429 ``M_LIMIT_EXCEEDED``.
+    """
 
     async def handle(request: Request) -> Response:
         # "All HTTP POST and PUT endpoints require the sending server to supply a (potentially empty) JSON
@@ -52,6 +56,8 @@ def signed(node: Node, handler: SignedHandler) -> Handler:
         body = None if request.method in _WITHOUT_BODY else await request.json()
         origin = await authenticate(request, body, own_name=node.identity.name, keys=node.keys)
         node.followers.contacted(origin)
+        if limit is not None:
+            limit.take(origin)
         return await handler(Call(node=node, request=request, origin=origin, body=body or {}))
 
     return handle

@@ -1,6 +1,6 @@
 """Events and state for servers that are in a room (draft, Event and State APIs).
 
-Events go out as the bytes we stored: nothing is re-encoded.
+Events go out as the bytes we stored; only a redacted one is encoded again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import orjson
 import trio
 
 from linearized.server.federation.calls import Call, hub_room, not_found
-from linearized.server.federation.visibility import visible_until
+from linearized.server.federation.visibility import projected, visible_until
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
 from linearized.store.base import EntryRow, RoomRow
@@ -31,7 +31,8 @@ async def event(call: Call) -> Response:
     row = call.node.rooms.row(entry.room_id) if entry is not None else None
     if entry is None or row is None or not _visible(call, row, entry):
         raise not_found()
-    return Response(body=entry.pdu)
+    # "When the server can see an event but not the contents, the event is served redacted instead."
+    return Response(body=projected(call.node, row, call.origin, [entry])[0])
 
 
 async def state(call: Call) -> Response:
@@ -61,7 +62,8 @@ async def backfill(call: Call) -> Response:
     # "The number of returned pdus MUST NOT exceed the limit provided by the caller. … pdus contains the
     # events preceeding the requested event ID (v), including v. pdus is ordered from oldest to newest."
     entries = call.node.store.entries_before(row.room_id, before=last.seq + 1, limit=limit)
-    return Response(body=b'{"pdus":' + join_pdus(reversed(entries)) + b"}")
+    served = projected(call.node, row, call.origin, entries[::-1])
+    return Response(body=b'{"pdus":[' + b",".join(served) + b"]}")
 
 
 def join_pdus(entries: Iterable[EntryRow]) -> bytes:

@@ -215,6 +215,36 @@ async def test_a_world_readable_room_is_seen_by_everybody(tmp_path: Path) -> Non
         assert (await backfill(w, room_id, last, 10, stranger)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("visibility", "hidden"), [("joined", ["before", "invited"]), ("invited", ["before"]), ("shared", [])]
+)
+async def test_what_was_said_before_a_server_came_is_shown_as_the_room_has_it(
+    tmp_path: Path, visibility: str, hidden: list[str]
+) -> None:
+    async with world(tmp_path) as w:
+        rule = LocalEvent(
+            sender=ALICE,
+            type="m.room.history_visibility",
+            state_key="",
+            content={"history_visibility": visibility},
+        )
+        room_id = await room(w.server, more=(rule,))
+        await note(w, room_id, "before")
+        await w.server.node.rooms.invite(room_id, sender=ALICE, target=BOB)
+        await note(w, room_id, "invited")
+        await w.foreign.join(room_id)
+        last = await note(w, room_id, "joined")
+        answer = await backfill(w, room_id, last, 100)
+        check("backfill.response", answer.body)
+        shown = {event_of(pdu).event_id: pdu["content"] for pdu in answer.body["pdus"]}
+        for entry in entries(w, room_id):
+            content = orjson.loads(entry.pdu)["content"]
+            expected = {} if content.get("text") in hidden else content
+            assert shown[entry.event_id] == expected
+            single = await w.foreign.ask("GET", f"{UNSTABLE}/event/{quote(entry.event_id)}")
+            assert single.body["content"] == expected
+
+
 async def test_the_room_of_another_hub_is_asked_for_at_the_wrong_server(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         row = RoomRow(
