@@ -10,7 +10,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import group_id
 from linearized.room.admission import COMMIT, ENCRYPTED
 from linearized.room.commits import verify_commit
-from linearized.room.room import INITIAL_GROUP
+from linearized.room.grouping import INITIAL_GROUP
 
 
 class GroupWalk:

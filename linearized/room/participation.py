@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,12 @@ class StateChange:
 
 
 def membership_changes(
-    *, before: Mapping[str, int], after: Mapping[str, int], committer: str, state: StateMap
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    present: Set[str],
+    committer: str,
+    state: StateMap,
 ) -> list[StateChange]:
     """The state events a new participant list implies, in the order they have to stand in the log.
 
@@ -35,12 +40,15 @@ def membership_changes(
 
     Args:
         before, after: user ID to role index.
+        present: the users with a leaf after the commit. An added user without one is only invited: their
+            provider has handed out no key package, so nothing says that they want to be here.
         committer: user ID.
         state: the room's state before the commit.
     """
     changes: list[StateChange] = []
-    for user_id in sorted(after.keys() - before.keys()):
-        changes += _addition(user_id, committer, state)
+    arrived = {user for user in present & after.keys() if membership(state, user) == "invite"}
+    for user_id in sorted(arrived | (after.keys() - before.keys())):
+        changes += _addition(user_id, committer, state, joins=user_id in present)
     for user_id in sorted(before.keys() - after.keys()):
         if membership(state, user_id) in _PRESENT:
             changes.append(_member(committer, user_id, "leave"))
@@ -56,12 +64,12 @@ def membership_changes(
     return changes
 
 
-def _addition(user_id: str, committer: str, state: StateMap) -> list[StateChange]:
+def _addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
     current = membership(state, user_id)
     if current == "join":
         return []
     invite = [] if current == "invite" else [_member(committer, user_id, "invite")]
-    return [*invite, _member(user_id, user_id, "join")]
+    return [*invite, _member(user_id, user_id, "join")] if joins else invite
 
 
 def _member(sender: str, target: str, value: str) -> StateChange:

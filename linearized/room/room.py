@@ -10,32 +10,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final
 
-from linearized.exceptions import (
-    EventFormatError,
-    HashMismatch,
-    IdentifierError,
-    InvalidInput,
-    SignatureError,
-)
-from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, welcome_message
-from linearized.mls import Mls, MlsError, PublicGroup
-from linearized.protocol.base64 import decode_base64, encode_base64, encode_base64url
+from linearized.exceptions import EventFormatError, HashMismatch, IdentifierError, SignatureError
+from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
+from linearized.mls import Mls, PublicGroup
+from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, check_lpdu
-from linearized.protocol.identifiers import (
-    group_id,
-    user_domain,
-    user_id_from_uri,
-)
+from linearized.protocol.identifiers import user_domain, user_id_from_uri
 from linearized.protocol.signing import ServerIdentity
-from linearized.protocol.state import StateMap, hub_of, membership
+from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
-from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.draft import Draft
+from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
 from linearized.room.participation import membership_changes
 from linearized.room.submissions import (
     Accepted,
@@ -51,14 +40,11 @@ from linearized.room.submissions import (
 )
 from linearized.room.tie import (
     check_agreement,
+    check_introductions,
     check_leaf_changes,
-    identify,
     participants_of,
+    users_after,
 )
-
-# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
-# alone.
-INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
 
 
 class Room:
@@ -89,12 +75,10 @@ class Room:
         self.room_id = room_id
         self.version = version
         self._identity = identity
-        self._mls = mls
         self._vouched = vouched_domains
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
-        self._group = group
-        self._last_commit_id = last_commit_id
+        self._group = RoomGroup(room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id)
 
     @property
     def state(self) -> StateMap:
@@ -109,12 +93,12 @@ class Room:
     @property
     def epoch(self) -> int | None:
         """The MLS group's epoch; None before the first commit."""
-        return self._group.epoch if self._group is not None else None
+        return self._group.epoch
 
     @property
     def last_commit_id(self) -> str | None:
         """Event ID of the latest commit."""
-        return self._last_commit_id
+        return self._group.last_commit_id
 
     def submit(self, submission: Submission, *, now: int) -> Accepted:
         """Decide a submission.
@@ -159,8 +143,11 @@ class Room:
         return self._take(self._draft_local(submission, now), now)
 
     def _draft_local(self, submission: LocalEvent, now: int) -> Draft:
-        domain = _domain_of(submission.sender)
-        if domain != self._identity.name and (domain not in self._vouched or submission.provenance is None):
+        domain, provenance = _domain_of(submission.sender), submission.provenance
+        # A room's past may hold users of any homeserver; for new events we speak for our bridges' domains only.
+        imported = provenance is not None and provenance.get("imported") is True
+        vouched = imported or (provenance is not None and domain in self._vouched)
+        if domain != self._identity.name and not vouched:
             raise Rejected(Reason.FORBIDDEN, f"This hub does not speak for users of {domain}")
         if submission.type in {COMMIT, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
@@ -199,9 +186,7 @@ class Room:
         try:
             check_lpdu(lpdu, self.version)
             verify_lpdu(lpdu, version=self.version, origin=submission.origin, keys=submission.keys)
-        except SignatureError as error:
-            raise Rejected(Reason.BAD_SIGNATURE, str(error)) from error
-        except HashMismatch as error:
+        except (SignatureError, HashMismatch) as error:
             raise Rejected(Reason.BAD_SIGNATURE, str(error)) from error
         except EventFormatError as error:
             raise Rejected(Reason.MALFORMED, str(error)) from error
@@ -213,55 +198,48 @@ class Room:
     def _handshake(self, submission: Handshake, now: int) -> Accepted:
         self._require_encryption()
         if not submission.bundle.is_commit:
-            return self._proposals(submission, now)
-        group, initial = self._group, None
-        if group is None:
-            group = self._observe(submission.initial_group)
-            initial = submission.initial_group
-        commit = verify_commit(group, submission.bundle)
-        self._check_provider(commit.committer.user_id, submission.provider)
+            raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
+        transition = self._group.stage(submission.bundle, submission.initial_group, self._state)
+        staged, committer = transition.commit.staged, transition.commit.committer
+        self._check_provider(committer.user_id, submission.provider)
+        if submission.user_id not in {None, committer.user_id}:
+            raise Rejected(
+                Reason.FORBIDDEN, "The commit was made by another user than the one who submits it"
+            )
+        check_introductions(staged, committer, submission.introduced)
         draft = self._draft()
-        draft.epoch = commit.staged.epoch
-        self._write_memberships(draft, group, commit, submission, now, initial=initial is not None)
+        draft.epoch = staged.epoch
+        self._write_memberships(draft, transition, now)
+        self._check_tie(draft, transition)
         draft.write(
-            sender=commit.committer.user_id,
+            sender=committer.user_id,
             event_type=COMMIT,
-            content=self._commit_content(submission.bundle, commit, initial),
+            content=self._group.content_of(transition),
             now=now,
-            provenance=self._provenance(commit.committer.user_id, submission.bundle.message),
+            provenance=self._provenance(committer.user_id, submission.bundle.message),
         )
-        return self._take_commit(draft, group, commit, submission.bundle, now)
+        return self._take_commit(draft, transition, now)
 
     def _commit_event(self, lpdu: JsonObject, now: int) -> Accepted:
-        """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by its own events, not
-        by this.
-        """
+        """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
         content = lpdu["content"]
-        group = self._group
-        if group is None:
-            group = self._observe(_initial_group(content))
         bundle = HandshakeBundle(
-            message=_binary(content, "message"),
+            message=binary(content, "message"),
             welcome=None,
-            group_info=GroupInfoOption(full=_binary(content, "public_group_state"), partial=None),
+            group_info=GroupInfoOption(full=binary(content, "public_group_state"), partial=None),
             ratchet_tree=None,
         )
-        commit = verify_commit(group, bundle)
-        if commit.committer.user_id != lpdu["sender"]:
+        transition = self._group.stage(bundle, initial_group(content), self._state)
+        committer = transition.commit.committer
+        if committer.user_id != lpdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
+        check_introductions(transition.commit.staged, committer, frozenset())
         draft = self._draft()
-        draft.epoch = commit.staged.epoch
-        check_leaf_changes(group, commit.staged, commit.committer, draft.state)
-        if not commit.staged.is_external:
-            check_agreement(group, commit.staged, draft.state)
+        draft.epoch = transition.commit.staged.epoch
+        self._check_tie(draft, transition)
         draft.complete(lpdu)
-        return self._take_commit(draft, group, commit, bundle, now)
-
-    def _proposals(self, submission: Handshake, now: int) -> Accepted:
-        if self._group is None:
-            raise Rejected(Reason.INVALID_PROPOSAL, "The room has no MLS group yet")
-        raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
+        return self._take_commit(draft, transition, now)
 
     def _application(self, submission: ApplicationMessage, now: int) -> Accepted:
         try:
@@ -272,7 +250,7 @@ class Room:
         content: JsonObject = {
             "algorithm": ALGORITHM,
             "ciphertext": encode_base64(submission.message),
-            "commit_event_id": self._last_commit_id,
+            "commit_event_id": self._group.last_commit_id,
         }
         self._check_ciphertext(content)
         draft = self._draft()
@@ -297,24 +275,16 @@ class Room:
             epoch=self.epoch,
         )
 
-    def _write_memberships(
-        self,
-        draft: Draft,
-        group: PublicGroup,
-        commit: VerifiedCommit,
-        submission: Handshake,
-        now: int,
-        *,
-        initial: bool,
-    ) -> None:
-        """Write the membership entries the commit implies and check that room and group agree afterwards."""
-        committer = commit.committer.user_id
-        before = participants_of(group.app_data())
-        if initial and set(before) != {committer}:
+    def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
+        """Write the membership entries that a commit's new participant list implies."""
+        staged, committer = transition.commit.staged, transition.commit.committer.user_id
+        before = participants_of(transition.group.app_data())
+        if transition.initial is not None and set(before) != {committer}:
             raise Rejected(Reason.INVALID_COMMIT, "A new group's only participant is its creator")
         changes = membership_changes(
             before=before,
-            after=participants_of(commit.staged.app_data),
+            after=participants_of(staged.app_data),
+            present=users_after(transition.group, staged),
             committer=committer,
             state=draft.state,
         )
@@ -325,53 +295,19 @@ class Room:
                 content=change.content,
                 now=now,
                 state_key=change.state_key,
-                provenance=self._provenance(change.sender, submission.bundle.message),
+                provenance=self._provenance(change.sender, transition.bundle.message),
             )
-        check_leaf_changes(group, commit.staged, commit.committer, draft.state)
-        if not commit.staged.is_external:
-            check_agreement(group, commit.staged, draft.state)
 
-    def _observe(self, initial_group: tuple[bytes, bytes] | None) -> PublicGroup:
-        if initial_group is None:
-            raise Rejected(Reason.INVALID_COMMIT, "The first commit must bring the group it starts from")
-        group_info, ratchet_tree = initial_group
-        try:
-            group = self._mls.observe(group_info=group_info, ratchet_tree=ratchet_tree)
-        except MlsError as error:
-            raise mls_rejection(error) from error
-        # Both names are in use for a room's group: MIMI's group URI and Linearized Matrix' "both identified
-        # by the room ID".
-        if group.group_id not in {group_id(self.room_id), self.room_id.encode()}:
-            raise Rejected(Reason.INVALID_COMMIT, "The group's ID is not this room's")
-        members = group.members()
-        if group.epoch != 0 or len(members) != 1:
-            raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")
-        creator = identify(members[0]).user_id
-        if membership(self._state, creator) != "join":
-            raise Rejected(Reason.FORBIDDEN, f"{creator} is not joined to the room")
-        return group
+    def _check_tie(self, draft: Draft, transition: Transition) -> None:
+        """Room and group must agree after the entries of the draft and the commit."""
+        staged = transition.commit.staged
+        check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state)
+        if not staged.is_external:
+            check_agreement(transition.group, staged, draft.state)
 
     def _check_ciphertext(self, content: JsonObject) -> None:
-        """Hold a message to the current epoch: "compare-and-append", an entry for a past epoch is refused."""
         self._require_encryption()
-        if self._group is None:
-            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
-        if content.get("algorithm") != ALGORITHM:
-            raise Rejected(Reason.MALFORMED, f"The room's algorithm is {ALGORITHM}")
-        try:
-            info = self._mls.inspect_message(_binary(content, "ciphertext"))
-        except MlsError as error:
-            raise mls_rejection(error) from error
-        if info.wire_format != "private_message" or info.content_type != "application":
-            raise Rejected(Reason.MALFORMED, "The ciphertext is not an application PrivateMessage")
-        if info.group_id != self._group.group_id:
-            raise Rejected(Reason.MALFORMED, "The ciphertext is for another group")
-        if info.epoch != self._group.epoch:
-            raise Rejected(
-                Reason.WRONG_EPOCH,
-                f"The message is for epoch {info.epoch}, the group is in {self._group.epoch}",
-                current_epoch=self._group.epoch,
-            )
+        self._group.check_ciphertext(content)
 
     def _require_encryption(self) -> None:
         if encryption_algorithm(self._state) is None:
@@ -393,48 +329,9 @@ class Room:
         digest = encode_base64url(hashlib.sha256(message).digest())
         return {"protocol": "mimi", "provider": domain, "mls": digest}
 
-    def _commit_content(
-        self, bundle: HandshakeBundle, commit: VerifiedCommit, initial: tuple[bytes, bytes] | None
-    ) -> JsonObject:
-        content: JsonObject = {
-            "message": encode_base64(bundle.message),
-            "public_group_state": encode_base64(commit.group_info),
-        }
-        if self._last_commit_id is not None:
-            content["prev_commit_event_id"] = self._last_commit_id
-        if initial is not None:
-            content[INITIAL_GROUP] = {
-                "group_info": encode_base64(initial[0]),
-                "ratchet_tree": encode_base64(initial[1]),
-            }
-        return content
-
-    def _take_commit(
-        self, draft: Draft, group: PublicGroup, commit: VerifiedCommit, bundle: HandshakeBundle, now: int
-    ) -> Accepted:
-        try:
-            references = tuple(self._mls.welcome_references(bundle.welcome)) if bundle.welcome else ()
-            group.merge(commit.staged)
-        except MlsError as error:
-            raise mls_rejection(error) from error
-        self._group = group
-        commit_id = draft.entries[-1].event.event_id
-        self._last_commit_id = commit_id
-        tree = group.export_ratchet_tree()
-        update = GroupUpdate(
-            epoch=group.epoch, snapshot=group.save(), group_info=commit.group_info, ratchet_tree=tree
-        )
-        welcome: tuple[WelcomeEffect, ...] = ()
-        if bundle.welcome is not None:
-            welcome = (
-                WelcomeEffect(
-                    welcome=welcome_message(bundle.welcome),
-                    ratchet_tree=tree,
-                    references=references,
-                    commit_event_id=commit_id,
-                ),
-            )
-        return self._take(draft, now, group=update, welcomes=welcome)
+    def _take_commit(self, draft: Draft, transition: Transition, now: int) -> Accepted:
+        update, welcomes = self._group.merge(transition, draft.entries[-1].event.event_id)
+        return self._take(draft, now, group=update, welcomes=welcomes)
 
     def _take(
         self,
@@ -455,20 +352,3 @@ def _domain_of(user_id: str) -> str:
         return user_domain(user_id)
     except IdentifierError as error:
         raise Rejected(Reason.MALFORMED, str(error)) from error
-
-
-def _binary(content: JsonObject, key: str) -> bytes:
-    value = content.get(key)
-    if not isinstance(value, str):
-        raise Rejected(Reason.MALFORMED, f"content.{key} is missing")
-    try:
-        return decode_base64(value)
-    except (InvalidInput, ValueError) as error:
-        raise Rejected(Reason.MALFORMED, f"content.{key} is not base64") from error
-
-
-def _initial_group(content: JsonObject) -> tuple[bytes, bytes] | None:
-    initial = content.get(INITIAL_GROUP)
-    if not isinstance(initial, dict):
-        return None
-    return _binary(initial, "group_info"), _binary(initial, "ratchet_tree")

@@ -78,12 +78,19 @@ class LinearizedPdu:
 class Handshake:
     """A MIMI ``HandshakeBundle`` from a provider (mutually authenticated) or a local client.
 
-    ``initial_group`` is set only for the commit that creates a room's group: the GroupInfo and ratchet tree
-    of epoch 0, both TLS-encoded.
+    Attributes:
+        provider: the provider it came from; our own name for a local or bridged user's.
+        user_id: the local user whose session it came in; None from another provider, which checked its own.
+        introduced: content of the basic credentials of those added leaves whose key packages were handed out
+            by the provider of the user they name. A credential is a claim; this is what it rests on.
+        initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
+            epoch 0, both TLS-encoded.
     """
 
     bundle: HandshakeBundle
     provider: str
+    user_id: str | None = None
+    introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
 
 

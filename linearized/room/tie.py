@@ -5,7 +5,7 @@ All functions look at values and raise; none of them changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
@@ -147,23 +147,48 @@ def check_leaf_changes(
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is still joined to the room")
 
 
+def users_after(group: PublicGroup, staged: StagedCommit) -> set[str]:
+    """The users that have a leaf once the commit is merged."""
+    removed = {member.leaf_index for member in staged.removed}
+    kept = [member for member in group.members() if member.leaf_index not in removed]
+    return {identify(member).user_id for member in (*kept, *staged.added)}
+
+
+def check_introductions(staged: StagedCommit, committer: ClientIdentity, introduced: Set[bytes]) -> None:
+    """A leaf says whose it is; the key package it came from has to be one that this user's provider handed
+    out.
+
+    Without this, any member could add a leaf of their own making in another user's name. A user's own further
+    devices need no introduction: their provider speaks for the user, and the committer is that user.
+
+    Raises:
+        Rejected: ``FORBIDDEN``.
+    """
+    if staged.is_external:
+        return  # the joiner is the committer, whom the provider or the session has spoken for
+    for member in staged.added:
+        client = identify(member)
+        if client.user_id != committer.user_id and member.identity not in introduced:
+            raise Rejected(
+                Reason.FORBIDDEN, f"The key package for {client.user_id} was not handed out by their provider"
+            )
+
+
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:
-    """After a member's commit, leaves, participant list and joined users must agree.
+    """After a member's commit, leaves, participant list and room membership must agree.
 
     Whoever left or was banned since the last commit must be gone from the tree and the list; so a leave is a
     pending removal that the next commit has to contain. (An external commit cannot carry it; it is held to
-    its own leaf.)
+    its own leaf.) A participant without a leaf may still be invited.
 
     Raises:
         Rejected: ``FORBIDDEN``, naming what the commit has to contain.
     """
     participants = participants_of(staged.app_data)
-    removed = {member.leaf_index for member in staged.removed}
-    leaves = {identify(member).user_id for member in group.members() if member.leaf_index not in removed} | {
-        identify(member).user_id for member in staged.added
-    }
+    leaves = users_after(group, staged)
     for user_id in sorted(leaves | participants.keys()):
-        if membership(state, user_id) != "join":
+        current = membership(state, user_id)
+        if current != "join" and (user_id in leaves or current != "invite"):
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"
             )

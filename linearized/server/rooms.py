@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from linearized.exceptions import MimiDecodeError
+from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.key_material import KeyMaterialRequest
-from linearized.mimi.messages import SubmitMessageRequest, SubmitMessageResponse, SubmitResponseCode
+from linearized.mimi.messages import (
+    SubmitMessageRequest,
+    SubmitMessageResponse,
+    SubmitResponseCode,
+    message_role,
+)
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_uri, user_domain, user_uri
@@ -27,10 +32,13 @@ from linearized.room.submissions import (
 from linearized.server import invites
 from linearized.server.following import Following, entry_of
 from linearized.server.hub import Hub, ReplyMaker
+from linearized.server.introductions import introduced, joiner_is
 from linearized.server.loading import state_of
 from linearized.server.node import Node
+from linearized.server.outbound import OutboundError
 from linearized.server.participating import Participating
 from linearized.server.providers import group_info, key_material
+from linearized.server.providers.client import ProviderError
 from linearized.server.providers.responses import update_accepted, update_rejected
 from linearized.store.base import Reply, Role, RoomRow
 
@@ -173,7 +181,7 @@ class Rooms:
         """Join a room through the first server of ``via`` that lets us; the room ID.
 
         Raises:
-            Rejected: none did.
+            InvalidInput, OutboundError: none did; what the first of them said.
         """
         if self.row(room_id) is not None:
             join = LocalEvent(
@@ -181,10 +189,15 @@ class Rooms:
             )
             await self.send(room_id, join)
             return room_id
+        failure: LinearizedError | None = None
         for server in via:
-            await self.participating.join(room_id, user_id, server)
-            return room_id
-        raise Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
+            try:
+                await self.participating.join(room_id, user_id, server)
+            except (InvalidInput, OutboundError) as error:  # the next one may let us
+                failure = failure or error
+            else:
+                return room_id
+        raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
 
     async def invite(self, room_id: str, *, sender: str, target: str, reason: str | None = None) -> str:
         """Invite a user; a user of another server is invited through that server, which may refuse."""
@@ -222,40 +235,54 @@ class Rooms:
         the hub.
 
         Raises:
-            Rejected: ``MALFORMED`` for bytes that are no bundle; every other refusal is in the response.
+            Rejected: ``MALFORMED`` for bytes that are no bundle, ``FORBIDDEN`` for an external commit in
+                another user's name; every other refusal is in the response.
         """
         row = self._known(room_id)
-        if row.role is Role.FOLLOWER:
-            answer = await self._node.providers.exchange(row.hub, "update", room_uri(room_id), bundle)
-            return answer, None
         try:
             decoded = HandshakeBundle.decode(bundle)
         except MimiDecodeError as error:
             raise Rejected(Reason.MALFORMED, str(error)) from error
-        provider = user_domain(user_id)
-        if provider in self._node.served_domains:
-            provider = self._node.identity.name
-        submission = Handshake(bundle=decoded, provider=provider, initial_group=initial_group)
+        if decoded.is_commit and not joiner_is(decoded.message, lambda joiner: joiner == user_id):
+            raise Rejected(Reason.FORBIDDEN, "The external commit joins another user's client")
+        # A Linearized Matrix participant's handshakes go this way too: its draft has an event for a commit
+        # but nothing that carries the Welcome and the membership changes with it.
+        if row.role is not Role.HUB:
+            answer = await self._node.providers.exchange(row.hub, "update", room_uri(room_id), bundle)
+            return answer, None
+        submission = Handshake(
+            bundle=decoded,
+            provider=self._node.identity.name,
+            user_id=user_id,
+            introduced=self.introduced(decoded),
+            initial_group=initial_group,
+        )
         try:
             accepted = await self._hub.submit(room_id, submission)
         except Rejected as error:
             return update_rejected(error).encode(), None
         return update_accepted(accepted).encode(), accepted.event_id
 
+    def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
+        """See ``introductions.introduced``; empty for proposals."""
+        if not bundle.is_commit:
+            return frozenset()
+        return introduced(self._node.store, bundle.message, now_ms=self._node.clock())
+
     async def key_material(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""
         row = self._known(room_id)
         parsed = KeyMaterialRequest.decode(request)
-        if row.role is Role.FOLLOWER:
+        if row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "keyMaterial", parsed.target_user, request)
         return await key_material.fetch_through_hub(self._node, parsed)
 
     async def group_info(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
         row = self._known(room_id)
-        if row.role is Role.FOLLOWER:
+        if row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
-        return group_info.answer(self._node, room_id, request)
+        return group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
 
     async def _submit_message(self, row: RoomRow, event: LocalEvent) -> str:
         """Submit a ciphertext to a MIMI hub; the ID its echo will have here."""
@@ -263,12 +290,16 @@ class Rooms:
         if event.type != ENCRYPTED or not isinstance(ciphertext, str):
             raise Rejected(Reason.FORBIDDEN, "In a room of a MIMI hub only encrypted messages can be sent")
         message = decode_base64(ciphertext)
+        if message_role(message) != "application":
+            raise Rejected(Reason.MALFORMED, "content.ciphertext is not an application message")
         request = SubmitMessageRequest(message=message, sending_uri=user_uri(event.sender))
-        answer = SubmitMessageResponse.decode(
-            await self._node.providers.exchange(
-                row.hub, "submitMessage", room_uri(row.room_id), request.encode()
-            )
+        body = await self._node.providers.exchange(
+            row.hub, "submitMessage", room_uri(row.room_id), request.encode()
         )
+        try:
+            answer = SubmitMessageResponse.decode(body)
+        except MimiDecodeError as error:
+            raise ProviderError(f"{row.hub} gave an answer that cannot be read: {error}") from error
         if answer.code is SubmitResponseCode.EPOCH_TOO_OLD:
             raise Rejected(
                 Reason.WRONG_EPOCH,

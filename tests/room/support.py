@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import openmls
 import pytest
 
+from linearized.mimi.commit_parts import commit_parts
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, RatchetTreeOption, welcome_struct
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
@@ -221,7 +222,10 @@ def participant_list(*users: tuple[str, int]) -> bytes:
 def handshake(
     sender: Member, bundle: openmls.CommitBundle, *, initial_group: tuple[bytes, bytes] | None = None
 ) -> Handshake:
+    """A submission whose added key packages were all handed out by the providers they name."""
+    added = commit_parts(bundle.commit).key_packages
     return Handshake(
+        introduced=frozenset(openmls.inspect_key_package(package, now=MLS.now).identity for package in added),
         bundle=HandshakeBundle(
             message=bundle.commit,
             welcome=welcome_struct(bundle.welcome) if bundle.welcome is not None else None,

@@ -23,7 +23,8 @@ from linearized.protocol.identifiers import user_uri
 from linearized.protocol.state import membership
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
-from linearized.room.room import INITIAL_GROUP, Room
+from linearized.room.grouping import INITIAL_GROUP
+from linearized.room.room import Room
 from linearized.room.submissions import ApplicationMessage, Handshake, LinearizedPdu, LocalEvent, Reason
 from tests.room.support import (
     ALICE,
@@ -141,6 +142,36 @@ def test_a_user_who_is_invited_or_joined_already_gets_no_second_entry() -> None:
     room, alice, _ = grouped_room(initial=[PUBLIC, member(ANNA, "join"), member(BOB, "invite", sender=ALICE)])
     accepted = room.submit(alice.add(Member(ANNA), Member(BOB)), now=NOW)
     assert [entry.event.content.get("membership") for entry in accepted.entries] == ["join", None]
+
+
+def test_a_leaf_in_another_users_name_needs_a_key_package_their_provider_handed_out() -> None:
+    bob = Member(BOB)
+    room, alice, _ = grouped_room(bob)
+    forged = replace(alice.add(Member(CAROL)), introduced=frozenset())
+    refusal(room, forged, Reason.FORBIDDEN)
+    alice.joined().clear_pending_commit()
+    own_phone = replace(bob.add(Member(BOB, "PHONE")), introduced=frozenset())
+    assert room.submit(own_phone, now=NOW)
+
+
+def test_a_local_user_submits_their_own_commits_only() -> None:
+    anna = Member(ANNA)
+    room, alice, accepted = grouped_room(anna)
+    mallory = replace(Member(ALICE, "EVIL").rejoin(accepted), user_id=ANNA)
+    refusal(room, mallory, Reason.FORBIDDEN)
+    assert room.submit(replace(handshake(alice, alice.joined().commit()), user_id=ALICE), now=NOW)
+
+
+def test_a_participant_without_a_leaf_is_invited_and_not_joined() -> None:
+    room, alice, _ = grouped_room()
+    listed = ParticipantListUpdate(added=(UserRolePair(user=user_uri(BOB), role_index=1),))
+    accepted = room.submit(alice.change(listed), now=NOW)
+    alice.accept()
+    assert [entry.event.content.get("membership") for entry in accepted.entries] == ["invite", None]
+    assert membership(room.state, BOB) == "invite"
+    later = room.submit(alice.add(Member(BOB)), now=NOW)
+    assert [entry.event.content.get("membership") for entry in later.entries] == ["join", None]
+    assert membership(room.state, BOB) == "join"
 
 
 def test_a_second_device_of_a_participant_changes_no_membership() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from linearized.protocol.base64 import encode_base64
@@ -18,6 +20,7 @@ from tests.room.support import (
     ANNA,
     BOB,
     CAROL,
+    MLS,
     NOW,
     ROOM,
     A,
@@ -223,6 +226,18 @@ def test_history_is_imported_before_the_first_commit_and_never_after() -> None:
     refusal(room, old, Reason.FORBIDDEN)
 
 
+def test_history_may_hold_users_of_homeservers_that_no_bridge_of_ours_speaks_for() -> None:
+    room = new_room()
+    far = LocalEvent(
+        sender="@dora:far.example",
+        type="m.room.message",
+        content={"body": "federated"},
+        provenance={"protocol": "matrix", "provider": "far.example", "event_id": "$far", "imported": True},
+    )
+    assert room.submit(far, now=NOW).entries[0].event.imported
+    refusal(room, replace(far, provenance={**MATRIX, "provider": "far.example"}), Reason.FORBIDDEN)
+
+
 def test_handshake_events_are_not_accepted_as_plain_events() -> None:
     room, _, _ = grouped_room()
     for event_type in ("m.mls.commit", "m.mls.proposal"):
@@ -242,7 +257,7 @@ def test_a_room_whose_create_event_names_another_hub_takes_nothing() -> None:
         room_id=ROOM,
         version=get_version("dev.linearized.1"),
         identity=B,
-        mls=room._mls,
+        mls=MLS,
         state=room.state,
         head=(2, "$head"),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from linearized.exceptions import InvalidInput
-from linearized.mimi.key_material import KeyMaterialRequest
+from linearized.mimi.group_info import GroupInfoRequest
+from linearized.mimi.key_material import KeyMaterialRequest, basic_identity
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_uri
+from linearized.room.credentials import client_of
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import binary, invalid, required_object
@@ -55,11 +57,17 @@ async def key_material(context: Context, request: Request, caller: Caller) -> Re
 
 
 async def group_info(context: Context, request: Request, caller: Caller) -> Response:
-    """``POST rooms/{roomId}/mls/group_info``: a GroupInfoRequest for a GroupInfoResponse."""
+    """``POST rooms/{roomId}/mls/group_info``: a GroupInfoRequest for a GroupInfoResponse.
+
+    The request proves a key; that it is this user's client which asks, the session proves.
+    """
     room_id = request.params["room_id"]
     encoded = binary(await request.json(), "request")
     context.views.require(room_id, caller.user_id, joined=True)
     try:
+        asked = client_of(basic_identity(GroupInfoRequest.decode(encoded).credential))
+        if asked.user_id != caller.user_id:
+            raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
         return _answer(await context.node.rooms.group_info(room_id, request=encoded))
     except (BadRequest, InvalidInput) as error:
         raise invalid(f"request: {error}") from error

@@ -11,18 +11,19 @@ from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.messages import SubmitMessageRequest, decode_fanout_stream
 from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
-from linearized.room.submissions import ApplicationMessage, Handshake, Rejected
+from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
 from linearized.server.providers import group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
-from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, ProviderError
+from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH
 from linearized.server.providers.responses import (
     submit_accepted,
     submit_rejected,
     update_accepted,
     update_rejected,
 )
+from linearized.store.base import Role
 
 PREFIX: Final = "/_mimi/v1"
 # Endpoint names of the directory and the placeholder the draft gives each.
@@ -82,16 +83,19 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
     # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will
     # be used in": we are asked as hub, by a provider whose own user it is.
     row = node.rooms.row(room_id_from_uri(request.room_id))
-    if row is None or not node.rooms.is_participant(row.room_id, provider):
+    if (
+        row is None
+        or row.role is not Role.HUB
+        or provider_of_uri(request.requesting_user) != provider
+        or not node.rooms.is_participant(row.room_id, provider)
+    ):
         raise HttpError(403, "M_FORBIDDEN", "Key material is fetched through the hub of a room you are in")
-    try:
-        return _binary(await key_material.fetch_through_hub(node, request))
-    except ProviderError as error:
-        raise HttpError(502, "M_UNKNOWN", "The target provider did not answer") from error
+    return _binary(await key_material.fetch_through_hub(node, request))
 
 
 async def _update(node: Node, provider: str, target: str, body: bytes) -> Response:
-    submission = Handshake(bundle=HandshakeBundle.decode(body), provider=provider)
+    bundle = HandshakeBundle.decode(body)
+    submission = Handshake(bundle=bundle, provider=provider, introduced=node.rooms.introduced(bundle))
     try:
         accepted = await node.rooms.submit(room_id_from_uri(target), submission)
     except Rejected as error:
@@ -107,13 +111,15 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
     try:
         accepted = await node.rooms.submit(room_id_from_uri(target), submission)
     except Rejected as error:
-        epoch = openmls.inspect_message(request.message).epoch
+        # Only a message that could be read is found to be for the wrong epoch.
+        late = error.code is Reason.WRONG_EPOCH
+        epoch = openmls.inspect_message(request.message).epoch if late else None
         return _binary(submit_rejected(error, message_epoch=epoch).encode())
     return _binary(submit_accepted(accepted).encode())
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
-    return _binary(group_info.answer(node, room_id_from_uri(target), body))
+    return _binary(group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
 
 
 async def _notify(node: Node, provider: str, target: str, body: bytes) -> Response:

@@ -1,0 +1,79 @@
+"""The parts of a commit a delivery service has to see before the MLS implementation judges it (RFC 9420,
+12.4).
+
+Nothing here is verified; what is found is compared with what is verified later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from linearized.exceptions import MimiDecodeError
+from linearized.mimi.mls_framing import MESSAGE_HEADER, walk_credential, walk_key_package, walk_proposal
+from linearized.mimi.tls import Reader
+
+_SENDERS_WITH_INDEX: Final = frozenset({1, 2})  # member, external
+_NEW_MEMBER_COMMIT: Final = 4
+_COMMIT: Final = 3
+_BY_VALUE: Final = 1
+_ADD: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitParts:
+    """``key_packages``: of the Add proposals by value, in order, without MLSMessage header.
+
+    ``joiner``: the TLS-encoded Credential of the new leaf if this is an external commit, else None.
+    """
+
+    key_packages: tuple[bytes, ...]
+    joiner: bytes | None
+
+
+def commit_parts(message: bytes) -> CommitParts:
+    """Take a commit apart.
+
+    Args:
+        message: an MLSMessage(PublicMessage) with a commit, as ``HandshakeBundle.decode`` accepted it.
+
+    Raises:
+        MimiDecodeError: it is no commit, or an external one without a path.
+    """
+    reader = Reader(message)
+    reader.skip(MESSAGE_HEADER)
+    reader.skip_vectors(1)  # group_id
+    reader.skip(8)  # epoch
+    sender = reader.uint(1)
+    if sender in _SENDERS_WITH_INDEX:
+        reader.skip(4)
+    reader.skip_vectors(1)  # authenticated_data
+    if reader.uint(1) != _COMMIT:
+        raise MimiDecodeError("a commit was expected")
+    key_packages = _added(reader.sub())
+    joiner = None
+    if sender == _NEW_MEMBER_COMMIT:
+        if reader.uint(1) != 1:
+            raise MimiDecodeError("an external commit has a path")
+        reader.skip_vectors(2)  # the leaf's encryption_key and signature_key
+        start = reader.position
+        walk_credential(reader)
+        joiner = reader.since(start)
+    return CommitParts(key_packages=key_packages, joiner=joiner)
+
+
+def _added(proposals: Reader) -> tuple[bytes, ...]:
+    found: list[bytes] = []
+    while proposals.remaining:
+        if proposals.uint(1) != _BY_VALUE:
+            proposals.skip_vectors(1)
+            continue
+        start = proposals.position
+        if proposals.uint(2) == _ADD:
+            start = proposals.position
+            walk_key_package(proposals)
+            found.append(proposals.since(start))
+        else:
+            proposals.position = start
+            walk_proposal(proposals)
+    return tuple(found)

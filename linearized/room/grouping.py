@@ -1,0 +1,195 @@
+"""The MLS half of a room: its public group, which each commit moves, and the messages held to its epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from linearized.exceptions import InvalidInput
+from linearized.mimi.handshake import HandshakeBundle, welcome_message
+from linearized.mls import Mls, MlsError, PublicGroup
+from linearized.protocol.base64 import decode_base64, encode_base64
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import group_id
+from linearized.protocol.state import StateMap, membership
+from linearized.room.admission import ALGORITHM
+from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
+from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
+from linearized.room.tie import identify
+
+# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
+# alone.
+INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A commit verified against ``group``, which it has not changed yet."""
+
+    group: PublicGroup
+    bundle: HandshakeBundle
+    commit: VerifiedCommit
+    initial: tuple[bytes, bytes] | None
+
+
+class RoomGroup:
+    """See the module.
+
+    Args:
+        group: None before the first commit.
+        last_commit_id: event ID of the latest ``m.mls.commit``.
+    """
+
+    def __init__(
+        self,
+        *,
+        room_id: str,
+        mls: Mls,
+        group: PublicGroup | None = None,
+        last_commit_id: str | None = None,
+    ) -> None:
+        self._room_id = room_id
+        self._mls = mls
+        self._group = group
+        self.last_commit_id = last_commit_id
+
+    @property
+    def epoch(self) -> int | None:
+        """The group's epoch; None before the first commit."""
+        return self._group.epoch if self._group is not None else None
+
+    def check_ciphertext(self, content: JsonObject) -> None:
+        """Hold an ``m.room.encrypted`` content to the current epoch: an entry for a past one is refused.
+
+        Raises:
+            Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
+        """
+        if self._group is None:
+            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
+        if content.get("algorithm") != ALGORITHM:
+            raise Rejected(Reason.MALFORMED, f"The room's algorithm is {ALGORITHM}")
+        try:
+            info = self._mls.inspect_message(binary(content, "ciphertext"))
+        except MlsError as error:
+            raise mls_rejection(error) from error
+        if info.wire_format != "private_message" or info.content_type != "application":
+            raise Rejected(Reason.MALFORMED, "The ciphertext is not an application PrivateMessage")
+        if info.group_id != self._group.group_id:
+            raise Rejected(Reason.MALFORMED, "The ciphertext is for another group")
+        if info.epoch != self._group.epoch:
+            raise Rejected(
+                Reason.WRONG_EPOCH,
+                f"The message is for epoch {info.epoch}, the group is in {self._group.epoch}",
+                current_epoch=self._group.epoch,
+            )
+
+    def stage(
+        self, bundle: HandshakeBundle, initial: tuple[bytes, bytes] | None, state: StateMap
+    ) -> Transition:
+        """Verify a commit; nothing changes.
+
+        Args:
+            initial: GroupInfo and ratchet tree of epoch 0; looked at only if the room has no group yet.
+
+        Raises:
+            Rejected: as ``verify_commit``, or the initial group is not this room's.
+        """
+        if self._group is not None:
+            return Transition(
+                group=self._group, bundle=bundle, commit=verify_commit(self._group, bundle), initial=None
+            )
+        group = self._observe(initial, state)
+        return Transition(group=group, bundle=bundle, commit=verify_commit(group, bundle), initial=initial)
+
+    def content_of(self, transition: Transition) -> JsonObject:
+        """The content of the ``m.mls.commit`` event for a commit that came as a bundle."""
+        content: JsonObject = {
+            "message": encode_base64(transition.bundle.message),
+            "public_group_state": encode_base64(transition.commit.group_info),
+        }
+        if self.last_commit_id is not None:
+            content["prev_commit_event_id"] = self.last_commit_id
+        if transition.initial is not None:
+            group_info, ratchet_tree = transition.initial
+            content[INITIAL_GROUP] = {
+                "group_info": encode_base64(group_info),
+                "ratchet_tree": encode_base64(ratchet_tree),
+            }
+        return content
+
+    def merge(self, transition: Transition, commit_id: str) -> tuple[GroupUpdate, tuple[WelcomeEffect, ...]]:
+        """Make the commit the group's state; what to store, and the Welcome to route.
+
+        Raises:
+            Rejected: the Welcome is malformed; nothing changed.
+        """
+        group, welcome = transition.group, transition.bundle.welcome
+        try:
+            references = tuple(self._mls.welcome_references(welcome)) if welcome is not None else ()
+            group.merge(transition.commit.staged)
+        except MlsError as error:
+            raise mls_rejection(error) from error
+        self._group = group
+        self.last_commit_id = commit_id
+        update = GroupUpdate(
+            epoch=group.epoch,
+            snapshot=group.save(),
+            group_info=transition.commit.group_info,
+            ratchet_tree=group.export_ratchet_tree(),
+        )
+        if welcome is None:
+            return update, ()
+        effect = WelcomeEffect(
+            welcome=welcome_message(welcome),
+            ratchet_tree=update.ratchet_tree,
+            references=references,
+            commit_event_id=commit_id,
+        )
+        return update, (effect,)
+
+    def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> PublicGroup:
+        if initial is None:
+            raise Rejected(Reason.INVALID_COMMIT, "The first commit must bring the group it starts from")
+        group_info, ratchet_tree = initial
+        try:
+            group = self._mls.observe(group_info=group_info, ratchet_tree=ratchet_tree)
+        except MlsError as error:
+            raise mls_rejection(error) from error
+        # Both names are in use for a room's group: MIMI's group URI and Linearized Matrix' "both identified
+        # by the room ID".
+        if group.group_id not in {group_id(self._room_id), self._room_id.encode()}:
+            raise Rejected(Reason.INVALID_COMMIT, "The group's ID is not this room's")
+        members = group.members()
+        if group.epoch != 0 or len(members) != 1:
+            raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")
+        creator = identify(members[0]).user_id
+        if membership(state, creator) != "join":
+            raise Rejected(Reason.FORBIDDEN, f"{creator} is not joined to the room")
+        return group
+
+
+def binary(content: JsonObject, key: str) -> bytes:
+    """A base64 member of an event's content.
+
+    Raises:
+        Rejected: ``MALFORMED`` if it is missing or not base64.
+    """
+    value = content.get(key)
+    if not isinstance(value, str):
+        raise Rejected(Reason.MALFORMED, f"content.{key} is missing")
+    try:
+        return decode_base64(value)
+    except (InvalidInput, ValueError) as error:
+        raise Rejected(Reason.MALFORMED, f"content.{key} is not base64") from error
+
+
+def initial_group(content: JsonObject) -> tuple[bytes, bytes] | None:
+    """The group a first commit's content says it starts from: GroupInfo and ratchet tree.
+
+    Raises:
+        Rejected: ``MALFORMED`` if it is there and not both are.
+    """
+    initial = content.get(INITIAL_GROUP)
+    if not isinstance(initial, dict):
+        return None
+    return binary(initial, "group_info"), binary(initial, "ratchet_tree")

@@ -1,0 +1,71 @@
+"""Taking commits apart, on commits that a real MLS implementation made."""
+
+from __future__ import annotations
+
+import time
+
+import openmls
+import pytest
+
+from linearized.exceptions import MimiDecodeError
+from linearized.mimi.commit_parts import commit_parts
+from linearized.mimi.key_material import basic_identity
+
+ALICE, BOB = b"mimi://a.example/d/alice/1", b"mimi://b.example/d/bob/1"
+LIFETIME = 7 * 24 * 3600
+
+
+def client(identity: bytes) -> openmls.Client:
+    return openmls.Client.create(identity=identity)
+
+
+def key_package(owner: openmls.Client) -> bytes:
+    return owner.key_package(now=int(time.time()), lifetime=LIFETIME)
+
+
+def test_the_key_packages_of_a_commit_are_those_it_adds_and_nothing_else() -> None:
+    group = client(ALICE).create_group(group_id=b"g")
+    packages = [key_package(client(BOB)), key_package(client(b"mimi://c.example/d/cathy/1"))]
+    bundle = group.commit(add=packages)
+    assert commit_parts(bundle.commit).key_packages == tuple(packages)
+    assert commit_parts(bundle.commit).joiner is None
+    group.merge_pending_commit()
+    assert commit_parts(group.commit(remove=[1]).commit).key_packages == ()
+
+
+def test_proposals_by_reference_are_passed_over() -> None:
+    alice, bob = client(ALICE), client(BOB)
+    group = alice.create_group(group_id=b"g")
+    bundle = group.commit(add=[key_package(bob)])
+    group.merge_pending_commit()
+    assert bundle.welcome is not None
+    theirs = bob.join_welcome(welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree)
+    group.process(theirs.propose_self_remove())
+    package = key_package(client(b"mimi://c.example/d/cathy/1"))
+    assert commit_parts(group.commit(add=[package]).commit).key_packages == (package,)
+
+
+def test_an_external_commit_names_who_joins() -> None:
+    group = client(ALICE).create_group(group_id=b"g")
+    group_info, tree = group.group_info()
+    _, bundle = client(BOB).join_external(group_info=group_info, ratchet_tree=tree)
+    joiner = commit_parts(bundle.commit).joiner
+    assert joiner is not None
+    assert basic_identity(joiner) == BOB
+
+
+def test_what_is_no_commit_is_refused() -> None:
+    alice, bob = client(ALICE), client(BOB)
+    group = alice.create_group(group_id=b"g")
+    group.commit(add=[key_package(bob)])
+    group.merge_pending_commit()
+    with pytest.raises(MimiDecodeError):
+        commit_parts(group.propose_remove(1))
+    with pytest.raises(MimiDecodeError):
+        commit_parts(b"\0\1\0\1")
+
+
+def test_an_external_commit_without_a_path_is_refused() -> None:
+    front = b"\0\1\0\1" + b"\1g" + bytes(8) + b"\4" + b"\0" + b"\3" + b"\0"
+    with pytest.raises(MimiDecodeError, match="path"):
+        commit_parts(front + b"\0")
