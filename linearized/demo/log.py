@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from linearized.client import ProviderApi
+from linearized.client.verify import KeyLookup, LogBroken, LogReport, LogVerifier
 from linearized.demo.bridging import BOT_TOKEN_FILE
 from linearized.demo.homeserver import JsonObject
 from linearized.demo.participant import provider_api
 from linearized.demo.world import World
-from linearized.exceptions import InvalidInput
-from linearized.protocol.base64 import decode_base64
-from linearized.protocol.events import Event, parse_pdu
-from linearized.protocol.signing import verify_json
-from linearized.protocol.verify import verify_event
-from linearized.protocol.versions import RoomVersion, get_version
+from linearized.protocol.events import Event
 
 
 @asynccontextmanager
@@ -37,45 +33,22 @@ async def whole_log(api: ProviderApi, room_id: str) -> list[JsonObject]:
             return pdus
 
 
-async def verify_keys(api: ProviderApi) -> dict[str, bytes]:
-    """The provider's own keys, by key ID, from its self-signed key document.
-
-    Raises:
-        SignatureError: the document is not signed by the keys it lists.
-    """
-    document = await api.server_keys()
-    keys = {key_id: decode_base64(key["key"]) for key_id, key in document["verify_keys"].items()}
-    verify_json(document, name=document["server_name"], keys=keys)
-    return keys
-
-
 @dataclass(frozen=True, slots=True)
 class VerifiedLog:
-    """The events that passed, in order, and what is wrong with the others."""
+    """The events that passed, in order, and what is wrong with the first that did not."""
 
     events: list[Event]
-    broken: list[str]
+    report: LogReport
+    broken: str | None
 
 
-def verify_pdus(pdus: list[JsonObject], *, server: str, keys: dict[str, bytes]) -> VerifiedLog:
-    """Check format, hash, signature and link of every event."""
-    version: RoomVersion = get_version(pdus[0]["content"]["room_version"])
+def verify_pdus(pdus: Iterable[JsonObject], keys: KeyLookup) -> VerifiedLog:
+    """Check format, hash, signature, link, authorisation and MLS epoch of every event, as the SDK does."""
+    verifier = LogVerifier(keys)
     events: list[Event] = []
-    broken: list[str] = []
-    previous: tuple[str, ...] = ()
-    for seq, pdu in enumerate(pdus, start=1):
-        try:
-            event = parse_pdu(pdu, version)
-            checked = verify_event(
-                event, version=version, keys=lambda name, key_id: keys.get(key_id) if name == server else None
-            )
-        except InvalidInput as error:
-            broken.append(f"entry {seq}: {error}")
-            continue
-        if checked.redacted:
-            broken.append(f"entry {seq}: the content hash does not match")
-        if event.prev_events != previous:
-            broken.append(f"entry {seq}: prev_events is not the entry before")
-        previous = (event.event_id,)
-        events.append(event)
-    return VerifiedLog(events, broken)
+    try:
+        for pdu in pdus:
+            events.append(verifier.take(pdu))
+    except LogBroken as broken:
+        return VerifiedLog(events, verifier.report, str(broken))
+    return VerifiedLog(events, verifier.report, None)
