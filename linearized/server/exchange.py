@@ -10,6 +10,7 @@ import httpx
 import orjson
 import trio
 
+from linearized import __version__
 from linearized.exceptions import CanonicalJsonError, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 
@@ -59,12 +60,16 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, limit: int
         AnswerTooLarge: it has more than ``limit`` bytes.
         httpx.HTTPError: there was none.
     """
+    # Nothing is decompressed: what a few kilobytes unpack to is for their sender to decide, and ``limit`` is
+    # not.
+    request.headers["Accept-Encoding"] = "identity"
+    request.headers["User-Agent"] = f"linearized/{__version__}"
     response = await client.send(request, stream=True)
     chunks: list[bytes] = []
     size = 0
     try:
         with trio.CancelScope() as reading:
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 size += len(chunk)
                 if size <= limit:
                     chunks.append(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -130,6 +131,7 @@ async def test_a_request_is_signed_and_shows_our_certificate(
         assert await client.request("a.example", "GET", f"{PATH}?q=%21a:b") == {"ok": True}
     put, get = peer.requests
     assert put.peer_domains == ("b.example",)
+    assert put.headers["user-agent"].startswith("linearized/")
     assert put.headers["host"] == "a.example"
     assert put.headers["content-type"] == "application/json"
     assert get.raw_target == f"{PATH}?q=%21a:b"
@@ -178,6 +180,7 @@ async def test_a_refusal_carries_its_code(their_tls: TlsConfig, our_tls: TlsConf
     [
         Response(body=b"<html>"),
         Response(body=b"[]"),
+        Response(body=gzip.compress(b"{}"), headers=(("content-encoding", "gzip"),)),
         Response(status=502, body=b"<html>", headers=(("retry-after", "soon"),)),
         Response(status=500, body=b"[]"),
         Response(status=500, body=b'{"errcode": 5, "retry_after_ms": true}'),
