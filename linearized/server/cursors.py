@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from linearized.protocol.identifiers import user_domain
@@ -45,7 +46,11 @@ def cursor_changes(
 
     A provider whose first user joins follows from there; one whose last user is gone follows up to and
     including the entry that says so ("The server implied by the sender for a kick or ban … up to the point of
-    that kick or ban", Linearized Matrix, Sending Events).
+    that kick or ban", Linearized Matrix, Sending Events). One whose users come by another protocol than
+    before follows by that one from there on.
+
+    Args:
+        existing: by provider, the follower that still runs, or else one that has stopped.
     """
     new = list(entries)
     moved = {user_domain(key): index for index, key in _membership_moves(new)}
@@ -55,26 +60,36 @@ def cursor_changes(
     changes: list[FollowerRow] = []
     for provider, protocol in providers.items():
         known = existing.get(provider)
-        if provider in moved and (known is None or known.stop_seq is not None):
+        stopped = known is None or known.stop_seq is not None
+        if provider in moved and (stopped or (known is not None and known.protocol != protocol)):
             first = next(index for index, key in _membership_moves(new) if user_domain(key) == provider)
             # A MIMI provider begins with the Welcome, after the commit that made it; the others with their
             # join.
             cursor = _commit_at(new, first) if protocol == MIMI else new[first].seq - 1
             changes.append(FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor))
+            if known is not None and known.stop_seq is None:
+                changes.append(replace(known, stop_seq=cursor))
     for provider, known in existing.items():
         if provider not in providers and known.stop_seq is None and provider in moved:
             last = moved[provider]
             stop = _commit_at(new, last) if known.protocol == MIMI else new[last].seq
-            changes.append(
-                FollowerRow(
-                    room_id=room_id,
-                    provider=provider,
-                    protocol=known.protocol,
-                    cursor=known.cursor,
-                    stop_seq=stop,
-                )
-            )
+            changes.append(replace(known, stop_seq=stop))
     return tuple(changes)
+
+
+def current_followers(followers: Iterable[FollowerRow]) -> dict[str, FollowerRow]:
+    """A room's followers by provider, those that run before those that have stopped."""
+    found: dict[str, FollowerRow] = {}
+    for follower in followers:
+        known = found.get(follower.provider)
+        if known is None or known.stop_seq is not None:
+            found[follower.provider] = follower
+    return found
+
+
+def is_finished(follower: FollowerRow) -> bool:
+    """Whether a follower has everything it may have."""
+    return follower.stop_seq is not None and follower.cursor >= follower.stop_seq
 
 
 def _membership_moves(new: Sequence[NewEntry]) -> list[tuple[int, str]]:

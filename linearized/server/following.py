@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from typing import Final
+from weakref import WeakValueDictionary
 
 import openmls
 import structlog
 import trio
 
+from linearized.exceptions import MimiDecodeError
 from linearized.mimi.messages import FanoutMessage, message_role
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json
@@ -63,17 +65,24 @@ class Following:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._locks: dict[str, trio.Lock] = {}
+        # Weak, so that a room nobody is welcomed to leaves nothing behind.
+        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     async def receive(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> None:
         """Take a notification whole: durable on return, and taken once however often it is sent.
 
         Messages for a room that none of our clients was welcomed to are dropped: there is nobody to give them
-            to.
+        to. Of a room whose hub sends us PDUs only the Welcomes are taken: the rest comes with the PDUs.
+
+        Raises:
+            MimiDecodeError: a message is not what its form says; nothing was taken.
         """
         lock = self._locks.setdefault(room_id, trio.Lock())
         async with lock:
-            append = self._plan(room_id, hub, messages)
+            try:
+                append = self._plan(room_id, hub, messages)
+            except openmls.MlsError as error:
+                raise MimiDecodeError(f"a message cannot be read: {error.code}") from error
             if append is not None:
                 await self._node.store.append(append)
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
@@ -82,9 +91,10 @@ class Following:
     def _plan(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> RoomAppend | None:
         store = self._node.store
         row = store.room(room_id)
-        if row is not None and (row.role is not Role.FOLLOWER or row.hub != hub):
+        if row is not None and (row.role is Role.HUB or row.hub != hub):
             log.warning("notify_for_other_role", room_id=room_id, hub=hub)
             return None
+        logged = row is None or row.role is Role.FOLLOWER
         head = row.head_seq if row is not None else 0
         joined = {member.user_id for member in store.memberships(room_id) if member.membership == "join"}
         entries: dict[str, EntryRow] = {}
@@ -99,7 +109,7 @@ class Following:
                         welcomes.append(welcome)
                         delivered.append(mark)
                 continue
-            if row is None and not newcomers:
+            if not logged or (row is None and not newcomers):
                 continue
             event_id, event_type, raw = entry_of(
                 room_id, hub, timestamp=message.timestamp, message=message.message
@@ -127,7 +137,7 @@ class Following:
             memberships=tuple(
                 MembershipRow(room_id=room_id, user_id=user_id, membership="join", seq=head)
                 for user_id in dict.fromkeys(newcomers)
-                if user_id not in joined
+                if logged and user_id not in joined
             ),
             to_device=tuple(welcomes),
             replies=tuple(delivered),

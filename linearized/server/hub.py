@@ -23,11 +23,11 @@ from linearized.protocol.state import StateMap
 from linearized.protocol.versions import get_version
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, Reason, Rejected, Submission
-from linearized.server.cursors import cursor_changes
+from linearized.server.cursors import current_followers, cursor_changes
 from linearized.server.loading import restore_room
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import route_welcomes
-from linearized.store.base import EntryRow, FollowerRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
+from linearized.store.base import EntryRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
 
 log = structlog.get_logger("linearized.hub")
 
@@ -220,9 +220,7 @@ class Hub:
     ) -> RoomAppend:
         entries = [entry for accepted in batch for entry in accepted.entries]
         groups = [accepted for accepted in batch if accepted.group is not None]
-        existing: dict[str, FollowerRow] = {
-            follower.provider: follower for follower in self._store.followers(room_id)
-        }
+        existing = current_followers(self._store.followers(room_id))
         return RoomAppend(
             room_id=room_id,
             entries=tuple(

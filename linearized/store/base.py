@@ -251,6 +251,10 @@ class Store(Protocol):
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
         ...
 
+    async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
+        """Move a follower's cursor forward, and leave its stop as it is; nothing without such a follower."""
+        ...
+
     async def put_reply(self, reply: Reply) -> None:
         """Remember a reply; the first one for its scope and key stays."""
         ...

@@ -189,6 +189,18 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads):
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
         await self._write(partial(sqlite_append.put_follower, follower=follower))
 
+    async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
+        """Move a follower's cursor forward, and leave its stop as it is."""
+        await self._write(
+            partial(
+                sqlite_append.move_cursor,
+                room_id=room_id,
+                provider=provider,
+                protocol=protocol,
+                cursor=cursor,
+            )
+        )
+
     async def put_user(self, user: UserRow) -> bool:
         """Create an account; False if it exists."""
         return await self._write(partial(sqlite_devices.put_user, user=user))

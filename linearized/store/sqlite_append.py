@@ -50,6 +50,17 @@ def put_follower(transaction: Transaction, follower: FollowerRow) -> None:
         raise StoreError(f"there is no room {follower.room_id} to follow")
 
 
+def move_cursor(transaction: Transaction, *, room_id: str, provider: str, protocol: str, cursor: int) -> None:
+    """Move a follower's cursor forward. Its stop may be set by an append that runs at the same time, so it
+    is not touched.
+    """
+    transaction.connection.execute(
+        "UPDATE followers SET cursor = ? WHERE provider = ? AND protocol = ? AND cursor < ?"
+        " AND room_nr = (SELECT room_nr FROM rooms WHERE room_id = ?)",
+        (cursor, provider, protocol, cursor, room_id),
+    )
+
+
 def _require_one_room(change: RoomAppend) -> None:
     parts: list[EntryRow | MembershipRow | FollowerRow] = [
         *change.entries,

@@ -101,7 +101,7 @@ async def test_a_user_of_another_provider_is_added_and_messages_flow_both_ways(
 
 async def shared_room(alice: Session, bob: Session, *, role: int = ROLE_REGULAR) -> str:
     room_id = await encrypted_room(alice)
-    await alice.groups.invite(room_id, ["@bob:b.example"], role=role)
+    await alice.groups.invite(room_id, ["@bob:b.example"], roles={"@bob:b.example": role})
     await received(bob, Joined)
     return room_id
 

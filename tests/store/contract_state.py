@@ -126,6 +126,23 @@ class StateContract:
         await store.put_follower(again)
         assert store.followers(ROOM) == [linear, again]
 
+    async def test_a_cursor_moves_forward_only_and_leaves_the_stop_alone(self, store: Store) -> None:
+        await store.append(new_room())
+        await store.append(new_room(room_id=OTHER_ROOM))
+        stopping = FollowerRow(room_id=ROOM, provider="b.example", protocol="mimi", cursor=3, stop_seq=9)
+        others = [
+            FollowerRow(room_id=ROOM, provider="b.example", protocol="linearized", cursor=2),
+            FollowerRow(room_id=ROOM, provider="c.example", protocol="mimi", cursor=2),
+            FollowerRow(room_id=OTHER_ROOM, provider="b.example", protocol="mimi", cursor=2),
+        ]
+        for follower in (stopping, *others):
+            await store.put_follower(follower)
+        await store.move_cursor(ROOM, "b.example", "mimi", 7)
+        await store.move_cursor(ROOM, "b.example", "mimi", 5)
+        await store.move_cursor(ROOM, "d.example", "mimi", 5)
+        moved = FollowerRow(room_id=ROOM, provider="b.example", protocol="mimi", cursor=7, stop_seq=9)
+        assert sorted(store.followers(), key=repr) == sorted([moved, *others], key=repr)
+
     async def test_followers_may_change_with_the_entries_that_add_them(self, store: Store) -> None:
         follower = FollowerRow(room_id=ROOM, provider="b.example", protocol="mimi", cursor=1)
         await store.append(RoomAppend(room_id=ROOM, room=room(), entries=(entry(1),), followers=(follower,)))

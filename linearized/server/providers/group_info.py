@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import openmls
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
@@ -18,7 +20,7 @@ from linearized.mimi.group_info import (
 )
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.key_material import basic_credential, basic_identity
-from linearized.protocol.identifiers import room_uri
+from linearized.protocol.identifiers import room_uri, user_domain
 from linearized.room.credentials import client_of
 from linearized.server.node import Node
 from linearized.server.providers.key_material import BadRequest
@@ -27,15 +29,19 @@ from linearized.store.base import Role
 SIGNATURE_LABEL = "GroupInfoResponseTBS"
 
 
-def answer(node: Node, room_id: str, body: bytes) -> bytes:
+def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -> bytes:
     """As the hub, answer a GroupInfoRequest; both are TLS-encoded.
 
     Whoever may not have it is answered like somebody who asks for a room that is not there: "If the hub does
-        not want
-    to reveal if a room ID does not exist it can use notAuthorized instead" (Claim group key information).
+    not want to reveal if a room ID does not exist it can use notAuthorized instead" (Claim group key
+    information).
+
+    Args:
+        domains: those whose users the caller speaks for. The request's signature proves a key and no more;
+            that the user in its credential asks is the caller's word.
 
     Raises:
-        BadRequest: the request is malformed or its signature does not fit its key.
+        BadRequest: the request is malformed, or its signature or its encryption key is not valid.
     """
     try:
         request = GroupInfoRequest.decode(body)
@@ -60,19 +66,23 @@ def answer(node: Node, room_id: str, body: bytes) -> bytes:
         row is None
         or row.role is not Role.HUB
         or group is None
+        or user_domain(requester.user_id) not in domains
         or memberships.get(requester.user_id) != "join"
     ):
         return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
     secret = GroupInfoRatchetTreeTBE(
         group_info=group.group_info, ratchet_tree=RatchetTreeOption.full(group.ratchet_tree)
     )
-    sealed = openmls.encrypt_with_label(
-        ciphersuite=request.cipher_suite,
-        public_key=request.group_info_public_key,
-        label=ENCRYPTION_LABEL,
-        context=room_uri(room_id).encode(),
-        plaintext=secret.encode(),
-    )
+    try:
+        sealed = openmls.encrypt_with_label(
+            ciphersuite=request.cipher_suite,
+            public_key=request.group_info_public_key,
+            label=ENCRYPTION_LABEL,
+            context=room_uri(room_id).encode(),
+            plaintext=secret.encode(),
+        )
+    except openmls.MlsError as error:
+        raise BadRequest("nothing can be encrypted to group_info_public_key") from error
     unsigned = GroupInfoResponseTBS(
         room_id=room_uri(room_id),
         status=GroupInfoCode.SUCCESS,

@@ -80,20 +80,28 @@ async def fetch_through_hub(node: Node, request: KeyMaterialRequest) -> bytes:
     came from.
 
     Raises:
-        ProviderError: the target provider did not answer.
-        MimiDecodeError: it answered something else.
+        ProviderError: the target provider did not answer, or not with key material of that user.
     """
     provider = provider_of_uri(request.target_user)
     if provider in node.served_domains:
         return (await claim(node, request)).encode()
     body = await node.providers.exchange(provider, "keyMaterial", request.target_user, request.encode())
-    response = KeyMaterialResponse.decode(body)
-    await remember_routes(node, response, provider)
+    try:
+        response = KeyMaterialResponse.decode(body)
+    except MimiDecodeError as error:
+        raise ProviderError(f"{provider} answered no key material: {error}") from error
+    await remember_routes(node, response, request.target_user)
     return body
 
 
-async def remember_routes(node: Node, response: KeyMaterialResponse, provider: str) -> None:
-    """Note at which provider each package of a response lives, so that a Welcome finds its way."""
+async def remember_routes(node: Node, response: KeyMaterialResponse, target_user: str) -> None:
+    """Note at which provider each package of a response lives, so that a Welcome finds its way.
+
+    Raises:
+        ProviderError: a package is not valid or not of ``target_user``: a provider that could name any
+            package as its own would be sent the Welcomes of other providers' users.
+    """
+    provider = provider_of_uri(target_user)
     routes: dict[bytes, str] = {}
     for client in response.clients:
         if client.key_package is None:
@@ -102,9 +110,18 @@ async def remember_routes(node: Node, response: KeyMaterialResponse, provider: s
             info = openmls.inspect_key_package(client.key_package, now=node.clock() // 1000)
         except openmls.MlsError as error:
             raise ProviderError(f"{provider} sent a key package that is not valid: {error.code}") from error
+        if not _is_client_of(info.identity, target_user):
+            raise ProviderError(f"{provider} sent a key package of another user")
         routes[info.reference] = provider
     if routes:
         await node.store.put_key_package_routes(routes, expires_ms=node.clock() + ROUTE_LIFETIME_MS)
+
+
+def _is_client_of(identity: bytes, target_user: str) -> bool:
+    try:
+        return client_of(identity).user_id == user_id_from_uri(target_user)
+    except IdentifierError:  # an identity that names nobody
+        return False
 
 
 def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
