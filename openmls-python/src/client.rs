@@ -13,7 +13,7 @@ use tls_codec::Serialize;
 use crate::convert::component_map;
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::group::Group;
-use crate::guard::{caught, detached, locked};
+use crate::guard::{caught, detached, locked, viewed};
 use crate::join::{self, ExternalJoin};
 use crate::keys::{self, SignatureKeyPair};
 use crate::provider::Provider;
@@ -148,7 +148,9 @@ fn key_package(
         .key_package_lifetime(lifetime)
         .leaf_node_capabilities(config::capabilities());
     if last_resort {
-        builder = builder.mark_as_last_resort();
+        builder = builder
+            .key_package_extensions(config::last_resort_extensions()?)
+            .mark_as_last_resort();
     }
     let bundle = builder
         .build(
@@ -205,7 +207,7 @@ impl Client {
     }
 
     fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |client| client.save())
+        viewed(py, &self.inner, |client| client.save())
     }
 
     #[getter]
@@ -225,14 +227,14 @@ impl Client {
 
     #[getter]
     fn credential(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |client| {
+        viewed(py, &self.inner, |client| {
             Ok(client.credential().credential.tls_serialize_detached()?)
         })
     }
 
     #[pyo3(signature = (*, label, content))]
     fn sign_with_label(&self, py: Python<'_>, label: &str, content: &[u8]) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |client| {
+        viewed(py, &self.inner, |client| {
             keys::sign_with_label(&client.signer, label, content)
         })
     }
@@ -245,7 +247,7 @@ impl Client {
         lifetime: u64,
         last_resort: bool,
     ) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |client| {
+        viewed(py, &self.inner, |client| {
             key_package(client, now, lifetime, last_resort)
         })
     }
@@ -265,7 +267,7 @@ impl Client {
             .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
             .collect();
         locked(py, &self.inner, |client| {
-            create_group(client, group_id, app_data, senders, now)
+            caught(|| create_group(client, group_id, app_data, senders, now))
         })?;
         Ok(self.handle(group_id.to_vec()))
     }
@@ -278,7 +280,7 @@ impl Client {
         ratchet_tree: Option<&[u8]>,
     ) -> PyResult<Group> {
         let group_id = locked(py, &self.inner, |client| {
-            join_welcome(client, welcome, ratchet_tree)
+            caught(|| join_welcome(client, welcome, ratchet_tree))
         })?;
         Ok(self.handle(group_id))
     }
@@ -306,7 +308,7 @@ impl Client {
             new_app_data: component_map(new_app_data)?,
         };
         let (group_id, bundle) = locked(py, &self.inner, |client| {
-            let joined = join::external(client, &request)?;
+            let joined = caught(|| join::external(client, &request))?;
             let group_id = joined.state.group.group_id().to_vec();
             client.groups.entry(group_id.clone()).or_default().joining = Some(Joining {
                 base_epoch: joined.base_epoch,

@@ -8,7 +8,7 @@ use openmls::group::{
     GroupContext, MlsGroupCreateConfig, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
 };
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialType, Lifetime, ProposalType,
+    BasicCredential, Capabilities, Ciphersuite, CredentialType, KeyPackage, Lifetime, ProposalType,
     ProtocolVersion, SenderRatchetConfiguration,
 };
 
@@ -26,6 +26,9 @@ pub const MAX_PENDING_PROPOSALS: usize = 1024;
 pub const CLOCK_SKEW: u64 = 3600;
 /// Seconds the first leaf of a new group is valid: 84 days, the longest OpenMLS accepts.
 const CREATOR_LIFETIME: u64 = 84 * 24 * 3600;
+
+/// Component ID of `last_resort_key_package`, draft-ietf-mls-extensions section 7.5.
+const LAST_RESORT_COMPONENT: u16 = 0x0004;
 
 const SUPPORTED: [Ciphersuite; 3] = [
     Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
@@ -86,6 +89,26 @@ pub fn create_config(
         .lifetime(lifetime)
         .with_group_context_extensions(extensions)
         .build()
+}
+
+/// Whether a key package is marked for repeated use, by the component or by the extension of earlier drafts.
+pub fn is_last_resort(key_package: &KeyPackage) -> bool {
+    key_package.last_resort()
+        || key_package
+            .extensions()
+            .app_data_dictionary()
+            .is_some_and(|extension| extension.dictionary().contains(&LAST_RESORT_COMPONENT))
+}
+
+/// draft-ietf-mls-extensions, Last-Resort KeyPackages: "a last_resort_key_package component contains the
+/// component_id with an empty data field." OpenMLS itself goes by the extension of earlier drafts and adds it.
+pub fn last_resort_extensions() -> Outcome<Extensions<KeyPackage>> {
+    let mut dictionary = AppDataDictionary::new();
+    dictionary.insert(LAST_RESORT_COMPONENT, Vec::new());
+    Extensions::single(Extension::AppDataDictionary(
+        AppDataDictionaryExtension::new(dictionary),
+    ))
+    .map_err(Failure::internal)
 }
 
 /// The GroupContext extensions of a new group.

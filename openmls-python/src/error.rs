@@ -10,6 +10,8 @@ use openmls::group::{
     PublicProcessMessageError, StageCommitError, ValidationError, WelcomeError,
 };
 use openmls::prelude::{CreationFromExternalError, ExternalCommitBuilderError};
+use openmls::treesync::errors::TreeSyncFromNodesError;
+use openmls::treesync::RatchetTreeError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -198,14 +200,9 @@ pub fn from_external_creation<E: Display>(error: CreationFromExternalError<E>) -
         }
         CreationFromExternalError::LibraryError(inner) => Failure::internal(inner),
         CreationFromExternalError::WriteToStorageError(inner) => Failure::internal(inner),
-        CreationFromExternalError::TreeSyncError(inner) => {
-            let text = inner.to_string();
-            if text.to_lowercase().contains("signature") {
-                Failure::invalid_signature(text)
-            } else {
-                Failure::invalid_commit(text)
-            }
-        }
+        CreationFromExternalError::TreeSyncError(TreeSyncFromNodesError::RatchetTreeError(
+            RatchetTreeError::InvalidNodeSignature,
+        )) => Failure::invalid_signature("invalid signature on a leaf of the tree"),
         other => Failure::invalid_commit(other),
     }
 }

@@ -15,7 +15,7 @@ use crate::app_data::{self, NewValues};
 use crate::committing::{commit, CommitRequest};
 use crate::convert::component_map;
 use crate::error::{Failure, Kind, Outcome};
-use crate::guard::locked;
+use crate::guard::{caught, locked};
 use crate::processing::process;
 use crate::state::{ClientState, GroupState};
 use crate::values::{short, AppDataUpdate, CommitBundle, Member, Processed};
@@ -93,7 +93,7 @@ impl Group {
     ) -> PyResult<T> {
         locked(py, &self.client, |client| {
             let (state, signer) = client.current(&self.group_id)?;
-            work(state, signer)
+            caught(|| work(state, signer))
         })
     }
 

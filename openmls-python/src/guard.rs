@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Mutex, Once};
+use std::sync::{Mutex, MutexGuard, Once};
 
 use pyo3::prelude::*;
 
@@ -35,25 +35,35 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Outcome<T> + Sen
     Ok(py.detach(|| caught(work))?)
 }
 
-/// Run `work` on the state behind `mutex` without the GIL. A panic leaves the mutex poisoned: every later
-/// call on the same handle raises `Poisoned`, because the state may be half changed.
+/// Run `work` on the state behind `mutex` without the GIL. `work` undoes what a panic leaves half done where it
+/// can (see `GroupState::transact`); a panic that escapes it leaves the mutex poisoned, and every later call on
+/// the handle raises `Poisoned`.
 pub fn locked<S: Send, T: Send>(
     py: Python<'_>,
     mutex: &Mutex<S>,
     work: impl FnOnce(&mut S) -> Outcome<T> + Send,
 ) -> PyResult<T> {
-    Ok(py.detach(|| on_locked(mutex, work))?)
+    Ok(py.detach(|| caught(|| work(&mut *lock(mutex)?)))?)
 }
 
-fn on_locked<S, T>(mutex: &Mutex<S>, work: impl FnOnce(&mut S) -> Outcome<T>) -> Outcome<T> {
-    caught(|| {
-        let mut state = mutex.lock().map_err(|_| {
-            Failure::new(
-                Kind::Poisoned,
-                "an earlier call on this handle panicked; load it again from its last snapshot",
-            )
-        })?;
-        work(&mut state)
+/// The same for work that only looks: a panic in it concerns nobody else.
+pub fn viewed<S: Send, T: Send>(
+    py: Python<'_>,
+    mutex: &Mutex<S>,
+    work: impl FnOnce(&S) -> Outcome<T> + Send,
+) -> PyResult<T> {
+    Ok(py.detach(|| {
+        let state = lock(mutex)?;
+        caught(|| work(&state))
+    })?)
+}
+
+fn lock<S>(mutex: &Mutex<S>) -> Outcome<MutexGuard<'_, S>> {
+    mutex.lock().map_err(|_| {
+        Failure::new(
+            Kind::Poisoned,
+            "an earlier call on this handle panicked; load it again from its last snapshot",
+        )
     })
 }
 
@@ -61,24 +71,31 @@ fn on_locked<S, T>(mutex: &Mutex<S>, work: impl FnOnce(&mut S) -> Outcome<T>) ->
 mod tests {
     use super::*;
 
+    fn changed<T>(state: &Mutex<Vec<i32>>, work: impl FnOnce(&mut Vec<i32>) -> T) -> Outcome<T> {
+        caught(|| Ok(work(&mut *lock(state)?)))
+    }
+
     #[test]
     fn a_panic_becomes_a_failure_and_poisons_the_state_it_touched() {
         silence_panic_output();
         let state = Mutex::new(vec![1, 2]);
-        let broken = on_locked(&state, |numbers: &mut Vec<i32>| {
+        let broken = changed(&state, |numbers| {
             numbers.clear();
-            Ok(numbers[7])
+            numbers[7]
         });
         assert!(matches!(broken, Err(failure) if failure.kind == Kind::Poisoned));
-        let after = on_locked(&state, |numbers| Ok(numbers.len()));
+        let after = changed(&state, |numbers| numbers.len());
         assert!(matches!(after, Err(failure) if failure.kind == Kind::Poisoned));
     }
 
     #[test]
-    fn a_failure_is_no_panic_and_leaves_the_state_usable() {
-        let state = Mutex::new(0);
-        let refused: Outcome<()> = on_locked(&state, |_| Err(Failure::not_allowed("no")));
-        assert!(matches!(refused, Err(failure) if failure.kind == Kind::NotAllowed));
-        assert!(on_locked(&state, |number| Ok(*number)).is_ok());
+    fn a_panic_of_one_who_only_looks_leaves_the_state_usable() {
+        silence_panic_output();
+        let state = Mutex::new(vec![1, 2]);
+        let guard = lock(&state).ok();
+        let broken = caught(|| Ok(guard.as_deref().map(|numbers| numbers[7])));
+        assert!(matches!(broken, Err(failure) if failure.message.contains("out of bounds")));
+        drop(guard);
+        assert!(matches!(changed(&state, |numbers| numbers.len()), Ok(2)));
     }
 }

@@ -127,7 +127,7 @@ fn key_package_info(data: &[u8], now: u64) -> Outcome<KeyPackageInfo> {
         identity: leaf.credential().serialized_content().to_vec(),
         credential: leaf.credential().tls_serialize_detached()?,
         signature_key: leaf.signature_key().as_slice().to_vec(),
-        last_resort: key_package.last_resort(),
+        last_resort: config::is_last_resort(&key_package),
         not_before: lifetime.not_before(),
         not_after: lifetime.not_after(),
         capabilities: Capabilities {

@@ -1,6 +1,7 @@
 //! The OpenMLS provider: RustCrypto plus an in-memory store whose content can be taken out and put back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::RwLock;
 
 use openmls_memory_storage::MemoryStorage;
 use openmls_rust_crypto::RustCrypto;
@@ -19,9 +20,12 @@ pub struct Provider {
 
 impl Provider {
     pub fn from_entries(entries: Entries) -> Self {
-        let provider = Self::default();
-        provider.restore(entries.into_iter().collect());
-        provider
+        Self {
+            crypto: RustCrypto::default(),
+            storage: MemoryStorage {
+                values: RwLock::new(entries.into_iter().collect()),
+            },
+        }
     }
 
     pub fn entries(&self) -> Outcome<Entries> {
@@ -39,13 +43,6 @@ impl Provider {
             .read()
             .map_err(|_| Failure::internal("storage lock"))?
             .clone())
-    }
-
-    pub fn restore(&self, values: HashMap<Vec<u8>, Vec<u8>>) {
-        match self.storage.values.write() {
-            Ok(mut guard) => *guard = values,
-            Err(broken) => *broken.into_inner() = values,
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use tls_codec::Serialize;
 use crate::app_data::NewValues;
 use crate::convert::component_map;
 use crate::error::{Failure, Kind, Outcome};
-use crate::guard::{caught, detached, locked};
+use crate::guard::{caught, detached, locked, viewed};
 use crate::keys::SignatureKeyPair;
 use crate::provider::Provider;
 use crate::staged::StagedCommit;
@@ -61,49 +61,49 @@ impl PublicGroup {
     }
 
     fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |public| public.save())
+        viewed(py, &self.inner, |public| public.save())
     }
 
     #[getter]
     fn group_id(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             Ok(public.group.group_id().to_vec())
         })
     }
 
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        locked(py, &self.inner, |public| Ok(public.epoch()))
+        viewed(py, &self.inner, |public| Ok(public.epoch()))
     }
 
     #[getter]
     fn ciphersuite(&self, py: Python<'_>) -> PyResult<u16> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             Ok(public.group.ciphersuite().into())
         })
     }
 
     fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let list = locked(py, &self.inner, |public| {
+        let list = viewed(py, &self.inner, |public| {
             Member::list(public.group.members())
         })?;
         PyTuple::new(py, list)
     }
 
     fn app_data(&self, py: Python<'_>) -> PyResult<NewValues> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             Ok(members::app_data(public.group.group_context().extensions()))
         })
     }
 
     fn group_context(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             Ok(public.group.group_context().tls_serialize_detached()?)
         })
     }
 
     fn export_ratchet_tree(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             Ok(public
                 .group
                 .export_ratchet_tree()
@@ -112,7 +112,7 @@ impl PublicGroup {
     }
 
     fn proposals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let list = locked(py, &self.inner, |public| {
+        let list = viewed(py, &self.inner, |public| {
             public
                 .queued()?
                 .iter()
@@ -127,12 +127,12 @@ impl PublicGroup {
         py: Python<'py>,
         message: &[u8],
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let updates = locked(py, &self.inner, |public| public.app_data_updates(message))?;
+        let updates = viewed(py, &self.inner, |public| public.app_data_updates(message))?;
         PyTuple::new(py, updates)
     }
 
     fn stage_proposal(&self, py: Python<'_>, message: &[u8]) -> PyResult<ProposalInfo> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             members::proposal_info(&public.verified_proposal(message)?)
         })
     }
@@ -149,7 +149,7 @@ impl PublicGroup {
         new_app_data: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<StagedCommit> {
         let values = component_map(new_app_data)?;
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             public.stage(message, values, self.instance)
         })
     }
@@ -185,7 +185,7 @@ impl PublicGroup {
         sender_index: u32,
         leaf_index: u32,
     ) -> PyResult<Vec<u8>> {
-        locked(py, &self.inner, |public| {
+        viewed(py, &self.inner, |public| {
             let context = public.group.group_context();
             let message = ExternalProposal::new_remove::<Provider>(
                 LeafNodeIndex::new(leaf_index),

@@ -7,6 +7,7 @@ use openmls::prelude::{BasicCredential, Ciphersuite, CredentialWithKey};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 
 use crate::error::{Failure, Kind, Outcome};
+use crate::guard::caught;
 use crate::provider::{Entries, Provider};
 use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot, StateSnapshot};
 use crate::{config, keys};
@@ -24,10 +25,10 @@ impl GroupState {
         Ok(Self { provider, group })
     }
 
-    /// Run `work`; if it fails, the group and its store are as before.
+    /// Run `work`; if it fails or panics, the group and its store are as before.
     pub fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         let before = self.provider.checkpoint()?;
-        match work(self) {
+        match caught(|| work(self)) {
             Ok(value) => Ok(value),
             Err(failure) => {
                 self.rollback(before)?;
@@ -38,8 +39,7 @@ impl GroupState {
 
     fn rollback(&mut self, before: HashMap<Vec<u8>, Vec<u8>>) -> Outcome<()> {
         let group_id = self.group.group_id().to_vec();
-        self.provider.restore(before);
-        self.group = load_group(&self.provider, &group_id)?;
+        *self = Self::load(&group_id, before.into_iter().collect())?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use tls_codec::{Serialize, VLBytes};
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
+use crate::guard::caught;
 use crate::members::{self, member_index};
 use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
@@ -44,6 +45,19 @@ impl Public {
             entries: snapshot::to_list(self.provider.entries()?),
         };
         snapshot::encode(Holds::PublicGroup, &body)
+    }
+
+    /// Run `work`; if it fails or panics, the group and its store are as before.
+    fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let before = self.provider.entries()?;
+        match caught(|| work(self)) {
+            Ok(value) => Ok(value),
+            Err(failure) => {
+                let group_id = self.group.group_id().to_vec();
+                *self = Self::load(&group_id, Provider::from_entries(before))?;
+                Err(failure)
+            }
+        }
     }
 
     pub fn epoch(&self) -> u64 {
@@ -116,9 +130,12 @@ impl Public {
         if queued.len() >= config::MAX_PENDING_PROPOSALS {
             return Err(Failure::not_allowed("too many proposals in this epoch"));
         }
-        self.group
-            .add_proposal(self.provider.storage(), proposal)
-            .map_err(Failure::internal)?;
+        self.transact(|public| {
+            public
+                .group
+                .add_proposal(public.provider.storage(), proposal)
+                .map_err(Failure::internal)
+        })?;
         Ok(info)
     }
 
@@ -199,9 +216,12 @@ impl Public {
             .map_err(|_| Failure::internal("staged commit lock"))?
             .take()
             .ok_or_else(|| Failure::not_allowed("the commit was merged already"))?;
-        self.group
-            .merge_commit(self.provider.storage(), commit)
-            .map_err(Failure::internal)
+        self.transact(|public| {
+            public
+                .group
+                .merge_commit(public.provider.storage(), commit)
+                .map_err(Failure::internal)
+        })
     }
 }
 

@@ -130,6 +130,7 @@ def test_an_ordinary_key_package_works_once_and_a_last_resort_one_again(now: int
         invite(once, b"2")
     last = bob.key_package(now=now, lifetime=WEEK, last_resort=True)
     assert inspect_key_package(last, now=now).last_resort
+    assert b"\x00\x06\x04\x03\x00\x04\x00" in last  # app_data_dictionary: component 0x0004, no data
     invite(last, b"3")
     invite(last, b"4")
     assert bob.group_ids() == (b"1", b"3", b"4")

@@ -144,8 +144,9 @@ def outcome(entrance: Callable[[bytes], object], data: bytes) -> str:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_arbitrary_and_damaged_bytes_raise_nothing_but_mls_errors_and_change_nothing(
-    room: Room, data: st.DataObject
+    now: int, data: st.DataObject
 ) -> None:
+    room = Room(now=now)
     room.client("bob")
     valid = [
         room.group_info,

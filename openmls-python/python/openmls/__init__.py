@@ -2,7 +2,7 @@
 
 All ``bytes`` are TLS-encoded structs of RFC 9420 unless a docstring says otherwise. Handles are safe to use
 from several threads; calls that do cryptography release the GIL. Nothing is half applied: a call that raises
-has changed nothing, except for `Poisoned`.
+has changed nothing.
 """
 
 from openmls._openmls import (

@@ -100,7 +100,8 @@ class KeyPackageInfo:
     """A verified key package.
 
     ``identity`` is the content of a basic credential, ``credential`` the Credential struct, the validity
-    bounds are in seconds since 1970.
+    bounds are in seconds since 1970. ``last_resort`` is true with the `last_resort_key_package` component or
+    the extension (0x000a) of earlier drafts.
     """
 
     @property
@@ -357,7 +358,11 @@ class Client:
         leaf with our present signature key is replaced in any case. It is for the application to check that
         the leaf is ours: nobody's MLS implementation compares the credentials. ``proposals`` are the pending
         SelfRemoves of the epoch. Until merged, an older state of the group stays in use, and a group that had
-        none is not active.
+        none is not active; another external join of the group that is still pending is dropped.
+
+        Raises NotAllowed without tree or `external_pub`, or if the signature key belongs to another leaf;
+        InvalidProposal if ``replace_leaf`` is empty; InvalidCommit or InvalidSignature if GroupInfo and tree
+        do not hold together.
         """
     def group(self, group_id: bytes) -> Group:
         """Give a handle. Raises UnknownGroup."""
@@ -414,7 +419,7 @@ class Group:
     def propose_remove(self, leaf_index: int) -> bytes:
         """Propose to remove a member; gives an MLSMessage(PublicMessage) and stores the proposal here."""
     def propose_self_remove(self) -> bytes:
-        """Propose to leave (draft-ietf-mls-extensions section 5); someone else must commit it."""
+        """Propose to leave (draft-ietf-mls-extensions section 6.3); someone else must commit it."""
     def encrypt(self, plaintext: bytes, *, aad: bytes = ...) -> bytes:
         """Encrypt an application message.
 

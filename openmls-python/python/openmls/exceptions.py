@@ -96,6 +96,10 @@ class SnapshotFormat(MlsError):
 
 
 class Poisoned(MlsError):
-    """The native code panicked. The handle refuses all further calls; load it again from a snapshot."""
+    """The native code panicked, which is a defect of it.
+
+    The call has changed nothing. If even undoing it failed, the handle refuses all further calls and must be
+    loaded again from a snapshot.
+    """
 
     code = "poisoned"
