@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,10 @@ import trustme
 
 from linearized.config import Address, Config, default_config, load_config
 from linearized.exceptions import ConfigError
+from linearized.protocol.signing import ServerIdentity, SigningKey
+from linearized.server.key_documents import load_signing_key
+from linearized.server.opening import system_clock
+from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.run import Serving, serve
 
 from .tls_support import Authority
@@ -31,13 +36,13 @@ def authority(tmp_path: Path) -> Authority:
     return made
 
 
-@pytest.fixture
-def config(authority: Authority, tmp_path: Path) -> Config:
-    tls = authority.issue("a.example")
-    path = tmp_path / "linearized.toml"
+def settings(authority: Authority, name: str, directory: Path) -> Config:
+    directory.mkdir(exist_ok=True)
+    tls = authority.issue(name)
+    path = directory / "linearized.toml"
     path.write_text(
         default_config(
-            "a.example",
+            name,
             tls="127.0.0.1:0",
             client="127.0.0.1:0",
             certificate=str(tls.certificate),
@@ -45,7 +50,12 @@ def config(authority: Authority, tmp_path: Path) -> Config:
             trusted_ca=str(authority.pem),
         )
     )
-    return load_config(path)
+    return replace(load_config(path), discovery_overrides={})
+
+
+@pytest.fixture
+def config(authority: Authority, tmp_path: Path) -> Config:
+    return settings(authority, "a.example", tmp_path / "a")
 
 
 @pytest.fixture
@@ -128,3 +138,32 @@ async def test_a_settings_file_without_its_certificate_does_not_start(config: Co
     config.tls.certificate.unlink()
     with pytest.raises(ConfigError, match="cannot use certificate, key or trusted_ca"):
         await serve(config, stop=trio.Event())
+
+
+async def test_two_servers_find_and_authenticate_each_other_over_mutual_tls(
+    authority: Authority, config: Config, tmp_path: Path
+) -> None:
+    """The receiver of a signed request fetches the sender's keys from the sender, both over TLS."""
+    addresses: dict[str, Address] = {}
+    ours = replace(config, discovery_overrides=addresses)
+    theirs = replace(settings(authority, "b.example", tmp_path / "b"), discovery_overrides=addresses)
+    stop = trio.Event()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for one in (ours, theirs):
+                serving: Serving = await nursery.start(partial(serve, one, stop=stop))
+                addresses[one.server_name] = serving.tls
+            identity = ServerIdentity("b.example", load_signing_key(theirs.data_dir))
+            async with FederationClient(theirs, identity, clock=system_clock) as client:
+                path = "/_matrix/federation/v2/send/1"
+                answer = await client.request("a.example", "PUT", path, json={"pdus": []})
+                assert answer == {"failed_pdus": {}}
+                directory = await client.raw(
+                    "a.example", "GET", "https://a.example/.well-known/mimi-protocol-directory"
+                )
+                assert directory.status == 200
+            stranger = ServerIdentity("b.example", SigningKey.generate("x", b"x" * 32))
+            async with FederationClient(theirs, stranger, clock=system_clock) as client:
+                with pytest.raises(OutboundError, match="401"):
+                    await client.request("a.example", "PUT", path, json={"pdus": []})
+            stop.set()

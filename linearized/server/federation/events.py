@@ -14,7 +14,7 @@ from linearized.server.federation.calls import Call, hub_room, not_found
 from linearized.server.federation.visibility import projected, visible_until
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
-from linearized.store.base import EntryRow, RoomRow
+from linearized.store.base import EntryRow, Role, RoomRow
 
 _LIMIT_DIGITS = 9  # of a limit in a query; more events than any room has
 _BREATH = 200  # events read between two checkpoints, so that a large room does not hold up everybody else
@@ -30,6 +30,8 @@ async def event(call: Call) -> Response:
     entry = call.node.store.entry_by_id(call.param("event_id"))
     row = call.node.rooms.row(entry.room_id) if entry is not None else None
     if entry is None or row is None or not _visible(call, row, entry):
+        raise not_found()
+    if row.role is Role.FOLLOWER:  # what a MIMI hub sent us has no PDUs
         raise not_found()
     # "When the server can see an event but not the contents, the event is served redacted instead."
     return Response(body=projected(call.node, row, call.origin, [entry])[0])

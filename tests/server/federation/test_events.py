@@ -245,6 +245,32 @@ async def test_what_was_said_before_a_server_came_is_shown_as_the_room_has_it(
             assert single.body["content"] == expected
 
 
+async def test_the_log_of_a_mimi_room_is_not_served_as_events(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        row = RoomRow(
+            room_id="!theirs:c.example",
+            version="dev.linearized.1",
+            role=Role.FOLLOWER,
+            hub="c.example",
+            head_seq=0,
+            epoch=None,
+        )
+        joined = EntryRow(
+            room_id=row.room_id,
+            seq=1,
+            event_id="$joined",
+            type="m.room.member",
+            state_key=BOB,
+            sender=BOB,
+            origin_server_ts=1,
+            epoch=None,
+            pdu=orjson.dumps({"type": "m.room.member", "content": {"membership": "join"}}),
+        )
+        await w.server.node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=(joined,)))
+        answer = await w.foreign.ask("GET", f"{UNSTABLE}/event/$joined")
+        assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
+
+
 async def test_the_room_of_another_hub_is_asked_for_at_the_wrong_server(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         row = RoomRow(
