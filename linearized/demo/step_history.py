@@ -37,6 +37,7 @@ async def read_history(world: World) -> None:
     _compare(world, answer["events"], log)
     world.progress.update(task, advance=1)
     await _verify_database(world)
+    _check_logs(world)
     world.progress.update(task, advance=1)
 
 
@@ -108,3 +109,15 @@ async def _verify_database(world: World) -> None:
     commits = next((line.split()[-1] for line in output.splitlines() if "commits" in line), "?")
     measured = f"holds: {commits} commits staged again, {time.monotonic() - began:.1f} s"
     world.checks.note("linearized room verify", measured)
+
+
+def _check_logs(world: World) -> None:
+    """No program of ours met a bug: a request that failed for no reason of its sender's, or a traceback."""
+    logs = (world.a.service.log, world.b.service.log, world.bridge.service.log)
+    complaints = [line for log in logs for line in bugs_in(log.read_text(encoding="utf-8", errors="replace"))]
+    world.checks.that("bugs in the programs' logs", not complaints, complaints[0] if complaints else 0)
+
+
+def bugs_in(log: str) -> list[str]:
+    """The lines of a log that only a bug writes."""
+    return [line for line in log.splitlines() if "request_failed" in line or line.startswith("Traceback")]

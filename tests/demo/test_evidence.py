@@ -16,6 +16,7 @@ from linearized.demo.existing_room import harbour, write_history_registration
 from linearized.demo.failures import StepFailed
 from linearized.demo.homeserver import HomeserverFiles, write_settings
 from linearized.demo.secrecy import database_bytes, found_in
+from linearized.demo.step_history import bugs_in
 
 
 def test_all_held_only_if_something_was_checked_and_nothing_failed() -> None:
@@ -62,6 +63,17 @@ def test_plaintext_is_found_in_the_write_ahead_log_too(tmp_path: Path) -> None:
 
 def test_plaintext_is_found_behind_jsons_escapes() -> None:
     assert found_in(json.dumps("über alles").encode(), ["über alles"]) == ["über alles"]
+
+
+def test_bugs_are_found_in_logs_and_refusals_are_not_bugs() -> None:
+    log = "\n".join(
+        (
+            '{"event":"request","status":403}',
+            '{"event":"request_failed","exception":"KeyError"}',
+            "Traceback (most recent call last):",
+        )
+    )
+    assert len(bugs_in(log)) == 2
 
 
 def test_the_picture_is_a_png_of_its_size() -> None:
