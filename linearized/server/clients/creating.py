@@ -16,9 +16,7 @@ from linearized.server.clients.fields import bad_json, objects, optional_object,
 from linearized.server.clients.membership import user_of
 from linearized.server.http import HttpError, Request, Response, json_response
 
-MAX_INITIAL_STATE: Final = (
-    100  # state events of one request; with 64 KiB each the body's own bound comes first
-)
+MAX_INITIAL_STATE: Final = 100  # state events of one request; if large, the body's own bound comes first
 MAX_INVITES: Final = 100  # users invited at once, each of which may need a request to another server
 
 # (join rule, history visibility, guest access) by preset (Client-Server API, createRoom).

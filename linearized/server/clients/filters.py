@@ -24,7 +24,7 @@ from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.base import EntryRow, Reply
 
 DEFAULT_TIMELINE: Final = 20  # a screenful
-MAX_TIMELINE: Final = 500  # at 64 KiB an event about 32 MB, the most one answer may hold in memory
+MAX_TIMELINE: Final = 500  # more is read faster from /messages, in pages
 MAX_FILTER_BYTES: Final = 16 * 1024  # room for hundreds of room IDs, and still nothing to fill a disk with
 _FILTER_ID_BYTES: Final = 16
 

@@ -16,9 +16,7 @@ from linearized.server.clients.context import Context
 from linearized.server.clients.fields import bad_json, integer, objects, optional_text, required_object, text
 from linearized.server.http import HttpError, Request, Response, json_response
 
-MAX_EVENTS: Final = (
-    50  # as many PDUs as one federation request carries; the client sends the next page after this one
-)
+MAX_EVENTS: Final = 50  # as many PDUs as one federation request carries; the rest goes into the next page
 
 
 async def import_events(context: Context, request: Request, caller: Caller) -> Response:

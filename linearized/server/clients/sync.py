@@ -18,7 +18,7 @@ from linearized.server.clients.context import Context
 from linearized.server.clients.fields import query_integer
 from linearized.server.clients.filters import Filter, requested_filter
 from linearized.server.clients.keys import key_counts, unused_fallback_types
-from linearized.server.clients.sync_rooms import Section, room_section
+from linearized.server.clients.sync_rooms import Question, Section, room_section
 from linearized.server.clients.tokens import SyncToken, parse_sync_token
 from linearized.server.clients.window import read_window
 from linearized.server.http import Request, Response, json_response
@@ -27,6 +27,10 @@ from linearized.server.http import Request, Response, json_response
 MAX_WAIT_MS: Final = 55_000
 # To-device messages in one answer: a Welcome with its ratchet tree takes some kilobytes per hundred members.
 MAX_TO_DEVICE: Final = 50
+# Bytes of timeline in one answer, shared out evenly among its rooms; what does not fit is limited, as ever,
+# and can be read from prev_batch. Every room gets at least what one event may take.
+MAX_TIMELINE_BYTES: Final = 16 * 1024 * 1024
+MIN_ROOM_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +92,18 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         wanted=question.filter.rooms.allows,
         unchanged=question.full_state,
     )
+    budget = max(MIN_ROOM_BYTES, MAX_TIMELINE_BYTES // max(1, len(window.rooms)))
+    asked = Question(
+        context=context,
+        caller=caller,
+        initial=question.initial,
+        full_state=question.full_state,
+        wanted=question.filter,
+        budget=budget,
+    )
     rooms: JsonObject = {"join": {}, "invite": {}, "leave": {}}
     for room_window in window.rooms:
-        section, value = room_section(
-            context,
-            caller,
-            room_window,
-            initial=question.initial,
-            full_state=question.full_state,
-            wanted=question.filter,
-        )
+        section, value = room_section(asked, room_window)
         if section is not Section.NONE:
             rooms[section.value][room_window.row.room_id] = value
     to_device, last = _to_device(context, question)

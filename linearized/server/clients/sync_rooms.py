@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import orjson
 
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
@@ -12,11 +15,21 @@ from linearized.server.clients.context import Context
 from linearized.server.clients.filters import Filter
 from linearized.server.clients.projection import client_events, stripped_state
 from linearized.server.clients.tokens import place_token
-from linearized.server.clients.views import MEMBER_TYPE, View, history_of, membership_of, state_entry
+from linearized.server.clients.views import (
+    MEMBER_TYPE,
+    View,
+    fitting,
+    history_of,
+    membership_of,
+    state_entry,
+)
 from linearized.server.clients.window import RoomWindow
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
 
 MAX_HEROES: Final = 5  # "up to 5" (Client-Server API, RoomSummary)
+# Where a federation face leaves the stripped state that came with an invitation to a room we have no copy of:
+# a reply of this scope, its key "<room ID> <user ID>", its value a JSON list.
+INVITE_STATE: Final = "invite state"
 
 
 class Section(Enum):
@@ -28,47 +41,51 @@ class Section(Enum):
     NONE = ""
 
 
-def room_section(
-    context: Context, caller: Caller, window: RoomWindow, *, initial: bool, full_state: bool, wanted: Filter
-) -> tuple[Section, JsonObject]:
-    """What to tell a user about one changed room.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a client wants of each room.
 
-    Args:
-        initial: the client knows nothing of the room yet.
+    Attributes:
+        initial: it knows nothing of the room yet.
         full_state: it wants all state of joined rooms again.
+        budget: bytes of timeline a room may take; one entry always fits.
     """
-    store = context.node.store
+
+    context: Context
+    caller: Caller
+    initial: bool
+    full_state: bool
+    wanted: Filter
+    budget: int
+
+
+def room_section(question: Question, window: RoomWindow) -> tuple[Section, JsonObject]:
+    """What to tell a user about one changed room."""
+    store = question.context.node.store
     room = store.room(window.row.room_id)
     assert room is not None  # noqa: S101 - the window holds rooms the store has, and rooms are never deleted
     row = _membership_at(store, room, window)
-    changed = (
-        initial or row.seq >= window.first or (room.role is Role.FOLLOWER and row.seq >= window.first - 1)
-    )
+    part = _Part(question=question, store=store, room=room, row=row, window=window)
     match row.membership:
         case "join":
-            return _joined(
-                context,
-                caller,
-                room,
-                row,
-                window,
-                changed=changed,
-                initial=initial,
-                full_state=full_state,
-                wanted=wanted,
-            )
-        case "invite" if changed:
-            return Section.INVITE, _invited(store, row, window)
-        case "leave" | "ban" if changed and (not initial or wanted.include_leave):
-            return _left(context, caller, room, row, window, initial=initial, wanted=wanted)
+            return part.joined()
+        case "invite" if part.changed:
+            return part.invited()
+        case "leave" | "ban" if part.changed and (not question.initial or question.wanted.include_leave):
+            return part.left()
         case _:
             return Section.NONE, {}
+
+
+def _without_entries(room: RoomRow) -> bool:
+    """Whether memberships of this room are set without entries: there is no log, or no state in it."""
+    return room.role is Role.FOLLOWER or room.head_seq == 0
 
 
 def _membership_at(store: Store, room: RoomRow, window: RoomWindow) -> MembershipRow:
     """The user's membership where the window ends; the stored row may be newer."""
     row = window.row
-    if row.seq <= window.last or room.role is Role.FOLLOWER or row.seq > room.head_seq:
+    if row.seq <= window.last or _without_entries(room):
         return row
     entry = state_entry(store, room.room_id, MEMBER_TYPE, row.user_id, window.last)
     return MembershipRow(
@@ -79,125 +96,123 @@ def _membership_at(store: Store, room: RoomRow, window: RoomWindow) -> Membershi
     )
 
 
-def _joined(
-    context: Context,
-    caller: Caller,
-    room: RoomRow,
-    row: MembershipRow,
-    window: RoomWindow,
-    *,
-    changed: bool,
-    initial: bool,
-    full_state: bool,
-    wanted: Filter,
-) -> tuple[Section, JsonObject]:
-    store = context.node.store
-    view = context.views.view(room, row)
-    if view is None:
-        return Section.NONE, {}
-    arrived = initial or (changed and not _was_joined(store, room, row, window.first - 1))
-    # Somebody who was here before has had entries of that time; to anybody else the latest ones are new.
-    fresh = initial or (
-        arrived and room.role is not Role.FOLLOWER and not _ever_joined(store, row, window.first - 1)
-    )
-    timeline, more = _timeline(
-        store, view, after=0 if fresh else window.first - 1, last=window.last, wanted=wanted
-    )
-    limited = more or (arrived and not fresh)
-    start = timeline[0].seq if timeline else window.last + 1
-    state: list[EntryRow] = []
-    if arrived or full_state:
-        state = store.state_at(room.room_id, seq=start - 1)
-    elif more:
-        state = [entry for entry in store.state_at(room.room_id, seq=start - 1) if entry.seq >= window.first]
-    if not (timeline or state or arrived or full_state):
-        return Section.NONE, {}
-    value: JsonObject = {
-        "timeline": {
-            "events": client_events(context, caller, [entry for entry in timeline if wanted.allows(entry)]),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One room while its part of the answer is put together."""
+
+    question: Question
+    store: Store
+    room: RoomRow
+    row: MembershipRow
+    window: RoomWindow
+
+    @property
+    def changed(self) -> bool:
+        """Whether the user's membership is news."""
+        first = self.window.first - 1 if _without_entries(self.room) else self.window.first
+        return self.question.initial or self.row.seq >= first
+
+    def joined(self) -> tuple[Section, JsonObject]:
+        """New entries; for a newcomer the latest ones, and all state before them."""
+        view = self.question.context.views.view(self.room, self.row)
+        if view is None:
+            return Section.NONE, {}
+        arrived = self.question.initial or (self.changed and not self._was_joined())
+        # Somebody who was here before has had entries of that time; to anybody else the latest ones are new.
+        fresh = self.question.initial or (
+            arrived and self.room.role is not Role.FOLLOWER and not self._ever_joined()
+        )
+        after = 0 if fresh else self.window.first - 1
+        timeline, more = self._timeline(view, after=after, last=self.window.last)
+        start = timeline[0].seq if timeline else self.window.last + 1
+        state: list[EntryRow] = []
+        if arrived or self.question.full_state:
+            state = self.store.state_at(self.room.room_id, seq=start - 1)
+        elif more:
+            state = self._state_since(self.window.first, start)
+        if not (timeline or state or more or arrived or self.question.full_state):
+            return Section.NONE, {}
+        value: JsonObject = {
+            "timeline": self._timeline_value(timeline, start, limited=more or (arrived and not fresh)),
+            "state": {"events": self._client_events(state)},
+            "ephemeral": {"events": []},
+            "account_data": {"events": []},
+            "unread_notifications": {"highlight_count": 0, "notification_count": 0},
+        }
+        members_changed = any(entry.type == MEMBER_TYPE for entry in (*timeline, *state))
+        if arrived or members_changed:
+            value["summary"] = _summary(self.store, self.room.room_id, self.row.user_id)
+        return Section.JOIN, value
+
+    def left(self) -> tuple[Section, JsonObject]:
+        """Up to the entry that ended it; of a room never joined only that entry, which is about the user."""
+        view = self.question.context.views.view(self.room, self.row)
+        more = False
+        if view is not None and (self.question.initial or view.until >= self.window.first):
+            after = 0 if self.question.initial else self.window.first - 1
+            timeline, more = self._timeline(view, after=after, last=min(view.until, self.window.last))
+        elif self.question.initial:
+            return Section.NONE, {}
+        else:
+            ended = self.store.entries(self.room.room_id, after=self.row.seq - 1, limit=1)
+            timeline = [entry for entry in ended if entry.state_key == self.row.user_id]
+        start = timeline[0].seq if timeline else self.row.seq + 1
+        state: list[EntryRow] = []
+        if more:
+            state = self._state_since(0 if self.question.initial else self.window.first, start)
+        return Section.LEAVE, {
+            "timeline": self._timeline_value(timeline, start, limited=more),
+            "state": {"events": self._client_events(state)},
+            "account_data": {"events": []},
+        }
+
+    def invited(self) -> tuple[Section, JsonObject]:
+        """The room's face, from our copy of it or as the inviting server described it."""
+        state = self.store.state_at(self.room.room_id, seq=self.window.last)
+        events = stripped_state(state, invitee=self.row.user_id)
+        if not state:
+            described = self.store.reply(INVITE_STATE, f"{self.room.room_id} {self.row.user_id}")
+            events = orjson.loads(described) if described is not None else []
+        return Section.INVITE, {"invite_state": {"events": events}}
+
+    def _timeline(self, view: View, *, after: int, last: int) -> tuple[list[EntryRow], bool]:
+        """The last visible entries in (``after``, ``last``] that fit, oldest first; whether there are
+        more.
+        """
+        limit = self.question.wanted.timeline_limit
+        newest_first = view.before(self.store, before=last + 1, after=after, limit=limit + 1)
+        page = fitting(newest_first[:limit], self.question.budget)
+        return page[::-1], len(newest_first) > len(page)
+
+    def _timeline_value(self, timeline: Sequence[EntryRow], start: int, *, limited: bool) -> JsonObject:
+        allowed = [entry for entry in timeline if self.question.wanted.allows(entry)]
+        return {
+            "events": self._client_events(allowed),
             "limited": limited,
             "prev_batch": place_token(start - 1),
-        },
-        "state": {"events": client_events(context, caller, state)},
-        "ephemeral": {"events": []},
-        "account_data": {"events": []},
-        "unread_notifications": {"highlight_count": 0, "notification_count": 0},
-    }
-    if (
-        arrived
-        or any(entry.type == MEMBER_TYPE for entry in (*timeline, *state))
-        or room.role is Role.FOLLOWER
-    ):
-        value["summary"] = _summary(store, room.room_id, caller.user_id)
-    return Section.JOIN, value
+        }
 
+    def _client_events(self, entries: Sequence[EntryRow]) -> list[JsonObject]:
+        return client_events(self.question.context, self.question.caller, entries)
 
-def _left(
-    context: Context,
-    caller: Caller,
-    room: RoomRow,
-    row: MembershipRow,
-    window: RoomWindow,
-    *,
-    initial: bool,
-    wanted: Filter,
-) -> tuple[Section, JsonObject]:
-    """Up to the entry that ended it; of a room never joined only that entry, which is about the user."""
-    store = context.node.store
-    view = context.views.view(room, row)
-    if view is None or view.until < window.first:
-        ended = store.entries(room.room_id, after=row.seq - 1, limit=1)
-        timeline: Sequence[EntryRow] = [entry for entry in ended if entry.state_key == row.user_id]
-        more = False
-        if initial:
-            return Section.NONE, {}
-    else:
-        after = 0 if initial else window.first - 1
-        last = min(view.until, window.last)
-        timeline, more = _timeline(store, view, after=after, last=last, wanted=wanted)
-    start = timeline[0].seq if timeline else row.seq + 1
-    state: list[EntryRow] = []
-    if more:
-        state = store.state_at(room.room_id, seq=start - 1)
-        state = state if initial else [entry for entry in state if entry.seq >= window.first]
-    return Section.LEAVE, {
-        "timeline": {
-            "events": client_events(context, caller, [entry for entry in timeline if wanted.allows(entry)]),
-            "limited": more,
-            "prev_batch": place_token(start - 1),
-        },
-        "state": {"events": client_events(context, caller, state)},
-        "account_data": {"events": []},
-    }
+    def _state_since(self, first: int, start: int) -> list[EntryRow]:
+        """State that changed between ``first`` and the timeline's start."""
+        state = self.store.state_at(self.room.room_id, seq=start - 1)
+        return [entry for entry in state if entry.seq >= first]
 
+    def _was_joined(self) -> bool:
+        """Whether the user was joined when the window began."""
+        if self.room.role is Role.FOLLOWER:
+            return False  # its memberships are set without entries, each time a user arrives
+        before = self.window.first - 1
+        entry = state_entry(self.store, self.room.room_id, MEMBER_TYPE, self.row.user_id, before)
+        return entry is not None and membership_of(entry) == "join"
 
-def _invited(store: Store, row: MembershipRow, window: RoomWindow) -> JsonObject:
-    state = store.state_at(row.room_id, seq=max(window.last, row.seq))
-    events = stripped_state(state, invitee=row.user_id)
-    return {"invite_state": {"events": events}}
-
-
-def _timeline(
-    store: Store, view: View, *, after: int, last: int, wanted: Filter
-) -> tuple[list[EntryRow], bool]:
-    """The last visible entries in (``after``, ``last``], oldest first, and whether there are more before
-    them.
-    """
-    limit = wanted.timeline_limit
-    newest_first = view.before(store, before=last + 1, after=after, limit=limit + 1)
-    return newest_first[:limit][::-1], len(newest_first) > limit
-
-
-def _was_joined(store: Store, room: RoomRow, row: MembershipRow, seq: int) -> bool:
-    if room.role is Role.FOLLOWER:
-        return False  # its memberships are set without entries, each time a user arrives
-    entry = state_entry(store, row.room_id, MEMBER_TYPE, row.user_id, seq)
-    return entry is not None and membership_of(entry) == "join"
-
-
-def _ever_joined(store: Store, row: MembershipRow, seq: int) -> bool:
-    entries = history_of(store, row.room_id, MEMBER_TYPE, row.user_id, seq)
-    return any(membership_of(entry) == "join" for entry in entries)
+    def _ever_joined(self) -> bool:
+        """Whether the user had been joined at any time before the window."""
+        before = self.window.first - 1
+        entries = history_of(self.store, self.room.room_id, MEMBER_TYPE, self.row.user_id, before)
+        return any(membership_of(entry) == "join" for entry in entries)
 
 
 def _summary(store: Store, room_id: str, user_id: str) -> JsonObject:

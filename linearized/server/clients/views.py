@@ -8,7 +8,7 @@ view is a short list of runs of sequence numbers.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,6 +76,16 @@ class View:
             page = store.entries(self.room.room_id, after=start, limit=limit - len(found))
             found.extend(entry for entry in page if entry.seq <= last and entry.seq < before)
         return found
+
+
+def fitting(entries: Sequence[EntryRow], budget: int) -> list[EntryRow]:
+    """As many of the first entries as fit into ``budget`` bytes, but at least one."""
+    size = 0
+    for index, entry in enumerate(entries):
+        size += len(entry.pdu)
+        if size > budget and index:
+            return list(entries[:index])
+    return list(entries)
 
 
 def state_entry(store: Store, room_id: str, event_type: str, state_key: str, seq: int) -> EntryRow | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -235,3 +236,17 @@ async def test_logging_out_everywhere_ends_every_session(server: Server, account
     (await server.call("POST", f"{V3}/logout/all", {}, token=sessions[0]["access_token"])).ok()
     for session in sessions:
         (await whoami(server, session["access_token"])).refused(401, "M_UNKNOWN_TOKEN")
+
+
+async def test_a_bridge_of_several_domains_gives_full_user_ids(server: Server) -> None:
+    bridge = replace(server.node.config.bridges[0], domains=("matrix.example", "other.example"))
+    server.node.config = replace(server.node.config, bridges=(bridge,))
+    (await register(server, "carol")).refused(400, "M_INVALID_USERNAME")
+    answer = await register(server, "@carol:other.example", inhibit_login=True)
+    assert answer.ok() == {"user_id": "@carol:other.example"}
+
+
+async def test_a_device_without_a_name_is_listed_without_one(server: Server, account: str) -> None:
+    session = (await log_in(server, account, device_id="PHONE")).ok()
+    listed = (await server.call("GET", f"{V3}/devices", token=session["access_token"])).ok()
+    assert listed == {"devices": [{"device_id": "PHONE"}]}

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from linearized.server.clients import history
+from linearized.store.base import Role
 from tests.server.clients.rows import append, entry, member, visibility
 from tests.server.clients.support import MLS, Client, Server, part, room
 
@@ -190,3 +192,50 @@ async def test_joined_rooms_are_just_those(alice: Client, bob: Client) -> None:
     (await alice.call("POST", f"{room(left)}/leave", {})).ok()
     assert (await alice.call("GET", "/joined_rooms")).ok() == {"joined_rooms": [joined]}
     assert invited != joined
+
+
+async def test_a_page_of_huge_entries_is_cut_and_goes_on(
+    alice: Client, long_room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MAX_PAGE_BYTES", 150)
+    for direction, walk in (("b", list(range(30, 0, -1))), ("f", list(range(1, 31)))):
+        start: dict[str, Any] = {}
+        walked: list[int] = []
+        while True:
+            answer = await page(alice, dir=direction, limit=100, **start)
+            assert 1 <= len(answer["chunk"]) <= 2
+            walked += seqs(answer["chunk"])
+            if "end" not in answer:
+                break
+            start = {"from": answer["end"]}
+        assert walked == walk
+
+
+async def test_a_commit_can_be_looked_up_even_where_history_is_closed(server: Server, bob: Client) -> None:
+    """ "a client *always* has access to m.mls.commit events, even when hidden by history visibility"."""
+    await append(
+        server.store,
+        ROOM,
+        visibility(ROOM, 1, "joined"),
+        entry(ROOM, 2, "m.mls.commit"),
+        member(ROOM, 3, bob.user_id, "join"),
+        member(ROOM, 4, bob.user_id, "leave"),
+        entry(ROOM, 5, "m.mls.commit"),
+    )
+    (await bob.call("GET", f"{room(ROOM)}/event/{part('$2.' + ROOM)}")).ok()
+    (await bob.call("GET", f"{room(ROOM)}/event/{part('$5.' + ROOM)}")).refused(404, "M_NOT_FOUND")
+
+
+async def test_members_of_a_mimi_copy_are_the_users_of_this_server(server: Server, bob: Client) -> None:
+    members = {bob.user_id: "join", "@alice:a.example": "leave"}
+    await append(server.store, ROOM, entry(ROOM, 1), role=Role.FOLLOWER, memberships=members)
+    assert (await bob.call("GET", f"{room(ROOM)}/joined_members")).ok() == {"joined": {bob.user_id: {}}}
+
+
+async def test_an_imported_redaction_names_its_target_where_older_clients_look(
+    server: Server, alice: Client
+) -> None:
+    redaction = entry(ROOM, 2, "m.room.redaction", content={"redacts": "$1", "reason": "spam"})
+    await append(server.store, ROOM, member(ROOM, 1, alice.user_id, "join"), redaction)
+    event = (await alice.call("GET", f"{room(ROOM)}/event/{part('$2.' + ROOM)}")).ok()
+    assert event["redacts"] == event["content"]["redacts"] == "$1"

@@ -8,6 +8,7 @@ import pytest
 
 from linearized.protocol.base64 import encode_base64
 from linearized.server.clients import keys
+from linearized.store.base import DeviceRow
 from tests.server.clients.mls_support import LIFETIME, MlsDevice, use_real_time
 from tests.server.clients.support import Client, Server
 
@@ -201,3 +202,11 @@ async def test_a_bridged_device_comes_into_being_with_its_first_package(server: 
     assert [device.device_id for device in server.store.devices("@carol:matrix.example")] == ["BRIDGE"]
     answer = (await claim(bob, {"@carol:matrix.example": {"BRIDGE": "mls"}})).ok()
     assert answer["one_time_keys"]["@carol:matrix.example"].keys() == {"BRIDGE"}
+
+
+async def test_a_device_is_listed_with_its_name(server: Server, bob: Client) -> None:
+    device = DeviceRow(user_id=bob.user_id, device_id="LAPTOP", display_name="Laptop", token_hash=None)
+    await server.store.put_device(device)
+    answer = (await bob.call("POST", "/keys/query", {"device_keys": {bob.user_id: ["LAPTOP"]}})).ok()
+    described = answer["device_keys"][bob.user_id]["LAPTOP"]
+    assert described["unsigned"] == {"device_display_name": "Laptop"}

@@ -10,6 +10,7 @@ import pytest
 from linearized.protocol.events import parse_pdu
 from linearized.protocol.verify import verify_event
 from linearized.protocol.versions import get_version
+from linearized.server.clients import log
 from tests.server.clients.rows import append, entry, member, visibility
 from tests.server.clients.support import MLS, Client, Server, room
 
@@ -92,3 +93,21 @@ async def test_only_joined_users_read_the_log(alice: Client, bob: Client) -> Non
 async def test_a_malformed_request_is_refused(alice: Client, query: dict[str, str]) -> None:
     room_id = await alice.create_room()
     (await alice.call("GET", f"{room(room_id, MLS)}/log", query=query)).refused(400, "M_INVALID_PARAM")
+
+
+async def test_a_page_of_huge_entries_is_cut_and_goes_on(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MAX_PAGE_BYTES", 150)
+    await append(
+        server.store,
+        "!r:a",
+        member("!r:a", 1, alice.user_id, "join"),
+        *(entry("!r:a", n) for n in range(2, 12)),
+    )
+    after = 0
+    while (answer := await page(alice, "!r:a", after=after))["pdus"]:
+        assert answer["first_seq"] == after + 1
+        assert len(answer["pdus"]) <= 2
+        after += len(answer["pdus"])
+    assert after == 11

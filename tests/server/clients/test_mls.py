@@ -160,3 +160,10 @@ async def test_only_members_touch_the_group(bot: MlsDevice, encrypted: str, bob:
     for what in ("update", "key_material", "group_info"):
         path = f"{room(encrypted, MLS)}/mls/{what}"
         (await bob.call("POST", path, request)).refused(403, "M_FORBIDDEN")
+
+
+async def test_group_state_is_asked_for_in_ones_own_name_only(bot: MlsDevice, encrypted: str) -> None:
+    await bot.create_group(encrypted)
+    other = MlsDevice(replace(bot.client, user_id="@eve:a.example"))
+    forged = other.group_info_request(openmls.HpkeKeyPair.generate())
+    (await exchange(bot.client, encrypted, "group_info", forged)).refused(403, "M_FORBIDDEN")

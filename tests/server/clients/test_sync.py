@@ -10,7 +10,7 @@ import trio
 
 from linearized.server.clients import sync as sync_module
 from linearized.server.clients import window as window_module
-from linearized.store.base import NewToDevice, Role
+from linearized.store.base import NewToDevice, Reply, Role
 from tests.server.clients.rows import append, entry, member, visibility
 from tests.server.clients.support import Client, Server, part, room
 
@@ -259,6 +259,81 @@ async def test_a_filter_of_the_wrong_shape_is_refused(alice: Client) -> None:
         (await alice.call("GET", "/sync", query={"filter": bad})).refused(400, "M_BAD_JSON")
     include = '{"room":{"include_leave":1}}'
     (await alice.call("GET", "/sync", query={"filter": include})).refused(400, "M_BAD_JSON")
+
+
+async def test_a_timeline_that_would_be_too_large_is_limited_and_can_be_filled(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_module, "MAX_TIMELINE_BYTES", 0)
+    monkeypatch.setattr(sync_module, "MIN_ROOM_BYTES", 150)
+    await fill(server, alice.user_id, 9)
+    joined = (await alice.sync())["rooms"]["join"][ROOM]
+    assert (joined["timeline"]["limited"], seqs(joined)[-1], len(seqs(joined)) <= 2) == (True, 9, True)
+    start = joined["timeline"]["prev_batch"]
+    page = (await alice.call("GET", room(ROOM) + "/messages", query={"dir": "b", "from": start})).ok()
+    told = [event["unsigned"]["dev.linearized.seq"] for event in page["chunk"]][::-1] + seqs(joined)
+    assert told == list(range(1, 10))
+
+
+async def test_a_client_may_want_no_timeline_at_all(server: Server, alice: Client) -> None:
+    await fill(server, alice.user_id, 5)
+    none = '{"room":{"timeline":{"limit":0}}}'
+    first = await alice.sync(filter=none)
+    joined = first["rooms"]["join"][ROOM]
+    assert (seqs(joined), joined["timeline"]["limited"], joined["timeline"]["prev_batch"]) == ([], True, "t5")
+    assert types(joined["state"]["events"]) == ["m.room.member", "m.room.name"]
+    await append(server.store, ROOM, entry(ROOM, 6))
+    joined = (await alice.sync(first["next_batch"], filter=none))["rooms"]["join"][ROOM]
+    assert (seqs(joined), joined["timeline"]["limited"], joined["timeline"]["prev_batch"]) == ([], True, "t6")
+
+
+async def test_an_invitation_to_a_room_elsewhere_is_as_its_server_described_it(
+    server: Server, alice: Client
+) -> None:
+    room_id = "!tea:c.example"
+    stripped = {"type": "m.room.name", "state_key": "", "sender": "@x:c.example", "content": {"name": "Tea"}}
+    since = (await alice.sync())["next_batch"]
+    value = orjson.dumps([stripped]).decode()
+    await server.store.put_reply(Reply(scope="invite state", key=f"{room_id} {alice.user_id}", value=value))
+    await append(server.store, room_id, role=Role.PARTICIPANT, memberships={alice.user_id: "invite"})
+    answer = await alice.sync(since)
+    assert answer["rooms"]["invite"] == {room_id: {"invite_state": {"events": [stripped]}}}
+    assert (await alice.sync(answer["next_batch"]))["rooms"]["invite"] == {}
+    await append(
+        server.store, "!other:c.example", role=Role.PARTICIPANT, memberships={alice.user_id: "invite"}
+    )
+    bare = (await alice.sync(answer["next_batch"]))["rooms"]["invite"]
+    assert bare == {"!other:c.example": {"invite_state": {"events": []}}}
+
+
+async def test_a_membership_that_changes_behind_the_window_waits_for_the_next(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's row may be newer than the window's end; the section is by the membership at the end."""
+    await fill(server, alice.user_id, 3)
+    since = (await alice.sync())["next_batch"]
+    await append(server.store, ROOM, entry(ROOM, 4))
+    middle = server.store.position()
+    await append(server.store, ROOM, member(ROOM, 5, alice.user_id, "leave"))
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "position", lambda: middle)
+        first = await alice.sync(since)
+    assert seqs(first["rooms"]["join"][ROOM]) == [4]
+    second = await alice.sync(first["next_batch"])
+    assert seqs(second["rooms"]["leave"][ROOM]) == [5]
+
+
+async def test_a_first_membership_behind_the_window_waits_for_the_next(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(server.store, ROOM, entry(ROOM, 1))
+    middle = server.store.position()
+    await append(server.store, ROOM, member(ROOM, 2, alice.user_id, "join"))
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "position", lambda: middle)
+        first = await alice.sync()
+    assert first["rooms"]["join"] == {}
+    assert seqs((await alice.sync(first["next_batch"]))["rooms"]["join"][ROOM]) == [1, 2]
 
 
 # --- waiting ---
