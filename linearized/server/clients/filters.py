@@ -38,9 +38,14 @@ class Choice:
 
     def allows(self, value: str) -> bool:
         """Whether the filter lets a value through."""
-        if any(fnmatchcase(value, pattern) for pattern in self.never):
+        if any(_matches(value, pattern) for pattern in self.never):
             return False
-        return self.only is None or any(fnmatchcase(value, pattern) for pattern in self.only)
+        return self.only is None or any(_matches(value, pattern) for pattern in self.only)
+
+
+def _matches(value: str, pattern: str) -> bool:
+    """``*`` stands for anything; no other character is special, as it would be for ``fnmatch``."""
+    return fnmatchcase(value, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

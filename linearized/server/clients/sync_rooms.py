@@ -115,8 +115,7 @@ class _Part:
     def joined(self) -> tuple[Section, JsonObject]:
         """New entries; for a newcomer the latest ones, and all state before them."""
         view = self.question.context.views.view(self.room, self.row)
-        if view is None:
-            return Section.NONE, {}
+        assert view is not None  # noqa: S101 - whoever is joined has a view
         arrived = self.question.initial or (self.changed and not self._was_joined())
         # Somebody who was here before has had entries of that time; to anybody else the latest ones are new.
         fresh = self.question.initial or (

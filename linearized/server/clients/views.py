@@ -24,6 +24,8 @@ MAX_CHANGES: Final = 200
 MAX_ROOMS: Final = 10_000
 # Entries looked at per read while catching up with a room's visibility.
 _PAGE: Final = 500
+# A room that grew by more than this since its visibility was last looked at is looked up anew, by its state.
+_MAX_CATCH_UP: Final = 5_000
 
 _PUBLIC: Final = {"shared", "world_readable"}
 _DEFAULT_VISIBILITY: Final = "shared"  # "If no history_visibility event exists, shared"
@@ -170,17 +172,16 @@ class Views:
     def _visibility_of(self, room: RoomRow) -> tuple[Change, ...]:
         """The room's visibility changes, ascending, starting with the default."""
         seen, changes = self._visibility.get(room.room_id, (0, ()))
-        if not seen:
+        if not seen or room.head_seq - seen > _MAX_CATCH_UP:
+            seen = room.head_seq
             found = history_of(self._store, room.room_id, VISIBILITY_TYPE, "", room.head_seq)
             listed = [
                 (entry.seq, _content_of(entry, "history_visibility", _DEFAULT_VISIBILITY)) for entry in found
             ]
             oldest = _DEFAULT_VISIBILITY if len(listed) < MAX_CHANGES else "joined"
             changes = ((0, oldest), *listed[::-1])
-        while seen and seen < room.head_seq:
+        while seen < room.head_seq:
             page = self._store.entries(room.room_id, after=seen, limit=min(_PAGE, room.head_seq - seen))
-            if not page:
-                break
             for entry in page:
                 if entry.type == VISIBILITY_TYPE and entry.state_key == "":
                     value = _content_of(entry, "history_visibility", _DEFAULT_VISIBILITY)

@@ -62,6 +62,9 @@ def test_the_timeline_is_bounded_whatever_the_filter_says() -> None:
         (Choice(only=("a",), never=("a",)), "a", False),
         (Choice(only=("m.room.*",)), "m.room.name", True),
         (Choice(only=("m.room.*",)), "m.call", False),
+        (Choice(only=("m.?", "m.[ab]")), "m.a", False),
+        (Choice(only=("m.?",)), "m.?", True),
+        (Choice(only=("m.[ab]",)), "m.[ab]", True),
     ],
 )
 def test_a_choice_allows_what_is_named_and_not_excluded(choice: Choice, value: str, allowed: bool) -> None:

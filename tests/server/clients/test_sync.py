@@ -215,6 +215,15 @@ async def test_a_room_of_a_mimi_hub_appears_without_state(server: Server, alice:
     assert (seqs(third), third["timeline"]["limited"]) == ([2], False)
 
 
+async def test_another_users_arrival_in_a_mimi_copy_is_no_news(server: Server, alice: Client) -> None:
+    room_id = "!mimi:hub.example"
+    await append(server.store, room_id, role=Role.FOLLOWER, memberships={alice.user_id: "join"})
+    await append(server.store, room_id, entry(room_id, 1), entry(room_id, 2))
+    since = (await alice.sync())["next_batch"]
+    await append(server.store, room_id, memberships={"@bob:a.example": "join"})
+    assert (await alice.sync(since))["rooms"]["join"] == {}
+
+
 async def test_more_rooms_than_one_answer_holds_follow_in_the_next(
     server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

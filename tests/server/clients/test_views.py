@@ -118,6 +118,18 @@ async def test_a_change_of_visibility_is_noticed_between_two_looks(server: Serve
     assert seen(Views(server.store).require(ROOM, BOB), 5) == seen(view, 5)
 
 
+async def test_a_room_that_grew_a_lot_is_looked_up_anew(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "_MAX_CATCH_UP", 3)
+    lookup = Views(server.store)
+    await append(server.store, ROOM, visibility(ROOM, 1, "shared"), member(ROOM, 2, BOB, "join"))
+    lookup.require(ROOM, BOB)
+    more = [visibility(ROOM, 3, "joined"), member(ROOM, 4, BOB, "leave"), entry(ROOM, 5), entry(ROOM, 6)]
+    await append(server.store, ROOM, *more, member(ROOM, 7, BOB, "join"))
+    assert seen(lookup.require(ROOM, BOB), 7) == [1, 2, 3, 4, 7]
+
+
 async def test_what_lies_before_too_many_changes_stays_closed(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
