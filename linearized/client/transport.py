@@ -4,9 +4,10 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -137,11 +138,13 @@ class Transport:
         try:
             chunks: list[bytes] = []
             size = 0
-            async for chunk in response.aiter_bytes():
-                size += len(chunk)
-                if size > limit:
-                    raise MalformedAnswer(f"{request.url.path}: the answer exceeds {limit} bytes")
-                chunks.append(chunk)
+            # httpx types it as an iterator; it is a generator, which has to be closed when it is left early.
+            async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as received:
+                async for chunk in received:
+                    size += len(chunk)
+                    if size > limit:
+                        raise MalformedAnswer(f"{request.url.path}: the answer exceeds {limit} bytes")
+                    chunks.append(chunk)
             return Answer(response.status_code, dict(response.headers), b"".join(chunks))
         finally:
             await response.aclose()

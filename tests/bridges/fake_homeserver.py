@@ -69,8 +69,16 @@ class FakeHomeserver:
         content = {"membership": membership, "displayname": user[1:].partition(":")[0]}
         return self.emit(room, sender or user, "m.room.member", content, state_key=user, push=push)
 
-    def say(self, room: MatrixRoom, sender: str, body: str, *, push: bool = True, **extra: Any) -> str:
-        content = {"msgtype": "m.text", "body": body, **extra}
+    def say(
+        self,
+        room: MatrixRoom,
+        sender: str,
+        body: str,
+        *,
+        push: bool = True,
+        extra: JsonObject | None = None,
+    ) -> str:
+        content = {"msgtype": "m.text", "body": body, **(extra or {})}
         return str(self.emit(room, sender, "m.room.message", content, push=push)["event_id"])
 
     def emit(
@@ -134,22 +142,24 @@ class FakeHomeserver:
         body = json.loads(request.content) if request.content else {}
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
-                return _ok(duration_ms=1)
+                answer = _ok(duration_ms=1)
             case ("POST", "register"):
-                return self._register(body)
+                answer = self._register(body)
             case ("POST", "login"):
                 self.devices.add((body["identifier"]["user"], body["device_id"]))
-                return _ok(user_id=body["identifier"]["user"])
+                answer = _ok(user_id=body["identifier"]["user"])
             case ("PUT", "profile", of, "displayname"):
                 self.names[of] = body["displayname"]
-                return _ok()
+                answer = _ok()
             case ("GET", "media", "download", _, media_id):
-                return httpx.Response(200, content=self.media[media_id][0])
+                answer = httpx.Response(200, content=self.media[media_id][0])
             case ("POST", "join", room_id):
-                return self._join(self.rooms[room_id], user)
+                answer = self._join(self.rooms[room_id], user)
             case (_, "rooms", room_id, *rest):
-                return self._room(request, self.rooms[room_id], user, rest, body)
-        raise AssertionError(parts)
+                answer = self._room(request, self.rooms[room_id], user, rest)
+            case _:
+                raise AssertionError(parts)
+        return answer
 
     def _register(self, body: JsonObject) -> httpx.Response:
         user = f"@{body['username']}:{DOMAIN}"
@@ -168,18 +178,18 @@ class FakeHomeserver:
             self.member(room, user, "join")
         return _ok(room_id=room.room_id)
 
-    def _room(
-        self, request: httpx.Request, room: MatrixRoom, user: str, rest: list[str], body: JsonObject
-    ) -> httpx.Response:
+    def _room(self, request: httpx.Request, room: MatrixRoom, user: str, rest: list[str]) -> httpx.Response:
         if room.members.get(user) != "join":
             return _error(403, "M_FORBIDDEN")
+        body = json.loads(request.content) if request.content else {}
         ts = request.url.params.get("ts")
+        answer = _ok()
         match (request.method, *rest):
-            case ("PUT", "send", kind, txn_id):
-                return self._send(request, room, user, kind, txn_id, body)
+            case ("PUT", "send", kind, _):
+                answer = self._send(request, room, user, kind)
             case ("PUT", "state", kind, key):
                 event = self.emit(room, user, kind, body, state_key=key, ts=int(ts) if ts else None)
-                return _ok(event_id=event["event_id"])
+                answer = _ok(event_id=event["event_id"])
             case ("POST", "leave"):
                 self.member(room, user, "leave")
             case ("POST", "invite"):
@@ -187,30 +197,22 @@ class FakeHomeserver:
             case ("POST", "kick"):
                 self.member(room, body["user_id"], "leave", sender=user)
             case ("GET", "state"):
-                return httpx.Response(200, json=list(self.state(room).values()))
+                answer = httpx.Response(200, json=list(self.state(room).values()))
             case ("GET", "joined_members"):
                 joined = [name for name, membership in room.members.items() if membership == "join"]
-                return _ok(joined={name: {"display_name": name} for name in joined})
+                answer = _ok(joined={name: {"display_name": name} for name in joined})
             case ("GET", "messages"):
-                return self._messages(room, request.url.params)
+                answer = self._messages(room, request.url.params)
             case _:
                 raise AssertionError(rest)
-        return _ok()
+        return answer
 
-    def _send(
-        self,
-        request: httpx.Request,
-        room: MatrixRoom,
-        user: str,
-        kind: str,
-        txn_id: str,
-        body: JsonObject,
-    ) -> httpx.Response:
-        # As Synapse: keyed by path and application service, not by user; without a device not kept over a
-        # restart.
+    def _send(self, request: httpx.Request, room: MatrixRoom, user: str, kind: str) -> httpx.Response:
         assert (user, request.url.params.get("device_id")) in self.devices
+        # As Synapse: keyed by path and application service, not by user.
         key = request.url.raw_path.decode().partition("?")[0]
         if key not in self.transactions:
+            body = json.loads(request.content)
             ts = request.url.params.get("ts")
             extra = {"redacts": body["redacts"]} if kind == "m.room.redaction" else {}
             event = self.emit(room, user, kind, body, ts=int(ts) if ts else None, **extra)

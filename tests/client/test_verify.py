@@ -11,6 +11,8 @@ import pytest
 from linearized.client import Session
 from linearized.client.verify import LogBroken, fetch_and_verify, server_keys, verify_log
 from linearized.exceptions import SignatureError
+from tests.bridges.support import open_world
+from tests.bridges.test_import import history
 from tests.client.support import drain, message
 from tests.client.test_real_server import new_room, open_club
 
@@ -72,9 +74,6 @@ async def test_keys_that_nobody_vouches_for_verify_nothing(tmp_path: Path) -> No
 
 
 async def test_an_imported_room_can_be_checked_like_any_other(tmp_path: Path) -> None:
-    from tests.bridges.support import open_world
-    from tests.bridges.test_import import history
-
     async with open_world(tmp_path) as world:
         room_id = await world.import_room(history(world.homeserver, 60))
         api = world.bridge.puppets.bot.api

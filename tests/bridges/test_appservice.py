@@ -1,0 +1,163 @@
+"""What a real homeserver sent, to our application service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bridges.matrix import appservice
+from bridges.matrix.appservice import AppService
+from bridges.matrix.database import Database
+from bridges.matrix.records import IncomingQueue
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "synapse-appservice"
+TOKEN = "t" * 40
+
+
+class Service:
+    def __init__(self) -> None:
+        self.database = Database(":memory:")
+        self.queue = IncomingQueue(self.database)
+        self.arrivals = 0
+        self.asked: list[str] = []
+        self.app = AppService(
+            hs_token=TOKEN, queue=self.queue, arrived=self._arrived, user_exists=self._exists
+        )
+
+    def _arrived(self) -> None:
+        self.arrivals += 1
+
+    async def _exists(self, user_id: str) -> bool:
+        self.asked.append(user_id)
+        return "ghost" in user_id
+
+    async def request(
+        self, method: str, path: str, body: Any = None, token: str | None = f"Bearer {TOKEN}"
+    ) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app)) as http:
+            headers = {} if token is None else {"Authorization": token}
+            content = body if isinstance(body, bytes) or body is None else json.dumps(body)
+            return await http.request(method, f"http://bridge{path}", headers=headers, content=content)
+
+    def waiting(self) -> list[str]:
+        rows = self.database.all("SELECT event_id FROM incoming WHERE state = 'waiting' ORDER BY position")
+        return [row["event_id"] for row in rows]
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    found = Service()
+    yield found
+    found.database.close()
+
+
+def requests(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((VECTORS / f"{name}.json").read_text())["requests"]
+    return found
+
+
+TRANSACTIONS = sorted(
+    path.stem
+    for path in VECTORS.glob("*.json")
+    if any("/transactions/" in request["path"] for request in requests(path.stem))
+)
+
+
+@pytest.mark.parametrize("name", TRANSACTIONS)
+async def test_every_captured_transaction_is_taken(service: Service, name: str) -> None:
+    wanted = []
+    for request in requests(name):
+        if "/transactions/" in request["path"]:
+            answer = await service.request(request["method"], request["path"], request["body"])
+            assert (answer.status_code, answer.json()) == (200, {})
+            wanted += [event["event_id"] for event in request["body"]["events"]]
+    assert service.waiting() == wanted
+    assert bool(service.arrivals) is bool(wanted)
+
+
+async def test_the_same_transaction_again_changes_nothing(service: Service) -> None:
+    (request,) = requests("reply")
+    for _ in range(3):
+        answer = await service.request("PUT", request["path"], request["body"])
+        assert answer.status_code == 200
+    assert len(service.waiting()) == service.arrivals == 1
+
+
+async def test_a_transaction_id_used_again_for_other_events_loses_nothing(service: Service) -> None:
+    (first,), (second,) = requests("reply"), requests("edit")
+    for request in (first, second):
+        await service.request("PUT", "/_matrix/app/v1/transactions/1", request["body"])
+    assert len(service.waiting()) == 2
+
+
+async def test_an_event_in_two_transactions_is_here_once(service: Service) -> None:
+    (request,) = requests("reply")
+    for number in (1, 2):
+        body = {**request["body"], "ephemeral": [number]}
+        await service.request("PUT", f"/_matrix/app/v1/transactions/{number}", body)
+    assert len(service.waiting()) == 1
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 401), ("Bearer wrong", 403), (f"Basic {TOKEN}", 403)])
+async def test_without_the_right_token_nothing_is_taken(
+    service: Service, token: str | None, status: int
+) -> None:
+    (request,) = requests("reply")
+    answer = await service.request("PUT", request["path"], request["body"], token)
+    assert answer.status_code == status
+    assert "errcode" in answer.json()
+    assert service.waiting() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"{", 400), (b"[]", 400), (b'{"events": 1}', 400), (b'{"events": [1, {}]}', 200)]
+)
+async def test_a_malformed_transaction_is_refused_or_emptied(
+    service: Service, body: bytes, status: int
+) -> None:
+    answer = await service.request("PUT", "/_matrix/app/v1/transactions/1", body)
+    assert answer.status_code == status
+    assert service.waiting() == []
+
+
+async def test_a_transaction_that_is_too_large_is_refused(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appservice, "MAX_BODY_BYTES", 100)
+    answer = await service.request("PUT", "/_matrix/app/v1/transactions/1", b" " * 101)
+    assert answer.status_code == 413
+
+
+async def test_pings_and_queries_are_answered(service: Service) -> None:
+    (ping,) = requests("ping")
+    assert (await service.request(ping["method"], ping["path"], ping["body"])).status_code == 200
+    (alias,) = requests("alias_query")
+    assert (await service.request(alias["method"], alias["path"])).status_code == 404
+    query = next(r for r in requests("invite_unregistered_ghost_query") if "/users/" in r["path"])
+    assert (await service.request(query["method"], query["path"])).status_code == 200
+    assert service.asked == ["@_mimi_newghost:hs.test"]
+    assert (await service.request("GET", "/_matrix/app/v1/users/%40nobody%3Ahs.test")).status_code == 404
+    assert (await service.request("GET", "/users/%40_ghost%3Ahs.test")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/_matrix/app/v1/transactions/1", 405),
+        ("GET", "/_matrix/app/v1/ping", 405),
+        ("GET", "/_matrix/app/v1/thirdparty/protocol/mimi", 404),
+        ("POST", "/_matrix/app/unstable/org.matrix.msc3983/keys/claim", 404),
+        ("GET", "/", 404),
+    ],
+)
+async def test_what_we_do_not_offer_is_said_to_be_unknown(
+    service: Service, method: str, path: str, status: int
+) -> None:
+    answer = await service.request(method, path, {} if method == "POST" else None)
+    assert answer.status_code == status
+    assert answer.json()["errcode"] == "M_UNRECOGNIZED"

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridges.matrix import BridgeConfig, load_bridge_config, registration, write_registration
+from linearized.exceptions import ConfigError
+
+GOOD = """
+[homeserver]
+url = "http://127.0.0.1:8008/"
+domain = "matrix.example"
+as_token_file = "as.token"
+hs_token_file = "hs.token"
+[provider]
+url = "https://127.0.0.1:8448"
+domain = "a.example"
+token_file = "bridge.token"
+trusted_ca = "ca.pem"
+[bridge]
+listen = "127.0.0.1:9009"
+database = "data/bridge.sqlite"
+"""
+
+
+def settings(directory: Path, text: str = GOOD) -> Path:
+    for name in ("as", "hs", "bridge"):
+        (directory / f"{name}.token").write_text(name * 20 + "\n")
+    path = directory / "bridge.toml"
+    path.write_text(text)
+    return path
+
+
+def load(directory: Path) -> BridgeConfig:
+    return load_bridge_config(settings(directory))
+
+
+def test_settings_are_read_with_paths_relative_to_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.homeserver_url == "http://127.0.0.1:8008"
+    assert config.as_token == "as" * 20
+    assert config.trusted_ca == tmp_path / "ca.pem"
+    assert config.database == tmp_path / "data" / "bridge.sqlite"
+    assert config.url == "http://127.0.0.1:9009"
+    assert config.bot == "@_bridge:a.example"
+    assert config.names.bot == "@_lin_bot:matrix.example"
+    assert config.bridge_invited_rooms is True
+
+
+def test_no_token_is_shown(tmp_path: Path) -> None:
+    assert "asas" not in repr(load(tmp_path))
+    assert "hshs" not in repr(load(tmp_path))
+    assert "bridgebridge" not in repr(load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('domain = "matrix.example"', "", "homeserver.domain"),
+        ('domain = "matrix.example"', 'domain = "not a name"', "homeserver.domain"),
+        ('"https://127.0.0.1:8448"', '"127.0.0.1:8448"', "provider.url"),
+        ('"as.token"', '"missing.token"', "homeserver.as_token_file"),
+        ('listen = "127.0.0.1:9009"', "listen = 9009", "bridge.listen"),
+        ("[bridge]", "[bridge]\nbridge_invited_rooms = 1", "bridge.bridge_invited_rooms"),
+        ("[bridge]", "[bridge]\ntypo = 1", "bridge.typo"),
+        ("[bridge]", "[other]\nx = 1\n[bridge]", "other"),
+        ("[bridge]", "[bridge", "bridge.toml"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
+    path = settings(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        load_bridge_config(path)
+
+
+def test_a_token_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
+    path = settings(tmp_path)
+    (tmp_path / "hs.token").write_text("short")
+    with pytest.raises(ConfigError, match="hs_token_file"):
+        load_bridge_config(path)
+
+
+def test_the_registration_claims_our_names_and_nobody_elses(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    write_registration(config, tmp_path / "registration.yaml")
+    text = (tmp_path / "registration.yaml").read_text()
+    value = json.loads(text)
+    assert value == registration(config)
+    assert stat.S_IMODE((tmp_path / "registration.yaml").stat().st_mode) == 0o600
+    (users,) = value["namespaces"]["users"]
+    assert users["exclusive"] is True
+    assert re.fullmatch(users["regex"], config.names.ghost("mimi://b.example/u/bob"))
+    assert re.fullmatch(users["regex"], config.names.bot)
+    for other in ("@alice:matrix.example", "@_lin_x_y:other.example", "@_lin_x_y:matrixxexample"):
+        assert not re.fullmatch(users["regex"], other)
+    assert value["sender_localpart"] == "_lin_bot"
+    assert value["rate_limited"] is False

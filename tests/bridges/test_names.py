@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridges.matrix.names import Names
+from linearized.exceptions import IdentifierError
+from linearized.protocol.identifiers import is_new_user_id, user_uri
+
+NAMES = Names(domain="matrix.example")
+
+
+def test_a_ghost_is_named_after_provider_and_user() -> None:
+    assert NAMES.ghost("mimi://b.example/u/bob") == "@_lin_b.example_bob:matrix.example"
+    assert NAMES.display_name("mimi://b.example/u/bob") == "bob (b.example)"
+
+
+@given(
+    st.text(alphabet="abz09._=/+-ABZ", min_size=1, max_size=40),
+    st.sampled_from(["b.example", "b.example:8448", "xn--bcher-kva.example"]),
+)
+def test_every_user_has_a_ghost_of_its_own(localpart: str, provider: str) -> None:
+    uri = user_uri(f"@{localpart}:{provider}")
+    ghost = NAMES.ghost(uri)
+    assert is_new_user_id(ghost)
+    assert NAMES.uri(ghost) == uri
+
+
+def test_who_is_whose() -> None:
+    assert NAMES.is_bridged("@alice:matrix.example")
+    assert not NAMES.is_bridged("@alice:b.example")
+    assert not NAMES.is_bridged(NAMES.bot)
+    assert not NAMES.is_bridged("no user")
+    assert NAMES.is_ours(NAMES.bot)
+    assert not NAMES.is_ours("@_lin_b.example_bob:b.example")
+    assert NAMES.matrix_user("mimi://matrix.example/u/alice") == "@alice:matrix.example"
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "@_lin_bot:matrix.example",
+        "@_lin_b.example_:matrix.example",
+        "@_lin__x:matrix.example",
+        "@_lin_b.example_=ff:matrix.example",
+        "@bob:matrix.example",
+    ],
+)
+def test_what_is_no_ghost_is_refused(user: str) -> None:
+    with pytest.raises(IdentifierError):
+        NAMES.uri(user)
+
+
+def test_links_to_people_cross_both_ways_and_other_links_stay() -> None:
+    alice, bob = (
+        "https://matrix.to/#/@alice:matrix.example",
+        "https://matrix.to/#/@_lin_b.example_bob:matrix.example",
+    )
+    assert NAMES.link_to_mimi(alice) == "mimi://matrix.example/u/alice"
+    assert NAMES.link_to_mimi(bob) == "mimi://b.example/u/bob"
+    assert NAMES.link_to_matrix("mimi://matrix.example/u/alice") == alice
+    assert NAMES.link_to_matrix("mimi://b.example/u/bob") == bob
+    for other in (
+        "https://x.example/",
+        "https://matrix.to/#/#room:x.example",
+        "https://matrix.to/#/@_lin_bot:matrix.example",
+    ):
+        assert NAMES.link_to_mimi(other) == other
+        assert NAMES.link_to_matrix(other) == other
