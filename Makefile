@@ -33,8 +33,8 @@ MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)
 export LINEARIZED_SYNAPSE_PYTHON := $(SYNAPSE)/bin/python
 export LINEARIZED_NIO_PYTHON := $(NIO)/bin/python
 
-BINDING_SOURCES := openmls-python/Cargo.toml openmls-python/Cargo.lock openmls-python/pyproject.toml \
-	$(wildcard openmls-python/src/*.rs openmls-python/python/openmls/*.py openmls-python/python/openmls/*.pyi)
+BINDING_SOURCES := $(sort $(addprefix openmls-python/,Cargo.toml Cargo.lock pyproject.toml README.md) \
+	$(shell find openmls-python/src openmls-python/python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed))
 PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
 
 ONCE ?=
@@ -85,13 +85,20 @@ $(VENV)/.created:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	touch $@
 
-# maturin has an environment of its own in the cache: the interpreter it is run by is part of what cargo rebuilds for.
-# The lock keeps two checkouts from installing or linking the same thing at once.
+# The wheel is kept in the cache under the hash of its sources: a second checkout only installs it. maturin has an
+# environment of its own there, because the interpreter it is run by is part of what cargo rebuilds for. The lock
+# keeps two checkouts from building at once.
 $(VENV)/.binding: $(VENV)/.created $(MATURIN)/.ready $(BINDING_SOURCES)
-	rm -rf build/wheels
-	source "$(MATURIN)/bin/activate" && flock "$(CACHE)/binding.lock" \
-		maturin build --release --locked --manifest-path openmls-python/Cargo.toml --out build/wheels
-	$(BIN)/pip install --quiet --force-reinstall --no-deps build/wheels/*.whl
+	mkdir -p build "$(CACHE)/wheels"
+	wheels="$(CACHE)/wheels/$$(sha256sum $(BINDING_SOURCES) | sha256sum | cut -c1-16)"; \
+	exec {lock}>"$(CACHE)/binding.lock"; flock "$$lock"; \
+	if ! test -d "$$wheels"; then \
+		rm -rf build/wheels; \
+		source "$(MATURIN)/bin/activate"; \
+		maturin build --release --locked --manifest-path openmls-python/Cargo.toml --out build/wheels; \
+		mv build/wheels "$$wheels"; \
+	fi; \
+	$(BIN)/pip install --quiet --force-reinstall --no-deps "$$wheels"/*.whl
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.binding pyproject.toml
