@@ -11,6 +11,7 @@ import trio
 from linearized.server.clients import sync as sync_module
 from linearized.server.clients import window as window_module
 from linearized.store.base import NewToDevice, Reply, Role
+from linearized.store.sqlite import SqliteStore
 from tests.server.clients.rows import append, entry, member, visibility
 from tests.server.clients.support import Client, Server, part, room
 
@@ -441,6 +442,17 @@ async def test_a_message_to_a_device_stays_until_its_token_comes_back(server: Se
     assert bodies(await alice.sync(first["next_batch"])) == ["3"]
     assert bodies(await alice.sync(second["next_batch"])) == []
     assert server.store.to_device(alice.user_id, "DEVICE", after=0, limit=10) == []
+
+
+async def test_a_token_that_acknowledges_nothing_new_writes_nothing(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(server, alice, "1")
+    since = (await alice.sync())["next_batch"]
+    await alice.sync(since)
+    await put(server, alice, "2")
+    monkeypatch.setattr(SqliteStore, "delete_to_device", lambda *_: pytest.fail("wrote"))
+    assert bodies(await alice.sync(since)) == ["2"]
 
 
 async def test_many_messages_come_in_several_answers(
