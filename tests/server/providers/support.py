@@ -164,11 +164,17 @@ def key_request(
 
 
 async def with_packages(
-    server: Server, user_id: str, device_id: str, *, packages: int = 1, last_resort: bool = False
+    server: Server,
+    user_id: str,
+    device_id: str,
+    *,
+    packages: int = 1,
+    last_resort: bool = False,
+    client: openmls.Client | None = None,
 ) -> openmls.Client:
     """A user of a server with a device and key packages in its store."""
     store = server.node.store
-    client = openmls.Client.create(identity=client_uri(user_id, device_id).encode())
+    client = client or openmls.Client.create(identity=client_uri(user_id, device_id).encode())
     await store.put_user(UserRow(user_id=user_id, password_hash=None, created_ts=0))
     await store.put_device(
         DeviceRow(user_id=user_id, device_id=device_id, display_name=None, token_hash=None)

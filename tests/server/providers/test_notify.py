@@ -1,0 +1,265 @@
+"""Being notified: what the hub of another provider's room fans out to us becomes our copy of its log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openmls
+import orjson
+import pytest
+import structlog
+
+from linearized.mimi.handshake import RatchetTreeOption, RatchetTreeRepresentation
+from linearized.mimi.messages import FanoutMessage
+from linearized.protocol.base64 import decode_base64
+from linearized.protocol.identifiers import client_uri
+from linearized.server.following import hub_user
+from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow, ToDeviceRow
+from tests.room.support import ALICE, BOB, MLS, Member
+from tests.server.support import Network, Server, running_server
+
+from .support import Provider, with_packages
+
+ROOM = "!clubhouse:b.example"
+URI = "mimi://b.example/r/clubhouse"
+NOW = 1_790_000_000_000
+
+
+@dataclass
+class Hub:
+    """A room of b.example's Bob, its hub played by the test, and Alice's device at a.example."""
+
+    server: Server
+    other: Provider
+    bob: Member
+    alice: openmls.Client
+    time: int = NOW
+    packages: dict[bytes, bytes] = field(default_factory=dict)
+    fanned_out: list[bytes] = field(default_factory=list)
+
+    def fan_out(self, message: bytes, tree: bytes | None = None) -> bytes:
+        self.time += 1
+        option = RatchetTreeOption.full(tree) if tree is not None else None
+        encoded = FanoutMessage(timestamp=self.time, message=message, ratchet_tree_option=option).encode()
+        self.fanned_out.append(encoded)
+        return encoded
+
+    def adding(self, *devices: openmls.Client) -> list[bytes]:
+        """Bob adds clients: the commit and the Welcome."""
+        packages = [self.package(device) for device in devices]
+        bundle = self.bob.joined().commit(add=packages)
+        self.bob.accept()
+        assert bundle.welcome is not None
+        return [self.fan_out(bundle.commit), self.fan_out(bundle.welcome, bundle.ratchet_tree)]
+
+    def package(self, device: openmls.Client) -> bytes:
+        return self.packages[device.identity]
+
+    def message(self, text: bytes = b"hello") -> bytes:
+        return self.fan_out(self.bob.joined().encrypt(text))
+
+    def commit(self) -> bytes:
+        bundle = self.bob.joined().commit()
+        self.bob.accept()
+        return self.fan_out(bundle.commit)
+
+    async def notify(self, *parts: bytes, target: str = URI) -> int:
+        return (await self.other.ask("notify", target, b"".join(parts))).status_code
+
+    def log(self, room_id: str = ROOM) -> list[EntryRow]:
+        entries = self.server.node.store.entries(room_id, after=0, limit=100)
+        assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+        return entries
+
+    def welcomes(self, device: str = "PHONE", user: str = ALICE) -> list[ToDeviceRow]:
+        return self.server.node.store.to_device(user, device, after=0, limit=10)
+
+
+@asynccontextmanager
+async def hub(directory: Path) -> AsyncIterator[Hub]:
+    network = Network()
+    other = Provider("b.example", network)
+    async with running_server("a.example", directory, network) as server:
+        alice = await with_packages(server, ALICE, "PHONE", packages=0)
+        bob = Member(BOB)
+        bob.create(name=b"mimi://b.example/g/clubhouse")
+        bob.accept()
+        found = Hub(server, other, bob, alice)
+        await with_package(found, ALICE, "PHONE", alice)
+        yield found
+
+
+async def with_package(
+    h: Hub, user_id: str, device_id: str, client: openmls.Client | None = None
+) -> openmls.Client:
+    """A device of ours whose key package Bob has."""
+    made = await with_packages(h.server, user_id, device_id, client=client)
+    claimed = await h.server.node.store.claim_key_package(
+        user_id=user_id, device_id=device_id, ciphersuites=[1], now_ms=MLS.now * 1000
+    )
+    assert claimed is not None
+    h.packages[made.identity] = claimed.key_package
+    return made
+
+
+def summary(entries: Sequence[EntryRow]) -> list[str]:
+    return [entry.type for entry in entries]
+
+
+async def test_a_welcome_begins_our_copy_and_reaches_the_device_with_the_tree(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        ticket = h.server.node.notifier.ticket(ALICE)
+        commit, welcome = h.adding(h.alice)
+        assert await h.notify(commit, welcome, h.message()) == 201
+        row = h.server.node.rooms.row(ROOM)
+        assert row is not None
+        assert (row.role, row.hub, row.head_seq) == (Role.FOLLOWER, "b.example", 1)
+        (found,) = h.welcomes()
+        content = orjson.loads(found.content)
+        assert content["room_id"] == ROOM
+        group = h.alice.join_welcome(
+            welcome=decode_base64(content["ciphertext"]), ratchet_tree=decode_base64(content["ratchet_tree"])
+        )
+        (entry,) = h.log()
+        assert (entry.type, entry.sender, entry.epoch) == (
+            "m.room.encrypted",
+            hub_user("b.example"),
+            group.epoch,
+        )
+        assert entry.origin_server_ts == h.time
+        ciphertext = decode_base64(orjson.loads(entry.pdu)["content"]["ciphertext"])
+        assert group.process(ciphertext).plaintext == b"hello"
+        (member,) = h.server.node.store.memberships(ROOM)
+        assert (member.user_id, member.membership) == (ALICE, "join")
+        assert ticket.is_set()
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[0, 1, 2, 3], [0, 1, 2, 3]],
+        [[0, 1], [0, 1, 2], [0, 1, 2, 3]],
+        [[0, 1, 2], [2, 3], [1, 2, 3]],
+        [[0, 1, 1, 2, 2, 3, 3]],
+        [[1], [1, 2], [2, 3], [3]],
+    ],
+)
+async def test_what_is_sent_again_in_whatever_batches_is_stored_once(
+    tmp_path: Path, batches: list[list[int]]
+) -> None:
+    async with hub(tmp_path) as h:
+        parts = [*h.adding(h.alice), h.message(), h.commit()]
+        for batch in batches:
+            assert await h.notify(*(parts[index] for index in batch)) == 201
+        logged = [kind for kind in summary(h.log()) if kind != "m.mls.commit"]
+        assert logged == ["m.room.encrypted"]
+        assert len({entry.event_id for entry in h.log()}) == len(h.log())
+        assert summary(h.log())[-1] == "m.mls.commit"
+        assert len(h.welcomes()) == 1
+
+
+async def test_two_devices_of_two_users_get_one_welcome_each(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        tablet = await with_package(h, ALICE, "TABLET")
+        anna = await with_package(h, "@anna:a.example", "PC")
+        parts = h.adding(h.alice, tablet, anna)
+        for _ in range(2):
+            assert await h.notify(*parts) == 201
+        assert [len(h.welcomes(device)) for device in ("PHONE", "TABLET")] == [1, 1]
+        assert len(h.welcomes("PC", "@anna:a.example")) == 1
+        members = {member.user_id for member in h.server.node.store.memberships(ROOM)}
+        assert members == {ALICE, "@anna:a.example"}
+
+
+async def test_a_second_device_later_changes_no_membership(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        assert await h.notify(*h.adding(h.alice)) == 201
+        before = h.server.node.store.memberships(ROOM)
+        tablet = await with_package(h, ALICE, "TABLET")
+        assert await h.notify(*h.adding(tablet)) == 201
+        assert h.server.node.store.memberships(ROOM) == before
+        assert len(h.welcomes("TABLET")) == 1
+
+
+async def test_a_welcome_for_nobody_here_and_messages_of_unknown_rooms_are_dropped(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        stranger = Member("@carol:c.example")
+        h.packages[stranger.client.identity] = stranger.key_package()
+        parts = [*h.adding(stranger.client), h.message()]
+        assert await h.notify(*parts) == 201
+        assert h.server.node.rooms.row(ROOM) is None
+        # Nothing is kept for a room that is not: names alone must not fill our memory.
+        assert not h.server.node.rooms.following._locks
+
+
+async def test_only_the_hub_of_a_room_is_heard_about_it(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        parts = h.adding(h.alice)
+        assert await h.notify(*parts, target="mimi://a.example/r/clubhouse") == 403
+        assert await h.notify(*parts, target="mimi://c.example/r/clubhouse") == 403
+        assert await h.notify(*parts, target="clubhouse") == 400
+        assert await h.notify(*parts) == 201
+        other = Provider("c.example", h.other.network)
+        assert (await other.ask("notify", URI, h.message())).status_code == 403
+        assert not h.log()
+
+
+async def test_garbage_is_refused_whole_and_changes_nothing(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        assert await h.notify(*h.adding(h.alice)) == 201
+        good, later = h.message(), h.commit()
+        proposal = h.fan_out(h.bob.joined().propose_remove(1))
+        for bad in (b"\0", later[:-1], b"\xff" * 40, good[:8] + b"\0\1\0\7" + good[12:]):
+            assert await h.notify(good, bad) == 400, bad
+        assert not h.log()
+        assert await h.notify(good, later, proposal) == 201
+        assert summary(h.log()) == ["m.room.encrypted", "m.mls.commit", "m.mls.proposal"]
+
+
+async def test_a_message_that_only_frames_well_is_refused(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        assert await h.notify(*h.adding(h.alice)) == 201
+        commit = h.commit()
+        for position in range(len(commit)):
+            spoilt = commit[:position] + bytes([commit[position] ^ 0x55]) + commit[position + 1 :]
+            assert await h.notify(spoilt) in {201, 400}
+
+
+async def test_a_room_of_another_role_takes_no_notifications_but_a_participants_welcomes(
+    tmp_path: Path,
+) -> None:
+    async with hub(tmp_path) as h:
+        store = h.server.node.store
+        row = RoomRow(
+            room_id=ROOM, version="I.1", role=Role.PARTICIPANT, hub="b.example", head_seq=0, epoch=None
+        )
+        await store.append(RoomAppend(room_id=ROOM, room=row))
+        parts = [*h.adding(h.alice), h.message()]
+        assert await h.notify(*parts) == 201
+        assert not h.log()
+        assert not store.memberships(ROOM)
+        assert len(h.welcomes()) == 1
+        moved = RoomRow(
+            room_id=ROOM, version="I.1", role=Role.PARTICIPANT, hub="c.example", head_seq=0, epoch=None
+        )
+        await store.append(RoomAppend(room_id=ROOM, room=moved))
+        with structlog.testing.capture_logs() as lines:
+            assert await h.notify(*parts) == 201
+        assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+            "notify_for_other_role"
+        ]
+
+
+async def test_a_welcome_without_a_tree_is_passed_on_without_one(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        bundle = h.bob.joined().commit(add=[h.package(h.alice)])
+        assert bundle.welcome is not None
+        elsewhere = RatchetTreeOption(representation=RatchetTreeRepresentation.DISTRIBUTION_SERVICE)
+        part = FanoutMessage(timestamp=1, message=bundle.welcome, ratchet_tree_option=elsewhere).encode()
+        assert await h.notify(part) == 201
+        (found,) = h.welcomes()
+        assert orjson.loads(found.content)["ratchet_tree"] == ""
+        assert client_uri(ALICE, "PHONE").encode() == h.alice.identity
