@@ -55,6 +55,11 @@ pub fn commit(
         key_packages.push(valid_key_package(data)?);
     }
     let own = group.own_leaf_index();
+    if request.remove.contains(&own.u32()) {
+        return Err(Failure::not_allowed(
+            "a commit cannot remove its committer; propose to leave instead",
+        ));
+    }
     let present: Vec<u32> = group.members().map(|member| member.index.u32()).collect();
     if let Some(leaf) = request.remove.iter().find(|leaf| !present.contains(leaf)) {
         return Err(Failure::new(

@@ -107,8 +107,8 @@ fn take(tree: &mut BTreeMap<u32, Member>, leaf: u32) -> Outcome<Member> {
 
 /// Replay a verified commit on the list of members.
 ///
-/// The order is that of RFC 9420 section 12.3 (updates, removes, adds in commit order, each "in the
-/// leftmost empty leaf") and section 12.4.3.2 for the external joiner, whose leaf comes last.
+/// The order is that of RFC 9420 section 12.3: updates, removes, then adds in the order of the commit, each into
+/// "the leftmost empty leaf" (section 7.7). The leaf of an external joiner comes last (section 12.4.2).
 pub fn changes(old: Vec<Member>, staged: &StagedCommit, sender: &Sender) -> Outcome<Changes> {
     let mut tree: BTreeMap<u32, Member> = old
         .into_iter()

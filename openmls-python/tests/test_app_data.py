@@ -118,6 +118,21 @@ def test_a_joiner_updates_a_component_in_its_external_commit(room: Room) -> None
     assert staged.app_data == {**values, NAME: b"clubhouse"}
 
 
+def test_a_client_that_lost_its_keys_updates_a_component_while_it_rejoins(room: Room) -> None:
+    del room.groups["bob"]
+    group, bundle = room.client("bob").join_external(
+        group_info=room.group_info,
+        ratchet_tree=room.tree,
+        replace_leaf=1,
+        app_data_updates={ROLES: b"bob is back"},
+        new_app_data={ROLES: b"alice,bob"},
+    )
+    room.groups["bob"] = group
+    staged = room.accept(bundle, "bob", {ROLES: b"alice,bob"})
+    assert set(staged.proposal_kinds) == {"external_init", "remove", "app_data_update"}
+    room.talk()
+
+
 def test_an_empty_component_is_a_value_too(room: Room) -> None:
     bundle = room.groups["alice"].commit(app_data_updates={ABSENT: b""}, new_app_data={ABSENT: b""})
     assert room.accept(bundle, "alice", {ABSENT: b""}).app_data[ABSENT] == b""

@@ -228,6 +228,17 @@ def test_removing_a_leaf_that_is_empty_is_refused(room: Room) -> None:
         room.groups["alice"].propose_remove(4)
 
 
+def test_a_member_cannot_commit_its_own_removal(room: Room) -> None:
+    room.add("bob")
+    with pytest.raises(NotAllowed):
+        room.groups["bob"].commit(remove=[1])
+    proposal = room.groups["alice"].propose_remove(1)
+    room.hub.add_proposal(proposal)
+    room.groups["bob"].process(proposal)
+    # A proposal of somebody else to that end is left for others to commit.
+    assert room.accept(room.groups["bob"].commit(), "bob").removed == ()
+
+
 def test_a_client_added_twice_is_refused(room: Room) -> None:
     room.add("bob")
     with pytest.raises(InvalidProposal):

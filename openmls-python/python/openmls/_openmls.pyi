@@ -410,7 +410,8 @@ class Group:
         ``add`` are key packages, ``remove`` leaf indices, ``app_data_updates`` the payload of an update per
         component. ``new_app_data`` must have the resulting value of exactly the components that these and the
         pending proposals update (see `pending_app_data_updates`). Proposals that remove ourselves are left
-        out. Raises NotAllowed if a commit is pending, InvalidKeyPackage, InvalidProposal.
+        out. Raises NotAllowed if a commit is pending or ``remove`` has our own leaf, InvalidKeyPackage,
+        InvalidProposal.
         """
     def merge_pending_commit(self) -> None:
         """Enter the epoch of the pending commit or external join. Raises NotAllowed without one."""
