@@ -93,10 +93,11 @@ $(VENV)/.binding: $(VENV)/.created $(MATURIN)/.ready $(BINDING_SOURCES)
 	wheels="$(CACHE)/wheels/$$(sha256sum $(BINDING_SOURCES) | sha256sum | cut -c1-16)"; \
 	exec {lock}>"$(CACHE)/binding.lock"; flock "$$lock"; \
 	if ! test -d "$$wheels"; then \
-		rm -rf build/wheels; \
+		rm -rf build/wheels "$$wheels.partial"; \
 		source "$(MATURIN)/bin/activate"; \
 		maturin build --release --locked --manifest-path openmls-python/Cargo.toml --out build/wheels; \
-		mv build/wheels "$$wheels"; \
+		mv build/wheels "$$wheels.partial"; \
+		mv "$$wheels.partial" "$$wheels"; \
 	fi; \
 	$(BIN)/pip install --quiet --force-reinstall --no-deps "$$wheels"/*.whl
 	touch $@
