@@ -44,6 +44,9 @@ REPLY_TO_EVENT = "dev.linearized.in_reply_to"
 REPLACES_EVENT = "dev.linearized.replaces"
 PICTURE = "dev.linearized.info"
 MEDIA_TYPES = frozenset({"m.image", "m.file", "m.audio", "m.video"})
+# What is kept of a file's ``info``: pixels and milliseconds.
+MEASURES = ("w", "h", "duration")
+_MAX_MEASURE = 2**31
 _TEXT_TYPES = frozenset({"m.text", "m.notice", "m.emote"})
 _HTML_FORMAT = "org.matrix.custom.html"
 
@@ -102,7 +105,7 @@ def media_of(content: Mapping[str, Any]) -> Media | None:
     Raises:
         NotBridged: it should have one and does not, or it is encrypted for devices we are not.
     """
-    kind = content.get("msgtype")
+    kind = _text(content, "msgtype")
     if kind not in MEDIA_TYPES:
         return None
     url = content.get("url")
@@ -140,6 +143,16 @@ class ToMimi:
         content = event.get("content")
         if not isinstance(content, dict) or not content:
             raise NotBridged("the event is redacted or empty")
+        mimi = self._convert(event, content, attachment)
+        try:
+            mimi.encode()
+        except ValueError as error:  # what Matrix allows and MIMI does not, such as half a character
+            raise NotBridged(f"MIMI has no form for it: {error}") from error
+        return mimi
+
+    def _convert(
+        self, event: Mapping[str, Any], content: JsonObject, attachment: ExternalPart | None
+    ) -> MimiContent:
         kind = event.get("type")
         if kind == "m.room.message":
             return self._message(content, attachment)
@@ -213,7 +226,7 @@ class ToMimi:
             extensions[MESSAGE_TYPE] = content["msgtype"]
         info = content.get("info")
         if isinstance(info, dict):
-            size = {name: info[name] for name in ("w", "h", "duration") if isinstance(info.get(name), int)}
+            size = {name: info[name] for name in MEASURES if is_measure(info.get(name))}
             if size:
                 extensions[PICTURE] = size
         return extensions
@@ -230,7 +243,7 @@ class ToMimi:
     def _part(self, content: JsonObject, attachment: ExternalPart | None, *, is_reply: bool) -> Part:
         if attachment is not None:
             return attachment
-        kind, body = content.get("msgtype"), _text(content, "body")
+        kind, body = _text(content, "msgtype"), _text(content, "body")
         if kind not in _TEXT_TYPES:
             # What a client does not know it shows as its body; so do we.
             return SinglePart(content_type=PLAIN, content=body.encode())
@@ -248,6 +261,11 @@ class ToMimi:
                 SinglePart(content_type=HTML, content=html.encode()),
             ),
         )
+
+
+def is_measure(value: object) -> bool:
+    """Whether this can be a width, height or duration."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_MEASURE
 
 
 def without_fallback(body: str) -> str:

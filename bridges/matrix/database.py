@@ -18,8 +18,10 @@ from linearized.exceptions import SchemaTooNew, StoreError
 
 _SCHEMA = (
     """
-    CREATE TABLE transactions (txn_id TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (txn_id, digest))
-    WITHOUT ROWID; CREATE TABLE incoming (
+    CREATE TABLE transactions (
+        number INTEGER PRIMARY KEY, txn_id TEXT NOT NULL, digest BLOB NOT NULL, UNIQUE (txn_id, digest)
+    );
+    CREATE TABLE incoming (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         room_id TEXT NOT NULL,
         event_id TEXT NOT NULL UNIQUE,
@@ -56,8 +58,10 @@ _SCHEMA = (
     ) WITHOUT ROWID;
     CREATE INDEX messages_by_message ON messages (message_id) WHERE message_id IS NOT NULL;
     CREATE INDEX messages_by_log ON messages (log_event_id) WHERE log_event_id IS NOT NULL;
-    CREATE TABLE outgoing (matrix_event_id TEXT PRIMARY KEY, payload BLOB NOT NULL, message_id BLOB NOT
-    NULL) WITHOUT ROWID; CREATE INDEX outgoing_by_message ON outgoing (message_id);
+    CREATE TABLE outgoing (
+        matrix_event_id TEXT PRIMARY KEY, payload BLOB NOT NULL, message_id BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX outgoing_by_message ON outgoing (message_id);
     CREATE TABLE ghosts (user_id TEXT PRIMARY KEY, display_name TEXT) WITHOUT ROWID;
     CREATE TABLE devices (user_id TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE media (source TEXT PRIMARY KEY, copy TEXT NOT NULL) WITHOUT ROWID;

@@ -11,18 +11,17 @@ import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
+from bridges.matrix.failures import is_passing, persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
-from bridges.matrix.outbound import is_passing
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks
 from bridges.matrix.rendering import RedactEvent, ToMatrix, external_parts
 from linearized.client import (
     ApiError,
-    CommitRefused,
     DecryptedMessage,
     EpochChanged,
     Item,
@@ -31,7 +30,7 @@ from linearized.client import (
     Undecryptable,
     UntrustedAnswer,
 )
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import IdentifierError
 from linearized.mimi.content import MimiContent
 from linearized.protocol.identifiers import client_from_uri, user_uri
 
@@ -67,22 +66,18 @@ class Inbound:
         self._messages = Messages(database)
 
     async def handle(self, item: Item) -> None:
-        """Bring one item across, or decide that it stays.
-
-        Raises:
-            ServerUnreachable, ApiError: not now; try the same item again.
-        """
+        """Bring one item across, or decide that it stays, or wait: whatever comes after it waits, too."""
         link = self._links.of_room(item.room_id)
         if link is None:
             return
         try:
-            await self._bridge(link, item)
-        except (NotBridged, IdentifierError, MimiDecodeError, UntrustedAnswer, CommitRefused) as error:
-            log.info("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(error))
-        except ApiError as error:
-            if is_passing(error):
-                raise
-            log.warning("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(error))
+            error = await persist(lambda: self._bridge(link, item))
+        except NotBridged as decision:
+            log.info("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(decision))
+        else:
+            if error is not None:
+                reason = f"{type(error).__name__}: {error}"
+                log.error("lost", event_id=item.event_id, room_id=item.room_id, reason=reason)
 
     async def _bridge(self, link: Link, item: Item) -> None:
         match item:
@@ -184,7 +179,7 @@ class Inbound:
 
     async def _state(self, link: Link, item: RoomEvent) -> None:
         event = item.event
-        sender, kind, content = str(event.get("sender", "")), event.get("type"), event.get("content")
+        sender, kind, content = str(event.get("sender", "")), str(event.get("type")), event.get("content")
         foreign = not self._names.is_bridged(sender) and sender != self._bot
         if not foreign or _came_from_matrix(event) or kind not in _MIRRORED_STATE:
             return
@@ -192,7 +187,7 @@ class Inbound:
             # The bot does it: a ghost seldom has the power, and the log has decided already that its
             # person had it.
             bot = self._homeserver.as_user(self._names.bot)
-            await bot.set_state(link.matrix_room_id, str(kind), "", content, ts=item.timestamp)
+            await bot.set_state(link.matrix_room_id, kind, "", content, ts=item.timestamp)
 
 
 def _came_from_matrix(event: JsonObject) -> bool:

@@ -13,6 +13,7 @@ import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged, ToMimi, media_of
 from bridges.matrix.database import Database
+from bridges.matrix.failures import persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.importer import interoperable, with_bot
 from bridges.matrix.media import MediaCopier
@@ -20,8 +21,7 @@ from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, RoomLinks
-from linearized.client import ApiError, CommitRefused, NotInGroup, Session, UntrustedAnswer
-from linearized.exceptions import IdentifierError
+from linearized.client import Session
 from linearized.mimi.content import MimiContent
 from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
 
@@ -40,15 +40,8 @@ BRIDGED_STATE = frozenset(
 )
 _SALT_BYTES = 16
 _GONE = frozenset({"leave", "ban"})
-_SERVER_ERROR = 500
-_TOO_MANY = 429
 
 log = structlog.get_logger(__name__)
-
-
-def is_passing(error: ApiError) -> bool:
-    """Whether trying again later may help."""
-    return error.status >= _SERVER_ERROR or error.status == _TOO_MANY
 
 
 class Outbound:
@@ -79,24 +72,17 @@ class Outbound:
         self._messages = Messages(database)
 
     async def handle(self, incoming: Incoming) -> None:
-        """Bring one event across, or decide that it stays.
-
-        Raises:
-            ServerUnreachable, ApiError: not now; the event stays first in the queue.
-        """
+        """Bring one event across, or decide that it stays, or wait: whatever comes after it waits, too."""
         skipped: str | None = None
         try:
-            await self._bridge(incoming)
-        except NotBridged as error:
-            skipped = str(error)
-        except (CommitRefused, IdentifierError, UntrustedAnswer, NotInGroup) as error:
-            skipped = f"{type(error).__name__}: {error}"
-        except ApiError as error:
-            if is_passing(error):
-                raise
-            skipped = str(error)
-        if skipped is not None:
+            error = await persist(lambda: self._bridge(incoming))
+        except NotBridged as decision:
+            skipped = str(decision)
             log.info("not bridged", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
+        else:
+            if error is not None:
+                skipped = f"{type(error).__name__}: {error}"
+                log.error("lost", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
         self._queue.finish(incoming, skipped=skipped)
 
     async def _bridge(self, incoming: Incoming) -> None:
@@ -125,9 +111,9 @@ class Outbound:
 
     async def _member(self, link: Link, event: JsonObject, sender: str, target: str) -> None:
         content = event.get("content")
-        membership = content.get("membership") if isinstance(content, dict) else None
+        membership = str(content.get("membership")) if isinstance(content, dict) else ""
         if self._names.is_ours(target):
-            await self._ghost(link, event, sender, target, str(membership))
+            await self._ghost(link, event, sender, target, membership)
         elif not self._names.is_bridged(target):
             raise NotBridged("a user of another homeserver")
         elif membership == "join":

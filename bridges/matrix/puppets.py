@@ -32,7 +32,8 @@ class Puppets:
         if found is None:
             device = MlsDevice.open(DeviceStorage(self._database, user_id), user_id=user_id, device_id=DEVICE)
             packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
-            found = Session(self._api.as_user(user_id, DEVICE), device, key_packages=packages)
+            api = self._api.as_user(user_id, DEVICE)
+            found = Session(api, device, key_packages=packages, echoes=False)
             self._sessions[user_id] = found
         return found
 

@@ -17,6 +17,9 @@ from bridges.matrix.database import Database
 
 JsonObject = dict[str, Any]
 
+# The homeserver repeats the last transaction only; what is older is known by its events.
+TRANSACTIONS_KEPT = 1000
+
 
 class Phase(StrEnum):
     """How far a room is: its history is being read, then imported, then its people added; then it is live."""
@@ -63,9 +66,15 @@ class IncomingQueue:
         new = 0
         with self._database.together():
             if not self._database.run(
-                "INSERT OR IGNORE INTO transactions VALUES (?, ?)", txn_id, sha256(body).digest()
+                "INSERT OR IGNORE INTO transactions (txn_id, digest) VALUES (?, ?)",
+                txn_id,
+                sha256(body).digest(),
             ):
                 return 0
+            self._database.run(
+                "DELETE FROM transactions WHERE number <= (SELECT MAX(number) FROM transactions) - ?",
+                TRANSACTIONS_KEPT,
+            )
             for event in events:
                 new += self.add(event)
         return new

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bridges.matrix.content import (
     HTML,
+    MEASURES,
     MESSAGE_TYPE,
     PICTURE,
     REPLACES_EVENT,
@@ -16,6 +17,7 @@ from bridges.matrix.content import (
     Known,
     Lookup,
     NotBridged,
+    is_measure,
 )
 from bridges.matrix.html import html_of, is_plain, parse, sanitize
 from bridges.matrix.names import MATRIX_TO, Names
@@ -179,7 +181,7 @@ def _file(content: MimiContent, part: ExternalPart, uploads: Mapping[str, str]) 
         info["size"] = part.size
     picture = content.extensions.get(PICTURE)
     if isinstance(picture, Mapping):
-        info |= {key: picture[key] for key in ("w", "h", "duration") if isinstance(picture.get(key), int)}
+        info |= {name: picture[name] for name in MEASURES if is_measure(picture.get(name))}
     return {
         "msgtype": kinds.get(media_type.partition("/")[0], "m.file"),
         "body": part.description or name,

@@ -25,19 +25,18 @@ from bridges.matrix.appservice import AppService
 from bridges.matrix.audit import audit
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
+from bridges.matrix.failures import persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.media import MediaCopier
-from bridges.matrix.outbound import Outbound, is_passing
+from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
-from linearized.client import ApiError, ClientError, Item, ProviderApi, ServerUnreachable
+from linearized.client import ClientError, ProviderApi
 
-# The pause after either side was away. Long enough not to hammer it, short enough for people who wait.
-RETRY_PAUSE = 5.0
 # A room's newest pages are read again this often.
 AUDIT_PAUSE = 600.0
 # Connections kept to each side; every puppet that sends at once needs one.
@@ -157,18 +156,13 @@ class Bridge:
     # --- loops ---
 
     async def _import(self, matrix_room_id: str) -> None:
-        while True:
-            try:
-                report = await self.import_room(matrix_room_id)
-            except (ClientError, OSError) as error:
-                if isinstance(error, ApiError) and not is_passing(error):
-                    log.error("a room cannot be imported", room_id=matrix_room_id, error=str(error))
-                    return
-                log.warning("the import waits", room_id=matrix_room_id, error=str(error))
-                await trio.sleep(RETRY_PAUSE)
-                continue
+        async def work() -> None:
+            report = await self.import_room(matrix_room_id)
             log.info("a room is bridged", room_id=matrix_room_id, report=report)
-            return
+
+        error = await persist(work)
+        if error is not None:
+            log.error("a room cannot be bridged", room_id=matrix_room_id, error=str(error))
 
     async def _outbound_loop(self, nursery: trio.Nursery) -> None:
         while True:
@@ -181,10 +175,7 @@ class Bridge:
                 self.links.begin(incoming.room_id)
                 nursery.start_soon(self._import, incoming.room_id)
             else:
-                await self._out(incoming)
-
-    async def _out(self, incoming: Incoming) -> None:
-        await _persist(lambda: self.outbound.handle(incoming))
+                await self.outbound.handle(incoming)
 
     def _invites_us(self, incoming: Incoming) -> bool:
         event = incoming.event
@@ -201,10 +192,7 @@ class Bridge:
     async def _inbound_loop(self) -> None:
         async with aclosing(self.puppets.bot.items()) as items:
             async for item in items:
-                await self._inbound(item)
-
-    async def _inbound(self, item: Item) -> None:
-        await _persist(lambda: self.inbound.handle(item))
+                await self.inbound.handle(item)
 
     async def _audit_loop(self) -> None:
         while True:
@@ -221,32 +209,15 @@ class Bridge:
             await trio.sleep(AUDIT_PAUSE)
 
 
-async def _persist(work: Callable[[], Awaitable[None]]) -> None:
-    """Do something that may have to wait for either side to come back."""
-    while True:
-        try:
-            await work()
-        except (ApiError, ServerUnreachable) as error:
-            log.warning("waiting", error=str(error))
-            await trio.sleep(RETRY_PAUSE)
-        else:
-            return
-
-
 async def _until_there(work: Callable[[], Awaitable[object]]) -> None:
-    """As ``_persist``, but a refusal is final: it means that a token or a registration is wrong."""
-    while True:
-        try:
-            await work()
-        except ServerUnreachable as error:
-            log.warning("waiting", error=str(error))
-        except ApiError as error:
-            if not is_passing(error):
-                raise
-            log.warning("waiting", error=str(error))
-        else:
-            return
-        await trio.sleep(RETRY_PAUSE)
+    """Do something at the start; a refusal means that a token or a registration is wrong, and is final."""
+
+    async def once() -> None:
+        await work()
+
+    error = await persist(once)
+    if error is not None:
+        raise error
 
 
 def _clock() -> int:

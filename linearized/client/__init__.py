@@ -6,6 +6,8 @@ async for item in session.items():
     ...
 """
 
+from openmls import MlsError
+
 from linearized.client.api import ImportEvent, ImportResult, LoginResult, Page, ProviderApi
 from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice, role_index
 from linearized.client.errors import (
@@ -71,6 +73,7 @@ __all__ = [
     "MembershipChanged",
     "MemoryStorage",
     "MlsDevice",
+    "MlsError",
     "NotInGroup",
     "OwnMessage",
     "Page",

@@ -39,7 +39,7 @@ MAX_SEND_ATTEMPTS = 8
 MAX_GAP_PAGES = 50
 GAP_PAGE = 100
 # Confirmed messages whose echo never came (a hub need not send a message back to its sender's provider).
-MAX_OUTBOX = 256
+MAX_OUTBOX = 64
 # After a failed sync, the pause before the next.
 RETRY_PAUSE = 5.0
 
@@ -59,14 +59,21 @@ class Session:
         api: the device's (or, for an application service, the masqueraded device's) view of its provider.
         device: its state.
         key_packages: how many key packages to keep on the server, beside one of last resort.
+        echoes: whether to keep what was sent until it is seen in the log, for ``OwnMessage`` items.
     """
 
     def __init__(
-        self, api: ProviderApi, device: MlsDevice, *, key_packages: int = KEY_PACKAGE_TARGET
+        self,
+        api: ProviderApi,
+        device: MlsDevice,
+        *,
+        key_packages: int = KEY_PACKAGE_TARGET,
+        echoes: bool = True,
     ) -> None:
         self.api = api
         self.device = device
         self._key_packages = key_packages
+        self._echoes = echoes
         self._follower = Follower(device)
         self.groups = Handshakes(api, device, self.catch_up)
 
@@ -79,7 +86,9 @@ class Session:
         ``contextlib.aclosing`` so that it ends at once.
         """
         while True:
-            for item in list(self.device.state.inbox):
+            # Asked anew each time: another task's commit may have followed the log meanwhile.
+            while self.device.state.inbox:
+                item = self.device.state.inbox[0]
                 yield item
                 self.device.acknowledge(item)
             try:
@@ -133,6 +142,11 @@ class Session:
         low = isinstance(counts, dict) and counts.get("mls", self._key_packages) < min(
             KEY_PACKAGE_MINIMUM, self._key_packages
         )
+        fallbacks = answer.get("device_unused_fallback_key_types")
+        state = self.device.state
+        if state.fallback_uploaded and isinstance(fallbacks, list) and "mls" not in fallbacks:
+            state.fallback_uploaded = False  # it has expired
+            low = True
         if low or any(isinstance(item, Joined) for item in new):
             await self.upload_key_packages()
         for room_id, record in list(self.device.state.rooms.items()):
@@ -214,7 +228,9 @@ class Session:
     def _confirm(self, key: str, message: Outgoing) -> None:
         """Forget the oldest confirmed messages whose echo never came."""
         outbox = self.device.state.outbox
-        if key in outbox:
+        if not self._echoes:
+            outbox.pop(key, None)
+        elif key in outbox:
             outbox[key] = message.confirmed()
         extra = len(outbox) - MAX_OUTBOX
         if extra > 0:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridges.matrix.content import (
     HTML,
@@ -232,3 +235,45 @@ def test_a_file_we_cannot_fetch_is_not_bridged(content: dict[str, Any]) -> None:
 def test_the_quotation_in_front_of_a_reply_is_left_out_and_quotations_of_ones_own_are_kept() -> None:
     assert without_fallback("> <@a:b> said\n> more\n\nanswer\nhere") == "answer\nhere"
     assert without_fallback("> a quotation\n\nmy text") == "> a quotation\n\nmy text"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NAMED = st.fixed_dictionaries(
+    {},
+    optional={
+        "msgtype": st.sampled_from(["m.text", "m.emote", "m.image", "m.x"]) | JSON,
+        "body": st.text(max_size=20) | JSON,
+        "format": st.just("org.matrix.custom.html") | JSON,
+        "formatted_body": st.text(max_size=30) | JSON,
+        "url": st.just("mxc://a/b") | JSON,
+        "info": st.dictionaries(st.sampled_from(["w", "h", "duration", "mimetype"]), JSON) | JSON,
+        "redacts": JSON,
+        "m.new_content": JSON,
+        "m.relates_to": st.fixed_dictionaries(
+            {},
+            optional={
+                "rel_type": st.sampled_from(["m.replace", "m.thread", "m.annotation"]) | JSON,
+                "event_id": st.just("$e") | JSON,
+                "key": st.text(max_size=5) | JSON,
+                "m.in_reply_to": st.just({"event_id": "$e"}) | JSON,
+            },
+        )
+        | JSON,
+    },
+)
+
+
+@given(
+    st.sampled_from(["m.room.message", "m.reaction", "m.room.redaction", "m.x"]),
+    NAMED | JSON,
+    st.sampled_from([Known1(), Known1(message_id=None), Nothing()]),
+)
+def test_any_event_becomes_a_message_or_a_reason(kind: str, content: Any, lookup: Known1) -> None:
+    event = {"type": kind, "content": content}
+    with suppress(NotBridged):
+        media_of(content if isinstance(content, dict) else {})
+        assert convert(event, lookup).salt == b"s" * 16
