@@ -4,27 +4,31 @@ keep them.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
-import structlog
+import openmls
 import trio
 
-from linearized.protocol.base64 import encode_base64url
+from linearized.exceptions import InvalidInput
+from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
-from linearized.protocol.hashing import event_id
+from linearized.protocol.hashing import event_id, lpdu_hash
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.verify import required_keys, verify_event
-from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
+from linearized.protocol.versions import ROOM_VERSIONS, get_version
+from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.server.invited import has_copy
 from linearized.server.loading import state_of
 from linearized.server.node import Node
 from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow
-
-log = structlog.get_logger("linearized.participating")
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
 # request.
@@ -33,6 +37,8 @@ ECHO_SECONDS: Final = 20.0
 BACKFILL_LIMIT: Final = 100
 # Requests made to close one gap, 10,000 events: a longer outage is closed by several deliveries.
 MAX_BACKFILLS: Final = 100
+# Events kept in memory to close one gap, bytes: what 10,000 events of 6 KB come to.
+MAX_GAP_BYTES: Final = 64 * 1024 * 1024
 
 UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
 
@@ -42,7 +48,8 @@ class Participating:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._locks: dict[str, trio.Lock] = {}
+        # Weak, so that a join that fails leaves nothing behind.
+        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._echoes: dict[str, tuple[trio.Event, list[str]]] = {}
 
     async def send(self, row: RoomRow, event: LocalEvent) -> str:
@@ -53,20 +60,46 @@ class Participating:
             OutboundError: the hub did not answer; whether it took the event will show in the log.
             trio.TooSlowError: it took the event but has not sent it back in time.
         """
-        version = get_version(row.version)
-        lpdu = self._lpdu(row, event)
-        key = lpdu["hashes"]["lpdu"]["sha256"]
-        arrived, found = trio.Event(), list[str]()
-        self._echoes[key] = (arrived, found)
-        try:
-            txn = encode_base64url(key.encode())
+
+        async def request(lpdu: JsonObject, txn: str) -> None:
             answer = await self._node.federation.request(
                 row.hub, "PUT", f"{UNSTABLE}/send/{txn}", json={"pdus": [lpdu]}
             )
             failed = answer.get("failed_pdus")
             if isinstance(failed, dict) and failed:
-                refusal = failed.get(event_id(lpdu, version)) or next(iter(failed.values()))
-                raise Rejected(Reason.FORBIDDEN, str(refusal.get("error", "The hub refused the event")))
+                refusal = failed.get(event_id(lpdu, get_version(row.version))) or next(iter(failed.values()))
+                said = refusal.get("error") if isinstance(refusal, dict) else None
+                raise Rejected(Reason.FORBIDDEN, str(said or "The hub refused the event"))
+
+        return await self._submit(row, event, request)
+
+    async def invite(self, row: RoomRow, event: LocalEvent) -> str:
+        """Have the hub invite somebody for one of our users: it asks the target's server before it appends.
+
+        Raises:
+            OutboundError, trio.TooSlowError: as ``send``; a refusal has the hub's or the target's own code.
+        """
+
+        async def request(lpdu: JsonObject, txn: str) -> None:
+            body: JsonObject = {"event": lpdu, "invite_room_state": [], "room_version": row.version}
+            await self._node.federation.request(row.hub, "POST", f"{UNSTABLE}/invite/{txn}", json=body)
+
+        return await self._submit(row, event, request)
+
+    async def _submit(
+        self, row: RoomRow, event: LocalEvent, request: Callable[[JsonObject, str], Awaitable[None]]
+    ) -> str:
+        """Send an LPDU to the hub by ``request`` and wait for the event it becomes."""
+        lpdu = self._lpdu(row, event)
+        while lpdu["hashes"]["lpdu"]["sha256"] in self._echoes:
+            # The same words in the same millisecond are two events all the same.
+            later = replace(event, origin_server_ts=lpdu["origin_server_ts"] + 1)
+            lpdu = self._lpdu(row, later)
+        key = lpdu["hashes"]["lpdu"]["sha256"]
+        arrived, found = trio.Event(), list[str]()
+        self._echoes[key] = (arrived, found)
+        try:
+            await request(lpdu, encode_base64url(key.encode()))
             # "200 from /send is no proof of acceptance": the event coming back is.
             with trio.fail_after(ECHO_SECONDS):
                 await arrived.wait()
@@ -79,19 +112,20 @@ class Participating:
 
         Raises:
             InvalidInput: its format, signatures or hashes are wrong, or the rules forbid it.
+            OutboundError: events before it are missing, and the hub does not answer.
         """
-        lock = self._locks.setdefault(row.room_id, trio.Lock())
-        async with lock:
-            current = self._node.store.room(row.room_id) or row
-            event = await self._verified(pdu, get_version(row.version))
-            if self._node.store.entry_by_id(event.event_id) is not None:
-                return
-            replica = self._replica(current)
-            try:
-                entries = [replica.receive(event)]
-            except Gap:
-                entries = await self._close_gap(current, replica, event)
-            await self._store(current, entries)
+        async with self._locks.setdefault(row.room_id, trio.Lock()):
+            await self._receive(self._node.store.room(row.room_id) or row, pdu)
+
+    async def _receive(self, row: RoomRow, pdu: JsonObject) -> None:
+        event = await self._verified(pdu, row)
+        if self._node.store.entry_by_id(event.event_id) is not None:
+            return
+        try:
+            entries = self._accepted(row, [event])
+        except Gap:
+            entries = self._accepted(row, await self._close_gap(row, event))
+        await self._store(row, entries)
 
     async def join(self, room_id: str, user_id: str, hub: str) -> None:
         """Join a room through its hub (make_join, send_join) and start our copy of its log with the join.
@@ -114,12 +148,11 @@ class Participating:
         )
         lpdu = self._lpdu(row, join)
         txn = encode_base64url(str(lpdu["hashes"]["lpdu"]["sha256"]).encode())
-        lock = self._locks.setdefault(room_id, trio.Lock())
-        async with lock:
+        async with self._locks.setdefault(room_id, trio.Lock()):
             answer = await self._node.federation.request(
                 hub, "POST", f"{UNSTABLE}/send_join/{txn}", json=lpdu
             )
-            await self._begin(row, answer, version)
+            await self._begin(row, answer, lpdu)
 
     def _version_of(self, template: JsonObject, room_id: str) -> str:
         """The room version of a make_join answer: the draft shows the bare event, peers wrap it and say
@@ -128,29 +161,35 @@ class Participating:
         named = template.get("room_version")
         if isinstance(named, str):
             return named
-        invite = self._node.store.reply("invite version", room_id)
-        return invite if invite is not None else "I.1"
+        invited = self._node.store.room(room_id)
+        return invited.version if invited is not None else "I.1"
 
-    async def _begin(self, row: RoomRow, answer: JsonObject, version: RoomVersion) -> None:
+    async def _begin(self, row: RoomRow, answer: JsonObject, lpdu: JsonObject) -> None:
         """Check the state the hub gave us and store it in front of the join."""
         state, joined = answer.get("state"), answer.get("event")
         if not isinstance(state, list) or not isinstance(joined, dict):
             raise Rejected(Reason.MALFORMED, "The hub's answer has no state and no event")
+        join = await self._verified(joined, row)
+        if lpdu_hash(join.pdu) != lpdu["hashes"]["lpdu"]["sha256"]:
+            raise Rejected(Reason.FORBIDDEN, "The hub's answer is about another event than our join")
+        existing = self._node.store.room(row.room_id)
+        if existing is not None and has_copy(existing):  # another of our users was faster
+            await self._receive(existing, joined)
+            return
         rows: list[EntryRow] = []
         known: dict[tuple[str, str], Event] = {}
+        seen = {join.event_id}
         for pdu in state:
-            event = await self._verified(pdu, version)
-            if event.state_key is None:
-                continue  # some peers send the whole timeline
+            event = await self._verified(pdu, row)
+            if event.state_key is None or event.event_id in seen:
+                continue  # some peers send the whole timeline, the join included
+            seen.add(event.event_id)
             known[event.type, event.state_key] = event
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
-        event = await self._verified(joined, version)
-        replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
-        rows.append(_row(replica.receive(event)))
-        existing = self._node.store.room(row.room_id)
-        if existing is not None:
-            await self._store(existing, [])
-            return
+        replica = Replica(
+            version=get_version(row.version), hub=row.hub, state=known, head=(len(rows), None), grouped=False
+        )
+        rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
         self._wake(row.room_id)
 
@@ -169,49 +208,64 @@ class Participating:
             state_key=event.state_key,
         )
 
-    async def _verified(self, pdu: JsonObject, version: RoomVersion) -> Event:
+    async def _verified(self, pdu: object, row: RoomRow) -> Event:
+        if not isinstance(pdu, dict):
+            raise Rejected(Reason.MALFORMED, "An event is an object")
+        version = get_version(row.version)
         event = parse_pdu(pdu, version)
+        if event.room_id != row.room_id:
+            raise Rejected(Reason.FORBIDDEN, "The event is of another room")
         found: dict[tuple[str, str], bytes] = {}
         for server, key_ids in required_keys(event):
             for key_id, key in (await self._node.keys.keys_for(server, key_ids)).items():
                 found[server, key_id] = key
         return verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id)))
 
-    def _replica(self, row: RoomRow) -> Replica:
+    def _head_id(self, row: RoomRow) -> str | None:
         last = self._node.store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
-        return Replica(
+        return last[0].event_id if last else None
+
+    def _accepted(self, row: RoomRow, events: list[Event]) -> list[NewEntry]:
+        """Events in log order as the entries they become; raises as ``Replica.receive``."""
+        # Whether the room had its first commit before we came nobody told us; the first thing that can only
+        # stand on one side of it does. From then on our own log says so.
+        telling = (event for event in events if event.imported or event.type in MLS_TYPES)
+        first = next(telling, None)
+        replica = Replica(
             version=get_version(row.version),
             hub=row.hub,
             state=state_of(self._node.store, row),
-            head=(row.head_seq, last[0].event_id if last else None),
-            grouped=True,
+            head=(row.head_seq, self._head_id(row)),
+            grouped=row.epoch is not None or first is None or not first.imported,
         )
+        return [replica.receive(event) for event in events]
 
-    async def _close_gap(self, row: RoomRow, replica: Replica, event: Event) -> list[NewEntry]:
-        """Fetch what lies between our head and ``event``, oldest first, checking each on the way."""
-        version = get_version(row.version)
-        last = self._node.store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
-        head_id = last[0].event_id if last else None
+    async def _close_gap(self, row: RoomRow, event: Event) -> list[Event]:
+        """Fetch what lies between our head and ``event``, which comes last, and verify it."""
+        head_id = self._head_id(row)
         chain = [event]
+        size = len(event.raw)
         for _ in range(MAX_BACKFILLS):
-            earliest = chain[-1].prev_events[0]
-            if earliest == head_id:
-                return [replica.receive(missing) for missing in reversed(chain)]
+            earliest = _previous(chain[-1])
             query = f"v={quote(earliest, safe='')}&limit={BACKFILL_LIMIT}"
             answer = await self._node.federation.request(
                 row.hub, "GET", f"{UNSTABLE}/backfill/{quote(row.room_id, safe='')}?{query}"
             )
-            by_id = {
-                found.event_id: found
-                for found in [await self._verified(pdu, version) for pdu in answer.get("pdus", [])]
-            }
-            while (missing := by_id.pop(chain[-1].prev_events[0], None)) is not None:
+            by_id = {found.event_id: found for found in await self._page(answer, row)}
+            while (missing := by_id.pop(_previous(chain[-1]), None)) is not None:
                 chain.append(missing)
-                if not missing.prev_events or missing.prev_events[0] == head_id:
-                    break
-            if chain[-1].prev_events and chain[-1].prev_events[0] == earliest:
-                break  # the hub gave us nothing new
+                size += len(missing.raw)
+                if _previous(missing) == head_id:
+                    return chain[::-1]
+            if _previous(chain[-1]) == earliest or size > MAX_GAP_BYTES:
+                break  # the hub gave us nothing new, or too much
         raise Rejected(Reason.FORBIDDEN, "The hub does not close the gap before its event")
+
+    async def _page(self, answer: JsonObject, row: RoomRow) -> list[Event]:
+        pdus = answer.get("pdus")
+        if not isinstance(pdus, list):
+            raise Rejected(Reason.MALFORMED, "The hub's answer has no events")
+        return [await self._verified(pdu, row) for pdu in pdus[:BACKFILL_LIMIT]]
 
     async def _store(self, row: RoomRow, entries: list[NewEntry]) -> None:
         await self._node.store.append(
@@ -232,6 +286,26 @@ class Participating:
         )
 
 
+def _previous(event: Event) -> str:
+    """The event before one; the first of a log follows nothing and so closes no gap."""
+    if len(event.prev_events) != 1:
+        raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
+    return event.prev_events[0]
+
+
+def _epoch(event: Event) -> int | None:
+    """The group's epoch after an event, as far as the event says it."""
+    field = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}.get(event.type)
+    try:
+        encoded = event.content.get(field) if field is not None else None
+        if not isinstance(encoded, str):
+            return None
+        epoch = openmls.inspect_message(decode_base64(encoded)).epoch
+    except (InvalidInput, openmls.MlsError):
+        return None  # what a hub should have refused; members will see that for themselves
+    return epoch + 1 if epoch is not None and event.type == COMMIT else epoch
+
+
 def _row(entry: NewEntry) -> EntryRow:
     event = entry.event
     return EntryRow(
@@ -242,6 +316,6 @@ def _row(entry: NewEntry) -> EntryRow:
         state_key=event.state_key,
         sender=event.sender,
         origin_server_ts=event.origin_server_ts,
-        epoch=entry.epoch,
+        epoch=_epoch(event),
         pdu=event.raw,
     )

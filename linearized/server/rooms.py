@@ -29,7 +29,7 @@ from linearized.room.submissions import (
     Rejected,
     Submission,
 )
-from linearized.server import invites
+from linearized.server import invited, invites
 from linearized.server.following import Following, entry_of
 from linearized.server.hub import Hub, ReplyMaker
 from linearized.server.introductions import introduced, joiner_is
@@ -146,6 +146,11 @@ class Rooms:
                 room_id, event, reply=lambda done: (_filled(reply, done.event_id),) if reply else ()
             )
             return accepted.event_id
+        if not invited.has_copy(row):
+            leaving = event.type == "m.room.member" and event.content.get("membership") == "leave"
+            if not leaving or event.state_key != event.sender:
+                raise Rejected(Reason.UNKNOWN_ROOM, "This server has no copy of that room yet")
+            return await invited.decline(self._node, row, event.sender)
         if row.role is Role.PARTICIPANT:
             event_id = await self.participating.send(row, event)
         else:
@@ -183,7 +188,10 @@ class Rooms:
         Raises:
             InvalidInput, OutboundError: none did; what the first of them said.
         """
-        if self.row(room_id) is not None:
+        row = self.row(room_id)
+        if row is not None and not invited.has_copy(row):
+            via = [row.hub, *via]  # whoever invited us
+        elif row is not None:
             join = LocalEvent(
                 sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
             )
@@ -209,6 +217,8 @@ class Rooms:
         if row.role is Role.HUB:
             preview = self._hub.load(room_id).preview(event, now=self._node.clock())
             await invites.offer(self._node, row, preview, self.state(room_id))
+        if row.role is Role.PARTICIPANT:
+            return await self.participating.invite(row, event)
         return await self.send(room_id, event)
 
     async def invite_lpdu(

@@ -24,12 +24,10 @@ from linearized.server.clients.views import (
     state_entry,
 )
 from linearized.server.clients.window import RoomWindow
+from linearized.server.invited import INVITE_STATE
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
 
 MAX_HEROES: Final = 5  # "up to 5" (Client-Server API, RoomSummary)
-# Where a federation face leaves the stripped state that came with an invitation to a room we have no copy of:
-# a reply of this scope, its key "<room ID> <user ID>", its value a JSON list.
-INVITE_STATE: Final = "invite state"
 
 
 class Section(Enum):

@@ -15,12 +15,11 @@ from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.federation import lpdus
 from linearized.server.federation.calls import Call, not_found
 from linearized.server.http import HttpError, Response, json_response
+from linearized.server.invited import note_invite
 from linearized.server.node import Node
-from linearized.store.base import Reply, Role, RoomRow
+from linearized.store.base import Role, RoomRow
 
 MEMBER = "m.room.member"
-# scope of the replies that remember a room's version until the invite is taken
-INVITE_VERSION = "invite version"
 
 
 async def invite(call: Call) -> Response:
@@ -82,12 +81,22 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # What makes a user ineligible "is left as an implementation detail"; ours must exist.
     if user_domain(target) not in node.served_domains or node.store.user(target) is None:
         raise HttpError(403, "M_FORBIDDEN", "This user cannot be invited")
-    await node.store.put_reply(Reply(scope=INVITE_VERSION, key=event.room_id, value=version.name))
+    stripped = [item for item in _list(call.body.get("invite_room_state")) if isinstance(item, dict)]
+    await note_invite(node, event, hub=call.origin, version=version.name, stripped=stripped)
     # The draft: "Finally, the target server signs the event and returns it to the hub."
     signature = node.identity.key.sign(signed_bytes(event.pdu, version))
     return add_signature(
         event.pdu, name=node.identity.name, key_id=node.identity.key.key_id, signature=signature
     )
+
+
+def _list(value: object) -> list[object]:
+    # "invite_room_state MAY be excluded from the request body."
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise HttpError(400, "M_BAD_JSON", "invite_room_state must be an array")
+    return value
 
 
 def _version(name: object) -> RoomVersion:
