@@ -223,7 +223,7 @@ async def test_a_message_that_only_frames_well_is_refused(tmp_path: Path) -> Non
     async with hub(tmp_path) as h:
         assert await h.notify(*h.adding(h.alice)) == 201
         commit = h.commit()
-        for position in range(len(commit)):
+        for position in range(0, len(commit), 7):
             spoilt = commit[:position] + bytes([commit[position] ^ 0x55]) + commit[position + 1 :]
             assert await h.notify(spoilt) in {201, 400}
 
