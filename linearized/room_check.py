@@ -133,7 +133,7 @@ class _Walk:
             raise InvalidInput("prev_events is not the entry before")
         self._check_signatures(event)
         self._check_authorisation(event)
-        self._group.step(event, row.epoch)
+        self._group.step(event, row.epoch, self._state)
         self._count(event)
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event

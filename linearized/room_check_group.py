@@ -8,9 +8,11 @@ from linearized.mls import Mls, MlsError, PublicGroup
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import group_id
+from linearized.protocol.state import StateMap
 from linearized.room.admission import COMMIT, ENCRYPTED
 from linearized.room.commits import verify_commit
 from linearized.room.grouping import INITIAL_GROUP
+from linearized.room.tie import check_agreement, check_leaf_changes
 
 
 class GroupWalk:
@@ -39,25 +41,26 @@ class GroupWalk:
         """The tree of the current epoch, TLS-encoded."""
         return self._group.export_ratchet_tree() if self._group is not None else None
 
-    def step(self, event: Event, stored_epoch: int | None) -> None:
+    def step(self, event: Event, stored_epoch: int | None, state: StateMap) -> None:
         """Take the next entry.
 
         Args:
             stored_epoch: the epoch the store says holds after it.
+            state: the room's state before it.
 
         Raises:
             InvalidInput: a commit does not follow from the group, or an epoch is not what the log says.
         """
         try:
             if event.type == COMMIT:
-                self._commit(event)
+                self._commit(event, state)
             elif event.type == ENCRYPTED:
                 self._ciphertext(event)
         except MlsError as error:
             raise InvalidInput(f"MLS: {error}") from error
         self._compare(event, stored_epoch)
 
-    def _commit(self, event: Event) -> None:
+    def _commit(self, event: Event, state: StateMap) -> None:
         content = event.content
         if content.get("prev_commit_event_id") != self._last_commit:
             raise InvalidInput("prev_commit_event_id is not the commit before")
@@ -71,6 +74,9 @@ class GroupWalk:
         commit = verify_commit(group, bundle)
         if commit.committer.user_id != event.sender:
             raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
+        check_leaf_changes(group, commit.staged, commit.committer, state)
+        if not commit.staged.is_external:
+            check_agreement(group, commit.staged, state)
         group.merge(commit.staged)
         self._group = group
         self._last_commit = event.event_id

@@ -144,7 +144,7 @@ class Room:
 
     def _draft_local(self, submission: LocalEvent, now: int) -> Draft:
         domain, provenance = _domain_of(submission.sender), submission.provenance
-        # A room's past may hold users of any homeserver; new events are vouched for our bridges' domains only.
+        # A room's past may hold users of any homeserver; for new events we speak for our bridges' alone.
         imported = provenance is not None and provenance.get("imported") is True
         vouched = imported or (provenance is not None and domain in self._vouched)
         if domain != self._identity.name and not vouched:
