@@ -120,7 +120,12 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     room.submit(bob.message(b"back"), now=NOW)
     room.submit(member("@zoe:a.example", "invite", sender=ALICE), now=NOW)
 
-    config = create_provider(tmp_path / "a", ProviderPlan(server_name="a.example", dev_ca=tmp_path / "ca"))
+    return made(recorder, tmp_path)
+
+
+def made(recorder: Recorder, directory: Path) -> Config:
+    """A provider that holds what was recorded."""
+    config = create_provider(directory / "a", ProviderPlan(server_name="a.example", dev_ca=directory / "ca"))
     (config.data_dir / "signing.key").write_text(A.key.to_line() + "\n")
     trio.run(recorder.store, database_path(config))
     return config
@@ -272,3 +277,18 @@ def test_a_log_cut_off_at_its_end_is_found(provider: Config) -> None:
     database.close()
     with pytest.raises(BrokenLog, match="the log ends here"):
         check(provider)
+
+
+def test_a_hub_that_let_a_stranger_into_the_group_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    room = new_room()
+    alice, bob = Member(ALICE), Member(BOB)
+    room.submit(alice.create(), now=NOW)
+    alice.accept()
+    with monkeypatch.context() as careless:
+        careless.setattr(Room, "_check_tie", lambda *_: None)
+        room.submit(alice.add(bob, listed=False), now=NOW)
+    with pytest.raises(BrokenLog, match=r"entry 4 .*@bob:b\.example is not joined"):
+        check(made(recorder, tmp_path))
