@@ -30,8 +30,11 @@ UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-line
 
 
 def has_copy(row: RoomRow) -> bool:
-    """Whether we hold the room's log, or know it only from an invite."""
-    return row.head_seq > 0
+    """Whether we hold the room's log, or know it only from an invite.
+
+    A room of a MIMI hub is there from its Welcome on, before anything was said in it.
+    """
+    return row.role is not Role.PARTICIPANT or row.head_seq > 0
 
 
 async def note_invite(
