@@ -13,7 +13,6 @@ from linearized.mimi.group_info import (
     GroupInfoCode,
     GroupInfoRatchetTreeTBE,
     GroupInfoRequest,
-    GroupInfoRequestTBS,
     GroupInfoResponse,
     GroupInfoResponseTBS,
     HPKECiphertext,
@@ -45,13 +44,11 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
     """
     try:
         request = GroupInfoRequest.decode(body)
-        signed = bytearray()
-        GroupInfoRequestTBS.write_fields(request, signed)
         openmls.verify_with_label(
             ciphersuite=request.cipher_suite,
             public_key=request.signature_key,
             label="GroupInfoRequestTBS",
-            content=bytes(signed),
+            content=request.tbs(),
             signature=request.signature,
         )
         requester = client_of(basic_identity(request.credential))

@@ -11,7 +11,6 @@ from linearized.mimi.key_material import (
     ClientKeyMaterial,
     KeyMaterialClientCode,
     KeyMaterialRequest,
-    KeyMaterialRequestTBS,
     KeyMaterialResponse,
     KeyMaterialUserCode,
     basic_identity,
@@ -142,7 +141,7 @@ def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
             ciphersuite=request.acceptable_ciphersuites[0],
             public_key=request.requester_signature_key,
             label="KeyMaterialRequestTBS",
-            content=to_be_signed(request),
+            content=request.tbs(),
             signature=request.signature,
         )
         requester = client_of(basic_identity(request.requester_credential))
@@ -151,13 +150,6 @@ def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
     except (openmls.MlsError, IdentifierError, MimiDecodeError) as error:
         raise BadRequest("the request's signature or credential is not valid") from error
     return request
-
-
-def to_be_signed(request: KeyMaterialRequest) -> bytes:
-    """The request without its signature, which is what is signed."""
-    out = bytearray()
-    KeyMaterialRequestTBS.write_fields(request, out)
-    return bytes(out)
 
 
 def _failure(request: KeyMaterialRequest, status: KeyMaterialUserCode) -> KeyMaterialResponse:
