@@ -22,6 +22,7 @@ from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
+from linearized.server.invited import has_copy
 from linearized.server.node import Node
 from linearized.server.welcomes import local_welcome
 from linearized.store.base import EntryRow, MembershipRow, NewToDevice, Reply, Role, RoomAppend, RoomRow
@@ -91,6 +92,8 @@ class Following:
     def _plan(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> RoomAppend | None:
         store = self._node.store
         row = store.room(room_id)
+        if row is not None and row.hub == hub and not has_copy(row):
+            row = None  # known from an invite only; that its user came by a Welcome decides how we follow
         if row is not None and (row.role is Role.HUB or row.hub != hub):
             log.warning("notify_for_other_role", room_id=room_id, hub=hub)
             return None

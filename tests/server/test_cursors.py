@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted
-from linearized.server.cursors import LINEARIZED, MIMI, cursor_changes, joined_providers
+from linearized.server.cursors import (
+    LINEARIZED,
+    MIMI,
+    current_followers,
+    cursor_changes,
+    is_finished,
+    joined_providers,
+)
 from linearized.store.base import FollowerRow
 from tests.room.support import ALICE, BOB, CAROL, NOW, ROOM, Member, grouped_room, handshake, member, new_room
 from tests.room.test_handshakes import PUBLIC, lpdu
@@ -90,6 +97,29 @@ def test_a_provider_that_comes_back_follows_from_its_new_join() -> None:
     back = room.submit(alice.add(Member(BOB, "NEW")), now=NOW)
     existing = {"b.example": follower("b.example", 5, stop=gone.entries[-1].seq)}
     assert changes(room, back, existing=existing) == [follower("b.example", back.entries[-1].seq)]
+
+
+def test_a_provider_whose_users_come_by_another_protocol_changes_over_without_a_gap() -> None:
+    room = new_room(initial=[PUBLIC])
+    alice = Member(ALICE)
+    room.submit(alice.create(), now=NOW)
+    alice.accept()
+    room.submit(alice.add(Member("@bill:b.example")), now=NOW)
+    accepted = room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
+    at = accepted.entries[0].seq - 1
+    existing = {"b.example": follower("b.example", 4)}
+    assert changes(room, accepted, existing=existing) == [
+        follower("b.example", at, protocol=LINEARIZED),
+        follower("b.example", 4, stop=at),
+    ]
+
+
+def test_of_two_followers_of_a_provider_the_running_one_counts() -> None:
+    stopped, running = follower("b.example", 9, stop=9), follower("b.example", 9, protocol=LINEARIZED)
+    other = follower("c.example", 3, stop=5)
+    for order in ([stopped, running, other], [running, stopped, other]):
+        assert current_followers(order) == {"b.example": running, "c.example": other}
+    assert [is_finished(row) for row in (stopped, running, other)] == [True, False, False]
 
 
 def test_entries_that_move_nobody_move_no_cursor() -> None:

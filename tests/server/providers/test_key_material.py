@@ -18,7 +18,7 @@ from linearized.mimi.key_material import (
 from linearized.protocol.identifiers import client_uri, user_uri
 from linearized.server.http import Response
 from linearized.server.providers.client import ProviderError
-from tests.room.support import MLS, Member
+from tests.room.support import LIFETIME, MLS, Member
 
 from .support import ALICE, BINARY, BOB, World, key_request, with_packages, world
 
@@ -178,6 +178,7 @@ async def test_the_hub_asks_nobody_for_who_is_not_in_the_room(tmp_path: Path, ca
 async def test_a_target_provider_that_does_not_answer_as_it_should_is_a_bad_gateway(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         mallory = Member("@mallory:d.example")
+        nobody = openmls.Client.create(identity=b"nobody").key_package(now=MLS.now, lifetime=LIFETIME)
         third = type(w.other)("c.example", w.other.network)
         request = key_request(w.bob, user_uri(CAROL), w.uri).encode()
         good = Member(CAROL).key_package()
@@ -188,6 +189,7 @@ async def test_a_target_provider_that_does_not_answer_as_it_should_is_a_bad_gate
             Response(body=b"<html>", content_type="text/html"),
             Response(body=response_of(CAROL, ("DEV", good)) + b"\0", content_type=BINARY),
             Response(body=response_of(CAROL, ("DEV", good[:-1] + b"?")), content_type=BINARY),
+            Response(body=response_of(CAROL, ("DEV", nobody)), content_type=BINARY),
             # Another provider's package: remembering it would send that user's Welcomes here.
             Response(body=response_of(CAROL, ("DEV", mallory.key_package())), content_type=BINARY),
         ]

@@ -17,7 +17,7 @@ from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import client_uri
 from linearized.server.following import hub_user
-from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow, ToDeviceRow
+from linearized.store.base import EntryRow, MembershipRow, Role, RoomAppend, RoomRow, ToDeviceRow
 from tests.room.support import ALICE, BOB, MLS, Member
 from tests.server.support import Network, Server, running_server
 
@@ -103,6 +103,20 @@ async def with_package(
     assert claimed is not None
     h.packages[made.identity] = claimed.key_package
     return made
+
+
+def create_entry() -> EntryRow:
+    return EntryRow(
+        room_id=ROOM,
+        seq=1,
+        event_id="$create",
+        type="m.room.create",
+        state_key="",
+        sender=BOB,
+        origin_server_ts=0,
+        epoch=None,
+        pdu=b"{}",
+    )
 
 
 def summary(entries: Sequence[EntryRow]) -> list[str]:
@@ -236,10 +250,10 @@ async def test_a_room_of_another_role_takes_no_notifications_but_a_participants_
         row = RoomRow(
             room_id=ROOM, version="I.1", role=Role.PARTICIPANT, hub="b.example", head_seq=0, epoch=None
         )
-        await store.append(RoomAppend(room_id=ROOM, room=row))
+        await store.append(RoomAppend(room_id=ROOM, room=row, entries=(create_entry(),)))
         parts = [*h.adding(h.alice), h.message()]
         assert await h.notify(*parts) == 201
-        assert not h.log()
+        assert summary(h.log()) == ["m.room.create"]
         assert not store.memberships(ROOM)
         assert len(h.welcomes()) == 1
         moved = RoomRow(
@@ -251,6 +265,24 @@ async def test_a_room_of_another_role_takes_no_notifications_but_a_participants_
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
             "notify_for_other_role"
         ]
+
+
+async def test_a_room_known_from_an_invite_is_followed_once_its_user_is_welcomed(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        store = h.server.node.store
+        row = RoomRow(
+            room_id=ROOM, version="I.1", role=Role.PARTICIPANT, hub="b.example", head_seq=0, epoch=None
+        )
+        invite = MembershipRow(room_id=ROOM, user_id=ALICE, membership="invite", seq=0)
+        await store.append(RoomAppend(room_id=ROOM, room=row, memberships=(invite,)))
+        assert await h.notify(h.message()) == 201
+        assert (store.room(ROOM), store.memberships(ROOM)) == (row, [invite])
+        assert await h.notify(*h.adding(h.alice), h.message()) == 201
+        followed = store.room(ROOM)
+        assert followed is not None
+        assert followed.role is Role.FOLLOWER
+        assert summary(h.log()) == ["m.room.encrypted"]
+        assert [member.membership for member in store.memberships(ROOM)] == ["join"]
 
 
 async def test_a_welcome_without_a_tree_is_passed_on_without_one(tmp_path: Path) -> None:
