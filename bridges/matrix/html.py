@@ -68,7 +68,7 @@ _SCHEMES = ("https:", "http:", "ftp:", "mailto:", "magnet:", "mimi:")
 MAX_DEPTH = 100
 _LANGUAGE = re.compile(r"language-[A-Za-z0-9_+#.-]{1,50}")
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]~])")
-_LINE_SPECIAL = re.compile(r"^(\s*)([#>+-]|\d+[.)])(?=\s|$)", re.MULTILINE)
+_LINE_SPECIAL = re.compile(r"^(\s*)(>|-{2,}|=+|[#+-](?=[#\s]|$)|\d+(?=[.)](?:\s|$)))", re.MULTILINE)
 
 LinkMap = Callable[[str], str]
 
@@ -278,7 +278,14 @@ def _code(text: str) -> str:
 def _escape_markdown(text: str) -> str:
     # GFM-MIMI: the opening angle bracket of any HTML tag "is replaced with `&lt;` before sending".
     escaped = _MARKDOWN_SPECIAL.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
-    return _LINE_SPECIAL.sub(r"\1\\\2", escaped)
+    return _LINE_SPECIAL.sub(_escape_line, escaped)
+
+
+def _escape_line(match: re.Match[str]) -> str:
+    """What would begin a quotation, heading, list or rule does not: of a number its point is escaped."""
+    if match[2].isdigit():
+        return f"{match[1]}{match[2]}\\"
+    return f"{match[1]}\\{match[2]}"
 
 
 def _text(element: Element) -> str:

@@ -89,7 +89,7 @@ class Inbound:
                 await self._epoch(item)
             case RoomEvent():
                 await self._state(link, item)
-            case Undecryptable() if link.phase is Phase.LIVE:
+            case Undecryptable(expected=False) if link.phase is Phase.LIVE:
                 await self._notice(link, item, "A message could not be decrypted.")
 
     # --- messages ---

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from bridges.matrix.failures import is_passing
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link
-from linearized.client import ApiError, KeyMaterialUnavailable, role_index
+from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
 
 # Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
 CHUNK = 20
@@ -32,13 +33,31 @@ class People:
         """
         room_id = _room(link)
         bot = await self._puppets.ready(self._puppets.bot.device.owner.user_id)
-        await bot.groups.create(room_id)
+        if not await self._rejoined(room_id):
+            await bot.groups.create(room_id)
         joined = await self._homeserver.joined_members(link.matrix_room_id)
         users = sorted(user for user in joined if self._names.is_bridged(user))
         for start in range(0, len(users), CHUNK):
             await self.add(link, users[start : start + CHUNK])
             progress("adding", min(start + CHUNK, len(users)), len(users))
         return len(users)
+
+    async def _rejoined(self, room_id: str) -> bool:
+        """Whether the bot came back into a group it had before its database was lost; not, if there is
+        none yet.
+        """
+        bot = self._puppets.bot
+        if bot.device.in_group(room_id):
+            return False
+        try:
+            await bot.groups.join(room_id)
+        except JoinRefused:
+            return False
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            return False
+        return True
 
     async def add(self, link: Link, users: Sequence[str]) -> None:
         """Add users' clients that are not in the group yet, in one commit, and let them follow."""

@@ -253,7 +253,8 @@ async def open_bridge(config: BridgeConfig) -> AsyncGenerator[Bridge, None]:
         database.close()
 
 
-async def _listen(bridge: Bridge, *, task_status: trio.TaskStatus[list[str]]) -> None:
+async def listen(bridge: Bridge, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    """Serve the application service; ``task_status`` is told the URLs."""
     server = HypercornConfig()
     server.bind = [bridge.config.listen]
     server.accesslog = None
@@ -272,7 +273,7 @@ async def run_bridge(
         StoreError: another bridge has the database open.
     """
     async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
-        await nursery.start(_listen, bridge)
+        await nursery.start(listen, bridge)
         await bridge.start()
         task_status.started()
         await bridge.run()
@@ -288,7 +289,7 @@ async def run_import(
         StoreError: the bridge is running.
     """
     async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
-        await nursery.start(_listen, bridge)
+        await nursery.start(listen, bridge)
         await bridge.start()
         report = await bridge.import_room(matrix_room_id, progress)
         nursery.cancel_scope.cancel()

@@ -171,6 +171,7 @@ class MlsDevice:
             raise UntrustedAnswer("the Welcome is for another room")
         record = self.record(room_id)
         record.commit_event_id, record.pending, record.lost = commit_event_id, None, False
+        record.joined_epoch = group.epoch
         return group.epoch
 
     def join_external(
@@ -262,7 +263,10 @@ class MlsDevice:
             return False
         for known in _group_ids(room_id):
             if known in self.client.group_ids():
-                self.client.group(known).merge_pending_commit()
+                group = self.client.group(known)
+                group.merge_pending_commit()
+                if record.pending.external:
+                    record.joined_epoch = group.epoch
         record.pending, record.merged, record.lost = None, commit_digest, False
         record.commit_event_id = event_id
         return True

@@ -276,7 +276,8 @@ class Follower:
             _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)
         except (openmls.MlsError, InvalidInput, NotInGroup) as error:
             # One unreadable message must not stop the room; whoever shows the room shows the gap.
-            return Undecryptable(**common, sender=sender, reason=str(error))
+            expected = self._is_before_us(room_id, content)
+            return Undecryptable(**common, sender=sender, reason=str(error), expected=expected)
         return DecryptedMessage(
             **common,
             sender_uri=owner.user_uri,
@@ -284,6 +285,16 @@ class Follower:
             epoch=processed.epoch,
             payload=processed.plaintext,
         )
+
+    def _is_before_us(self, room_id: str, content: JsonObject) -> bool:
+        """Whether a message was sent before this device was in the group; if it can be told."""
+        if not self._device.in_group(room_id):
+            return True
+        try:
+            epoch = openmls.inspect_message(decode_base64(_text(content, "ciphertext"))).epoch
+        except (openmls.MlsError, InvalidInput):  # no message at all, whenever it was sent
+            return False
+        return epoch is not None and epoch < self._device.record(room_id).joined_epoch
 
     def _own(self, message_digest: bytes) -> tuple[str, bytes] | None:
         outbox = self._device.state.outbox

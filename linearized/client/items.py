@@ -92,12 +92,16 @@ class OwnMessage(Item):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecryptable(Item):
-    """A message this device cannot read or does not believe, and why."""
+    """A message this device cannot read or does not believe, and why.
+
+    ``expected`` if it was sent before this device came into the group, so that nothing is wrong.
+    """
 
     KIND: ClassVar[str] = "undecryptable"
 
     sender: str
     reason: str
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

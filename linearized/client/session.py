@@ -15,7 +15,7 @@ import trio
 
 from linearized.client.api import ProviderApi
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
-from linearized.client.errors import ClientError, MalformedAnswer, WrongEpochError
+from linearized.client.errors import ApiError, ClientError, MalformedAnswer, WrongEpochError
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import Item, Joined
@@ -35,6 +35,9 @@ KEY_PACKAGE_MINIMUM = 10
 # A message is encrypted anew when a commit overtook it; more than this many in a row means something is
 # wrong.
 MAX_SEND_ATTEMPTS = 8
+# How long to wait for a room to reach our provider, each time.
+ROOM_WAIT_MS = 2_000
+_NOT_FOUND = 404
 # Pages of a gap fetched before giving the group up for lost and rejoining instead.
 MAX_GAP_PAGES = 50
 GAP_PAGE = 100
@@ -203,6 +206,7 @@ class Session:
         """
         payload = content.encode()
         key = txn_id or self.api.transaction_id()
+        refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
         for _ in range(MAX_SEND_ATTEMPTS):
             message = self.device.encrypt(room_id, payload, txn_id=key)
             body = {
@@ -217,9 +221,17 @@ class Session:
                 self.device.unsend(key)
                 await self.catch_up()
                 continue
+            except ApiError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+                # We are in the group already, by a Welcome that overtook the room's copy on its way to our
+                # provider.
+                refusal = error
+                await self.step(ROOM_WAIT_MS)
+                continue
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))
-        raise WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
+        raise refusal
 
     def message_id(self, room_id: str, content: MimiContent) -> bytes:
         """The MIMI message ID that ``content`` has when this device's user sends it to the room."""

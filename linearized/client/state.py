@@ -45,7 +45,9 @@ class RoomRecord:
 
     ``last_seq`` is the last entry processed; ``commit_event_id`` the commit that began the current epoch;
     ``merged`` the digest of the last own commit that took effect; ``lost`` if the group must be rejoined;
-    ``gone`` are users who left, whom the next commit has to remove if they are in the group.
+    ``joined_epoch`` is
+    the first epoch this device was in; ``gone`` are users who left, whom the next commit has to remove if
+    they are in the group.
     """
 
     last_seq: int = 0
@@ -53,6 +55,7 @@ class RoomRecord:
     pending: PendingCommit | None = None
     merged: bytes | None = None
     lost: bool = False
+    joined_epoch: int = 0
     gone: list[str] = field(default_factory=list)
 
 

@@ -142,8 +142,41 @@ async def test_a_bridge_killed_while_people_talk_brings_every_message_across_onc
         assert bodies == ["mimi 0", "mimi 1", "mimi 2"]
 
 
+def lose_database(directory: Path) -> None:
+    for path in directory.glob("bridge.sqlite*"):
+        path.unlink()
+
+
 def world_room(bridge: Bridge) -> str:
     link = bridge.links.of_matrix(MATRIX_ROOM)
     assert link is not None
     assert link.room_id is not None
     return link.room_id
+
+
+async def test_a_bridge_that_lost_its_database_finds_its_room_and_its_groups_again(tmp_path: Path) -> None:
+    async with world_to_kill(tmp_path) as (world, hub):
+        room = history(world.homeserver, 3)
+        await survive(world, hub, "import")
+        bob = await bob_of_b(world)
+        world.homeserver.member(room, GHOST_BOB, "invite", sender=ALICE)
+        async with opened_bridge(world.directory, world.homeserver, hub) as bridge:
+            assert await bridge.ghosts.answer_query(GHOST_BOB)
+            before = world_room(bridge)
+        await survive(world, hub, "nothing")
+        await bob.step(5000)
+        await drain(bob)
+        world.homeserver.say(room, ALICE, "before")
+        await survive(world, hub, "nothing")
+        assert await heard(bob)
+        lose_database(tmp_path)
+        await survive(world, hub, "import")
+        async with opened_bridge(world.directory, world.homeserver, hub) as bridge:
+            assert world_room(bridge) == before
+            assert len(await bridge.puppets.bot.api.joined_rooms()) == 1
+        world.homeserver.say(room, ALICE, "after")
+        await bob.send(before, message("still here"))
+        await survive(world, hub, "nothing")
+        got = [getattr(item.content.part, "content", None) for item in await heard(bob)]
+        assert got == [b"after"]
+        assert [event["content"]["body"] for event in by(room, GHOST_BOB)] == ["still here"]
