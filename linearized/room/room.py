@@ -25,7 +25,7 @@ from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
-from linearized.room.participation import membership_changes
+from linearized.room.participation import StateChange, membership_changes
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -235,6 +235,10 @@ class Room:
         if committer.user_id != lpdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
+        if self._changes(transition):
+            raise Rejected(
+                Reason.FORBIDDEN, "The participant list says something that no event in the room says"
+            )
         draft = self._draft()
         draft.epoch = transition.commit.staged.epoch
         self._check_tie(draft, transition)
@@ -275,20 +279,23 @@ class Room:
             epoch=self.epoch,
         )
 
-    def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
-        """Write the membership entries that a commit's new participant list implies."""
+    def _changes(self, transition: Transition) -> list[StateChange]:
+        """The state events that a commit's new participant list implies."""
         staged, committer = transition.commit.staged, transition.commit.committer.user_id
         before = participants_of(transition.group.app_data())
         if transition.initial is not None and set(before) != {committer}:
             raise Rejected(Reason.INVALID_COMMIT, "A new group's only participant is its creator")
-        changes = membership_changes(
+        return membership_changes(
             before=before,
             after=participants_of(staged.app_data),
             present=users_after(transition.group, staged),
             committer=committer,
-            state=draft.state,
+            state=self._state,
         )
-        for change in changes:
+
+    def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
+        """Write the membership entries that a commit's new participant list implies."""
+        for change in self._changes(transition):
             draft.write(
                 sender=change.sender,
                 event_type=change.type,

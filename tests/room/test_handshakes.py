@@ -588,6 +588,30 @@ def test_a_participants_commit_has_to_agree_with_the_room() -> None:
     refusal(room, commit_lpdu(handshake(bob, bob.joined().commit())), Reason.FORBIDDEN)
 
 
+def test_a_participants_commit_event_changes_neither_roles_nor_who_participates() -> None:
+    bob = Member(BOB)
+    room, _ = linearized_room(bob)
+    index = bob.participants().index_of(user_uri(BOB))
+    assert index is not None
+    promotion = ParticipantListUpdate(changed=(UserIndexRolePair(user_index=index, role_index=2),))
+    refusal(room, commit_lpdu(bob.change(promotion)), Reason.FORBIDDEN)
+    bob.joined().clear_pending_commit()
+    room.submit(lpdu("m.room.member", {"membership": "invite"}, sender=BOB, state_key=CAROL), now=NOW)
+    listing = ParticipantListUpdate(added=(UserRolePair(user=user_uri(CAROL), role_index=1),))
+    room.submit(commit_lpdu(bob.change(listing)), now=NOW)
+
+
+def test_a_participants_first_commit_lists_its_creator_alone() -> None:
+    room = new_room(initial=[PUBLIC])
+    room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
+    listed = {PARTICIPANT_LIST: participant_list((BOB, 1), (ALICE, 1))}
+    submission = Member(BOB).create(app_data=listed)
+    assert submission.initial_group is not None
+    group_info, tree = submission.initial_group
+    initial = {"group_info": encode_base64(group_info), "ratchet_tree": encode_base64(tree)}
+    refusal(room, commit_lpdu(submission, {INITIAL_GROUP: initial}), Reason.INVALID_COMMIT)
+
+
 def test_a_participants_message_and_proposal_events() -> None:
     bob = Member(BOB)
     room, _ = linearized_room(bob)
