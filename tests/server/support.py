@@ -10,19 +10,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 
-from linearized.config import Config, load_config
+from linearized.config import Config, StoreConfig, load_config
 from linearized.protocol.signing import ServerIdentity
 from linearized.provider_files import ProviderPlan, create_provider
-from linearized.server import clients, providers, run
+from linearized.server import outbound, run
 from linearized.server.app import App, build_app
 from linearized.server.clients.passwords import hash_password
-from linearized.server.http import Route
 from linearized.server.node import Node
 from linearized.server.opening import open_node, system_clock
 from linearized.server.outbound import FederationClient
@@ -69,7 +69,9 @@ class MemoryFederation(FederationClient):
     def __init__(
         self, config: Config, identity: ServerIdentity, clock: Callable[[], int], network: Network
     ) -> None:
-        super().__init__(config, identity, clock=clock)
+        # There is no TLS on this wire, and reading the system's authorities takes longer than all the rest.
+        with patch.object(outbound, "client_context"):
+            super().__init__(config, identity, clock=clock)
         self._network = network
 
     def _new_client(self) -> httpx.AsyncClient:
@@ -143,16 +145,11 @@ async def running_server(
     def federation(settings: Config, identity: ServerIdentity, now: Callable[[], int]) -> FederationClient:
         return MemoryFederation(settings, identity, now, network)
 
+    # No test here cuts the power, so nothing need be flushed to the disk.
+    config = replace(config, store=StoreConfig(synchronous="OFF"))
     async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
-        network.apps[name] = build_app(_routes(node))
+        network.apps[name] = build_app(run.routes(node))
         try:
             yield Server(node, network)
         finally:
             del network.apps[name]
-
-
-def _routes(node: Node) -> list[Route]:
-    try:
-        return run.routes(node)
-    except AttributeError:
-        return [*providers.routes(node), *clients.routes(node)]
