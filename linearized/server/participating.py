@@ -13,15 +13,17 @@ from weakref import WeakValueDictionary
 import openmls
 import trio
 
-from linearized.exceptions import InvalidInput
+from linearized.exceptions import AuthorizationError, InvalidInput
+from linearized.protocol.authorization import authorize
 from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hashing import event_id, lpdu_hash
 from linearized.protocol.identifiers import user_domain
+from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.verify import required_keys, verify_event
-from linearized.protocol.versions import ROOM_VERSIONS, get_version
+from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
@@ -186,9 +188,10 @@ class Participating:
             seen.add(event.event_id)
             known[event.type, event.state_key] = event
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
-        replica = Replica(
-            version=get_version(row.version), hub=row.hub, state=known, head=(len(rows), None), grouped=False
-        )
+            await trio.lowlevel.checkpoint()  # a large room must not hold up everybody else
+        version = get_version(row.version)
+        _check_hub(known, row.hub, version)
+        replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
         self._wake(row.room_id)
@@ -265,7 +268,11 @@ class Participating:
         pdus = answer.get("pdus")
         if not isinstance(pdus, list):
             raise Rejected(Reason.MALFORMED, "The hub's answer has no events")
-        return [await self._verified(pdu, row) for pdu in pdus[:BACKFILL_LIMIT]]
+        events: list[Event] = []
+        for pdu in pdus[:BACKFILL_LIMIT]:
+            events.append(await self._verified(pdu, row))
+            await trio.lowlevel.checkpoint()  # verifying a page takes a few dozen milliseconds
+        return events
 
     async def _store(self, row: RoomRow, entries: list[NewEntry]) -> None:
         await self._node.store.append(
@@ -284,6 +291,21 @@ class Participating:
             for member in self._node.store.memberships(room_id)
             if user_domain(member.user_id) in self._node.served_domains
         )
+
+
+def _check_hub(state: StateMap, hub: str, version: RoomVersion) -> None:
+    """Whoever we join through has to be whom the room's create event makes its hub: a server that could order
+    a room of another's namespace could take its ID away from it.
+    """
+    create = state.get(("m.room.create", ""))
+    if create is None:
+        raise Rejected(Reason.MALFORMED, "The hub's answer has no create event")
+    try:
+        authorize(create, {}, version=version)
+    except AuthorizationError as error:
+        raise Rejected(Reason.FORBIDDEN, str(error)) from error
+    if hub_of(state) != hub:
+        raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {hub_of(state)}")
 
 
 def _previous(event: Event) -> str:

@@ -17,13 +17,15 @@ import trio.testing
 from linearized.client import DecryptedMessage, EpochChanged, Joined
 from linearized.exceptions import InvalidInput
 from linearized.mimi.content import text
-from linearized.protocol.build import build_event
+from linearized.protocol.build import build_event, complete_lpdu
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import Event
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import participating
 from linearized.server.outbound import OutboundError
 from linearized.store.base import EntryRow, Role, RoomRow, UserRow
+from tests.server.federation.support import V1, Foreign
 from tests.server.support import Network, Server, running_server
 from tests.server.test_two_providers import bodies, encrypted_room, received, say, signed_in
 
@@ -463,6 +465,43 @@ async def test_the_state_of_a_join_is_checked(
             with pytest.raises(InvalidInput):
                 await pair.join()
             assert pair.b.node.rooms.row(pair.room_id) is None
+
+
+@pytest.mark.parametrize("room_id", [None, "!ours:c.example"])
+@pytest.mark.parametrize("creator", [None, "@eve:c.example", ALICE])
+async def test_only_the_creators_server_can_be_joined_through(
+    tmp_path: Path, room_id: str | None, creator: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hub_pair(tmp_path) as pair:
+        taken = room_id or pair.room_id
+        eve = Foreign("c.example", pair.network)
+
+        def event(kind: str, content: JsonObject, auth: list[str], sender: str = "@eve:c.example") -> Event:
+            return build_event(
+                identity=pair.a.node.identity if sender == ALICE else eve.identity,
+                version=V1, room_id=taken, type=kind, sender=sender, content=content, origin_server_ts=1,
+                auth_events=auth, prev_events=["$last"] if auth else [], state_key="",
+            )  # fmt: skip
+
+        async def request(server: str, method: str, path: str, **more: Any) -> JsonObject:
+            if "make_join" in path:
+                return {"room_version": "I.1"}
+            create = event("m.room.create", {"room_version": "I.1"}, [], creator or "@eve:c.example")
+            rules = event("m.room.join_rules", {"join_rule": "public"}, [create.event_id])
+            joined = complete_lpdu(
+                more["json"], identity=eve.identity, version=V1, prev_events=["$last"],
+                auth_events=[*([create.event_id] if creator else []), rules.event_id],
+            )  # fmt: skip
+            return {"state": [*([create.pdu] if creator else []), rules.pdu], "event": joined.pdu}
+
+        monkeypatch.setattr(pair.b.node.federation, "request", request)
+        rooms = pair.b.node.rooms
+        if (room_id, creator) == ("!ours:c.example", "@eve:c.example"):
+            await rooms.join_remote(taken, user_id=BOB, via=["c.example"])
+            return
+        with pytest.raises(InvalidInput):
+            await rooms.join_remote(taken, user_id=BOB, via=["c.example"])
+        assert rooms.row(taken) is None
 
 
 @pytest.mark.parametrize(

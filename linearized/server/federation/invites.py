@@ -8,7 +8,7 @@ from linearized.exceptions import EventFormatError, InvalidInput
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hashing import signed_bytes
-from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
 from linearized.protocol.signing import add_signature
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
@@ -75,6 +75,10 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # Whoever hands us the invite must be the hub that vouches for it.
     if call.origin != (event.hub_server or user_domain(event.sender)):
         raise HttpError(403, "M_FORBIDDEN", "The invite is another hub's")
+    # A room's hub is its creator's server, and rule 3.2 puts the room ID in that server's namespace. Anybody
+    # else could take the room's ID away from its hub here.
+    if room_domain(event.room_id) != call.origin:
+        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
     await _verify(call.node, event, version)
     target = event.state_key or ""
     node = call.node

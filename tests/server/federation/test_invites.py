@@ -180,6 +180,14 @@ async def test_an_invite_handed_over_by_somebody_else_is_refused(tmp_path: Path)
         assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
 
 
+async def test_an_invite_into_a_room_of_anothers_namespace_is_refused(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        for room_id in ("!room:c.example", "!unknown:a.example"):
+            answer = await w.foreign.ask("POST", f"{UNSTABLE}/invite/1", body(hub_invite(w, room_id=room_id)))
+            assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
+            assert w.server.node.rooms.row(room_id) is None
+
+
 @pytest.mark.parametrize("broken", [{}, {"event": 5}, {"event": {}}, {"event": {"type": "m.room.member"}}])
 async def test_a_body_without_an_invite_is_refused(tmp_path: Path, broken: JsonObject) -> None:
     async with world(tmp_path) as w:
