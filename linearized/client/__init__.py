@@ -8,7 +8,8 @@ async for item in session.items():
 
 from openmls import MlsError
 
-from linearized.client.api import ImportEvent, ImportResult, LoginResult, Page, ProviderApi
+from linearized.client.answers import ImportEvent, ImportResult, LoginResult, LogPage, Page
+from linearized.client.api import ProviderApi
 from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice, role_index
 from linearized.client.errors import (
     ApiError,
@@ -66,6 +67,7 @@ __all__ = [
     "Joined",
     "KeyMaterialUnavailable",
     "LogBroken",
+    "LogPage",
     "LogReport",
     "LogVerifier",
     "LoginResult",

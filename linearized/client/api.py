@@ -8,16 +8,29 @@ be. Times are milliseconds since the Unix epoch. ``bytes`` travel as unpadded st
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import orjson
 
+from linearized.client.answers import (
+    ImportEvent,
+    ImportResult,
+    LoginResult,
+    LogPage,
+    Page,
+    decode_binary,
+    encode_binary,
+    json_integer,
+    json_list,
+    json_object,
+    json_objects,
+    json_string,
+    json_strings,
+    key_objects,
+    path_part,
+)
 from linearized.client.errors import MalformedAnswer
 from linearized.client.transport import (
     MAX_MEDIA_BYTES,
@@ -37,65 +50,6 @@ SOURCE_PARAMETER = "dev.linearized.source_event_id"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
 MEDIA_DEADLINE = 120.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginResult:
-    """A session on the server."""
-
-    user_id: str
-    device_id: str
-    access_token: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """A page of a room's timeline; ``end`` is the token to continue from, ``None`` at the end."""
-
-    chunk: list[JsonObject]
-    end: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPage:
-    """Part of a room's log as signed PDUs; ``head_seq`` is the log's length."""
-
-    pdus: list[JsonObject]
-    first_seq: int
-    head_seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportEvent:
-    """One event of a bridged room's past, as its homeserver has it."""
-
-    sender: str
-    type: str
-    content: JsonObject
-    origin_server_ts: int
-    source_event_id: str
-    state_key: str | None = None
-
-    def to_json(self) -> JsonObject:
-        """The form the import endpoint takes."""
-        value: JsonObject = {
-            "sender": self.sender,
-            "type": self.type,
-            "content": self.content,
-            "origin_server_ts": self.origin_server_ts,
-            "source_event_id": self.source_event_id,
-        }
-        if self.state_key is not None:
-            value["state_key"] = self.state_key
-        return value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """Event IDs of what the log holds now and reasons for what it refused, by source event ID."""
-
-    event_ids: Mapping[str, str]
-    failed: Mapping[str, str]
 
 
 class ProviderApi:
@@ -185,9 +139,9 @@ class ProviderApi:
             body["device_id"] = device_id
         answer = await self._transport.json("POST", f"{_V3}/login", body=body, idempotent=False)
         return LoginResult(
-            user_id=_string(answer, "user_id"),
-            device_id=_string(answer, "device_id"),
-            access_token=_string(answer, "access_token"),
+            user_id=json_string(answer, "user_id"),
+            device_id=json_string(answer, "device_id"),
+            access_token=json_string(answer, "access_token"),
         )
 
     async def register_application_service(self, username: str) -> JsonObject:
@@ -210,50 +164,49 @@ class ProviderApi:
     async def create_room(self, **body: Any) -> str:
         """``POST /createRoom`` with the given body members; returns the room ID."""
         answer = await self._transport.json("POST", f"{_V3}/createRoom", body=body, idempotent=False)
-        return _string(answer, "room_id")
+        return json_string(answer, "room_id")
 
     async def join(self, room_id: str) -> str:
         """``POST /join/{room}``; joining twice is joining once."""
-        return _string(await self._post(f"/join/{_part(room_id)}", {}, idempotent=True), "room_id")
+        return json_string(await self._post(f"/join/{path_part(room_id)}", {}, idempotent=True), "room_id")
 
     async def leave(self, room_id: str) -> None:
         """``POST /rooms/{room}/leave``."""
-        await self._post(f"/rooms/{_part(room_id)}/leave", {}, idempotent=True)
+        await self._post(f"/rooms/{path_part(room_id)}/leave", {}, idempotent=True)
 
     async def invite(self, room_id: str, user_id: str) -> None:
         """``POST /rooms/{room}/invite``."""
-        await self._post(f"/rooms/{_part(room_id)}/invite", {"user_id": user_id}, idempotent=False)
+        await self._post(f"/rooms/{path_part(room_id)}/invite", {"user_id": user_id}, idempotent=False)
 
     async def kick(self, room_id: str, user_id: str, reason: str = "") -> None:
         """``POST /rooms/{room}/kick``."""
         await self._post(
-            f"/rooms/{_part(room_id)}/kick", {"user_id": user_id, "reason": reason}, idempotent=False
+            f"/rooms/{path_part(room_id)}/kick", {"user_id": user_id, "reason": reason}, idempotent=False
         )
 
     async def joined_rooms(self) -> list[str]:
         """``GET /joined_rooms``."""
-        return [
-            room for room in _list(await self._get("/joined_rooms"), "joined_rooms") if isinstance(room, str)
-        ]
+        rooms = json_list(await self._get("/joined_rooms"), "joined_rooms")
+        return [room for room in rooms if isinstance(room, str)]
 
     async def joined_members(self, room_id: str) -> JsonObject:
         """``GET /rooms/{room}/joined_members``: profile by user ID."""
-        return _object(await self._get(f"/rooms/{_part(room_id)}/joined_members"), "joined")
+        return json_object(await self._get(f"/rooms/{path_part(room_id)}/joined_members"), "joined")
 
     async def state(self, room_id: str) -> list[JsonObject]:
         """``GET /rooms/{room}/state``: the room's current state events."""
         answer = await self._transport.request(
-            "GET", f"{_V3}/rooms/{_part(room_id)}/state", idempotent=True, limit=MAX_MEDIA_BYTES
+            "GET", f"{_V3}/rooms/{path_part(room_id)}/state", idempotent=True, limit=MAX_MEDIA_BYTES
         )
         try:
             events = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
             raise MalformedAnswer("the answer is not JSON") from error
-        return _objects(events)
+        return json_objects(events)
 
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """``GET /rooms/{room}/event/{event}``."""
-        return await self._get(f"/rooms/{_part(room_id)}/event/{_part(event_id)}")
+        return await self._get(f"/rooms/{path_part(room_id)}/event/{path_part(event_id)}")
 
     async def messages(
         self, room_id: str, *, start: str | None = None, direction: str = "b", limit: int = 100
@@ -262,9 +215,9 @@ class ProviderApi:
         query = {"dir": direction, "limit": str(limit)}
         if start is not None:
             query["from"] = start
-        answer = await self._get(f"/rooms/{_part(room_id)}/messages", query)
+        answer = await self._get(f"/rooms/{path_part(room_id)}/messages", query)
         end = answer.get("end")
-        return Page(chunk=_objects(answer.get("chunk", [])), end=end if isinstance(end, str) else None)
+        return Page(chunk=json_objects(answer.get("chunk", [])), end=end if isinstance(end, str) else None)
 
     async def send_event(
         self,
@@ -281,8 +234,9 @@ class ProviderApi:
         Raises:
             WrongEpochError: the content was encrypted for an epoch the room has left.
         """
-        path = f"/rooms/{_part(room_id)}/send/{_part(event_type)}/{_part(txn_id or self.transaction_id())}"
-        return _string(await self._put(path, content, ts), "event_id")
+        key = txn_id or self.transaction_id()
+        path = f"/rooms/{path_part(room_id)}/send/{path_part(event_type)}/{path_part(key)}"
+        return json_string(await self._put(path, content, ts), "event_id")
 
     async def send_state(
         self,
@@ -298,9 +252,9 @@ class ProviderApi:
 
         ``ts`` and ``source_event_id``, the ID of the event that a bridge passes on, are for bridges.
         """
-        path = f"/rooms/{_part(room_id)}/state/{_part(event_type)}/{_part(state_key)}"
+        path = f"/rooms/{path_part(room_id)}/state/{path_part(event_type)}/{path_part(state_key)}"
         query = {} if source_event_id is None else {SOURCE_PARAMETER: source_event_id}
-        return _string(await self._put(path, content, ts, query), "event_id")
+        return json_string(await self._put(path, content, ts, query), "event_id")
 
     async def sync(
         self, *, since: str | None, timeout_ms: int, sync_filter: JsonObject | None = None
@@ -319,12 +273,12 @@ class ProviderApi:
         """Entries with ``seq > after`` as signed PDUs, ascending; joined users only."""
         query = {"after": str(after), "limit": str(limit)}
         answer = await self._transport.json(
-            "GET", f"{_MLS}/rooms/{_part(room_id)}/log", query=query, idempotent=True
+            "GET", f"{_MLS}/rooms/{path_part(room_id)}/log", query=query, idempotent=True
         )
         return LogPage(
-            pdus=_objects(answer.get("pdus")),
-            first_seq=_integer(answer, "first_seq"),
-            head_seq=_integer(answer, "head_seq"),
+            pdus=json_objects(answer.get("pdus")),
+            first_seq=json_integer(answer, "first_seq"),
+            head_seq=json_integer(answer, "head_seq"),
         )
 
     async def server_keys(self) -> JsonObject:
@@ -340,11 +294,11 @@ class ProviderApi:
 
         Repeating it is harmless: the key ID names the package.
         """
-        body: JsonObject = {"one_time_keys": _packages(one_time)}
+        body: JsonObject = {"one_time_keys": key_objects(one_time)}
         if fallback:
-            body["fallback_keys"] = _packages(fallback)
+            body["fallback_keys"] = key_objects(fallback)
         answer = await self._post("/keys/upload", body, idempotent=True)
-        counts = _object(answer, "one_time_key_counts")
+        counts = json_object(answer, "one_time_key_counts")
         return {name: count for name, count in counts.items() if isinstance(count, int)}
 
     async def update(
@@ -356,13 +310,16 @@ class ProviderApi:
         is repeated
         after a lost answer: if it had been accepted, the repetition is answered ``wrongEpoch``.
         """
-        body: JsonObject = {"bundle": _encode(bundle)}
+        body: JsonObject = {"bundle": encode_binary(bundle)}
         if initial_group is not None:
             group_info, tree = initial_group
-            body["initial_group"] = {"group_info": _encode(group_info), "ratchet_tree": _encode(tree)}
+            body["initial_group"] = {
+                "group_info": encode_binary(group_info),
+                "ratchet_tree": encode_binary(tree),
+            }
         answer = await self._mls(room_id, "mls/update", body, idempotent=True)
         event_id = answer.get("event_id")
-        return _decode(answer, "response"), event_id if isinstance(event_id, str) else None
+        return decode_binary(answer, "response"), event_id if isinstance(event_id, str) else None
 
     async def key_material(self, room_id: str, request: bytes) -> bytes:
         """Exchange a ``KeyMaterialRequest`` for a ``KeyMaterialResponse``; every call claims packages."""
@@ -379,7 +336,8 @@ class ProviderApi:
         body = {"events": [event.to_json() for event in events]}
         answer = await self._mls(room_id, "import", body, idempotent=True)
         return ImportResult(
-            event_ids=_strings(_object(answer, "event_ids")), failed=_strings(answer.get("failed", {}))
+            event_ids=json_strings(json_object(answer, "event_ids")),
+            failed=json_strings(answer.get("failed", {})),
         )
 
     # --- media ---
@@ -398,13 +356,13 @@ class ProviderApi:
             deadline=MEDIA_DEADLINE,
             limit=MAX_MEDIA_BYTES,
         )
-        return _string(orjson.loads(answer.body), "content_uri")
+        return json_string(orjson.loads(answer.body), "content_uri")
 
     async def download_media(self, server: str, media_id: str) -> bytes:
         """``GET /_matrix/client/v1/media/download/{server}/{id}``."""
         answer = await self._transport.request(
             "GET",
-            f"/_matrix/client/v1/media/download/{_part(server)}/{_part(media_id)}",
+            f"/_matrix/client/v1/media/download/{path_part(server)}/{path_part(media_id)}",
             idempotent=True,
             deadline=MEDIA_DEADLINE,
             limit=MAX_MEDIA_BYTES,
@@ -430,72 +388,12 @@ class ProviderApi:
     async def _mls(self, room_id: str, name: str, body: JsonObject, *, idempotent: bool) -> JsonObject:
         return await self._transport.json(
             "POST",
-            f"{_MLS}/rooms/{_part(room_id)}/{name}",
+            f"{_MLS}/rooms/{path_part(room_id)}/{name}",
             body=body,
             idempotent=idempotent,
             deadline=REQUEST_DEADLINE,
         )
 
     async def _exchange(self, room_id: str, name: str, request: bytes, *, idempotent: bool) -> bytes:
-        answer = await self._mls(room_id, name, {"request": _encode(request)}, idempotent=idempotent)
-        return _decode(answer, "response")
-
-
-def _part(value: str) -> str:
-    return quote(value, safe="")
-
-
-def _encode(data: bytes) -> str:
-    return b64encode(data).decode().rstrip("=")
-
-
-def _decode(answer: JsonObject, name: str) -> bytes:
-    text = _string(answer, name)
-    try:
-        return b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except Base64Error as error:
-        raise MalformedAnswer(f"{name!r} in the answer is not base64") from error
-
-
-def _packages(packages: Mapping[str, bytes]) -> JsonObject:
-    return {f"mls:{key_id}": {"key": _encode(package)} for key_id, package in packages.items()}
-
-
-def _string(answer: Any, name: str) -> str:
-    value = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(value, str):
-        raise MalformedAnswer(f"the answer has no {name!r}")
-    return value
-
-
-def _integer(answer: JsonObject, name: str) -> int:
-    value = answer.get(name)
-    if not isinstance(value, int):
-        raise MalformedAnswer(f"the answer has no {name!r}")
-    return value
-
-
-def _object(answer: JsonObject, name: str) -> JsonObject:
-    value = answer.get(name)
-    if not isinstance(value, dict):
-        raise MalformedAnswer(f"the answer has no {name!r}")
-    return value
-
-
-def _list(answer: JsonObject, name: str) -> list[Any]:
-    value = answer.get(name)
-    if not isinstance(value, list):
-        raise MalformedAnswer(f"the answer has no {name!r}")
-    return value
-
-
-def _objects(value: Any) -> list[JsonObject]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise MalformedAnswer("the answer holds no list of objects")
-    return value
-
-
-def _strings(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise MalformedAnswer("the answer holds no object of strings")
-    return value
+        answer = await self._mls(room_id, name, {"request": encode_binary(request)}, idempotent=idempotent)
+        return decode_binary(answer, "response")
