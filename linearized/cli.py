@@ -11,6 +11,8 @@ from importlib import import_module
 
 import click
 
+from linearized import __version__
+
 _EXIT_HELP = "Exit status: 0 done, 1 a check failed, 2 wrong command line or settings, 130 interrupted."
 
 # command: module and attribute, in the order of the help text
@@ -43,7 +45,7 @@ class _Commands(click.Group):
     epilog=_EXIT_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="linearized")
+@click.version_option(__version__, prog_name="linearized")
 def main() -> None:
     """A hub that keeps every room as one linear, MLS-tied, verifiable log.
 

@@ -1,4 +1,4 @@
-"""Looks for plaintexts in the bytes of a database."""
+"""Looks for plaintexts in the bytes of what a provider keeps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def database_bytes(database: Path) -> bytes:
-    """The database file with its write-ahead log, which holds the newest pages."""
-    files = (database, database.with_name(database.name + "-wal"))
-    return b"".join(file.read_bytes() for file in files if file.exists())
+def kept_bytes(*places: Path) -> bytes:
+    """Every file below the given directories, and the given files: databases with their write-ahead logs,
+    media, program logs.
+    """
+    files = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else [place]))
+    # A newline between two files keeps the end of one and the beginning of the next apart.
+    return b"\n".join(file.read_bytes() for file in files if file.is_file())
 
 
 def found_in(data: bytes, texts: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from linearized.client.verify import server_keys
 from linearized.demo.homeserver import JsonObject
 from linearized.demo.log import VerifiedLog, bot_api, verify_pdus, whole_log
 from linearized.demo.processes import run_command
+from linearized.demo.secrecy import found_in, kept_bytes
 from linearized.demo.world import READER_PASSWORD, World, program
 
 NIO_SCRIPT = Path(__file__).with_name("nio_history.py")
@@ -37,6 +38,7 @@ async def read_history(world: World) -> None:
     _compare(world, answer["events"], log)
     world.progress.update(task, advance=1)
     await _verify_database(world)
+    _check_secrecy(world)
     _check_logs(world)
     world.progress.update(task, advance=1)
 
@@ -109,6 +111,17 @@ async def _verify_database(world: World) -> None:
     commits = next((line.split()[-1] for line in output.splitlines() if "commits" in line), "?")
     measured = f"holds: {commits} commits staged again, {time.monotonic() - began:.1f} s"
     world.checks.note("linearized room verify", measured)
+
+
+def _check_secrecy(world: World) -> None:
+    """The providers hold only ciphertext of what was said after bridging; what was said before, A holds."""
+    for provider in (world.a, world.b):
+        data = kept_bytes(provider.directory / "data", provider.service.log)
+        found = found_in(data, world.secrets)
+        size = f"{len(world.secrets)} sought in {len(data) / 1e6:.1f} MB of database, media and log"
+        world.checks.that(f"plaintexts at {provider.name}", not found, f"{len(found)} ({size})")
+    before = found_in(kept_bytes(world.a.directory / "data"), ["Day 1: what is broken, and who mends it"])
+    world.checks.that("the search finds imported history", bool(before), f"{len(before)} of 1")
 
 
 def _check_logs(world: World) -> None:

@@ -11,7 +11,6 @@ from linearized.demo.checks import milliseconds
 from linearized.demo.homeserver import JsonObject, MatrixUser
 from linearized.demo.log import bot_api
 from linearized.demo.participant import Participant, participant, provider_api
-from linearized.demo.secrecy import database_bytes, found_in
 from linearized.demo.step_restart import rejoin, restart_servers
 from linearized.demo.talk import hear, id_of, salt, say, type_in_matrix, unique
 from linearized.demo.watcher import Watcher, watching
@@ -39,7 +38,6 @@ async def messages(world: World) -> None:
             await _to_mimi(world, dora, alice)
             await _to_matrix(world, dora, alice, watcher)
             await _many_to_matrix(world, dora, watcher)
-            _check_secrecy(world)
         # The block's end is the end of dora's client; what follows begins with its state lost.
         async with participant(api, login, world.directory / "dora.new.state") as dora:
             await rejoin(world, dora, alice)
@@ -176,14 +174,3 @@ async def _many_to_matrix(world: World, dora: Participant, watcher: Watcher) -> 
         times.append(at - began)
         world.progress.update(task, advance=1)
     world.checks.note("sent at B, seen in Matrix", milliseconds(times))
-
-
-def _check_secrecy(world: World) -> None:
-    """The hub holds only ciphertext of what was said after bridging; what was said before, it finds."""
-    for provider in (world.a, world.b):
-        data = database_bytes(provider.database)
-        found = found_in(data, world.secrets)
-        size = f"{len(world.secrets)} sought in {len(data) / 1e6:.1f} MB"
-        world.checks.that(f"plaintexts in {provider.name}'s database", not found, f"{len(found)} ({size})")
-    before = found_in(database_bytes(world.a.database), ["Day 1: what is broken, and who mends it"])
-    world.checks.that("the search finds imported history", bool(before), f"{len(before)} of 1")

@@ -15,7 +15,7 @@ from linearized.demo.checks import Checks, milliseconds
 from linearized.demo.existing_room import harbour, write_history_registration
 from linearized.demo.failures import StepFailed
 from linearized.demo.homeserver import HomeserverFiles, write_settings
-from linearized.demo.secrecy import database_bytes, found_in
+from linearized.demo.secrecy import found_in, kept_bytes
 from linearized.demo.step_history import bugs_in
 
 
@@ -53,12 +53,15 @@ def test_milliseconds_gives_median_and_worst() -> None:
     assert milliseconds([0.010, 0.500, 0.020]) == "median 20 ms, worst 500 ms of 3"
 
 
-def test_plaintext_is_found_in_the_write_ahead_log_too(tmp_path: Path) -> None:
-    database = tmp_path / "db"
-    database.write_bytes(b"\x00secret one\x00")
-    (tmp_path / "db-wal").write_bytes(b"secret two")
-    data = database_bytes(database)
-    assert found_in(data, ["secret one", "secret two", "secret three"]) == ["secret one", "secret two"]
+def test_plaintext_is_found_wherever_a_provider_keeps_bytes(tmp_path: Path) -> None:
+    (tmp_path / "data" / "media").mkdir(parents=True)
+    (tmp_path / "data" / "db").write_bytes(b"\x00secret one\x00")
+    (tmp_path / "data" / "db-wal").write_bytes(b"secret two")
+    (tmp_path / "data" / "media" / "x").write_bytes(b"secret three")
+    (tmp_path / "log").write_bytes(b"secret four")
+    data = kept_bytes(tmp_path / "data", tmp_path / "log")
+    secrets = ["secret one", "secret two", "secret three", "secret four"]
+    assert found_in(data, [*secrets, "secret five"]) == secrets
 
 
 def test_plaintext_is_found_behind_jsons_escapes() -> None:
