@@ -41,6 +41,8 @@ MAX_DESTINATIONS = 1000  # destinations with open connections; the one unused fo
 # the state of a room of 25,000 members at 1 KB an event, with its auth chain
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_WELL_KNOWN_BYTES = 16 * 1024  # a host name in JSON
+# Fifty keys take a fifth of it. Anybody can make us fetch any server's, and we keep what we get.
+MAX_KEY_DOCUMENT_BYTES = 64 * 1024
 MAX_REDIRECTS = 5  # "30x HTTP redirection MUST be followed, though loops SHOULD be avoided"
 WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next step for longer
 
@@ -139,8 +141,8 @@ class FederationClient:
                 reply = again
         return json_object(server_name, reply)
 
-    async def get_json(self, server_name: str, path: str) -> JsonObject:
-        """Send an unsigned GET, for the endpoints that need no authentication.
+    async def get_json(self, server_name: str, path: str, *, limit: int = MAX_RESPONSE_BYTES) -> JsonObject:
+        """Send an unsigned GET, for the endpoints that need no authentication; ``limit`` is in bytes.
 
         Raises:
             OutboundError: as for ``request``.
@@ -148,7 +150,8 @@ class FederationClient:
         destination = await self._resolve(server_name)
         url = f"https://{destination.address}{path}"
         return json_object(
-            server_name, await self._send(server_name, destination, "GET", url, headers={}, body=b"")
+            server_name,
+            await self._send(server_name, destination, "GET", url, headers={}, body=b"", limit=limit),
         )
 
     async def server_keys(self, server_name: str) -> JsonObject:
@@ -157,7 +160,7 @@ class FederationClient:
         Raises:
             OutboundError: as for ``request``.
         """
-        return await self.get_json(server_name, "/_matrix/key/v2/server")
+        return await self.get_json(server_name, "/_matrix/key/v2/server", limit=MAX_KEY_DOCUMENT_BYTES)
 
     async def raw(
         self,
@@ -293,6 +296,7 @@ class FederationClient:
                     timeout=WELL_KNOWN_SECONDS,
                     follow_redirects=True,
                     max_redirects=MAX_REDIRECTS,
+                    event_hooks={"request": [_only_https]},
                 ) as client:
                     reply = await exchange(client, client.build_request("GET", url), MAX_WELL_KNOWN_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, trio.TooSlowError):
@@ -300,3 +304,9 @@ class FederationClient:
         return WellKnown(
             status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
         )
+
+
+async def _only_https(request: httpx.Request) -> None:
+    """No redirect leads to plain HTTP: what listens there, maybe beside us, has proved no name."""
+    if request.url.scheme != "https":
+        raise httpx.UnsupportedProtocol("a redirect left https", request=request)

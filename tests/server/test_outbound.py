@@ -23,12 +23,13 @@ from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server import exchange, outbound
 from linearized.server.app import build_app
 from linearized.server.http import HttpError, Request, Response, Route, json_response
+from linearized.server.listener import Binding
 from linearized.server.outbound import FederationClient, OutboundError, client_context
 from linearized.server.providers.client import ProviderError
 from linearized.server.xmatrix import authenticate, parse_header
 
 from .test_xmatrix import Keys
-from .tls_support import Authority, bind, serving
+from .tls_support import LOOPBACK, Authority, bind, serving
 
 US = ServerIdentity("b.example", SigningKey.generate("one", b"b" * 32))
 PATH = "/_matrix/federation/v1/thing"
@@ -58,6 +59,7 @@ class Peer:
     answer: Response = field(default_factory=lambda: json_response({"ok": True}))
     requests: list[Request] = field(default_factory=list)
     accepts_empty_content: bool = True
+    document: bytes | None = None
     overlap: int = 0
     most_overlap: int = 0
 
@@ -73,6 +75,9 @@ class Peer:
         self.overlap -= 1
         return self.answer
 
+    async def keys(self, request: Request) -> Response:
+        return await self.show(request) if self.document is None else Response(body=self.document)
+
     async def show(self, request: Request) -> Response:
         self.requests.append(request)
         return Response(body=await request.body(), headers=(("retry-after", "7"),))
@@ -83,7 +88,7 @@ class Peer:
                 Route("GET", PATH, self.handle),
                 Route("PUT", PATH, self.handle),
                 Route("PUT", "/_matrix/federation/v2/send/{txn}", self.handle),
-                Route("GET", "/_matrix/key/v2/server", self.show),
+                Route("GET", "/_matrix/key/v2/server", self.keys),
                 Route("POST", "/mimi/{target}", self.show),
             ]
         )
@@ -319,3 +324,37 @@ async def test_a_delegation_is_fetched_through_redirects(authority: Authority, o
             "max-age=60",
         )
         assert (await client._fetch_well_known(str(bad))).status == 0
+
+
+async def test_no_redirect_leads_to_plain_http(authority: Authority, our_tls: TlsConfig) -> None:
+    reached: list[Request] = []
+    inside: list[Address] = []
+
+    async def secret(request: Request) -> Response:
+        reached.append(request)
+        return Response(body=b'{"m.server": "c.example"}')
+
+    async def inward(_request: Request) -> Response:
+        return Response(status=302, headers=(("location", f"http://{inside[0]}/secret"),))
+
+    outside = build_app([Route("GET", "/.well-known/matrix/server", inward)])
+    plain = Binding(address=LOOPBACK, app=build_app([Route("GET", "/secret", secret)]))
+    async with (
+        serving(bind(authority.issue("127.0.0.1"), outside), plain) as (host, address),
+        FederationClient(config(our_tls), US, clock=lambda: 0) as client,
+    ):
+        inside.append(address)
+        assert (await client._fetch_well_known(str(host))).status == 0
+    assert reached == []
+
+
+async def test_a_key_document_has_a_largest_size(their_tls: TlsConfig, our_tls: TlsConfig) -> None:
+    peer = Peer()
+    async with talking(peer, their_tls, our_tls) as client:
+        for size, refused in ((outbound.MAX_KEY_DOCUMENT_BYTES, False), (2**17, True)):
+            peer.document = b'{"x": "' + b"y" * (size - 9) + b'"}'
+            if refused:
+                with pytest.raises(OutboundError, match="too large"):
+                    await client.server_keys("a.example")
+            else:
+                assert (await client.server_keys("a.example")).keys() == {"x"}

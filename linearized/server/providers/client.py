@@ -4,6 +4,8 @@ authenticated.
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,10 +18,15 @@ from linearized.exceptions import LinearizedError
 DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
 # A directory names URLs that hardly ever change; an hour bounds how long a move of endpoints goes unnoticed.
 DIRECTORY_TTL_MS: Final = 3_600_000
+MAX_DIRECTORIES: Final = 1000  # providers remembered; a room may have users of any number of them
+MAX_DIRECTORY_BYTES: Final = 16 * 1024  # ten URLs; more would be kept for an hour
 # Big enough for the key material of a user with a hundred devices, small enough to hold in memory.
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
+# The target ends the path. A provider whose template hid it in a query could have us send what is for one room
+# to the endpoint of another, at whatever server, over a connection that says it is us.
+_TEMPLATE: Final = re.compile(r"(https://[^/?#{}]+/[^?#{}]*)\{[^{}]*\}")
 
 
 class ProviderError(LinearizedError):
@@ -81,7 +88,7 @@ class ProviderClient:
         self._transport = transport
         self._own_name = own_name
         self._clock = clock
-        self._directories: dict[str, _Directory] = {}
+        self._directories: OrderedDict[str, _Directory] = OrderedDict()
 
     async def post(self, provider: str, endpoint: str, target: str, body: bytes) -> Answer:
         """POST to an endpoint of a provider's directory.
@@ -98,10 +105,10 @@ class ProviderClient:
         template = urls.get(endpoint)
         if template is None:
             raise ProviderError(f"{provider} offers no {endpoint} endpoint")
-        start, end = template.find("{"), template.find("}")
-        if not 0 <= start < end:
-            raise ProviderError(f"{provider}'s {endpoint} URL has no place for its target")
-        url = template[:start] + quote(target, safe="") + template[end + 1 :]
+        parts = _TEMPLATE.fullmatch(template)
+        if parts is None:
+            raise ProviderError(f"{provider}'s {endpoint} URL does not end with its target")
+        url = parts[1] + quote(target, safe="")
         # "The source provider is indicated using a From header … the content of the From header will be
         # mimi@a.example" (Transport layer).
         return await self._transport.raw(
@@ -133,6 +140,8 @@ class ProviderClient:
         if cached is not None and cached.expires_ms > now:
             return cached.urls
         answer = await self._transport.raw(provider, "GET", f"https://{provider}{DIRECTORY_PATH}")
+        if len(answer.body) > MAX_DIRECTORY_BYTES:
+            raise ProviderError(f"{provider}'s directory is too large")
         try:
             document = orjson.loads(answer.body) if answer.status == OK else None
         except orjson.JSONDecodeError as error:
@@ -143,4 +152,7 @@ class ProviderClient:
             name: url for name, url in document.items() if isinstance(url, str) and url.startswith("https://")
         }
         self._directories[provider] = _Directory(urls, now + DIRECTORY_TTL_MS)
+        self._directories.move_to_end(provider)
+        if len(self._directories) > MAX_DIRECTORIES:
+            self._directories.popitem(last=False)
         return urls
