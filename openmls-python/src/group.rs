@@ -288,15 +288,16 @@ impl Group {
         PyTuple::new(py, updates)
     }
 
-    #[pyo3(signature = (message, *, new_app_data = None))]
+    #[pyo3(signature = (message, *, new_app_data = None, now = None))]
     fn process(
         &self,
         py: Python<'_>,
         message: &[u8],
         new_app_data: Option<&Bound<'_, PyAny>>,
+        now: Option<u64>,
     ) -> PyResult<Processed> {
         let values = component_map(new_app_data)?;
-        self.write(py, |state, _| process(state, message, values))
+        self.write(py, |state, _| process(state, message, values, now))
     }
 
     #[pyo3(signature = (*, label, context, length))]

@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod added;
 mod app_data;
 mod client;
 mod committing;
@@ -18,6 +19,7 @@ mod inspect;
 mod join;
 mod keys;
 mod labels;
+mod lifetimes;
 mod members;
 mod observe;
 mod processing;
@@ -28,6 +30,7 @@ mod restoring;
 mod rules;
 mod snapshot;
 mod staged;
+mod stand_ins;
 mod state;
 mod tracked;
 mod values;

@@ -1,22 +1,18 @@
 //! Beginning to track a group from a GroupInfo and its ratchet tree.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use openmls::group::{ProposalStore, PublicGroup as Tracked};
-use openmls::prelude::OpenMlsRand;
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
 
 use crate::config;
 use crate::error::{self, Failure, Outcome};
+use crate::lifetimes::clock;
 use crate::provider::Provider;
-use crate::restoring::{find, Restoring};
+use crate::restoring::find;
+use crate::stand_ins::StandIns;
 use crate::tracked::Public;
 use crate::values::Member;
 use crate::wire::{self, LocatedNode, WireLeafSource, WireLifetime, WireNode};
-
-/// Above every real time, so that a stand-in can never be a lifetime somebody chose.
-const STAND_IN_NOT_AFTER: u64 = 1 << 62;
 
 fn lifetime(node: &LocatedNode) -> Option<WireLifetime> {
     match &node.node {
@@ -28,15 +24,11 @@ fn lifetime(node: &LocatedNode) -> Option<WireLifetime> {
     }
 }
 
-fn covers(lifetime: WireLifetime, now: u64) -> bool {
-    lifetime.not_before <= now && now < lifetime.not_after
-}
-
 /// RFC 9420 section 7.3 recommends a check of the lifetime of every leaf that was never updated.
 fn check_lifetimes(nodes: &[LocatedNode], now: u64) -> Outcome<()> {
     for node in nodes {
         match lifetime(node) {
-            Some(lifetime) if !covers(lifetime, now) => {
+            Some(lifetime) if !lifetime.covers(now) => {
                 return Err(Failure::invalid_commit(format!(
                     "leaf {} is valid from {} to {}, not at {now}",
                     node.index / 2,
@@ -66,14 +58,11 @@ pub fn observe(
     if let Some(now) = now {
         check_lifetimes(&nodes, now)?;
     }
-    let clock = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(Failure::internal)?
-        .as_secs();
+    let present = clock()?;
     let stale: Vec<(usize, WireLifetime)> = nodes
         .iter()
         .filter_map(|node| lifetime(node).map(|lifetime| (node, lifetime)))
-        .filter(|(_, lifetime)| !covers(*lifetime, clock))
+        .filter(|(_, lifetime)| !lifetime.covers(present))
         .map(|(node, lifetime)| (lifetime_offset(node), lifetime))
         .collect();
     let public = if stale.is_empty() {
@@ -107,29 +96,20 @@ fn lifetime_offset(node: &LocatedNode) -> usize {
 /// A leaf that was added long ago and never updated has an expired lifetime and is a member all the same:
 /// RFC 9420 section 7.3 only recommends the check, because old members would otherwise lock everybody out. OpenMLS
 /// can skip it when a member joins but not here, so it is shown lifetimes that cover the present (see
-/// `restoring`), and the genuine ones are put back into what it stored.
+/// `stand_ins`), and the genuine ones are put back into what it stored.
 fn observe_stale(
     group_info: &[u8],
     tree: &[u8],
     stale: &[(usize, WireLifetime)],
 ) -> Outcome<Public> {
     let provider = Provider::default();
-    let random: [u8; 4] = provider.rand().random_array().map_err(Failure::internal)?;
-    let not_before = u64::from(u32::from_be_bytes(random) >> 2);
+    let stand_ins = StandIns::new(stale.iter().map(|(_, genuine)| *genuine))?
+        .ok_or_else(|| Failure::internal("nothing is stale"))?;
     let mut shown_tree = tree.to_vec();
-    let mut pairs = Vec::with_capacity(stale.len());
-    let mut texts = Vec::with_capacity(stale.len());
-    for (number, (offset, genuine)) in (0..).zip(stale) {
-        let stand_in = WireLifetime {
-            not_before,
-            not_after: STAND_IN_NOT_AFTER + number,
-        };
-        let shown = stand_in.tls_serialize_detached()?;
-        shown_tree[*offset..offset + shown.len()].copy_from_slice(&shown);
-        pairs.push((shown, genuine.tls_serialize_detached()?));
-        texts.push((stored(stand_in), stored(*genuine)));
+    for (offset, genuine) in stale {
+        stand_ins.show(&mut shown_tree, *offset, *genuine)?;
     }
-    let crypto = Restoring::new(pairs, &[tree, group_info])?;
+    let crypto = stand_ins.crypto(&[tree, group_info])?;
     let mut shown_info = wire::group_info_bytes(group_info).to_vec();
     if let Some(at) = find(&shown_info, tree) {
         shown_info[at..at + tree.len()].copy_from_slice(&shown_tree);
@@ -145,9 +125,7 @@ fn observe_stale(
     let group_id = shown.group_id().to_vec();
     drop(shown);
     let mut entries = provider.entries()?;
-    for value in entries.values_mut() {
-        put_back(value, &texts);
-    }
+    stand_ins.put_back(&mut entries);
     let public = Public::load(&group_id, Provider::from_entries(entries))?;
     if public
         .group
@@ -158,28 +136,4 @@ fn observe_stale(
         return Err(Failure::internal("the genuine tree was not put back"));
     }
     Ok(public)
-}
-
-/// How OpenMLS stores a lifetime.
-fn stored(lifetime: WireLifetime) -> Vec<u8> {
-    format!(
-        r#"{{"not_before":{},"not_after":{}}}"#,
-        lifetime.not_before, lifetime.not_after
-    )
-    .into_bytes()
-}
-
-/// Replace each stand-in, which stand in the order of the tree.
-fn put_back(value: &mut Vec<u8>, texts: &[(Vec<u8>, Vec<u8>)]) {
-    let mut result = Vec::with_capacity(value.len());
-    let mut rest = value.as_slice();
-    for (shown, genuine) in texts {
-        if let Some(at) = find(rest, shown) {
-            result.extend_from_slice(&rest[..at]);
-            result.extend_from_slice(genuine);
-            rest = &rest[at + shown.len()..];
-        }
-    }
-    result.extend_from_slice(rest);
-    *value = result;
 }

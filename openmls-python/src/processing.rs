@@ -1,21 +1,29 @@
 //! Taking in a message, as a member.
 
-use openmls::group::{QueuedProposal, StagedCommit};
+use openmls::group::{MlsGroup, QueuedProposal, StagedCommit};
 use openmls::prelude::{ProcessedMessageContent, Sender};
-use openmls_traits::OpenMlsProvider as _;
+use openmls_memory_storage::MemoryStorage;
+use openmls_traits::OpenMlsProvider;
+use tls_codec::Serialize;
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
+use crate::lifetimes::Judging;
 use crate::members::{self, member_index};
+use crate::stand_ins::Showing;
 use crate::state::GroupState;
 use crate::values::{Member, Processed};
 use crate::{config, rules, wire};
 
 /// Keep a verified proposal, once.
-fn keep_proposal(state: &mut GroupState, proposal: QueuedProposal) -> Outcome<()> {
+fn keep_proposal(
+    group: &mut MlsGroup,
+    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
+    proposal: QueuedProposal,
+) -> Outcome<()> {
     let reference = proposal.proposal_reference_ref();
     let mut count = 0;
-    for queued in state.group.pending_proposals() {
+    for queued in group.pending_proposals() {
         if queued.proposal_reference_ref() == reference {
             return Ok(());
         }
@@ -24,24 +32,39 @@ fn keep_proposal(state: &mut GroupState, proposal: QueuedProposal) -> Outcome<()
     if count >= config::MAX_PENDING_PROPOSALS {
         return Err(Failure::not_allowed("too many proposals in this epoch"));
     }
-    state
-        .group
-        .store_pending_proposal(state.provider.storage(), proposal)
+    group
+        .store_pending_proposal(provider.storage(), proposal)
         .map_err(Failure::internal)
 }
 
+/// A message on its way in.
+struct Incoming<'a> {
+    data: &'a [u8],
+    judging: Judging<'a>,
+    values: NewValues,
+}
+
 fn committed(
-    state: &mut GroupState,
+    group: &mut MlsGroup,
+    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
     staged: StagedCommit,
     sender: &Sender,
-    data: &[u8],
+    incoming: &Incoming<'_>,
     mut result: Processed,
 ) -> Outcome<Processed> {
-    let group = state.group.public_group();
-    let changes = members::changes(Member::list(group.members())?, &staged, sender)?;
-    let commit = wire::commit(data)?;
-    let updates = app_data::of_commit(&commit, state.group.pending_proposals());
-    rules::check(group, &staged, sender, &changes, &commit, &updates)?;
+    let before = group.public_group();
+    let changes = members::changes(Member::list(before.members())?, &staged, sender)?;
+    let commit = wire::commit(incoming.data)?;
+    let updates = app_data::of_commit(&commit, group.pending_proposals());
+    rules::check(
+        before,
+        &staged,
+        sender,
+        &changes,
+        &commit,
+        &updates,
+        &incoming.judging,
+    )?;
     result.kind = "commit";
     result.self_removed = staged.self_removed();
     result.epoch = staged.epoch().as_u64();
@@ -49,26 +72,65 @@ fn committed(
     result.sender_identity = changes.committer.identity;
     result.added = changes.added;
     result.removed = changes.removed;
-    state
-        .group
-        .merge_staged_commit(&state.provider, staged)
+    group
+        .merge_staged_commit(provider, staged)
         .map_err(Failure::internal)?;
     Ok(result)
 }
 
-/// Decrypt or verify a message and do what it says; the caller rolls back what a failure leaves half done.
-pub fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcome<Processed> {
-    let message = wire::message(data)?
+/// Decrypt or verify a message and do what it says; the caller rolls back what a failure leaves half done. Added
+/// leaves are judged by `now`, or by the system clock if that is None.
+pub fn process(
+    state: &mut GroupState,
+    data: &[u8],
+    values: NewValues,
+    now: Option<u64>,
+) -> Outcome<Processed> {
+    let judging = Judging::new(data, now, state.group.pending_proposals())?;
+    let Some(stand_ins) = judging.stand_ins.clone() else {
+        let incoming = Incoming {
+            data,
+            judging,
+            values,
+        };
+        return take_in(&mut state.group, &state.provider, incoming);
+    };
+    if judging.refers {
+        state.edit_store(|entries| stand_ins.show_stored(entries))?;
+    }
+    let provider = Showing {
+        crypto: stand_ins.crypto(&[data])?,
+        rand: state.provider.rand(),
+        storage: state.provider.storage(),
+    };
+    let incoming = Incoming {
+        data,
+        judging,
+        values,
+    };
+    let processed = take_in(&mut state.group, &provider, incoming)?;
+    state.edit_store(|entries| stand_ins.put_back(entries))?;
+    let tree = state.group.export_ratchet_tree();
+    stand_ins.refuse_left(&tree.tls_serialize_detached()?)?;
+    Ok(processed)
+}
+
+fn take_in(
+    group: &mut MlsGroup,
+    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
+    mut incoming: Incoming<'_>,
+) -> Outcome<Processed> {
+    let message = wire::message(&incoming.judging.message)?
         .try_into_protocol_message()
         .map_err(|_| Failure::malformed("not a group message"))?;
-    if message.group_id() != state.group.group_id() {
+    if message.group_id() != group.group_id() {
         return Err(Failure::new(
             Kind::UnknownGroup,
             "a message of another group",
         ));
     }
-    let current = state.epoch();
-    if message.is_handshake_message() && message.epoch() != state.group.epoch() {
+    let current = group.epoch().as_u64();
+    if message.is_handshake_message() && message.epoch() != group.epoch() {
         return Err(Failure::wrong_epoch(
             current,
             format!(
@@ -77,9 +139,8 @@ pub fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcom
             ),
         ));
     }
-    let processed = state
-        .group
-        .process_message(&state.provider, message)
+    let processed = group
+        .process_message(provider, message)
         .map_err(|failure| error::from_process(failure, current))?;
     let sender = processed.sender().clone();
     let mut result = Processed {
@@ -90,6 +151,7 @@ pub fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcom
         ..Processed::default()
     };
     let content = processed.into_content();
+    let values = std::mem::take(&mut incoming.values);
     let takes_values = matches!(content, ProcessedMessageContent::UnresolvedAppDataCommit(_));
     if !takes_values {
         app_data::refuse_rest(&values)?;
@@ -103,24 +165,24 @@ pub fn process(state: &mut GroupState, data: &[u8], values: NewValues) -> Outcom
         ProcessedMessageContent::ProposalMessage(proposal)
         | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => {
             result.kind = "proposal";
+            incoming.judging.check(&proposal)?;
             result.proposal = Some(members::proposal_info(&proposal)?);
-            keep_proposal(state, *proposal)?;
+            keep_proposal(group, provider, *proposal)?;
             Ok(result)
         }
         ProcessedMessageContent::StagedCommitMessage(staged) => {
-            committed(state, *staged, &sender, data, result)
+            committed(group, provider, *staged, &sender, &incoming, result)
         }
         ProcessedMessageContent::UnresolvedAppDataCommit(unresolved) => {
             let changes = app_data::resolve_unresolved(
-                state.group.app_data_dictionary_updater(),
+                group.app_data_dictionary_updater(),
                 &unresolved,
                 values,
             )?;
-            let staged = state
-                .group
-                .stage_app_data_commit(&state.provider, *unresolved, changes)
+            let staged = group
+                .stage_app_data_commit(provider, *unresolved, changes)
                 .map_err(|failure| error::from_stage(failure, current))?;
-            committed(state, staged, &sender, data, result)
+            committed(group, provider, staged, &sender, &incoming, result)
         }
         ProcessedMessageContent::OwnPendingCommit => Err(Failure::new(
             Kind::CannotDecrypt,

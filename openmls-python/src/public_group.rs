@@ -131,26 +131,39 @@ impl PublicGroup {
         PyTuple::new(py, updates)
     }
 
-    fn stage_proposal(&self, py: Python<'_>, message: &[u8]) -> PyResult<ProposalInfo> {
+    #[pyo3(signature = (message, *, now = None))]
+    fn stage_proposal(
+        &self,
+        py: Python<'_>,
+        message: &[u8],
+        now: Option<u64>,
+    ) -> PyResult<ProposalInfo> {
         viewed(py, &self.inner, |public| {
-            members::proposal_info(&public.verified_proposal(message)?)
+            public.stage_proposal(message, now)
         })
     }
 
-    fn add_proposal(&self, py: Python<'_>, message: &[u8]) -> PyResult<ProposalInfo> {
-        locked(py, &self.inner, |public| public.add_proposal(message))
+    #[pyo3(signature = (message, *, now = None))]
+    fn add_proposal(
+        &self,
+        py: Python<'_>,
+        message: &[u8],
+        now: Option<u64>,
+    ) -> PyResult<ProposalInfo> {
+        locked(py, &self.inner, |public| public.add_proposal(message, now))
     }
 
-    #[pyo3(signature = (message, *, new_app_data = None))]
+    #[pyo3(signature = (message, *, new_app_data = None, now = None))]
     fn stage_commit(
         &self,
         py: Python<'_>,
         message: &[u8],
         new_app_data: Option<&Bound<'_, PyAny>>,
+        now: Option<u64>,
     ) -> PyResult<StagedCommit> {
         let values = component_map(new_app_data)?;
         viewed(py, &self.inner, |public| {
-            public.stage(message, values, self.instance)
+            public.stage(message, values, now, self.instance)
         })
     }
 
@@ -197,14 +210,13 @@ impl PublicGroup {
             .map_err(Failure::internal)?
             .tls_serialize_detached()?;
             // Refuses a signer that is not the listed sender, and a leaf that is empty.
-            let proposal = public.verified_proposal(&message)?;
+            public.stage_proposal(&message, None)?;
             if public.group.leaf(LeafNodeIndex::new(leaf_index)).is_none() {
                 return Err(Failure::new(
                     Kind::InvalidProposal,
                     format!("no member at leaf {leaf_index}"),
                 ));
             }
-            drop(proposal);
             Ok(message)
         })
     }

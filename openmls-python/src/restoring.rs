@@ -1,9 +1,10 @@
 //! Cryptography that undoes a substitution before it looks.
 //!
-//! OpenMLS decides some things by looking at a leaf of the tree and offers no way to decide otherwise. Where the
-//! binding must, it shows OpenMLS a tree in which a few fields hold stand-ins, together with this provider, which
-//! puts the genuine bytes back into everything that is hashed or whose signature is checked. So tree hash, parent
-//! hashes and signatures are verified over the genuine tree, exactly as without the substitution.
+//! OpenMLS decides some things by looking at a leaf and offers no way to decide otherwise. Where the binding must,
+//! it shows OpenMLS a tree or a message in which a few fields hold stand-ins, together with this provider, which
+//! puts the genuine bytes back into everything that is hashed or authenticated or whose signature is checked. So
+//! tree hash, parent hashes, transcript hashes, proposal references, membership tags and signatures are computed
+//! over the genuine bytes, exactly as without the substitution.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ use tls_codec::SecretVLBytes;
 use crate::error::{Failure, Outcome};
 
 /// Stand-ins are recognised by their first bytes, which all of one substitution share.
-const MARK_LENGTH: usize = 8;
+const MARK_LENGTH: usize = 12;
 
 pub struct Restoring {
     inner: RustCrypto,
@@ -94,6 +95,15 @@ impl OpenMlsCrypto for Restoring {
             .verify_signature(alg, &self.restore(data), &self.restore(pk), signature)
     }
 
+    fn hmac(
+        &self,
+        hash_type: HashType,
+        key: &[u8],
+        message: &[u8],
+    ) -> Result<SecretVLBytes, CryptoError> {
+        self.inner.hmac(hash_type, key, &self.restore(message))
+    }
+
     // The rest is passed through.
 
     fn supports(&self, ciphersuite: Ciphersuite) -> Result<(), CryptoError> {
@@ -111,15 +121,6 @@ impl OpenMlsCrypto for Restoring {
         ikm: &[u8],
     ) -> Result<SecretVLBytes, CryptoError> {
         self.inner.hkdf_extract(hash_type, salt, ikm)
-    }
-
-    fn hmac(
-        &self,
-        hash_type: HashType,
-        key: &[u8],
-        message: &[u8],
-    ) -> Result<SecretVLBytes, CryptoError> {
-        self.inner.hmac(hash_type, key, message)
     }
 
     fn hkdf_expand(

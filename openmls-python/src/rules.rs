@@ -8,6 +8,7 @@ use openmls::prelude::{Proposal, ProposalOrRefType, Sender};
 use tls_codec::Serialize;
 
 use crate::error::{Failure, Kind, Outcome};
+use crate::lifetimes::Judging;
 use crate::members::{self, member_index, Changes};
 use crate::values::AppDataUpdate;
 use crate::wire::{self, WireCommit, WireParent};
@@ -24,9 +25,11 @@ pub fn check(
     changes: &Changes,
     commit: &WireCommit,
     updates: &[AppDataUpdate],
+    judging: &Judging<'_>,
 ) -> Outcome<()> {
     for proposal in staged.queued_proposals() {
-        check_proposal(proposal)?;
+        check_proposal(proposal, judging)?;
+        judging.check(proposal)?;
     }
     check_each_leaf_once(staged, sender)?;
     let present = members::app_data(group.group_context().extensions());
@@ -35,7 +38,7 @@ pub fn check(
     check_path_keys(group, commit)
 }
 
-fn check_proposal(proposal: &QueuedProposal) -> Outcome<()> {
+fn check_proposal(proposal: &QueuedProposal, judging: &Judging<'_>) -> Outcome<()> {
     match proposal.proposal() {
         // draft-ietf-mls-extensions, SelfRemove: "SelfRemove proposals are only allowed in a Commit by
         // reference."
@@ -47,7 +50,11 @@ fn check_proposal(proposal: &QueuedProposal) -> Outcome<()> {
         Proposal::ReInit(_) => Err(invalid("ReInit is not supported")),
         // RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a
         // LeafNode, and reject any LeafNode where the total lifetime is longer than this duration."
-        Proposal::Add(add) if !add.key_package().life_time().has_acceptable_range() => {
+        Proposal::Add(add)
+            if !judging
+                .genuine(add.key_package().life_time())
+                .has_acceptable_range() =>
+        {
             Err(invalid("the key package is valid for too long"))
         }
         _ => Ok(()),

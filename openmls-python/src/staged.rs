@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::members::Changes;
+use crate::stand_ins::StandIns;
 use crate::values::{AppDataUpdate, Member};
 
 /// Where a commit was staged, so that it cannot be merged anywhere else.
@@ -21,6 +22,8 @@ pub struct StagedCommit {
     /// Taken out by `merge`.
     pub staged: Mutex<Option<openmls::group::StagedCommit>>,
     pub origin: Origin,
+    /// What stands in for lifetimes in `staged`.
+    pub stand_ins: Option<StandIns>,
     pub changes: Changes,
     pub group_context: Vec<u8>,
     pub confirmation_tag: Vec<u8>,

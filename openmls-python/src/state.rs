@@ -43,6 +43,15 @@ impl GroupState {
         Ok(())
     }
 
+    /// Change what is stored, and take up the group from there.
+    pub fn edit_store(&mut self, edit: impl FnOnce(&mut Entries)) -> Outcome<()> {
+        let mut entries = self.provider.entries()?;
+        edit(&mut entries);
+        let group_id = self.group.group_id().to_vec();
+        *self = Self::load(&group_id, entries)?;
+        Ok(())
+    }
+
     pub fn epoch(&self) -> u64 {
         self.group.epoch().as_u64()
     }

@@ -1,19 +1,24 @@
 //! The state of a public group: what it verifies, stores and stages.
 
+use std::iter;
 use std::sync::Mutex;
 
-use openmls::group::{GroupId, PublicGroup as Tracked, QueuedProposal};
-use openmls::prelude::{MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage};
+use openmls::group::{GroupId, PublicGroup as Tracked, QueuedProposal, StagedCommit as Staged};
+use openmls::prelude::{
+    MlsMessageBodyIn, OpenMlsCrypto, ProcessedMessageContent, ProtocolMessage, Sender,
+};
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::{Serialize, VLBytes};
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::guard::caught;
+use crate::lifetimes::Judging;
 use crate::members::{self, member_index};
 use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
+use crate::stand_ins::StandIns;
 use crate::values::{AppDataUpdate, Member, ProposalInfo};
 use crate::{config, labels, observe, rules, wire};
 
@@ -103,22 +108,34 @@ impl Public {
         Ok(ProtocolMessage::from(message))
     }
 
-    pub fn verified_proposal(&self, data: &[u8]) -> Outcome<QueuedProposal> {
-        let message = self.protocol_message(data)?;
-        let content = self
-            .group
-            .process_message(self.provider.crypto(), message)
+    fn verified(&self, data: &[u8], judging: &Judging<'_>) -> Outcome<QueuedProposal> {
+        let message = self.protocol_message(&judging.message)?;
+        let processed = match &judging.stand_ins {
+            None => self.group.process_message(self.provider.crypto(), message),
+            Some(stand_ins) => self
+                .group
+                .process_message(&stand_ins.crypto(&[data])?, message),
+        };
+        let content = processed
             .map_err(|failure| error::from_public_process(failure, self.epoch()))?
             .into_content();
-        match content {
+        let proposal = match content {
             ProcessedMessageContent::ProposalMessage(proposal)
-            | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => Ok(*proposal),
-            _ => Err(Failure::not_allowed("not a proposal")),
-        }
+            | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => *proposal,
+            _ => return Err(Failure::not_allowed("not a proposal")),
+        };
+        judging.check(&proposal)?;
+        Ok(proposal)
     }
 
-    pub fn add_proposal(&mut self, data: &[u8]) -> Outcome<ProposalInfo> {
-        let proposal = self.verified_proposal(data)?;
+    pub fn stage_proposal(&self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
+        let judging = Judging::new(data, now, iter::empty())?;
+        members::proposal_info(&self.verified(data, &judging)?)
+    }
+
+    pub fn add_proposal(&mut self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
+        let judging = Judging::new(data, now, iter::empty())?;
+        let proposal = self.verified(data, &judging)?;
         let info = members::proposal_info(&proposal)?;
         let queued = self.queued()?;
         if queued
@@ -134,9 +151,32 @@ impl Public {
             public
                 .group
                 .add_proposal(public.provider.storage(), proposal)
-                .map_err(Failure::internal)
+                .map_err(Failure::internal)?;
+            public.put_back(judging.stand_ins.as_ref())
         })?;
         Ok(info)
+    }
+
+    /// A copy in which the stored proposals hold stand-ins.
+    fn showing(&self, stand_ins: &StandIns) -> Outcome<Self> {
+        let mut entries = self.provider.entries()?;
+        stand_ins.show_stored(&mut entries);
+        Self::load(
+            self.group.group_id().as_slice(),
+            Provider::from_entries(entries),
+        )
+    }
+
+    /// Undo what `stand_ins` did to the group.
+    fn put_back(&mut self, stand_ins: Option<&StandIns>) -> Outcome<()> {
+        let Some(stand_ins) = stand_ins else {
+            return Ok(());
+        };
+        let mut entries = self.provider.entries()?;
+        stand_ins.put_back(&mut entries);
+        let group_id = self.group.group_id().to_vec();
+        *self = Self::load(&group_id, Provider::from_entries(entries))?;
+        stand_ins.refuse_left(&self.group.export_ratchet_tree().tls_serialize_detached()?)
     }
 
     pub fn app_data_updates(&self, data: &[u8]) -> Outcome<Vec<AppDataUpdate>> {
@@ -144,9 +184,17 @@ impl Public {
         Ok(app_data::of_commit(&commit, self.queued()?.iter()))
     }
 
-    pub fn stage(&self, data: &[u8], values: NewValues, instance: u64) -> Outcome<StagedCommit> {
+    pub fn stage(
+        &self,
+        data: &[u8],
+        values: NewValues,
+        now: Option<u64>,
+        instance: u64,
+    ) -> Outcome<StagedCommit> {
         let epoch = self.epoch();
-        let message = self.protocol_message(data)?;
+        let queued = self.queued()?;
+        let judging = Judging::new(data, now, queued.iter())?;
+        let message = self.protocol_message(&judging.message)?;
         let confirmation_tag = match &message {
             ProtocolMessage::PublicMessage(message) => message
                 .confirmation_tag()
@@ -158,31 +206,29 @@ impl Public {
             ProtocolMessage::PrivateMessage(_) => None,
         };
         let commit = wire::commit(data)?;
-        let updates = app_data::of_commit(&commit, self.queued()?.iter());
-        let processed = self
-            .group
-            .process_message(self.provider.crypto(), message)
-            .map_err(|failure| error::from_public_process(failure, epoch))?;
-        let sender = processed.sender().clone();
-        let staged = match processed.into_content() {
-            ProcessedMessageContent::StagedCommitMessage(staged) => {
-                app_data::refuse_rest(&values)?;
-                *staged
+        let updates = app_data::of_commit(&commit, queued.iter());
+        let (sender, staged) = match &judging.stand_ins {
+            None => verified_commit(&self.group, self.provider.crypto(), message, values)?,
+            Some(stand_ins) => {
+                let crypto = stand_ins.crypto(&[data])?;
+                if judging.refers {
+                    let showing = self.showing(stand_ins)?;
+                    verified_commit(&showing.group, &crypto, message, values)?
+                } else {
+                    verified_commit(&self.group, &crypto, message, values)?
+                }
             }
-            ProcessedMessageContent::UnresolvedAppDataCommit(unresolved) => {
-                let changes = app_data::resolve_unresolved(
-                    self.group.app_data_dictionary_updater(),
-                    &unresolved,
-                    values,
-                )?;
-                self.group
-                    .stage_app_data_commit(self.provider.crypto(), *unresolved, changes)
-                    .map_err(|failure| error::from_stage(failure, epoch))?
-            }
-            _ => return Err(Failure::not_allowed("not a commit")),
         };
         let changes = members::changes(Member::list(self.group.members())?, &staged, &sender)?;
-        rules::check(&self.group, &staged, &sender, &changes, &commit, &updates)?;
+        rules::check(
+            &self.group,
+            &staged,
+            &sender,
+            &changes,
+            &commit,
+            &updates,
+            &judging,
+        )?;
         let context = staged.group_context();
         Ok(StagedCommit {
             origin: Origin { instance, epoch },
@@ -196,6 +242,7 @@ impl Public {
             authenticated_data: commit.content.authenticated_data.into(),
             app_data: members::app_data(context.extensions()),
             changes,
+            stand_ins: judging.stand_ins,
             staged: Mutex::new(Some(staged)),
         })
     }
@@ -220,9 +267,41 @@ impl Public {
             public
                 .group
                 .merge_commit(public.provider.storage(), commit)
-                .map_err(Failure::internal)
+                .map_err(Failure::internal)?;
+            public.put_back(staged.stand_ins.as_ref())
         })
     }
+}
+
+fn verified_commit(
+    group: &Tracked,
+    crypto: &impl OpenMlsCrypto,
+    message: ProtocolMessage,
+    values: NewValues,
+) -> Outcome<(Sender, Staged)> {
+    let epoch = group.group_context().epoch().as_u64();
+    let processed = group
+        .process_message(crypto, message)
+        .map_err(|failure| error::from_public_process(failure, epoch))?;
+    let sender = processed.sender().clone();
+    let staged = match processed.into_content() {
+        ProcessedMessageContent::StagedCommitMessage(staged) => {
+            app_data::refuse_rest(&values)?;
+            *staged
+        }
+        ProcessedMessageContent::UnresolvedAppDataCommit(unresolved) => {
+            let changes = app_data::resolve_unresolved(
+                group.app_data_dictionary_updater(),
+                &unresolved,
+                values,
+            )?;
+            group
+                .stage_app_data_commit(crypto, *unresolved, changes)
+                .map_err(|failure| error::from_stage(failure, epoch))?
+        }
+        _ => return Err(Failure::not_allowed("not a commit")),
+    };
+    Ok((sender, staged))
 }
 
 /// Check a GroupInfo of the new epoch against the commit that leads there.

@@ -130,7 +130,11 @@ pub struct WireContent {
     pub content_type: u8,
 }
 
+pub const CONTENT_PROPOSAL: u8 = 2;
 pub const CONTENT_COMMIT: u8 = 3;
+
+/// ProposalOrRefType of a proposal in the commit itself.
+pub const PROPOSAL_BY_VALUE: u8 = 1;
 
 /// A proposal of a commit.
 pub enum WireProposal {
@@ -187,7 +191,7 @@ fn proposals(mut rest: &[u8]) -> Outcome<Vec<WireProposal>> {
     while !rest.is_empty() {
         let (kind, body) = u8::tls_deserialize_bytes(rest)?;
         rest = match kind {
-            1 => {
+            PROPOSAL_BY_VALUE => {
                 let (proposal, rest) = ProposalIn::tls_deserialize_bytes(body)?;
                 proposals.push(WireProposal::Value(Box::new(proposal)));
                 rest
@@ -233,10 +237,20 @@ pub enum WireLeafSource {
     Commit(VLBytes),
 }
 
-#[derive(Clone, Copy, Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+/// In seconds since 1970.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, TlsDeserializeBytes, TlsSerialize, TlsSize,
+)]
 pub struct WireLifetime {
     pub not_before: u64,
     pub not_after: u64,
+}
+
+impl WireLifetime {
+    /// Bounds as OpenMLS sees them.
+    pub fn covers(self, time: u64) -> bool {
+        self.not_before <= time && time < self.not_after
+    }
 }
 
 #[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]

@@ -430,11 +430,15 @@ class Group:
         """Give the updates a commit would apply, in order. Nothing is verified: `process` does that."""
     def pending_app_data_updates(self) -> tuple[AppDataUpdate, ...]:
         """Give the updates among the stored proposals."""
-    def process(self, message: bytes, *, new_app_data: Mapping[int, bytes] = ...) -> Processed:
+    def process(
+        self, message: bytes, *, new_app_data: Mapping[int, bytes] = ..., now: int | None = None
+    ) -> Processed:
         """Decrypt or verify a message, store a proposal, apply a commit.
 
         ``new_app_data`` must have the resulting value of exactly the components the commit updates, computed
-        from `app_data_updates`. Raises WrongEpoch, CannotDecrypt (also for our own messages),
+        from `app_data_updates`. The lifetime of every leaf that the message adds must cover ``now`` (seconds
+        since 1970, the system clock if None): give the time at which the message was accepted, and one that
+        was valid then stays valid. Raises WrongEpoch, CannotDecrypt (also for our own messages),
         InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
         """
     def export_secret(self, *, label: str, context: bytes, length: int) -> bytes:
@@ -523,18 +527,25 @@ class PublicGroup:
         """Give the stored proposals of this epoch, oldest first."""
     def app_data_updates(self, message: bytes) -> tuple[AppDataUpdate, ...]:
         """Give the updates a commit would apply, in order. Nothing is verified: `stage_commit` does that."""
-    def stage_proposal(self, message: bytes) -> ProposalInfo:
+    def stage_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
         """Verify a proposal without storing it.
 
-        Raises WrongEpoch, InvalidSignature, InvalidProposal, NotAllowed.
+        ``now`` as in `stage_commit`. Raises WrongEpoch, InvalidSignature, InvalidProposal, NotAllowed.
         """
-    def add_proposal(self, message: bytes) -> ProposalInfo:
-        """Verify a proposal and store it for commits of this epoch; storing one twice does nothing."""
-    def stage_commit(self, message: bytes, *, new_app_data: Mapping[int, bytes] = ...) -> StagedCommit:
+    def add_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
+        """Verify a proposal and store it for commits of this epoch; storing one twice does nothing.
+
+        ``now`` as in `stage_commit`.
+        """
+    def stage_commit(
+        self, message: bytes, *, new_app_data: Mapping[int, bytes] = ..., now: int | None = None
+    ) -> StagedCommit:
         """Verify a commit against this epoch, changing nothing.
 
-        ``new_app_data`` must have the resulting value of exactly the components the commit updates. Raises
-        WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
+        ``new_app_data`` must have the resulting value of exactly the components the commit updates. The
+        lifetime of every leaf it adds, by value or by reference, must cover ``now`` (seconds since 1970, the
+        system clock if None): give the time at which the commit was accepted, and one that was valid then
+        stays valid. Raises WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
         """
     def merge(self, staged: StagedCommit) -> None:
         """Enter the new epoch; stored proposals are dropped.
