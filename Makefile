@@ -40,7 +40,7 @@ PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: demo test tests coverage lint lint-python lint-rust bench clean venv synapse nio
+.PHONY: demo test lint lint-python lint-rust bench clean venv synapse nio
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
