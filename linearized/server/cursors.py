@@ -13,6 +13,7 @@ from linearized.store.base import FollowerRow
 
 MIMI: Final = "mimi"
 LINEARIZED: Final = "linearized"
+MATRIX: Final = "matrix"
 
 
 def joined_providers(state: StateMap, *, ours: frozenset[str]) -> dict[str, str]:
@@ -25,12 +26,14 @@ def joined_providers(state: StateMap, *, ours: frozenset[str]) -> dict[str, str]
     for (event_type, user_id), event in state.items():
         if event_type != "m.room.member" or event.content.get("membership") != "join":
             continue
-        domain = user_domain(user_id)
-        if domain in ours:
+        domain = user_id.partition(":")[2]  # of a state key that was checked when it came in
+        protocol = event.provenance["protocol"] if event.provenance is not None else LINEARIZED
+        # Who was in a Matrix room whose past was imported is a member here as well; their homeserver never
+        # came, and gets nothing.
+        if domain in ours or protocol == MATRIX:
             continue
-        vouched = event.provenance is not None and event.provenance.get("protocol") == "mimi"
         if providers.get(domain) != LINEARIZED:  # a provider that takes PDUs gets PDUs
-            providers[domain] = MIMI if vouched else LINEARIZED
+            providers[domain] = protocol
     return providers
 
 
@@ -54,7 +57,7 @@ def cursor_changes(
     """
     new = list(entries)
     moved = {user_domain(key): index for index, key in _membership_moves(new)}
-    if not moved:
+    if moved.keys() <= ours:
         return ()
     providers = joined_providers(state, ours=ours)
     changes: list[FollowerRow] = []

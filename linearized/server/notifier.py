@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 import trio
 
+from linearized.protocol.state import StateMap
+
+_MEMBER = "m.room.member"
+
 
 class Notifier:
     """One event per user, replaced each time it fires; waiters hold it before they read."""
@@ -25,6 +29,13 @@ class Notifier:
             event = self._users.pop(user_id, None)
             if event is not None:
                 event.set()
+
+    def room_changed(self, state: StateMap) -> None:
+        """Wake the members of a room, at the cost of whichever is less: what its state holds or who waits."""
+        if len(self._users) < len(state):
+            self.users_changed([user_id for user_id in self._users if (_MEMBER, user_id) in state])
+        else:
+            self.users_changed(key for event_type, key in state if event_type == _MEMBER)
 
     async def wait(self, ticket: trio.Event, seconds: float) -> bool:
         """Wait for a ticket to be set, at most ``seconds``; True if it was."""

@@ -17,7 +17,6 @@ import trio
 
 from linearized.config import Config
 from linearized.exceptions import ConfigError, StoreError
-from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
@@ -127,8 +126,7 @@ def _assemble(
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
     def appended(room_id: str, state: StateMap) -> None:
-        users = (key for event_type, key in state if event_type == "m.room.member")
-        notifier.users_changed(user for user in users if user_domain(user) in served)
+        notifier.room_changed(state)
         followers.room_changed(room_id)
 
     hub = Hub(

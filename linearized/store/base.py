@@ -295,6 +295,10 @@ class Store(Protocol):
         """
         ...
 
+    def state_entry(self, room_id: str, event_type: str, state_key: str, *, seq: int) -> EntryRow | None:
+        """The one of ``state_at`` with this type and state key, or None; costs the same in any room."""
+        ...
+
     def memberships(self, room_id: str) -> list[MembershipRow]:
         """Everybody who has or had a membership in the room."""
         ...

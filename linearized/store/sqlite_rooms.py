@@ -29,6 +29,13 @@ FROM entries e JOIN (
     SELECT (?1 << 32) + max(seq) AS id FROM state WHERE room_nr = ?1 AND seq <= ?2 GROUP BY type, state_key
 ) s ON e.id = s.id ORDER BY e.id
 """
+_STATE_ENTRY = """
+SELECT id & 4294967295, event_id, type, state_key, sender, origin_server_ts, epoch, pdu
+FROM entries WHERE id = (
+    SELECT (?1 << 32) + seq FROM state WHERE room_nr = ?1 AND type = ?2 AND state_key = ?3 AND seq <= ?4
+    ORDER BY seq DESC LIMIT 1
+)
+"""
 _CHANGED_ROOMS = """
 SELECT r.room_id, (
     SELECT s.first_seq FROM stream s WHERE s.room_nr = r.room_nr AND s.position > ?1 ORDER BY s.position LIMIT
@@ -85,6 +92,11 @@ class RoomReads(Reader):
             return []
         rows = self._query(_STATE_AT, number, seq)
         return [_entry(room_id, row) for row in rows]
+
+    def state_entry(self, room_id: str, event_type: str, state_key: str, *, seq: int) -> EntryRow | None:
+        """The state entry of one type and key in force after entry ``seq``, or None."""
+        rows = self._query(_STATE_ENTRY, self._room_number(room_id), event_type, state_key, seq)
+        return _entry(room_id, rows[0]) if rows else None
 
     def memberships(self, room_id: str) -> list[MembershipRow]:
         """Everybody who has or had a membership in the room."""

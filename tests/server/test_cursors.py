@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted
@@ -127,3 +128,13 @@ def test_entries_that_move_nobody_move_no_cursor() -> None:
     assert changes(room, room.submit(handshake(alice, alice.joined().commit()), now=NOW)) == []
     invite = room.submit(member("@eve:c.example", "invite", sender=ALICE), now=NOW)
     assert changes(room, invite, existing={"b.example": follower("b.example", 5)}) == []
+
+
+def test_homeservers_of_an_imported_past_follow_nothing_until_they_come_themselves() -> None:
+    room = new_room(initial=[PUBLIC])
+    provenance = {"protocol": "matrix", "provider": "b.example", "event_id": "$old", "imported": True}
+    accepted = room.submit(replace(member(BOB, "join"), provenance=provenance), now=NOW)
+    assert joined_providers(room.state, ours=OURS) == {}
+    assert changes(room, accepted) == []
+    accepted = room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
+    assert [row.provider for row in changes(room, accepted)] == ["b.example"]

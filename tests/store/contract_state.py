@@ -47,6 +47,10 @@ class StateContract:
         def state(seq: int) -> list[int]:
             rows = store.state_at(ROOM, seq=seq)
             assert all(row == log[row.seq - 1] for row in rows)
+            for row in rows:
+                assert store.state_entry(ROOM, row.type, row.state_key or "", seq=seq) == row
+            assert store.state_entry(ROOM, "m.room.topic", "nobody's", seq=seq) is None
+            assert store.state_entry(OTHER_ROOM, "m.room.create", "", seq=seq) is None
             return [row.seq for row in rows]
 
         assert state(0) == []

@@ -97,7 +97,11 @@ def check(store: Store, model: Model) -> None:
         assert store.entries(room_id, after=0, limit=1000) == log
         assert store.entries_before(room_id, before=len(log) + 1, limit=1000) == log[::-1]
         for seq in range(len(log) + 1):
-            assert store.state_at(room_id, seq=seq) == model.state_at(room_id, seq)
+            state = model.state_at(room_id, seq)
+            assert store.state_at(room_id, seq=seq) == state
+            for kind, key in {(row.type, row.state_key) for row in log if row.state_key is not None}:
+                expected = next((row for row in state if (row.type, row.state_key) == (kind, key)), None)
+                assert store.state_entry(room_id, kind, key, seq=seq) == expected
         for row in log:
             assert store.entry_by_id(row.event_id) == row
         members = {

@@ -107,13 +107,14 @@ async def state_content(context: Context, request: Request, caller: Caller) -> R
     ``?format=event``.
     """
     view = context.views.require(request.params["room_id"], caller.user_id)
-    wanted = (request.params["event_type"], request.params.get("state_key", ""))
-    for entry in _state(context, view):
-        if (entry.type, entry.state_key) == wanted:
-            if request.query_one("format") == "event":
-                return json_response(client_event(context, caller, entry))
-            return json_response(orjson.loads(entry.pdu)["content"])
-    raise HttpError(404, "M_NOT_FOUND", "The room has no such state")
+    entry = context.node.store.state_entry(
+        view.room.room_id, request.params["event_type"], request.params.get("state_key", ""), seq=view.head
+    )
+    if entry is None:
+        raise HttpError(404, "M_NOT_FOUND", "The room has no such state")
+    if request.query_one("format") == "event":
+        return json_response(client_event(context, caller, entry))
+    return json_response(orjson.loads(entry.pdu)["content"])
 
 
 async def members(context: Context, request: Request, caller: Caller) -> Response:

@@ -21,7 +21,6 @@ from linearized.server.clients.views import (
     fitting,
     history_of,
     membership_of,
-    state_entry,
 )
 from linearized.server.clients.window import RoomWindow
 from linearized.server.invited import INVITE_STATE
@@ -85,7 +84,7 @@ def _membership_at(store: Store, room: RoomRow, window: RoomWindow) -> Membershi
     row = window.row
     if row.seq <= window.last or _without_entries(room):
         return row
-    entry = state_entry(store, room.room_id, MEMBER_TYPE, row.user_id, window.last)
+    entry = store.state_entry(room.room_id, MEMBER_TYPE, row.user_id, seq=window.last)
     return MembershipRow(
         room_id=row.room_id,
         user_id=row.user_id,
@@ -202,7 +201,7 @@ class _Part:
         if self.room.role is Role.FOLLOWER:
             return False  # its memberships are set without entries, each time a user arrives
         before = self.window.first - 1
-        entry = state_entry(self.store, self.room.room_id, MEMBER_TYPE, self.row.user_id, before)
+        entry = self.store.state_entry(self.room.room_id, MEMBER_TYPE, self.row.user_id, seq=before)
         return entry is not None and membership_of(entry) == "join"
 
     def _ever_joined(self) -> bool:

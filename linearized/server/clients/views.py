@@ -90,18 +90,10 @@ def fitting(entries: Sequence[EntryRow], budget: int) -> list[EntryRow]:
     return list(entries)
 
 
-def state_entry(store: Store, room_id: str, event_type: str, state_key: str, seq: int) -> EntryRow | None:
-    """The state entry of one type and key in force after entry ``seq``."""
-    for entry in store.state_at(room_id, seq=seq):
-        if entry.type == event_type and entry.state_key == state_key:
-            return entry
-    return None
-
-
 def history_of(store: Store, room_id: str, event_type: str, state_key: str, seq: int) -> Iterator[EntryRow]:
     """What was in force after entry ``seq``, then before that, and so on; at most ``MAX_CHANGES`` entries."""
     for _ in range(MAX_CHANGES):
-        entry = state_entry(store, room_id, event_type, state_key, seq)
+        entry = store.state_entry(room_id, event_type, state_key, seq=seq)
         if entry is None:
             return
         yield entry

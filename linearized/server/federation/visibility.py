@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from linearized.protocol.canonical import canonical_json
+from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.redaction import redact
 from linearized.protocol.versions import get_version
@@ -38,24 +38,26 @@ def visible_until(node: Node, row: RoomRow, server: str) -> int | None:
 
 
 def _world_readable(node: Node, row: RoomRow) -> bool:
-    rule = node.rooms.state(row.room_id).get(("m.room.history_visibility", ""))
-    return rule is not None and rule.content.get("history_visibility") == "world_readable"
+    rule = node.store.state_entry(row.room_id, VISIBILITY, "", seq=row.head_seq)
+    return rule is not None and _content(rule).get("history_visibility") == "world_readable"
 
 
 def _left_at(node: Node, member: MembershipRow) -> int | None:
     """The entry by which a user who once was joined ceased to be; None if they never were."""
     seq = member.seq
     for _ in range(MAX_STEPS):
-        before = node.rooms.state(member.room_id, seq=seq - 1).get((MEMBER, member.user_id))
+        before = node.store.state_entry(member.room_id, MEMBER, member.user_id, seq=seq - 1)
         if before is None:
             return None
-        if before.content.get("membership") == "join":
+        if _content(before).get("membership") == "join":
             return seq
-        entry = node.store.entry_by_id(before.event_id)
-        if entry is None:
-            return None
-        seq = entry.seq
+        seq = before.seq
     return None
+
+
+def _content(entry: EntryRow) -> JsonObject:
+    content: JsonObject = orjson.loads(entry.pdu)["content"]
+    return content
 
 
 def projected(node: Node, row: RoomRow, server: str, entries: Sequence[EntryRow]) -> list[bytes]:
@@ -88,9 +90,9 @@ class _View:
     def follow(self, entry: EntryRow) -> None:
         """Take a state entry into account."""
         if entry.type == VISIBILITY and entry.state_key == "":
-            self._visibility = orjson.loads(entry.pdu)["content"].get("history_visibility")
+            self._visibility = _content(entry).get("history_visibility")
         elif entry.type == MEMBER and entry.state_key and user_domain(entry.state_key) == self._server:
-            self._memberships[entry.state_key] = orjson.loads(entry.pdu)["content"].get("membership")
+            self._memberships[entry.state_key] = _content(entry).get("membership")
 
     def shows(self, entry: EntryRow) -> bool:
         """Whether the content of an entry that was just followed is shown."""

@@ -24,8 +24,8 @@ MAX_DIRECTORY_BYTES: Final = 16 * 1024  # ten URLs; more would be kept for an ho
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
-# The target ends the path. A provider whose template hid it in a query could have us send what is for one room
-# to the endpoint of another, at whatever server, over a connection that says it is us.
+# The target ends the path. A provider whose template hid it in a query could have us send what is for one
+# room to the endpoint of another, at whatever server, over a connection that says it is us.
 _TEMPLATE: Final = re.compile(r"(https://[^/?#{}]+/[^?#{}]*)\{[^{}]*\}")
 
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from linearized.room.submissions import LocalEvent
+from linearized.server.federation.visibility import visible_until
 from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow
 
 from .schemas import check
@@ -294,3 +295,24 @@ async def test_the_room_of_another_hub_is_asked_for_at_the_wrong_server(tmp_path
         join = w.foreign.member(row.room_id, BOB, "join")
         answer = await w.foreign.ask("POST", f"{UNSTABLE}/send_join/1", join)
         assert (answer.status, answer.errcode) == (400, "M_WRONG_SERVER")
+
+
+async def test_asking_for_an_event_does_not_cost_the_size_of_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        for number in range(3):
+            user = f"@bob{number}:b.example"
+            await w.foreign.join(room_id, user)
+            left = await w.foreign.send(f"leave{number}", w.foreign.member(room_id, user, "leave"))
+            assert left.body == {"failed_pdus": {}}
+        row = w.server.node.rooms.row(room_id)
+        assert row is not None
+
+        def read_whole(*_args: object, **_named: object) -> None:
+            raise AssertionError("the whole state was read")
+
+        monkeypatch.setattr(type(w.server.node.store), "state_at", read_whole)
+        assert visible_until(w.server.node, row, "b.example") == row.head_seq
+        assert visible_until(w.server.node, row, "c.example") is None
