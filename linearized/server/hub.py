@@ -8,8 +8,8 @@ one (group commit).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -43,27 +43,41 @@ IDLE_SECONDS: Final = 300.0
 SUBMIT_SECONDS: Final = 30.0
 
 
-# Makes the remembered answers to store in the same transaction as the entries.
-ReplyMaker = Callable[[Accepted], tuple[Reply, ...]]
+# What the value of a remembered answer has in the place of the entry's event ID.
+EVENT_ID: Final = "{event_id}"
 
 
 class Overloaded(Exception):  # noqa: N818 - says what the hub is
     """More submissions wait for this room than it can decide in time; try again later."""
 
 
+class Repeated(Exception):  # noqa: N818 - says what the submission is
+    """A submission was accepted before; nothing was added. ``value`` is the answer remembered then."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__("the submission was accepted before")
+        self.value = value
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     submission: Submission
-    reply: ReplyMaker | None
+    reply: Reply | None
     done: trio.Event = field(default_factory=trio.Event)
     accepted: Accepted | None = None
     error: Exception | None = None
 
-    def outcome(self) -> Accepted | Rejected:
+    def filled(self, accepted: Accepted) -> Reply | None:
+        """The answer to remember."""
+        if self.reply is None:
+            return None
+        return replace(self.reply, value=self.reply.value.replace(EVENT_ID, accepted.event_id))
+
+    def outcome(self) -> Accepted | Rejected | Repeated:
         """What became of it; raises what kept the hub from deciding."""
         if self.accepted is not None:
             return self.accepted
-        if isinstance(self.error, Rejected):
+        if isinstance(self.error, Rejected | Repeated):
             return self.error
         raise self.error or StoreError("the submission was not decided")
 
@@ -103,27 +117,29 @@ class Hub:
         room_id: str,
         submission: Submission,
         *,
-        reply: ReplyMaker | None = None,
+        reply: Reply | None = None,
     ) -> Accepted:
         """Have a submission decided, and stored if accepted.
 
         Args:
-            reply: makes the remembered answers to store in the same transaction as the entries.
+            reply: remembered in the same transaction as the entries, ``{event_id}`` in its value replaced. A
+                submission whose reply is remembered already is a repetition, whoever was told of the first.
 
         Raises:
             Rejected: nothing changed.
+            Repeated: it was accepted before.
             Overloaded: nothing changed.
             StoreError: it could not be stored; nothing changed.
             trio.TooSlowError: the decision is still being made; whether it was stored will show in the log.
         """
         (outcome,) = await self.submit_all(room_id, [(submission, reply)])
-        if isinstance(outcome, Rejected):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     async def submit_all(
-        self, room_id: str, submissions: Sequence[tuple[Submission, ReplyMaker | None]]
-    ) -> list[Accepted | Rejected]:
+        self, room_id: str, submissions: Sequence[tuple[Submission, Reply | None]]
+    ) -> list[Accepted | Rejected | Repeated]:
         """Have submissions decided in order, as one batch if the room is idle; each stands or falls alone.
 
         Raises:
@@ -189,12 +205,14 @@ class Hub:
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:
         """Write what a batch of submissions became."""
-        replies = tuple(
-            reply for job, accepted in decided if job.reply is not None for reply in job.reply(accepted)
-        )
+        replies = tuple(reply for job, accepted in decided if (reply := job.filled(accepted)) is not None)
         batch = [accepted for _, accepted in decided]
         await self._store.append(self._append_of(room.room_id, room.state, batch, replies, None))
         self._announce(room.room_id, room.state)
+
+    def remembered(self, reply: Reply) -> str | None:
+        """The answer remembered under a reply's scope and key, if there is one."""
+        return self._store.reply(reply.scope, reply.key)
 
     def now(self) -> int:
         """The acceptance time of a batch, milliseconds since the Unix epoch."""
@@ -302,10 +320,15 @@ class _Actor:
         try:
             room = room or self._hub.load(self._room_id)
             spoilt = False
+            answers: dict[tuple[str, str], str] = {}  # of this batch, which the store does not have yet
             for index, job in enumerate(batch):
                 try:
-                    decided.append((job, room.submit(job.submission, now=now)))
-                except Rejected as error:
+                    self._require_new(job, answers)
+                    accepted = room.submit(job.submission, now=now)
+                    decided.append((job, accepted))
+                    if (reply := job.filled(accepted)) is not None:
+                        answers[reply.scope, reply.key] = reply.value
+                except (Rejected, Repeated) as error:
                     job.error = error
                 except Exception as error:  # noqa: BLE001 - a bug: it costs its submission, not the neighbours
                     log.error("submission_failed", room_id=self._room_id, **describe(error))
@@ -334,6 +357,14 @@ class _Actor:
         for job in taken:
             job.done.set()
         return room, batch[len(taken) :]
+
+    def _require_new(self, job: _Job, answers: Mapping[tuple[str, str], str]) -> None:
+        """Here and not when it was submitted: what it repeats may have waited in the same queue."""
+        if job.reply is None:
+            return
+        known = answers.get((job.reply.scope, job.reply.key)) or self._hub.remembered(job.reply)
+        if known is not None:
+            raise Repeated(known)
 
     def _turn_away(self) -> None:
         while True:

@@ -31,7 +31,7 @@ from linearized.room.submissions import (
 )
 from linearized.server import invited, invites
 from linearized.server.following import Following, entry_of
-from linearized.server.hub import Hub, ReplyMaker
+from linearized.server.hub import EVENT_ID, Hub, Repeated
 from linearized.server.introductions import introduced, joiner_is
 from linearized.server.loading import state_of
 from linearized.server.node import Node
@@ -108,7 +108,7 @@ class Rooms:
         room_id: str,
         submission: Submission,
         *,
-        reply: ReplyMaker | None = None,
+        reply: Reply | None = None,
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
         return await self._hub.submit(room_id, submission, reply=reply)
@@ -135,17 +135,17 @@ class Rooms:
         """Send an event of one of our users, by whatever way the room's hub takes it; its event ID.
 
         Args:
-            reply: remembered with the entry; ``{event_id}`` in its value becomes the event ID.
+            reply: remembered with the entry; its value is ``{event_id}``, which becomes the event ID.
 
         Raises:
             Rejected: it was refused.
         """
         row = self._known(room_id)
         if row.role is Role.HUB:
-            accepted = await self._hub.submit(
-                room_id, event, reply=lambda done: (_filled(reply, done.event_id),) if reply else ()
-            )
-            return accepted.event_id
+            try:
+                return (await self._hub.submit(room_id, event, reply=reply)).event_id
+            except Repeated as error:
+                return error.value
         if not invited.has_copy(row):
             leaving = event.type == "m.room.member" and event.content.get("membership") == "leave"
             if not leaving or event.state_key != event.sender:
@@ -176,10 +176,17 @@ class Rooms:
         )
         new = {source: event for source, event in events if source not in results}
         outcomes = await self._hub.submit_all(
-            room_id, [(event, _remember(scope, source)) for source, event in new.items()]
+            room_id,
+            [(event, Reply(scope=scope, key=source, value=EVENT_ID)) for source, event in new.items()],
         )
         for source, outcome in zip(new, outcomes, strict=True):
-            results[source] = outcome if isinstance(outcome, Rejected) else outcome.event_id
+            match outcome:
+                case Rejected():
+                    results[source] = outcome
+                case Repeated():
+                    results[source] = outcome.value
+                case _:
+                    results[source] = outcome.event_id
         return results
 
     async def join_remote(self, room_id: str, *, user_id: str, via: Sequence[str]) -> str:
@@ -222,14 +229,18 @@ class Rooms:
         return await self.send(room_id, event)
 
     async def invite_lpdu(
-        self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes]
+        self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes], *, reply: Reply
     ) -> Accepted:
-        """As hub, take a participant's invite: authorise it, ask the target's server, then append it."""
+        """As hub, take a participant's invite: authorise it, ask the target's server, then append it.
+
+        Raises:
+            Repeated: it was appended before; and what ``submit`` and ``invites.offer`` raise.
+        """
         submission = LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys)
         row = self._known(room_id)
         preview = self._hub.load(room_id).preview(submission, now=self._node.clock())
         await invites.offer(self._node, row, preview, self.state(room_id))
-        return await self.submit(room_id, submission)
+        return await self.submit(room_id, submission, reply=reply)
 
     # --- MLS ---
 
@@ -328,9 +339,5 @@ class Rooms:
         return row
 
 
-def _remember(scope: str, key: str) -> ReplyMaker:
-    return lambda accepted: (Reply(scope=scope, key=key, value=accepted.event_id),)
-
-
 def _filled(reply: Reply, event_id: str) -> Reply:
-    return Reply(scope=reply.scope, key=reply.key, value=reply.value.replace("{event_id}", event_id))
+    return Reply(scope=reply.scope, key=reply.key, value=reply.value.replace(EVENT_ID, event_id))

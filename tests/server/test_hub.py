@@ -17,7 +17,7 @@ from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LocalEvent, Reason, Rejected
 from linearized.server import hub as hub_module
 from linearized.server.errors import as_http_error
-from linearized.server.hub import IDLE_SECONDS, SUBMIT_SECONDS, Hub, Overloaded
+from linearized.server.hub import IDLE_SECONDS, SUBMIT_SECONDS, Hub, Overloaded, Repeated
 from linearized.store.base import Reply, Role, RoomAppend, RoomRow, Store
 from linearized.store.sqlite import SqliteStore
 from tests.room.support import ALICE, MLS, NOW, ROOM, A, member, state_event
@@ -138,7 +138,7 @@ async def test_a_batch_has_a_largest_size(setting: Setting, monkeypatch: pytest.
 async def test_a_refused_submission_does_not_disturb_its_neighbours(setting: Setting) -> None:
     await setting.hold("first", "before")
     three = [(message("one"), None), (message("?", "@mallory:a.example"), None), (message("three"), None)]
-    outcomes: list[Accepted | Rejected] = []
+    outcomes: list[Accepted | Rejected | Repeated] = []
 
     async def submit_all() -> None:
         outcomes.extend(await setting.hub.submit_all(ROOM, three))
@@ -284,9 +284,7 @@ async def test_a_batch_being_written_when_the_server_stops_is_finished(tmp_path:
 
 
 async def test_replies_are_stored_with_their_entries_or_not_at_all(setting: Setting) -> None:
-    def remember(accepted: Accepted) -> tuple[Reply, ...]:
-        return (Reply(scope="txn", key="1", value=accepted.event_id),)
-
+    remember = Reply(scope="txn", key="1", value="{event_id}")
     setting.store.failure = StoreError("the disk is full")
     await setting.say("lost", reply=remember)
     assert setting.store.reply("txn", "1") is None
@@ -295,6 +293,28 @@ async def test_replies_are_stored_with_their_entries_or_not_at_all(setting: Sett
     assert setting.store.reply("txn", "1") == cast("Accepted", setting.results["kept"]).event_id
     (append,) = setting.store.appends
     assert (len(append.entries), len(append.replies)) == (1, 1)
+
+
+async def test_what_is_submitted_again_is_appended_once_however_soon(setting: Setting) -> None:
+    reply = Reply(scope="txn", key="1", value="{event_id}")
+    outcomes = await setting.hub.submit_all(ROOM, [(message("once"), reply), (message("once"), reply)])
+    first, second = outcomes
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Repeated)
+    assert second.value == first.event_id
+    with pytest.raises(Repeated) as repeated:
+        await setting.hub.submit(ROOM, message("once"), reply=reply)
+    assert repeated.value.value == first.event_id
+    assert len(setting.log()) == 3
+
+
+async def test_a_repetition_of_what_could_not_be_stored_is_not_acknowledged(setting: Setting) -> None:
+    reply = Reply(scope="txn", key="1", value="{event_id}")
+    setting.store.failure = StoreError("the disk is full")
+    with pytest.raises(StoreError):
+        await setting.hub.submit_all(ROOM, [(message("once"), reply), (message("once"), reply)])
+    setting.store.failure = None
+    assert isinstance(await setting.hub.submit(ROOM, message("once"), reply=reply), Accepted)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.federation import lpdus
 from linearized.server.federation.calls import Call, not_found
 from linearized.server.http import HttpError, Response, json_response
+from linearized.server.hub import Repeated
 from linearized.server.invited import note_invite
 from linearized.server.node import Node
 from linearized.store.base import Role, RoomRow
@@ -59,9 +60,13 @@ async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
     known = lpdus.remembered(call.node, row, lpdu)
     if known is None:
         keys = await lpdus.signing_keys(call.node, lpdu, call.origin)
-        accepted = await call.node.rooms.invite_lpdu(row.room_id, lpdu, call.origin, keys)
-        await lpdus.remember(call.node, row, lpdu, accepted.event_id)
-        return accepted.entries[-1].event.pdu
+        reply = lpdus.reply_for(row, lpdu)
+        try:
+            accepted = await call.node.rooms.invite_lpdu(row.room_id, lpdu, call.origin, keys, reply=reply)
+        except Repeated as error:
+            known = error.value
+        else:
+            return accepted.entries[-1].event.pdu
     stored = call.node.store.entry_by_id(known)
     if stored is None:
         raise not_found()

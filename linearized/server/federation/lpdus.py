@@ -8,6 +8,7 @@ from linearized.protocol.hashing import lpdu_hash
 from linearized.protocol.signing import signatures_of
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LinearizedPdu
+from linearized.server.hub import EVENT_ID, Repeated
 from linearized.server.node import Node
 from linearized.store.base import Reply, RoomRow
 
@@ -29,9 +30,9 @@ def remembered(node: Node, row: RoomRow, lpdu: JsonObject) -> str | None:
     return node.store.reply(_scope(row), lpdu_hash(strip_unhashed(lpdu)))
 
 
-async def remember(node: Node, row: RoomRow, lpdu: JsonObject, event_id: str) -> None:
-    """Remember which event an LPDU became, for one that was not appended by ``submit``."""
-    await node.store.put_reply(Reply(scope=_scope(row), key=lpdu_hash(strip_unhashed(lpdu)), value=event_id))
+def reply_for(row: RoomRow, lpdu: JsonObject) -> Reply:
+    """How to remember, with its entry, which event an LPDU becomes."""
+    return Reply(scope=_scope(row), key=lpdu_hash(strip_unhashed(lpdu)), value=EVENT_ID)
 
 
 async def signing_keys(node: Node, lpdu: JsonObject, origin: str) -> dict[str, bytes]:
@@ -56,12 +57,11 @@ async def submit(node: Node, row: RoomRow, lpdu: JsonObject, origin: str) -> str
     if known is not None:
         return known
     keys = await signing_keys(node, lpdu, origin)
-    key = lpdu_hash(strip_unhashed(lpdu))
-    accepted = await node.rooms.submit(
-        row.room_id,
-        LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys),
-        reply=lambda done: (Reply(scope=_scope(row), key=key, value=done.event_id),),
-    )
+    submission = LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys)
+    try:
+        accepted = await node.rooms.submit(row.room_id, submission, reply=reply_for(row, lpdu))
+    except Repeated as error:
+        return error.value
     return accepted.event_id
 
 

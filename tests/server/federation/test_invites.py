@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from linearized.exceptions import LinearizedError
 from linearized.protocol.build import build_event
@@ -15,7 +16,7 @@ from linearized.protocol.signing import signatures_of, verify_message
 from linearized.server.http import Response, json_response
 
 from .schemas import check
-from .support import ALICE, BOB, FINAL, UNSTABLE, V1, Foreign, World, account, event_of, room, world
+from .support import ALICE, BOB, FINAL, UNSTABLE, V1, Answer, Foreign, World, account, event_of, room, world
 
 CAROL = "@carol:c.example"
 
@@ -205,3 +206,22 @@ async def test_our_invite_of_a_foreign_user_is_shown_to_their_server(tmp_path: P
         with pytest.raises(LinearizedError):
             await w.server.node.rooms.invite(room_id, sender=ALICE, target="@eve:b.example")
         assert ("m.room.member", "@eve:b.example") not in w.server.node.rooms.state(room_id)
+
+
+async def test_an_invite_that_is_sent_again_before_it_is_answered_is_appended_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await account(w.server, "@dave:a.example")
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        request = body(invite_lpdu(w, room_id, "@dave:a.example"))
+        answers: list[Answer] = []
+
+        async def ask(txn: str) -> None:
+            answers.append(await w.foreign.ask("POST", f"{UNSTABLE}/invite/{txn}", request))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "1")
+            nursery.start_soon(ask, "2")
+        assert answers[0] == answers[1]
+        entries = w.server.node.store.entries(room_id, after=0, limit=100)
+        assert [entry.state_key for entry in entries].count("@dave:a.example") == 1

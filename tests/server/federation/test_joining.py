@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.verify import verify_event
@@ -167,3 +168,19 @@ async def test_our_own_room_version_is_joined_the_same_way(tmp_path: Path) -> No
         assert (await w.foreign.ask("GET", make("join", room_id))).status == 200
         answer = await w.foreign.join(room_id, version=DEV)
         assert event_of(answer["event"], DEV).hub_server == "a.example"
+
+
+async def test_a_join_that_is_sent_again_before_it_is_answered_is_appended_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        answers: list[JsonObject] = []
+
+        async def join() -> None:
+            answers.append(await w.foreign.join(room_id))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(join)
+            nursery.start_soon(join)
+        assert answers[0] == answers[1]
+        members = [entry.state_key for entry in w.server.node.store.entries(room_id, after=0, limit=100)]
+        assert members.count(BOB) == 1
