@@ -71,7 +71,7 @@ class GroupWalk:
             group_info=GroupInfoOption(full=_binary(content.get("public_group_state")), partial=None),
             ratchet_tree=None,
         )
-        commit = verify_commit(group, bundle)
+        commit = verify_commit(group, bundle, now=event.origin_server_ts)
         if commit.committer.user_id != event.sender:
             raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
         check_leaf_changes(group, commit.staged, commit.committer, state)

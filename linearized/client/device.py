@@ -290,8 +290,11 @@ class MlsDevice:
         record.pending = None
         return True
 
-    def process(self, room_id: str, message: bytes) -> openmls.Processed:
+    def process(self, room_id: str, message: bytes, *, accepted_ms: int) -> openmls.Processed:
         """Process a handshake or application message by someone else. The caller saves.
+
+        Args:
+            accepted_ms: when the hub accepted it; key packages it adds have to have been valid then.
 
         Raises:
             NotInGroup, openmls.MlsError: nothing changed.
@@ -301,7 +304,7 @@ class MlsDevice:
         values: Mapping[int, bytes] = {}
         if info.content_type == "commit":
             values = new_app_data(group.app_data(), group.app_data_updates(message))
-        return group.process(message, new_app_data=values)
+        return group.process(message, new_app_data=values, now=accepted_ms // 1000)
 
     # --- messages ---
 

@@ -226,7 +226,7 @@ class Follower:
             if info.content_type == "commit":
                 # Two commits of one epoch: the log took this one, so ours lost.
                 device.drop_pending(room_id)
-            processed = device.process(room_id, message)
+            processed = device.process(room_id, message, accepted_ms=common["timestamp"])
         except (openmls.MlsError, InvalidInput, NotInGroup) as error:
             # An entry we cannot follow: the hub accepted it, so it is we who are out. Rejoining repairs it.
             self._lose(room_id, common, str(error), items)
@@ -267,7 +267,7 @@ class Follower:
             if own is not None:
                 txn_id, payload = own
                 return OwnMessage(**common, transaction_id=txn_id, payload=payload)
-            processed = device.process(room_id, message)
+            processed = device.process(room_id, message, accepted_ms=common["timestamp"])
             if processed.kind != "application" or processed.plaintext is None:
                 raise UntrustedAnswer("a handshake was sent as a message")
             owner = leaf_owner(processed.sender_identity)

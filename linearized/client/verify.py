@@ -131,7 +131,7 @@ class LogVerifier:
             )
         group = self._group
         values = new_app_data(group.app_data(), group.app_data_updates(message))
-        staged = group.stage_commit(message, new_app_data=values)
+        staged = group.stage_commit(message, new_app_data=values, now=event.origin_server_ts // 1000)
         group.verify_group_info(staged=staged, group_info=_binary(event.content, "public_group_state"))
         group.merge(staged)
 

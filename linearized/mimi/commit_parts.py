@@ -22,11 +22,14 @@ _ADD: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitParts:
-    """``key_packages``: of the Add proposals by value, in order, without MLSMessage header.
+    """``epoch``: the one the commit is made in.
+
+    ``key_packages``: of the Add proposals by value, in order, without MLSMessage header.
 
     ``joiner``: the TLS-encoded Credential of the new leaf if this is an external commit, else None.
     """
 
+    epoch: int
     key_packages: tuple[bytes, ...]
     joiner: bytes | None
 
@@ -43,7 +46,7 @@ def commit_parts(message: bytes) -> CommitParts:
     reader = Reader(message)
     reader.skip(MESSAGE_HEADER)
     reader.skip_vectors(1)  # group_id
-    reader.skip(8)  # epoch
+    epoch = reader.uint(8)
     sender = reader.uint(1)
     if sender in _SENDERS_WITH_INDEX:
         reader.skip(4)
@@ -59,7 +62,7 @@ def commit_parts(message: bytes) -> CommitParts:
         start = reader.position
         walk_credential(reader)
         joiner = reader.since(start)
-    return CommitParts(key_packages=key_packages, joiner=joiner)
+    return CommitParts(epoch=epoch, key_packages=key_packages, joiner=joiner)
 
 
 def _added(proposals: Reader) -> tuple[bytes, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from linearized.exceptions import IdentifierError
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.commit_parts import commit_parts
 from linearized.mimi.handshake import HandshakeBundle
-from linearized.mls import MlsError, PublicGroup, StagedCommit, WrongEpoch
+from linearized.mls import MlsError, PublicGroup, StagedCommit
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import check_identities_kept, check_proposals, resulting_app_data
@@ -25,17 +26,20 @@ class VerifiedCommit:
 
 def mls_rejection(error: MlsError) -> Rejected:
     """Say an MLS error in the room's words."""
-    if isinstance(error, WrongEpoch):
-        return Rejected(Reason.WRONG_EPOCH, str(error), current_epoch=error.current_epoch)
     code = Reason.INVALID_PROPOSAL if error.code == "invalidProposal" else Reason.INVALID_COMMIT
     return Rejected(Reason.MALFORMED if error.code == "malformed" else code, f"MLS: {error}")
 
 
-def verify_commit(group: PublicGroup, bundle: HandshakeBundle) -> VerifiedCommit:
+def verify_commit(group: PublicGroup, bundle: HandshakeBundle, *, now: int) -> VerifiedCommit:
     """Stage the bundle's commit against the group, which is not changed.
 
-    Checks, in this order: the epoch and signature, the proposals and what they do to the app data, tree and
-    confirmation tag, then the GroupInfo of the new epoch.
+    Checks, in this order: the epoch (a commit that lost a race is late, whatever its content has become), its
+    signature, the proposals and what they do to the app data, tree and confirmation tag, then the GroupInfo
+    of the new epoch.
+
+    Args:
+        now: when the hub accepts it, milliseconds since the Unix epoch: the lifetimes of added key packages
+            are held to this time, so that an old log verifies as it did when it was new.
 
     Raises:
         Rejected: ``WRONG_EPOCH`` with the current epoch, ``INVALID_PROPOSAL``, ``INVALID_COMMIT`` or
@@ -45,10 +49,19 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle) -> VerifiedCommit
     if group_info is None or group_info.full is None:
         raise Rejected(Reason.MALFORMED, "A commit must bring the full GroupInfo of its new epoch")
     try:
+        epoch = commit_parts(bundle.message).epoch
+        if epoch != group.epoch:
+            raise Rejected(
+                Reason.WRONG_EPOCH,
+                f"The commit is for epoch {epoch}, the group is in {group.epoch}",
+                current_epoch=group.epoch,
+            )
         new_app_data = resulting_app_data(group, group.app_data_updates(bundle.message))
-        staged = group.stage_commit(bundle.message, new_app_data=new_app_data)
+        staged = group.stage_commit(bundle.message, new_app_data=new_app_data, now=now // 1000)
         check_proposals(staged)
         check_identities_kept(group, staged)
+    except MimiDecodeError as error:
+        raise Rejected(Reason.MALFORMED, str(error)) from error
     except MlsError as error:
         raise mls_rejection(error) from error
     try:

@@ -84,22 +84,28 @@ class RoomGroup:
             )
 
     def stage(
-        self, bundle: HandshakeBundle, initial: tuple[bytes, bytes] | None, state: StateMap
+        self,
+        bundle: HandshakeBundle,
+        initial: tuple[bytes, bytes] | None,
+        state: StateMap,
+        *,
+        now: int,
     ) -> Transition:
         """Verify a commit; nothing changes.
 
         Args:
             initial: GroupInfo and ratchet tree of epoch 0; looked at only if the room has no group yet.
+            now: the hub's acceptance time, milliseconds since the Unix epoch.
 
         Raises:
             Rejected: as ``verify_commit``, or the initial group is not this room's.
         """
         if self._group is not None:
-            return Transition(
-                group=self._group, bundle=bundle, commit=verify_commit(self._group, bundle), initial=None
-            )
+            commit = verify_commit(self._group, bundle, now=now)
+            return Transition(group=self._group, bundle=bundle, commit=commit, initial=None)
         group = self._observe(initial, state)
-        return Transition(group=group, bundle=bundle, commit=verify_commit(group, bundle), initial=initial)
+        commit = verify_commit(group, bundle, now=now)
+        return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
 
     def content_of(self, transition: Transition) -> JsonObject:
         """The content of the ``m.mls.commit`` event for a commit that came as a bundle."""

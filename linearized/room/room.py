@@ -199,7 +199,7 @@ class Room:
         self._require_encryption()
         if not submission.bundle.is_commit:
             raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
-        transition = self._group.stage(submission.bundle, submission.initial_group, self._state)
+        transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
         self._check_provider(committer.user_id, submission.provider)
         if submission.user_id not in {None, committer.user_id}:
@@ -230,7 +230,7 @@ class Room:
             group_info=GroupInfoOption(full=binary(content, "public_group_state"), partial=None),
             ratchet_tree=None,
         )
-        transition = self._group.stage(bundle, initial_group(content), self._state)
+        transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         committer = transition.commit.committer
         if committer.user_id != lpdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")

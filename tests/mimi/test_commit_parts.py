@@ -30,7 +30,8 @@ def test_the_key_packages_of_a_commit_are_those_it_adds_and_nothing_else() -> No
     assert commit_parts(bundle.commit).key_packages == tuple(packages)
     assert commit_parts(bundle.commit).joiner is None
     group.merge_pending_commit()
-    assert commit_parts(group.commit(remove=[1]).commit).key_packages == ()
+    removal = commit_parts(group.commit(remove=[1]).commit)
+    assert (removal.epoch, removal.key_packages) == (1, ())
 
 
 def test_proposals_by_reference_are_passed_over() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,7 +35,8 @@ from linearized.room.submissions import (
 )
 from linearized.server.mls import OpenMls
 
-NOW = 1_790_000_000_000
+# The binding's clients hold key packages to the system's clock, so the tests' time is the time they start.
+NOW = int(time.time()) * 1000
 ROOM = "!clubhouse:a.example"
 ALICE = "@alice:a.example"
 ANNA = "@anna:a.example"
@@ -55,10 +57,8 @@ class SystemMls(OpenMls):
     """The binding checks lifetimes against the system's clock too, so the tests' key packages live in it."""
 
     def __init__(self) -> None:
-        import time
-
-        super().__init__(lambda: int(time.time() * 1000))
-        self.now = int(time.time())
+        super().__init__(lambda: NOW)
+        self.now = NOW // 1000
 
 
 MLS = SystemMls()

@@ -333,6 +333,14 @@ def test_of_two_commits_in_one_epoch_the_second_hears_the_new_epoch() -> None:
     assert error.current_epoch == room.epoch == 3
 
 
+def test_a_late_commit_hears_the_new_epoch_even_if_its_content_has_become_impossible() -> None:
+    bob = Member(BOB)
+    room, alice, _ = grouped_room(bob)
+    late = bob.add(Member(CAROL))
+    room.submit(alice.add(Member(CAROL)), now=NOW)
+    assert refusal(room, late, Reason.WRONG_EPOCH).current_epoch == 3
+
+
 def test_a_commit_with_a_flipped_byte_in_its_signature_is_refused() -> None:
     room, alice, _ = grouped_room()
     good = handshake(alice, alice.joined().commit())
@@ -569,7 +577,9 @@ def test_a_commit_event_is_refused_when_sender_and_committer_differ() -> None:
 def test_a_commit_event_without_its_parts_is_malformed() -> None:
     room, _ = linearized_room(Member(BOB))
     refusal(room, lpdu("m.mls.commit", {}), Reason.MALFORMED)
-    refusal(room, lpdu("m.mls.commit", {"message": "!", "public_group_state": ""}), Reason.MALFORMED)
+    for message in ("!", "AAAA"):
+        content: JsonObject = {"message": message, "public_group_state": ""}
+        refusal(room, lpdu("m.mls.commit", content), Reason.MALFORMED)
 
 
 def test_a_participants_external_commit_rejoins() -> None:
