@@ -34,7 +34,7 @@ log = structlog.get_logger("linearized.hub")
 # Submissions that may wait for one room. At about 0.3 ms each this is a third of a second of work; past it
 # the caller is better served by an early refusal than by a late answer.
 MAX_WAITING: Final = 1000
-# Submissions stored by one append. Keeps one busy room from holding the loop and the writer for long.
+# Submissions stored by one append, so that a busy room does not hold the loop and the writer for long.
 MAX_BATCH: Final = 256
 # An actor without work for this long gives its room's memory back.
 IDLE_SECONDS: Final = 300.0

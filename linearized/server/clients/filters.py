@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import orjson
@@ -19,13 +18,16 @@ from linearized.protocol.base64 import encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json, parse_json_object
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.fields import bad_json, optional_object
+from linearized.server.clients.fields import bad_json, invalid, optional_object
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.base import EntryRow, Reply
 
 DEFAULT_TIMELINE: Final = 20  # a screenful
 MAX_TIMELINE: Final = 500  # more is read faster from /messages, in pages
 MAX_FILTER_BYTES: Final = 16 * 1024  # room for hundreds of room IDs, and still nothing to fill a disk with
+# Every entry of a page is held against all of them.
+MAX_NAMES: Final = 500
+MAX_PATTERNS: Final = 20
 _FILTER_ID_BYTES: Final = 16
 
 
@@ -38,14 +40,27 @@ class Choice:
 
     def allows(self, value: str) -> bool:
         """Whether the filter lets a value through."""
-        if any(_matches(value, pattern) for pattern in self.never):
-            return False
-        return self.only is None or any(_matches(value, pattern) for pattern in self.only)
+        return not _named(value, self.never) and (self.only is None or _named(value, self.only))
+
+
+def _named(value: str, patterns: tuple[str, ...]) -> bool:
+    return value in patterns or any("*" in pattern and _matches(value, pattern) for pattern in patterns)
 
 
 def _matches(value: str, pattern: str) -> bool:
-    """``*`` stands for anything; no other character is special, as it would be for ``fnmatch``."""
-    return fnmatchcase(value, pattern.replace("[", "[[]").replace("?", "[?]"))
+    """``*`` stands for anything, and nothing else for anything but itself; no regular expression, which could
+    be made slow.
+    """
+    first, *middle, last = pattern.split("*")
+    position, end = len(first), len(value) - len(last)
+    if position > end or not (value.startswith(first) and value.endswith(last)):
+        return False
+    for part in middle:
+        found = value.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +84,8 @@ def _strings(body: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise bad_json(f"{key} must be a list of strings")
+    if len(value) > MAX_NAMES or sum("*" in item for item in value) > MAX_PATTERNS:
+        raise invalid(f"{key} holds more than {MAX_NAMES} names or {MAX_PATTERNS} patterns")
     return tuple(value)
 
 

@@ -40,10 +40,13 @@ async def send_to_device(context: Context, request: Request, caller: Caller) -> 
 
 def _messages(context: Context, caller: Caller, event_type: str, by_user: JsonObject) -> list[NewToDevice]:
     found: list[NewToDevice] = []
+    if len(by_user) > MAX_MESSAGES:  # each is looked up, whether or not there is such a user
+        raise invalid(f"More than {MAX_MESSAGES} users")
     for user_id, by_device in by_user.items():
         _require_served(context, user_id)
         if not isinstance(by_device, dict):
             raise bad_json("messages must map users to devices to contents")
+        known = [device.device_id for device in context.node.store.devices(user_id)]
         for device_id, content in by_device.items():
             if not isinstance(content, dict):
                 raise bad_json("a message's content must be an object")
@@ -52,7 +55,6 @@ def _messages(context: Context, caller: Caller, event_type: str, by_user: JsonOb
             encoded = orjson.dumps(content)
             if len(encoded) > MAX_CONTENT_BYTES:
                 raise HttpError(413, "M_TOO_LARGE", f"A message may take {MAX_CONTENT_BYTES} bytes")
-            known = [device.device_id for device in context.node.store.devices(user_id)]
             chosen = known if device_id == _ALL_DEVICES else [device_id] if device_id in known else []
             found.extend(
                 NewToDevice(

@@ -6,6 +6,7 @@ import pytest
 
 from linearized.server.clients import filters
 from linearized.server.clients.filters import Choice, parse_filter
+from linearized.server.http import HttpError
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.support import Client, Server, part
 
@@ -65,7 +66,19 @@ def test_the_timeline_is_bounded_whatever_the_filter_says() -> None:
         (Choice(only=("m.?", "m.[ab]")), "m.a", False),
         (Choice(only=("m.?",)), "m.?", True),
         (Choice(only=("m.[ab]",)), "m.[ab]", True),
+        (Choice(only=("a*b*c",)), "a.b.b.c", True),
+        (Choice(only=("a*b*c",)), "a.c", False),
+        (Choice(only=("ab*ba",)), "aba", False),
+        (Choice(only=("*",)), "", True),
+        (Choice(never=("*",)), "m.a", False),
     ],
 )
 def test_a_choice_allows_what_is_named_and_not_excluded(choice: Choice, value: str, allowed: bool) -> None:
     assert choice.allows(value) is allowed
+
+
+@pytest.mark.parametrize("types", [["a"] * 501, [f"{number}*" for number in range(21)]])
+def test_a_filter_has_a_largest_number_of_names_and_patterns(types: list[str]) -> None:
+    with pytest.raises(HttpError, match="more than"):
+        parse_filter({"room": {"timeline": {"types": types}}})
+    parse_filter({"room": {"timeline": {"types": types[:-1]}}})

@@ -70,3 +70,21 @@ async def test_one_request_reaches_a_bounded_number_of_devices(
     await server.user("bob", "TABLET")
     monkeypatch.setattr(to_device, "MAX_MESSAGES", 1)
     (await send(alice, {bob.user_id: {"*": {}}})).refused(400, "M_INVALID_PARAM")
+
+
+async def test_devices_are_looked_up_once_for_each_of_a_bounded_number_of_users(
+    server: Server, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookups: list[str] = []
+    real = type(server.store).devices
+
+    def devices(store: Any, user_id: str) -> Any:
+        lookups.append(user_id)
+        return real(store, user_id)
+
+    monkeypatch.setattr(type(server.store), "devices", devices)
+    (await send(alice, {bob.user_id: {f"GONE{number}": {} for number in range(1000)}})).ok()
+    assert lookups == [bob.user_id]
+    many = {f"@user{number}:a.example": {"X": {}} for number in range(501)}
+    (await send(alice, many, txn="t2")).refused(400, "M_INVALID_PARAM")
+    assert lookups == [bob.user_id]
