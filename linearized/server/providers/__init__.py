@@ -78,10 +78,11 @@ def _binary(body: bytes) -> Response:
 
 async def _key_material(node: Node, provider: str, target: str, body: bytes) -> Response:
     request = key_material.verify_request(body, target=target)
-    if provider_of_uri(target) in node.served_domains:
-        return _binary((await key_material.claim(node, request)).encode())
     # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will
-    # be used in": we are asked as hub, by a provider whose own user it is.
+    # be used in": we are asked by that hub, or as it, by a provider whose own user it is.
+    by_hub = not request.room_id or provider_of_uri(request.room_id) == provider
+    if by_hub and provider_of_uri(target) in node.served_domains:
+        return _binary((await key_material.claim(node, request)).encode())
     row = node.rooms.row(room_id_from_uri(request.room_id))
     if (
         row is None

@@ -23,6 +23,14 @@ from linearized.server.providers.client import ProviderError
 # How long a claimed package's route is kept for the Welcome that should follow: a commit is made minutes
 # after the claim; a day covers a client that was put to sleep in between.
 ROUTE_LIFETIME_MS: Final = 24 * 3_600_000
+# The cipher suites that the MLS library has, and so all that can be in the store.
+SUITES: Final = frozenset(
+    {
+        openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
+        openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256,
+        openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
+    }
+)
 
 
 class BadRequest(Exception):  # noqa: N818 - answered with 400
@@ -41,12 +49,14 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
         return _failure(request, KeyMaterialUserCode.USER_UNKNOWN)
     if node.store.user(user_id) is None:
         return _failure(request, KeyMaterialUserCode.USER_UNKNOWN)
+    # A request can name a million; each would be looked for in the store's one writer.
+    suites = [suite for suite in dict.fromkeys(request.acceptable_ciphersuites) if suite in SUITES]
     clients = []
     for device in node.store.devices(user_id):
         package = await node.store.claim_key_package(
             user_id=user_id,
             device_id=device.device_id,
-            ciphersuites=request.acceptable_ciphersuites,
+            ciphersuites=suites,
             now_ms=node.clock(),
         )
         if package is None:

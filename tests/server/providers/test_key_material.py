@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openmls
@@ -20,7 +21,7 @@ from linearized.server.http import Response
 from linearized.server.providers.client import ProviderError
 from tests.room.support import LIFETIME, MLS, Member
 
-from .support import ALICE, BINARY, BOB, World, key_request, with_packages, world
+from .support import ALICE, BINARY, BOB, Provider, World, key_request, with_packages, world
 
 CAROL = "@carol:c.example"
 
@@ -109,6 +110,41 @@ async def test_a_suite_we_have_nothing_for_is_not_compatible(tmp_path: Path) -> 
         answer = await w.other.ask("keyMaterial", user_uri(ALICE), request.encode())
         response = KeyMaterialResponse.decode(answer.content)
         assert response.user_status is KeyMaterialUserCode.NO_COMPATIBLE_MATERIAL
+
+
+async def test_only_suites_there_can_be_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        await with_packages(w.server, ALICE, "PHONE")
+        store, sought = w.server.node.store, list[list[int]]()
+        real = type(store).claim_key_package
+
+        async def claim(self: Any, **named: Any) -> Any:
+            sought.append(list(named["ciphersuites"]))
+            return await real(self, **named)
+
+        monkeypatch.setattr(type(store), "claim_key_package", claim)
+        suites = (1, *range(100, 60_000), *[1] * 10_000, 2)
+        request = key_request(w.bob, user_uri(ALICE), w.uri, suites=suites)
+        answer = await w.other.ask("keyMaterial", user_uri(ALICE), request.encode())
+        assert KeyMaterialResponse.decode(answer.content).user_status is KeyMaterialUserCode.SUCCESS
+        assert sought == [[1, 2]]
+
+
+async def test_a_provider_outside_the_room_gets_no_key_material_for_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await with_packages(w.server, ALICE, "PHONE")
+        stranger = Provider("c.example", w.server.network)
+        carol = Member(CAROL)
+        for room, status in (
+            (w.uri, 403),
+            ("mimi://b.example/r/theirs", 403),
+            ("mimi://c.example/r/own", 200),
+        ):
+            request = key_request(carol, user_uri(ALICE), room)
+            answer = await stranger.ask("keyMaterial", user_uri(ALICE), request.encode())
+            assert answer.status_code == status, room
 
 
 @pytest.mark.parametrize("target", ["@nobody:a.example"])
