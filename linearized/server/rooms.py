@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ from linearized.mimi.messages import (
     SubmitResponseCode,
     message_role,
 )
-from linearized.protocol.base64 import decode_base64
+from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_uri, user_domain, user_uri
 from linearized.protocol.state import StateMap
@@ -22,6 +23,7 @@ from linearized.protocol.versions import get_version
 from linearized.room.admission import ENCRYPTED
 from linearized.room.submissions import (
     Accepted,
+    ApplicationMessage,
     Handshake,
     LinearizedPdu,
     LocalEvent,
@@ -112,6 +114,29 @@ class Rooms:
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
         return await self._hub.submit(room_id, submission, reply=reply)
+
+    async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
+        """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
+
+        No client sends the same bytes twice on purpose (each message uses up a key). A provider that lost our
+        answer does, and is told what became of the first.
+        """
+        if isinstance(submission, Handshake):
+            message, sender = submission.bundle.message, submission.user_id or submission.provider
+        else:
+            message, sender = submission.message, submission.provider
+        reply = Reply(
+            scope=f"mls {room_id} {sender}",
+            key=encode_base64url(hashlib.sha256(message).digest()),
+            value=EVENT_ID,
+        )
+        try:
+            accepted = await self._hub.submit(room_id, submission, reply=reply)
+        except Repeated as error:
+            entry = self._node.store.entry_by_id(error.value)
+            assert entry is not None  # noqa: S101 - it is remembered in one transaction with its entry
+            return entry.origin_server_ts, entry.event_id
+        return accepted.accepted_at, accepted.event_id
 
     async def submit_lpdu(
         self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes]
@@ -279,10 +304,10 @@ class Rooms:
             initial_group=initial_group,
         )
         try:
-            accepted = await self._hub.submit(room_id, submission)
+            accepted_at, event_id = await self.submit_once(room_id, submission)
         except Rejected as error:
             return update_rejected(error).encode(), None
-        return update_accepted(accepted).encode(), accepted.event_id
+        return update_accepted(accepted_at).encode(), event_id
 
     def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
         """See ``introductions.introduced``; empty for proposals."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.messages import SubmitMessageResponse, SubmitResponseCode
-from linearized.room.submissions import Accepted, Reason, Rejected
+from linearized.room.submissions import Reason, Rejected
 
 UPDATE_CODES: Final = MappingProxyType(
     {
@@ -24,9 +24,9 @@ UPDATE_CODES: Final = MappingProxyType(
 )
 
 
-def update_accepted(accepted: Accepted) -> UpdateRoomResponse:
+def update_accepted(accepted_at: int) -> UpdateRoomResponse:
     """``success`` with the hub's acceptance time."""
-    return UpdateRoomResponse(code=UpdateResponseCode.SUCCESS, accepted_timestamp=accepted.accepted_at)
+    return UpdateRoomResponse(code=UpdateResponseCode.SUCCESS, accepted_timestamp=accepted_at)
 
 
 def update_rejected(error: Rejected) -> UpdateRoomResponse:
@@ -40,9 +40,9 @@ def update_rejected(error: Rejected) -> UpdateRoomResponse:
     )
 
 
-def submit_accepted(accepted: Accepted) -> SubmitMessageResponse:
+def submit_accepted(accepted_at: int) -> SubmitMessageResponse:
     """``accepted`` with the hub's acceptance time."""
-    return SubmitMessageResponse(code=SubmitResponseCode.ACCEPTED, accepted_timestamp=accepted.accepted_at)
+    return SubmitMessageResponse(code=SubmitResponseCode.ACCEPTED, accepted_timestamp=accepted_at)
 
 
 def submit_rejected(error: Rejected, *, message_epoch: int | None) -> SubmitMessageResponse:

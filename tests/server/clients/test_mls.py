@@ -82,10 +82,19 @@ async def test_a_commit_for_a_past_epoch_is_answered_inside(bot: MlsDevice, encr
     await bot.create_group(encrypted)
     first = bot.joined().commit()
     assert response_of(await bot.update(encrypted, first)).code is UpdateResponseCode.SUCCESS
-    answer = await bot.update(encrypted, first)
+    bot.joined().clear_pending_commit()
+    answer = await bot.update(encrypted, bot.joined().commit())
     assert response_of(answer).code is UpdateResponseCode.WRONG_EPOCH
     assert response_of(answer).current_epoch == 2
     assert "event_id" not in answer.json
+
+
+async def test_a_commit_whose_answer_was_lost_is_the_same_event(bot: MlsDevice, encrypted: str) -> None:
+    await bot.create_group(encrypted)
+    commit = bot.joined().commit()
+    first, second = [await bot.update(encrypted, commit) for _ in range(2)]
+    assert response_of(first).code is UpdateResponseCode.SUCCESS
+    assert first.json == second.json
 
 
 async def test_a_bridged_users_ciphertext_names_its_message(

@@ -46,6 +46,26 @@ async def test_an_update_is_accepted_with_the_time(tmp_path: Path) -> None:
         assert row.epoch == w.bob.joined().epoch + 1
 
 
+async def test_an_update_or_message_whose_answer_was_lost_is_accepted_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        message = w.bob.message()
+        request = SubmitMessageRequest(message=message.message, sending_uri=message.sending_uri).encode()
+        answers = [await w.other.ask("submitMessage", w.uri, request) for _ in range(2)]
+        assert answers[0].content == answers[1].content
+        assert SubmitMessageResponse.decode(answers[1].content).code is SubmitResponseCode.ACCEPTED
+        submission = handshake(w.bob, w.bob.joined().commit())
+        head = w.server.node.rooms.row(w.room_id)
+        assert head is not None
+        first, second = [await update(w, submission) for _ in range(2)]
+        assert first.code is UpdateResponseCode.SUCCESS
+        assert first == second
+        row = w.server.node.rooms.row(w.room_id)
+        assert row is not None
+        assert row.head_seq == head.head_seq + 1
+        stored = [entry.type for entry in w.server.node.store.entries(w.room_id, after=0, limit=100)]
+        assert stored.count("m.room.encrypted") == 1
+
+
 async def test_an_update_of_an_epoch_that_has_passed_is_told_the_current_one(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.commit()
