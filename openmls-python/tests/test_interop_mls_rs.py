@@ -1,12 +1,12 @@
 """Real bytes to and from mls-rs, an independent implementation, in suite 0x0001.
 
-mls-rs creates the groups: its Python wheel cannot announce `app_data_dictionary`, which our own groups require
-of every member, nor make an external commit or a key package that is valid for less than a year.
+mls-rs creates the groups: its Python wheel cannot announce `app_data_dictionary`, which our own groups
+require of every member, nor make an external commit or a key package that is valid for less than a year.
 """
 
 import pytest
-
 from mixed import GROUP_ID, KEY_PACKAGE_HEADER, Mixed, message, mls_rs, peer_client
+
 from openmls import (
     Client,
     InvalidKeyPackage,
@@ -185,8 +185,8 @@ def test_mls_rs_cannot_be_a_member_of_a_group_that_requires_app_data(mixed: Mixe
 
 
 def test_nothing_that_mls_rs_does_not_know_is_committed_while_it_is_a_member(mixed: Mixed) -> None:
-    # RFC 9420 section 12.2: a list is invalid if "it contains a proposal with a non-default proposal type that
-    # is not supported by some members of the group that will process the Commit".
+    # RFC 9420 section 12.2: a list is invalid if "it contains a proposal with a non-default proposal type
+    # that is not supported by some members of the group that will process the Commit".
     with pytest.raises(InvalidProposal):
         mixed.ours["alice"].commit(app_data_updates={0x8001: b"new"}, new_app_data={0x8001: b"new"})
     mixed.talk()
