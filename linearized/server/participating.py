@@ -30,7 +30,7 @@ from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
 from linearized.server.invited import has_copy
 from linearized.server.loading import state_of
 from linearized.server.node import Node
-from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow
+from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
 # request.
@@ -54,8 +54,12 @@ class Participating:
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._echoes: dict[str, tuple[trio.Event, list[str]]] = {}
 
-    async def send(self, row: RoomRow, event: LocalEvent) -> str:
+    async def send(self, row: RoomRow, event: LocalEvent, *, reply: Reply | None = None) -> str:
         """Have the hub append an event of one of our users; the event ID it got there.
+
+        Args:
+            reply: what will be remembered of it. An event that is sent again under the same scope and key, as
+                its answer was lost, becomes the same LPDU, and so the same entry.
 
         Raises:
             Rejected: the hub refused it.
@@ -73,7 +77,29 @@ class Participating:
                 said = refusal.get("error") if isinstance(refusal, dict) else None
                 raise Rejected(Reason.FORBIDDEN, str(said or "The hub refused the event"))
 
-        return await self._submit(row, event, request)
+        return await self._submit(row, await self._timed(row, event, reply), request)
+
+    async def _timed(self, row: RoomRow, event: LocalEvent, reply: Reply | None) -> LocalEvent:
+        """The event with the timestamp it is sent with; the one it was sent with before, if it was."""
+        if reply is not None:
+            known = self._node.store.reply(f"sent {reply.scope}", reply.key)
+            if known is not None:
+                return replace(event, origin_server_ts=int(known))
+        now = event.origin_server_ts if event.origin_server_ts is not None else self._node.clock()
+        timed = replace(event, origin_server_ts=now)
+        while self._is_taken(self._lpdu(row, timed)):
+            # The same words in the same millisecond are two events all the same.
+            now += 1
+            timed = replace(event, origin_server_ts=now)
+        if reply is not None:
+            await self._node.store.put_reply(
+                Reply(scope=f"sent {reply.scope}", key=reply.key, value=str(now))
+            )
+        return timed
+
+    def _is_taken(self, lpdu: JsonObject) -> bool:
+        key = lpdu["hashes"]["lpdu"]["sha256"]
+        return key in self._echoes or self._node.store.reply(_echo_scope(lpdu["room_id"]), key) is not None
 
     async def invite(self, row: RoomRow, event: LocalEvent) -> str:
         """Have the hub invite somebody for one of our users: it asks the target's server before it appends.
@@ -86,27 +112,25 @@ class Participating:
             body: JsonObject = {"event": lpdu, "invite_room_state": [], "room_version": row.version}
             await self._node.federation.request(row.hub, "POST", f"{UNSTABLE}/invite/{txn}", json=body)
 
-        return await self._submit(row, event, request)
+        return await self._submit(row, await self._timed(row, event, None), request)
 
     async def _submit(
         self, row: RoomRow, event: LocalEvent, request: Callable[[JsonObject, str], Awaitable[None]]
     ) -> str:
         """Send an LPDU to the hub by ``request`` and wait for the event it becomes."""
         lpdu = self._lpdu(row, event)
-        while lpdu["hashes"]["lpdu"]["sha256"] in self._echoes:
-            # The same words in the same millisecond are two events all the same.
-            later = replace(event, origin_server_ts=lpdu["origin_server_ts"] + 1)
-            lpdu = self._lpdu(row, later)
         key = lpdu["hashes"]["lpdu"]["sha256"]
-        arrived, found = trio.Event(), list[str]()
-        self._echoes[key] = (arrived, found)
+        came_back = self._node.store.reply(_echo_scope(row.room_id), key)
+        if came_back is not None:
+            return came_back
+        arrived, found = self._echoes.setdefault(key, (trio.Event(), []))
         try:
             await request(lpdu, encode_base64url(key.encode()))
             # "200 from /send is no proof of acceptance": the event coming back is.
             with trio.fail_after(ECHO_SECONDS):
                 await arrived.wait()
         finally:
-            del self._echoes[key]
+            self._echoes.pop(key, None)
         return found[0]
 
     async def receive(self, row: RoomRow, pdu: JsonObject) -> None:
@@ -276,7 +300,11 @@ class Participating:
 
     async def _store(self, row: RoomRow, entries: list[NewEntry]) -> None:
         await self._node.store.append(
-            RoomAppend(room_id=row.room_id, entries=tuple(_row(entry) for entry in entries))
+            RoomAppend(
+                room_id=row.room_id,
+                entries=tuple(_row(entry) for entry in entries),
+                replies=tuple(self._echoed(entry.event) for entry in entries if self._is_ours(entry.event)),
+            )
         )
         for entry in entries:
             waiting = self._echoes.get(entry.event.pdu["hashes"].get("lpdu", {}).get("sha256", ""))
@@ -284,6 +312,14 @@ class Participating:
                 waiting[1].append(entry.event.event_id)
                 waiting[0].set()
         self._wake(row.room_id)
+
+    def _is_ours(self, event: Event) -> bool:
+        return user_domain(event.sender) == self._node.identity.name
+
+    def _echoed(self, event: Event) -> Reply:
+        """What an LPDU of ours has become."""
+        key = event.pdu["hashes"].get("lpdu", {}).get("sha256", "")
+        return Reply(scope=_echo_scope(event.room_id), key=key, value=event.event_id)
 
     def _wake(self, room_id: str) -> None:
         self._node.notifier.users_changed(
@@ -306,6 +342,10 @@ def _check_hub(state: StateMap, hub: str, version: RoomVersion) -> None:
         raise Rejected(Reason.FORBIDDEN, str(error)) from error
     if hub_of(state) != hub:
         raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {hub_of(state)}")
+
+
+def _echo_scope(room_id: str) -> str:
+    return f"echo {room_id}"
 
 
 def _previous(event: Event) -> str:

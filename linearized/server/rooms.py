@@ -177,7 +177,7 @@ class Rooms:
                 raise Rejected(Reason.UNKNOWN_ROOM, "This server has no copy of that room yet")
             return await invited.decline(self._node, row, event.sender)
         if row.role is Role.PARTICIPANT:
-            event_id = await self.participating.send(row, event)
+            event_id = await self.participating.send(row, event, reply=reply)
         else:
             event_id = await self._submit_message(row, event)
         if reply is not None:

@@ -24,7 +24,7 @@ from linearized.protocol.versions import get_version
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import participating
 from linearized.server.outbound import OutboundError
-from linearized.store.base import EntryRow, Role, RoomRow, UserRow
+from linearized.store.base import EntryRow, Reply, Role, RoomRow, UserRow
 from tests.server.federation.support import V1, Foreign
 from tests.server.support import Network, Server, running_server
 from tests.server.test_two_providers import bodies, encrypted_room, received, say, signed_in
@@ -534,6 +534,29 @@ async def test_an_event_that_never_comes_back_is_not_said_to_be_sent(
         monkeypatch.setattr(pair.b.node.federation, "request", request)
         with pytest.raises(trio.TooSlowError):
             await pair.say(pair.b, "?")
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_what_is_sent_again_since_its_echo_was_late_is_one_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    async with joined_pair(tmp_path) as pair:
+        event = LocalEvent(sender=BOB, type="m.room.message", content={"body": "once"})
+        reply = Reply(scope="txn", key="1", value="{event_id}")
+        pair.network.down.add("b.example")
+        with monkeypatch.context() as patch:
+            patch.setattr(participating, "ECHO_SECONDS", 0.2)
+            with pytest.raises(trio.TooSlowError):
+                await pair.b.node.rooms.send(pair.room_id, event, reply=reply)
+        pair.network.down.discard("b.example")
+        taken = pair.log(pair.a)[-1].event_id
+        if not late:
+            pair.a.node.followers.contacted("b.example")
+            await pair.arrived(taken)
+        assert await pair.b.node.rooms.send(pair.room_id, event, reply=reply) == taken
+        assert [entry.sender for entry in pair.log(pair.a)].count(BOB) == 2  # the join and this
+        another = replace(reply, key="2")
+        assert await pair.b.node.rooms.send(pair.room_id, event, reply=another) != taken
 
 
 # --- what another server sees of our copy and of the hub ---
