@@ -1,8 +1,8 @@
 """The official trees, observed by a `PublicGroup`.
 
 A vector has no private key, so nobody in it can sign the GroupInfo that tracking begins with. One of our
-clients is therefore added on the right of the tree, as an Add does when all leaves are taken (RFC 9420 section
-7.7); what the vector has to say (leaf signatures, parent hashes, tree hashes) stays as it is.
+clients is therefore added on the right of the tree, as an Add does when all leaves are taken (RFC 9420
+section 7.7); what the vector has to say (leaf signatures, parent hashes, tree hashes) stays as it is.
 """
 
 import json
