@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Final
+
 from linearized.mls import Mls
 from linearized.protocol.events import Event, parse_stored
 from linearized.protocol.signing import ServerIdentity
+from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.room import Room
 from linearized.store.base import EntryRow, RoomRow, Store
+
+# Events of states kept in memory over all rooms, at about 2 KB each; the latest room is kept anyway.
+MAX_KEPT_EVENTS: Final = 50_000
 
 
 def event_of(row: EntryRow, version: RoomVersion) -> Event:
@@ -22,6 +29,28 @@ def state_of(store: Store, row: RoomRow, seq: int | None = None) -> dict[tuple[s
         (entry.type, entry.state_key or ""): event_of(entry, version)
         for entry in store.state_at(row.room_id, seq=row.head_seq if seq is None else seq)
     }
+
+
+class States:
+    """The current states of rooms that events keep coming for, so that each event does not cost reading all
+    of its room's state.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: OrderedDict[str, tuple[int, StateMap]] = OrderedDict()
+
+    def of(self, row: RoomRow) -> StateMap:
+        """The state at the room's head."""
+        seq, state = self._kept.get(row.room_id, (0, {}))
+        return state if seq and seq == row.head_seq else state_of(self._store, row)
+
+    def keep(self, room_id: str, seq: int, state: StateMap) -> None:
+        """Note the state after entry ``seq``, which is stored."""
+        self._kept[room_id] = (seq, state)
+        self._kept.move_to_end(room_id)
+        while sum(len(kept) for _, kept in self._kept.values()) > MAX_KEPT_EVENTS and len(self._kept) > 1:
+            self._kept.popitem(last=False)
 
 
 def restore_room(

@@ -28,7 +28,7 @@ from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
 from linearized.server.invited import has_copy
-from linearized.server.loading import state_of
+from linearized.server.loading import States
 from linearized.server.node import Node
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
@@ -53,6 +53,7 @@ class Participating:
         # Weak, so that a join that fails leaves nothing behind.
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._echoes: dict[str, tuple[trio.Event, list[str]]] = {}
+        self._states = States(node.store)
 
     async def send(self, row: RoomRow, event: LocalEvent, *, reply: Reply | None = None) -> str:
         """Have the hub append an event of one of our users; the event ID it got there.
@@ -148,10 +149,12 @@ class Participating:
         if self._node.store.entry_by_id(event.event_id) is not None:
             return
         try:
-            entries = self._accepted(row, [event])
+            entries, state = self._accepted(row, [event])
         except Gap:
-            entries = self._accepted(row, await self._close_gap(row, event))
+            entries, state = self._accepted(row, await self._close_gap(row, event))
         await self._store(row, entries)
+        self._states.keep(row.room_id, entries[-1].seq, state)
+        self._node.notifier.room_changed(state)
 
     async def join(self, room_id: str, user_id: str, hub: str) -> None:
         """Join a room through its hub (make_join, send_join) and start our copy of its log with the join.
@@ -218,7 +221,7 @@ class Participating:
         replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
-        self._wake(row.room_id)
+        self._node.notifier.room_changed(replica.state)
 
     def _lpdu(self, row: RoomRow, event: LocalEvent) -> JsonObject:
         return build_lpdu(
@@ -252,8 +255,10 @@ class Participating:
         last = self._node.store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
         return last[0].event_id if last else None
 
-    def _accepted(self, row: RoomRow, events: list[Event]) -> list[NewEntry]:
-        """Events in log order as the entries they become; raises as ``Replica.receive``."""
+    def _accepted(self, row: RoomRow, events: list[Event]) -> tuple[list[NewEntry], StateMap]:
+        """Events in log order as the entries they become, and the state after them; raises as
+        ``Replica.receive``.
+        """
         # Whether the room had its first commit before we came nobody told us; the first thing that can only
         # stand on one side of it does. From then on our own log says so.
         telling = (event for event in events if event.imported or event.type in MLS_TYPES)
@@ -261,11 +266,11 @@ class Participating:
         replica = Replica(
             version=get_version(row.version),
             hub=row.hub,
-            state=state_of(self._node.store, row),
+            state=self._states.of(row),
             head=(row.head_seq, self._head_id(row)),
             grouped=row.epoch is not None or first is None or not first.imported,
         )
-        return [replica.receive(event) for event in events]
+        return [replica.receive(event) for event in events], replica.state
 
     async def _close_gap(self, row: RoomRow, event: Event) -> list[Event]:
         """Fetch what lies between our head and ``event``, which comes last, and verify it."""
@@ -311,7 +316,6 @@ class Participating:
             if waiting is not None:
                 waiting[1].append(entry.event.event_id)
                 waiting[0].set()
-        self._wake(row.room_id)
 
     def _is_ours(self, event: Event) -> bool:
         return user_domain(event.sender) == self._node.identity.name
@@ -320,13 +324,6 @@ class Participating:
         """What an LPDU of ours has become."""
         key = event.pdu["hashes"].get("lpdu", {}).get("sha256", "")
         return Reply(scope=_echo_scope(event.room_id), key=key, value=event.event_id)
-
-    def _wake(self, room_id: str) -> None:
-        self._node.notifier.users_changed(
-            member.user_id
-            for member in self._node.store.memberships(room_id)
-            if user_domain(member.user_id) in self._node.served_domains
-        )
 
 
 def _check_hub(state: StateMap, hub: str, version: RoomVersion) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -22,7 +22,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LocalEvent, Reason, Rejected
-from linearized.server import participating
+from linearized.server import loading, participating
 from linearized.server.outbound import OutboundError
 from linearized.store.base import EntryRow, Reply, Role, RoomRow, UserRow
 from tests.server.federation.support import V1, Foreign
@@ -557,6 +557,33 @@ async def test_what_is_sent_again_since_its_echo_was_late_is_one_event(
         assert [entry.sender for entry in pair.log(pair.a)].count(BOB) == 2  # the join and this
         another = replace(reply, key="2")
         assert await pair.b.node.rooms.send(pair.room_id, event, reply=another) != taken
+
+
+async def test_an_event_does_not_cost_reading_the_whole_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with joined_pair(tmp_path) as pair:
+        last = await pair.say(pair.a, "one")
+        await pair.arrived(last)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(pair.b.node.store), "state_at", None)
+            for number in range(3):
+                topic = {"type": "m.room.topic", "state_key": "", "content": {"topic": str(number)}}
+                await pair.b.node.rooms.receive_pdu(
+                    pair.room_id, pair.event(**topic, prev_events=[last]), "a.example"
+                )
+                last = pair.log(pair.b)[-1].event_id
+            assert [entry.type for entry in pair.log(pair.b)][-3:] == ["m.room.topic"] * 3
+        state = pair.b.node.rooms.state(pair.room_id)
+        assert state["m.room.topic", ""].event_id == last
+
+
+def test_states_of_few_events_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "MAX_KEPT_EVENTS", 3)
+    states = loading.States(cast("Any", None))
+    for number in range(5):
+        states.keep(f"!{number}:a.example", 1, dict.fromkeys([("a", ""), ("b", "")], cast("Any", None)))
+    assert list(states._kept) == ["!4:a.example"]
 
 
 # --- what another server sees of our copy and of the hub ---
