@@ -170,11 +170,13 @@ class FederationClient:
         *,
         content: bytes = b"",
         headers: dict[str, str] | None = None,
+        limit: int = MAX_MIMI_BYTES,
     ) -> Answer:
         """Send a request to a URL of a provider, over a connection that proves the URL's host.
 
         Raises:
-            ProviderError: there was no answer within ``limits.request_seconds``, or the URL is unusable.
+            ProviderError: there was no answer of at most ``limit`` bytes within ``limits.request_seconds``,
+                or the URL is unusable.
         """
         parts = urlsplit(url)
         if parts.scheme != "https" or not is_server_name(parts.netloc):
@@ -190,7 +192,7 @@ class FederationClient:
                 where,
                 headers=headers or {},
                 body=content,
-                limit=MAX_MIMI_BYTES,
+                limit=limit,
             )
         except OutboundError as error:
             raise ProviderError(str(error)) from error

@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import trio
 
+from linearized.server import assets
+from linearized.server.assets import media_path
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid
@@ -50,11 +52,6 @@ SAFE_HEADERS: Final = (
 )
 
 
-def media_path(context: Context, media_id: str) -> Path:
-    """Where a file lies. ``media_id`` is one this server made."""
-    return context.node.config.data_dir / "media" / media_id
-
-
 async def upload(context: Context, request: Request, caller: Caller) -> Response:
     """``POST /_matrix/media/v3/upload``: the file is complete and on disk before its record says it
     exists.
@@ -67,7 +64,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     if len(content_type) > MAX_CONTENT_TYPE or not _CONTENT_TYPE.fullmatch(content_type):
         content_type = _DEFAULT_TYPE
     media_id = context.node.ids(MEDIA_ID_BYTES)
-    await trio.to_thread.run_sync(_write, media_path(context, media_id), data)
+    await trio.to_thread.run_sync(_write, media_path(context.node, media_id), data)
     await context.node.store.put_media(
         MediaRow(
             media_id=media_id,
@@ -98,17 +95,22 @@ def _write(path: Path, data: bytes) -> None:
 
 
 async def download(context: Context, request: Request, caller: Caller) -> Response:
-    """``GET /_matrix/client/v1/media/download/{serverName}/{mediaId}[/{fileName}]``."""
-    del caller
-    if request.params["server_name"] != context.node.identity.name:
-        raise HttpError(404, "M_NOT_FOUND", "This server has only its own media")
-    row = context.node.store.media(request.params["media_id"])
-    if row is None:
-        raise HttpError(404, "M_NOT_FOUND", "No such media")
+    """``GET /_matrix/client/v1/media/download/{serverName}/{mediaId}[/{fileName}]``: our files, and those
+    of the providers the user shares a room with.
+    """
+    server, media_id = request.params["server_name"], request.params["media_id"]
     try:
-        data = await trio.Path(media_path(context, row.media_id)).read_bytes()
-    except FileNotFoundError as error:
-        raise HttpError(404, "M_NOT_FOUND", "The file is gone") from error
+        if server != context.node.identity.name:
+            data = await assets.for_user(context.node, caller.user_id, provider=server, media_id=media_id)
+            # What another provider says of a file's type is not ours to vouch for.
+            return Response(
+                body=data,
+                content_type=_DEFAULT_TYPE,
+                headers=(*SAFE_HEADERS, ("content-disposition", "attachment")),
+            )
+        row, data = await assets.read(context.node, media_id)
+    except assets.NoSuchAsset as error:
+        raise HttpError(404, "M_NOT_FOUND", "No such media") from error
     kind = "inline" if row.content_type.partition(";")[0].lower() in INLINE_TYPES else "attachment"
     filename = request.params.get("file_name", row.filename)
     if filename is not None:

@@ -12,6 +12,8 @@ from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.messages import SubmitMessageRequest, decode_fanout_stream
 from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
+from linearized.server import assets
+from linearized.server.assets import PROXY_DOWNLOAD
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
 from linearized.server.providers import group_info, key_material
@@ -33,6 +35,7 @@ ENDPOINTS: Final = {
     "notify": "roomId",
     "submitMessage": "roomId",
     "groupInfo": "roomId",
+    PROXY_DOWNLOAD: "downloadUrl",
 }
 
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
@@ -58,6 +61,7 @@ def routes(node: Node) -> list[Route]:
             Route("POST", f"{PREFIX}/{name}/{{target}}", _authenticated(node, handler))
             for name, handler in handlers.items()
         ),
+        Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
     ]
 
 
@@ -129,3 +133,11 @@ async def _notify(node: Node, provider: str, target: str, body: bytes) -> Respon
         raise HttpError(403, "M_FORBIDDEN", "Only the hub of a room fans out its messages")
     await node.rooms.following.receive(room_id_from_uri(target), provider, decode_fanout_stream(body))
     return Response(status=201, content_type=CONTENT_TYPE)
+
+
+async def _proxy_download(node: Node, provider: str, target: str, body: bytes) -> Response:
+    try:
+        data = await assets.for_provider(node, target)
+    except assets.NoSuchAsset as error:
+        raise HttpError(404, "M_NOT_FOUND", "No such file at a provider of ours") from error
+    return Response(body=data, content_type=CONTENT_TYPE, headers=(("x-content-type-options", "nosniff"),))

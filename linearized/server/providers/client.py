@@ -63,9 +63,10 @@ class Transport(Protocol):
         *,
         content: bytes = b"",
         headers: dict[str, str] | None = None,
+        limit: int = MAX_RESPONSE_BYTES,
     ) -> Answer:
         """One request to a provider's server, over TLS with our certificate; raises ``ProviderError``
-        without answer.
+        without an answer of at most ``limit`` bytes.
         """
         ...
 
@@ -101,22 +102,13 @@ class ProviderClient:
         Raises:
             ProviderError: there was no answer, or no such endpoint.
         """
-        urls = await self._directory(provider)
-        template = urls.get(endpoint)
-        if template is None:
-            raise ProviderError(f"{provider} offers no {endpoint} endpoint")
-        parts = _TEMPLATE.fullmatch(template)
-        if parts is None:
-            raise ProviderError(f"{provider}'s {endpoint} URL does not end with its target")
-        url = parts[1] + quote(target, safe="")
-        # "The source provider is indicated using a From header … the content of the From header will be
-        # mimi@a.example" (Transport layer).
+        url = await self._url(provider, endpoint, target)
         return await self._transport.raw(
             provider,
             "POST",
             url,
             content=body,
-            headers={"Content-Type": CONTENT_TYPE, "From": f"mimi@{self._own_name}"},
+            headers={"Content-Type": CONTENT_TYPE, **self._from()},
         )
 
     async def exchange(self, provider: str, endpoint: str, target: str, body: bytes) -> bytes:
@@ -133,6 +125,35 @@ class ProviderClient:
                 retry_after_s=answer.retry_after_s,
             )
         return answer.body
+
+    async def download(self, provider: str, url: str, *, limit: int) -> bytes:
+        """Have a provider give us a file: its own, or one it fetches for us (``proxyDownload``).
+
+        Args:
+            limit: the largest file taken, in bytes.
+
+        Raises:
+            ProviderError: it did not.
+        """
+        where = await self._url(provider, "proxyDownload", url)
+        answer = await self._transport.raw(provider, "GET", where, headers=self._from(), limit=limit)
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
+        return answer.body
+
+    def _from(self) -> dict[str, str]:
+        # "The source provider is indicated using a From header … the content of the From header will be
+        # mimi@a.example" (Transport layer).
+        return {"From": f"mimi@{self._own_name}"}
+
+    async def _url(self, provider: str, endpoint: str, target: str) -> str:
+        template = (await self._directory(provider)).get(endpoint)
+        if template is None:
+            raise ProviderError(f"{provider} offers no {endpoint} endpoint")
+        parts = _TEMPLATE.fullmatch(template)
+        if parts is None:
+            raise ProviderError(f"{provider}'s {endpoint} URL does not end with its target")
+        return parts[1] + quote(target, safe="")
 
     async def _directory(self, provider: str) -> dict[str, str]:
         cached = self._directories.get(provider)

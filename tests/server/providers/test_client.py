@@ -24,8 +24,9 @@ class Wire:
         *,
         content: bytes = b"",
         headers: dict[str, str] | None = None,
+        limit: int = 0,
     ) -> Answer:
-        del provider, content, headers
+        del provider, content, headers, limit
         if method == "GET":
             return Answer(200, self.directory)
         self.posted.append(url)

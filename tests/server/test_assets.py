@@ -1,0 +1,103 @@
+"""Files across providers: one gets those of providers one shares a room with; the hub is no open proxy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from linearized.client import ApiError, Joined, Session
+from linearized.server.assets import asset_url
+from tests.server.support import Network, Server, running_server
+from tests.server.test_two_providers import received, shared_room, signed_in
+
+PICTURE = bytes(range(256)) * 40
+
+
+async def uploaded(session: Session) -> tuple[str, str]:
+    """Server and media ID of a new file."""
+    uri = await session.api.upload_media(PICTURE, content_type="image/png", filename="cat.png")
+    server, _, media_id = uri.removeprefix("mxc://").partition("/")
+    return server, media_id
+
+
+async def status_of(session: Session, server: str, media_id: str) -> int:
+    with pytest.raises(ApiError) as raised:
+        await session.api.download_media(server, media_id)
+    return raised.value.status
+
+
+async def test_both_sides_of_a_room_get_each_others_files(tmp_path: Path) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        await shared_room(alice, bob)
+        assert await bob.api.download_media(*await uploaded(alice)) == PICTURE
+        assert await alice.api.download_media(*await uploaded(bob)) == PICTURE
+        assert await status_of(bob, "a.example", "no_such_file") == 502
+
+
+async def test_a_third_providers_file_comes_by_way_of_the_hub(tmp_path: Path) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network) as b,
+        running_server("c.example", tmp_path, network) as c,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+        signed_in(c, await c.user("cathy")) as cathy,
+    ):
+        room_id = await shared_room(alice, bob)
+        await alice.groups.invite(room_id, ["@cathy:c.example"])
+        await received(cathy, Joined)
+        network.log.clear()
+        assert await bob.api.download_media(*await uploaded(cathy)) == PICTURE
+        assert ("b.example", "c.example") not in {entry[:2] for entry in network.log}
+
+
+async def test_without_a_shared_room_there_is_no_file(tmp_path: Path) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        assert await status_of(bob, *await uploaded(alice)) == 404
+        assert not [entry for entry in network.log if "proxyDownload" in entry[3]]
+
+
+async def proxied(server: Server, url: str, *, provider: str = "b.example") -> int:
+    async with server.http() as http:
+        http._transport = server.network.transport(provider)
+        answer = await http.get(
+            f"/_mimi/v1/proxyDownload/{quote(url, safe='')}", headers={"From": f"mimi@{provider}"}
+        )
+    return answer.status_code
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://c.example/_matrix/client/v1/media/download/c.example/abc",
+        "https://c.example/_matrix/client/v1/media/download/a.example/abc",
+        "https://a.example/_matrix/client/v1/media/download/a.example/..%2Fsigning.key",
+        "https://a.example/_matrix/client/v3/sync",
+        "http://127.0.0.1/",
+        "mxc://a.example/abc",
+    ],
+)
+async def test_the_hub_fetches_nothing_but_files_of_its_peers(tmp_path: Path, url: str) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("c.example", tmp_path, network),
+    ):
+        assert await proxied(a, url) == 404
+        assert [entry[1] for entry in network.log] == ["a.example"]
+        assert await proxied(a, asset_url("a.example", "abc"), provider="") == 401
