@@ -46,16 +46,19 @@ def stripped_state(state: StateMap) -> list[JsonObject]:
     ]
 
 
+def is_outside(node: Node, row: RoomRow, target: str) -> bool:
+    """Whether a user's server has to be asked: it is not ours and takes no part in the room yet."""
+    server = user_domain(target)
+    return server not in node.served_domains and not node.rooms.is_participant(row.room_id, server)
+
+
 async def offer(node: Node, row: RoomRow, event: Event, state: StateMap) -> None:
-    """Ask the target's server to take an invite, unless it is ours or takes part in the room already.
+    """Ask the target's server to take an invite.
 
     Raises:
         OutboundError: it refused (with its own code) or did not answer.
     """
-    target = event.state_key or ""
-    server = user_domain(target)
-    if server in node.served_domains or node.rooms.is_participant(row.room_id, server):
-        return
+    server = user_domain(event.state_key or "")
     body: JsonObject = {
         "event": event.pdu,
         "invite_room_state": stripped_state(state),

@@ -246,7 +246,7 @@ class Rooms:
             content["reason"] = reason
         event = LocalEvent(sender=sender, type="m.room.member", state_key=target, content=content)
         row = self._known(room_id)
-        if row.role is Role.HUB:
+        if row.role is Role.HUB and invites.is_outside(self._node, row, target):
             preview = self._hub.load(room_id).preview(event, now=self._node.clock())
             await invites.offer(self._node, row, preview, self.state(room_id))
         if row.role is Role.PARTICIPANT:
@@ -263,8 +263,9 @@ class Rooms:
         """
         submission = LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys)
         row = self._known(room_id)
-        preview = self._hub.load(room_id).preview(submission, now=self._node.clock())
-        await invites.offer(self._node, row, preview, self.state(room_id))
+        if invites.is_outside(self._node, row, lpdu["state_key"]):
+            preview = self._hub.load(room_id).preview(submission, now=self._node.clock())
+            await invites.offer(self._node, row, preview, self.state(room_id))
         return await self.submit(room_id, submission, reply=reply)
 
     # --- MLS ---

@@ -14,6 +14,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import signed_bytes
 from linearized.protocol.signing import signatures_of, verify_message
 from linearized.server.http import Response, json_response
+from linearized.server.hub import Hub
 
 from .schemas import check
 from .support import ALICE, BOB, FINAL, UNSTABLE, V1, Answer, Foreign, World, account, event_of, room, world
@@ -225,3 +226,22 @@ async def test_an_invite_that_is_sent_again_before_it_is_answered_is_appended_on
         assert answers[0] == answers[1]
         entries = w.server.node.store.entries(room_id, after=0, limit=100)
         assert [entry.state_key for entry in entries].count("@dave:a.example") == 1
+
+
+async def test_an_invite_of_somebody_near_does_not_read_the_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+
+        def load(*_: object) -> None:
+            raise AssertionError("the room was read again")
+
+        monkeypatch.setattr(Hub, "load", load)
+        await w.server.node.rooms.invite(room_id, sender=ALICE, target="@dave:a.example")
+        await w.server.node.rooms.invite(room_id, sender=ALICE, target="@bill:b.example")
+        answer = await w.foreign.ask(
+            "POST", f"{UNSTABLE}/invite/1", body(invite_lpdu(w, room_id, "@erin:a.example"))
+        )
+        assert answer.status == 200
