@@ -122,6 +122,25 @@ async def test_guessing_from_one_address_is_slowed_down_whatever_the_account(
     (await log_in(server, account, address="198.51.100.7")).ok()
 
 
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "::1"])
+async def test_guesses_behind_a_proxy_beside_us_keep_nobody_else_out(
+    server: Server, account: str, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setattr(accounts, "hash_password", lambda password, salt: "")
+    for attempt in range(20):
+        (await log_in(server, f"user{attempt}", address=proxy)).refused(403, "M_FORBIDDEN")
+    (await log_in(server, account, address=proxy)).ok()
+
+
+async def test_an_unknown_address_is_bounded_as_any_other(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "hash_password", lambda password, salt: "")
+    for attempt in range(10):
+        (await log_in(server, f"user{attempt}", address="unknown")).refused(403, "M_FORBIDDEN")
+    (await log_in(server, "one more", address="unknown")).refused(429, "M_LIMIT_EXCEEDED")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "errcode"),
     [
