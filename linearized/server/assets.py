@@ -15,7 +15,6 @@ from typing import Final
 
 import trio
 
-from linearized.protocol.identifiers import user_domain
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 from linearized.store.base import MediaRow
@@ -100,7 +99,7 @@ async def for_user(node: Node, user_id: str, *, provider: str, media_id: str) ->
 
 def _shares_room(node: Node, user_id: str, provider: str) -> bool:
     return any(
-        user_domain(other.user_id) == provider and other.membership == "join"
+        other.membership == "join" and other.user_id.partition(":")[2] == provider
         for membership in node.store.rooms_of(user_id)
         for other in node.store.memberships(membership.room_id)
     )
