@@ -85,6 +85,6 @@ async def test_devices_are_looked_up_once_for_each_of_a_bounded_number_of_users(
     monkeypatch.setattr(type(server.store), "devices", devices)
     (await send(alice, {bob.user_id: {f"GONE{number}": {} for number in range(1000)}})).ok()
     assert lookups == [bob.user_id]
-    many = {f"@user{number}:a.example": {"X": {}} for number in range(501)}
+    many: dict[str, Any] = {f"@user{number}:a.example": {"X": {}} for number in range(501)}
     (await send(alice, many, txn="t2")).refused(400, "M_INVALID_PARAM")
     assert lookups == [bob.user_id]
