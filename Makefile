@@ -40,7 +40,7 @@ PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: demo test lint lint-python lint-rust bench clean venv synapse nio
+.PHONY: debian demo test lint lint-python lint-rust bench clean venv synapse nio
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
@@ -77,11 +77,16 @@ clean:
 
 # --- environments ---------------------------------------------------------------------------------------------------
 
+# Debian keeps what a new environment and the Rust linker need in packages of their own.
+debian:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update && apt-get install --yes python3-venv; }
+	@command -v cc >/dev/null || { apt-get update && apt-get install --yes gcc libc6-dev; }
+
 venv: $(VENV)/.ready
 synapse: $(SYNAPSE)/.ready
 nio: $(NIO)/.ready
 
-$(VENV)/.created:
+$(VENV)/.created: | debian
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	touch $@
 
@@ -118,11 +123,11 @@ define environment
 		touch "$(1)/.ready"'
 endef
 
-$(SYNAPSE)/.ready:
+$(SYNAPSE)/.ready: | debian
 	$(call environment,$(SYNAPSE),matrix-synapse==$(SYNAPSE_VERSION))
 
-$(NIO)/.ready:
+$(NIO)/.ready: | debian
 	$(call environment,$(NIO),matrix-nio==$(NIO_VERSION))
 
-$(MATURIN)/.ready:
+$(MATURIN)/.ready: | debian
 	$(call environment,$(MATURIN),maturin==$(MATURIN_VERSION))
