@@ -17,9 +17,8 @@ import trio
 
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
-from linearized.store.base import MediaRow
+from linearized.store.base import MediaRow, Role
 
-PROXY_DOWNLOAD: Final = "proxyDownload"
 # Where a provider of our kind keeps its files; the name is said twice, as a Matrix client would ask for it.
 _ASSET: Final = re.compile(
     r"https://(?P<host>[^/?#]+)/_matrix/client/v1/media/download/(?P=host)/(?P<media_id>[A-Za-z0-9_-]+)"
@@ -55,19 +54,21 @@ async def read(node: Node, media_id: str) -> tuple[MediaRow, bytes]:
         raise NoSuchAsset(media_id) from error
 
 
-async def for_provider(node: Node, url: str) -> bytes:
+async def for_provider(node: Node, provider: str, url: str) -> bytes:
     """A file that another provider asks us for: ours, or a peer's.
 
     Raises:
-        NoSuchAsset: it is neither.
+        NoSuchAsset: it is neither, or ``provider`` shares no room with us.
         ProviderError: the peer did not give it.
     """
     asset = _ASSET.fullmatch(url)
-    if asset is None:
+    followers = {row.provider for row in node.store.followers() if row.stop_seq is None}
+    hubs = {room.hub for room in node.store.rooms() if room.role is not Role.HUB}
+    if asset is None or provider not in followers | hubs:
         raise NoSuchAsset(url)
     if asset["host"] == node.identity.name:
         return (await read(node, asset["media_id"]))[1]
-    if asset["host"] not in {follower.provider for follower in node.store.followers()}:
+    if asset["host"] not in followers:
         raise NoSuchAsset(url)
     return await _fetch(node, asset["host"], url)
 

@@ -101,3 +101,19 @@ async def test_the_hub_fetches_nothing_but_files_of_its_peers(tmp_path: Path, ur
         assert await proxied(a, url) == 404
         assert [entry[1] for entry in network.log] == ["a.example"]
         assert await proxied(a, asset_url("a.example", "abc"), provider="") == 401
+
+
+async def test_a_provider_that_shares_no_room_with_us_gets_no_file(tmp_path: Path) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        room_id = await shared_room(alice, bob)
+        url = asset_url(*await uploaded(alice))
+        assert await proxied(a, url) == 200
+        assert await proxied(a, url, provider="c.example") == 404
+        await alice.groups.remove_users(room_id, ["@bob:b.example"])
+        assert await proxied(a, url) == 404

@@ -13,12 +13,11 @@ from linearized.mimi.messages import SubmitMessageRequest, decode_fanout_stream
 from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server import assets
-from linearized.server.assets import PROXY_DOWNLOAD
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
 from linearized.server.providers import group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
-from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH
+from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, PROXY_DOWNLOAD
 from linearized.server.providers.responses import (
     submit_accepted,
     submit_rejected,
@@ -137,7 +136,7 @@ async def _notify(node: Node, provider: str, target: str, body: bytes) -> Respon
 
 async def _proxy_download(node: Node, provider: str, target: str, body: bytes) -> Response:
     try:
-        data = await assets.for_provider(node, target)
+        data = await assets.for_provider(node, provider, target)
     except assets.NoSuchAsset as error:
         raise HttpError(404, "M_NOT_FOUND", "No such file at a provider of ours") from error
     return Response(body=data, content_type=CONTENT_TYPE, headers=(("x-content-type-options", "nosniff"),))

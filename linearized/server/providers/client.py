@@ -22,6 +22,7 @@ MAX_DIRECTORIES: Final = 1000  # providers remembered; a room may have users of 
 MAX_DIRECTORY_BYTES: Final = 16 * 1024  # ten URLs; more would be kept for an hour
 # Big enough for the key material of a user with a hundred devices, small enough to hold in memory.
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
+PROXY_DOWNLOAD: Final = "proxyDownload"
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
 # The target ends the path. A provider whose template hid it in a query could have us send what is for one
@@ -135,7 +136,7 @@ class ProviderClient:
         Raises:
             ProviderError: it did not.
         """
-        where = await self._url(provider, "proxyDownload", url)
+        where = await self._url(provider, PROXY_DOWNLOAD, url)
         answer = await self._transport.raw(provider, "GET", where, headers=self._from(), limit=limit)
         if answer.status != OK:
             raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
