@@ -13,11 +13,13 @@ from collections.abc import Mapping
 
 from linearized.exceptions import EventFormatError, HashMismatch, IdentifierError, SignatureError
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
+from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, check_lpdu
 from linearized.protocol.identifiers import user_domain, user_id_from_uri
+from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.verify import verify_lpdu
@@ -283,8 +285,13 @@ class Room:
         """The state events that a commit's new participant list implies."""
         staged, committer = transition.commit.staged, transition.commit.committer.user_id
         before = participants_of(transition.group.app_data())
-        if transition.initial is not None and set(before) != {committer}:
-            raise Rejected(Reason.INVALID_COMMIT, "A new group's only participant is its creator")
+        role = role_of_power_level(user_level(self._state, committer)).index
+        if transition.initial is not None and before != {committer: role}:
+            # Nothing in the log would say where any other role came from.
+            raise Rejected(
+                Reason.INVALID_COMMIT,
+                f"A new group's only participant is its creator, in the role of their power level, {role}",
+            )
         return membership_changes(
             before=before,
             after=participants_of(staged.app_data),

@@ -129,9 +129,11 @@ class Member:
     def key_package(self) -> bytes:
         return self.client.key_package(now=MLS.now, lifetime=LIFETIME)
 
-    def create(self, *, app_data: Mapping[int, bytes] | None = None, name: bytes | None = None) -> Handshake:
+    def create(
+        self, *, app_data: Mapping[int, bytes] | None = None, name: bytes | None = None, role: int = 2
+    ) -> Handshake:
         """Create the room's group and a first, empty commit."""
-        listed = {PARTICIPANT_LIST: participant_list((self.user_id, 2))}
+        listed = {PARTICIPANT_LIST: participant_list((self.user_id, role))}
         self.group = self.client.create_group(
             group_id=name if name is not None else group_id(ROOM),
             app_data=listed if app_data is None else app_data,

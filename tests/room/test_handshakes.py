@@ -558,13 +558,19 @@ def test_a_participants_commit_event_moves_the_group() -> None:
 def test_a_participant_can_create_the_group() -> None:
     room = new_room(initial=[PUBLIC])
     room.submit(lpdu("m.room.member", {"membership": "join"}, state_key=BOB), now=NOW)
-    submission = Member(BOB).create()
+    submission = Member(BOB).create(role=1)
     assert submission.initial_group is not None
     refusal(room, commit_lpdu(submission), Reason.INVALID_COMMIT)
     group_info, tree = submission.initial_group
     initial = {"group_info": encode_base64(group_info), "ratchet_tree": encode_base64(tree)}
     room.submit(commit_lpdu(submission, {INITIAL_GROUP: initial}), now=NOW)
     assert room.epoch == 1
+
+
+def test_a_groups_creator_has_the_role_of_their_power_level() -> None:
+    room = new_room(initial=[PUBLIC, member(ANNA, "join")])
+    refusal(room, Member(ANNA).create(role=2), Reason.INVALID_COMMIT)
+    assert room.submit(Member(ANNA).create(role=1), now=NOW)
 
 
 def test_a_commit_event_is_refused_when_sender_and_committer_differ() -> None:
