@@ -1,17 +1,16 @@
 //! `PublicGroup`: what a delivery service tracks of a group, without any secret.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
 
 use openmls::prelude::{ExternalProposal, LeafNodeIndex, SenderExtensionIndex};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 use tls_codec::Serialize;
 
 use crate::app_data::NewValues;
 use crate::convert::component_map;
 use crate::error::{Failure, Kind, Outcome};
-use crate::guard::{caught, detached, locked, viewed};
+use crate::guard::{caught, detached, locked, viewed, Handle};
 use crate::keys::SignatureKeyPair;
 use crate::provider::Provider;
 use crate::staged::StagedCommit;
@@ -23,14 +22,14 @@ static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 
 #[pyclass(frozen, module = "openmls")]
 pub struct PublicGroup {
-    inner: Mutex<Public>,
+    inner: Handle<Public>,
     instance: u64,
 }
 
 impl PublicGroup {
     fn wrap(public: Public) -> Self {
         Self {
-            inner: Mutex::new(public),
+            inner: Handle::new(public),
             instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -60,8 +59,9 @@ impl PublicGroup {
         })
     }
 
-    fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |public| public.save())
+    fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let saved = viewed(py, &self.inner, |public| public.save())?;
+        Ok(PyBytes::new(py, &saved))
     }
 
     #[getter]
@@ -222,13 +222,11 @@ impl PublicGroup {
     }
 
     fn __repr__(&self) -> String {
-        match self.inner.try_lock() {
-            Ok(public) => format!(
-                "<PublicGroup {} epoch={}>",
-                short(public.group.group_id().as_slice()),
-                public.epoch()
-            ),
-            Err(_) => "<PublicGroup>".to_owned(),
-        }
+        self.inner
+            .glance(|public| {
+                let id = short(public.group.group_id().as_slice());
+                format!("<PublicGroup {id} epoch={}>", public.epoch())
+            })
+            .unwrap_or_else(|| "<PublicGroup>".to_owned())
     }
 }
