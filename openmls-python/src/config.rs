@@ -30,7 +30,7 @@ const CREATOR_LIFETIME: u64 = 84 * 24 * 3600;
 /// Component ID of `last_resort_key_package`, draft-ietf-mls-extensions section 7.5.
 const LAST_RESORT_COMPONENT: u16 = 0x0004;
 
-const SUPPORTED: [Ciphersuite; 3] = [
+pub const SUPPORTED: [Ciphersuite; 3] = [
     Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
     Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
     Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,

@@ -3,13 +3,13 @@
 use ed25519_dalek::SigningKey as Ed25519Key;
 use openmls::prelude::{Ciphersuite, OpenMlsCrypto, OpenMlsRand, SignatureScheme};
 use openmls_basic_credential::SignatureKeyPair as Signer;
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::signatures::Signer as _;
 use p256::ecdsa::SigningKey as P256Key;
 use pyo3::prelude::*;
 use tls_codec::{DeserializeBytes, SecretVLBytes, Serialize};
 use zeroize::Zeroizing;
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::guard::detached;
 use crate::{config, labels};
@@ -114,7 +114,7 @@ impl HpkeKeyPair {
     fn generate(py: Python<'_>, ciphersuite: u16) -> PyResult<Self> {
         detached(py, || {
             let suite = config::ciphersuite(ciphersuite)?;
-            let crypto = RustCrypto::default();
+            let crypto = Crypto::default();
             let ikm = Zeroizing::new(crypto.random_vec(IKM_LENGTH).map_err(Failure::internal)?);
             let pair = crypto
                 .derive_hpke_keypair(suite.hpke_config(), &ikm)

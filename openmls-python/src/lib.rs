@@ -12,6 +12,7 @@ mod committing;
 mod compact;
 mod config;
 mod convert;
+mod crypto;
 mod error;
 mod group;
 mod guard;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::RwLock;
 
 use openmls_memory_storage::MemoryStorage;
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 
 /// Everything OpenMLS persisted, sorted so that equal states have equal snapshots.
@@ -14,14 +14,14 @@ pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Default)]
 pub struct Provider {
-    crypto: RustCrypto,
+    crypto: Crypto,
     storage: MemoryStorage,
 }
 
 impl Provider {
     pub fn from_entries(entries: Entries) -> Self {
         Self {
-            crypto: RustCrypto::default(),
+            crypto: Crypto::default(),
             storage: MemoryStorage {
                 values: RwLock::new(entries.into_iter().collect()),
             },
@@ -47,8 +47,8 @@ impl Provider {
 }
 
 impl OpenMlsProvider for Provider {
-    type CryptoProvider = RustCrypto;
-    type RandProvider = RustCrypto;
+    type CryptoProvider = Crypto;
+    type RandProvider = Crypto;
     type StorageProvider = MemoryStorage;
 
     fn storage(&self) -> &Self::StorageProvider {

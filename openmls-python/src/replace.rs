@@ -9,17 +9,17 @@
 //! the new epoch, which is computed with the ordinary provider.
 
 use openmls_memory_storage::MemoryStorage;
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Size;
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::restoring::{find, Restoring};
 use crate::wire::{self, WireNode};
 
 pub struct Replacement {
     crypto: Restoring,
-    rand: RustCrypto,
+    rand: Crypto,
     storage: MemoryStorage,
     pub group_info: Vec<u8>,
     pub ratchet_tree: Vec<u8>,
@@ -50,7 +50,7 @@ impl Replacement {
         }
         Ok(Self {
             crypto,
-            rand: RustCrypto::default(),
+            rand: Crypto::default(),
             storage: MemoryStorage::default(),
             group_info: info,
             ratchet_tree,
@@ -60,7 +60,7 @@ impl Replacement {
 
 impl OpenMlsProvider for Replacement {
     type CryptoProvider = Restoring;
-    type RandProvider = RustCrypto;
+    type RandProvider = Crypto;
     type StorageProvider = MemoryStorage;
 
     fn storage(&self) -> &MemoryStorage {
@@ -71,7 +71,7 @@ impl OpenMlsProvider for Replacement {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         &self.rand
     }
 }

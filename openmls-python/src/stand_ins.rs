@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use openmls_memory_storage::MemoryStorage;
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::random::OpenMlsRand;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Serialize;
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::provider::Entries;
 use crate::restoring::{find, Restoring};
@@ -39,7 +39,7 @@ impl StandIns {
         if distinct.is_empty() {
             return Ok(None);
         }
-        let random: [u8; 8] = RustCrypto::default()
+        let random: [u8; 8] = Crypto::default()
             .random_array()
             .map_err(Failure::internal)?;
         let random = u64::from_be_bytes(random);
@@ -170,13 +170,13 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 /// A member's provider while stand-ins are shown.
 pub struct Showing<'a> {
     pub crypto: Restoring,
-    pub rand: &'a RustCrypto,
+    pub rand: &'a Crypto,
     pub storage: &'a MemoryStorage,
 }
 
 impl OpenMlsProvider for Showing<'_> {
     type CryptoProvider = Restoring;
-    type RandProvider = RustCrypto;
+    type RandProvider = Crypto;
     type StorageProvider = MemoryStorage;
 
     fn storage(&self) -> &MemoryStorage {
@@ -187,7 +187,7 @@ impl OpenMlsProvider for Showing<'_> {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         self.rand
     }
 }
