@@ -23,6 +23,20 @@ use crate::{config, labels};
 
 const NOT_A_PRIVATE_KEY: &str = "not a private key of this ciphersuite";
 
+/// Private keys for signatures and for HPKE are as long as the output of the hash, in every supported ciphersuite.
+fn private_length(suite: Ciphersuite) -> usize {
+    suite.hash_algorithm().size()
+}
+
+/// The elliptic curve crates take shorter scalars too, which cannot be used afterwards.
+fn check_length(suite: Ciphersuite, private: &[u8]) -> Outcome<()> {
+    if private.len() == private_length(suite) {
+        Ok(())
+    } else {
+        Err(Failure::malformed(NOT_A_PRIVATE_KEY))
+    }
+}
+
 /// A new signer.
 fn generate_signer(suite: Ciphersuite) -> Outcome<Signer> {
     let scheme = suite.signature_algorithm();
@@ -37,6 +51,7 @@ fn generate_signer(suite: Ciphersuite) -> Outcome<Signer> {
 /// A signer from a raw private key: an Ed25519 seed (32 bytes) or a scalar, big-endian, of P-256 (32 bytes) or
 /// P-384 (48 bytes).
 pub fn signer_from_private(suite: Ciphersuite, private: &[u8]) -> Outcome<Signer> {
+    check_length(suite, private)?;
     let scheme = suite.signature_algorithm();
     let public = match scheme {
         SignatureScheme::ED25519 => Ed25519Key::try_from(private)
@@ -127,6 +142,7 @@ impl SignatureKeyPair {
 
 /// The public key of a raw HPKE private key (see the stub for the encodings).
 fn hpke_public(suite: Ciphersuite, private: &[u8]) -> Outcome<Vec<u8>> {
+    check_length(suite, private)?;
     let public = match suite.hpke_kem_algorithm() {
         HpkeKemType::DhKem25519 => {
             HpkeRustCrypto::secret_to_public(KemAlgorithm::DhKem25519, private)
@@ -161,9 +177,8 @@ impl HpkeKeyPair {
         detached(py, || {
             let suite = config::ciphersuite(ciphersuite)?;
             let crypto = Crypto::default();
-            // As long as the output of the hash, and so as the private key. RFC 9180 section 4: the input key
-            // material "SHOULD have at least Nsk bytes of entropy".
-            let length = suite.hash_algorithm().size();
+            // RFC 9180 section 4: the input key material "SHOULD have at least Nsk bytes of entropy".
+            let length = private_length(suite);
             let ikm = Zeroizing::new(crypto.random_vec(length).map_err(Failure::internal)?);
             let pair = crypto
                 .derive_hpke_keypair(suite.hpke_config(), &ikm)

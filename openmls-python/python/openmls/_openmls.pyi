@@ -259,8 +259,8 @@ class SignatureKeyPair:
     """A signature key pair. ``ciphersuite`` is any of the supported numbers, else NotAllowed is raised.
 
     Raw private keys: of Ed25519 (suites 0x0001, 0x0003 and 0x004D) the 32-byte seed; of ECDSA the scalar,
-    big-endian, 32 bytes for P-256 (0x0002) and 48 bytes for P-384 (0x0007). Public keys: of Ed25519 32 bytes, of
-    ECDSA the uncompressed point, 65 and 97 bytes. Signatures: of Ed25519 64 bytes, of ECDSA in DER.
+    big-endian, 32 bytes for P-256 (0x0002) and 48 bytes for P-384 (0x0007). Public keys: of Ed25519 32 bytes,
+    of ECDSA the uncompressed point, 65 and 97 bytes. Signatures: of Ed25519 64 bytes, of ECDSA in DER.
     """
 
     @staticmethod
@@ -283,8 +283,8 @@ class HpkeKeyPair:
     """An HPKE key pair. ``ciphersuite`` is any of the supported numbers, else NotAllowed is raised.
 
     Raw private keys: of X25519 (suites 0x0001 and 0x0003) 32 bytes; of P-256 (0x0002) and P-384 (0x0007) the
-    scalar, big-endian, 32 and 48 bytes; of X-Wing (0x004D) the 32-byte seed. Public keys: of X25519 32 bytes; of
-    P-256 and P-384 the uncompressed point, 65 and 97 bytes; of X-Wing 1216 bytes, ML-KEM-768 first. The
+    scalar, big-endian, 32 and 48 bytes; of X-Wing (0x004D) the 32-byte seed. Public keys: of X25519 32 bytes;
+    of P-256 and P-384 the uncompressed point, 65 and 97 bytes; of X-Wing 1216 bytes, ML-KEM-768 first. The
     encapsulated key in an HPKECiphertext is as long as a public key, except for X-Wing: 1120 bytes.
     """
 
