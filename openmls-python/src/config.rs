@@ -30,10 +30,14 @@ const CREATOR_LIFETIME: u64 = 84 * 24 * 3600;
 /// Component ID of `last_resort_key_package`, draft-ietf-mls-extensions section 7.5.
 const LAST_RESORT_COMPONENT: u16 = 0x0004;
 
-const SUPPORTED: [Ciphersuite; 3] = [
+/// What we use, tested each. RFC 9420 has more: 0x0005 (P-521) and those with X448, for which `openmls_rust_crypto`
+/// has no primitives.
+pub const SUPPORTED: [Ciphersuite; 5] = [
     Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
     Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
     Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+    Ciphersuite::MLS_256_DHKEMP384_AES256GCM_SHA384_P384,
+    Ciphersuite::MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519,
 ];
 
 pub fn ciphersuite(number: u16) -> Outcome<Ciphersuite> {

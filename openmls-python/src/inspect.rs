@@ -4,11 +4,11 @@ use openmls::prelude::{
     ContentType, CredentialType, KeyPackage, MlsMessageBodyIn, OpenMlsCrypto, ProtocolVersion,
     Sender,
 };
-use openmls_rust_crypto::RustCrypto;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::detached;
 use crate::values::{Capabilities, GroupInfoDetails, KeyPackageInfo, MessageInfo};
@@ -84,7 +84,7 @@ pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
     let invalid = |text: String| Failure::new(Kind::InvalidKeyPackage, text);
     let decoded = wire::key_package(data).map_err(|failure| invalid(failure.message))?;
     let key_package = decoded
-        .validate(&RustCrypto::default(), ProtocolVersion::Mls10)
+        .validate(&Crypto::default(), ProtocolVersion::Mls10)
         .map_err(|error| invalid(error.to_string()))?;
     config::ciphersuite(key_package.ciphersuite().into())
         .map_err(|failure| invalid(failure.message))?;
@@ -119,7 +119,7 @@ fn key_package_info(data: &[u8], now: u64) -> Outcome<KeyPackageInfo> {
     let capabilities = leaf.capabilities();
     Ok(KeyPackageInfo {
         reference: key_package
-            .hash_ref(&RustCrypto::default())
+            .hash_ref(&Crypto::default())
             .map_err(Failure::internal)?
             .as_slice()
             .to_vec(),
@@ -206,7 +206,7 @@ pub fn group_info_details(py: Python<'_>, group_info: &[u8]) -> PyResult<GroupIn
 #[pyfunction]
 pub fn hash(py: Python<'_>, ciphersuite: u16, data: &[u8]) -> PyResult<Vec<u8>> {
     detached(py, || {
-        RustCrypto::default()
+        Crypto::default()
             .hash(config::ciphersuite(ciphersuite)?.hash_algorithm(), data)
             .map_err(Failure::internal)
     })

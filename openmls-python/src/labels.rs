@@ -1,10 +1,10 @@
 //! SignWithLabel, VerifyWithLabel and EncryptWithLabel of RFC 9420 (sections 5.1.2 and 5.1.3).
 
 use openmls::prelude::{Ciphersuite, OpenMlsCrypto};
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::types::HpkeCiphertext;
 use tls_codec::{Serialize, TlsSerialize, TlsSize, VLBytes};
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::wire;
 
@@ -33,7 +33,7 @@ pub fn verify(
     content: &[u8],
     signature: &[u8],
 ) -> Outcome<()> {
-    RustCrypto::default()
+    Crypto::default()
         .verify_signature(
             suite.signature_algorithm(),
             &labeled(label, content)?,
@@ -50,7 +50,7 @@ pub fn encrypt(
     context: &[u8],
     plaintext: &[u8],
 ) -> Outcome<Vec<u8>> {
-    let sealed = RustCrypto::default()
+    let sealed = Crypto::default()
         .hpke_seal(
             suite.hpke_config(),
             public_key,
@@ -70,7 +70,7 @@ pub fn decrypt(
     ciphertext: &[u8],
 ) -> Outcome<Vec<u8>> {
     let sealed: HpkeCiphertext = wire::exact(ciphertext)?;
-    RustCrypto::default()
+    Crypto::default()
         .hpke_open(
             suite.hpke_config(),
             &sealed,

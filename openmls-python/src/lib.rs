@@ -11,6 +11,7 @@ mod client;
 mod committing;
 mod config;
 mod convert;
+mod crypto;
 mod error;
 mod group;
 mod guard;
@@ -42,6 +43,11 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519", 1_u16)?;
     module.add("CIPHERSUITE_P256_AES128GCM_SHA256_P256", 2_u16)?;
     module.add("CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519", 3_u16)?;
+    module.add("CIPHERSUITE_P384_AES256GCM_SHA384_P384", 7_u16)?;
+    module.add(
+        "CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519",
+        0x4D_u16,
+    )?;
     module.add_class::<client::Client>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<public_group::PublicGroup>()?;

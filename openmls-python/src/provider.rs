@@ -1,20 +1,20 @@
-//! The OpenMLS provider: RustCrypto and a store that is ours.
+//! The OpenMLS provider: cryptography and a store that is ours.
 
-use openmls_rust_crypto::RustCrypto;
+use crate::crypto::Crypto;
 use openmls_traits::OpenMlsProvider;
 
 use crate::store::Store;
 
 #[derive(Default)]
 pub struct Provider {
-    crypto: RustCrypto,
+    crypto: Crypto,
     storage: Store,
 }
 
 impl Provider {
     pub fn new(storage: Store) -> Self {
         Self {
-            crypto: RustCrypto::default(),
+            crypto: Crypto::default(),
             storage,
         }
     }
@@ -25,8 +25,8 @@ impl Provider {
 }
 
 impl OpenMlsProvider for Provider {
-    type CryptoProvider = RustCrypto;
-    type RandProvider = RustCrypto;
+    type CryptoProvider = Crypto;
+    type RandProvider = Crypto;
     type StorageProvider = Store;
 
     fn storage(&self) -> &Self::StorageProvider {

@@ -8,7 +8,7 @@
 //! is verified less). The caller has verified the genuine tree before, and the shown leaf does not survive into
 //! the new epoch, which is computed with the ordinary provider.
 
-use openmls_rust_crypto::RustCrypto;
+use crate::crypto::Crypto;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Size;
 
@@ -19,7 +19,7 @@ use crate::wire::{self, WireNode};
 
 pub struct Replacement {
     crypto: Restoring,
-    rand: RustCrypto,
+    rand: Crypto,
     storage: Store,
     pub group_info: Vec<u8>,
     pub ratchet_tree: Vec<u8>,
@@ -50,7 +50,7 @@ impl Replacement {
         }
         Ok(Self {
             crypto,
-            rand: RustCrypto::default(),
+            rand: Crypto::default(),
             storage: Store::default(),
             group_info: info,
             ratchet_tree,
@@ -60,7 +60,7 @@ impl Replacement {
 
 impl OpenMlsProvider for Replacement {
     type CryptoProvider = Restoring;
-    type RandProvider = RustCrypto;
+    type RandProvider = Crypto;
     type StorageProvider = Store;
 
     fn storage(&self) -> &Store {
@@ -71,7 +71,7 @@ impl OpenMlsProvider for Replacement {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         &self.rand
     }
 }

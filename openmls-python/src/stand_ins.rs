@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use openmls_rust_crypto::RustCrypto;
+use crate::crypto::Crypto;
 use openmls_traits::random::OpenMlsRand;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Serialize;
@@ -40,7 +40,7 @@ impl StandIns {
         if distinct.is_empty() {
             return Ok(None);
         }
-        let random: [u8; 8] = RustCrypto::default()
+        let random: [u8; 8] = Crypto::default()
             .random_array()
             .map_err(Failure::internal)?;
         let random = u64::from_be_bytes(random);
@@ -203,13 +203,13 @@ fn stored(lifetime: WireLifetime) -> Outcome<Vec<u8>> {
 /// A member's provider while stand-ins are shown.
 pub struct Showing<'a> {
     pub crypto: Restoring,
-    pub rand: &'a RustCrypto,
+    pub rand: &'a Crypto,
     pub storage: &'a Store,
 }
 
 impl OpenMlsProvider for Showing<'_> {
     type CryptoProvider = Restoring;
-    type RandProvider = RustCrypto;
+    type RandProvider = Crypto;
     type StorageProvider = Store;
 
     fn storage(&self) -> &Store {
@@ -220,7 +220,7 @@ impl OpenMlsProvider for Showing<'_> {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         self.rand
     }
 }

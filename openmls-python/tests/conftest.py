@@ -14,6 +14,12 @@ def now() -> int:
 
 
 @pytest.fixture
-def room(now: int) -> Room:
+def ciphersuite() -> int:
+    """The ciphersuite of `room`; modules that test all of them have a fixture of this name themselves."""
+    return 1
+
+
+@pytest.fixture
+def room(now: int, ciphersuite: int) -> Room:
     """A room of one member, alice, and a hub that tracks its group."""
-    return Room(now=now)
+    return Room(now=now, ciphersuite=ciphersuite)

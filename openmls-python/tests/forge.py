@@ -40,6 +40,20 @@ class Reader:
         return self.take(length)
 
 
+def read_leaf(reader: Reader) -> bytes:
+    """Take one LeafNode (RFC 9420 section 7.2)."""
+    leaf = vector(reader.vector()) + vector(reader.vector())
+    leaf += reader.take(2) + vector(reader.vector())  # a basic credential
+    leaf += b"".join(vector(reader.vector()) for _ in range(5))  # capabilities
+    source = reader.take(1)
+    leaf += source
+    if source == b"\x01":  # key_package: Lifetime
+        leaf += reader.take(16)
+    elif source == b"\x03":  # commit: parent_hash
+        leaf += vector(reader.vector())
+    return leaf + vector(reader.vector()) + vector(reader.vector())
+
+
 @dataclass(slots=True)
 class Leaf:
     """A LeafNode of an update path."""

@@ -14,7 +14,7 @@ from typing import TypedDict
 import pytest
 
 import openmls
-from forge import Reader, vector
+from forge import Reader, read_leaf, vector
 from openmls import Client, MlsError, PublicGroup
 
 
@@ -31,20 +31,6 @@ CASES: list[Case] = json.loads((Path(__file__).parent / "vectors" / "tree-valida
     "cases"
 ]
 LEAF, PARENT = 1, 2
-
-
-def read_leaf(reader: Reader) -> bytes:
-    """Take one LeafNode (RFC 9420 section 7.2)."""
-    leaf = vector(reader.vector()) + vector(reader.vector())
-    leaf += reader.take(2) + vector(reader.vector())  # a basic credential
-    leaf += b"".join(vector(reader.vector()) for _ in range(5))  # capabilities
-    source = reader.take(1)
-    leaf += source
-    if source == b"\x01":  # key_package: Lifetime
-        leaf += reader.take(16)
-    elif source == b"\x03":  # commit: parent_hash
-        leaf += vector(reader.vector())
-    return leaf + vector(reader.vector()) + vector(reader.vector())
 
 
 @dataclass(slots=True)
