@@ -91,6 +91,11 @@ pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
     if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
         return Err(invalid("only basic credentials are supported".to_owned()));
     }
+    // RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a
+    // LeafNode, and reject any LeafNode where the total lifetime is longer than this duration."
+    if !key_package.life_time().has_acceptable_range() {
+        return Err(invalid("the key package is valid for too long".to_owned()));
+    }
     Ok(key_package)
 }
 
@@ -107,12 +112,6 @@ fn key_package_info(data: &[u8], now: u64) -> Outcome<KeyPackageInfo> {
                 lifetime.not_before(),
                 lifetime.not_after()
             ),
-        ));
-    }
-    if !lifetime.has_acceptable_range() {
-        return Err(Failure::new(
-            Kind::InvalidKeyPackage,
-            "the key package is valid for too long",
         ));
     }
     let leaf = key_package.leaf_node();
