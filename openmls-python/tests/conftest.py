@@ -1,9 +1,11 @@
-"""Fixtures: the present time and a room whose hub follows every epoch."""
+"""Fixtures: the present time, a room whose hub follows every epoch, and the process of a foreign library."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
+from peers.ts_mls import TsMls
 from support import Room
 
 
@@ -17,3 +19,11 @@ def now() -> int:
 def room(now: int) -> Room:
     """A room of one member, alice, and a hub that tracks its group."""
     return Room(now=now)
+
+
+@pytest.fixture(scope="session")
+def ts_mls() -> Iterator[TsMls]:
+    """The node process with all members that ts-mls keeps."""
+    process = TsMls()
+    yield process
+    process.close()
