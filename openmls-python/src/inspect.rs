@@ -79,6 +79,11 @@ pub fn inspect_message(py: Python<'_>, data: &[u8]) -> PyResult<MessageInfo> {
     detached(py, || message_info(data))
 }
 
+#[pyfunction]
+pub fn reencode(py: Python<'_>, data: &[u8]) -> PyResult<Vec<u8>> {
+    detached(py, || Ok(wire::message(data)?.tls_serialize_detached()?))
+}
+
 /// Decode a key package and check everything that does not depend on a group.
 pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
     let invalid = |text: String| Failure::new(Kind::InvalidKeyPackage, text);

@@ -29,6 +29,7 @@ from openmls._openmls import (
     hash,  # noqa: A004  the name RFC 9420 uses; import it qualified
     inspect_key_package,
     inspect_message,
+    reencode,
     verify_with_label,
     welcome_references,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "hash",
     "inspect_key_package",
     "inspect_message",
+    "reencode",
     "verify_with_label",
     "welcome_references",
 ]

@@ -13,6 +13,13 @@ def inspect_message(data: bytes) -> MessageInfo:
     Raises MalformedMessage, also for trailing bytes.
     """
 
+def reencode(data: bytes) -> bytes:
+    """Decode an MLSMessage, verify nothing, and encode again what was understood of it.
+
+    A struct of RFC 9420 has one encoding, so this gives ``data`` back or raises MalformedMessage. It is there
+    to prove that.
+    """
+
 def inspect_key_package(data: bytes, *, now: int) -> KeyPackageInfo:
     """Decode and verify a KeyPackage, or an MLSMessage holding one (RFC 9420 section 10.1).
 
