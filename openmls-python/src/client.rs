@@ -59,10 +59,11 @@ fn create_group(
     group_id: &[u8],
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+    required_capabilities: bool,
     now: Option<u64>,
 ) -> Outcome<()> {
     let provider = Provider::default();
-    let extensions = config::group_extensions(app_data, external_senders)?;
+    let extensions = config::group_extensions(app_data, external_senders, required_capabilities)?;
     let group = MlsGroup::new_with_group_id(
         &provider,
         &client.signer,
@@ -249,13 +250,15 @@ impl Client {
         })
     }
 
-    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), now = None))]
+    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), required_capabilities = true,
+                        now = None))]
     fn create_group(
         &self,
         py: Python<'_>,
         group_id: &[u8],
         app_data: Option<&Bound<'_, PyAny>>,
         external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+        required_capabilities: bool,
         now: Option<u64>,
     ) -> PyResult<Group> {
         let app_data = component_map(app_data)?;
@@ -264,7 +267,14 @@ impl Client {
             .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
             .collect();
         detached(py, || {
-            create_group(&self.inner, group_id, app_data, senders, now)
+            create_group(
+                &self.inner,
+                group_id,
+                app_data,
+                senders,
+                required_capabilities,
+                now,
+            )
         })?;
         Ok(self.handle(group_id.to_vec()))
     }

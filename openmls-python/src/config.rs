@@ -115,23 +115,32 @@ pub fn last_resort_extensions() -> Outcome<Extensions<KeyPackage>> {
     .map_err(Failure::internal)
 }
 
-/// The GroupContext extensions of a new group.
+/// The GroupContext extensions of a new group. Without `required_capabilities` and `app_data` there is nothing in
+/// them that a client of RFC 9420 alone does not know.
 pub fn group_extensions(
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+    required_capabilities: bool,
 ) -> Outcome<Extensions<GroupContext>> {
     let mut dictionary = AppDataDictionary::new();
     for (component, data) in app_data {
         dictionary.insert(component, data);
     }
-    let mut extensions = vec![
-        Extension::RequiredCapabilities(RequiredCapabilitiesExtension::new(
-            &[ExtensionType::AppDataDictionary],
-            &[ProposalType::AppDataUpdate, ProposalType::SelfRemove],
-            &[CredentialType::Basic],
-        )),
-        Extension::AppDataDictionary(AppDataDictionaryExtension::new(dictionary)),
-    ];
+    let mut extensions = Vec::new();
+    if required_capabilities {
+        extensions.push(Extension::RequiredCapabilities(
+            RequiredCapabilitiesExtension::new(
+                &[ExtensionType::AppDataDictionary],
+                &[ProposalType::AppDataUpdate, ProposalType::SelfRemove],
+                &[CredentialType::Basic],
+            ),
+        ));
+    }
+    if required_capabilities || !dictionary.is_empty() {
+        extensions.push(Extension::AppDataDictionary(
+            AppDataDictionaryExtension::new(dictionary),
+        ));
+    }
     if !external_senders.is_empty() {
         let senders = external_senders
             .into_iter()

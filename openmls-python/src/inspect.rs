@@ -79,6 +79,11 @@ pub fn inspect_message(py: Python<'_>, data: &[u8]) -> PyResult<MessageInfo> {
     detached(py, || message_info(data))
 }
 
+#[pyfunction]
+pub fn reencode(py: Python<'_>, data: &[u8]) -> PyResult<Vec<u8>> {
+    detached(py, || Ok(wire::message(data)?.tls_serialize_detached()?))
+}
+
 /// Decode a key package and check everything that does not depend on a group.
 pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
     let invalid = |text: String| Failure::new(Kind::InvalidKeyPackage, text);
@@ -90,6 +95,11 @@ pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
         .map_err(|failure| invalid(failure.message))?;
     if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
         return Err(invalid("only basic credentials are supported".to_owned()));
+    }
+    // RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a
+    // LeafNode, and reject any LeafNode where the total lifetime is longer than this duration."
+    if !key_package.life_time().has_acceptable_range() {
+        return Err(invalid("the key package is valid for too long".to_owned()));
     }
     Ok(key_package)
 }
@@ -107,12 +117,6 @@ fn key_package_info(data: &[u8], now: u64) -> Outcome<KeyPackageInfo> {
                 lifetime.not_before(),
                 lifetime.not_after()
             ),
-        ));
-    }
-    if !lifetime.has_acceptable_range() {
-        return Err(Failure::new(
-            Kind::InvalidKeyPackage,
-            "the key package is valid for too long",
         ));
     }
     let leaf = key_package.leaf_node();

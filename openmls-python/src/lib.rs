@@ -64,6 +64,7 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::ProposalInfo>()?;
     module.add_class::<values::Processed>()?;
     module.add_function(wrap_pyfunction!(inspect::inspect_message, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::reencode, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::inspect_key_package, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::welcome_references, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::group_info_details, module)?)?;

@@ -31,6 +31,7 @@ from openmls._openmls import (
     hash,  # noqa: A004  the name RFC 9420 uses; import it qualified
     inspect_key_package,
     inspect_message,
+    reencode,
     verify_with_label,
     welcome_references,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "hash",
     "inspect_key_package",
     "inspect_message",
+    "reencode",
     "verify_with_label",
     "welcome_references",
 ]

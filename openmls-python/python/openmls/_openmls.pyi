@@ -19,6 +19,13 @@ def inspect_message(data: bytes) -> MessageInfo:
     Raises MalformedMessage, also for trailing bytes.
     """
 
+def reencode(data: bytes) -> bytes:
+    """Decode an MLSMessage, verify nothing, and encode again what was understood of it.
+
+    A struct of RFC 9420 has one encoding, so this gives ``data`` back or raises MalformedMessage. It is there
+    to prove that.
+    """
+
 def inspect_key_package(data: bytes, *, now: int) -> KeyPackageInfo:
     """Decode and verify a KeyPackage, or an MLSMessage holding one (RFC 9420 section 10.1).
 
@@ -344,6 +351,7 @@ class Client:
         group_id: bytes,
         app_data: Mapping[int, bytes] = ...,
         external_senders: Sequence[tuple[bytes, bytes]] = ...,
+        required_capabilities: bool = True,
         now: int | None = None,
     ) -> Group:
         """Create a group at epoch 0 with an `app_data_dictionary` of ``app_data``.
@@ -351,8 +359,9 @@ class Client:
         ``now`` (seconds since 1970, the system clock if None) begins the lifetime of our leaf, 84 days.
 
         ``external_senders`` are (raw signature public key, content of the basic credential). Members must
-        support `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists
-        here.
+        support `app_data_dictionary`, AppDataUpdate and SelfRemove; not so without ``required_capabilities``,
+        where clients that know RFC 9420 alone can be members as long as there is no ``app_data``. Raises
+        NotAllowed if the group exists here.
         """
     def join_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> Group:
         """Join by a Welcome, or an MLSMessage holding one.
