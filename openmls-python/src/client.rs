@@ -16,9 +16,10 @@ use crate::group::Group;
 use crate::guard::{caught, detached, locked, viewed};
 use crate::join::{self, ExternalJoin};
 use crate::keys::{self, SignatureKeyPair};
+use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::state::{ClientState, GroupState, Joining, Slot};
-use crate::values::{short, CommitBundle, Member};
+use crate::values::{short, CommitBundle};
 use crate::{config, wire};
 
 #[pyclass(frozen, module = "openmls")]
@@ -104,7 +105,9 @@ fn join_welcome(
             "the tree does not hold the leaf of the key package",
         ));
     }
-    Member::list(staged.members())?;
+    for member in staged.members() {
+        check_credential(&member.credential)?;
+    }
     let group = staged.into_group(&provider).map_err(error::from_welcome)?;
     let group_id = group.group_id().to_vec();
     let occupied = client

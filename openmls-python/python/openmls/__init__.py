@@ -22,6 +22,7 @@ from openmls._openmls import (
     Processed,
     ProposalInfo,
     PublicGroup,
+    RatchetTreeInfo,
     SignatureKeyPair,
     StagedCommit,
     encrypt_with_label,
@@ -29,6 +30,9 @@ from openmls._openmls import (
     hash,  # noqa: A004  the name RFC 9420 uses; import it qualified
     inspect_key_package,
     inspect_message,
+    inspect_ratchet_tree,
+    key_package_reference,
+    proposal_reference,
     verify_with_label,
     welcome_references,
 )
@@ -73,6 +77,7 @@ __all__ = [
     "Processed",
     "ProposalInfo",
     "PublicGroup",
+    "RatchetTreeInfo",
     "SignatureKeyPair",
     "SnapshotFormat",
     "StagedCommit",
@@ -83,6 +88,9 @@ __all__ = [
     "hash",
     "inspect_key_package",
     "inspect_message",
+    "inspect_ratchet_tree",
+    "key_package_reference",
+    "proposal_reference",
     "verify_with_label",
     "welcome_references",
 ]
