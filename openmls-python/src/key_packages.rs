@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use openmls::prelude::{CredentialType, KeyPackage, ProtocolVersion};
+use openmls::prelude::{CredentialType, KeyPackage, LeafNode, ProtocolVersion};
 use openmls_rust_crypto::RustCrypto;
 use pyo3::prelude::*;
 use tls_codec::{DeserializeBytes, Serialize};
@@ -24,6 +24,8 @@ use crate::{config, labels, members};
 
 /// Label of a KeyPackageRef, RFC 9420 section 5.2.
 const REFERENCE_LABEL: &str = "MLS 1.0 KeyPackage Reference";
+/// ProtocolVersion mls10.
+const MLS10: u16 = 1;
 
 fn invalid(text: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::InvalidKeyPackage, text)
@@ -44,7 +46,8 @@ pub fn valid_key_package(data: &[u8], now: Option<u64>) -> Outcome<KeyPackage> {
         None => validated(data)?,
         Some(now) => valid_at(data, now)?,
     };
-    config::ciphersuite(key_package.ciphersuite().into()).map_err(as_invalid)?;
+    let suite: u16 = key_package.ciphersuite().into();
+    config::ciphersuite(suite).map_err(as_invalid)?;
     if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
         return Err(invalid("only basic credentials are supported"));
     }
@@ -53,7 +56,34 @@ pub fn valid_key_package(data: &[u8], now: Option<u64>) -> Outcome<KeyPackage> {
     if !key_package.life_time().has_acceptable_range() {
         return Err(invalid("the key package is valid for too long"));
     }
+    check_capabilities(key_package.leaf_node(), suite)?;
     Ok(key_package)
+}
+
+/// What OpenMLS checks only when the leaf is put into a group. RFC 9420 section 7.2: the capabilities hold the
+/// versions, ciphersuites and credential types that the client supports; section 7.3: "the ID for each extension in the
+/// extensions field is listed in the capabilities.extensions field of the LeafNode."
+fn check_capabilities(leaf: &LeafNode, suite: u16) -> Outcome<()> {
+    let capabilities = Capabilities::of(leaf.capabilities())?;
+    if !capabilities.ciphersuites.contains(&suite) || !capabilities.versions.contains(&MLS10) {
+        return Err(invalid(
+            "the leaf does not announce its own ciphersuite and version",
+        ));
+    }
+    let own = Requirements {
+        extensions: members::extension_list(leaf.extensions())?
+            .iter()
+            .map(|extension| extension.kind)
+            .collect(),
+        proposals: Vec::new(),
+        credentials: vec![leaf.credential().credential_type().into()],
+    };
+    match own.missing(&capabilities) {
+        None => Ok(()),
+        Some(missing) => Err(invalid(format!(
+            "the leaf does not announce its own {missing}"
+        ))),
+    }
 }
 
 fn validated(data: &[u8]) -> Outcome<KeyPackage> {

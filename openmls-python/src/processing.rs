@@ -159,6 +159,7 @@ fn take_in(
             ),
         ));
     }
+    rules::check_sender(&message)?;
     if group.is_active() {
         if let Some(proposal) = external_updates::verified(group.public_group(), incoming.data)? {
             return external_update(group, provider, proposal, &incoming);

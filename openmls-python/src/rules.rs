@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use openmls::group::{PublicGroup, QueuedProposal, StagedCommit};
-use openmls::prelude::{Proposal, ProposalOrRefType, Sender};
+use openmls::prelude::{ContentType, Proposal, ProposalOrRefType, ProtocolMessage, Sender};
 use openmls::treesync::EncryptionKey;
 use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
@@ -16,6 +16,25 @@ use crate::wire::{self, WireCommit};
 
 fn invalid(message: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::InvalidProposal, message)
+}
+
+/// RFC 9420 section 6: an external sender and a client that asks to be added send proposals, a joiner sends a
+/// commit. OpenMLS takes other combinations for a defect of its own.
+pub fn check_sender(message: &ProtocolMessage) -> Outcome<()> {
+    let ProtocolMessage::PublicMessage(message) = message else {
+        return Ok(());
+    };
+    let allowed = match message.sender() {
+        Sender::Member(_) => true,
+        Sender::External(_) | Sender::NewMemberProposal => {
+            message.content_type() == ContentType::Proposal
+        }
+        Sender::NewMemberCommit => message.content_type() == ContentType::Commit,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Failure::not_allowed("such a sender may not send this"))
 }
 
 /// Check a commit that OpenMLS has verified and not merged. `group` is the group before the commit.

@@ -104,7 +104,9 @@ impl Public {
                 ),
             ));
         }
-        Ok(ProtocolMessage::from(message))
+        let message = ProtocolMessage::from(message);
+        rules::check_sender(&message)?;
+        Ok(message)
     }
 
     fn verified(&self, data: &[u8], judging: &Judging<'_>) -> Outcome<QueuedProposal> {

@@ -168,8 +168,8 @@ class Forgery:
             + commit
         )
 
-    def sign(self, signer: Client, group_context: bytes) -> bytes:
-        """Sign as ``signer`` and give the message."""
+    def sign(self, signer: Client | SignatureKeyPair, group_context: bytes) -> bytes:
+        """Sign as ``signer`` and give the message. Outside of the group, the context is not signed."""
         signed = HEADER + self.content() + group_context
         self.signature = signer.sign_with_label(label="FramedContentTBS", content=signed)
         return self.encode()
@@ -191,7 +191,7 @@ class ForgedKeyPackage:
     signature_key: bytes
     credential: bytes
     capabilities: list[bytes]
-    """The content of the vectors of Capabilities: versions, ciphersuites, extensions, proposals, credentials."""
+    """The content of its vectors: versions, ciphersuites, extensions, proposals, credentials."""
     not_before: int
     not_after: int
     leaf_extensions: bytes

@@ -135,7 +135,7 @@ def test_a_removal_of_a_component_has_no_payload(room: Room) -> None:
 
 def test_stored_proposals_that_a_commit_leaves_out_are_told_with_their_senders(room: Room) -> None:
     taken = room.hub.add_proposal(room.groups["carol"].propose_self_remove())
-    by_member = room.hub.add_proposal(room.groups["alice"].propose_remove(1))
+    by_member = room.hub.add_proposal(room.groups["bob"].propose_remove(0))
     by_hub = room.hub.add_proposal(room.hub.propose_remove(signer=room.hub_key, sender_index=0, leaf_index=2))
     commit = committed(room, "alice", BY_REFERENCE + vector(taken.reference or b""), shape=(2,))
     staged = room.hub.stage_commit(commit)
@@ -144,7 +144,7 @@ def test_stored_proposals_that_a_commit_leaves_out_are_told_with_their_senders(r
         (info.reference, info.sender, info.sender_leaf, info.external_sender, info.removed_leaf)
         for info in staged.unused_proposals
     ] == [
-        (by_member.reference, "member", 0, None, 1),
+        (by_member.reference, "member", 1, None, 0),
         (by_hub.reference, "external", None, 0, 2),
     ]
     assert len(room.hub.proposals()) == 3
@@ -234,8 +234,8 @@ def test_an_update_shows_the_new_leaf(now: int) -> None:
     assert (info.updated.leaf_index, info.updated.identity) == (1, uri("bob"))
     assert info.updated.encryption_key == encryption_key
 
-    # Alice cannot see through the tag of the proposal, so her path is made to fit the new leaf: the parent of both
-    # leaves is the root, whose parent hash (RFC 9420 section 7.9) has the tree hash of bob's leaf in it.
+    # Alice cannot see through the tag of the proposal, so her path is made to fit the new leaf: the parent of
+    # both leaves is the root, whose parent hash (RFC 9420 section 7.9) has the tree hash of bob's leaf in it.
     forgery = Forgery.read(room.groups["alice"].commit().commit)
     sibling = openmls.hash(1, b"\x01" + (1).to_bytes(4, "big") + b"\x01" + leaf)
     root_key = Reader(forgery.path).vector()

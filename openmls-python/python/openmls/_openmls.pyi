@@ -25,9 +25,9 @@ def inspect_key_package(
     """Decode and verify a KeyPackage, or an MLSMessage holding one (RFC 9420 section 10.1).
 
     ``now`` is in seconds since 1970, must lie within the lifetime of the key package, and is the only clock.
-    ``ciphersuite`` is the one that the key package must be of. The client must announce what is required;
-    types that RFC 9420 section 7.2 calls default (extensions 1 to 5, proposals 1 to 7) are announced by nobody
-    and supported by all.
+    ``ciphersuite`` is the one that the key package must be of. The client must announce what is required; the
+    types that RFC 9420 section 7.2 calls default (extensions 1 to 5, proposals 1 to 7) are announced by
+    nobody and supported by all.
 
     Raises InvalidKeyPackage for everything that is wrong with it, and names what is missing.
     """
@@ -214,9 +214,9 @@ class GroupInfoDetails:
 class Member:
     """A leaf of the tree; equal if everything in it is.
 
-    ``credential`` is the Credential struct, the keys are raw public keys. ``extensions`` are those of the leaf
-    by their type, in their order, ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since 1970, the
-    second bound excluded) is None once the leaf was updated.
+    ``credential`` is the Credential struct, the keys are raw public keys. ``extensions`` are those of the
+    leaf by their type, in their order, ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since
+    1970, the second bound excluded) is None once the leaf was updated.
     """
 
     @property
@@ -259,9 +259,9 @@ class ProposalInfo:
     """A verified proposal.
 
     ``kind`` is "add", "update", "remove", "psk", "reinit", "external_init", "group_context_extensions",
-    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``external_sender`` is an
-    index into the external senders. ``reference`` is the ProposalRef, None for a proposal that stands in the
-    commit itself. What a kind has no use for is None:
+    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``external_sender`` is
+    an index into the external senders. ``reference`` is the ProposalRef, None for a proposal that stands in
+    the commit itself. What a kind has no use for is None:
 
     - "remove", "self_remove": ``removed_leaf`` is taken out.
     - "add": the KeyPackage struct and its KeyPackageRef.
@@ -571,9 +571,9 @@ class StagedCommit:
     ``updated`` are leaves whose credential or signature key changes or that an Update proposal replaces;
     ``members`` is everyone in the new epoch. ``app_data`` is of the new group context.
     ``proposals`` is everything that the commit applies, in its order; of proposals by value that are equal,
-    OpenMLS applies one. ``unused_proposals`` are the stored proposals of the epoch that it leaves out, and that
-    end with it. ``proposal_references`` are the proposals it took by reference, ``proposal_kinds`` the distinct
-    kinds (see `ProposalInfo`).
+    OpenMLS applies one. ``unused_proposals`` are the stored proposals of the epoch that it leaves out, and
+    that end with it. ``proposal_references`` are the proposals it took by reference, ``proposal_kinds`` the
+    distinct kinds (see `ProposalInfo`).
     """
 
     @property
@@ -658,8 +658,8 @@ class PublicGroup:
     def stage_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
         """Verify a proposal without storing it.
 
-        It may come from a member, from a client that asks to be added, or from an external sender. Of an
-        external sender, RFC 9420 section 12.1.8 and draft-ietf-mls-extensions allow more than is taken here: Add,
+        It may come from a member, from a client that asks to be added, or from an external sender. RFC 9420
+        section 12.1.8 and draft-ietf-mls-extensions allow an external sender more than is taken here: Add,
         Remove, GroupContextExtensions and AppDataUpdate. ``now`` as in `stage_commit`. Raises WrongEpoch,
         InvalidSignature, InvalidProposal, NotAllowed.
         """
@@ -691,9 +691,10 @@ class PublicGroup:
     def rebuild_group_info(self, *, staged: StagedCommit, extensions: bytes, signature: bytes) -> bytes:
         """Complete a PartialGroupInfo (draft-mahy-mls-ratchet-tree-options-02) of the new epoch.
 
-        ``extensions`` is its `group_info_extensions` vector with its length. The rest of the GroupInfo follows
-        from the commit; its signer is the committer. Gives the GroupInfo, checked like `verify_group_info` does.
-        Raises MalformedMessage, also for a tree among the extensions, InvalidSignature, NotAllowed.
+        ``extensions`` is its `group_info_extensions` vector with its length. The rest of the GroupInfo
+        follows from the commit; its signer is the committer. Gives the GroupInfo, checked as by
+        `verify_group_info`. Raises MalformedMessage, also for a tree among the extensions, InvalidSignature,
+        NotAllowed.
         """
     def propose_add(
         self, *, signer: SignatureKeyPair, sender_index: int, key_package: bytes, now: int | None = None
@@ -702,8 +703,8 @@ class PublicGroup:
 
         Like all proposals below, it is checked against this epoch and not stored. The lifetime of the key
         package must cover ``now`` (seconds since 1970, the system clock if None). Raises InvalidSignature or
-        NotAllowed if ``signer`` is not that sender, InvalidKeyPackage, and InvalidProposal if the group requires
-        what the client does not support.
+        NotAllowed if ``signer`` is not that sender, InvalidKeyPackage, and InvalidProposal if the client does
+        not support what the group requires or is of another ciphersuite.
         """
     def propose_remove(self, *, signer: SignatureKeyPair, sender_index: int, leaf_index: int) -> bytes:
         """Make a Remove proposal as the external sender ``sender_index``.
@@ -716,18 +717,18 @@ class PublicGroup:
     ) -> bytes:
         """Make an AppDataUpdate proposal as an external sender; None as payload removes the component.
 
-        OpenMLS itself takes no such proposal from an external sender; `PublicGroup` and `Group` of this package do.
-        Raises InvalidSignature, NotAllowed, and InvalidProposal if the component to be removed has no state or a
+        OpenMLS itself takes no such proposal from an external sender; `PublicGroup` and `Group` do. Raises
+        InvalidSignature, NotAllowed, and InvalidProposal if the component to be removed has no state or a
         member does not support AppDataUpdate.
         """
     def propose_group_context_extensions(
         self, *, signer: SignatureKeyPair, sender_index: int, extensions: Mapping[int, bytes]
     ) -> bytes:
-        """Make a GroupContextExtensions proposal as an external sender: all ``extensions`` by their type, in order.
+        """Make a GroupContextExtensions proposal as an external sender.
 
-        Begin with `extensions`, the ones in use. Raises InvalidSignature, NotAllowed, and InvalidProposal if they
-        are malformed, if a member does not support one, or if `app_data_dictionary` changes where AppDataUpdate
-        is required.
+        ``extensions`` are all of the group by their type, in order; begin with the present `extensions`.
+        Raises InvalidSignature, NotAllowed, and InvalidProposal if they are malformed, if a member does not
+        support one, or if `app_data_dictionary` changes where AppDataUpdate is required.
         """
     def propose_reinit(
         self,
