@@ -17,10 +17,11 @@ use crate::group::Group;
 use crate::guard::{caught, detached, locked, viewed};
 use crate::join::{self, ExternalJoin};
 use crate::keys::{self, SignatureKeyPair};
+use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::state::{unknown_group, ClientState, GroupState, Joining, Slot};
 use crate::store::Store;
-use crate::values::{short, CommitBundle, Member};
+use crate::values::{short, CommitBundle};
 use crate::{config, wire};
 
 #[pyclass(frozen, module = "openmls")]
@@ -111,7 +112,9 @@ fn join_welcome(
             "the tree does not hold the leaf of the key package",
         ));
     }
-    Member::list(staged.members())?;
+    for member in staged.members() {
+        check_credential(&member.credential)?;
+    }
     let group = staged.into_group(&provider).map_err(error::from_welcome)?;
     let group_id = group.group_id().to_vec();
     let (kept, moved) = provider.into_storage().into_contents().split(&before);

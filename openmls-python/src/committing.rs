@@ -10,7 +10,7 @@ use tls_codec::Serialize;
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
-use crate::inspect::valid_key_package;
+use crate::key_packages::valid_key_package;
 use crate::provider::Provider;
 use crate::state::GroupState;
 use crate::values::CommitBundle;
@@ -54,7 +54,7 @@ pub fn commit(
     let GroupState { provider, group } = state;
     let mut key_packages: Vec<KeyPackage> = Vec::with_capacity(request.add.len());
     for data in &request.add {
-        key_packages.push(valid_key_package(data)?);
+        key_packages.push(valid_key_package(data, None)?);
     }
     let own = group.own_leaf_index();
     if request.remove.contains(&own.u32()) {

@@ -155,7 +155,7 @@ impl Group {
     }
 
     fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let list = self.read(py, |state, _| Member::list(state.group.members()))?;
+        let list = self.read(py, |state, _| Member::list(state.group.public_group()))?;
         PyTuple::new(py, list)
     }
 

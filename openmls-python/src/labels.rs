@@ -1,4 +1,4 @@
-//! SignWithLabel, VerifyWithLabel and EncryptWithLabel of RFC 9420 (sections 5.1.2 and 5.1.3).
+//! SignWithLabel, VerifyWithLabel, EncryptWithLabel and RefHash of RFC 9420 (sections 5.1.2, 5.1.3 and 5.2).
 
 use openmls::prelude::{Ciphersuite, OpenMlsCrypto};
 use openmls_traits::types::HpkeCiphertext;
@@ -24,6 +24,18 @@ pub fn labeled(label: &str, content: &[u8]) -> Outcome<Vec<u8>> {
         content: content.into(),
     };
     Ok(value.tls_serialize_detached()?)
+}
+
+/// RefHash(label, value) = Hash(RefHashInput); `label` is taken as it is, with its prefix.
+pub fn ref_hash(suite: Ciphersuite, label: &str, value: &[u8]) -> Outcome<Vec<u8>> {
+    // RefHashInput has the shape of SignContent.
+    let input = Labeled {
+        label: label.as_bytes().into(),
+        content: value.into(),
+    };
+    Crypto::default()
+        .hash(suite.hash_algorithm(), &input.tls_serialize_detached()?)
+        .map_err(Failure::internal)
 }
 
 pub fn verify(

@@ -34,6 +34,12 @@ pub fn clock() -> Outcome<u64> {
         .as_secs())
 }
 
+/// Whether OpenMLS, which reads the system clock, may find that `lifetime` does not cover the `present`.
+pub fn stale(lifetime: &WireLifetime, present: u64) -> bool {
+    !(lifetime.covers(present.saturating_sub(CLOCK_MARGIN))
+        && lifetime.covers(present.saturating_add(CLOCK_MARGIN)))
+}
+
 /// A handshake message and the time it is judged by.
 pub struct Judging<'a> {
     /// The message as OpenMLS is to see it.
@@ -62,11 +68,7 @@ impl<'a> Judging<'a> {
         };
         let Some(now) = now else { return Ok(judging) };
         let present = clock()?;
-        let stale = |lifetime: &WireLifetime| {
-            lifetime.covers(now)
-                && !(lifetime.covers(present.saturating_sub(CLOCK_MARGIN))
-                    && lifetime.covers(present.saturating_add(CLOCK_MARGIN)))
-        };
+        let stale = |lifetime: &WireLifetime| lifetime.covers(now) && stale(lifetime, present);
         // What cannot be decoded is left to OpenMLS, which says what is wrong with it.
         let mut by_value = added_lifetimes(data).unwrap_or_default();
         by_value.retain(|added| stale(&added.lifetime));

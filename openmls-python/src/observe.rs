@@ -7,12 +7,12 @@ use tls_codec::Serialize;
 use crate::config;
 use crate::error::{self, Failure, Outcome};
 use crate::lifetimes::clock;
+use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::restoring::find;
 use crate::stand_ins::StandIns;
 use crate::store::Store;
 use crate::tracked::Public;
-use crate::values::Member;
 use crate::wire::{self, LocatedNode, WireLeafSource, WireLifetime, WireNode};
 
 fn lifetime(node: &LocatedNode) -> Option<WireLifetime> {
@@ -80,7 +80,9 @@ pub fn observe(
     } else {
         observe_stale(group_info, &tree, &stale)?
     };
-    Member::list(public.group.members())?;
+    for (_, leaf) in public.group.treesync().full_leaves() {
+        check_credential(leaf.credential())?;
+    }
     Ok(public)
 }
 

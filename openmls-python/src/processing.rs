@@ -12,8 +12,8 @@ use crate::members::{self, member_index};
 use crate::stand_ins::{Showing, StandIns};
 use crate::state::GroupState;
 use crate::store::Store;
-use crate::values::{Member, Processed};
-use crate::{config, rules, wire};
+use crate::values::{Member, Processed, ProposalInfo};
+use crate::{config, external_updates, rules, wire};
 
 /// Keep a verified proposal, once.
 fn keep_proposal(
@@ -53,7 +53,7 @@ fn committed(
     mut result: Processed,
 ) -> Outcome<Processed> {
     let before = group.public_group();
-    let changes = members::changes(Member::list(before.members())?, &staged, sender)?;
+    let changes = members::changes(&Member::roster(before)?, &staged, sender, &incoming.judging)?;
     let commit = wire::commit(incoming.data)?;
     let updates = app_data::of_commit(&commit, group.pending_proposals());
     rules::check(
@@ -69,7 +69,7 @@ fn committed(
     result.self_removed = staged.self_removed();
     result.epoch = staged.epoch().as_u64();
     result.sender_leaf = Some(changes.committer.leaf_index);
-    result.sender_identity = changes.committer.identity;
+    result.sender_identity = changes.committer.identity().to_vec();
     result.added = changes.added;
     result.removed = changes.removed;
     group
@@ -122,6 +122,26 @@ fn take_in_with_stand_ins(
     Ok(processed)
 }
 
+/// Keep an AppDataUpdate of an external sender, which has been verified.
+fn external_update(
+    group: &mut MlsGroup,
+    provider: &impl OpenMlsProvider<StorageProvider = Store>,
+    proposal: QueuedProposal,
+    incoming: &Incoming<'_>,
+) -> Outcome<Processed> {
+    app_data::refuse_rest(&incoming.values)?;
+    let (content, _) = wire::public_content(incoming.data)?;
+    let result = Processed {
+        kind: "proposal",
+        epoch: content.epoch,
+        aad: content.authenticated_data.into(),
+        proposal: Some(ProposalInfo::of(&proposal, None)?),
+        ..Processed::default()
+    };
+    keep_proposal(group, provider, proposal)?;
+    Ok(result)
+}
+
 fn take_in(
     group: &mut MlsGroup,
     provider: &impl OpenMlsProvider<StorageProvider = Store>,
@@ -148,6 +168,12 @@ fn take_in(
     }
     if message.content_type() != ContentType::Commit {
         app_data::refuse_rest(&incoming.values)?;
+    }
+    rules::check_sender(&message)?;
+    if group.is_active() {
+        if let Some(proposal) = external_updates::verified(group.public_group(), incoming.data)? {
+            return external_update(group, provider, proposal, &incoming);
+        }
     }
     let processed = group
         .process_message(provider, message)
@@ -176,7 +202,7 @@ fn take_in(
         | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => {
             result.kind = "proposal";
             incoming.judging.check(&proposal)?;
-            result.proposal = Some(members::proposal_info(&proposal)?);
+            result.proposal = Some(ProposalInfo::of(&proposal, Some(&incoming.judging))?);
             keep_proposal(group, provider, *proposal)?;
             Ok(result)
         }

@@ -1,5 +1,6 @@
 //! The state of a public group: what it verifies, stores and stages.
 
+use std::collections::BTreeSet;
 use std::iter;
 use std::sync::Mutex;
 
@@ -15,17 +16,15 @@ use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::guard::caught;
 use crate::lifetimes::Judging;
+use crate::member::Roster;
 use crate::members::{self, member_index};
 use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
 use crate::stand_ins::StandIns;
 use crate::store::Store;
-use crate::values::{AppDataUpdate, Member, ProposalInfo};
-use crate::{config, labels, observe, rules, wire};
-
-/// Label of the GroupInfo signature, RFC 9420 section 12.4.3.
-const GROUP_INFO_LABEL: &str = "GroupInfoTBS";
+use crate::values::{AppDataUpdate, ProposalInfo};
+use crate::{config, external_updates, rules, wire};
 
 pub struct Public {
     pub provider: Provider,
@@ -110,11 +109,16 @@ impl Public {
                 ),
             ));
         }
-        Ok(ProtocolMessage::from(message))
+        let message = ProtocolMessage::from(message);
+        rules::check_sender(&message)?;
+        Ok(message)
     }
 
     fn verified(&self, data: &[u8], judging: &Judging<'_>) -> Outcome<QueuedProposal> {
         let message = self.protocol_message(&judging.message)?;
+        if let Some(proposal) = external_updates::verified(&self.group, data)? {
+            return Ok(proposal);
+        }
         let processed = match &judging.stand_ins {
             None => self.group.process_message(self.provider.crypto(), message),
             Some(stand_ins) => self
@@ -135,13 +139,13 @@ impl Public {
 
     pub fn stage_proposal(&self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
         let judging = Judging::new(data, now, iter::empty())?;
-        members::proposal_info(&self.verified(data, &judging)?)
+        ProposalInfo::of(&self.verified(data, &judging)?, Some(&judging))
     }
 
     pub fn add_proposal(&mut self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
         let judging = Judging::new(data, now, iter::empty())?;
         let proposal = self.verified(data, &judging)?;
-        let info = members::proposal_info(&proposal)?;
+        let info = ProposalInfo::of(&proposal, Some(&judging))?;
         let queued = self.queued()?;
         if queued
             .iter()
@@ -188,12 +192,14 @@ impl Public {
         Ok(app_data::of_commit(&commit, self.queued()?.iter()))
     }
 
+    /// `members` are those of the present epoch.
     pub fn stage(
         &self,
         data: &[u8],
         values: NewValues,
         now: Option<u64>,
         instance: u64,
+        members: &Roster,
     ) -> Outcome<StagedCommit> {
         let epoch = self.epoch();
         let queued = self.queued()?;
@@ -223,7 +229,7 @@ impl Public {
                 }
             }
         };
-        let changes = members::changes(Member::list(self.group.members())?, &staged, &sender)?;
+        let changes = members::changes(members, &staged, &sender, &judging)?;
         rules::check(
             &self.group,
             &staged,
@@ -235,6 +241,7 @@ impl Public {
         )?;
         let context = staged.group_context();
         Ok(StagedCommit {
+            unused: unused(&queued, &changes.references)?,
             origin: Origin { instance, epoch },
             group_context: context.tls_serialize_detached()?,
             confirmation_tag: confirmation_tag
@@ -283,6 +290,16 @@ impl Public {
     }
 }
 
+/// The stored proposals that a commit leaves out.
+fn unused(queued: &[QueuedProposal], taken: &[Vec<u8>]) -> Outcome<Vec<ProposalInfo>> {
+    let taken: BTreeSet<&[u8]> = taken.iter().map(Vec::as_slice).collect();
+    queued
+        .iter()
+        .filter(|proposal| !taken.contains(proposal.proposal_reference_ref().as_slice()))
+        .map(|proposal| ProposalInfo::of(proposal, None))
+        .collect()
+}
+
 fn verified_commit(
     group: &Tracked,
     crypto: &impl OpenMlsCrypto,
@@ -312,46 +329,4 @@ fn verified_commit(
         _ => return Err(Failure::not_allowed("not a commit")),
     };
     Ok((sender, staged))
-}
-
-/// Check a GroupInfo of the new epoch against the commit that leads there.
-pub fn verify_group_info(staged: &StagedCommit, data: &[u8]) -> Outcome<()> {
-    // OpenMLS' decoder is the stricter one: it also knows which extensions may stand in a GroupInfo.
-    let decoded = wire::group_info(data)?;
-    let info = wire::wire_group_info(data)?;
-    if info.context.epoch != staged.epoch {
-        return Err(Failure::wrong_epoch(
-            staged.origin.epoch,
-            format!(
-                "the GroupInfo is of epoch {}, not {}",
-                info.context.epoch, staged.epoch
-            ),
-        ));
-    }
-    if info.context_bytes != staged.group_context {
-        return Err(Failure::invalid_commit(
-            "the GroupInfo does not describe the group after the commit",
-        ));
-    }
-    if info.confirmation_tag != staged.confirmation_tag {
-        return Err(Failure::invalid_commit(
-            "the GroupInfo does not carry the confirmation tag of the commit",
-        ));
-    }
-    if decoded.extensions().ratchet_tree().is_some() {
-        // A tree inside would be preferred to the one delivered apart; a wrong one would keep joiners out.
-        observe::observe(data, None, None)?;
-    }
-    let signer = staged
-        .changes
-        .tree
-        .get(&info.signer)
-        .ok_or_else(|| Failure::invalid_commit("the GroupInfo is signed by an empty leaf"))?;
-    labels::verify(
-        decoded.ciphersuite(),
-        &signer.signature_key,
-        GROUP_INFO_LABEL,
-        &info.signed_bytes,
-        &info.signature,
-    )
 }

@@ -6,37 +6,26 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from forge import HEADER, Forgery, Reader, vector
+from forge import ForgedKeyPackage, Forgery, external, proposal_message
 from openmls import Client, Group, InvalidProposal, MlsError, PublicGroup, SignatureKeyPair
 from support import GROUP_ID, NO_DATA, WEEK, Room, uri
 
 COMPONENT = 0x8001
-EXTERNAL_SENDER, CONTENT_PROPOSAL, ADD = b"\x02", b"\x02", b"\x00\x01"
+ADD = b"\x00\x01"
 LIFETIME = 3
 """Seconds for making all messages below while the key packages in them are valid."""
 
 
 def external_add(hub_key: SignatureKeyPair, epoch: int, key_package: bytes) -> bytes:
     """An Add proposal of the external sender 0 (RFC 9420 section 12.1.8)."""
-    content = vector(GROUP_ID) + epoch.to_bytes(8, "big") + EXTERNAL_SENDER + bytes(4) + vector(b"")
-    content += CONTENT_PROPOSAL + ADD + key_package
-    signature = hub_key.sign_with_label(label="FramedContentTBS", content=HEADER + content)
-    return HEADER + content + vector(signature)
+    return proposal_message(hub_key, external(0), ADD + key_package, group_id=GROUP_ID, epoch=epoch)
 
 
 def relabelled(key_package: bytes, signer: Client, not_before: int) -> bytes:
     """A key package whose lifetime begins at another time, signed again by its owner."""
-    reader = Reader(key_package)
-    begin = reader.take(4) + vector(reader.vector())
-    leaf = vector(reader.vector()) + vector(reader.vector())
-    leaf += reader.take(2) + b"".join(vector(reader.vector()) for _ in range(6)) + reader.take(1)
-    assert leaf[-1:] == b"\x01"  # leaf_node_source key_package
-    reader.take(8)
-    leaf += not_before.to_bytes(8, "big") + reader.take(8) + vector(reader.vector())
-    reader.vector()
-    leaf += vector(signer.sign_with_label(label="LeafNodeTBS", content=leaf))
-    unsigned = begin + leaf + vector(reader.vector())
-    return unsigned + vector(signer.sign_with_label(label="KeyPackageTBS", content=unsigned))
+    forged = ForgedKeyPackage.read(key_package)
+    forged.not_before = not_before
+    return forged.sign(signer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

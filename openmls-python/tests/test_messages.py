@@ -109,16 +109,31 @@ def entrances(room: Room) -> dict[str, Callable[[bytes], object]]:
     """Every function that takes bytes from somebody else."""
     bob = room.clients["bob"]
     hub, alice = room.hub, room.groups["alice"]
+    staged = hub.stage_commit(Client.load(room.clients["alice"].save()).group(GROUP_ID).commit().commit)
     return {
         "inspect_message": inspect_message,
         "reencode": openmls.reencode,
         "inspect_key_package": lambda data: openmls.inspect_key_package(data, now=room.now),
+        "key_package_reference": openmls.key_package_reference,
+        "key package of 2001": lambda data: openmls.inspect_key_package(data, now=1_000_000_000),
+        "proposal_reference": lambda data: openmls.proposal_reference(data, ciphersuite=1),
+        "inspect_ratchet_tree": lambda data: openmls.inspect_ratchet_tree(data, ciphersuite=1),
         "welcome_references": openmls.welcome_references,
         "group_info_details": group_info_details,
         "stage_commit": hub.stage_commit,
         "stage_proposal": hub.stage_proposal,
         "add_proposal": hub.add_proposal,
         "app_data_updates": hub.app_data_updates,
+        "verify_group_info": lambda data: hub.verify_group_info(staged=staged, group_info=data),
+        "rebuild_group_info": lambda data: hub.rebuild_group_info(
+            staged=staged, extensions=data, signature=data
+        ),
+        "propose_add": lambda data: hub.propose_add(
+            signer=room.hub_key, sender_index=0, key_package=data, now=room.now
+        ),
+        "propose_group_context_extensions": lambda data: hub.propose_group_context_extensions(
+            signer=room.hub_key, sender_index=0, extensions={**hub.extensions(), 5: data}
+        ),
         "process": alice.process,
         "group.app_data_updates": alice.app_data_updates,
         "commit add": lambda data: alice.commit(add=[data]),
@@ -130,6 +145,7 @@ def entrances(room: Room) -> dict[str, Callable[[bytes], object]]:
             group_info=room.group_info, ratchet_tree=data, replace_leaf=0
         ),
         "from_bytes": openmls.SignatureKeyPair.from_bytes,
+        "hpke from_bytes": openmls.HpkeKeyPair.from_bytes,
         "Client.load": Client.load,
         "PublicGroup.load": PublicGroup.load,
     }
@@ -159,6 +175,9 @@ def test_arbitrary_and_damaged_bytes_raise_nothing_but_mls_errors_and_change_not
         room.groups["alice"].encrypt(b"x"),
         room.hub.propose_remove(signer=room.hub_key, sender_index=0, leaf_index=0),
         *(bytes.fromhex(value) for value in MESSAGES[0].values()),
+        room.hub.propose_app_data_update(signer=room.hub_key, sender_index=0, component_id=1, payload=b"x"),
+        group_info_details(room.group_info).extensions,
+        openmls.HpkeKeyPair.generate().to_bytes(),
     ]
     message = bytearray(data.draw(st.one_of(st.sampled_from(valid), st.binary(max_size=64))))
     for _ in range(data.draw(st.integers(1, 3))):
