@@ -7,14 +7,12 @@ use openmls_rust_crypto::RustCrypto;
 use openmls_traits::signatures::Signer as _;
 use p256::ecdsa::SigningKey as P256Key;
 use pyo3::prelude::*;
-use tls_codec::{
-    DeserializeBytes, SecretVLBytes, Serialize, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes,
-};
+use tls_codec::{DeserializeBytes, SecretVLBytes, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{Failure, Outcome};
 use crate::guard::detached;
-use crate::{config, labels, wire};
+use crate::{config, labels};
 
 /// HPKE input key material; as long as the output of the ciphersuites' hash.
 const IKM_LENGTH: usize = 32;
@@ -103,25 +101,6 @@ impl SignatureKeyPair {
     }
 }
 
-/// How an HPKE key pair is kept.
-#[derive(TlsDeserializeBytes, TlsSerialize, TlsSize)]
-struct StoredPair {
-    private: SecretVLBytes,
-    public: VLBytes,
-}
-
-/// A pair that was kept. What is encrypted to its public key must be decrypted with its private key.
-fn hpke_pair(suite: Ciphersuite, data: &[u8]) -> Outcome<HpkeKeyPair> {
-    let stored: StoredPair = wire::exact(data)?;
-    let pair = openmls_traits::types::HpkeKeyPair {
-        private: stored.private.as_slice().to_vec().into(),
-        public: stored.public.into(),
-    };
-    let trial = labels::encrypt(suite, &pair.public, "", &[], &[])?;
-    labels::decrypt(suite, &pair.private, "", &[], &trial)?;
-    Ok(HpkeKeyPair { suite, pair })
-}
-
 #[pyclass(frozen, module = "openmls")]
 pub struct HpkeKeyPair {
     suite: Ciphersuite,
@@ -142,23 +121,6 @@ impl HpkeKeyPair {
                 .map_err(Failure::internal)?;
             Ok(Self { suite, pair })
         })
-    }
-
-    #[staticmethod]
-    #[pyo3(signature = (data, *, ciphersuite = 1))]
-    fn from_bytes(py: Python<'_>, data: &[u8], ciphersuite: u16) -> PyResult<Self> {
-        detached(py, || {
-            hpke_pair(config::ciphersuite(ciphersuite)?, data)
-                .map_err(|_| Failure::malformed("not an HPKE key pair of this ciphersuite"))
-        })
-    }
-
-    fn to_bytes(&self) -> PyResult<Vec<u8>> {
-        let stored = StoredPair {
-            private: self.pair.private.to_vec().into(),
-            public: self.pair.public.as_slice().into(),
-        };
-        Ok(stored.tls_serialize_detached().map_err(Failure::from)?)
     }
 
     #[getter]

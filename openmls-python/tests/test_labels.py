@@ -108,40 +108,6 @@ def test_what_is_encrypted_with_a_label_is_decrypted_with_label_and_context(suit
         encrypt_with_label(ciphersuite=suite, public_key=b"", label="L", context=b"", plaintext=b"")
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_an_hpke_key_pair_can_be_kept(suite: int) -> None:
-    pair = HpkeKeyPair.generate(ciphersuite=suite)
-    kept = HpkeKeyPair.from_bytes(pair.to_bytes(), ciphersuite=suite)
-    assert (kept.public_key, kept.ciphersuite, kept.to_bytes()) == (pair.public_key, suite, pair.to_bytes())
-    sealed = encrypt_with_label(
-        ciphersuite=suite, public_key=pair.public_key, label="L", context=b"c", plaintext=b"secret"
-    )
-    assert kept.decrypt_with_label(label="L", context=b"c", ciphertext=sealed) == b"secret"
-
-
-@pytest.mark.parametrize("suite", SUITES)
-def test_keys_that_do_not_belong_together_are_no_hpke_key_pair(suite: int) -> None:
-    pair, other = (HpkeKeyPair.generate(ciphersuite=suite) for _ in range(2))
-    private = Reader(pair.to_bytes()).vector()
-    good = pair.to_bytes()
-    for damaged in (
-        vector(private) + vector(other.public_key),
-        vector(private) + vector(b""),
-        vector(b"") + vector(pair.public_key),
-        vector(private[:-1]) + vector(pair.public_key),
-        vector(private) + vector(pair.public_key[:-1]),
-        vector(bytes(len(private))) + vector(pair.public_key),
-        good[:-1],
-        good + b"\x00",
-        b"",
-    ):
-        with pytest.raises(MalformedMessage):
-            HpkeKeyPair.from_bytes(damaged, ciphersuite=suite)
-    with pytest.raises(NotAllowed):
-        HpkeKeyPair.from_bytes(good, ciphersuite=0xF000)
-    assert private.hex() not in repr(pair)
-
-
 def test_unknown_ciphersuites_are_refused_everywhere() -> None:
     for suite in (0, 4, 7, 0xF000):
         with pytest.raises(NotAllowed):

@@ -382,16 +382,11 @@ class SignatureKeyPair:
 
 @final
 class HpkeKeyPair:
-    """An HPKE key pair."""
+    """An HPKE key pair that lives only in memory."""
 
     @staticmethod
     def generate(*, ciphersuite: int = 1) -> HpkeKeyPair:
         """Make a new key pair for the HPKE suite of the ciphersuite."""
-    @staticmethod
-    def from_bytes(data: bytes, *, ciphersuite: int = 1) -> HpkeKeyPair:
-        """Take what `to_bytes` gave. Raises MalformedMessage, also if the two keys do not belong together."""
-    def to_bytes(self) -> bytes:
-        """Give the private key and the public key, both as ``opaque<V>``; it is a secret."""
     @property
     def ciphersuite(self) -> int: ...
     @property
@@ -660,8 +655,10 @@ class PublicGroup:
 
         It may come from a member, from a client that asks to be added, or from an external sender. RFC 9420
         section 12.1.8 and draft-ietf-mls-extensions allow an external sender more than is taken here: Add,
-        Remove, GroupContextExtensions and AppDataUpdate. ``now`` as in `stage_commit`. Raises WrongEpoch,
-        InvalidSignature, InvalidProposal, NotAllowed.
+        Remove, GroupContextExtensions and AppDataUpdate. ``now`` as in `stage_commit`.
+
+        Raises MalformedMessage, UnknownGroup, WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit,
+        NotAllowed.
         """
     def add_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
         """Verify a proposal and store it for commits of this epoch; storing one twice does nothing.
@@ -676,7 +673,8 @@ class PublicGroup:
         ``new_app_data`` must have the resulting value of exactly the components the commit updates. The
         lifetime of every leaf it adds, by value or by reference, must cover ``now`` (seconds since 1970, the
         system clock if None): give the time at which the commit was accepted, and one that was valid then
-        stays valid. Raises WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
+        stays valid. Raises MalformedMessage, UnknownGroup, WrongEpoch, InvalidSignature, InvalidProposal,
+        InvalidCommit, NotAllowed.
         """
     def merge(self, staged: StagedCommit) -> None:
         """Enter the new epoch; stored proposals are dropped.
