@@ -14,7 +14,7 @@ use crate::requirements::Requirements;
 use crate::tracked::Public;
 use crate::values::Capabilities;
 use crate::wire::{self, WireExtension, WireReInit};
-use crate::{external_updates, framing, key_packages, members};
+use crate::{external_updates, key_packages, members, public_proposal};
 
 /// Proposal types, RFC 9420 section 17.4.
 const ADD: u16 = 1;
@@ -43,14 +43,14 @@ impl ExternalSender<'_> {
     /// Sign a Proposal struct. Refuses a signer that is not the listed sender.
     fn signed(&self, proposal: &[u8]) -> Outcome<Vec<u8>> {
         let context = self.public.group.group_context();
-        let message = framing::external_proposal(
+        let message = public_proposal::external(
             context.group_id().as_slice(),
             context.epoch().as_u64(),
             self.index,
             proposal,
             self.signer,
         )?;
-        external_updates::verify(context, &framing::public_proposal(&message)?)?;
+        external_updates::verify(context, &public_proposal::decode(&message)?)?;
         Ok(message)
     }
 

@@ -15,9 +15,9 @@ use serde_json::json;
 use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
 use crate::error::{Failure, Kind, Outcome};
-use crate::framing::{self, PublicProposal};
 use crate::labels;
 use crate::members::app_data;
+use crate::public_proposal::{self, PublicProposal};
 use crate::wire::{public_content, WireSender, CONTENT_PROPOSAL};
 
 /// The proposal in `data`, verified, if it is an AppDataUpdate of an external sender of `group`; None for any other
@@ -30,7 +30,7 @@ pub fn verified(group: &PublicGroup, data: &[u8]) -> Outcome<Option<QueuedPropos
     if !is_external {
         return Ok(None);
     }
-    let message = framing::public_proposal(data)?;
+    let message = public_proposal::decode(data)?;
     let ProposalIn::AppDataUpdate(update) = &message.proposal else {
         return Ok(None);
     };
@@ -56,7 +56,7 @@ pub fn verify(context: &GroupContext, message: &PublicProposal<'_>) -> Outcome<u
     labels::verify(
         context.ciphersuite(),
         signature_key.as_slice(),
-        framing::LABEL,
+        public_proposal::LABEL,
         message.signed,
         &message.signature,
     )?;

@@ -9,7 +9,7 @@ use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::guard::detached;
 use crate::values::{GroupInfoDetails, MessageInfo};
-use crate::{config, framing, labels, members, wire};
+use crate::{config, labels, members, public_proposal, wire};
 
 /// Label of a ProposalRef, RFC 9420 section 5.2.
 const PROPOSAL_LABEL: &str = "MLS 1.0 Proposal Reference";
@@ -127,7 +127,7 @@ pub fn proposal_reference(py: Python<'_>, message: &[u8], ciphersuite: u16) -> P
         labels::ref_hash(
             config::ciphersuite(ciphersuite)?,
             PROPOSAL_LABEL,
-            framing::public_proposal(message)?.authenticated,
+            public_proposal::decode(message)?.authenticated,
         )
     })
 }

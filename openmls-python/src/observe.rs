@@ -6,7 +6,7 @@ use tls_codec::Serialize;
 
 use crate::config;
 use crate::error::{self, Failure, Outcome};
-use crate::lifetimes::clock;
+use crate::lifetimes::{self, clock};
 use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::restoring::find;
@@ -63,7 +63,7 @@ pub fn observe(
     let stale: Vec<(usize, WireLifetime)> = nodes
         .iter()
         .filter_map(|node| lifetime(node).map(|lifetime| (node, lifetime)))
-        .filter(|(_, lifetime)| !lifetime.covers(present))
+        .filter(|(_, lifetime)| lifetimes::stale(lifetime, present))
         .map(|(node, lifetime)| (lifetime_offset(node), lifetime))
         .collect();
     let public = if stale.is_empty() {

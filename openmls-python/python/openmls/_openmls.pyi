@@ -686,8 +686,10 @@ class PublicGroup:
 
         It may come from a member, from a client that asks to be added, or from an external sender. RFC 9420
         section 12.1.8 and draft-ietf-mls-extensions allow an external sender more than is taken here: Add,
-        Remove, GroupContextExtensions and AppDataUpdate. ``now`` as in `stage_commit`. Raises WrongEpoch,
-        InvalidSignature, InvalidProposal, NotAllowed.
+        Remove, GroupContextExtensions and AppDataUpdate. ``now`` as in `stage_commit`.
+
+        Raises MalformedMessage, UnknownGroup, WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit,
+        NotAllowed.
         """
     def add_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
         """Verify a proposal and store it for commits of this epoch; storing one twice does nothing.
@@ -702,7 +704,8 @@ class PublicGroup:
         ``new_app_data`` must have the resulting value of exactly the components the commit updates. The
         lifetime of every leaf it adds, by value or by reference, must cover ``now`` (seconds since 1970, the
         system clock if None): give the time at which the commit was accepted, and one that was valid then
-        stays valid. Raises WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
+        stays valid. Raises MalformedMessage, UnknownGroup, WrongEpoch, InvalidSignature, InvalidProposal,
+        InvalidCommit, NotAllowed.
         """
     def merge(self, staged: StagedCommit) -> None:
         """Enter the new epoch; stored proposals are dropped.

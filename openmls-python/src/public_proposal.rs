@@ -25,7 +25,7 @@ pub struct PublicProposal<'a> {
     pub authenticated: &'a [u8],
 }
 
-pub fn public_proposal(data: &[u8]) -> Outcome<PublicProposal<'_>> {
+pub fn decode(data: &[u8]) -> Outcome<PublicProposal<'_>> {
     let (content, body) = public_content(data)?;
     if content.content_type != CONTENT_PROPOSAL {
         return Err(Failure::malformed("not a proposal"));
@@ -51,7 +51,7 @@ pub fn public_proposal(data: &[u8]) -> Outcome<PublicProposal<'_>> {
 }
 
 /// A proposal of an external sender, signed. `proposal` is the Proposal struct.
-pub fn external_proposal(
+pub fn external(
     group_id: &[u8],
     epoch: u64,
     sender_index: u32,
