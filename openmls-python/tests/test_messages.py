@@ -145,6 +145,8 @@ def entrances(room: Room) -> dict[str, Callable[[bytes], object]]:
             group_info=room.group_info, ratchet_tree=data, replace_leaf=0
         ),
         "from_bytes": openmls.SignatureKeyPair.from_bytes,
+        "hpke from_bytes": openmls.HpkeKeyPair.from_bytes,
+        "hpke from_bytes": openmls.HpkeKeyPair.from_bytes,
         "Client.load": Client.load,
         "PublicGroup.load": PublicGroup.load,
     }
