@@ -146,7 +146,6 @@ def entrances(room: Room) -> dict[str, Callable[[bytes], object]]:
         ),
         "from_bytes": openmls.SignatureKeyPair.from_bytes,
         "hpke from_bytes": openmls.HpkeKeyPair.from_bytes,
-        "hpke from_bytes": openmls.HpkeKeyPair.from_bytes,
         "Client.load": Client.load,
         "PublicGroup.load": PublicGroup.load,
     }
