@@ -34,26 +34,31 @@ def check_pdu_schema(pdu: JsonObject, version: RoomVersion) -> None:
         EventFormatError: a field is missing or not what it must be; the text names it.
     """
     _check_common(pdu)
-    hashes = pdu["hashes"]
+    hashes = pdu.get("hashes")
+    if not isinstance(hashes, dict):
+        raise EventFormatError("hashes is missing or malformed")
     _require(isinstance(hashes.get("sha256"), str), "hashes.sha256")
     _check_references(pdu, "auth_events")
     _check_references(pdu, "prev_events")
     # "Events which specify a hub_server MUST additionally contain an lpdu hash. All other events MUST NOT
     # contain lpdu hashes."
-    if "hub_server" in pdu:
+    if "hub_server" in pdu and version.lpdu_hashes:
         _check_lpdu_hash(hashes)
-        # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other
-        # events MAY have 1 or more entries." Only the create event has none.
-        _require(len(pdu["prev_events"]) == 1, "prev_events")
     else:
         _require("lpdu" not in hashes, "hashes.lpdu")
-        _require(bool(pdu["prev_events"]) or pdu["type"] == "m.room.create", "prev_events")
+    # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other
+    # events MAY have 1 or more entries." Only the create event has none.
+    is_first = pdu["type"] == "m.room.create" and not pdu["prev_events"]
+    if "hub_server" in pdu:
+        _require(len(pdu["prev_events"]) == 1 or (is_first and version.hub_server_always), "prev_events")
+    else:
+        _require(bool(pdu["prev_events"]) or is_first, "prev_events")
     if "provenance" in pdu:
         _require(version.vouched_events and "hub_server" in pdu, "provenance")
         _check_provenance(pdu["provenance"])
 
 
-def check_lpdu_schema(lpdu: JsonObject) -> None:
+def check_lpdu_schema(lpdu: JsonObject, version: RoomVersion) -> None:
     """Check the fields of what a participant sends its hub.
 
     Raises:
@@ -66,8 +71,13 @@ def check_lpdu_schema(lpdu: JsonObject) -> None:
     # participant's.
     for field in ("auth_events", "prev_events", "provenance"):
         _require(field not in lpdu, field)
-    _require(lpdu["hashes"].keys() == {"lpdu"}, "hashes")
-    _check_lpdu_hash(lpdu["hashes"])
+    if not version.lpdu_hashes:
+        _require("hashes" not in lpdu, "hashes")
+        return
+    hashes = lpdu.get("hashes")
+    if not isinstance(hashes, dict) or hashes.keys() != {"lpdu"}:
+        raise EventFormatError("hashes is missing or malformed")
+    _check_lpdu_hash(hashes)
 
 
 def _check_common(pdu: JsonObject) -> None:
@@ -105,7 +115,6 @@ _COMMON: dict[str, Callable[[object], bool]] = {
     "sender": is_user_id,
     "origin_server_ts": _is_integer,
     "content": _is_object,
-    "hashes": _is_object,
     "signatures": _is_signatures,
 }
 

@@ -111,7 +111,12 @@ class Draft:
 
     def _select(self, event_type: str, state_key: str | None, sender: str, content: JsonObject) -> list[str]:
         return select_auth_events(
-            type=event_type, state_key=state_key, sender=sender, content=content, state=self.state
+            type=event_type,
+            state_key=state_key,
+            sender=sender,
+            content=content,
+            state=self.state,
+            version=self._version,
         )
 
     def _previous(self) -> list[str]:
