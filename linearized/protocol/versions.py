@@ -19,6 +19,7 @@ class RoomVersion:
         kept_content: fields of ``content`` that survive redaction, by event type; None keeps all of them.
         invite_join_rules: join rules under which an invited user may join.
         knock_join_rules: join rules under which a user may knock.
+        stable: whether rooms of this version are for production.
         vouched_events: whether a hub may stand in for a sender's server, saying so in ``provenance``.
         single_hub: whether every event must come through the room's hub.
         sealed_messages: whether an encrypted room takes no plaintext messages.
@@ -43,6 +44,7 @@ class RoomVersion:
     kept_content: Mapping[str, frozenset[str] | None] = field(hash=False)
     invite_join_rules: frozenset[str]
     knock_join_rules: frozenset[str]
+    stable: bool = False
     vouched_events: bool = False
     single_hub: bool = False
     sealed_messages: bool = False
@@ -102,11 +104,14 @@ _I_1 = RoomVersion(
     ),
     invite_join_rules=frozenset({"invite", "knock"}),
     knock_join_rules=frozenset({"knock"}),
+    # "I.1 shall be considered stable." "org.matrix.i-d.ralston-mimi-linearized-matrix.02 is considered
+    # unstable."
+    stable=True,
 )
 
 # "Currently I.1 is not a real thing. Use org.matrix.i-d.ralston-mimi-linearized-matrix.02 when testing
 # against other Linearized Matrix implementations."
-_I_1_TESTING = replace(_I_1, name="org.matrix.i-d.ralston-mimi-linearized-matrix.02")
+_I_1_TESTING = replace(_I_1, name="org.matrix.i-d.ralston-mimi-linearized-matrix.02", stable=False)
 
 # "org.matrix.i-d.ralston-mimi-linearized-matrix.00 also exists in the wild, defining a set of algorithms
 # which exist in a prior version of this document (00 and 01)." What draft-ralston-mimi-linearized-matrix-01
@@ -120,6 +125,7 @@ _I_D_00 = replace(
     lpdu_hashes=False,
     hub_server_always=True,
     hashes_unsigned=False,
+    stable=False,
 )
 
 # "implementations should use org.matrix.msc3995 as the room version, using room version 10 as a base", with

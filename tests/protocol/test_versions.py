@@ -38,7 +38,7 @@ def test_versions_can_be_told_apart_in_sets() -> None:
 
 def test_the_testing_name_is_i_1_under_another_name() -> None:
     testing = ROOM_VERSIONS["org.matrix.i-d.ralston-mimi-linearized-matrix.02"]
-    assert replace(testing, name="I.1") == ROOM_VERSIONS["I.1"]
+    assert replace(testing, name="I.1", stable=True) == ROOM_VERSIONS["I.1"]
 
 
 def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> None:
@@ -51,7 +51,12 @@ def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> No
         } - {"name"}
 
     early = "org.matrix.i-d.ralston-mimi-linearized-matrix.00"
-    assert differences(early, "I.1") == {"lpdu_hashes", "hub_server_always", "hashes_unsigned"}
+    assert differences(early, "I.1") == {
+        "lpdu_hashes",
+        "hub_server_always",
+        "hashes_unsigned",
+        "stable",
+    }
     assert differences("org.matrix.msc3995", early) == {
         "code_point_order",
         "kept_content",
