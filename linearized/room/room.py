@@ -28,6 +28,7 @@ from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL, en
 from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
 from linearized.room.participation import StateChange, membership_changes
+from linearized.room.refusals import outcome_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -189,9 +190,9 @@ class Room:
             check_lpdu(lpdu, self.version)
             verify_lpdu(lpdu, version=self.version, origin=submission.origin, keys=submission.keys)
         except (SignatureError, HashMismatch) as error:
-            raise Rejected(Reason.BAD_SIGNATURE, str(error)) from error
+            raise Rejected(Reason.BAD_SIGNATURE, str(error), outcome=outcome_of(error)) from error
         except EventFormatError as error:
-            raise Rejected(Reason.MALFORMED, str(error)) from error
+            raise Rejected(Reason.MALFORMED, str(error), outcome=outcome_of(error)) from error
         if lpdu["room_id"] != self.room_id:
             raise Rejected(Reason.UNKNOWN_ROOM, "The event is for another room")
         if lpdu.get("hub_server") != self._identity.name:

@@ -30,6 +30,7 @@ from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
+from linearized.server.soft_failures import replies_for
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
@@ -269,6 +270,7 @@ class Participating:
             state=self._states.of(row),
             head=(row.head_seq, self._head_id(row)),
             grouped=row.epoch is not None or first is None or not first.imported,
+            epoch=row.epoch,
         )
         return [replica.receive(event) for event in events], replica.state
 
@@ -310,7 +312,7 @@ class Participating:
             RoomAppend(
                 room_id=row.room_id,
                 entries=tuple(_row(entry) for entry in entries),
-                replies=tuple(echoed),
+                replies=(*echoed, *replies_for(entries)),
             )
         )
         for echo in echoed:
@@ -378,6 +380,6 @@ def _row(entry: NewEntry) -> EntryRow:
         state_key=event.state_key,
         sender=event.sender,
         origin_server_ts=event.origin_server_ts,
-        epoch=_epoch(event),
+        epoch=_epoch(event) if entry.soft_failed is None else None,
         pdu=event.raw,
     )
