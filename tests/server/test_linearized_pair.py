@@ -100,7 +100,13 @@ class HubPair:
 
 
 @asynccontextmanager
-async def hub_pair(directory: Path, *, version: str = "I.1", public: bool = True) -> AsyncIterator[HubPair]:
+async def hub_pair(
+    directory: Path,
+    *,
+    version: str = "I.1",
+    public: bool = True,
+    creation_content: JsonObject | None = None,
+) -> AsyncIterator[HubPair]:
     network = Network()
     async with (
         running_server("a.example", directory, network) as a,
@@ -112,7 +118,7 @@ async def hub_pair(directory: Path, *, version: str = "I.1", public: bool = True
         room_id = await a.node.rooms.create(
             creator=ALICE,
             version=version,
-            creation_content={},
+            creation_content=creation_content or {},
             initial=[LocalEvent(sender=ALICE, type="m.room.join_rules", state_key="", content=rule)],
         )
         yield HubPair(a, b, network, room_id)
