@@ -17,6 +17,9 @@ MAX_TYPE_CHARS = 255
 MAX_STATE_KEY_CHARS = 255
 """Draft: "This MUST NOT exceed 255 characters", for ``type`` and ``state_key``."""
 
+MAX_FIELD_BYTES = 255
+"""The same in room versions that count bytes, for ``room_id`` and ``sender`` too."""
+
 MAX_EVENT_REFERENCES = 20
 """Entries of ``auth_events`` and ``prev_events``. Selection gives at most five, a linear log has one previous
 event; twenty is Matrix's bound for the interconnection the draft foresees."""
@@ -33,7 +36,7 @@ def check_pdu_schema(pdu: JsonObject, version: RoomVersion) -> None:
     Raises:
         EventFormatError: a field is missing or not what it must be; the text names it.
     """
-    _check_common(pdu)
+    _check_common(pdu, version)
     hashes = pdu.get("hashes")
     if not isinstance(hashes, dict):
         raise EventFormatError("hashes is missing or malformed")
@@ -64,7 +67,7 @@ def check_lpdu_schema(lpdu: JsonObject, version: RoomVersion) -> None:
     Raises:
         EventFormatError: a field is missing, not what it must be, or not a participant's to set.
     """
-    _check_common(lpdu)
+    _check_common(lpdu, version)
     _require("hub_server" in lpdu, "hub_server")
     # "The participant server MUST NOT populate the following fields on events (LPDUs) they are sending to the
     # hub:" auth_events, prev_events, hashes (except hashes.lpdu). Provenance is a hub's statement, never a
@@ -80,12 +83,17 @@ def check_lpdu_schema(lpdu: JsonObject, version: RoomVersion) -> None:
     _check_lpdu_hash(hashes)
 
 
-def _check_common(pdu: JsonObject) -> None:
+def _check_common(pdu: JsonObject, version: RoomVersion) -> None:
     for field, matches in _COMMON.items():
         _require(matches(pdu.get(field)), field)
     if "state_key" in pdu:
         state_key = pdu["state_key"]
         _require(isinstance(state_key, str) and len(state_key) <= MAX_STATE_KEY_CHARS, "state_key")
+    if version.limits_in_bytes:
+        # Matrix, Size limits: "sender MUST NOT exceed 255 bytes", and so room_id, state_key and type.
+        for field in ("room_id", "type", "sender", "state_key"):
+            text = str(pdu.get(field, ""))
+            _require(len(text.encode("utf-8", "surrogatepass")) <= MAX_FIELD_BYTES, field)
     if "hub_server" in pdu:
         _require(is_server_name(pdu["hub_server"]), "hub_server")
 

@@ -26,6 +26,7 @@ class RoomVersion:
         lpdu_hashes: whether a participant's part of an event has a content hash of its own, ``hashes.lpdu``.
         hub_server_always: whether a hub names itself in ``hub_server`` of its own users' events, too.
         hashes_unsigned: whether content hashes cover ``unsigned``.
+        limits_in_bytes: whether the limits of fields count UTF-8 bytes (Matrix) instead of characters.
         code_point_order: whether canonical JSON sorts keys by code point (Matrix) instead of by UTF-16 code
             unit (RFC 8785).
         kept_inner: of fields of ``content`` that are kept, the fields inside that are, by event type and
@@ -51,6 +52,7 @@ class RoomVersion:
     lpdu_hashes: bool = True
     hub_server_always: bool = False
     hashes_unsigned: bool = True
+    limits_in_bytes: bool = False
     code_point_order: bool = False
     kept_inner: Mapping[tuple[str, str], frozenset[str]] = field(
         hash=False, default_factory=lambda: MappingProxyType({})
@@ -135,6 +137,7 @@ _MSC3995 = replace(
     _I_D_00,
     name="org.matrix.msc3995",
     code_point_order=True,
+    limits_in_bytes=True,
     kept_content=MappingProxyType(
         {
             **_I_1.kept_content,

@@ -191,3 +191,27 @@ def test_elsewhere_that_field_asks_for_no_signature() -> None:
     assert verify(event, I_1) is event
     message = participant_event(MSC3995, content=content)
     assert verify(message, MSC3995) is message
+
+
+@pytest.mark.parametrize(
+    ("field", "longest", "longer"),
+    [
+        ("type", "ü" * 127 + "x", "ü" * 128),
+        ("state_key", "ü" * 127 + "x", "ü" * 128),
+        ("sender", "@" + "ü" * 122 + ":b.example", "@" + "ü" * 122 + "x:b.example"),
+    ],
+)
+def test_msc3995_counts_bytes_where_the_drafts_count_characters(
+    field: str, longest: str, longer: str
+) -> None:
+    pdu = participant_event(MSC3995).pdu
+    assert len(longest.encode()) in {254, 255}
+    assert parse_pdu(pdu | {field: longest}, MSC3995)
+    with pytest.raises(EventFormatError, match=field):
+        parse_pdu(pdu | {field: longer}, MSC3995)
+    assert parse_pdu(pdu | {field: longer}, I_D_00)
+
+
+def test_a_lone_surrogate_is_a_format_error_there_too() -> None:
+    with pytest.raises(EventFormatError):
+        parse_pdu(participant_event(MSC3995).pdu | {"type": "\ud800"}, MSC3995)

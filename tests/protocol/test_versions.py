@@ -59,6 +59,7 @@ def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> No
     }
     assert differences("org.matrix.msc3995", early) == {
         "code_point_order",
+        "limits_in_bytes",
         "kept_content",
         "kept_inner",
         "invite_join_rules",
