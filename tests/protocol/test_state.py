@@ -127,3 +127,11 @@ def test_a_value_that_is_no_integer_counts_as_absent() -> None:
     assert user_level(state, ALICE) == 0
     assert level_to(state, "ban") == 50
     assert level_to_send(state, "x", True, I_1) == 50
+
+
+def test_join_rules_and_power_levels_under_another_state_key_mean_nothing() -> None:
+    rules = local_event(type="m.room.join_rules", state_key="x", content={"join_rule": "public"})
+    levels = local_event(type="m.room.power_levels", state_key="x", content={"users": {BOB: 100}})
+    state = {**CREATED, ("m.room.join_rules", "x"): rules, ("m.room.power_levels", "x"): levels}
+    assert join_rule(state) == "invite"
+    assert user_level(state, BOB) == 0
