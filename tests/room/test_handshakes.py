@@ -28,6 +28,7 @@ from linearized.room.grouping import INITIAL_GROUP
 from linearized.room.room import Room
 from linearized.room.submissions import (
     ApplicationMessage,
+    GroupUpdate,
     Handshake,
     LinearizedPdu,
     LocalEvent,
@@ -55,6 +56,10 @@ from tests.room.support import (
 )
 
 PUBLIC = state_event(ALICE, "m.room.join_rules", {"join_rule": "public"})
+
+
+def loaded(group: GroupUpdate) -> openmls.PublicGroup:
+    return MLS.load(group.snapshot, group_info=group.group_info, ratchet_tree=group.ratchet_tree)
 
 
 # --- the first commit ---
@@ -650,8 +655,6 @@ def test_a_room_restored_from_its_snapshot_goes_on_where_it_was() -> None:
     bob = Member(BOB)
     room, alice, accepted = grouped_room(bob)
     assert accepted.group is not None
-    kept = accepted.group
-    group = MLS.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
     restored = Room(
         room_id=ROOM,
         version=get_version("dev.linearized.1"),
@@ -660,7 +663,7 @@ def test_a_room_restored_from_its_snapshot_goes_on_where_it_was() -> None:
         vouched_domains=frozenset({"matrix.example"}),
         state=room.state,
         head=(room.head_seq, accepted.event_id),
-        group=group,
+        group=loaded(accepted.group),
         last_commit_id=accepted.event_id,
     )
     assert restored.submit(bob.message(), now=NOW).entries[0].seq == room.head_seq + 1
@@ -675,5 +678,5 @@ def test_a_message_that_cannot_be_taken_apart_is_malformed() -> None:
     accepted = grouped_room()[2]
     assert accepted.group is not None
     with pytest.raises(Rejected) as raised:
-        verify_commit(MLS.load(accepted.group.snapshot), bundle, now=NOW)
+        verify_commit(loaded(accepted.group), bundle, now=NOW)
     assert raised.value.code is Reason.MALFORMED
