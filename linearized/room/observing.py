@@ -1,8 +1,9 @@
 """What a participant can check of the events of an encrypted room without holding the room's MLS tree.
 
 A hub stages every commit on the public group (``commits``, ``tie``). A participant that came in the middle
-has no tree to do that with; what a commit says by value, and what an encrypted room may hold at all, it can
-still hold the hub to.
+has no tree to do that with; whom a commit adds by value, and what an encrypted room may hold at all, it can
+still hold the hub to. Not its epoch: which epoch the group is in only verified commits tell, and what an
+unverified one claims must not decide about those after it.
 """
 
 from __future__ import annotations
@@ -22,15 +23,11 @@ from linearized.room.grouping import binary
 from linearized.room.submissions import Reason, Rejected
 
 
-def check_group_event(event: Event, state: StateMap, *, epoch: int | None) -> int | None:
+def check_group_event(event: Event, state: StateMap) -> None:
     """Check an event that the authorization rules allow against what an encrypted room takes.
 
     Args:
         state: the room's state before it.
-        epoch: the group's epoch before it, None if it is not known.
-
-    Returns:
-        The group's epoch after it, None if it is not known.
 
     Raises:
         Rejected: the hub should not have taken it. "If this validation fails, the hub server MUST … soft-fail
@@ -38,16 +35,13 @@ def check_group_event(event: Event, state: StateMap, *, epoch: int | None) -> in
     """
     admit(event, state)
     if event.type != COMMIT:
-        return epoch
+        return
     if encryption_algorithm(state) is None:
         raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
     try:
-        parts = public_commit(event.content)
-        _check_epoch(parts, epoch)
-        _check_added(parts, event.sender, state)
+        _check_added(public_commit(event.content), event.sender, state)
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.MALFORMED, str(error)) from error
-    return parts.epoch + 1
 
 
 def public_commit(content: JsonObject) -> CommitParts:
@@ -66,15 +60,6 @@ def public_commit(content: JsonObject) -> CommitParts:
     walk_public_handshake(reader)
     reader.finish()
     return commit_parts(message)
-
-
-def _check_epoch(parts: CommitParts, epoch: int | None) -> None:
-    if epoch is not None and parts.epoch != epoch:
-        raise Rejected(
-            Reason.WRONG_EPOCH,
-            f"The commit is for epoch {parts.epoch}, the group is in {epoch}",
-            current_epoch=epoch,
-        )
 
 
 def _check_added(parts: CommitParts, sender: str, state: StateMap) -> None:

@@ -39,7 +39,6 @@ class Replica:
     Args:
         head: sequence number (ours) and event ID of the last entry.
         grouped: whether the room's first commit has been seen.
-        epoch: the group's epoch, None if it is not known.
     """
 
     def __init__(
@@ -50,14 +49,12 @@ class Replica:
         state: Mapping[tuple[str, str], Event],
         head: tuple[int, str | None],
         grouped: bool,
-        epoch: int | None = None,
     ) -> None:
         self._version = version
         self._hub = hub
         self._state = dict(state)
         self._head = head
         self._grouped = grouped
-        self._epoch = epoch
 
     @property
     def state(self) -> StateMap:
@@ -98,7 +95,7 @@ class Replica:
     def _hold_to_group(self, event: Event) -> str | None:
         """Why an event is soft-failed, None if it is not."""
         try:
-            self._epoch = check_group_event(event, self._state, epoch=self._epoch)
+            check_group_event(event, self._state)
         except Rejected as error:
             return str(error)
         return None

@@ -270,7 +270,6 @@ class Participating:
             state=self._states.of(row),
             head=(row.head_seq, self._head_id(row)),
             grouped=row.epoch is not None or first is None or not first.imported,
-            epoch=row.epoch,
         )
         return [replica.receive(event) for event in events], replica.state
 
