@@ -10,10 +10,10 @@ use openmls::messages::proposals::{AppDataUpdateOperation, AppDataUpdateProposal
 use openmls::prelude::{
     Proposal, ProposalIn, ProposalOrRefType, ProposalType, Sender, SenderExtensionIndex,
 };
-use openmls_rust_crypto::RustCrypto;
 use serde_json::json;
 use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::labels;
 use crate::members::app_data;
@@ -99,7 +99,7 @@ fn queued(
     let reference = make_proposal_ref(
         message.authenticated,
         group.ciphersuite(),
-        &RustCrypto::default(),
+        &Crypto::default(),
     )
     .map_err(Failure::internal)?;
     serde_json::from_value(json!({

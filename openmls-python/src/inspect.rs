@@ -1,10 +1,11 @@
 //! Stateless functions: look into messages, Welcomes and GroupInfos; labelled cryptography.
 
 use openmls::prelude::{ContentType, MlsMessageBodyIn, OpenMlsCrypto, Sender};
-use openmls_rust_crypto::RustCrypto;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use tls_codec::Serialize;
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::guard::detached;
 use crate::values::{GroupInfoDetails, MessageInfo};
@@ -79,6 +80,11 @@ pub fn inspect_message(py: Python<'_>, data: &[u8]) -> PyResult<MessageInfo> {
 }
 
 #[pyfunction]
+pub fn reencode(py: Python<'_>, data: &[u8]) -> PyResult<Vec<u8>> {
+    detached(py, || Ok(wire::message(data)?.tls_serialize_detached()?))
+}
+
+#[pyfunction]
 pub fn welcome_references<'py>(py: Python<'py>, welcome: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
     let references = detached(py, || {
         Ok(wire::welcome(welcome)?
@@ -129,7 +135,7 @@ pub fn proposal_reference(py: Python<'_>, message: &[u8], ciphersuite: u16) -> P
 #[pyfunction]
 pub fn hash(py: Python<'_>, ciphersuite: u16, data: &[u8]) -> PyResult<Vec<u8>> {
     detached(py, || {
-        RustCrypto::default()
+        Crypto::default()
             .hash(config::ciphersuite(ciphersuite)?.hash_algorithm(), data)
             .map_err(Failure::internal)
     })

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use openmls::prelude::{CredentialType, KeyPackage, LeafNode, ProtocolVersion};
-use openmls_rust_crypto::RustCrypto;
 use pyo3::prelude::*;
 use tls_codec::{DeserializeBytes, Serialize};
 
 use crate::added::key_package_lifetime;
 use crate::convert::ExtensionList;
+use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::detached;
 use crate::lifetimes::{clock, stale, Judging};
@@ -89,7 +89,7 @@ fn check_capabilities(leaf: &LeafNode, suite: u16) -> Outcome<()> {
 fn validated(data: &[u8]) -> Outcome<KeyPackage> {
     wire::key_package(data)
         .map_err(as_invalid)?
-        .validate(&RustCrypto::default(), ProtocolVersion::Mls10)
+        .validate(&Crypto::default(), ProtocolVersion::Mls10)
         .map_err(invalid)
 }
 

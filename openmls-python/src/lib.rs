@@ -9,9 +9,9 @@ mod added;
 mod app_data;
 mod client;
 mod committing;
-mod compact;
 mod config;
 mod convert;
+mod crypto;
 mod error;
 mod external_sender;
 mod external_updates;
@@ -41,6 +41,7 @@ mod snapshot;
 mod staged;
 mod stand_ins;
 mod state;
+mod store;
 mod tracked;
 mod values;
 mod wire;
@@ -51,6 +52,11 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519", 1_u16)?;
     module.add("CIPHERSUITE_P256_AES128GCM_SHA256_P256", 2_u16)?;
     module.add("CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519", 3_u16)?;
+    module.add("CIPHERSUITE_P384_AES256GCM_SHA384_P384", 7_u16)?;
+    module.add(
+        "CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519",
+        0x4D_u16,
+    )?;
     module.add_class::<client::Client>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<public_group::PublicGroup>()?;
@@ -68,6 +74,7 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::Processed>()?;
     module.add_class::<ratchet_tree::RatchetTreeInfo>()?;
     module.add_function(wrap_pyfunction!(inspect::inspect_message, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::reencode, module)?)?;
     module.add_function(wrap_pyfunction!(key_packages::inspect_key_package, module)?)?;
     module.add_function(wrap_pyfunction!(
         key_packages::key_package_reference,

@@ -11,6 +11,7 @@ use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::restoring::find;
 use crate::stand_ins::StandIns;
+use crate::store::Store;
 use crate::tracked::Public;
 use crate::wire::{self, LocatedNode, WireLeafSource, WireLifetime, WireNode};
 
@@ -126,9 +127,9 @@ fn observe_stale(
     .map_err(error::from_external_creation)?;
     let group_id = shown.group_id().to_vec();
     drop(shown);
-    let mut entries = provider.entries()?;
-    stand_ins.put_back(&mut entries);
-    let public = Public::load(&group_id, Provider::from_entries(entries))?;
+    let mut contents = provider.into_storage().into_contents();
+    stand_ins.put_back(&mut contents)?;
+    let public = Public::load(&group_id, Store::new(contents))?;
     if public
         .group
         .export_ratchet_tree()

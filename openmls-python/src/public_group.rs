@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tls_codec::Serialize;
 
 use crate::app_data::NewValues;
 use crate::convert::{component_map, extension_map, ExtensionList};
 use crate::error::{Failure, Outcome};
 use crate::external_sender::ExternalSender;
-use crate::guard::{caught, detached, locked, viewed};
+use crate::guard::{caught, detached, locked, viewed, Handle};
 use crate::keys::SignatureKeyPair;
 use crate::member::Roster;
 use crate::staged::StagedCommit;
@@ -24,7 +24,7 @@ static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 
 #[pyclass(frozen, module = "openmls")]
 pub struct PublicGroup {
-    inner: Mutex<Public>,
+    inner: Handle<Public>,
     /// The members of an epoch, for all that is staged in it. A handle never sees two states of one epoch.
     roster: Mutex<Option<(u64, Arc<Roster>)>>,
     instance: u64,
@@ -33,7 +33,7 @@ pub struct PublicGroup {
 impl PublicGroup {
     fn wrap(public: Public) -> Self {
         Self {
-            inner: Mutex::new(public),
+            inner: Handle::new(public),
             roster: Mutex::new(None),
             instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
         }
@@ -105,8 +105,9 @@ impl PublicGroup {
         })
     }
 
-    fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |public| public.save())
+    fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let saved = viewed(py, &self.inner, |public| public.save())?;
+        Ok(PyBytes::new(py, &saved))
     }
 
     #[getter]
@@ -331,13 +332,11 @@ impl PublicGroup {
     }
 
     fn __repr__(&self) -> String {
-        match self.inner.try_lock() {
-            Ok(public) => format!(
-                "<PublicGroup {} epoch={}>",
-                short(public.group.group_id().as_slice()),
-                public.epoch()
-            ),
-            Err(_) => "<PublicGroup>".to_owned(),
-        }
+        self.inner
+            .glance(|public| {
+                let id = short(public.group.group_id().as_slice());
+                format!("<PublicGroup {id} epoch={}>", public.epoch())
+            })
+            .unwrap_or_else(|| "<PublicGroup>".to_owned())
     }
 }

@@ -1,12 +1,12 @@
 //! Looking into an exported ratchet tree without a group. Nothing is verified here.
 
 use openmls::prelude::{Ciphersuite, OpenMlsCrypto};
-use openmls_rust_crypto::RustCrypto;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tls_codec::{Serialize, VLBytes};
 
 use crate::config;
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::guard::detached;
 use crate::wire::{self, WireNode};
@@ -66,7 +66,7 @@ fn info(data: &[u8], suite: Ciphersuite) -> Outcome<RatchetTreeInfo> {
     let hasher = Hasher {
         nodes,
         suite,
-        crypto: RustCrypto::default(),
+        crypto: Crypto::default(),
     };
     Ok(RatchetTreeInfo {
         tree_hash: hasher.hash(hasher.root())?,
@@ -77,7 +77,7 @@ fn info(data: &[u8], suite: Ciphersuite) -> Outcome<RatchetTreeInfo> {
 struct Hasher {
     nodes: Vec<Option<WireNode>>,
     suite: Ciphersuite,
-    crypto: RustCrypto,
+    crypto: Crypto,
 }
 
 impl Hasher {

@@ -10,6 +10,7 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::{Serialize, VLBytes};
+use zeroize::Zeroizing;
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
@@ -21,6 +22,7 @@ use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
 use crate::stand_ins::StandIns;
+use crate::store::Store;
 use crate::values::{AppDataUpdate, ProposalInfo};
 use crate::{config, external_updates, rules, wire};
 
@@ -30,38 +32,41 @@ pub struct Public {
 }
 
 impl Public {
-    pub fn load(group_id: &[u8], provider: Provider) -> Outcome<Self> {
-        let group = Tracked::load(provider.storage(), &GroupId::from_slice(group_id))
+    pub fn load(group_id: &[u8], store: Store) -> Outcome<Self> {
+        let group = Tracked::load(&store, &GroupId::from_slice(group_id))
             .map_err(Failure::snapshot)?
             .ok_or_else(|| Failure::snapshot("the group is missing from its own state"))?;
-        Ok(Self { provider, group })
+        Ok(Self {
+            provider: Provider::new(store),
+            group,
+        })
     }
 
     pub fn from_snapshot(data: &[u8]) -> Outcome<Self> {
-        let body: PublicGroupSnapshot = snapshot::decode(Holds::PublicGroup, data)?;
-        let provider = Provider::from_entries(snapshot::from_list(body.entries)?);
-        Self::load(body.group_id.as_slice(), provider)
+        let body: PublicGroupSnapshot<Store> = snapshot::decode(Holds::PublicGroup, data)?;
+        Self::load(&body.group_id, body.store)
     }
 
-    pub fn save(&self) -> Outcome<Vec<u8>> {
+    pub fn save(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         let body = PublicGroupSnapshot {
-            group_id: self.group.group_id().as_slice().into(),
-            entries: snapshot::to_list(self.provider.entries()?),
+            group_id: self.group.group_id().to_vec(),
+            store: self.provider.storage(),
         };
         snapshot::encode(Holds::PublicGroup, &body)
     }
 
-    /// Run `work`; if it fails or panics, the group and its store are as before.
-    fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        let before = self.provider.entries()?;
-        match caught(|| work(self)) {
-            Ok(value) => Ok(value),
-            Err(failure) => {
-                let group_id = self.group.group_id().to_vec();
-                *self = Self::load(&group_id, Provider::from_entries(before))?;
-                Err(failure)
-            }
-        }
+    /// Run `work` that may fail after it changed something; all is as before then. That costs a copy of the store,
+    /// which ordinary work does without because OpenMLS changes nothing when it refuses.
+    fn undoable<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let before = self.provider.storage().contents();
+        caught(|| work(self)).or_else(|failure| {
+            *self = Self::load(self.group.group_id().as_slice(), Store::new(before))
+                .map_err(|broken| Failure::half_done(broken.message))?;
+            Err(Failure {
+                half_done: false,
+                ..failure
+            })
+        })
     }
 
     pub fn epoch(&self) -> u64 {
@@ -151,35 +156,34 @@ impl Public {
         if queued.len() >= config::MAX_PENDING_PROPOSALS {
             return Err(Failure::not_allowed("too many proposals in this epoch"));
         }
-        self.transact(|public| {
+        let add = |public: &mut Self| {
             public
                 .group
                 .add_proposal(public.provider.storage(), proposal)
-                .map_err(Failure::internal)?;
-            public.put_back(judging.stand_ins.as_ref())
-        })?;
+                .map_err(Failure::half_done)
+        };
+        match &judging.stand_ins {
+            None => add(self)?,
+            Some(stand_ins) => self.undoable(|public| {
+                add(public)?;
+                public.put_back(stand_ins)
+            })?,
+        }
         Ok(info)
     }
 
-    /// A copy in which the stored proposals hold stand-ins.
-    fn showing(&self, stand_ins: &StandIns) -> Outcome<Self> {
-        let mut entries = self.provider.entries()?;
-        stand_ins.show_stored(&mut entries);
-        Self::load(
-            self.group.group_id().as_slice(),
-            Provider::from_entries(entries),
-        )
+    /// A copy in which the proposals that `judging` refers to hold stand-ins.
+    fn showing(&self, stand_ins: &StandIns, judging: &Judging<'_>) -> Outcome<Self> {
+        let mut contents = self.provider.storage().contents();
+        stand_ins.show_stored(&mut contents, &judging.referred)?;
+        Self::load(self.group.group_id().as_slice(), Store::new(contents))
     }
 
     /// Undo what `stand_ins` did to the group.
-    fn put_back(&mut self, stand_ins: Option<&StandIns>) -> Outcome<()> {
-        let Some(stand_ins) = stand_ins else {
-            return Ok(());
-        };
-        let mut entries = self.provider.entries()?;
-        stand_ins.put_back(&mut entries);
-        let group_id = self.group.group_id().to_vec();
-        *self = Self::load(&group_id, Provider::from_entries(entries))?;
+    fn put_back(&mut self, stand_ins: &StandIns) -> Outcome<()> {
+        let mut contents = self.provider.storage().contents();
+        stand_ins.put_back(&mut contents)?;
+        *self = Self::load(self.group.group_id().as_slice(), Store::new(contents))?;
         stand_ins.refuse_left(&self.group.export_ratchet_tree().tls_serialize_detached()?)
     }
 
@@ -217,8 +221,8 @@ impl Public {
             None => verified_commit(&self.group, self.provider.crypto(), message, values)?,
             Some(stand_ins) => {
                 let crypto = stand_ins.crypto(&[data])?;
-                if judging.refers {
-                    let showing = self.showing(stand_ins)?;
+                if !judging.referred.is_empty() {
+                    let showing = self.showing(stand_ins, &judging)?;
                     verified_commit(&showing.group, &crypto, message, values)?
                 } else {
                     verified_commit(&self.group, &crypto, message, values)?
@@ -270,13 +274,19 @@ impl Public {
             .map_err(|_| Failure::internal("staged commit lock"))?
             .take()
             .ok_or_else(|| Failure::not_allowed("the commit was merged already"))?;
-        self.transact(|public| {
+        let merge = |public: &mut Self| {
             public
                 .group
                 .merge_commit(public.provider.storage(), commit)
-                .map_err(Failure::internal)?;
-            public.put_back(staged.stand_ins.as_ref())
-        })
+                .map_err(Failure::half_done)
+        };
+        match &staged.stand_ins {
+            None => merge(self),
+            Some(stand_ins) => self.undoable(|public| {
+                merge(public)?;
+                public.put_back(stand_ins)
+            }),
+        }
     }
 }
 

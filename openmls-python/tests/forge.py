@@ -72,6 +72,20 @@ class Reader:
         return self.take(length)
 
 
+def read_leaf(reader: Reader) -> bytes:
+    """Take one LeafNode (RFC 9420 section 7.2)."""
+    leaf = vector(reader.vector()) + vector(reader.vector())
+    leaf += reader.take(2) + vector(reader.vector())  # a basic credential
+    leaf += b"".join(vector(reader.vector()) for _ in range(5))  # capabilities
+    source = reader.take(1)
+    leaf += source
+    if source == b"\x01":  # key_package: Lifetime
+        leaf += reader.take(16)
+    elif source == b"\x03":  # commit: parent_hash
+        leaf += vector(reader.vector())
+    return leaf + vector(reader.vector()) + vector(reader.vector())
+
+
 @dataclass(slots=True)
 class Leaf:
     """A LeafNode of an update path."""
@@ -223,6 +237,24 @@ class ForgedKeyPackage:
         unsigned = b"\x00\x01" + self.ciphersuite.to_bytes(2, "big") + vector(self.init_key)
         unsigned += leaf + vector(self.extensions)
         return unsigned + vector(signer.sign_with_label(label="KeyPackageTBS", content=unsigned))
+
+
+def split_commit(message: bytes) -> tuple[bytes, bytes, bytes]:
+    """FramedContent, signature and confirmation tag of any MLSMessage(PublicMessage(Commit))."""
+    reader = Reader(message)
+    assert reader.take(4) == HEADER
+    reader.vector()  # group_id
+    reader.take(8)  # epoch
+    if reader.take(1)[0] == SENDER_MEMBER:
+        reader.take(4)
+    reader.vector()  # authenticated_data
+    assert reader.take(1) == b"\x03"  # content_type commit
+    reader.vector()  # proposals
+    if reader.take(1) == b"\x01":
+        Leaf.read(reader)
+        reader.vector()
+    content = message[4 : len(message) - len(reader.data)]
+    return content, reader.vector(), reader.vector()
 
 
 def with_tree(group_info: bytes, tree: bytes, signer: Client) -> bytes:

@@ -7,8 +7,10 @@ has changed nothing.
 
 from openmls._openmls import (
     CIPHERSUITE_P256_AES128GCM_SHA256_P256,
+    CIPHERSUITE_P384_AES256GCM_SHA384_P384,
     CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
     CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
+    CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519,
     AppDataUpdate,
     Capabilities,
     Client,
@@ -33,6 +35,7 @@ from openmls._openmls import (
     inspect_ratchet_tree,
     key_package_reference,
     proposal_reference,
+    reencode,
     verify_with_label,
     welcome_references,
 )
@@ -53,8 +56,10 @@ from openmls.exceptions import (
 
 __all__ = [
     "CIPHERSUITE_P256_AES128GCM_SHA256_P256",
+    "CIPHERSUITE_P384_AES256GCM_SHA384_P384",
     "CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519",
     "CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519",
+    "CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519",
     "AppDataUpdate",
     "CannotDecrypt",
     "Capabilities",
@@ -91,6 +96,7 @@ __all__ = [
     "inspect_ratchet_tree",
     "key_package_reference",
     "proposal_reference",
+    "reencode",
     "verify_with_label",
     "welcome_references",
 ]

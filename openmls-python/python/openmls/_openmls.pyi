@@ -6,11 +6,24 @@ from typing import Final, Literal, final
 CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519: Final[int]
 CIPHERSUITE_P256_AES128GCM_SHA256_P256: Final[int]
 CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519: Final[int]
+CIPHERSUITE_P384_AES256GCM_SHA384_P384: Final[int]
+CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519: Final[int]
+"""MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519, 0x004D: X-Wing of draft-connolly-cfrg-xwing-kem-06.
+
+The number is OpenMLS's own and not registered with IANA; a peer has to know it from OpenMLS.
+"""
 
 def inspect_message(data: bytes) -> MessageInfo:
     """Decode an MLSMessage without verifying anything.
 
     Raises MalformedMessage, also for trailing bytes.
+    """
+
+def reencode(data: bytes) -> bytes:
+    """Decode an MLSMessage, verify nothing, and encode again what was understood of it.
+
+    A struct of RFC 9420 has one encoding, so this gives ``data`` back or raises MalformedMessage. It is there
+    to prove that.
     """
 
 def inspect_key_package(
@@ -363,14 +376,19 @@ class Processed:
 
 @final
 class SignatureKeyPair:
-    """A signature key pair; raw private key bytes in `from_bytes` and `to_bytes`."""
+    """A signature key pair. ``ciphersuite`` is any of the supported numbers, else NotAllowed is raised.
+
+    Raw private keys: of Ed25519 (suites 0x0001, 0x0003 and 0x004D) the 32-byte seed; of ECDSA the scalar,
+    big-endian, 32 bytes for P-256 (0x0002) and 48 bytes for P-384 (0x0007). Public keys: of Ed25519 32 bytes,
+    of ECDSA the uncompressed point, 65 and 97 bytes. Signatures: of Ed25519 64 bytes, of ECDSA in DER.
+    """
 
     @staticmethod
     def generate(*, ciphersuite: int = 1) -> SignatureKeyPair:
         """Make a new key pair for the signature scheme of the ciphersuite."""
     @staticmethod
     def from_bytes(data: bytes, *, ciphersuite: int = 1) -> SignatureKeyPair:
-        """Take a 32-byte Ed25519 seed or P-256 scalar. Raises MalformedMessage."""
+        """Take a raw private key. Raises MalformedMessage if it is none of the ciphersuite."""
     def to_bytes(self) -> bytes:
         """Give the private key; it is a secret."""
     @property
@@ -382,11 +400,22 @@ class SignatureKeyPair:
 
 @final
 class HpkeKeyPair:
-    """An HPKE key pair that lives only in memory."""
+    """An HPKE key pair. ``ciphersuite`` is any of the supported numbers, else NotAllowed is raised.
+
+    Raw private keys: of X25519 (suites 0x0001 and 0x0003) 32 bytes; of P-256 (0x0002) and P-384 (0x0007) the
+    scalar, big-endian, 32 and 48 bytes; of X-Wing (0x004D) the 32-byte seed. Public keys: of X25519 32 bytes;
+    of P-256 and P-384 the uncompressed point, 65 and 97 bytes; of X-Wing 1216 bytes, ML-KEM-768 first. The
+    encapsulated key in an HPKECiphertext is as long as a public key, except for X-Wing: 1120 bytes.
+    """
 
     @staticmethod
     def generate(*, ciphersuite: int = 1) -> HpkeKeyPair:
         """Make a new key pair for the HPKE suite of the ciphersuite."""
+    @staticmethod
+    def from_bytes(data: bytes, *, ciphersuite: int = 1) -> HpkeKeyPair:
+        """Take a raw private key. Raises MalformedMessage if it is none of the ciphersuite."""
+    def to_bytes(self) -> bytes:
+        """Give the private key; it is a secret."""
     @property
     def ciphersuite(self) -> int: ...
     @property
@@ -435,6 +464,7 @@ class Client:
         group_id: bytes,
         app_data: Mapping[int, bytes] = ...,
         external_senders: Sequence[tuple[bytes, bytes]] = ...,
+        required_capabilities: bool = True,
         now: int | None = None,
     ) -> Group:
         """Create a group at epoch 0 with an `app_data_dictionary` of ``app_data``.
@@ -442,8 +472,9 @@ class Client:
         ``now`` (seconds since 1970, the system clock if None) begins the lifetime of our leaf, 84 days.
 
         ``external_senders`` are (raw signature public key, content of the basic credential). Members must
-        support `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists
-        here.
+        support `app_data_dictionary`, AppDataUpdate and SelfRemove; not so without ``required_capabilities``,
+        where clients that know RFC 9420 alone can be members as long as there is no ``app_data``. Raises
+        NotAllowed if the group exists here.
         """
     def join_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> Group:
         """Join by a Welcome, or an MLSMessage holding one.
