@@ -5,6 +5,7 @@
 //! like any other, so it is verified here and put there in the form in which OpenMLS stores proposals.
 
 use openmls::ciphersuite::hash_ref::make_proposal_ref;
+use openmls::framing::SafeAad;
 use openmls::group::{GroupContext, PublicGroup, QueuedProposal};
 use openmls::messages::proposals::{AppDataUpdateOperation, AppDataUpdateProposal};
 use openmls::prelude::{
@@ -34,7 +35,12 @@ pub fn verified(group: &PublicGroup, data: &[u8]) -> Outcome<Option<QueuedPropos
     let ProposalIn::AppDataUpdate(update) = &message.proposal else {
         return Ok(None);
     };
-    let sender = verify(group.group_context(), &message)?;
+    let context = group.group_context();
+    let sender = verify(context, &message)?;
+    if context.safe_aad_required() {
+        SafeAad::tls_deserialize_bytes(message.content.authenticated_data.as_slice())
+            .map_err(|_| Failure::not_allowed("the authenticated data holds no SafeAAD"))?;
+    }
     check(group, update)?;
     queued(group, &message, update, sender).map(Some)
 }
