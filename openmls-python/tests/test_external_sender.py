@@ -265,7 +265,7 @@ def test_values_beside_an_external_update_are_refused(room: Room) -> None:
 
 
 def test_proposals_fit_a_group_with_safe_aad(now: int) -> None:
-    """draft-ietf-mls-extensions: the `safe_aad` component makes all authenticated data begin with a SafeAAD."""
+    """With the `safe_aad` component, all authenticated data begins with a SafeAAD struct."""
     room = Room(now=now, app_data={COMPONENT: b"state", SAFE_AAD: vector(b"")})
     message = update(room, room.hub_key, 0)
     assert openmls.inspect_message(message).authenticated_data == vector(b"")
