@@ -7,9 +7,10 @@
 #   make bench         the benchmarks
 #   make clean         remove what this file made inside the checkout (the shared cache stays)
 #
-# Needs Python 3.11 or later with venv, and a Rust toolchain; `make test` also node 18.20 or later. Nothing installed globally with pip is used: the project
-# gets .venv in the checkout; the homeserver and matrix-nio, which only run as programs, get environments of their own
-# in the cache, one for each pinned version, so that a second checkout finds them ready.
+# Needs Python 3.11 or later with venv, and a Rust toolchain; `make test` also node 18.20 or later. Nothing installed
+# globally with pip is used: the project gets .venv in the checkout; the homeserver and matrix-nio, which only run as
+# programs, get environments of their own in the cache, one for each pinned version, so that a second checkout finds
+# them ready. So does ts-mls, a peer in tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

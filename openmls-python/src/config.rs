@@ -136,11 +136,6 @@ pub fn group_extensions(
             ),
         ));
     }
-    if required_capabilities || !dictionary.is_empty() {
-        extensions.push(Extension::AppDataDictionary(
-            AppDataDictionaryExtension::new(dictionary),
-        ));
-    }
     if !external_senders.is_empty() {
         let senders = external_senders
             .into_iter()
@@ -149,6 +144,13 @@ pub fn group_extensions(
             })
             .collect();
         extensions.push(Extension::ExternalSenders(senders));
+    }
+    // The last one: an AppDataUpdate should leave the extension where it is (draft-ietf-mls-extensions section
+    // 4.7), but OpenMLS moves it to the end, and members who do not would have another GroupContext.
+    if required_capabilities || !dictionary.is_empty() {
+        extensions.push(Extension::AppDataDictionary(
+            AppDataDictionaryExtension::new(dictionary),
+        ));
     }
     Extensions::from_vec(extensions).map_err(Failure::not_allowed)
 }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::crypto::Crypto;
 use openmls::prelude::{CredentialType, KeyPackage, LeafNode, ProtocolVersion};
 use pyo3::prelude::*;
 use tls_codec::{DeserializeBytes, Serialize};
 
 use crate::added::key_package_lifetime;
 use crate::convert::ExtensionList;
-use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::detached;
 use crate::lifetimes::{clock, stale, Judging};

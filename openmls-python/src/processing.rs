@@ -129,6 +129,7 @@ fn external_update(
     proposal: QueuedProposal,
     incoming: &Incoming<'_>,
 ) -> Outcome<Processed> {
+    app_data::refuse_rest(&incoming.values)?;
     let (content, _) = wire::public_content(incoming.data)?;
     let result = Processed {
         kind: "proposal",
@@ -165,10 +166,10 @@ fn take_in(
             ),
         ));
     }
-    rules::check_sender(&message)?;
     if message.content_type() != ContentType::Commit {
         app_data::refuse_rest(&incoming.values)?;
     }
+    rules::check_sender(&message)?;
     if group.is_active() {
         if let Some(proposal) = external_updates::verified(group.public_group(), incoming.data)? {
             return external_update(group, provider, proposal, &incoming);

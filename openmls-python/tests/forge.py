@@ -195,6 +195,24 @@ class Forgery:
         return HEADER + self.content() + tags
 
 
+def split_commit(message: bytes) -> tuple[bytes, bytes, bytes]:
+    """FramedContent, signature and confirmation tag of any MLSMessage(PublicMessage(Commit))."""
+    reader = Reader(message)
+    assert reader.take(4) == HEADER
+    reader.vector()  # group_id
+    reader.take(8)  # epoch
+    if reader.take(1)[0] == SENDER_MEMBER:
+        reader.take(4)
+    reader.vector()  # authenticated_data
+    assert reader.take(1) == b"\x03"  # content_type commit
+    reader.vector()  # proposals
+    if reader.take(1) == b"\x01":
+        Leaf.read(reader)
+        reader.vector()
+    content = message[4 : len(message) - len(reader.data)]
+    return content, reader.vector(), reader.vector()
+
+
 @dataclass(slots=True)
 class ForgedKeyPackage:
     """The parts of a KeyPackage (RFC 9420 section 10), to be changed and signed again by their owner."""
@@ -237,24 +255,6 @@ class ForgedKeyPackage:
         unsigned = b"\x00\x01" + self.ciphersuite.to_bytes(2, "big") + vector(self.init_key)
         unsigned += leaf + vector(self.extensions)
         return unsigned + vector(signer.sign_with_label(label="KeyPackageTBS", content=unsigned))
-
-
-def split_commit(message: bytes) -> tuple[bytes, bytes, bytes]:
-    """FramedContent, signature and confirmation tag of any MLSMessage(PublicMessage(Commit))."""
-    reader = Reader(message)
-    assert reader.take(4) == HEADER
-    reader.vector()  # group_id
-    reader.take(8)  # epoch
-    if reader.take(1)[0] == SENDER_MEMBER:
-        reader.take(4)
-    reader.vector()  # authenticated_data
-    assert reader.take(1) == b"\x03"  # content_type commit
-    reader.vector()  # proposals
-    if reader.take(1) == b"\x01":
-        Leaf.read(reader)
-        reader.vector()
-    content = message[4 : len(message) - len(reader.data)]
-    return content, reader.vector(), reader.vector()
 
 
 def with_tree(group_info: bytes, tree: bytes, signer: Client) -> bytes:

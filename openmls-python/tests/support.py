@@ -1,6 +1,9 @@
 """A hub and its clients in one process: every commit passes the hub first, and all must agree after it."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TypedDict
 
 from openmls import Client, CommitBundle, Group, PublicGroup, SignatureKeyPair, StagedCommit
 
@@ -8,6 +11,24 @@ GROUP_ID = b"mimi://hub.example/g/clubhouse"
 WEEK = 7 * 24 * 3600
 NO_DATA: Mapping[int, bytes] = {}
 SUITES = (1, 2, 3, 7, 0x4D)
+
+
+class TreeVector(TypedDict):
+    """One official tree; hexadecimal, tree hashes by node index."""
+
+    cipher_suite: int
+    group_id: str
+    tree: str
+    tree_hashes: list[str]
+
+
+TREES: list[TreeVector] = json.loads(
+    (Path(__file__).parent / "vectors" / "tree-validation.json").read_text()
+)["cases"]
+
+
+def tree_name(case: TreeVector) -> str:
+    return f"suite {case['cipher_suite']}, {len(case['tree_hashes'])} nodes"
 
 
 def uri(name: str) -> bytes:

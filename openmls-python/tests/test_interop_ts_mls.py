@@ -145,6 +145,18 @@ def test_we_follow_a_commit_without_an_update_path(mixed: TsMixed) -> None:
     assert staged.members == (*before, *staged.added)
 
 
+def test_we_follow_ts_mls_when_it_adds_one_of_its_own(mixed: TsMixed) -> None:
+    dave = mixed.make_peer("dave")
+    sent = mixed.peers["bob"].add(dave.key_package())
+    staged = mixed.commit(sent.commit, "bob")
+    assert [member.identity for member in staged.added] == [b"dave"]
+    assert sent.welcome is not None
+    dave.join(sent.welcome, sent.tree)
+    mixed.peers["dave"] = dave
+    mixed.check()
+    mixed.talk()
+
+
 @pytest.mark.parametrize("winner", ["alice", "bob"])
 def test_the_commit_that_comes_first_wins_over_one_that_is_pending(mixed: TsMixed, winner: str) -> None:
     commits = {

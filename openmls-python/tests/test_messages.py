@@ -145,6 +145,7 @@ def entrances(room: Room) -> dict[str, Callable[[bytes], object]]:
             group_info=room.group_info, ratchet_tree=data, replace_leaf=0
         ),
         "from_bytes": openmls.SignatureKeyPair.from_bytes,
+        "hpke from_bytes": openmls.HpkeKeyPair.from_bytes,
         "Client.load": Client.load,
         "PublicGroup.load": PublicGroup.load,
     }
@@ -173,9 +174,10 @@ def test_arbitrary_and_damaged_bytes_raise_nothing_but_mls_errors_and_change_not
         room.key_package("bob"),
         room.groups["alice"].encrypt(b"x"),
         room.hub.propose_remove(signer=room.hub_key, sender_index=0, leaf_index=0),
+        *(bytes.fromhex(value) for value in MESSAGES[0].values()),
         room.hub.propose_app_data_update(signer=room.hub_key, sender_index=0, component_id=1, payload=b"x"),
         group_info_details(room.group_info).extensions,
-        *(bytes.fromhex(value) for value in MESSAGES[0].values()),
+        openmls.HpkeKeyPair.generate().to_bytes(),
     ]
     message = bytearray(data.draw(st.one_of(st.sampled_from(valid), st.binary(max_size=64))))
     for _ in range(data.draw(st.integers(1, 3))):

@@ -1,18 +1,10 @@
 """Looking into a ratchet tree without a group."""
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from forge import Reader, vector
 from openmls import MalformedMessage, NotAllowed, PublicGroup, group_info_details, inspect_ratchet_tree
-from support import Room
-
-TREES: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "vectors" / "tree-validation.json").read_text()
-)["cases"]
+from support import TREES, Room, TreeVector, tree_name
 
 
 def test_the_tree_of_a_room_has_the_hash_of_its_group_info(room: Room) -> None:
@@ -28,8 +20,8 @@ def test_the_tree_of_a_room_has_the_hash_of_its_group_info(room: Room) -> None:
     assert repr(info) == "<RatchetTreeInfo leaves=4>"
 
 
-@pytest.mark.parametrize("case", TREES, ids=lambda case: case["tree_hashes"][0][:8])
-def test_official_trees_have_their_official_hash(case: dict[str, Any]) -> None:
+@pytest.mark.parametrize("case", TREES, ids=tree_name)
+def test_official_trees_have_their_official_hash(case: TreeVector) -> None:
     info = inspect_ratchet_tree(bytes.fromhex(case["tree"]), ciphersuite=case["cipher_suite"])
     hashes = case["tree_hashes"]
     assert info.tree_hash.hex() == hashes[len(hashes) // 2]

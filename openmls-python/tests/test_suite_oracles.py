@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+import openmls
 from forge import Reader, read_leaf, vector
 from openmls import HpkeKeyPair, SignatureKeyPair, encrypt_with_label, verify_with_label
 from support import SUITES
@@ -145,14 +146,19 @@ def test_official_key_packages_have_the_public_keys_of_their_private_keys_and_go
 
 
 @pytest.mark.parametrize("case", KEY_PACKAGES, ids=name)
-def test_the_group_secrets_of_official_welcomes_are_decrypted(case: dict[str, str | int]) -> None:
+def test_official_welcomes_name_their_key_package_and_their_group_secrets_are_decrypted(
+    case: dict[str, str | int],
+) -> None:
     # RFC 9420 section 12.4.3.1: encrypted to the init_key with the label "Welcome" and, as context, the
     # encrypted_group_info.
     suite = int(case["cipher_suite"])
     welcome = Reader(bytes.fromhex(str(case["welcome"])))
     assert welcome.take(6) == b"\x00\x01\x00\x03" + suite.to_bytes(2, "big")
     secrets, group_info = Reader(welcome.vector()), welcome.vector()
-    secrets.vector()  # new_member
+    # MakeKeyPackageRef, RFC 9420 section 5.2
+    key_package = bytes.fromhex(str(case["key_package"]))[4:]
+    reference = openmls.hash(suite, vector(b"MLS 1.0 KeyPackage Reference") + vector(key_package))
+    assert secrets.vector() == reference
     pair = HpkeKeyPair.from_bytes(bytes.fromhex(str(case["init_priv"])), ciphersuite=suite)
     encrypted = vector(secrets.vector()) + vector(secrets.vector())
     plain = Reader(pair.decrypt_with_label(label="Welcome", context=group_info, ciphertext=encrypted))

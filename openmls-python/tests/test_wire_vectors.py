@@ -83,8 +83,7 @@ def test_official_structs_are_encoded_as_they_were(case: dict[str, bytes]) -> No
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_the_official_reinit_is_refused_for_an_extension_no_group_may_have(case: dict[str, bytes]) -> None:
-    # Its extension is a `ratchet_tree`, which RFC 9420 section 17.3 has in GroupInfos only; without that it is
-    # decoded as it should be.
+    # Its extension is a `ratchet_tree`, which RFC 9420 section 17.3 has in GroupInfos only.
     data = case["re_init_proposal"]
     with pytest.raises(MalformedMessage, match="not allowed in the group context"):
         reencode(framed(2, b"\x00\x05" + data))

@@ -23,9 +23,17 @@ from linearized.protocol.identifiers import user_uri
 from linearized.protocol.state import membership
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
+from linearized.room.commits import verify_commit
 from linearized.room.grouping import INITIAL_GROUP
 from linearized.room.room import Room
-from linearized.room.submissions import ApplicationMessage, Handshake, LinearizedPdu, LocalEvent, Reason
+from linearized.room.submissions import (
+    ApplicationMessage,
+    Handshake,
+    LinearizedPdu,
+    LocalEvent,
+    Reason,
+    Rejected,
+)
 from tests.room.support import (
     ALICE,
     ANNA,
@@ -632,6 +640,8 @@ def test_a_participants_message_and_proposal_events() -> None:
     bob = Member(BOB)
     room, _ = linearized_room(bob)
     content = {"algorithm": ALGORITHM, "ciphertext": encode_base64(bob.joined().encrypt(b"x"))}
+    refusal(room, lpdu("m.room.encrypted", content), Reason.MALFORMED)
+    content["commit_event_id"] = room.last_commit_id or ""
     assert room.submit(lpdu("m.room.encrypted", content), now=NOW)
     refusal(room, lpdu("m.mls.proposal", {"message": ""}), Reason.FORBIDDEN)
 
@@ -656,3 +666,14 @@ def test_a_room_restored_from_its_snapshot_goes_on_where_it_was() -> None:
     assert restored.submit(bob.message(), now=NOW).entries[0].seq == room.head_seq + 1
     restored.submit(handshake(alice, alice.joined().commit()), now=NOW)
     assert restored.epoch == 3
+
+
+def test_a_message_that_cannot_be_taken_apart_is_malformed() -> None:
+    _, alice, _ = grouped_room()
+    submission = handshake(alice, alice.joined().commit())
+    bundle = replace(submission.bundle, message=submission.bundle.message[:40])
+    accepted = grouped_room()[2]
+    assert accepted.group is not None
+    with pytest.raises(Rejected) as raised:
+        verify_commit(MLS.load(accepted.group.snapshot), bundle, now=NOW)
+    assert raised.value.code is Reason.MALFORMED

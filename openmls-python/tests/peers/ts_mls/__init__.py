@@ -101,9 +101,10 @@ class TsMlsPeer:
         bounds = {"not_before": now - CLOCK_SKEW, "not_after": now + LIFETIME}
         return bytes.fromhex(self._call("key_package", **bounds)["message"])
 
-    def create_group(self, group_id: bytes) -> None:
+    def create_group(self, group_id: bytes, extensions: Sequence[bytes] = ()) -> None:
+        """Create a group with these Extensions in its GroupContext."""
         self.key_package()  # its leaf becomes the first of the group
-        self._call("create_group", group_id=group_id.hex())
+        self._call("create_group", group_id=group_id.hex(), extensions=[data.hex() for data in extensions])
 
     def join(self, welcome: bytes, tree: bytes | None) -> None:
         self._call("join_welcome", welcome=welcome.hex(), tree=tree and tree.hex())
@@ -157,6 +158,10 @@ class TsMlsPeer:
     def group(self) -> Mapping[str, Any]:
         """What ts-mls shows of its group: epoch, leaf, hashes and structs; bytes as hexadecimal."""
         return self._call("group")
+
+    def secrets(self) -> Mapping[str, bytes]:
+        """The keys that this member signs and authenticates with in its epoch, and where the next begins."""
+        return {name: bytes.fromhex(value) for name, value in self._call("secrets").items()}
 
     def tree(self) -> bytes:
         return bytes.fromhex(self.group()["tree"])

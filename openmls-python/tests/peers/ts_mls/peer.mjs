@@ -16,6 +16,7 @@ const load = (name) =>
   import(pathToFileURL(join(process.env.LINEARIZED_TS_MLS, "ts-mls/dist/src", name)).href)
 const mls = await load("index.js")
 const { createGroupInfo } = await load("createCommit.js")
+const { decodeExtension } = await load("extension.js")
 const { encodeGroupContext } = await load("groupContext.js")
 const { decodeRatchetTree, encodeRatchetTree } = await load("ratchetTree.js")
 
@@ -97,10 +98,11 @@ const OPERATIONS = {
     return { message: message({ wireformat: "mls_key_package", keyPackage: member.keys.publicPackage }) }
   },
 
-  async create_group(member, { group_id }) {
+  async create_group(member, { group_id, extensions }) {
     const { publicPackage, privatePackage } = member.keys
     member.state = await mls.createGroup(
-      fromHex(group_id), publicPackage, privatePackage, [], member.suite, member.clientConfig,
+      fromHex(group_id), publicPackage, privatePackage, extensions.map((data) => decoded(decodeExtension, data)),
+      member.suite, member.clientConfig,
     )
     return {}
   },
@@ -205,6 +207,16 @@ const OPERATIONS = {
     }
     const groupInfo = await createGroupInfo(state.groupContext, state.confirmationTag, state, [extension], suite)
     return { message: message({ wireformat: "mls_group_info", groupInfo }) }
+  },
+
+  // For a member of suite 1 that is made by hand from here on. An Ed25519 key is its seed, which a PKCS #8 ends with.
+  async secrets({ state }) {
+    return {
+      signature_key: toHex(state.signaturePrivateKey.slice(-32)),
+      membership_key: toHex(state.keySchedule.membershipKey),
+      init_secret: toHex(state.keySchedule.initSecret),
+      confirmation_tag: toHex(state.confirmationTag),
+    }
   },
 
   async export_secret({ state, suite }, { label, context, length }) {
