@@ -43,13 +43,7 @@ impl ExternalSender<'_> {
     /// Sign a Proposal struct. Refuses a signer that is not the listed sender.
     fn signed(&self, proposal: &[u8]) -> Outcome<Vec<u8>> {
         let context = self.public.group.group_context();
-        let message = public_proposal::external(
-            context.group_id().as_slice(),
-            context.epoch().as_u64(),
-            self.index,
-            proposal,
-            self.signer,
-        )?;
+        let message = public_proposal::external(context, self.index, proposal, self.signer)?;
         external_updates::verify(context, &public_proposal::decode(&message)?)?;
         Ok(message)
     }

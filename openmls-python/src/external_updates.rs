@@ -4,8 +4,8 @@
 //! takes only Add, Remove and GroupContextExtensions from one. Once such a proposal is in its store it handles it
 //! like any other, so it is verified here and put there in the form in which OpenMLS stores proposals.
 
-use crate::crypto::Crypto;
 use openmls::ciphersuite::hash_ref::make_proposal_ref;
+use openmls::framing::SafeAad;
 use openmls::group::{GroupContext, PublicGroup, QueuedProposal};
 use openmls::messages::proposals::{AppDataUpdateOperation, AppDataUpdateProposal};
 use openmls::prelude::{
@@ -14,6 +14,7 @@ use openmls::prelude::{
 use serde_json::json;
 use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::labels;
 use crate::members::app_data;
@@ -34,7 +35,12 @@ pub fn verified(group: &PublicGroup, data: &[u8]) -> Outcome<Option<QueuedPropos
     let ProposalIn::AppDataUpdate(update) = &message.proposal else {
         return Ok(None);
     };
-    let sender = verify(group.group_context(), &message)?;
+    let context = group.group_context();
+    let sender = verify(context, &message)?;
+    if context.safe_aad_required() {
+        SafeAad::tls_deserialize_bytes(message.content.authenticated_data.as_slice())
+            .map_err(|_| Failure::not_allowed("the authenticated data holds no SafeAAD"))?;
+    }
     check(group, update)?;
     queued(group, &message, update, sender).map(Some)
 }

@@ -311,7 +311,6 @@ impl PublicGroup {
     }
 
     #[pyo3(signature = (*, signer, sender_index, group_id, ciphersuite, extensions, version = 1))]
-    #[allow(clippy::too_many_arguments)] // the fields of the proposal
     fn propose_reinit(
         &self,
         py: Python<'_>,

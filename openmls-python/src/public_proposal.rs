@@ -1,5 +1,7 @@
 //! Proposals as PublicMessages (RFC 9420 section 6), taken apart and made by hand. Nothing here verifies anything.
 
+use openmls::framing::SafeAad;
+use openmls::group::GroupContext;
 use openmls::prelude::ProposalIn;
 use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
@@ -52,17 +54,22 @@ pub fn decode(data: &[u8]) -> Outcome<PublicProposal<'_>> {
 
 /// A proposal of an external sender, signed. `proposal` is the Proposal struct.
 pub fn external(
-    group_id: &[u8],
-    epoch: u64,
+    context: &GroupContext,
     sender_index: u32,
     proposal: &[u8],
     signer: &SignatureKeyPair,
 ) -> Outcome<Vec<u8>> {
+    // draft-ietf-mls-extensions, Safe AAD: with the component in the group, all authenticated data begins with a
+    // SafeAAD struct.
+    let authenticated_data = match context.safe_aad_required() {
+        true => SafeAad::empty().tls_serialize_detached()?,
+        false => Vec::new(),
+    };
     let content = WireContent {
-        group_id: group_id.into(),
-        epoch,
+        group_id: context.group_id().as_slice().into(),
+        epoch: context.epoch().as_u64(),
         sender: WireSender::External(sender_index),
-        authenticated_data: Vec::new().into(),
+        authenticated_data: authenticated_data.into(),
         content_type: CONTENT_PROPOSAL,
     };
     let mut message = HEAD.to_vec();

@@ -1,12 +1,12 @@
 //! Looking into an exported ratchet tree without a group. Nothing is verified here.
 
-use crate::crypto::Crypto;
 use openmls::prelude::{Ciphersuite, OpenMlsCrypto};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tls_codec::{Serialize, VLBytes};
 
 use crate::config;
+use crate::crypto::Crypto;
 use crate::error::{Failure, Outcome};
 use crate::guard::detached;
 use crate::wire::{self, WireNode};
@@ -53,8 +53,8 @@ fn info(data: &[u8], suite: Ciphersuite) -> Outcome<RatchetTreeInfo> {
     let mut leaves = Vec::new();
     for (index, node) in (0_u32..).zip(&nodes) {
         match node {
-            Some(WireNode::Leaf(_)) if index % 2 == 0 => leaves.push(index / 2),
-            Some(WireNode::Parent(_)) if index % 2 == 1 => {}
+            Some(WireNode::Leaf(_)) if index.is_multiple_of(2) => leaves.push(index / 2),
+            Some(WireNode::Parent(_)) if !index.is_multiple_of(2) => {}
             None => {}
             _ => {
                 return Err(Failure::malformed(format!(
@@ -90,7 +90,7 @@ impl Hasher {
     fn hash(&self, index: usize) -> Outcome<Vec<u8>> {
         let node = self.nodes.get(index).and_then(Option::as_ref);
         let mut input = Vec::new();
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             // TreeHashInput: NodeType, LeafNodeHashInput: leaf_index, optional leaf_node
             input.push(LEAF);
             let leaf = u32::try_from(index / 2).map_err(Failure::malformed)?;
@@ -110,7 +110,7 @@ impl Hasher {
                 input.extend_from_slice(&parent.tls_serialize_detached()?);
             }
         }
-        if index % 2 == 1 {
+        if !index.is_multiple_of(2) {
             // Half the distance between the children of a node at this level.
             let step = 1 << ((index + 1).trailing_zeros() - 1);
             for child in [index - step, index + step] {

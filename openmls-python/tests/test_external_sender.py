@@ -29,7 +29,7 @@ from openmls import (
 )
 from support import GROUP_ID, WEEK, Room, uri
 
-COMPONENT, ABSENT = 0x8001, 0x8002
+COMPONENT, ABSENT, SAFE_AAD = 0x8001, 0x8002, 2
 YEAR = 365 * 24 * 3600
 PSK, REINIT, EXTERNAL_INIT, APP_EPHEMERAL, SELF_REMOVE = 4, 5, 6, 9, 10
 REQUIRED_CAPABILITIES, EXTERNAL_SENDERS, APP_DATA_DICTIONARY = 3, 5, 6
@@ -262,6 +262,23 @@ def test_values_beside_an_external_update_are_refused(room: Room) -> None:
     with pytest.raises(NotAllowed):
         room.groups["alice"].process(message, new_app_data={COMPONENT: b"x"})
     assert room.clients["alice"].save() == before
+
+
+def test_proposals_fit_a_group_with_safe_aad(now: int) -> None:
+    """With the `safe_aad` component, all authenticated data begins with a SafeAAD struct."""
+    room = Room(now=now, app_data={COMPONENT: b"state", SAFE_AAD: vector(b"")})
+    message = update(room, room.hub_key, 0)
+    assert openmls.inspect_message(message).authenticated_data == vector(b"")
+    everywhere(room, message)
+    assert (
+        room.hub.stage_proposal(
+            room.hub.propose_remove(signer=room.hub_key, sender_index=0, leaf_index=0)
+        ).removed_leaf
+        == 0
+    )
+    change = b"\x00\x08" + COMPONENT.to_bytes(2, "big") + b"\x01" + vector(b"+")
+    without = proposal_message(room.hub_key, external(0), change, group_id=GROUP_ID, epoch=room.hub.epoch)
+    refused(room, without, NotAllowed)
 
 
 def test_a_member_that_was_removed_takes_no_external_update(room: Room) -> None:

@@ -255,7 +255,8 @@ class Member:
 class AppDataUpdate:
     """An AppDataUpdate proposal (draft-ietf-mls-extensions section 4.7).
 
-    ``payload`` is empty for a removal; ``sender_leaf`` is None if the sender is an external joiner.
+    ``payload`` is empty for a removal; ``sender_leaf`` is None if the sender is an external joiner or an
+    external sender (`StagedCommit.proposals` tells them apart).
     """
 
     @property
