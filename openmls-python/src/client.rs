@@ -2,24 +2,28 @@
 
 use std::sync::{Arc, Mutex};
 
-use openmls::group::{GroupId, MlsGroup, StagedWelcome};
-use openmls::prelude::{KeyPackage, Lifetime};
+use openmls::group::{GroupId, MlsGroup};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
-use crate::convert::component_map;
-use crate::error::{self, Failure, Kind, Outcome};
+use crate::app_data::NewValues;
+use crate::config;
+use crate::convert::{component_map, sender_list};
+use crate::error::{Failure, Kind, Outcome};
 use crate::group::Group;
 use crate::guard::{caught, detached, locked, viewed};
 use crate::join::{self, ExternalJoin};
+use crate::key_store::{self, NewKeyPackage};
 use crate::keys::{self, SignatureKeyPair};
+use crate::options::{self, Retention};
 use crate::provider::Provider;
+use crate::psk::{PskId, Psks};
 use crate::state::{ClientState, GroupState, Joining, Slot};
-use crate::values::{short, CommitBundle, Member};
-use crate::{config, wire};
+use crate::values::{short, CommitBundle};
+use crate::welcome::{self, WelcomePreview};
 
 #[pyclass(frozen, module = "openmls")]
 pub struct Client {
@@ -49,6 +53,8 @@ fn create_group(
     group_id: &[u8],
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+    leaf_app_data: NewValues,
+    retention: Retention,
     now: Option<u64>,
 ) -> Outcome<()> {
     if client.groups.contains_key(group_id) {
@@ -59,7 +65,13 @@ fn create_group(
     let group = MlsGroup::new_with_group_id(
         &provider,
         &client.signer,
-        &config::create_config(client.suite, extensions, now),
+        &config::create_config(
+            client.suite,
+            extensions,
+            config::leaf_extensions(leaf_app_data)?,
+            retention,
+            now,
+        )?,
         GroupId::from_slice(group_id),
         client.credential(),
     )
@@ -72,95 +84,6 @@ fn create_group(
         },
     );
     Ok(())
-}
-
-fn join_welcome(
-    client: &mut ClientState,
-    welcome: &[u8],
-    ratchet_tree: Option<&[u8]>,
-) -> Outcome<Vec<u8>> {
-    let welcome = wire::welcome(welcome)?;
-    let tree = ratchet_tree.map(wire::ratchet_tree).transpose()?;
-    // Joining consumes a key package and writes a group into the same store, so it works on a copy; the
-    // two parts are separated afterwards and nothing is lost if it fails.
-    let before = client.key_packages.entries()?;
-    let provider = Provider::from_entries(before.clone());
-    let mut builder = StagedWelcome::build_from_welcome(&provider, &config::join_config(), welcome)
-        .map_err(error::from_welcome)?
-        // A member whose key package expired since it was added is still a member.
-        .skip_lifetime_validation();
-    if let Some(tree) = tree {
-        builder = builder.with_ratchet_tree(tree);
-    }
-    let announced = builder
-        .processed_welcome()
-        .own_key_package()
-        .map(|key_package| key_package.leaf_node().clone());
-    let staged = builder.build().map_err(error::from_welcome)?;
-    // RFC 9420 section 12.4.3.1: "Identify a leaf whose LeafNode is identical to the one in the KeyPackage."
-    // OpenMLS compares signature keys only.
-    if announced.is_none() || announced.as_ref() != staged.own_leaf_node() {
-        return Err(Failure::invalid_commit(
-            "the tree does not hold the leaf of the key package",
-        ));
-    }
-    Member::list(staged.members())?;
-    let group = staged.into_group(&provider).map_err(error::from_welcome)?;
-    let group_id = group.group_id().to_vec();
-    let occupied = client
-        .groups
-        .get(&group_id)
-        .and_then(|slot| slot.current.as_ref())
-        .is_some_and(|state| state.group.is_active());
-    if occupied {
-        return Err(Failure::not_allowed("this client is already in the group"));
-    }
-    let (kept, moved) = provider
-        .entries()?
-        .into_iter()
-        .partition(|(key, _)| before.contains_key(key));
-    let state = GroupState::load(&group_id, moved)?;
-    client.key_packages = Provider::from_entries(kept);
-    client.groups.insert(
-        group_id.clone(),
-        Slot {
-            current: Some(state),
-            joining: None,
-        },
-    );
-    Ok(group_id)
-}
-
-fn key_package(
-    client: &ClientState,
-    now: u64,
-    lifetime: u64,
-    last_resort: bool,
-) -> Outcome<Vec<u8>> {
-    let not_after = now
-        .checked_add(lifetime)
-        .ok_or_else(|| Failure::not_allowed("the lifetime is too long"))?;
-    let lifetime = Lifetime::init(now.saturating_sub(config::CLOCK_SKEW), not_after);
-    if !lifetime.has_acceptable_range() {
-        return Err(Failure::not_allowed("the lifetime is too long"));
-    }
-    let mut builder = KeyPackage::builder()
-        .key_package_lifetime(lifetime)
-        .leaf_node_capabilities(config::capabilities());
-    if last_resort {
-        builder = builder
-            .key_package_extensions(config::last_resort_extensions()?)
-            .mark_as_last_resort();
-    }
-    let bundle = builder
-        .build(
-            client.suite,
-            &client.key_packages,
-            &client.signer,
-            client.credential(),
-        )
-        .map_err(Failure::internal)?;
-    Ok(bundle.key_package().tls_serialize_detached()?)
 }
 
 #[pymethods]
@@ -191,6 +114,7 @@ impl Client {
                 identity: identity.to_vec(),
                 signer,
                 key_packages: Provider::default(),
+                psks: Psks::default(),
                 groups: Default::default(),
             }))
         })
@@ -239,54 +163,145 @@ impl Client {
         })
     }
 
-    #[pyo3(signature = (*, now, lifetime, last_resort = false))]
+    #[pyo3(signature = (*, now, lifetime, last_resort = false, app_data = None, leaf_app_data = None))]
     fn key_package(
         &self,
         py: Python<'_>,
         now: u64,
         lifetime: u64,
         last_resort: bool,
+        app_data: Option<&Bound<'_, PyAny>>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<u8>> {
+        let request = NewKeyPackage {
+            now,
+            lifetime,
+            last_resort,
+            app_data: component_map(app_data)?,
+            leaf_app_data: component_map(leaf_app_data)?,
+        };
+        viewed(py, &self.inner, |client| key_store::create(client, request))
+    }
+
+    #[pyo3(signature = (*, key_package, init_key, encryption_key))]
+    fn import_key_package(
+        &self,
+        py: Python<'_>,
+        key_package: &[u8],
+        init_key: &[u8],
+        encryption_key: &[u8],
     ) -> PyResult<Vec<u8>> {
         viewed(py, &self.inner, |client| {
-            key_package(client, now, lifetime, last_resort)
+            key_store::import(client, key_package, init_key, encryption_key)
         })
     }
 
-    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), now = None))]
+    fn key_package_references<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let references = viewed(py, &self.inner, |client| {
+            key_store::references(&client.key_packages)
+        })?;
+        PyTuple::new(py, references)
+    }
+
+    fn forget_key_package(&self, py: Python<'_>, reference: &[u8]) -> PyResult<()> {
+        viewed(py, &self.inner, |client| {
+            key_store::forget(&client.key_packages, reference)
+        })
+    }
+
+    fn add_psk(&self, py: Python<'_>, psk: &PskId, secret: &[u8]) -> PyResult<()> {
+        locked(py, &self.inner, |client| client.psks.add(psk, secret))
+    }
+
+    fn remove_psk(&self, py: Python<'_>, psk: &PskId) -> PyResult<()> {
+        locked(py, &self.inner, |client| client.psks.remove(psk))
+    }
+
+    fn psks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let ids = viewed(py, &self.inner, |client| Ok(client.psks.ids()))?;
+        PyTuple::new(py, ids)
+    }
+
+    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), leaf_app_data = None, now = None,
+                        past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn create_group(
         &self,
         py: Python<'_>,
         group_id: &[u8],
         app_data: Option<&Bound<'_, PyAny>>,
         external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
         now: Option<u64>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
     ) -> PyResult<Group> {
         let app_data = component_map(app_data)?;
-        let senders = external_senders
-            .iter()
-            .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
-            .collect();
+        let leaf_app_data = component_map(leaf_app_data)?;
+        let senders = sender_list(external_senders);
+        let retention = Retention::new(
+            past_epochs,
+            out_of_order_tolerance,
+            maximum_forward_distance,
+        )?;
         locked(py, &self.inner, |client| {
-            caught(|| create_group(client, group_id, app_data, senders, now))
+            caught(|| {
+                create_group(
+                    client,
+                    group_id,
+                    app_data,
+                    senders,
+                    leaf_app_data,
+                    retention,
+                    now,
+                )
+            })
         })?;
         Ok(self.handle(group_id.to_vec()))
     }
 
-    #[pyo3(signature = (*, welcome, ratchet_tree))]
+    #[pyo3(signature = (*, welcome, ratchet_tree, past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn join_welcome(
         &self,
         py: Python<'_>,
         welcome: &[u8],
         ratchet_tree: Option<&[u8]>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
     ) -> PyResult<Group> {
+        let retention = Retention::new(
+            past_epochs,
+            out_of_order_tolerance,
+            maximum_forward_distance,
+        )?;
         let group_id = locked(py, &self.inner, |client| {
-            caught(|| join_welcome(client, welcome, ratchet_tree))
+            caught(|| welcome::join(client, welcome, ratchet_tree, retention))
         })?;
         Ok(self.handle(group_id))
     }
 
+    #[pyo3(signature = (*, welcome, ratchet_tree))]
+    fn preview_welcome(
+        &self,
+        py: Python<'_>,
+        welcome: &[u8],
+        ratchet_tree: Option<&[u8]>,
+    ) -> PyResult<WelcomePreview> {
+        viewed(py, &self.inner, |client| {
+            welcome::preview(client, welcome, ratchet_tree)
+        })
+    }
+
     #[pyo3(signature = (*, group_info, ratchet_tree, replace_leaf = None, aad = &[][..], proposals = Vec::new(),
-                        app_data_updates = None, new_app_data = None))]
+                        psks = Vec::new(), app_data_updates = None, new_app_data = None, leaf_app_data = None,
+                        past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn join_external(
         &self,
         py: Python<'_>,
@@ -295,8 +310,13 @@ impl Client {
         replace_leaf: Option<u32>,
         aad: &[u8],
         proposals: Vec<PyBackedBytes>,
+        psks: Vec<Py<PskId>>,
         app_data_updates: Option<&Bound<'_, PyAny>>,
         new_app_data: Option<&Bound<'_, PyAny>>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
     ) -> PyResult<(Group, CommitBundle)> {
         let request = ExternalJoin {
             group_info,
@@ -304,8 +324,15 @@ impl Client {
             replace_leaf,
             aad,
             proposals: proposals.iter().map(|message| message.to_vec()).collect(),
+            psks: psks.iter().map(|id| id.get().clone()).collect(),
             app_data_updates: component_map(app_data_updates)?,
             new_app_data: component_map(new_app_data)?,
+            leaf_app_data: component_map(leaf_app_data)?,
+            retention: Retention::new(
+                past_epochs,
+                out_of_order_tolerance,
+                maximum_forward_distance,
+            )?,
         };
         let (group_id, bundle) = locked(py, &self.inner, |client| {
             let joined = caught(|| join::external(client, &request))?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use openmls::group::MlsGroup;
-use openmls::prelude::{LeafNodeIndex, MlsMessageBodyOut, MlsMessageOut};
+use openmls::prelude::{MlsMessageBodyOut, MlsMessageOut};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::OpenMlsProvider as _;
 use pyo3::prelude::*;
@@ -11,17 +11,24 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
+use crate::aad::Aad;
 use crate::app_data::{self, NewValues};
 use crate::committing::{commit, CommitRequest};
-use crate::convert::component_map;
-use crate::error::{Failure, Kind, Outcome};
+use crate::context::{self, ContextChange, RequiredCapabilities};
+use crate::convert::{component_map, sender_list};
+use crate::error::{Failure, Outcome};
 use crate::guard::{caught, locked};
+use crate::processed::Processed;
 use crate::processing::process;
+use crate::proposing::{self, Request};
+use crate::psk::{PskId, Psks};
+use crate::reinit::{self, ReInit};
 use crate::state::{ClientState, GroupState};
-use crate::values::{short, AppDataUpdate, CommitBundle, Member, Processed};
-use crate::{members, wire};
+use crate::values::{short, AppDataUpdate, CommitBundle, Member};
+use crate::{config, members, wire};
 
 fn group_info(state: &GroupState, signer: &Signer) -> Outcome<(Vec<u8>, Vec<u8>)> {
+    reinit::refuse_ended(state)?;
     if !state.group.is_active() {
         return Err(Failure::not_allowed(
             "this client was removed from the group",
@@ -51,10 +58,18 @@ fn merge_pending(client: &mut ClientState, group_id: &[u8]) -> Outcome<()> {
         return Err(Failure::not_allowed("no commit is pending"));
     }
     state.transact(|state| {
+        let reinit = match state.group.pending_commit() {
+            Some(staged) => reinit::in_commit(&state.group, staged)?,
+            None => None,
+        };
         state
             .group
             .merge_pending_commit(&state.provider)
-            .map_err(Failure::internal)
+            .map_err(Failure::internal)?;
+        match &reinit {
+            Some(reinit) => reinit::end(state.provider.storage(), reinit),
+            None => Ok(()),
+        }
     })
 }
 
@@ -108,6 +123,34 @@ impl Group {
         })
     }
 
+    /// The same, unless an external commit is pending.
+    fn change<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut GroupState, &Signer) -> Outcome<T> + Send,
+    ) -> PyResult<T> {
+        locked(py, &self.client, |client| {
+            if client.slot(&self.group_id)?.joining.is_some() {
+                return Err(Failure::not_allowed(
+                    "an external commit is pending already",
+                ));
+            }
+            let (state, signer) = client.current(&self.group_id)?;
+            state.transact(|state| work(state, signer))
+        })
+    }
+
+    /// The pre-shared keys of the client.
+    fn psks(&self, py: Python<'_>) -> PyResult<Psks> {
+        locked(py, &self.client, |client| Ok(client.psks.clone()))
+    }
+
+    fn propose(&self, py: Python<'_>, request: Request) -> PyResult<Vec<u8>> {
+        self.write(py, |state, signer| {
+            proposing::propose(state, signer, request)
+        })
+    }
+
     /// The group in use, or the one being joined; for properties that make sense for both.
     fn peek<T: Send>(
         &self,
@@ -144,7 +187,15 @@ impl Group {
 
     #[getter]
     fn is_active(&self, py: Python<'_>) -> PyResult<bool> {
-        self.peek(py, |group, base| base.is_none() && group.is_active())
+        Ok(
+            self.peek(py, |group, base| base.is_none() && group.is_active())?
+                && self.reinit(py)?.is_none(),
+        )
+    }
+
+    #[getter]
+    fn reinit(&self, py: Python<'_>) -> PyResult<Option<ReInit>> {
+        self.read(py, |state, _| reinit::ended_by(state))
     }
 
     #[getter]
@@ -189,32 +240,86 @@ impl Group {
         self.read(py, group_info)
     }
 
-    #[pyo3(signature = (*, add = Vec::new(), remove = Vec::new(), app_data_updates = None,
-                        new_app_data = None, aad = &[][..]))]
+    fn external_senders<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let senders = self.read(py, |state, _| {
+            context::external_senders(state.group.extensions())
+        })?;
+        PyTuple::new(py, senders)
+    }
+
+    fn required_capabilities(&self, py: Python<'_>) -> PyResult<Option<RequiredCapabilities>> {
+        self.read(py, |state, _| {
+            Ok(RequiredCapabilities::of(state.group.extensions()))
+        })
+    }
+
+    #[pyo3(signature = (*, add = Vec::new(), remove = Vec::new(), psks = Vec::new(), app_data_updates = None,
+                        app_data_removals = Vec::new(), new_app_data = None, app_ephemeral = Vec::new(),
+                        external_senders = None, required_capabilities = None, leaf_app_data = None, aad = &[][..],
+                        safe_aad = None, pending = true, ratchet_tree_extension = false, now = None))]
     fn commit(
         &self,
         py: Python<'_>,
         add: Vec<PyBackedBytes>,
         remove: Vec<u32>,
+        psks: Vec<Py<PskId>>,
         app_data_updates: Option<&Bound<'_, PyAny>>,
+        app_data_removals: Vec<u16>,
         new_app_data: Option<&Bound<'_, PyAny>>,
+        app_ephemeral: Vec<(u16, PyBackedBytes)>,
+        external_senders: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
+        required_capabilities: Option<&RequiredCapabilities>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
         aad: &[u8],
+        safe_aad: Option<&Bound<'_, PyAny>>,
+        pending: bool,
+        ratchet_tree_extension: bool,
+        now: Option<u64>,
     ) -> PyResult<CommitBundle> {
         let request = CommitRequest {
             add: add.iter().map(|data| data.to_vec()).collect(),
             remove,
+            psks: psks.iter().map(|id| id.get().clone()).collect(),
             updates: component_map(app_data_updates)?,
+            removals: app_data_removals,
             new_values: component_map(new_app_data)?,
-            aad: aad.to_vec(),
+            ephemeral: app_ephemeral
+                .iter()
+                .map(|(component, data)| (*component, data.to_vec()))
+                .collect(),
+            context: ContextChange {
+                external_senders: external_senders.map(sender_list),
+                required: required_capabilities.cloned(),
+            },
+            leaf_app_data: leaf_app_data
+                .map(|data| component_map(Some(data)))
+                .transpose()?,
+            aad: Aad {
+                plain: aad.to_vec(),
+                safe: component_map(safe_aad)?,
+            },
+            take_pending: pending,
+            tree_inside: ratchet_tree_extension,
+            now,
         };
-        locked(py, &self.client, |client| {
-            if client.slot(&self.group_id)?.joining.is_some() {
-                return Err(Failure::not_allowed(
-                    "an external commit is pending already",
-                ));
-            }
-            let (state, signer) = client.current(&self.group_id)?;
-            state.transact(|state| commit(state, signer, request))
+        let known = self.psks(py)?;
+        self.change(py, |state, signer| commit(state, signer, &known, request))
+    }
+
+    #[pyo3(signature = (reference, *, aad = &[][..], safe_aad = None))]
+    fn commit_reinit(
+        &self,
+        py: Python<'_>,
+        reference: &[u8],
+        aad: &[u8],
+        safe_aad: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<CommitBundle> {
+        let aad = Aad {
+            plain: aad.to_vec(),
+            safe: component_map(safe_aad)?,
+        };
+        self.change(py, |state, signer| {
+            reinit::commit(state, signer, reference, aad)
         })
     }
 
@@ -230,30 +335,127 @@ impl Group {
         })
     }
 
+    #[pyo3(signature = (key_package, *, now = None))]
+    fn propose_add(
+        &self,
+        py: Python<'_>,
+        key_package: &[u8],
+        now: Option<u64>,
+    ) -> PyResult<Vec<u8>> {
+        self.propose(py, Request::Add(key_package.to_vec(), now))
+    }
+
+    #[pyo3(signature = (*, leaf_app_data = None))]
+    fn propose_update(
+        &self,
+        py: Python<'_>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<u8>> {
+        let data = leaf_app_data
+            .map(|data| component_map(Some(data)))
+            .transpose()?;
+        self.propose(py, Request::Update(data))
+    }
+
     fn propose_remove(&self, py: Python<'_>, leaf_index: u32) -> PyResult<Vec<u8>> {
-        self.write(py, |state, signer| {
-            let (message, _) = state
-                .group
-                .propose_remove_member(&state.provider, signer, LeafNodeIndex::new(leaf_index))
-                .map_err(|failure| Failure::new(Kind::InvalidProposal, failure))?;
-            Ok(message.tls_serialize_detached()?)
-        })
+        self.propose(py, Request::Remove(leaf_index))
     }
 
     fn propose_self_remove(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        self.propose(py, Request::SelfRemove)
+    }
+
+    fn propose_psk(&self, py: Python<'_>, psk: &PskId) -> PyResult<Vec<u8>> {
+        let known = self.psks(py)?;
+        self.propose(py, Request::Psk(psk.clone(), known))
+    }
+
+    fn propose_app_data_update(
+        &self,
+        py: Python<'_>,
+        component_id: u16,
+        payload: Option<&[u8]>,
+    ) -> PyResult<Vec<u8>> {
+        let payload = payload.map(<[u8]>::to_vec);
+        self.propose(py, Request::AppDataUpdate(component_id, payload))
+    }
+
+    fn propose_app_ephemeral(
+        &self,
+        py: Python<'_>,
+        component_id: u16,
+        data: &[u8],
+    ) -> PyResult<Vec<u8>> {
+        self.propose(py, Request::AppEphemeral(component_id, data.to_vec()))
+    }
+
+    #[pyo3(signature = (*, external_senders = None, required_capabilities = None))]
+    fn propose_group_context_extensions(
+        &self,
+        py: Python<'_>,
+        external_senders: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
+        required_capabilities: Option<&RequiredCapabilities>,
+    ) -> PyResult<Vec<u8>> {
+        let change = ContextChange {
+            external_senders: external_senders.map(sender_list),
+            required: required_capabilities.cloned(),
+        };
+        self.propose(py, Request::Context(change))
+    }
+
+    #[pyo3(signature = (*, group_id, ciphersuite = None, app_data = None, external_senders = Vec::new()))]
+    fn propose_reinit(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        ciphersuite: Option<u16>,
+        app_data: Option<&Bound<'_, PyAny>>,
+        external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+    ) -> PyResult<Vec<u8>> {
+        let app_data = component_map(app_data)?;
+        let senders = sender_list(external_senders);
         self.write(py, |state, signer| {
-            let message = state
-                .group
-                .leave_group_via_self_remove(&state.provider, signer)
-                .map_err(Failure::not_allowed)?;
-            Ok(message.tls_serialize_detached()?)
+            let suite = ciphersuite.unwrap_or_else(|| state.group.ciphersuite().into());
+            let extensions = config::group_extensions(app_data, senders)?;
+            let reinit = ReInit::new(group_id, suite, extensions)?;
+            reinit::propose(state, signer, &reinit)
         })
     }
 
-    #[pyo3(signature = (plaintext, *, aad = &[][..]))]
-    fn encrypt(&self, py: Python<'_>, plaintext: &[u8], aad: &[u8]) -> PyResult<Vec<u8>> {
+    fn pending_proposals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let list = self.read(py, |state, _| {
+            state
+                .group
+                .pending_proposals()
+                .map(members::proposal_info)
+                .collect::<Outcome<Vec<_>>>()
+        })?;
+        PyTuple::new(py, list)
+    }
+
+    fn remove_pending_proposal(&self, py: Python<'_>, reference: &[u8]) -> PyResult<()> {
+        self.write(py, |state, _| proposing::remove_pending(state, reference))
+    }
+
+    fn clear_pending_proposals(&self, py: Python<'_>) -> PyResult<()> {
+        self.write(py, |state, _| proposing::take_out(state).map(|_| ()))
+    }
+
+    #[pyo3(signature = (plaintext, *, aad = &[][..], safe_aad = None))]
+    fn encrypt(
+        &self,
+        py: Python<'_>,
+        plaintext: &[u8],
+        aad: &[u8],
+        safe_aad: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<u8>> {
+        let aad = Aad {
+            plain: aad.to_vec(),
+            safe: component_map(safe_aad)?,
+        };
         self.write(py, |state, signer| {
-            state.group.set_aad(aad.to_vec());
+            reinit::refuse_ended(state)?;
+            aad.set(&mut state.group)?;
             let message = state
                 .group
                 .create_message(&state.provider, signer, plaintext)
@@ -297,7 +499,8 @@ impl Group {
         now: Option<u64>,
     ) -> PyResult<Processed> {
         let values = component_map(new_app_data)?;
-        self.write(py, |state, _| process(state, message, values, now))
+        let known = self.psks(py)?;
+        self.write(py, |state, _| process(state, &known, message, values, now))
     }
 
     #[pyo3(signature = (*, label, context, length))]
@@ -313,6 +516,21 @@ impl Group {
                 .group
                 .export_secret(state.provider.crypto(), label, context, length)
                 .map_err(Failure::not_allowed)
+        })
+    }
+
+    fn safe_export_secret(&self, py: Python<'_>, component_id: u16) -> PyResult<Vec<u8>> {
+        self.write(py, |state, _| {
+            let GroupState { provider, group } = state;
+            group
+                .safe_export_secret(provider.crypto(), provider.storage(), component_id)
+                .map_err(Failure::not_allowed)
+        })
+    }
+
+    fn epoch_authenticator(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        self.read(py, |state, _| {
+            Ok(state.group.epoch_authenticator().as_slice().to_vec())
         })
     }
 

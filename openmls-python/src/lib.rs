@@ -5,27 +5,36 @@
 
 use pyo3::prelude::*;
 
+mod aad;
 mod added;
 mod app_data;
 mod client;
 mod committing;
 mod compact;
 mod config;
+mod context;
 mod convert;
 mod crypto;
 mod error;
+mod framing;
 mod group;
 mod guard;
 mod inspect;
 mod join;
+mod key_store;
 mod keys;
 mod labels;
 mod lifetimes;
 mod members;
 mod observe;
+mod options;
+mod processed;
 mod processing;
+mod proposing;
 mod provider;
+mod psk;
 mod public_group;
+mod reinit;
 mod replace;
 mod restoring;
 mod rules;
@@ -35,6 +44,7 @@ mod stand_ins;
 mod state;
 mod tracked;
 mod values;
+mod welcome;
 mod wire;
 
 #[pymodule]
@@ -57,7 +67,12 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::GroupInfoDetails>()?;
     module.add_class::<values::CommitBundle>()?;
     module.add_class::<values::ProposalInfo>()?;
-    module.add_class::<values::Processed>()?;
+    module.add_class::<processed::AppEphemeral>()?;
+    module.add_class::<processed::Processed>()?;
+    module.add_class::<psk::PskId>()?;
+    module.add_class::<context::RequiredCapabilities>()?;
+    module.add_class::<reinit::ReInit>()?;
+    module.add_class::<welcome::WelcomePreview>()?;
     module.add_function(wrap_pyfunction!(inspect::inspect_message, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::inspect_key_package, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::welcome_references, module)?)?;

@@ -10,13 +10,15 @@ use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::lifetimes::Judging;
 use crate::members::{self, member_index};
+use crate::processed::{AppEphemeral, Processed};
+use crate::psk::{self, Psks};
 use crate::stand_ins::Showing;
 use crate::state::GroupState;
-use crate::values::{Member, Processed};
-use crate::{config, rules, wire};
+use crate::values::Member;
+use crate::{config, reinit, rules, wire};
 
 /// Keep a verified proposal, once.
-fn keep_proposal(
+pub fn keep_proposal(
     group: &mut MlsGroup,
     provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
     proposal: QueuedProposal,
@@ -42,6 +44,8 @@ struct Incoming<'a> {
     data: &'a [u8],
     judging: Judging<'a>,
     values: NewValues,
+    /// Whether a ReInit has closed the group.
+    ended: bool,
 }
 
 fn committed(
@@ -65,16 +69,30 @@ fn committed(
         &updates,
         &incoming.judging,
     )?;
+    let mut ephemeral = Vec::new();
+    for proposal in staged.queued_proposals() {
+        psk::refuse_foreign(proposal, group.group_id())?;
+        result.proposals.push(members::proposal_info(proposal)?);
+        ephemeral.extend(AppEphemeral::of(proposal));
+    }
     result.kind = "commit";
     result.self_removed = staged.self_removed();
     result.epoch = staged.epoch().as_u64();
     result.sender_leaf = Some(changes.committer.leaf_index);
-    result.sender_identity = changes.committer.identity;
+    result.sender_identity = changes.committer.identity.clone();
+    result.committer = Some(changes.committer);
     result.added = changes.added;
     result.removed = changes.removed;
+    result.updated = changes.updated;
+    result.app_ephemeral = ephemeral;
+    result.app_data = Some(members::app_data(staged.group_context().extensions()));
+    let reinit = reinit::in_commit(group, &staged)?;
     group
         .merge_staged_commit(provider, staged)
         .map_err(Failure::internal)?;
+    if let Some(reinit) = &reinit {
+        reinit::end(provider.storage(), reinit)?;
+    }
     Ok(result)
 }
 
@@ -82,16 +100,32 @@ fn committed(
 /// leaves are judged by `now`, or by the system clock if that is None.
 pub fn process(
     state: &mut GroupState,
+    psks: &Psks,
     data: &[u8],
     values: NewValues,
     now: Option<u64>,
 ) -> Outcome<Processed> {
+    let named = psk::of_commit(data, state.group.pending_proposals())?;
+    psks.lend(&state.provider, &named)?;
+    let processed = judged(state, data, values, now)?;
+    psk::take_back(&state.provider, &named)?;
+    Ok(processed)
+}
+
+fn judged(
+    state: &mut GroupState,
+    data: &[u8],
+    values: NewValues,
+    now: Option<u64>,
+) -> Outcome<Processed> {
+    let ended = reinit::ended_by(state)?.is_some();
     let judging = Judging::new(data, now, state.group.pending_proposals())?;
     let Some(stand_ins) = judging.stand_ins.clone() else {
         let incoming = Incoming {
             data,
             judging,
             values,
+            ended,
         };
         return take_in(&mut state.group, &state.provider, incoming);
     };
@@ -107,6 +141,7 @@ pub fn process(
         data,
         judging,
         values,
+        ended,
     };
     let processed = take_in(&mut state.group, &provider, incoming)?;
     state.edit_store(|entries| stand_ins.put_back(entries))?;
@@ -139,6 +174,9 @@ fn take_in(
             ),
         ));
     }
+    if incoming.ended && message.epoch() == group.epoch() {
+        return Err(Failure::not_allowed("the group was ended by a ReInit"));
+    }
     let processed = group
         .process_message(provider, message)
         .map_err(|failure| error::from_process(failure, current))?;
@@ -147,7 +185,14 @@ fn take_in(
         epoch: processed.epoch().as_u64(),
         sender_leaf: member_index(&sender),
         sender_identity: processed.credential().serialized_content().to_vec(),
-        aad: processed.aad().to_vec(),
+        aad: processed.tail_aad().to_vec(),
+        safe_aad: processed.safe_aad().map(|framed| {
+            framed
+                .items()
+                .iter()
+                .map(|item| (item.component_id(), item.data().to_vec()))
+                .collect()
+        }),
         ..Processed::default()
     };
     let content = processed.into_content();
@@ -166,6 +211,8 @@ fn take_in(
         | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => {
             result.kind = "proposal";
             incoming.judging.check(&proposal)?;
+            psk::refuse_foreign(&proposal, group.group_id())?;
+            result.app_ephemeral.extend(AppEphemeral::of(&proposal));
             result.proposal = Some(members::proposal_info(&proposal)?);
             keep_proposal(group, provider, *proposal)?;
             Ok(result)

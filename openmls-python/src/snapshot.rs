@@ -3,14 +3,17 @@
 //! A snapshot is a TLS-encoded struct behind a magic string and a version. The version covers both this
 //! layout and the storage format of the OpenMLS release the crate is built with: raise it when either changes.
 
-use tls_codec::{DeserializeBytes, Serialize, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes};
+use tls_codec::{
+    DeserializeBytes, SecretVLBytes, Serialize, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes,
+};
 
 use crate::compact::{compact, expand};
 use crate::error::{Failure, Outcome};
 use crate::provider::Entries;
+use crate::psk::Psks;
 
 const MAGIC: &[u8; 10] = b"openmls-py\0".first_chunk().unwrap();
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// What a snapshot holds; refuses to load one kind as another.
 #[derive(Clone, Copy, PartialEq, Eq, TlsDeserializeBytes, TlsSerialize, TlsSize)]
@@ -47,7 +50,40 @@ pub struct ClientSnapshot {
     pub identity: VLBytes,
     pub signature_key: VLBytes,
     pub key_packages: Vec<Entry>,
+    pub psks: Vec<PskSnapshot>,
     pub groups: Vec<SlotSnapshot>,
+}
+
+/// A pre-shared key; of a component if it is an application's.
+#[derive(TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct PskSnapshot {
+    component: Option<u16>,
+    psk_id: VLBytes,
+    secret: SecretVLBytes,
+}
+
+impl std::fmt::Debug for PskSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PskSnapshot")
+    }
+}
+
+impl PskSnapshot {
+    pub fn new((component, psk_id, secret): (Option<u16>, &[u8], &[u8])) -> Self {
+        Self {
+            component,
+            psk_id: psk_id.into(),
+            secret: secret.into(),
+        }
+    }
+
+    pub fn restore(self, psks: &mut Psks) -> Outcome<()> {
+        psks.add_part(
+            self.component,
+            self.psk_id.as_slice(),
+            self.secret.as_slice(),
+        )
+    }
 }
 
 #[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]

@@ -9,7 +9,10 @@ use openmls_basic_credential::SignatureKeyPair as Signer;
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::caught;
 use crate::provider::{Entries, Provider};
-use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot, StateSnapshot};
+use crate::psk::Psks;
+use crate::snapshot::{
+    self, ClientSnapshot, Holds, JoiningSnapshot, PskSnapshot, SlotSnapshot, StateSnapshot,
+};
 use crate::{config, keys};
 
 /// One group with the store it lives in.
@@ -83,6 +86,7 @@ pub struct ClientState {
     pub signer: Signer,
     /// Holds the key packages and nothing else.
     pub key_packages: Provider,
+    pub psks: Psks,
     pub groups: BTreeMap<Vec<u8>, Slot>,
 }
 
@@ -144,6 +148,7 @@ impl ClientState {
             identity: self.identity.as_slice().into(),
             signature_key: keys::private_of(&self.signer)?.as_slice().into(),
             key_packages: snapshot::to_list(self.key_packages.entries()?),
+            psks: self.psks.parts().map(PskSnapshot::new).collect(),
             groups,
         };
         snapshot::encode(Holds::Client, &body)
@@ -173,11 +178,16 @@ impl ClientState {
                 .transpose()?;
             groups.insert(group_id, Slot { current, joining });
         }
+        let mut psks = Psks::default();
+        for saved in body.psks {
+            saved.restore(&mut psks).map_err(broken)?;
+        }
         Ok(Self {
             suite,
             identity: body.identity.into(),
             signer,
             key_packages: Provider::from_entries(snapshot::from_list(body.key_packages)?),
+            psks,
             groups,
         })
     }

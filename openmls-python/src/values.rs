@@ -232,6 +232,7 @@ impl CommitBundle {
 }
 
 #[pyclass(frozen, get_all, module = "openmls")]
+#[derive(Clone)]
 pub struct ProposalInfo {
     pub reference: Vec<u8>,
     pub kind: String,
@@ -244,50 +245,5 @@ pub struct ProposalInfo {
 impl ProposalInfo {
     fn __repr__(&self) -> String {
         format!("<ProposalInfo {} {}>", self.kind, short(&self.reference))
-    }
-}
-
-#[pyclass(frozen, module = "openmls")]
-#[derive(Default)]
-pub struct Processed {
-    #[pyo3(get)]
-    pub kind: &'static str,
-    #[pyo3(get)]
-    pub epoch: u64,
-    #[pyo3(get)]
-    pub sender_leaf: Option<u32>,
-    #[pyo3(get)]
-    pub sender_identity: Vec<u8>,
-    #[pyo3(get)]
-    pub aad: Vec<u8>,
-    #[pyo3(get)]
-    pub plaintext: Option<Vec<u8>>,
-    #[pyo3(get)]
-    pub self_removed: bool,
-    pub added: Vec<Member>,
-    pub removed: Vec<Member>,
-    pub proposal: Option<ProposalInfo>,
-}
-
-#[pymethods]
-impl Processed {
-    #[getter]
-    fn added<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.added.iter().cloned())
-    }
-    #[getter]
-    fn removed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.removed.iter().cloned())
-    }
-    #[getter]
-    fn proposal(&self) -> Option<ProposalInfo> {
-        self.proposal.as_ref().map(|info| ProposalInfo {
-            reference: info.reference.clone(),
-            kind: info.kind.clone(),
-            ..*info
-        })
-    }
-    fn __repr__(&self) -> String {
-        format!("<Processed {} epoch={}>", self.kind, self.epoch)
     }
 }

@@ -1,0 +1,170 @@
+//! Joining by a Welcome (RFC 9420 section 12.4.3.1), and looking into one before.
+
+use std::collections::BTreeMap;
+
+use openmls::group::StagedWelcome;
+use openmls::schedule::PreSharedKeyId;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::error::{self, Failure, Outcome};
+use crate::options::Retention;
+use crate::provider::{Entries, Provider};
+use crate::state::{ClientState, GroupState, Slot};
+use crate::values::{short, Member};
+use crate::{config, members, psk, wire};
+
+/// A Welcome that was decrypted and verified against its tree.
+struct Opened {
+    /// The key packages as they were, before this one was taken.
+    before: Entries,
+    provider: Provider,
+    lent: Vec<PreSharedKeyId>,
+    staged: StagedWelcome,
+}
+
+fn open(
+    client: &ClientState,
+    welcome: &[u8],
+    ratchet_tree: Option<&[u8]>,
+    retention: Retention,
+) -> Outcome<Opened> {
+    let welcome = wire::welcome(welcome)?;
+    let tree = ratchet_tree.map(wire::ratchet_tree).transpose()?;
+    // Joining consumes a key package and writes a group into the same store, so it works on a copy; the
+    // two parts are separated afterwards and nothing is lost if it fails.
+    let before = client.key_packages.entries()?;
+    let provider = Provider::from_entries(before.clone());
+    let lent = client.psks.lend_all(&provider)?;
+    let mut builder =
+        StagedWelcome::build_from_welcome(&provider, &config::join_config(retention), welcome)
+            .map_err(error::from_welcome)?
+            // A member whose key package expired since it was added is still a member.
+            .skip_lifetime_validation();
+    if let Some(tree) = tree {
+        builder = builder.with_ratchet_tree(tree);
+    }
+    let announced = builder
+        .processed_welcome()
+        .own_key_package()
+        .map(|key_package| key_package.leaf_node().clone());
+    let staged = builder.build().map_err(error::from_welcome)?;
+    // RFC 9420 section 12.4.3.1: "Identify a leaf whose LeafNode is identical to the one in the KeyPackage."
+    // OpenMLS compares signature keys only.
+    if announced.is_none() || announced.as_ref() != staged.own_leaf_node() {
+        return Err(Failure::invalid_commit(
+            "the tree does not hold the leaf of the key package",
+        ));
+    }
+    Member::list(staged.members())?;
+    Ok(Opened {
+        before,
+        provider,
+        lent,
+        staged,
+    })
+}
+
+/// Join; gives the group ID.
+pub fn join(
+    client: &mut ClientState,
+    welcome: &[u8],
+    ratchet_tree: Option<&[u8]>,
+    retention: Retention,
+) -> Outcome<Vec<u8>> {
+    let Opened {
+        before,
+        provider,
+        lent,
+        staged,
+    } = open(client, welcome, ratchet_tree, retention)?;
+    let group = staged.into_group(&provider).map_err(error::from_welcome)?;
+    let group_id = group.group_id().to_vec();
+    let occupied = client
+        .groups
+        .get(&group_id)
+        .and_then(|slot| slot.current.as_ref())
+        .is_some_and(|state| state.group.is_active());
+    if occupied {
+        return Err(Failure::not_allowed("this client is already in the group"));
+    }
+    psk::take_back(&provider, &lent)?;
+    let (kept, moved) = provider
+        .entries()?
+        .into_iter()
+        .partition(|(key, _)| before.contains_key(key));
+    let state = GroupState::load(&group_id, moved)?;
+    client.key_packages = Provider::from_entries(kept);
+    client.groups.insert(
+        group_id.clone(),
+        Slot {
+            current: Some(state),
+            joining: None,
+        },
+    );
+    Ok(group_id)
+}
+
+/// What a Welcome invites to.
+#[pyclass(frozen, module = "openmls")]
+pub struct WelcomePreview {
+    #[pyo3(get)]
+    pub group_id: Vec<u8>,
+    #[pyo3(get)]
+    pub epoch: u64,
+    #[pyo3(get)]
+    pub ciphersuite: u16,
+    #[pyo3(get)]
+    pub own_leaf_index: u32,
+    #[pyo3(get)]
+    pub app_data: BTreeMap<u16, Vec<u8>>,
+    sender: Member,
+    members: Vec<Member>,
+}
+
+#[pymethods]
+impl WelcomePreview {
+    #[getter]
+    fn sender(&self) -> Member {
+        self.sender.clone()
+    }
+    #[getter]
+    fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.members.iter().cloned())
+    }
+    fn __repr__(&self) -> String {
+        format!(
+            "<WelcomePreview {} epoch={} members={}>",
+            short(&self.group_id),
+            self.epoch,
+            self.members.len()
+        )
+    }
+}
+
+/// Decrypt and verify a Welcome without joining; `client` is not changed.
+pub fn preview(
+    client: &ClientState,
+    welcome: &[u8],
+    ratchet_tree: Option<&[u8]>,
+) -> Outcome<WelcomePreview> {
+    let retention = Retention::default();
+    let staged = open(client, welcome, ratchet_tree, retention)?.staged;
+    let members = Member::list(staged.members())?;
+    let sender = staged.welcome_sender_index().u32();
+    let sender = members
+        .iter()
+        .find(|member| member.leaf_index == sender)
+        .ok_or_else(|| Failure::invalid_commit("the inviter is no member"))?
+        .clone();
+    let context = staged.group_context();
+    Ok(WelcomePreview {
+        group_id: context.group_id().to_vec(),
+        epoch: context.epoch().as_u64(),
+        ciphersuite: context.ciphersuite().into(),
+        own_leaf_index: staged.own_leaf_index().u32(),
+        app_data: members::app_data(context.extensions()),
+        sender,
+        members,
+    })
+}
