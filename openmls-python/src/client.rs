@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use openmls::group::{GroupId, MlsGroup};
+use openmls::schedule::psk::ResumptionPskUsage;
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -22,6 +23,7 @@ use crate::options::{self, Retention};
 use crate::provider::Provider;
 use crate::psk::{PskId, Psks};
 use crate::state::{ClientState, GroupState, Joining, Slot};
+use crate::successor::{self, Successor};
 use crate::values::{short, CommitBundle};
 use crate::welcome::{self, WelcomePreview};
 
@@ -260,6 +262,87 @@ impl Client {
             })
         })?;
         Ok(self.handle(group_id.to_vec()))
+    }
+
+    #[pyo3(signature = (group_id, *, add, leaf_app_data = None, now = None,
+                        past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
+    fn create_reinit(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        add: Vec<PyBackedBytes>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+        now: Option<u64>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
+    ) -> PyResult<(Group, CommitBundle)> {
+        let retention = Retention::new(
+            past_epochs,
+            out_of_order_tolerance,
+            maximum_forward_distance,
+        )?;
+        let leaf_app_data = component_map(leaf_app_data)?;
+        let add = add.iter().map(|data| data.to_vec()).collect();
+        let (successor, bundle) = locked(py, &self.inner, |client| {
+            caught(|| {
+                let reinit = successor::announced(client, group_id)?;
+                let successor = reinit.successor().to_vec();
+                let request = Successor {
+                    group_id: successor.clone(),
+                    extensions: reinit.extensions,
+                    usage: ResumptionPskUsage::Reinit,
+                    add,
+                    leaf_app_data,
+                    retention,
+                    now,
+                };
+                Ok((successor, successor::create(client, group_id, request)?))
+            })
+        })?;
+        Ok((self.handle(successor), bundle))
+    }
+
+    #[pyo3(signature = (group_id, *, branch_id, add, app_data = None, external_senders = Vec::new(),
+                        leaf_app_data = None, now = None, past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
+    fn create_branch(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        branch_id: &[u8],
+        add: Vec<PyBackedBytes>,
+        app_data: Option<&Bound<'_, PyAny>>,
+        external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+        now: Option<u64>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
+    ) -> PyResult<(Group, CommitBundle)> {
+        let request = Successor {
+            group_id: branch_id.to_vec(),
+            extensions: config::group_extensions(
+                component_map(app_data)?,
+                sender_list(external_senders),
+            )?,
+            usage: ResumptionPskUsage::Branch,
+            add: add.iter().map(|data| data.to_vec()).collect(),
+            leaf_app_data: component_map(leaf_app_data)?,
+            retention: Retention::new(
+                past_epochs,
+                out_of_order_tolerance,
+                maximum_forward_distance,
+            )?,
+            now,
+        };
+        let bundle = locked(py, &self.inner, |client| {
+            caught(|| successor::create(client, group_id, request))
+        })?;
+        Ok((self.handle(branch_id.to_vec()), bundle))
     }
 
     #[pyo3(signature = (*, welcome, ratchet_tree, past_epochs = options::PAST_EPOCHS,

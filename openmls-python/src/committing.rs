@@ -5,14 +5,15 @@
 //! because OpenMLS 0.9.2 mixes those of its builder in front of the stored ones, while everybody else follows the order
 //! of the commit. Afterwards exactly the proposals are stored that were before.
 
-use openmls::group::{CommitMessageBundle, Propose, QueuedProposal};
+use openmls::group::{CommitMessageBundle, MlsGroup, Propose, QueuedProposal};
 use openmls::messages::proposals::{AppDataUpdateProposal, AppEphemeralProposal};
 use openmls::prelude::{
     KeyPackage, LeafNodeIndex, LeafNodeParameters, Proposal, ProposalOrRefType,
 };
 use openmls::schedule::{PreSharedKeyId, Psk};
 use openmls_basic_credential::SignatureKeyPair as Signer;
-use openmls_traits::OpenMlsProvider as _;
+use openmls_memory_storage::MemoryStorage;
+use openmls_traits::OpenMlsProvider;
 use tls_codec::Serialize;
 
 use crate::aad::Aad;
@@ -77,7 +78,7 @@ pub fn commit(
     for data in &request.add {
         key_packages.push(valid_at(data, request.now)?);
     }
-    check_removals(state, &request)?;
+    check_values(state, &request)?;
     let stored = take_out(state)?;
     arrange(state, signer, psks, &stored, &request)?;
     let named = named_psks(state)?;
@@ -107,7 +108,7 @@ pub fn commit(
     Ok(bundle)
 }
 
-fn check_removals(state: &GroupState, request: &CommitRequest) -> Outcome<()> {
+fn check_values(state: &GroupState, request: &CommitRequest) -> Outcome<()> {
     if request.remove.contains(&state.group.own_leaf_index().u32()) {
         return Err(Failure::not_allowed(
             "a commit cannot remove its committer; propose to leave instead",
@@ -125,12 +126,21 @@ fn check_removals(state: &GroupState, request: &CommitRequest) -> Outcome<()> {
         }
     }
     let present = members::app_data(state.group.extensions());
-    for component in &request.removals {
+    for (index, component) in request.removals.iter().enumerate() {
+        if request.removals[..index].contains(component) {
+            return invalid(format!("component {component:#06x} removed twice"));
+        }
         if !present.contains_key(component) {
             return invalid(format!("component {component:#06x} has no state to remove"));
         }
         if request.updates.contains_key(component) {
             return invalid(format!("component {component:#06x} updated and removed"));
+        }
+    }
+    for (index, ephemeral) in request.ephemeral.iter().enumerate() {
+        // Equal proposals count once in OpenMLS, for who sends as for who receives them.
+        if request.ephemeral[..index].contains(ephemeral) {
+            return invalid("the same ephemeral data twice".to_owned());
         }
     }
     Ok(())
@@ -246,6 +256,16 @@ fn refuse_resumption_in_welcome(
 /// Commit the stored proposals and `parts`, always with an update path.
 pub fn build(state: &mut GroupState, signer: &Signer, parts: Parts) -> Outcome<CommitBundle> {
     let GroupState { provider, group } = state;
+    build_with(provider, group, signer, parts)
+}
+
+/// The same with another provider than the group's own.
+pub fn build_with(
+    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
+    group: &mut MlsGroup,
+    signer: &Signer,
+    parts: Parts,
+) -> Outcome<CommitBundle> {
     let before = group.export_ratchet_tree();
     let answered: Vec<AppDataUpdateProposal> = group
         .pending_proposals()

@@ -71,7 +71,6 @@ fn committed(
     )?;
     let mut ephemeral = Vec::new();
     for proposal in staged.queued_proposals() {
-        psk::refuse_foreign(proposal, group.group_id())?;
         result.proposals.push(members::proposal_info(proposal)?);
         ephemeral.extend(AppEphemeral::of(proposal));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openmls::ciphersuite::hash_ref::ProposalRef;
 use openmls::extensions::Extensions;
-use openmls::group::{GroupContext, MlsGroup, QueuedProposal, StagedCommit};
+use openmls::group::{GroupContext, GroupId, MlsGroup, QueuedProposal, StagedCommit};
 use openmls::prelude::{Proposal, ProposalOrRefType, ProposalType, Propose, Sender};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_memory_storage::MemoryStorage;
@@ -22,7 +22,8 @@ use crate::error::{Failure, Kind, Outcome};
 use crate::proposing::{framed, put_back, refuse_unusable, take_out};
 use crate::state::GroupState;
 use crate::values::{short, CommitBundle};
-use crate::{config, members, wire};
+use crate::wire::{self, WireCommit};
+use crate::{config, members};
 
 /// ProtocolVersion mls10.
 const MLS10: u16 = 1;
@@ -187,21 +188,20 @@ pub fn end(storage: &MemoryStorage, reinit: &ReInit) -> Outcome<()> {
 
 /// RFC 9420 section 12.1.5: "A ReInit proposal is invalid if the version field is less than the version for the
 /// current group." Section 12.2: invalid is a list with "a ReInit proposal together with any other proposal".
-pub fn check(staged: &StagedCommit) -> Outcome<()> {
+pub fn check(staged: &StagedCommit, commit: &WireCommit) -> Outcome<()> {
     let invalid = |message: &str| Err(Failure::new(Kind::InvalidProposal, message));
-    let mut count = 0;
-    let mut found = None;
     for proposal in staged.queued_proposals() {
-        count += 1;
-        if let Some(reinit) = ReInit::of_proposal(proposal.proposal())? {
-            found = Some(reinit);
+        let Some(reinit) = ReInit::of_proposal(proposal.proposal())? else {
+            continue;
+        };
+        if reinit.encoded.version < MLS10 {
+            return invalid("a ReInit to an older version");
+        }
+        if commit.proposals.len() > 1 {
+            return invalid("a ReInit together with another proposal");
         }
     }
-    match found {
-        Some(reinit) if reinit.encoded.version < MLS10 => invalid("a ReInit to an older version"),
-        Some(_) if count > 1 => invalid("a ReInit together with another proposal"),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 pub fn propose(state: &mut GroupState, signer: &Signer, reinit: &ReInit) -> Outcome<Vec<u8>> {
@@ -234,7 +234,13 @@ pub fn commit(
         .ok_or_else(|| Failure::not_allowed("no such ReInit proposal"))?
         .clone();
     let unchanged = unchanged(state, signer)?;
-    put_back(state, vec![in_place_of(state, &chosen, unchanged)?])?;
+    let stand_in = queued_as(
+        state.group.group_id(),
+        chosen.proposal_reference_ref(),
+        chosen.sender().clone(),
+        unchanged,
+    )?;
+    put_back(state, vec![stand_in])?;
     aad.set(&mut state.group)?;
     let bundle = build(state, signer, Parts::default())?;
     put_back(state, stored)?;
@@ -271,19 +277,18 @@ struct Stored {
 impl Entity<CURRENT_VERSION> for Stored {}
 impl traits::QueuedProposal<CURRENT_VERSION> for Stored {}
 
-/// `proposal` with the reference and the sender of `genuine`.
-fn in_place_of(
-    state: &GroupState,
-    genuine: &QueuedProposal,
+/// `proposal` as if it had this reference and sender.
+pub fn queued_as(
+    group_id: &GroupId,
+    reference: &ProposalRef,
+    sender: Sender,
     proposal: Proposal,
 ) -> Outcome<QueuedProposal> {
-    let reference = genuine.proposal_reference_ref();
-    let group_id = state.group.group_id();
     let scratch = MemoryStorage::default();
     let stored = Stored {
         proposal,
         proposal_reference: reference.clone(),
-        sender: genuine.sender().clone(),
+        sender,
         proposal_or_ref_type: ProposalOrRefType::Reference,
     };
     scratch

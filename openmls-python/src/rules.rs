@@ -10,9 +10,9 @@ use tls_codec::Serialize;
 use crate::error::{Failure, Kind, Outcome};
 use crate::lifetimes::Judging;
 use crate::members::{self, member_index, Changes};
-use crate::reinit;
 use crate::values::AppDataUpdate;
 use crate::wire::{self, WireCommit, WireParent};
+use crate::{psk, reinit};
 
 fn invalid(message: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::InvalidProposal, message)
@@ -30,9 +30,10 @@ pub fn check(
 ) -> Outcome<()> {
     for proposal in staged.queued_proposals() {
         check_proposal(proposal, judging)?;
+        psk::refuse_foreign(proposal, group.group_id())?;
         judging.check(proposal)?;
     }
-    reinit::check(staged)?;
+    reinit::check(staged, commit)?;
     check_each_leaf_once(staged, sender)?;
     let present = members::app_data(group.group_context().extensions());
     check_app_data(updates, &present)?;

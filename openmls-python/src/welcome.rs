@@ -7,12 +7,13 @@ use openmls::schedule::PreSharedKeyId;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::bridging::Bridging;
 use crate::error::{self, Failure, Outcome};
 use crate::options::Retention;
 use crate::provider::{Entries, Provider};
 use crate::state::{ClientState, GroupState, Slot};
 use crate::values::{short, Member};
-use crate::{config, members, psk, wire};
+use crate::{config, members, psk, successor, wire};
 
 /// A Welcome that was decrypted and verified against its tree.
 struct Opened {
@@ -29,18 +30,42 @@ fn open(
     ratchet_tree: Option<&[u8]>,
     retention: Retention,
 ) -> Outcome<Opened> {
+    let mut genuine = Vec::new();
+    match attempt(client, welcome, ratchet_tree, retention, &mut genuine) {
+        // Which other group it goes on from was not known before it was decrypted.
+        Err(_) if !genuine.is_empty() => {
+            attempt(client, welcome, ratchet_tree, retention, &mut genuine)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Open a Welcome with the secrets of `genuine`, which become those that it names.
+fn attempt(
+    client: &ClientState,
+    welcome: &[u8],
+    ratchet_tree: Option<&[u8]>,
+    retention: Retention,
+    genuine: &mut Vec<PreSharedKeyId>,
+) -> Outcome<Opened> {
     let welcome = wire::welcome(welcome)?;
     let tree = ratchet_tree.map(wire::ratchet_tree).transpose()?;
     // Joining consumes a key package and writes a group into the same store, so it works on a copy; the
     // two parts are separated afterwards and nothing is lost if it fails.
     let before = client.key_packages.entries()?;
     let provider = Provider::from_entries(before.clone());
-    let lent = client.psks.lend_all(&provider)?;
-    let mut builder =
-        StagedWelcome::build_from_welcome(&provider, &config::join_config(retention), welcome)
-            .map_err(error::from_welcome)?
-            // A member whose key package expired since it was added is still a member.
-            .skip_lifetime_validation();
+    let mut lent = client.psks.lend_all(&provider)?;
+    for id in genuine.iter() {
+        lent.push(successor::lend(client, &provider, id)?);
+    }
+    let bridging = Bridging::new(&provider, Vec::new());
+    let opened =
+        StagedWelcome::build_from_welcome(&bridging, &config::join_config(retention), welcome);
+    *genuine = bridging.genuine();
+    let mut builder = opened
+        .map_err(error::from_welcome)?
+        // A member whose key package expired since it was added is still a member.
+        .skip_lifetime_validation();
     if let Some(tree) = tree {
         builder = builder.with_ratchet_tree(tree);
     }
@@ -57,6 +82,7 @@ fn open(
         ));
     }
     Member::list(staged.members())?;
+    successor::check(client, genuine, &staged)?;
     Ok(Opened {
         before,
         provider,

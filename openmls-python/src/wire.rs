@@ -56,8 +56,12 @@ pub fn group_info(data: &[u8]) -> Outcome<VerifiableGroupInfo> {
     exact(group_info_bytes(data))
 }
 
+pub fn key_package_bytes(data: &[u8]) -> &[u8] {
+    unwrapped(data, WIRE_FORMAT_KEY_PACKAGE)
+}
+
 pub fn key_package(data: &[u8]) -> Outcome<KeyPackageIn> {
-    exact(unwrapped(data, WIRE_FORMAT_KEY_PACKAGE))
+    exact(key_package_bytes(data))
 }
 
 pub fn welcome(data: &[u8]) -> Outcome<Welcome> {

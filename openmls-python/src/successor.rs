@@ -1,0 +1,259 @@
+//! Groups that go on from another one: the successor that a ReInit announced (RFC 9420 section 11.2) and subgroup
+//! branching (section 11.3).
+
+use std::collections::BTreeSet;
+
+use openmls::ciphersuite::hash_ref::make_proposal_ref;
+use openmls::group::{GroupEpoch, GroupId, MlsGroup, StagedWelcome};
+use openmls::messages::proposals::PreSharedKeyProposal;
+use openmls::prelude::{Extensions, GroupContext, LeafNodeIndex, Proposal, ProposalType, Sender};
+use openmls::schedule::psk::{ResumptionPsk, ResumptionPskUsage};
+use openmls::schedule::{PreSharedKeyId, Psk};
+use openmls_traits::OpenMlsProvider as _;
+use tls_codec::{Serialize, VLBytes};
+use zeroize::Zeroizing;
+
+use crate::app_data::NewValues;
+use crate::bridging::{self, Bridging};
+use crate::committing::{build_with, Parts};
+use crate::error::{Failure, Kind, Outcome};
+use crate::key_store::valid_at;
+use crate::options::Retention;
+use crate::provider::Provider;
+use crate::reinit::{self, ReInit};
+use crate::state::{ClientState, GroupState, Slot};
+use crate::values::CommitBundle;
+use crate::{config, framing, psk};
+
+/// The epoch in which all others join, RFC 9420 sections 11.2 and 11.3: "The epoch in the Welcome message MUST be 1."
+const FIRST_SHARED_EPOCH: u64 = 1;
+
+/// What a new group is to be.
+pub struct Successor {
+    pub group_id: Vec<u8>,
+    pub extensions: Extensions<GroupContext>,
+    pub usage: ResumptionPskUsage,
+    pub add: Vec<Vec<u8>>,
+    pub leaf_app_data: NewValues,
+    pub retention: Retention,
+    pub now: Option<u64>,
+}
+
+fn usable<'a>(client: &'a ClientState, group_id: &[u8]) -> Outcome<&'a GroupState> {
+    client
+        .groups
+        .get(group_id)
+        .and_then(|slot| slot.current.as_ref())
+        .ok_or_else(|| Failure::new(Kind::UnknownGroup, "this client has no such group"))
+}
+
+/// The parameters that the ReInit of a group of this client announced.
+pub fn announced(client: &ClientState, group_id: &[u8]) -> Outcome<ReInit> {
+    let reinit = reinit::ended_by(usable(client, group_id)?)?
+        .ok_or_else(|| Failure::not_allowed("the group was not ended by a ReInit"))?;
+    if reinit.suite() != u16::from(client.suite) {
+        return Err(Failure::not_allowed(
+            "the successor uses another ciphersuite than this client",
+        ));
+    }
+    Ok(reinit)
+}
+
+/// Create the group, add the others with a commit that names the resumption PSK of `parent`, and enter epoch 1.
+pub fn create(
+    client: &mut ClientState,
+    parent: &[u8],
+    request: Successor,
+) -> Outcome<CommitBundle> {
+    let parent = usable(client, parent)?;
+    if !parent.group.is_active() || parent.group.ciphersuite() != client.suite {
+        return Err(Failure::not_allowed(
+            "this client was removed from the group",
+        ));
+    }
+    if request.usage == ResumptionPskUsage::Branch {
+        reinit::refuse_ended(parent)?;
+    }
+    if client.groups.contains_key(&request.group_id) {
+        return Err(Failure::not_allowed("this client is already in the group"));
+    }
+    if request.add.is_empty() {
+        return Err(Failure::not_allowed("nobody to go on with"));
+    }
+    let mut key_packages = Vec::with_capacity(request.add.len());
+    for data in &request.add {
+        key_packages.push(valid_at(data, request.now)?);
+    }
+    let named = Psk::Resumption(ResumptionPsk::new(
+        request.usage,
+        parent.group.group_id().clone(),
+        parent.group.epoch(),
+    ));
+    let secret = Zeroizing::new(parent.group.resumption_psk_secret().as_slice().to_vec());
+    let provider = Provider::default();
+    let genuine =
+        PreSharedKeyId::new(client.suite, provider.rand(), named).map_err(Failure::internal)?;
+    let group = MlsGroup::new_with_group_id(
+        &provider,
+        &client.signer,
+        &config::create_config(
+            client.suite,
+            request.extensions,
+            config::leaf_extensions(request.leaf_app_data)?,
+            request.retention,
+            request.now,
+        )?,
+        GroupId::from_slice(&request.group_id),
+        client.credential(),
+    )
+    .map_err(Failure::not_allowed)?;
+    let mut state = GroupState { provider, group };
+    let shown = bridging::shown(&genuine)?;
+    propose(&mut state, client, &genuine, &shown)?;
+    shown
+        .store(&state.provider, &secret)
+        .map_err(Failure::internal)?;
+    let GroupState { provider, group } = &mut state;
+    let bridging = Bridging::new(provider, vec![genuine]);
+    let parts = Parts {
+        key_packages,
+        ..Parts::default()
+    };
+    let bundle = build_with(&bridging, group, &client.signer, parts)?;
+    group
+        .merge_pending_commit(&*provider)
+        .map_err(Failure::internal)?;
+    psk::take_back(&state.provider, &[shown])?;
+    client.groups.insert(
+        request.group_id,
+        Slot {
+            current: Some(state),
+            joining: None,
+        },
+    );
+    Ok(bundle)
+}
+
+/// Store a proposal of the PSK in the new group, for a commit by reference: the commit does not hold the ID itself.
+fn propose(
+    state: &mut GroupState,
+    client: &ClientState,
+    genuine: &PreSharedKeyId,
+    shown: &PreSharedKeyId,
+) -> Outcome<()> {
+    let mut proposal = u16::from(ProposalType::PreSharedKey).tls_serialize_detached()?;
+    genuine.tls_serialize(&mut proposal)?;
+    let message = framing::member_proposal(state, &client.signer, &proposal)?;
+    // RFC 9420 section 5.2: a ProposalRef is computed from the AuthenticatedContent, which is the MLSMessage without
+    // the version in front and without the membership tag at the end.
+    let tag_length = VLBytes::from(vec![0; client.suite.hash_length()])
+        .tls_serialize_detached()?
+        .len();
+    let content = message
+        .len()
+        .checked_sub(tag_length)
+        .and_then(|end| message.get(2..end))
+        .ok_or_else(|| Failure::internal("a proposal is too short"))?;
+    let reference = make_proposal_ref(content, client.suite, state.provider.crypto())
+        .map_err(Failure::internal)?;
+    let queued = reinit::queued_as(
+        state.group.group_id(),
+        &reference,
+        Sender::Member(LeafNodeIndex::new(0)),
+        Proposal::PreSharedKey(Box::new(PreSharedKeyProposal::new(shown.clone()))),
+    )?;
+    state
+        .group
+        .store_pending_proposal(state.provider.storage(), queued)
+        .map_err(Failure::internal)
+}
+
+/// Put the secret of a PSK that a Welcome names into the store in which it is looked up.
+pub fn lend(
+    client: &ClientState,
+    provider: &Provider,
+    genuine: &PreSharedKeyId,
+) -> Outcome<PreSharedKeyId> {
+    let unknown = || Failure::not_allowed("the Welcome goes on from a group that is not here");
+    let Psk::Resumption(psk) = genuine.psk() else {
+        return Err(unknown());
+    };
+    let parent = usable(client, psk.psk_group_id().as_slice()).map_err(|_| unknown())?;
+    let secret = parent
+        .group
+        .get_past_resumption_psk(psk.psk_epoch())
+        .ok_or_else(unknown)?;
+    let shown = bridging::shown(genuine)?;
+    shown
+        .store(provider, secret.as_slice())
+        .map_err(Failure::internal)?;
+    Ok(shown)
+}
+
+/// Check a Welcome that goes on from another group of ours against that group.
+pub fn check(
+    client: &ClientState,
+    genuine: &[PreSharedKeyId],
+    staged: &StagedWelcome,
+) -> Outcome<()> {
+    let psk = match genuine {
+        [] => return Ok(()),
+        [only] => only.psk(),
+        _ => {
+            return Err(Failure::invalid_commit(
+                "a Welcome that goes on from several groups",
+            ))
+        }
+    };
+    let Psk::Resumption(psk) = psk else {
+        return Err(Failure::internal("not a resumption PSK"));
+    };
+    let parent = usable(client, psk.psk_group_id().as_slice())?;
+    let context = staged.group_context();
+    if context.epoch() != GroupEpoch::from(FIRST_SHARED_EPOCH) {
+        return Err(Failure::invalid_commit(
+            "a group that goes on from another begins at epoch 1",
+        ));
+    }
+    // RFC 9420 section 11.3: "Each LeafNode in a new subgroup MUST match some LeafNode in its original group", that is
+    // "the identifiers presented by their respective credentials are considered equivalent". A ReInit makes nobody a
+    // member either.
+    let known: BTreeSet<Vec<u8>> = parent
+        .group
+        .members()
+        .map(|member| member.credential.serialized_content().to_vec())
+        .collect();
+    if staged
+        .members()
+        .any(|member| !known.contains(member.credential.serialized_content()))
+    {
+        return Err(Failure::invalid_commit(
+            "the new group has a member that the original one does not have",
+        ));
+    }
+    match psk.usage() {
+        ResumptionPskUsage::Reinit => check_reinit(parent, psk.psk_epoch(), context),
+        _ if context.ciphersuite() != parent.group.ciphersuite() => Err(Failure::invalid_commit(
+            "a branch has the ciphersuite of the original group",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9420 section 11.2: version, ciphersuite, group ID and extensions of the new group are those of the ReInit, and
+/// the PSK is of the epoch which that began.
+fn check_reinit(parent: &GroupState, epoch: GroupEpoch, context: &GroupContext) -> Outcome<()> {
+    let reinit = reinit::ended_by(parent)?
+        .ok_or_else(|| Failure::invalid_commit("the original group was not ended by a ReInit"))?;
+    let as_announced = epoch == parent.group.epoch()
+        && context.group_id().as_slice() == reinit.successor()
+        && u16::from(context.ciphersuite()) == reinit.suite()
+        && *context.extensions() == reinit.extensions;
+    if as_announced {
+        Ok(())
+    } else {
+        Err(Failure::invalid_commit(
+            "the new group is not the one that the ReInit announced",
+        ))
+    }
+}
