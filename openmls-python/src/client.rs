@@ -292,7 +292,7 @@ impl Client {
                 let successor = reinit.successor().to_vec();
                 let request = Successor {
                     group_id: successor.clone(),
-                    extensions: reinit.extensions,
+                    extensions: Some(reinit.extensions),
                     usage: ResumptionPskUsage::Reinit,
                     add,
                     leaf_app_data,
@@ -305,7 +305,7 @@ impl Client {
         Ok((self.handle(successor), bundle))
     }
 
-    #[pyo3(signature = (group_id, *, branch_id, add, app_data = None, external_senders = Vec::new(),
+    #[pyo3(signature = (group_id, *, branch_id, add, app_data = None, external_senders = None,
                         leaf_app_data = None, now = None, past_epochs = options::PAST_EPOCHS,
                         out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
                         maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
@@ -316,19 +316,23 @@ impl Client {
         branch_id: &[u8],
         add: Vec<PyBackedBytes>,
         app_data: Option<&Bound<'_, PyAny>>,
-        external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+        external_senders: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
         leaf_app_data: Option<&Bound<'_, PyAny>>,
         now: Option<u64>,
         past_epochs: u32,
         out_of_order_tolerance: u32,
         maximum_forward_distance: u32,
     ) -> PyResult<(Group, CommitBundle)> {
+        let extensions = match (app_data, external_senders) {
+            (None, None) => None,
+            (app_data, senders) => Some(config::group_extensions(
+                component_map(app_data)?,
+                sender_list(senders.unwrap_or_default()),
+            )?),
+        };
         let request = Successor {
             group_id: branch_id.to_vec(),
-            extensions: config::group_extensions(
-                component_map(app_data)?,
-                sender_list(external_senders),
-            )?,
+            extensions,
             usage: ResumptionPskUsage::Branch,
             add: add.iter().map(|data| data.to_vec()).collect(),
             leaf_app_data: component_map(leaf_app_data)?,

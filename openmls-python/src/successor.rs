@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use openmls::ciphersuite::hash_ref::make_proposal_ref;
-use openmls::group::{GroupEpoch, GroupId, MlsGroup, StagedWelcome};
+use openmls::group::{GroupEpoch, GroupId, Member, MlsGroup, StagedWelcome};
 use openmls::messages::proposals::PreSharedKeyProposal;
 use openmls::prelude::{Extensions, GroupContext, LeafNodeIndex, Proposal, ProposalType, Sender};
 use openmls::schedule::psk::{ResumptionPsk, ResumptionPskUsage};
@@ -31,7 +31,8 @@ const FIRST_SHARED_EPOCH: u64 = 1;
 /// What a new group is to be.
 pub struct Successor {
     pub group_id: Vec<u8>,
-    pub extensions: Extensions<GroupContext>,
+    /// Those of the original group if None.
+    pub extensions: Option<Extensions<GroupContext>>,
     pub usage: ResumptionPskUsage,
     pub add: Vec<Vec<u8>>,
     pub leaf_app_data: NewValues,
@@ -98,7 +99,9 @@ pub fn create(
         &client.signer,
         &config::create_config(
             client.suite,
-            request.extensions,
+            request
+                .extensions
+                .unwrap_or_else(|| parent.group.extensions().clone()),
             config::leaf_extensions(request.leaf_app_data)?,
             request.retention,
             request.now,
@@ -215,20 +218,23 @@ pub fn check(
             "a group that goes on from another begins at epoch 1",
         ));
     }
-    // RFC 9420 section 11.3: "Each LeafNode in a new subgroup MUST match some LeafNode in its original group", that is
-    // "the identifiers presented by their respective credentials are considered equivalent". A ReInit makes nobody a
-    // member either.
-    let known: BTreeSet<Vec<u8>> = parent
-        .group
-        .members()
-        .map(|member| member.credential.serialized_content().to_vec())
-        .collect();
-    if staged
-        .members()
-        .any(|member| !known.contains(member.credential.serialized_content()))
-    {
+    let identities = |members: &mut dyn Iterator<Item = Member>| -> BTreeSet<Vec<u8>> {
+        members
+            .map(|member| member.credential.serialized_content().to_vec())
+            .collect()
+    };
+    let old = identities(&mut parent.group.members());
+    let new = identities(&mut staged.members());
+    // RFC 9420 section 11.3: "A new group can be formed from a subset of an existing group's members".
+    if !new.is_subset(&old) {
         return Err(Failure::invalid_commit(
             "the new group has a member that the original one does not have",
+        ));
+    }
+    // RFC 9420 section 11.2: "A group may be reinitialized by creating a new group with the same membership".
+    if psk.usage() == ResumptionPskUsage::Reinit && old != new {
+        return Err(Failure::invalid_commit(
+            "the new group lacks a member of the original one",
         ));
     }
     match psk.usage() {
@@ -240,8 +246,9 @@ pub fn check(
     }
 }
 
-/// RFC 9420 section 11.2: version, ciphersuite, group ID and extensions of the new group are those of the ReInit, and
-/// the PSK is of the epoch which that began.
+/// RFC 9420 section 11.2: "The version, cipher_suite, group_id, and extensions fields of the GroupContext object in the
+/// Welcome message MUST be the same as the corresponding fields in the ReInit proposal", and the epoch of the PSK is
+/// "the epoch after the Commit covering the ReInit".
 fn check_reinit(parent: &GroupState, epoch: GroupEpoch, context: &GroupContext) -> Outcome<()> {
     let reinit = reinit::ended_by(parent)?
         .ok_or_else(|| Failure::invalid_commit("the original group was not ended by a ReInit"))?;

@@ -236,6 +236,16 @@ def test_a_successor_must_be_what_the_reinit_announced(room: Room, now: int) -> 
         room.clients["alice"].join_welcome(welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree)
 
 
+def test_a_successor_without_everybody_is_not_joined(room: Room) -> None:
+    close(room)
+    _, bundle = room.clients["alice"].create_reinit(GROUP_ID, add=key_packages(room, "bob"))
+    assert bundle.welcome is not None
+    before = room.clients["bob"].save()
+    with pytest.raises(InvalidCommit):
+        room.clients["bob"].join_welcome(welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree)
+    assert room.clients["bob"].save() == before
+
+
 def test_a_successor_is_made_only_of_a_closed_group_and_with_somebody(room: Room, now: int) -> None:
     alice = room.clients["alice"]
     packages = key_packages(room, "bob")
@@ -290,7 +300,10 @@ def test_an_older_epoch_that_is_still_known_can_be_branched_from(room: Room) -> 
     )
     room.accept(room.groups["carol"].commit(), "carol")
     assert bundle.welcome is not None
-    room.clients["bob"].join_welcome(welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree)
+    branch = room.clients["bob"].join_welcome(welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree)
+    # What is not given is as in the original group.
+    assert branch.app_data() == {TOPIC: b"chess"}
+    assert branch.external_senders() == room.groups["bob"].external_senders()
 
 
 def test_a_branch_has_members_of_the_original_group_only(room: Room, now: int) -> None:

@@ -492,10 +492,11 @@ class Client:
     ) -> tuple[Group, CommitBundle]:
         """Create the successor of a group that a ReInit closed (RFC 9420 section 11.2); gives it in epoch 1.
 
-        Its parameters are those of `Group.reinit` of ``group_id``. ``add`` are key packages of the other
-        members; they must prove with the resumption secret that they were in the old group. Only the Welcome
-        of the bundle is for anybody: its ``commit`` is of epoch 0, where nobody else is, and takes the PSK by
-        reference to a proposal that is not sent, so a delivery service begins with ``group_info``.
+        Its parameters are those of `Group.reinit` of ``group_id``. ``add`` are key packages of all other
+        members, who refuse it otherwise; they must prove with the resumption secret that they were in the old
+        group. Only the Welcome of the bundle is for anybody: its ``commit`` is of epoch 0, where nobody else
+        is, and takes the PSK by reference to a proposal that is not sent, so a delivery service begins with
+        ``group_info``.
 
         Raises NotAllowed if there was no ReInit, if it names another ciphersuite than that of this client, or
         without ``add``; InvalidKeyPackage, InvalidProposal, UnknownGroup.
@@ -506,8 +507,8 @@ class Client:
         *,
         branch_id: bytes,
         add: Sequence[bytes],
-        app_data: Mapping[int, bytes] = ...,
-        external_senders: Sequence[tuple[bytes, bytes]] = ...,
+        app_data: Mapping[int, bytes] | None = None,
+        external_senders: Sequence[tuple[bytes, bytes]] | None = None,
         leaf_app_data: Mapping[int, bytes] = ...,
         now: int | None = None,
         past_epochs: int = 3,
@@ -516,7 +517,8 @@ class Client:
     ) -> tuple[Group, CommitBundle]:
         """Create a group of some members of ``group_id``, which goes on (RFC 9420 section 11.3).
 
-        Like `create_reinit`, with the parameters given here.
+        Like `create_reinit`, but ``add`` are some members. Without ``app_data`` and ``external_senders`` it
+        has the extensions of ``group_id``.
         """
     def join_welcome(
         self,
@@ -531,8 +533,8 @@ class Client:
 
         ``ratchet_tree`` may be None if the Welcome carries the tree. PSKs that it names are looked up here;
         if it goes on from another group, by ReInit or by branching, that group must be here and the new one
-        is checked against it. That nobody is missing who was in the old group is for the application to
-        check.
+        is checked against it: its parameters, and that everybody was in the old group; after a ReInit also
+        that nobody is missing. Members are told by their identities.
 
         Raises CannotDecrypt if it is not for one of our key packages, NotAllowed if we are in the group
         already (`forget_group` first) or do not have a PSK, InvalidCommit or InvalidSignature if GroupInfo
