@@ -10,7 +10,7 @@ use tls_codec::{Serialize, TlsDeserializeBytes, TlsSerialize, TlsSize, VLBytes};
 use crate::error::{Failure, Kind, Outcome};
 use crate::{config, wire};
 
-/// RFC 9420 section 7.2: these are "considered 'default'" and supported by every client.
+/// Every client supports these and lists them nowhere, RFC 9420 section 7.2.
 const DEFAULT_EXTENSIONS: std::ops::RangeInclusive<u16> = 1..=5;
 const DEFAULT_PROPOSALS: std::ops::RangeInclusive<u16> = 1..=7;
 

@@ -146,8 +146,8 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
     })
 }
 
-/// RFC 9420 section 12.4.3.2 lets an external commit have "any number of PreSharedKey proposals"; who is not in the
-/// group has no resumption secrets of it.
+/// An external commit can name PSKs (RFC 9420 section 12.4.3.2), but who is not in the group has no resumption secrets
+/// of it.
 fn named_psks(
     client: &ClientState,
     provider: &Provider,

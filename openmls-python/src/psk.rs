@@ -297,8 +297,8 @@ pub fn of_commit<'a>(
     Ok(named)
 }
 
-/// OpenMLS looks resumption secrets up by epoch alone, as if they were all of the group at hand. RFC 9420 section 8.4:
-/// "psk_group_id: The ID of the group from which the PSK is derived".
+/// OpenMLS looks resumption secrets up by epoch alone, whatever group the ID names (RFC 9420 section 8.6). Everybody
+/// would agree on a secret that is not the one named.
 pub fn refuse_foreign(proposal: &QueuedProposal, group_id: &GroupId) -> Outcome<()> {
     match of_proposal(proposal.proposal())?
         .as_ref()
