@@ -128,6 +128,18 @@ def test_two_removes_of_one_leaf_are_refused(room: Room) -> None:
     refused(room, commit, InvalidProposal)
 
 
+@pytest.mark.parametrize(
+    ("usage", "group_id", "nonce"),
+    [(1, b"another", 32), (2, GROUP_ID, 32), (3, GROUP_ID, 32), (1, GROUP_ID, 16)],
+    ids=["of another group", "for a re-init", "for a branch", "with a short nonce"],
+)
+def test_a_resumption_psk_that_does_not_belong_into_a_commit_is_refused(
+    room: Room, usage: int, group_id: bytes, nonce: int
+) -> None:
+    psk = b"\x00\x04\x02" + bytes([usage]) + vector(group_id) + (1).to_bytes(8, "big") + vector(b"n" * nonce)
+    refused(room, with_proposals(room, "bob", BY_VALUE + psk), InvalidProposal)
+
+
 def test_a_remove_of_an_empty_leaf_is_refused(room: Room) -> None:
     refused(room, with_proposals(room, "bob", BY_VALUE + remove(3)), InvalidProposal)
     refused(room, with_proposals(room, "bob", BY_VALUE + remove(1 << 20)), InvalidProposal)
@@ -137,9 +149,13 @@ def test_an_unknown_proposal_reference_is_refused(room: Room) -> None:
     refused(room, with_proposals(room, "bob", BY_REFERENCE + vector(b"\x07" * 32)), InvalidProposal)
 
 
-def test_a_reinit_is_refused(room: Room) -> None:
+def test_a_reinit_beside_something_else_or_to_an_older_version_is_refused(room: Room) -> None:
     reinit = REINIT + vector(b"next") + b"\x00\x01\x00\x01" + vector(b"")
-    refused(room, with_proposals(room, "bob", BY_VALUE + reinit), InvalidProposal)
+    beside = with_proposals(room, "bob", BY_VALUE + reinit, BY_VALUE + remove(2), shape=(2,))
+    refused(room, beside, InvalidProposal)
+    refused(room, with_proposals(room, "bob", BY_VALUE + reinit, BY_VALUE + reinit), InvalidProposal)
+    older = REINIT + vector(b"next") + b"\x00\x00\x00\x01" + vector(b"")
+    refused(room, with_proposals(room, "bob", BY_VALUE + older), InvalidProposal)
 
 
 @pytest.mark.parametrize(
