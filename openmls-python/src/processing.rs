@@ -15,7 +15,7 @@ use crate::stand_ins::{Showing, StandIns};
 use crate::state::GroupState;
 use crate::store::Store;
 use crate::values::{Member, ProposalInfo};
-use crate::{aad, config, external_updates, reinit, rules, wire};
+use crate::{aad, config, external_proposals, reinit, rules, wire};
 
 /// Keep a verified proposal, once.
 pub fn keep_proposal(
@@ -161,8 +161,8 @@ fn take_in_with_stand_ins(
     Ok(processed)
 }
 
-/// Keep an AppDataUpdate of an external sender, which has been verified.
-fn external_update(
+/// Keep a proposal of an external sender that OpenMLS would refuse and that has been verified.
+fn external_proposal(
     group: &mut MlsGroup,
     provider: &impl OpenMlsProvider<StorageProvider = Store>,
     proposal: QueuedProposal,
@@ -216,8 +216,8 @@ fn take_in(
         return Err(Failure::not_allowed("the group was ended by a ReInit"));
     }
     if group.is_active() {
-        if let Some(proposal) = external_updates::verified(group.public_group(), incoming.data)? {
-            return external_update(group, provider, proposal, &incoming);
+        if let Some(proposal) = external_proposals::verified(group.public_group(), incoming.data)? {
+            return external_proposal(group, provider, proposal, &incoming);
         }
     }
     let processed = group

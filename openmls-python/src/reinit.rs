@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use openmls::ciphersuite::hash_ref::ProposalRef;
 use openmls::extensions::Extensions;
-use openmls::group::{GroupContext, GroupId, MlsGroup, QueuedProposal, StagedCommit};
-use openmls::prelude::{Proposal, ProposalOrRefType, ProposalType, Propose, Sender};
+use openmls::group::{GroupContext, MlsGroup, StagedCommit};
+use openmls::prelude::{Proposal, ProposalOrRefType, ProposalType, Propose};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::storage::{traits, Entity, Key, StorageProvider, CURRENT_VERSION};
 use openmls_traits::OpenMlsProvider;
@@ -19,6 +18,7 @@ use crate::committing::{build, Parts};
 use crate::context::{self, RequiredCapabilities};
 use crate::error::{Failure, Kind, Outcome};
 use crate::proposing::{framed, put_back, refuse_unusable, take_out};
+use crate::queued::queued_as;
 use crate::state::GroupState;
 use crate::store::Store;
 use crate::values::{short, CommitBundle};
@@ -146,23 +146,36 @@ impl traits::PskBundle<CURRENT_VERSION> for Ended {}
 
 /// The parameters of the successor, if the group ended.
 pub fn ended_by(state: &GroupState) -> Outcome<Option<ReInit>> {
-    let ended: Option<Ended> = state
-        .provider
-        .storage()
-        .psk(&ENDED)
-        .map_err(Failure::internal)?;
+    ended_in(state.provider.storage())
+}
+
+/// The same by the store of the group, which may be that of a delivery service.
+pub fn ended_in(storage: &Store) -> Outcome<Option<ReInit>> {
+    let ended: Option<Ended> = storage.psk(&ENDED).map_err(Failure::internal)?;
     ended.map(|ended| ReInit::decode(&ended.0)).transpose()
 }
 
 /// After the commit of a ReInit the group is closed, RFC 9420 section 11.2; what remains is to read what was sent in it
 /// before.
 pub fn refuse_ended(state: &GroupState) -> Outcome<()> {
-    match ended_by(state)? {
+    refuse_ended_in(state.provider.storage())
+}
+
+pub fn refuse_ended_in(storage: &Store) -> Outcome<()> {
+    match ended_in(storage)? {
         None => Ok(()),
         Some(_) => Err(Failure::not_allowed(
             "the group was ended by a ReInit; go on in its successor",
         )),
     }
+}
+
+/// The ReInit that a commit takes, as a delivery service staged it.
+pub fn in_staged(staged: &StagedCommit) -> Outcome<Option<ReInit>> {
+    staged
+        .queued_proposals()
+        .find_map(|proposal| ReInit::of_proposal(proposal.proposal()).transpose())
+        .transpose()
 }
 
 /// The ReInit that a commit takes, looked up among the stored proposals if it takes it by reference.
@@ -187,18 +200,26 @@ pub fn end(storage: &Store, reinit: &ReInit) -> Outcome<()> {
 }
 
 /// RFC 9420 section 12.1.5: "A ReInit proposal is invalid if the version field is less than the version for the
-/// current group." Section 12.2: invalid is a list with "a ReInit proposal together with any other proposal".
+/// current group."
+pub fn check_version(proposal: &Proposal) -> Outcome<()> {
+    match ReInit::of_proposal(proposal)? {
+        Some(reinit) if reinit.encoded.version < MLS10 => Err(Failure::new(
+            Kind::InvalidProposal,
+            "a ReInit to an older version",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9420 section 12.2: invalid is a list with "a ReInit proposal together with any other proposal".
 pub fn check(staged: &StagedCommit, commit: &WireCommit) -> Outcome<()> {
-    let invalid = |message: &str| Err(Failure::new(Kind::InvalidProposal, message));
     for proposal in staged.queued_proposals() {
-        let Some(reinit) = ReInit::of_proposal(proposal.proposal())? else {
-            continue;
-        };
-        if reinit.encoded.version < MLS10 {
-            return invalid("a ReInit to an older version");
-        }
-        if commit.proposals.len() > 1 {
-            return invalid("a ReInit together with another proposal");
+        check_version(proposal.proposal())?;
+        if matches!(proposal.proposal(), Proposal::ReInit(_)) && commit.proposals.len() > 1 {
+            return Err(Failure::new(
+                Kind::InvalidProposal,
+                "a ReInit together with another proposal",
+            ));
         }
     }
     Ok(())
@@ -262,44 +283,5 @@ fn unchanged(state: &mut GroupState, signer: &Signer) -> Outcome<Proposal> {
     let made = take_out(state)?;
     made.first()
         .map(|queued| queued.proposal().clone())
-        .ok_or_else(|| Failure::internal("a proposal was not stored"))
-}
-
-/// How OpenMLS stores a proposal.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    proposal: Proposal,
-    proposal_reference: ProposalRef,
-    sender: Sender,
-    proposal_or_ref_type: ProposalOrRefType,
-}
-
-impl Entity<CURRENT_VERSION> for Stored {}
-impl traits::QueuedProposal<CURRENT_VERSION> for Stored {}
-
-/// `proposal` as if it had this reference and sender.
-pub fn queued_as(
-    group_id: &GroupId,
-    reference: &ProposalRef,
-    sender: Sender,
-    proposal: Proposal,
-) -> Outcome<QueuedProposal> {
-    let scratch = Store::default();
-    let stored = Stored {
-        proposal,
-        proposal_reference: reference.clone(),
-        sender,
-        proposal_or_ref_type: ProposalOrRefType::Reference,
-    };
-    scratch
-        .queue_proposal(group_id, reference, &stored)
-        .map_err(Failure::internal)?;
-    let queued: Vec<(ProposalRef, QueuedProposal)> = scratch
-        .queued_proposals(group_id)
-        .map_err(Failure::internal)?;
-    queued
-        .into_iter()
-        .map(|(_, queued)| queued)
-        .next()
         .ok_or_else(|| Failure::internal("a proposal was not stored"))
 }

@@ -23,7 +23,7 @@ use crate::provider::Provider;
 use crate::reinit::{self, ReInit};
 use crate::state::{ClientState, GroupState};
 use crate::values::CommitBundle;
-use crate::{config, framing, psk};
+use crate::{config, framing, psk, queued};
 
 /// The epoch in which all others join, RFC 9420 sections 11.2 and 11.3: "The epoch in the Welcome message MUST be 1."
 const FIRST_SHARED_EPOCH: u64 = 1;
@@ -151,7 +151,7 @@ fn propose(
         .ok_or_else(|| Failure::internal("a proposal is too short"))?;
     let reference = make_proposal_ref(content, client.suite, state.provider.crypto())
         .map_err(Failure::internal)?;
-    let queued = reinit::queued_as(
+    let queued = queued::queued_as(
         state.group.group_id(),
         &reference,
         Sender::Member(LeafNodeIndex::new(0)),

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_all_that_is_wrong_with_a_key_package_is_found_at_any_time(
     then = then or now
     honest = bob.key_package(now=then, lifetime=WEEK)
 
-    def refused(source: bytes | None = None, signer: Client = bob, **changes: object) -> None:
+    def refused(source: bytes | None = None, signer: Client = bob, **changes: Any) -> None:
         forged = replace(ForgedKeyPackage.read(honest), **changes)
         with pytest.raises(InvalidKeyPackage):
             inspect_key_package(forged.sign(signer, source), now=then)

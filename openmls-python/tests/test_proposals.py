@@ -13,7 +13,7 @@ from openmls import (
     RequiredCapabilities,
     inspect_message,
 )
-from support import GROUP_ID, WEEK, Room, uri
+from support import GROUP_ID, WEEK, Room, ref_of, uri
 
 TOPIC, ABSENT = 0x8001, 0x8003
 
@@ -37,7 +37,7 @@ def spread(room: Room, proposal: bytes, by: str) -> bytes:
     message = inspect_message(proposal)
     assert (message.wire_format, message.content_type) == ("public_message", "proposal")
     assert message.sender_leaf_index == room.groups[by].own_leaf_index
-    return info.reference
+    return ref_of(info)
 
 
 def test_a_proposed_client_is_added_by_another_member(room: Room) -> None:
@@ -194,9 +194,9 @@ def test_pending_proposals_are_listed_dropped_one_by_one_and_all_at_once(room: R
         kind(bob)
     first, second, third = bob.pending_proposals()
     assert [info.kind for info in (first, second, third)] == ["remove", "self_remove", "app_ephemeral"]
-    bob.remove_pending_proposal(second.reference)
+    bob.remove_pending_proposal(ref_of(second))
     with pytest.raises(NotAllowed):
-        bob.remove_pending_proposal(second.reference)
+        bob.remove_pending_proposal(ref_of(second))
     restored = Client.load(room.clients["bob"].save()).group(GROUP_ID)
     assert [info.reference for info in restored.pending_proposals()] == [first.reference, third.reference]
     bob.clear_pending_proposals()

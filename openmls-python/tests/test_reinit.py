@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from forge import Forgery
 from openmls import (
     CannotDecrypt,
     Client,
@@ -15,7 +16,7 @@ from openmls import (
     UnknownGroup,
     WrongEpoch,
 )
-from support import GROUP_ID, WEEK, Room, uri
+from support import GROUP_ID, WEEK, Room, ref_of, uri
 
 NEXT = b"mimi://hub.example/g/next"
 TOPIC = 0x8001
@@ -36,7 +37,7 @@ def propose(room: Room, by: str = "bob", group_id: bytes = NEXT) -> bytes:
     for name, group in room.groups.items():
         if name != by:
             group.process(proposal)
-    return info.reference
+    return ref_of(info)
 
 
 def close(room: Room, by: str = "alice") -> None:
@@ -76,6 +77,27 @@ def test_a_commit_of_a_reinit_closes_the_group_for_everybody(room: Room) -> None
         assert restored.reinit is not None
         assert not restored.is_active
     assert room.groups["alice"].process(late).plaintext == b"sent before"
+
+
+def test_a_delivery_service_takes_nothing_in_a_closed_group_even_after_a_restart(room: Room) -> None:
+    assert room.hub.reinit is None
+    twin = Client.load(room.clients["carol"].save()).group(GROUP_ID)
+    reference = propose(room)
+    bundle = room.groups["alice"].commit_reinit(reference)
+    room.hub.merge(room.hub.stage_commit(bundle.commit))
+    # A member who thinks that the group goes on: it takes the commit as one that changes nothing.
+    forgery = Forgery.read(twin.commit().commit)
+    forgery.epoch = room.hub.epoch
+    late = forgery.sign(room.clients["carol"], room.hub.group_context())
+    for hub in (room.hub, PublicGroup.load(room.hub.save())):
+        assert hub.reinit is not None
+        assert (hub.reinit.group_id, hub.reinit.app_data) == (NEXT, {TOPIC: b"go"})
+        before = hub.save()
+        with pytest.raises(NotAllowed, match="ended by a ReInit"):
+            hub.stage_commit(late)
+        with pytest.raises(NotAllowed, match="ended by a ReInit"):
+            hub.add_proposal(late)
+        assert hub.save() == before
 
 
 def test_nothing_is_sent_in_a_closed_group(room: Room) -> None:
@@ -135,7 +157,7 @@ def test_a_reinit_is_committed_alone_and_left_out_of_other_commits(room: Room) -
 def test_only_a_stored_reinit_can_be_committed_as_one(room: Room) -> None:
     alice = room.groups["alice"]
     alice.propose_remove(1)
-    for reference in (b"", b"\x07" * 32, alice.pending_proposals()[0].reference):
+    for reference in (b"", b"\x07" * 32, ref_of(alice.pending_proposals()[0])):
         with pytest.raises(NotAllowed):
             alice.commit_reinit(reference)
     assert len(alice.pending_proposals()) == 1
@@ -147,7 +169,7 @@ def test_a_dropped_or_overtaken_reinit_closes_nothing(room: Room) -> None:
     alice.commit_reinit(propose(room))
     alice.clear_pending_commit()
     assert alice.is_active
-    alice.commit_reinit(alice.pending_proposals()[0].reference)
+    alice.commit_reinit(ref_of(alice.pending_proposals()[0]))
     room.accept(room.groups["bob"].commit(), "bob")
     assert alice.reinit is None
     room.talk()
@@ -211,7 +233,7 @@ def test_the_secret_of_the_old_group_is_needed_and_not_only_its_name(room: Room,
         impostor.add(name)
     close_again = impostor.groups["bob"].propose_reinit(group_id=NEXT)
     impostor.groups["alice"].process(close_again)
-    reference = impostor.groups["bob"].pending_proposals()[0].reference
+    reference = ref_of(impostor.groups["bob"].pending_proposals()[0])
     bundle = impostor.groups["bob"].commit_reinit(reference)
     impostor.groups["bob"].merge_pending_commit()
     assert impostor.groups["bob"].epoch == room.groups["alice"].epoch
@@ -228,7 +250,7 @@ def test_a_successor_must_be_what_the_reinit_announced(room: Room, now: int) -> 
     close(room)
     other = fork.group(GROUP_ID)
     other.propose_reinit(group_id=b"somewhere else")
-    other.commit_reinit(other.pending_proposals()[0].reference)
+    other.commit_reinit(ref_of(other.pending_proposals()[0]))
     other.merge_pending_commit()
     _, bundle = fork.create_reinit(GROUP_ID, add=key_packages(room, "alice"))
     assert bundle.welcome is not None
@@ -272,7 +294,7 @@ def test_a_successor_of_another_ciphersuite_is_announced_but_not_made_by_this_cl
     """A client has one ciphersuite, and a resumption secret does not leave it."""
     room.groups["bob"].propose_reinit(group_id=NEXT, ciphersuite=3)
     bob = room.groups["bob"]
-    bob.commit_reinit(bob.pending_proposals()[0].reference)
+    bob.commit_reinit(ref_of(bob.pending_proposals()[0]))
     bob.merge_pending_commit()
     assert bob.reinit is not None
     assert bob.reinit.ciphersuite == 3

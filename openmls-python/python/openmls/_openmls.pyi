@@ -965,6 +965,9 @@ class PublicGroup:
     def epoch(self) -> int: ...
     @property
     def ciphersuite(self) -> int: ...
+    @property
+    def reinit(self) -> ReInit | None:
+        """What follows, if a ReInit closed the group; nothing is taken in it any more (NotAllowed)."""
     def members(self) -> tuple[Member, ...]:
         """Give the members in leaf order."""
     def member(self, leaf_index: int) -> Member | None:
@@ -1069,9 +1072,7 @@ class PublicGroup:
         extensions: Mapping[int, bytes],
         version: int = 1,
     ) -> bytes:
-        """Make a ReInit proposal as an external sender.
+        """Make a ReInit proposal as an external sender, for a member to commit (`Group.commit_reinit`).
 
-        Nothing here can create the successor of a group, so `PublicGroup` and `Group` refuse the proposal
-        (InvalidProposal); it is for members of another implementation. Raises InvalidSignature, NotAllowed,
-        InvalidProposal.
+        Raises InvalidSignature, NotAllowed, InvalidProposal.
         """
