@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import trio
 import trustme
 
-from linearized.config import Address, Config, LimitsConfig, ListenConfig, TlsConfig
+from linearized.config import Address, Config, DiscoveryConfig, LimitsConfig, ListenConfig, TlsConfig
 from linearized.exceptions import ConfigError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import canonical_json
@@ -111,6 +112,7 @@ def config(tls: TlsConfig, *at: tuple[str, Address], seconds: int = 10) -> Confi
         listen=ListenConfig(tls=Address(host="127.0.0.1", port=0)),
         tls=tls,
         discovery_overrides=dict(at),
+        discovery=DiscoveryConfig(allowed_networks=(ip_network("127.0.0.0/8"),)),
         limits=LimitsConfig(request_seconds=seconds),
     )
 
