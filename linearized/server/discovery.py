@@ -5,8 +5,8 @@ with an SRV record, or neither; an SRV record; port 8448. Before all of them com
 ``[discovery.overrides]``.
 
 Fetching the document and looking up SRV records are given as functions, so that the cases are tested without
-a network. IP addresses are looked up when connecting (``connecting``); SRV records are remembered by DNS's own
-rules (``dns_lookup``).
+a network. IP addresses are looked up when connecting (``connecting``), and ``dns_lookup`` remembers SRV
+records as long as they say.
 """
 
 from __future__ import annotations

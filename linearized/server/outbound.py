@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
@@ -46,6 +46,7 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_WELL_KNOWN_BYTES = 16 * 1024  # a host name in JSON
 # Fifty keys take a fifth of it. Anybody can make us fetch any server's, and we keep what we get.
 MAX_KEY_DOCUMENT_BYTES = 64 * 1024
+MAX_NOTARY_BYTES = 4 * MAX_KEY_DOCUMENT_BYTES  # a server with that many sets of keys rotates often
 MAX_REDIRECTS = 5  # "30x HTTP redirection MUST be followed, though loops SHOULD be avoided"
 WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next step for longer
 
@@ -169,6 +170,15 @@ class FederationClient:
             OutboundError: as for ``request``.
         """
         return await self.get_json(server_name, "/_matrix/key/v2/server", limit=MAX_KEY_DOCUMENT_BYTES)
+
+    async def notary_keys(self, notary: str, server_name: str) -> JsonObject:
+        """What a notary has of a server's keys, unchecked; also what is no longer valid.
+
+        Raises:
+            OutboundError: as for ``request``.
+        """
+        path = f"/_matrix/key/v2/query/{quote(server_name, safe='')}?minimum_valid_until_ts=0"
+        return await self.get_json(notary, path, limit=MAX_NOTARY_BYTES)
 
     async def raw(
         self,

@@ -46,6 +46,10 @@ class RequestKeys(Protocol):
         """Those of a server's keys that are valid now."""
         ...
 
+    async def confirm(self, server: str) -> None:
+        """A server has proved itself with one of them."""
+        ...
+
 
 def sign_request(
     identity: ServerIdentity, *, destination: str, method: str, uri: str, content: JsonObject | None
@@ -151,6 +155,7 @@ async def authenticate(
 
     Raises:
         HttpError: 401 ``M_FORBIDDEN``.
+        Crowded: from ``keys``.
     """
     # "Validate all presented Authorization headers. Ensure at least one Authorization header is present. If
     # either fails …, the request MUST be rejected with an HTTP 401 Unauthorized status code and M_FORBIDDEN
@@ -170,6 +175,7 @@ async def authenticate(
             )
     except InvalidInput as error:
         raise HttpError(401, "M_FORBIDDEN", f"Signature error on request: {error}") from error
+    await keys.confirm(origin)
     return origin
 
 

@@ -40,6 +40,11 @@ class Keys:
     )
     asked: list[str] = field(default_factory=list)
 
+    confirmed: list[str] = field(default_factory=list)
+
+    async def confirm(self, server: str) -> None:
+        self.confirmed.append(server)
+
     async def request_keys(self, server: str, key_ids: Sequence[str]) -> Mapping[str, bytes]:
         self.asked.append(server)
         return {key_id: key for key_id, key in self.valid.items() if key_id in key_ids}
