@@ -3,7 +3,7 @@ them.
 
 There is no outbox. A worker per provider reads the range after each cursor, sends it, and moves the cursor
 when the provider has accepted it; an outage of any length is caught up the same way, and a slow provider
-delays nobody else.
+delays nobody else. Linearized Matrix servers get the events of all their rooms together, fifty at a time.
 
 A follower whose last user was removed gets the log up to there and then stays as it is, finished: its row is
 what a delivery under way at that moment finds, it costs a few bytes, and nothing is read or sent for it any
@@ -12,45 +12,42 @@ more.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-import orjson
 import structlog
 import trio
 
-from linearized.protocol.base64 import encode_base64url
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_uri
+from linearized.server.batches import EDUS, Batch, waiting_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.fanout import next_notification
 from linearized.server.outbound import FederationClient, OutboundError
+from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.providers.client import ProviderClient, ProviderError
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import provider_address
-from linearized.store.base import EntryRow, FollowerRow, Store
+from linearized.store.base import FollowerRow, Store
 
 log = structlog.get_logger("linearized.followers")
 
-# "There MUST NOT be more than 50 entries in pdus" (Linearized Matrix, send).
-MAX_PDUS: Final = 50
 # Entries read for one notification; the byte limit usually cuts first.
 NOTIFY_PAGE: Final = 200
+# Entries read of one room for one transaction, in which others may have their share.
+SEND_PAGE: Final = 50
 # Welcomes read for one notification.
 WELCOME_PAGE: Final = 50
-# First and longest pause after a failed delivery, seconds; doubled in between, with jitter so that many hubs
-# do not come back to a recovering provider at the same moment.
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 60.0
-# The longest pause a provider can ask for, seconds: a mistake of its must not silence us for good.
-LONGEST_ASKED_PAUSE: Final = 3600.0
 ACCEPTED: Final = frozenset({200, 201, 202})
 # Answers that speak for the whole provider, not for one room: too many requests, and what a proxy says of a
 # server behind it that is down.
 OUTAGES: Final = frozenset({429, 502, 503, 504})
+# "If the sending server attempts to send a different transaction ID from the one already in flight, the
+# receiving server MUST respond with a 400 Bad Request HTTP status code and M_BAD_STATE" (send): its fault is
+# no room's.
+IN_FLIGHT: Final = "M_BAD_STATE"
 
 ALL: Final = 2**63  # past every log's end
 
@@ -83,10 +80,16 @@ class Followers:
     def start(self) -> None:
         """Continue every delivery that was under way when the server stopped."""
         self._wake(self._store.followers())
+        for address in self._store.to_device_addresses(EDUS):
+            self.units_waiting(address.partition(":")[2])
 
     def room_changed(self, room_id: str) -> None:
         """Wake the workers of the room's followers."""
         self._wake(self._store.followers(room_id))
+
+    def units_waiting(self, server: str) -> None:
+        """Wake the worker of a server that has ephemeral units waiting (``batches.queued_units``)."""
+        self._worker(server).changed(EDUS)
 
     def contacted(self, provider: str) -> None:
         """A provider has been heard from: do not wait out a pause it did not ask for."""
@@ -109,21 +112,6 @@ class Followers:
         return worker
 
 
-@dataclass(slots=True)
-class _Pause:
-    """Waits after failures, each about twice as long as the one before."""
-
-    until: float = -math.inf  # trio's clock
-    length: float = FIRST_PAUSE
-
-    def begin(self, jitter: float) -> float:
-        """Start the next wait; its seconds."""
-        seconds = self.length * (0.5 + jitter)
-        self.until = trio.current_time() + seconds
-        self.length = min(self.length * 2, LONGEST_PAUSE)
-        return seconds
-
-
 class _Worker:
     """Delivers to one provider, one request at a time, all its rooms in turn.
 
@@ -144,109 +132,96 @@ class _Worker:
         self._providers = providers
         self._federation = federation
         self._jitter = jitter
-        self._rooms: dict[str, None] = {}  # to deliver, in turn
-        self._refused: dict[str, _Pause] = {}  # rooms it did not take, not in _rooms before their time
-        self._outage = _Pause()
+        self._due: dict[str, None] = {}  # rooms (and EDUS) to deliver, in turn
+        self._refused: dict[str, Pause] = {}  # those it did not take, not due before their time
+        self._unwelcome: dict[str, Pause] = {}  # rooms whose Welcomes it did not take
+        self._alone: dict[str, None] = {}  # due, each in a transaction of its own: their batch was refused
+        self._pending: Batch | None = None  # sent, and no answer: to be sent again as it was
+        self._outage = Pause()
         self._asked_until = -math.inf  # it asked us to stay away until then, by trio's clock
         self._wake = trio.Event()
 
-    def changed(self, room_id: str) -> None:
-        """Note a room with something new."""
-        pause = self._refused.get(room_id)
-        if pause is None or pause.until <= trio.current_time():
-            self._rooms[room_id] = None
+    def changed(self, key: str) -> None:
+        """Note a room with something new, or ``EDUS``."""
+        pause = self._refused.get(key)
+        if pause is None or pause.over:
+            self._due[key] = None
             self._wake.set()
 
     def hurry(self) -> None:
         """End the pauses that we made ourselves."""
-        self._outage.until = -math.inf
-        for pause in self._refused.values():
+        for pause in (self._outage, *self._refused.values(), *self._unwelcome.values()):
             pause.until = -math.inf
         self._wake.set()
 
     async def run(self) -> None:
         """Deliver whatever is due, for ever."""
         while True:
-            room_id = await self._next_room()
+            key = await self._next()
             try:
-                more = await self._deliver(room_id)
-            except (ProviderError, OutboundError) as error:
-                self._rooms.pop(room_id, None)
-                self._failed(room_id, error)
+                await self._step(key)
             except Exception as error:  # noqa: BLE001 - our disk or our bug: the others must not suffer from it
-                self._rooms.pop(room_id, None)
-                pause = self._refused.setdefault(room_id, _Pause())
-                seconds = pause.begin(self._jitter())
-                log.error(
-                    "delivery_broken",
-                    provider=self._provider,
-                    room_id=room_id,
-                    retry_in_s=round(seconds, 2),
-                    **describe(error),
-                )
-            else:
-                self._outage = _Pause()
-                self._refused.pop(room_id, None)
-                if more:  # the other rooms have their turn first
-                    self._rooms.pop(room_id, None)
-                    self._rooms[room_id] = None
+                self._broken(key, error)
 
-    async def _next_room(self) -> str:
-        """Wait until a room is due."""
+    async def _next(self) -> str:
+        """Wait until something is due; a room or ``EDUS``."""
         while True:
-            now = trio.current_time()
             closed_until = max(self._outage.until, self._asked_until)
-            for room_id, pause in self._refused.items():
-                if pause.until <= now:
-                    self._rooms.setdefault(room_id, None)
-            if self._rooms and closed_until <= now:
-                return next(iter(self._rooms))
-            reopens = closed_until if self._rooms else math.inf
-            retries = [max(pause.until, closed_until) for pause in self._refused.values()]
+            for pauses in (self._refused, self._unwelcome):
+                for key, pause in pauses.items():
+                    if pause.over:
+                        self._due.setdefault(key, None)
+            if self._due and closed_until <= trio.current_time():
+                return next(iter(self._due))
+            reopens = closed_until if self._due else math.inf
+            retries = [
+                max(pause.until, closed_until)
+                for pause in (*self._refused.values(), *self._unwelcome.values())
+                if not pause.over
+            ]
             self._wake = trio.Event()
             with trio.CancelScope(deadline=min([reopens, *retries])):
                 await self._wake.wait()
 
-    def _failed(self, room_id: str, error: ProviderError | OutboundError) -> None:
-        if error.retry_after_s is not None:
-            seconds = min(error.retry_after_s, LONGEST_ASKED_PAUSE)
-            self._asked_until = trio.current_time() + seconds
-            self._rooms[room_id] = None
-        elif error.status is None or error.status in OUTAGES:
-            seconds = self._outage.begin(self._jitter())
-            self._rooms[room_id] = None
-        else:
-            seconds = self._refused.setdefault(room_id, _Pause()).begin(self._jitter())
-        log.warning(
-            "delivery_failed",
-            provider=self._provider,
-            room_id=room_id,
-            status=error.status,
-            reason=str(error) if error.status is None else None,  # else it may hold the provider's words
-            retry_in_s=round(seconds, 2),
-        )
+    async def _step(self, key: str) -> None:
+        """Make the next request: what is pending, a MIMI room's notification, or a transaction."""
+        if self._pending is not None:
+            await self._send(self._pending)
+            return
+        follower = self._follower(key) if key != EDUS else None
+        if follower is not None and follower.protocol == MIMI:
+            try:
+                more = await self._notify(follower)
+            except ProviderError as error:
+                self._failed([key], error)
+            else:
+                self._done([key])
+                if more:
+                    self._again(key)
+            return
+        batch = await self._gather()
+        if batch:
+            await self._send(batch)
 
-    async def _deliver(self, room_id: str) -> bool:
-        """Send a room's next range; False, and the room taken off the list, if there was nothing left."""
-        self._rooms.pop(room_id, None)  # what comes while we deliver puts it back
-        followers = [
+    def _follower(self, room_id: str) -> FollowerRow | None:
+        """Our cursor for this provider in a room. Two run at once only when a provider changes its protocol;
+        the one that stops goes first.
+        """
+        running = [
             row
             for row in self._store.followers(room_id)
             if row.provider == self._provider and not is_finished(row)
         ]
-        # Two at once only when a provider changes its protocol; the one that stops goes first.
-        followers.sort(key=lambda row: row.stop_seq is None)
-        for follower in followers:
-            limit = NOTIFY_PAGE if follower.protocol == MIMI else MAX_PDUS
-            entries = self._store.entries(room_id, after=follower.cursor, limit=limit)
-            if follower.stop_seq is not None:
-                entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
-            send = self._notify if follower.protocol == MIMI else self._send
-            if await send(follower, entries):
-                return True
-        return False
+        return min(running, key=lambda row: row.stop_seq is None, default=None)
 
-    async def _notify(self, follower: FollowerRow, entries: list[EntryRow]) -> bool:
+    # --- MIMI: a notification for each room ---
+
+    async def _notify(self, follower: FollowerRow) -> bool:
+        """Send a room's next range; False if there was nothing left."""
+        self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
+        entries = self._store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
+        if follower.stop_seq is not None:
+            entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
         address = provider_address(self._provider)
         welcomes = self._store.to_device(address, follower.room_id, after=0, limit=WELCOME_PAGE)
         notification = next_notification(cursor=follower.cursor, entries=entries, welcomes=welcomes)
@@ -268,43 +243,175 @@ class _Worker:
                 retry_after_s=answer.retry_after_s,
             )
 
-    async def _send(self, follower: FollowerRow, entries: list[EntryRow]) -> bool:
-        refusal: ProviderError | None = None
-        try:
-            if await self._welcome(follower):
-                return True
-        except ProviderError as error:  # its PDUs do not wait for that
-            refusal = error
+    # --- Linearized Matrix: transactions over all rooms ---
+
+    async def _welcome(self, room_id: str) -> None:
+        """Send a Linearized Matrix server its Welcomes: its draft addresses them to devices, and which one a
+        KeyPackageRef stands for only that server knows. So they go the way it gave out its key packages, and
+        ahead of the PDUs, so that no client meets a message before it can read it. If it does not take them,
+        its PDUs do not wait for that.
+        """
+        pause = self._unwelcome.get(room_id)
+        if pause is not None and not pause.over:
+            return
+        address = provider_address(self._provider)
+        welcomes = self._store.to_device(address, room_id, after=0, limit=WELCOME_PAGE)
+        notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
+        if notification is not None:
+            try:
+                await self._post(room_id, notification.body)
+            except ProviderError as error:
+                seconds = self._unwelcome.setdefault(room_id, Pause()).begin(self._jitter())
+                self._log_failure("welcome_failed", [room_id], error, seconds)
+                return
+            await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
+        self._unwelcome.pop(room_id, None)
+
+    async def _gather(self) -> Batch:
+        """What the next transaction holds: of each due room a share, in turn."""
+        batch = Batch()
+        waiting = [key for key in self._alone if key in self._due][:1] or list(self._due)
+        for key in waiting:
+            if key != EDUS and batch.is_full:
+                continue
+            try:
+                if key == EDUS:
+                    self._gather_units(batch)
+                else:
+                    await self._gather_room(batch, key)
+            except Exception as error:  # noqa: BLE001 - one room that cannot be read holds up no other
+                self._broken(key, error)
+        return batch
+
+    def _gather_units(self, batch: Batch) -> None:
+        self._due.pop(EDUS, None)
+        batch.units = waiting_units(self._store, self._provider)
+        if not batch.units:
+            self._settled(EDUS)
+
+    async def _gather_room(self, batch: Batch, room_id: str) -> None:
+        follower = self._follower(room_id)
+        if follower is not None and follower.protocol == MIMI:
+            self._alone.pop(room_id, None)
+            return  # its turn comes
+        self._due.pop(room_id, None)  # what comes while we deliver puts it back
+        if follower is None:
+            self._settled(room_id)
+            return
+        await self._welcome(room_id)
+        entries = self._store.entries(room_id, after=follower.cursor, limit=SEND_PAGE)
+        if follower.stop_seq is not None:
+            entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
         if not entries:
-            if refusal is not None:
-                raise refusal
-            return False
-        body = {"pdus": [orjson.loads(entry.pdu) for entry in entries]}
-        # The same range is the same transaction, so a retry is recognised by its content.
-        digest = hashlib.sha256("".join(entry.event_id for entry in entries).encode()).digest()
-        path = LM_SEND.format(txn=encode_base64url(digest))
-        answer = await self._federation.request(self._provider, "PUT", path, json=body)
+            self._settled(room_id)
+        batch.take(follower, entries)
+
+    async def _send(self, batch: Batch) -> None:
+        self._pending = batch
+        path = LM_SEND.format(txn=batch.transaction_id())
+        try:
+            answer = await self._federation.request(self._provider, "PUT", path, json=batch.body())
+        except OutboundError as error:
+            if error.errcode != IN_FLIGHT and not self._is_outage(error):
+                self._pending = None
+                if len(batch.keys) > 1:  # which of them it is, we learn by sending each alone
+                    self._alone |= dict.fromkeys(batch.keys)
+                    self._due |= dict.fromkeys(batch.keys)
+                    self._log_failure("batch_refused", batch.keys, error, 0)
+                    return
+            self._failed(batch.keys, error)
+            return
+        self._pending = None
+        self._note_refusals(answer, batch)
+        async with trio.open_nursery() as nursery:  # their writes share a commit
+            for room_id, (follower, seq) in batch.reached.items():
+                nursery.start_soon(self._reached, room_id, follower, seq)
+            if batch.units:
+                nursery.start_soon(self._sent_units, batch.units[-1].position)
+
+    async def _reached(self, room_id: str, follower: FollowerRow, seq: int) -> None:
+        try:
+            await self._moved(follower, seq)
+        except Exception as error:  # noqa: BLE001 - as in run: this room's trouble is no other's
+            self._broken(room_id, error)
+        else:
+            self._done([room_id])
+            self._again(room_id)
+
+    async def _sent_units(self, position: int) -> None:
+        try:
+            await self._store.delete_to_device(provider_address(self._provider), EDUS, up_to=position)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._broken(EDUS, error)
+        else:
+            self._done([EDUS])
+            self._again(EDUS)
+
+    def _note_refusals(self, answer: JsonObject, batch: Batch) -> None:
         failed = answer.get("failed_pdus")
         if isinstance(failed, dict) and failed:
             log.warning(
-                "follower_refused", provider=self._provider, room_id=follower.room_id, events=len(failed)
+                "follower_refused", provider=self._provider, rooms=list(batch.reached), events=len(failed)
             )
-        await self._moved(follower, entries[-1].seq)
-        return True
-
-    async def _welcome(self, follower: FollowerRow) -> bool:
-        """Send a Linearized Matrix server its Welcomes: its draft addresses them to devices, and which one a
-        KeyPackageRef stands for only that server knows. So they go the way it gave out its key packages, and
-        ahead of the PDUs, so that no client meets a message before it can read it.
-        """
-        address = provider_address(self._provider)
-        welcomes = self._store.to_device(address, follower.room_id, after=0, limit=WELCOME_PAGE)
-        notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
-        if notification is None:
-            return False
-        await self._post(follower.room_id, notification.body)
-        await self._store.delete_to_device(address, follower.room_id, up_to=notification.welcomes)
-        return True
 
     async def _moved(self, follower: FollowerRow, cursor: int) -> None:
         await self._store.move_cursor(follower.room_id, self._provider, follower.protocol, cursor)
+
+    # --- what a success or a failure means ---
+
+    def _done(self, keys: list[str]) -> None:
+        self._outage = Pause()
+        for key in keys:
+            self._settled(key)
+
+    def _again(self, key: str) -> None:
+        """See whether there is more, after the other rooms had their turn."""
+        self._due.pop(key, None)
+        self._due[key] = None
+
+    def _settled(self, key: str) -> None:
+        """There is nothing to retry about a room."""
+        self._refused.pop(key, None)
+        self._alone.pop(key, None)
+
+    def _is_outage(self, error: ProviderError | OutboundError) -> bool:
+        return error.retry_after_s is not None or error.status is None or error.status in OUTAGES
+
+    def _failed(self, keys: list[str], error: ProviderError | OutboundError) -> None:
+        if error.retry_after_s is not None:
+            seconds = min(error.retry_after_s, LONGEST_ASKED_PAUSE)
+            self._asked_until = trio.current_time() + seconds
+            self._due |= dict.fromkeys(keys)
+        elif self._is_outage(error) or getattr(error, "errcode", None) == IN_FLIGHT:
+            seconds = self._outage.begin(self._jitter())
+            self._due |= dict.fromkeys(keys)
+        else:
+            for key in keys:
+                self._due.pop(key, None)
+                self._alone.pop(key, None)
+                seconds = self._refused.setdefault(key, Pause()).begin(self._jitter())
+        self._log_failure("delivery_failed", keys, error, seconds)
+
+    def _broken(self, key: str, error: Exception) -> None:
+        self._due.pop(key, None)
+        self._pending = None
+        seconds = self._refused.setdefault(key, Pause()).begin(self._jitter())
+        log.error(
+            "delivery_broken",
+            provider=self._provider,
+            key=key,
+            retry_in_s=round(seconds, 2),
+            **describe(error),
+        )
+
+    def _log_failure(
+        self, event: str, keys: list[str], error: ProviderError | OutboundError, seconds: float
+    ) -> None:
+        log.warning(
+            event,
+            provider=self._provider,
+            keys=keys,
+            status=error.status,
+            reason=str(error) if error.status is None else None,  # else it may hold the provider's words
+            retry_in_s=round(seconds, 2),
+        )

@@ -358,6 +358,10 @@ class Store(Protocol):
         """Messages waiting for the device with ``position > after``, oldest first."""
         ...
 
+    def to_device_addresses(self, device_id: str) -> list[str]:
+        """The users for whose device of this name messages are waiting, in order."""
+        ...
+
     def to_device_position(self) -> int:
         """The position of the newest message ever stored, delivered or not; 0 if there was none."""
         ...

@@ -84,6 +84,13 @@ class DeviceReads(Reader):
             for position, type_, sender, content in rows
         ]
 
+    def to_device_addresses(self, device_id: str) -> list[str]:
+        """The users for whose device of this name messages are waiting, in order; reads the whole queue."""
+        rows = self._query(
+            "SELECT DISTINCT user_id FROM to_device WHERE device_id = ? ORDER BY user_id", device_id
+        )
+        return [user_id for (user_id,) in rows]
+
     def to_device_position(self) -> int:
         """The position of the newest message ever stored, delivered or not."""
         rows = self._query("SELECT seq FROM sqlite_sequence WHERE name = 'to_device'")

@@ -112,6 +112,8 @@ class AccountContract:
             sender=ALICE,
             content=b'{"n":0}',
         )
+        assert store.to_device_addresses("PHONE") == [BOB]
+        assert store.to_device_addresses("WATCH") == []
         newest = store.to_device_position()
         assert newest == store.to_device(BOB, "LAPTOP", after=0, limit=1)[0].position > waiting[-1].position
         assert store.to_device(BOB, "PHONE", after=waiting[0].position, limit=1) == [waiting[1]]
