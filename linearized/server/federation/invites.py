@@ -13,7 +13,7 @@ from linearized.protocol.signing import add_signature
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.federation import lpdus
-from linearized.server.federation.calls import Call, not_found
+from linearized.server.federation.calls import Call, not_found, require_admitted
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.hub import Repeated
 from linearized.server.invited import note_invite
@@ -35,6 +35,8 @@ async def invite(call: Call) -> Response:
     if not isinstance(event, dict) or not _is_invite(event):
         raise HttpError(400, "M_BAD_JSON", "event must be the invite of a user")
     row = call.node.rooms.row(str(event.get("room_id")))
+    if row is not None:
+        require_admitted(call.node, row, call.origin)
     if row is not None and row.role is Role.HUB:
         return _answer(await _as_hub(call, row, event))
     return _answer(await _as_target(call, event))

@@ -13,7 +13,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
 from linearized.server.federation import devices, lpdus
-from linearized.server.federation.calls import Call
+from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
 from linearized.server.telemetry import get_log
 from linearized.store.base import Reply, Role, RoomRow
@@ -100,6 +100,8 @@ async def _take(call: Call, row: RoomRow | None, pdu: JsonObject) -> None:
     # 1.1. "If that room ID is invalid/not found, the event is rejected."
     if row is None:
         raise InvalidInput("Unknown room")
+    if not is_admitted(call.node, row, call.origin):
+        raise InvalidInput("This server is denied by the room's server ACL")
     if not lpdus.is_lpdu(pdu):
         await call.node.rooms.receive_pdu(row.room_id, pdu, call.origin)
     elif row.role is Role.HUB:
