@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 import openmls
+import orjson
 
-from linearized.exceptions import IdentifierError
+from linearized.exceptions import IdentifierError, InvalidInput
 from linearized.mls import MlsError
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
+from linearized.server import device_lists, device_objects
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
@@ -69,8 +71,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     """``POST keys/upload``: each package must be valid and bear the device's own client URI."""
     device_id = caller.require_device()
     body = await request.json()
-    if optional_object(body, "device_keys"):
-        raise invalid("device_keys: this server keeps MLS key packages only")
+    device_keys = _device_object(body, caller, device_id)
     now = context.node.clock() // _MS_PER_SECOND
     packages = [
         *_packages(body, "one_time_keys", caller, device_id, now=now, last_resort=False),
@@ -81,6 +82,10 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     new = sum(not package.last_resort for package in packages)
     if key_counts(context, caller)[MLS] + new > MAX_PACKAGES_PER_DEVICE:
         raise HttpError(400, "M_LIMIT_EXCEEDED", f"A device may keep {MAX_PACKAGES_PER_DEVICE} key packages")
+    if device_keys is not None:
+        await _ensure_device(context, caller, device_id)
+        await context.node.store.put_device_object(caller.user_id, device_id, orjson.dumps(device_keys))
+        await device_lists.announce(context.node, caller.user_id, changed=[device_keys])
     if packages:
         await _ensure_device(context, caller, device_id)
         await context.node.store.put_key_packages(packages)
@@ -88,6 +93,17 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
             if package.last_resort:
                 context.remember_fallback(caller.user_id, device_id, package.not_after)
     return json_response({"one_time_key_counts": key_counts(context, caller)})
+
+
+def _device_object(body: JsonObject, caller: Caller, device_id: str) -> JsonObject | None:
+    """The device object of an upload, checked; None if there is none. Olm's has no MLS credential."""
+    given = optional_object(body, "device_keys")
+    if not given:
+        return None
+    try:
+        return device_objects.checked(given, user_id=caller.user_id, device_id=device_id)
+    except InvalidInput as error:
+        raise invalid(f"device_keys: this server keeps MLS devices only: {error}") from error
 
 
 def _packages(
@@ -161,16 +177,17 @@ async def query(context: Context, request: Request, caller: Caller) -> Response:
                 "error": "Device lists of other servers are not kept here",
             }
             continue
+        objects = context.node.store.device_objects(user_id)
         devices[user_id] = {
-            device.device_id: _device_keys(device)
+            device.device_id: _device_keys(device, objects.get(device.device_id))
             for device in context.node.store.devices(user_id)
             if not names or device.device_id in names
         }
     return json_response({"device_keys": devices, "failures": failures})
 
 
-def _device_keys(device: DeviceRow) -> JsonObject:
-    """A device as Matrix lists it. It has no long-term keys here: its keys are in its key packages."""
+def _device_keys(device: DeviceRow, said: bytes | None) -> JsonObject:
+    """A device as Matrix lists it: what it says of itself, or, if it never did, that it is there."""
     described: JsonObject = {
         "user_id": device.user_id,
         "device_id": device.device_id,
@@ -178,6 +195,8 @@ def _device_keys(device: DeviceRow) -> JsonObject:
         "keys": {},
         "signatures": {},
     }
+    if said is not None:
+        described = orjson.loads(said)
     if device.display_name is not None:
         described["unsigned"] = {"device_display_name": device.display_name}
     return described

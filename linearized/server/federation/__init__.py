@@ -33,6 +33,7 @@ def routes(node: Node) -> list[Route]:
         ("POST", "v3", "send_join/{txn_id}", joining.send_join),
         ("GET", "v1", "make_knock/{room_id}/{user_id}", joining.make_knock),
         ("POST", "v3", "send_knock/{txn_id}", joining.send_knock),
+        ("GET", "v1", "user/{user_id}/device/{device_id}", devices.device),
         ("POST", "v1", "user/keys/claim", devices.claim_keys),
     )
     return [

@@ -13,6 +13,10 @@ from linearized.server.http import HttpError, Request, Response, Route, json_res
 from linearized.server.key_documents import LONGEST_VALIDITY_MS, own_document
 from linearized.server.node import Node
 
+VERSION_PATHS = (
+    "/_matrix/federation/v1/version",
+    "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/version",
+)
 CONCURRENT_QUERIES = 10  # servers asked at a time on behalf of one notary request
 
 
@@ -23,7 +27,7 @@ def routes(node: Node) -> list[Route]:
         Route("GET", "/_matrix/key/v2/server", lookup.own_keys),
         Route("GET", "/_matrix/key/v2/query/{server_name}", lookup.query_one),
         Route("POST", "/_matrix/key/v2/query", lookup.query_many),
-        Route("GET", "/_matrix/federation/v1/version", lookup.version),
+        *(Route("GET", path, lookup.version) for path in VERSION_PATHS),
         Route("GET", "/.well-known/matrix/server", lookup.well_known),
     ]
 

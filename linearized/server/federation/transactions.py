@@ -92,7 +92,7 @@ async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -
             )
             _note(failed, pdu, row, str(error))
     for edu in edus:
-        await devices.deliver(call.node, edu, call.origin)
+        await devices.receive(call.node, edu, call.origin)
     return orjson.dumps({"failed_pdus": failed}).decode()
 
 
