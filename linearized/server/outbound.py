@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
+import orjson
 import trio
 
 from linearized.config import Config, TlsConfig
@@ -50,7 +51,21 @@ MAX_NOTARY_BYTES = 4 * MAX_KEY_DOCUMENT_BYTES  # a server with that many sets of
 MAX_REDIRECTS = 5  # "30x HTTP redirection MUST be followed, though loops SHOULD be avoided"
 WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next step for longer
 
+UNSTABLE = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
+# The version in the final path of each endpoint that we call by its unstable one.
+FINAL_VERSIONS: Mapping[str, str] = {
+    "send": "v2",
+    "event": "v2",
+    "backfill": "v2",
+    "invite": "v3",
+    "send_join": "v3",
+    "send_leave": "v3",
+    "send_knock": "v3",
+    "user": "v1",
+}
+
 _UNAUTHORIZED = 401
+_NOT_FOUND = 404
 
 
 @dataclass(slots=True)
@@ -149,6 +164,10 @@ class FederationClient:
             if again.status != _UNAUTHORIZED:
                 self._without_content.add(server_name)
                 reply = again
+        final = _final_path(path)
+        if final is not None and _is_unrecognized(reply):
+            # A server that has given up the draft's unstable paths.
+            return await self.request(server_name, method, final, json=json)
         return json_object(server_name, reply)
 
     async def get_json(self, server_name: str, path: str, *, limit: int = MAX_RESPONSE_BYTES) -> JsonObject:
@@ -349,6 +368,23 @@ class FederationClient:
         return WellKnown(
             status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
         )
+
+
+def _final_path(path: str) -> str | None:
+    """The final path of an endpoint from its unstable one; None for any other path."""
+    rest = path.removeprefix(f"{UNSTABLE}/")
+    version = FINAL_VERSIONS.get(rest.partition("/")[0])
+    return f"/_matrix/federation/{version}/{rest}" if rest != path and version is not None else None
+
+
+def _is_unrecognized(reply: Reply) -> bool:
+    if reply.status != _NOT_FOUND:
+        return False
+    try:
+        document = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and document.get("errcode") == "M_UNRECOGNIZED"
 
 
 async def _only_https(request: httpx.Request) -> None:

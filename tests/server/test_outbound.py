@@ -25,7 +25,7 @@ from linearized.server import exchange, outbound
 from linearized.server.app import build_app
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.listener import Binding
-from linearized.server.outbound import FederationClient, OutboundError, client_context
+from linearized.server.outbound import UNSTABLE, FederationClient, OutboundError, client_context
 from linearized.server.providers.client import ProviderError
 from linearized.server.xmatrix import authenticate, parse_header
 
@@ -360,3 +360,30 @@ async def test_a_key_document_has_a_largest_size(their_tls: TlsConfig, our_tls: 
                     await client.server_keys("a.example")
             else:
                 assert (await client.server_keys("a.example")).keys() == {"x"}
+
+
+async def test_a_server_without_the_unstable_paths_is_asked_by_the_final_ones(
+    their_tls: TlsConfig, our_tls: TlsConfig
+) -> None:
+    peer = Peer()
+    async with talking(peer, their_tls, our_tls) as client:
+        answer = await client.request("a.example", "PUT", f"{UNSTABLE}/send/1", json={"pdus": []})
+        assert answer == {"ok": True}
+        assert [request.raw_target for request in peer.requests] == ["/_matrix/federation/v2/send/1"]
+        for path in (f"{UNSTABLE}/nothing/1", "/_matrix/federation/v1/nothing"):
+            with pytest.raises(OutboundError) as refused:
+                await client.request("a.example", "PUT", path, json={})
+            assert (refused.value.status, refused.value.errcode) == (404, "M_UNRECOGNIZED")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"errcode": "M_NOT_FOUND"}', b"[]"])
+async def test_any_other_404_is_an_answer(
+    their_tls: TlsConfig, our_tls: TlsConfig, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(Response(status=404, body=body))
+    monkeypatch.setattr(outbound, "UNSTABLE", "/_matrix/federation/v1")
+    monkeypatch.setattr(outbound, "FINAL_VERSIONS", {"thing": "v7"})
+    async with talking(peer, their_tls, our_tls) as client:
+        with pytest.raises(OutboundError):
+            await client.request("a.example", "PUT", PATH, json={})
+    assert [request.raw_target for request in peer.requests] == [PATH]
