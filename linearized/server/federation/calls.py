@@ -13,7 +13,7 @@ from linearized.server.acl import SERVER_ACL, allows
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.http import Handler, HttpError, Request, Response
 from linearized.server.node import Node
-from linearized.server.xmatrix import authenticate
+from linearized.server.xmatrix import claimed
 from linearized.store.base import Role, RoomRow
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
@@ -54,10 +54,13 @@ def signed(node: Node, handler: SignedHandler, limit: RateLimit | None = None) -
     """
 
     async def handle(request: Request) -> Response:
+        claim = await claimed(request, own_name=node.identity.name, keys=node.keys)
         # "All HTTP POST and PUT endpoints require the sending server to supply a (potentially empty) JSON
         # object".
         body = None if request.method in _WITHOUT_BODY else await request.json()
-        origin = await authenticate(request, body, own_name=node.identity.name, keys=node.keys)
+        claim.prove(request, body, own_name=node.identity.name)
+        origin = claim.origin
+        await node.keys.confirm(origin)
         node.followers.contacted(origin)
         if limit is not None:
             limit.take(origin)

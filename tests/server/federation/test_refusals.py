@@ -12,7 +12,7 @@ import pytest
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.room.submissions import LocalEvent
 from linearized.server.federation import routes
-from linearized.server.http import MAX_BODY_BYTES, Router
+from linearized.server.http import MAX_BODY_BYTES, Request, Router
 from linearized.server.xmatrix import sign_request
 from linearized.store.base import Role, RoomAppend, RoomRow
 
@@ -306,3 +306,30 @@ async def test_the_table_has_every_signed_endpoint(tmp_path: Path) -> None:
                 route, _ = router.match(endpoint.method, path.partition("?")[0])
                 tested.add((route.method, route.pattern))
         assert tested == served
+
+
+async def test_the_body_of_a_request_that_cannot_be_authentic_is_not_read(tmp_path: Path) -> None:
+    """Of what nobody can have signed, no byte is kept; what is well signed but for its body is read."""
+    async with world(tmp_path) as w:
+        endpoint, path = ENDPOINTS["send"], ENDPOINTS["send"].paths(UNKNOWN)[0]
+        read: list[str] = []
+        real = Request.json
+
+        async def json(request: Request) -> JsonObject:
+            read.append(request.raw_target)
+            return await real(request)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Request, "json", json)
+            good = sign(w, endpoint, path, {})
+            for authorization in (
+                None,
+                sign(w, endpoint, path, {}, to="c.example"),
+                good.replace('origin="b.example"', 'origin="nowhere.example"'),
+                good.replace(w.foreign.identity.key.key_id, "ed25519:other"),
+            ):
+                status, _ = await raw(w, endpoint, path, b"{}", authorization=authorization)
+                assert status == 401
+            assert read == []
+            assert (await raw(w, endpoint, path, b'{"pdus": 1}', authorization=good))[0] == 401
+            assert len(read) == 1
