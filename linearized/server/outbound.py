@@ -64,6 +64,10 @@ FINAL_VERSIONS: Mapping[str, str] = {
     "user": "v1",
 }
 
+# Seconds between tries while a server answers that another transaction of ours is in flight there.
+IN_FLIGHT_PAUSES = (0.5, 1.0, 2.0)
+
+_BAD_REQUEST = 400
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404
 
@@ -165,7 +169,7 @@ class FederationClient:
                 self._without_content.add(server_name)
                 reply = again
         final = _final_path(path)
-        if final is not None and _is_unrecognized(reply):
+        if final is not None and reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED":
             # A server that has given up the draft's unstable paths.
             return await self.request(server_name, method, final, json=json)
         return json_object(server_name, reply)
@@ -261,8 +265,19 @@ class FederationClient:
             # "The sending server MUST wait for a 200 OK response from the receiver before sending another
             # request with a different :txnId."
             async with self._transactions.setdefault(server_name, trio.Lock()):
-                return await self._send(server_name, destination, method, target, headers=headers, body=body)
+                return await self._transaction(server_name, destination, target, headers, body)
         return await self._send(server_name, destination, method, target, headers=headers, body=body)
+
+    async def _transaction(
+        self, server_name: str, destination: Destination, target: str, headers: Mapping[str, str], body: bytes
+    ) -> Reply:
+        """Send a transaction, and again for as long as the receiver still works on one that we gave up."""
+        for pause in IN_FLIGHT_PAUSES:
+            reply = await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
+            if reply.status != _BAD_REQUEST or _errcode(reply) != "M_BAD_STATE":
+                return reply
+            await trio.sleep(pause)
+        return await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
 
     async def _send(
         self,
@@ -377,14 +392,13 @@ def _final_path(path: str) -> str | None:
     return f"/_matrix/federation/{version}/{rest}" if rest != path and version is not None else None
 
 
-def _is_unrecognized(reply: Reply) -> bool:
-    if reply.status != _NOT_FOUND:
-        return False
+def _errcode(reply: Reply) -> object:
+    """The error code of an answer; None if it has none."""
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(document, dict) and document.get("errcode") == "M_UNRECOGNIZED"
+        return None
+    return document.get("errcode") if isinstance(document, dict) else None
 
 
 async def _only_https(request: httpx.Request) -> None:

@@ -387,3 +387,27 @@ async def test_any_other_404_is_an_answer(
         with pytest.raises(OutboundError):
             await client.request("a.example", "PUT", PATH, json={})
     assert [request.raw_target for request in peer.requests] == [PATH]
+
+
+@pytest.mark.parametrize(("refusals", "sent"), [(1, 2), (3, 4), (9, 4)])
+async def test_a_transaction_waits_for_the_one_the_receiver_still_works_on(
+    their_tls: TlsConfig, our_tls: TlsConfig, monkeypatch: pytest.MonkeyPatch, refusals: int, sent: int
+) -> None:
+    monkeypatch.setattr(outbound, "IN_FLIGHT_PAUSES", (0.0, 0.0, 0.0))
+    busy = Response(status=400, body=b'{"errcode": "M_BAD_STATE", "error": "wait"}')
+
+    class Busy(Peer):
+        async def handle(self, request: Request) -> Response:
+            answer = await super().handle(request)
+            return busy if len(self.requests) <= refusals else answer
+
+    peer = Busy()
+    async with talking(peer, their_tls, our_tls) as client:
+        path = "/_matrix/federation/v2/send/1"
+        if refusals < sent:
+            assert await client.request("a.example", "PUT", path, json={}) == {"ok": True}
+        else:
+            with pytest.raises(OutboundError) as refused:
+                await client.request("a.example", "PUT", path, json={})
+            assert refused.value.errcode == "M_BAD_STATE"
+    assert len(peer.requests) == sent

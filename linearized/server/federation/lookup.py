@@ -13,6 +13,8 @@ from linearized.server.http import HttpError, Request, Response, Route, json_res
 from linearized.server.key_documents import LONGEST_VALIDITY_MS, own_document
 from linearized.server.node import Node
 
+# A hundred servers with a dozen keys each take half of it, and nobody need say who they are to send it.
+MAX_QUERY_BYTES = 128 * 1024
 VERSION_PATHS = (
     "/_matrix/federation/v1/version",
     "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/version",
@@ -56,6 +58,7 @@ class Lookup:
 
     async def query_many(self, request: Request) -> Response:
         """``POST /_matrix/key/v2/query``. We answer with every key of the servers asked for, as we may."""
+        await request.body(MAX_QUERY_BYTES)
         wanted = _criteria(await request.json(), self._node.config.limits.max_notary_servers)
         found: dict[str, list[JsonObject]] = {}
         limiter = trio.CapacityLimiter(CONCURRENT_QUERIES)
