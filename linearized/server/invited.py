@@ -16,6 +16,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.hashing import event_id
 from linearized.protocol.versions import ROOM_VERSIONS, get_version
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.store.base import MembershipRow, Reply, Role, RoomAppend, RoomRow
 
@@ -27,8 +28,6 @@ KNOCK_STATE: Final = "knock state"
 MAX_STRIPPED: Final = 50
 # "Stripped state events MUST only have sender, type, state_key, and content" (Stripped State).
 _STRIPPED_FIELDS: Final = ("sender", "type", "state_key", "content")
-
-UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
 
 
 def has_copy(row: RoomRow) -> bool:

@@ -23,6 +23,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.server.connecting import Guard, GuardedTransport
 from linearized.server.discovery import Destination, Resolver, WellKnown
 from linearized.server.dns_lookup import Dns
+from linearized.server.endpoints import final_path
 from linearized.server.exchange import (
     AnswerTooLarge,
     OutboundError,
@@ -50,19 +51,6 @@ MAX_KEY_DOCUMENT_BYTES = 64 * 1024
 MAX_NOTARY_BYTES = 4 * MAX_KEY_DOCUMENT_BYTES  # a server with that many sets of keys rotates often
 MAX_REDIRECTS = 5  # "30x HTTP redirection MUST be followed, though loops SHOULD be avoided"
 WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next step for longer
-
-UNSTABLE = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
-# The version in the final path of each endpoint that we call by its unstable one.
-FINAL_VERSIONS: Mapping[str, str] = {
-    "send": "v2",
-    "event": "v2",
-    "backfill": "v2",
-    "invite": "v3",
-    "send_join": "v3",
-    "send_leave": "v3",
-    "send_knock": "v3",
-    "user": "v1",
-}
 
 # Seconds between tries while a server answers that another transaction of ours is in flight there.
 IN_FLIGHT_PAUSES = (0.5, 1.0, 2.0)
@@ -168,7 +156,7 @@ class FederationClient:
             if again.status != _UNAUTHORIZED:
                 self._without_content.add(server_name)
                 reply = again
-        final = _final_path(path)
+        final = final_path(path)
         if final is not None and reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED":
             # A server that has given up the draft's unstable paths.
             return await self.request(server_name, method, final, json=json)
@@ -383,13 +371,6 @@ class FederationClient:
         return WellKnown(
             status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
         )
-
-
-def _final_path(path: str) -> str | None:
-    """The final path of an endpoint from its unstable one; None for any other path."""
-    rest = path.removeprefix(f"{UNSTABLE}/")
-    version = FINAL_VERSIONS.get(rest.partition("/")[0])
-    return f"/_matrix/federation/{version}/{rest}" if rest != path and version is not None else None
 
 
 def _errcode(reply: Reply) -> object:

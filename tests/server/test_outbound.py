@@ -21,11 +21,12 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.server import exchange, outbound
+from linearized.server import endpoints, exchange, outbound
 from linearized.server.app import build_app
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.listener import Binding
-from linearized.server.outbound import UNSTABLE, FederationClient, OutboundError, client_context
+from linearized.server.outbound import FederationClient, OutboundError, client_context
 from linearized.server.providers.client import ProviderError
 from linearized.server.xmatrix import authenticate, parse_header
 
@@ -381,8 +382,8 @@ async def test_any_other_404_is_an_answer(
     their_tls: TlsConfig, our_tls: TlsConfig, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = Peer(Response(status=404, body=body))
-    monkeypatch.setattr(outbound, "UNSTABLE", "/_matrix/federation/v1")
-    monkeypatch.setattr(outbound, "FINAL_VERSIONS", {"thing": "v7"})
+    monkeypatch.setattr(endpoints, "UNSTABLE", "/_matrix/federation/v1")
+    monkeypatch.setattr(endpoints, "FINAL_VERSIONS", {"thing": "v7"})
     async with talking(peer, their_tls, our_tls) as client:
         with pytest.raises(OutboundError):
             await client.request("a.example", "PUT", PATH, json={})

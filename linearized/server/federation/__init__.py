@@ -6,6 +6,7 @@ implementations use today.
 
 from __future__ import annotations
 
+from linearized.server.endpoints import FINAL, UNSTABLE
 from linearized.server.federation import devices, events, invites, joining, lookup
 from linearized.server.federation.calls import SignedHandler, signed
 from linearized.server.federation.ratelimit import RateLimit
@@ -13,8 +14,7 @@ from linearized.server.federation.transactions import Transactions
 from linearized.server.http import Route
 from linearized.server.node import Node
 
-FINAL = "/_matrix/federation"
-UNSTABLE = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
+__all__ = ["FINAL", "UNSTABLE", "routes"]
 
 
 def routes(node: Node) -> list[Route]:

@@ -9,16 +9,14 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import sign_json
 from linearized.server.discovery import split
+from linearized.server.endpoints import FINAL, UNSTABLE
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.key_documents import LONGEST_VALIDITY_MS, own_document
 from linearized.server.node import Node
 
 # A hundred servers with a dozen keys each take half of it, and nobody need say who they are to send it.
 MAX_QUERY_BYTES = 128 * 1024
-VERSION_PATHS = (
-    "/_matrix/federation/v1/version",
-    "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/version",
-)
+VERSION_PATHS = (f"{FINAL}/v1/version", f"{UNSTABLE}/version")
 CONCURRENT_QUERIES = 10  # servers asked at a time on behalf of one notary request
 
 
