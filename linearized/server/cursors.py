@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -45,6 +45,7 @@ def cursor_changes(
     state: StateMap,
     existing: Mapping[str, FollowerRow],
     ours: frozenset[str],
+    signs: Callable[[str], bool] = lambda _provider: False,
 ) -> tuple[FollowerRow, ...]:
     """Cursors that start or stop with new entries.
 
@@ -52,10 +53,12 @@ def cursor_changes(
     including the entry that says so ("The server implied by the sender for a kick or ban … up to the point of
     that kick or ban", Linearized Matrix, Sending Events). One whose users come by another protocol than
     before follows by that one from there on. A server ACL that denies a provider ends its cursor likewise;
-    one that admits it again lets it go on where it was.
+    one that admits it again lets it go on where it was. A Linearized Matrix server that never followed is
+    sent the one entry by which an invited or knocking user of its was turned away.
 
     Args:
         existing: by provider, the follower that still runs, or else one that has stopped.
+        signs: whether a provider is a Linearized Matrix server that we know.
     """
     new = list(entries)
     moved = {user_domain(key): index for index, key in _membership_moves(new)}
@@ -79,7 +82,32 @@ def cursor_changes(
             last = moved[provider]
             stop = _commit_at(new, last) if known.protocol == MIMI else new[last].seq
             changes.append(replace(known, stop_seq=stop))
+    for provider, entry in _turned_away(new).items():
+        known = existing.get(provider)
+        if (
+            provider not in ours | providers.keys()
+            and signs(provider)
+            and (known is None or is_finished(known))
+        ):
+            only = FollowerRow(
+                room_id=room_id,
+                provider=provider,
+                protocol=LINEARIZED,
+                cursor=entry.seq - 1,
+                stop_seq=entry.seq,
+            )
+            changes.append(only)
     return tuple(changes)
+
+
+def _turned_away(new: Sequence[NewEntry]) -> dict[str, NewEntry]:
+    """By provider, the last entry by which somebody else removed or banned one of its users."""
+    return {
+        user_domain(user_id): new[index]
+        for index, user_id in _membership_moves(new)
+        if new[index].event.content.get("membership") in {"leave", "ban"}
+        and new[index].event.sender != user_id
+    }
 
 
 def current_followers(followers: Iterable[FollowerRow]) -> dict[str, FollowerRow]:

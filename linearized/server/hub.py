@@ -270,7 +270,12 @@ class Hub:
                 for message in route_welcomes(self._store, room_id, accepted, ours=self._ours)
             ),
             followers=cursor_changes(
-                room_id, entries=entries, state=state, existing=existing, ours=self._ours
+                room_id,
+                entries=entries,
+                state=state,
+                existing=existing,
+                ours=self._ours,
+                signs=lambda provider: bool(self._store.server_keys(provider)),
             ),
         )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+import trio
+import trio.testing
 
 from linearized.client import DecryptedMessage, Joined
 from linearized.client.errors import CommitRefused
-from linearized.exceptions import LinearizedError
+from linearized.exceptions import InvalidInput, LinearizedError
 from linearized.protocol.state import membership
 from linearized.room.submissions import LocalEvent, Rejected
+from linearized.server.federation import removals
 from linearized.server.http import Response
 from linearized.server.invited import KNOCK_STATE
 from linearized.server.outbound import OutboundError
@@ -68,6 +72,76 @@ async def test_a_knock_is_taken_back_at_the_hub(tmp_path: Path) -> None:
         assert (at_hub(pair), at_home(pair)) == ("leave", "leave")
         await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=[])
         assert (at_hub(pair), at_home(pair)) == ("knock", "knock")
+
+
+async def until_at_home(pair: HubPair, expected: str) -> None:
+    with trio.fail_after(20):
+        while at_home(pair) != expected:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+@pytest.mark.parametrize("verdict", ["leave", "ban"])
+@pytest.mark.parametrize("waiting", ["knock", "invite"])
+async def test_a_server_is_told_that_its_user_was_turned_away_and_nothing_else(
+    tmp_path: Path, verdict: str, waiting: str
+) -> None:
+    async with hub_pair(tmp_path) as pair:
+        await rule(pair, "knock")
+        await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=["a.example"])
+        if waiting == "invite":
+            await pair.a.node.rooms.invite(pair.room_id, sender=ALICE, target=BOB)
+        assert at_home(pair) == waiting
+        await pair.say(pair.a, "between us")
+        event = member(BOB, verdict, sender=ALICE)
+        await pair.a.node.rooms.send(pair.room_id, event)
+        await until_at_home(pair, verdict)
+        await pair.say(pair.a, "he is gone")
+        row = pair.row(pair.b)
+        assert (row.head_seq, pair.log(pair.b)) == (0, [])
+        (follower,) = pair.a.node.store.followers(pair.room_id)
+        assert follower.cursor == follower.stop_seq
+        if verdict == "leave":
+            await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=[])
+            await pair.a.node.rooms.invite(pair.room_id, sender=ALICE, target=BOB)
+            await pair.join()
+            pair.agree()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "m.room.topic", "state_key": "", "content": {"topic": "x"}},
+        {"content": {"membership": "join"}},
+        {"state_key": BILL},
+        {"state_key": "@carol:c.example"},
+        {"room_id": "!other:a.example"},
+        {"hub_server": "c.example"},
+    ],
+)
+async def test_of_a_room_without_a_copy_nothing_else_is_taken(tmp_path: Path, change: dict[str, Any]) -> None:
+    async with hub_pair(tmp_path) as pair:
+        await rule(pair, "knock")
+        await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=["a.example"])
+        settings = {"type": "m.room.member", "state_key": BOB, "content": {"membership": "leave"}, **change}
+        hub_server = settings.pop("hub_server", None)
+        pdu = pair.event(**settings)
+        if hub_server is not None:
+            pdu["hub_server"] = hub_server
+            pdu["hashes"]["lpdu"] = dict(pdu["hashes"])
+        await removals.take(pair.b.node, pair.row(pair.b), pdu, "a.example")
+        await removals.take(pair.b.node, pair.row(pair.b), pair.event(), "c.example")
+        assert at_home(pair) == "knock"
+
+
+async def test_a_forged_refusal_is_not_believed(tmp_path: Path) -> None:
+    async with hub_pair(tmp_path) as pair:
+        await rule(pair, "knock")
+        await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=["a.example"])
+        pdu = pair.event(type="m.room.member", state_key=BOB, content={"membership": "leave"})
+        pdu["signatures"]["a.example"] = dict.fromkeys(pdu["signatures"]["a.example"], "A" * 86)
+        with pytest.raises(InvalidInput):
+            await removals.take(pair.b.node, pair.row(pair.b), pdu, "a.example")
+        assert at_home(pair) == "knock"
 
 
 async def test_a_second_user_of_a_participant_knocks_through_its_room(tmp_path: Path) -> None:

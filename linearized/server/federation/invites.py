@@ -86,7 +86,7 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # else could take the room's ID away from its hub here.
     if room_domain(event.room_id) != call.origin:
         raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
-    await _verify(call.node, event, version)
+    await verify_sent(call.node, event, version)
     target = event.state_key or ""
     node = call.node
     # What makes a user ineligible "is left as an implementation detail"; ours must exist.
@@ -120,7 +120,12 @@ def _version(name: object) -> RoomVersion:
         ) from error
 
 
-async def _verify(node: Node, event: Event, version: RoomVersion) -> None:
+async def verify_sent(node: Node, event: Event, version: RoomVersion) -> None:
+    """Check an event of a room that we have no copy of: its signatures, and that its content is whole.
+
+    Raises:
+        InvalidInput: it does not hold.
+    """
     found: dict[tuple[str, str], bytes] = {}
     for server, key_ids in required_keys(event):
         for key_id, key in (await node.keys.keys_for(server, key_ids)).items():

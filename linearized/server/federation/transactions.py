@@ -12,9 +12,10 @@ from linearized.exceptions import CanonicalJsonError, InvalidInput
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
-from linearized.server.federation import devices, lpdus
+from linearized.server.federation import devices, lpdus, removals
 from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
+from linearized.server.invited import has_copy
 from linearized.server.telemetry import get_log
 from linearized.store.base import Reply, Role, RoomRow
 
@@ -102,7 +103,9 @@ async def _take(call: Call, row: RoomRow | None, pdu: JsonObject) -> None:
         raise InvalidInput("Unknown room")
     if not is_admitted(call.node, row, call.origin):
         raise InvalidInput("This server is denied by the room's server ACL")
-    if not lpdus.is_lpdu(pdu):
+    if not has_copy(row):
+        await removals.take(call.node, row, pdu, call.origin)
+    elif not lpdus.is_lpdu(pdu):
         await call.node.rooms.receive_pdu(row.room_id, pdu, call.origin)
     elif row.role is Role.HUB:
         # 2. "If the event is an LPDU and the receiving server is the hub, the additional PDU fields are
