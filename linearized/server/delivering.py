@@ -17,7 +17,8 @@ import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_uri
-from linearized.server.batches import EDUS, Batch, waiting_units
+from linearized.server.batches import EDUS, Batch, has_place, queued_units, waiting_units
+from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.fanout import next_notification
@@ -26,7 +27,7 @@ from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.providers.client import ProviderClient, ProviderError
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import provider_address
-from linearized.store.base import FollowerRow, Store
+from linearized.store.base import FollowerRow, Store, ToDeviceRow
 
 log = structlog.get_logger("linearized.delivering")
 
@@ -55,12 +56,15 @@ class Worker:
 
     def __init__(
         self,
+        *,
         provider: str,
         store: Store,
         providers: ProviderClient,
         federation: FederationClient,
         jitter: Callable[[], float],
+        own_name: str,
     ) -> None:
+        self._own_name = own_name
         self._provider = provider
         self._store = store
         self._providers = providers
@@ -190,6 +194,7 @@ class Worker:
             return
         address = provider_address(self._provider)
         welcomes = self._store.to_device(address, room_id, after=0, limit=WELCOME_PAGE)
+        welcomes = welcomes[await self._welcome_devices(room_id, welcomes) :]
         notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
         if notification is not None:
             try:
@@ -200,6 +205,20 @@ class Worker:
                 return
             await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
         self._unwelcome.pop(room_id, None)
+
+    async def _welcome_devices(self, room_id: str, welcomes: list[ToDeviceRow]) -> int:
+        """Queue those Welcomes for devices that are known to be for them, up to the first that is not; how
+        many.
+        """
+        for count, row in enumerate(welcomes):
+            units = welcome_units(self._store, room_id, row, self._own_name)
+            if units is None or not has_place(self._store, self._provider, len(units)):
+                return count
+            # Twice, if we are stopped in between: a device takes a Welcome once.
+            await self._store.put_to_device(queued_units(self._provider, units))
+            await self._store.delete_to_device(row.user_id, room_id, up_to=row.position)
+            self._due[EDUS] = None
+        return len(welcomes)
 
     async def _gather(self) -> Batch:
         """What the next transaction holds: of each due room a share, in turn."""

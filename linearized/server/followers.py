@@ -29,18 +29,21 @@ class Followers:
     """All workers.
 
     Args:
+        own_name: this server.
         jitter: gives a number in [0, 1); injected so that tests are deterministic.
     """
 
     def __init__(
         self,
         *,
+        own_name: str,
         store: Store,
         providers: ProviderClient,
         federation: FederationClient,
         nursery: trio.Nursery,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._own_name = own_name
         self._store = store
         self._providers = providers
         self._federation = federation
@@ -77,7 +80,12 @@ class Followers:
         worker = self._workers.get(provider)
         if worker is None:
             worker = self._workers[provider] = Worker(
-                provider, self._store, self._providers, self._federation, self._jitter
+                own_name=self._own_name,
+                provider=provider,
+                store=self._store,
+                providers=self._providers,
+                federation=self._federation,
+                jitter=self._jitter,
             )
             self._nursery.start_soon(worker.run)
         return worker

@@ -123,7 +123,9 @@ def _assemble(
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
-    followers = Followers(store=store, providers=providers, federation=outbound, nursery=nursery)
+    followers = Followers(
+        own_name=identity.name, store=store, providers=providers, federation=outbound, nursery=nursery
+    )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
     def appended(room_id: str, state: StateMap) -> None:

@@ -17,7 +17,7 @@ import trio.testing
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.hashing import event_id, lpdu_hash
-from linearized.server.federation.devices import ALGORITHM
+from linearized.server.claims import ALGORITHM
 from linearized.server.xmatrix import sign_request
 from linearized.store.base import DeviceRow, KeyPackageRow
 from tests.server.federation.schemas import check

@@ -133,6 +133,7 @@ async def delivering(path: Path, peer: Peer | None = None, *, jitter: float = 0.
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
         followers = Followers(
+            own_name="a.example",
             store=store,
             providers=cast("ProviderClient", peer),
             federation=cast("FederationClient", peer),

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openmls
 import orjson
 import pytest
 import trio
 import trio.testing
 
+from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.server import batches
 from linearized.server.batches import EDUS
 from linearized.server.welcomes import provider_address
-from linearized.store.base import DeviceRow
+from linearized.store.base import DeviceRow, KeyPackageRow
+from tests.room.support import Member
 from tests.server.device_support import device_object
 from tests.server.federation.schemas import check
 from tests.server.federation.support import BOB, account
@@ -103,3 +106,48 @@ async def test_a_server_one_shares_no_room_with_is_not_written_to(tmp_path: Path
             refused = await send(http, headers, {"@carol:c.example": {"PHONE": {}}}, "1")
             assert (refused.status_code, refused.json()["errcode"]) == (403, "M_FORBIDDEN")
         assert a.node.store.to_device_addresses(EDUS) == []
+
+
+async def test_key_packages_are_claimed_where_one_shares_a_room_and_nowhere_else(tmp_path: Path) -> None:
+    async with pair(tmp_path, alice_account=False) as (a, b, network, _):
+        await phone(b, BOB, "DEV")
+        member = Member(BOB)
+        package = member.key_package()
+        info = openmls.inspect_key_package(package, now=b.node.clock() // 1000)
+        await b.node.store.put_key_packages(
+            [
+                KeyPackageRow(
+                    reference=info.reference,
+                    user_id=BOB,
+                    device_id="DEV",
+                    client_uri=info.identity.decode(),
+                    key_package=package,
+                    ciphersuite=info.ciphersuite,
+                    last_resort=False,
+                    not_after=info.not_after,
+                )
+            ]
+        )
+        http, headers = await logged_in(a)
+        async with aclosing(http):
+
+            async def claim(suite: str = "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519") -> Any:
+                body = {
+                    "one_time_keys": {BOB: {"DEV": "mls"}, "@carol:c.example": {"X": "mls"}},
+                    "mls": {"protocol_version": "m.mls_10", "acceptable_ciphersuites": [suite]},
+                }
+                answer = await http.post("/_matrix/client/v3/keys/claim", json=body, headers=headers)
+                assert answer.status_code == 200, answer.text
+                return answer.json()
+
+            other = await claim("MLS_128_DHKEMP256_AES128GCM_SHA256_P256")
+            assert set(other["failures"]) == {"b.example", "c.example"}
+            first = await claim()
+            assert set(first["failures"]) == {"c.example"}
+            ((name, key),) = first["one_time_keys"][BOB]["DEV"].items()
+            assert name == f"mls:{encode_base64url(info.reference)}"
+            assert key == {"key": encode_base64(package)}
+            assert a.node.store.key_package_route(info.reference) == "b.example"
+            assert (await claim())["one_time_keys"] == {}, "each once"
+            network.down.add("b.example")
+            assert (await claim())["failures"]["b.example"]["errcode"] == "M_UNKNOWN"

@@ -17,7 +17,8 @@ from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
-from linearized.server import device_lists, device_objects
+from linearized.room.credentials import ClientIdentity
+from linearized.server import claims, device_lists, device_objects
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
@@ -30,6 +31,7 @@ from linearized.server.clients.fields import (
     texts,
 )
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.outbound import OutboundError
 from linearized.store.base import DeviceRow, KeyPackageRow, UserRow
 
 _MS_PER_SECOND: Final = 1000
@@ -203,13 +205,13 @@ def _device_keys(device: DeviceRow, said: bytes | None) -> JsonObject:
 
 
 async def claim(context: Context, request: Request, caller: Caller) -> Response:
-    """``POST keys/claim`` for devices of this server. Through a room, use ``mls/key_material``, which also
-    finds others.
+    """``POST keys/claim``, also for devices of Linearized Matrix servers the user shares rooms with.
+
+    Through a room, use ``mls/key_material``, which also finds others.
 
     The key ID of an answer is the KeyPackageRef: what the device called it at upload does not matter to
     others.
     """
-    del caller
     body = await request.json()
     wanted = required_object(body, "one_time_keys")
     suites = _suites(required_object(body, "mls"))
@@ -217,14 +219,11 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
     if len(pairs) > MAX_DEVICES_PER_REQUEST:
         raise invalid(f"one_time_keys names more than {MAX_DEVICES_PER_REQUEST} devices")
     found: dict[str, JsonObject] = {}
-    failures: JsonObject = {}
+    remote: dict[str, list[ClientIdentity]] = {}
     for user_id, device_id in pairs:
         domain = _domain(user_id)
         if domain not in context.node.served_domains:
-            failures[domain] = {
-                "errcode": "M_NOT_FOUND",
-                "error": "Keys of other servers are claimed through a room",
-            }
+            remote.setdefault(domain, []).append(ClientIdentity(user_id, device_id))
             continue
         package = await context.node.store.claim_key_package(
             user_id=user_id, device_id=device_id, ciphersuites=suites, now_ms=context.node.clock()
@@ -233,7 +232,36 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
             key = {"key": encode_base64(package.key_package)}
             name = f"{MLS}:{encode_base64url(package.reference)}"
             found.setdefault(user_id, {})[device_id] = {name: key}
+    failures = await _claim_elsewhere(context, caller, remote, suites, found)
     return json_response({"one_time_keys": found, "failures": failures})
+
+
+async def _claim_elsewhere(
+    context: Context,
+    caller: Caller,
+    remote: dict[str, list[ClientIdentity]],
+    suites: list[int],
+    found: dict[str, JsonObject],
+) -> JsonObject:
+    """Claim keys at the Linearized Matrix servers the user shares rooms with; what failed, by server."""
+    failures: JsonObject = {}
+    near = await device_lists.linearized_servers(context.node, caller.user_id) if remote else []
+    for domain, devices in remote.items():
+        if domain not in near or claims.CIPHERSUITE not in suites:
+            failures[domain] = {
+                "errcode": "M_NOT_FOUND",
+                "error": "Keys of other servers are claimed through a room",
+            }
+            continue
+        try:
+            given = await claims.claim_at(context.node, domain, devices)
+        except OutboundError as error:
+            failures[domain] = {"errcode": error.errcode or "M_UNKNOWN", "error": str(error)}
+            continue
+        for device, reference, package in given:
+            name = f"{MLS}:{encode_base64url(reference)}"
+            found.setdefault(device.user_id, {})[device.device_id] = {name: {"key": encode_base64(package)}}
+    return failures
 
 
 def _claimed_devices(wanted: JsonObject, user_id: str) -> list[str]:

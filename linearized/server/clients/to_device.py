@@ -10,6 +10,7 @@ from linearized.exceptions import IdentifierError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
 from linearized.server.batches import has_place, queued_units
+from linearized.server.claims import direct_to_device
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import bad_json, invalid, required_object
@@ -84,27 +85,14 @@ def _messages(context: Context, caller: Caller, event_type: str, by_user: JsonOb
                     if name in known
                 )
             else:
-                units = [_unit(caller, event_type, user_id, name, content) for name in chosen]
+                # Whether there is such a device only that server knows.
+                units = [
+                    direct_to_device(caller.user_id, user_id, name, event_type, content) for name in chosen
+                ]
                 found.extend(queued_units(user_domain(user_id), units))
             if len(found) > MAX_MESSAGES:
                 raise invalid(f"More than {MAX_MESSAGES} messages")
     return found
-
-
-def _unit(caller: Caller, event_type: str, user_id: str, device_id: str, content: JsonObject) -> JsonObject:
-    """A message for a device of another server. "one per recipient device and payload" (draft, To-Device
-    Messaging); whether there is such a device only that server knows.
-    """
-    return {
-        "type": "m.direct_to_device",
-        "sender": caller.user_id,
-        "content": {
-            "target": user_id,
-            "target_device": device_id,
-            "message_type": event_type,
-            "message": content,
-        },
-    }
 
 
 async def _servers(context: Context, caller: Caller, by_user: JsonObject) -> list[str]:

@@ -13,14 +13,13 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_user_id, user_domain
 from linearized.server import device_lists
+from linearized.server.claims import ALGORITHM, CIPHERSUITE
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
 from linearized.server.telemetry import get_log
 from linearized.store.base import NewToDevice
 
-ALGORITHM = "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
-CIPHERSUITE = 1  # MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 (RFC 9420, 17.1)
 MAX_CLAIMS = 200  # key packages in one request: the devices of a few dozen users
 
 log = get_log(part="devices")

@@ -8,7 +8,8 @@ import pytest
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import verify_json
-from linearized.server.federation.devices import ALGORITHM, MAX_CLAIMS
+from linearized.server.claims import ALGORITHM
+from linearized.server.federation.devices import MAX_CLAIMS
 from linearized.server.federation.lookup import MAX_QUERY_BYTES
 from linearized.server.key_documents import parse_document
 from linearized.store.base import DeviceRow, KeyPackageRow
