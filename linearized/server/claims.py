@@ -22,7 +22,7 @@ from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.server.providers.key_material import ROUTE_LIFETIME_MS
 from linearized.server.telemetry import get_log
-from linearized.server.welcomes import LOCAL_TYPE, WELCOME_ALGORITHM
+from linearized.server.welcomes import local_welcome
 from linearized.store.base import Reply, Store, ToDeviceRow
 
 ALGORITHM: Final = "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
@@ -99,24 +99,28 @@ def welcome_units(store: Store, room_id: str, row: ToDeviceRow, own_name: str) -
         return None
     content: Mapping[str, str] = orjson.loads(row.content)
     provider = row.user_id.partition(":")[2]
-    references = openmls.welcome_references(decode_base64(content["welcome"]))
+    welcome = decode_base64(content["welcome"])
+    references = openmls.welcome_references(welcome)
     keys = [encode_base64url(ref) for ref in references if store.key_package_route(ref) == provider]
     devices = store.replies(CLAIMED, keys)
     entries = store.entries(room_id, after=int(content["seq"]) - 1, limit=1)
     if not entries or not keys or any(key not in devices for key in keys):
         return None
-    message: JsonObject = {
-        "algorithm": WELCOME_ALGORITHM,
-        "ciphertext": content["welcome"],
-        "commit_event_id": entries[0].event_id,
-        # Beside the draft's: which room it is, and the tree that the Welcome leaves out.
-        "room_id": room_id,
-        "ratchet_tree": content["ratchet_tree"],
-    }
-    return [
-        direct_to_device(row.sender, user_id, device_id, LOCAL_TYPE, message)
-        for user_id, device_id in (orjson.loads(devices[key]) for key in keys)
-    ]
+    units: list[JsonObject] = []
+    for user_id, device_id in (orjson.loads(devices[key]) for key in keys):
+        message = local_welcome(
+            user_id,
+            device_id,
+            room_id=room_id,
+            sender=row.sender,
+            welcome=welcome,
+            tree=decode_base64(content["ratchet_tree"]),
+            commit_id=entries[0].event_id,
+            ciphersuite=CIPHERSUITE,  # all that is claimed
+        )
+        said = orjson.loads(message.content)
+        units.append(direct_to_device(row.sender, user_id, device_id, message.type, said))
+    return units
 
 
 def direct_to_device(

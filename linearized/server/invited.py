@@ -14,8 +14,8 @@ from linearized.protocol.base64 import encode_base64url
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.hashing import event_id
-from linearized.protocol.versions import ROOM_VERSIONS, get_version
+from linearized.protocol.hashing import event_id, lpdu_identity
+from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.store.base import MembershipRow, Reply, Role, RoomAppend, RoomRow
@@ -77,7 +77,7 @@ async def decline(node: Node, row: RoomRow, user_id: str) -> str:
     """
     await node.federation.request(row.hub, "GET", _make(row.room_id, user_id, "leave"))
     lpdu = _lpdu(node, row, user_id, {"membership": "leave"})
-    await node.federation.request(row.hub, "POST", _send(lpdu, "leave"), json=lpdu)
+    await node.federation.request(row.hub, "POST", _send(lpdu, "leave", get_version(row.version)), json=lpdu)
     await node.store.append(
         RoomAppend(room_id=row.room_id, memberships=(_membership(row.room_id, user_id, "leave"),))
     )
@@ -103,7 +103,7 @@ async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str
     if reason is not None:
         content["reason"] = reason
     lpdu = _lpdu(node, row, user_id, content)
-    answer = await node.federation.request(hub, "POST", _send(lpdu, "knock"), json=lpdu)
+    answer = await node.federation.request(hub, "POST", _send(lpdu, "knock", version), json=lpdu)
     shown = [_stripped(item) for item in _list(answer.get("stripped_state")) if isinstance(item, dict)]
     await node.store.append(
         RoomAppend(
@@ -128,8 +128,8 @@ def _make(room_id: str, user_id: str, change: str) -> str:
     return f"/_matrix/federation/v1/make_{change}/{target}"
 
 
-def _send(lpdu: JsonObject, change: str) -> str:
-    return f"{UNSTABLE}/send_{change}/{encode_base64url(str(lpdu['hashes']['lpdu']['sha256']).encode())}"
+def _send(lpdu: JsonObject, change: str, version: RoomVersion) -> str:
+    return f"{UNSTABLE}/send_{change}/{encode_base64url(lpdu_identity(lpdu, version).encode())}"
 
 
 def _lpdu(node: Node, row: RoomRow, user_id: str, content: JsonObject) -> JsonObject:

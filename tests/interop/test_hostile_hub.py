@@ -73,7 +73,7 @@ async def test_content_changed_with_its_hash_is_refused_for_the_senders_signatur
     async with joined_pair(tmp_path) as pair:
         head = pair.row(pair.b).head_seq
         altered = {**lpdu(pair), "content": {"body": "I owe you 1000"}}
-        altered["hashes"] = {"lpdu": {"sha256": lpdu_hash(altered)}}
+        altered["hashes"] = {"lpdu": {"sha256": lpdu_hash(altered, get_version("I.1"))}}
         with pytest.raises(InvalidInput, match="signature"):
             await take(pair, completed(pair, altered))
         assert pair.row(pair.b).head_seq == head
@@ -96,7 +96,7 @@ async def test_no_signed_field_can_be_changed(tmp_path: Path, change: JsonObject
         head = pair.row(pair.b).head_seq
         said = lpdu(pair)
         altered = {**said, **change}
-        altered["hashes"] = {"lpdu": {"sha256": lpdu_hash(altered)}}
+        altered["hashes"] = {"lpdu": {"sha256": lpdu_hash(altered, get_version("I.1"))}}
         if change != {"signatures": {}}:
             altered["signatures"] = said["signatures"]
         with pytest.raises(InvalidInput):

@@ -57,12 +57,12 @@ class Scene(World):
         return [orjson.loads(e.pdu)["content"].get("text", "-") for e in entries if e.type == NOTE]
 
     async def refused(self, txn: str, *pdus: JsonObject) -> None:
-        """Send events of which every one must be refused, and named if it can be."""
+        """Send events none of which may be appended: named if they are rejected, not if they are dropped."""
         before = self.server.node.store.rooms()
         answer = await self.foreign.send(txn, *pdus)
         assert answer.status == 200, answer
         check("transaction.response", answer.body)
-        assert len(answer.body["failed_pdus"]) == len(pdus)
+        assert len(answer.body["failed_pdus"]) <= len(pdus)
         assert self.server.node.store.rooms() == before
 
     async def delivered(self, server: Foreign, count: int) -> list[JsonObject]:
@@ -105,7 +105,7 @@ async def test_another_servers_event_cannot_be_sent_again_in_its_name(tmp_path: 
         reduced = {key: value for key, value in echoed.items() if key not in {"auth_events", "prev_events"}}
         reduced["hashes"] = {"lpdu": echoed["hashes"]["lpdu"]}
         reduced["signatures"] = {"c.example": echoed["signatures"]["c.example"]}
-        assert lpdu_hash(reduced) == echoed["hashes"]["lpdu"]["sha256"]
+        assert lpdu_hash(reduced, V1) == echoed["hashes"]["lpdu"]["sha256"]
         # It is remembered as hers, so that nothing is appended, whoever asks.
         answer = await s.foreign.send("2", reduced)
         assert s.notes == ["once"]

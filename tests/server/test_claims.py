@@ -17,7 +17,7 @@ from linearized.server.batches import EDUS
 from linearized.server.claims import ALGORITHM, CLAIMED, claim_at
 from linearized.server.exchange import OutboundError
 from linearized.server.http import Response, json_response
-from linearized.server.welcomes import WELCOME_ALGORITHM, provider_address
+from linearized.server.welcomes import provider_address
 from linearized.store.base import NewToDevice, Reply
 from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
 from tests.server.federation.schemas import check
@@ -114,7 +114,10 @@ async def test_a_welcome_for_a_claimed_package_goes_to_its_device(tmp_path: Path
         content = unit["content"]
         assert (content["target"], content["target_device"]) == (BOB, "DEV")
         message = content["message"]
-        assert (message["algorithm"], message["room_id"]) == (WELCOME_ALGORITHM, ROOM)
+        assert (message["algorithm"], message["room_id"]) == (
+            "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519",
+            ROOM,
+        )
         commit = setting.store.entry_by_id(message["commit_event_id"])
         assert commit is not None
         assert commit.type == "m.mls.commit"

@@ -11,7 +11,9 @@ import trio
 from linearized.exceptions import CanonicalJsonError, InvalidInput
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
+from linearized.protocol.outcomes import Outcome
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
+from linearized.room.refusals import outcome_of
 from linearized.server.federation import devices, lpdus, removals
 from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
@@ -88,10 +90,17 @@ async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -
         try:
             await _take(call, row, pdu)
         except InvalidInput as error:
+            outcome = outcome_of(error)
             log.info(
-                "event_refused", origin=call.origin, room_id=row and row.room_id, reason=type(error).__name__
+                "event_refused",
+                origin=call.origin,
+                room_id=row and row.room_id,
+                outcome=outcome.value,
+                reason=type(error).__name__,
             )
-            _note(failed, pdu, row, str(error))
+            # "Events which are dropped/ignored or accepted do not appear in failed_pdus."
+            if outcome is Outcome.REJECTED:
+                _note(failed, pdu, row, str(error))
     for edu in edus:
         await devices.receive(call.node, edu, call.origin)
     return orjson.dumps({"failed_pdus": failed}).decode()
@@ -103,6 +112,7 @@ async def _take(call: Call, row: RoomRow | None, pdu: JsonObject) -> None:
         raise InvalidInput("Unknown room")
     if not is_admitted(call.node, row, call.origin):
         raise InvalidInput("This server is denied by the room's server ACL")
+    # 1.2. "If the server is not participating in the room, the event is dropped/skipped."
     if not has_copy(row):
         await removals.take(call.node, row, pdu, call.origin)
     elif not lpdus.is_lpdu(pdu):
