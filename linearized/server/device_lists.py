@@ -18,10 +18,14 @@ from linearized.server.batches import has_place, queued_units
 from linearized.server.device_objects import checked
 from linearized.server.node import Node
 from linearized.server.telemetry import get_log
-from linearized.store.base import MembershipRow
+from linearized.store.base import MembershipRow, NewToDevice
 
 UPDATE: Final = "m.device_list_update"
 MAX_DEVICES: Final = 100  # of one user; the clients of one person are a handful
+# Where a user's changed neighbours are noted for their syncs: to-device messages for a device of this name,
+# which no device has. They are kept for whichever of the user's devices has not read them; the oldest go.
+CHANGED: Final = "device lists"
+MAX_NOTED: Final = 1_000  # for one user; a device that was away for more asks for what it needs
 _MEMBER: Final = "m.room.member"
 
 log = get_log(part="device_lists")
@@ -42,6 +46,7 @@ async def announce(
         "sender_id": user_id,
         "content": {"changed": list(changed), "removed": list(removed)},
     }
+    await _note_changed(node, user_id)
     for server in await linearized_servers(node, user_id):
         if not has_place(node.store, server, 1):
             log.warning("device_list_update_dropped", server=server)
@@ -82,8 +87,7 @@ async def receive(node: Node, unit: JsonObject, origin: str) -> None:
         log.info("update_dropped", origin=origin)
         return
     user_id = str(sender)
-    watchers = _sharing(node, user_id)
-    if not watchers:
+    if not _sharing(node, user_id):
         return
     known = set(node.store.device_objects(user_id))
     for item in _list(content.get("changed")):
@@ -98,11 +102,41 @@ async def receive(node: Node, unit: JsonObject, origin: str) -> None:
     removed = [item for item in _list(content.get("removed")) if is_device_id(item)]
     if removed:
         await node.store.delete_device_objects(user_id, [str(item) for item in removed])
+    await _note_changed(node, user_id)
+
+
+async def _note_changed(node: Node, user_id: str) -> None:
+    """Let our users that share a room with ``user_id``, and that user, hear of the change."""
+    watchers = _sharing(node, user_id)
+    if user_domain(user_id) in node.served_domains:
+        watchers.add(user_id)
+    await node.store.put_to_device(
+        [
+            NewToDevice(user_id=watcher, device_id=CHANGED, type=UPDATE, sender=user_id, content=b"{}")
+            for watcher in sorted(watchers)
+        ]
+    )
+    for watcher in watchers:
+        noted = node.store.to_device(watcher, CHANGED, after=0, limit=MAX_NOTED + 1)
+        if len(noted) > MAX_NOTED:
+            await node.store.delete_to_device(watcher, CHANGED, up_to=noted[-MAX_NOTED - 1].position)
     node.notifier.users_changed(watchers)
 
 
+def changed_since(node: Node, user_id: str, *, after: int, until: int | None) -> tuple[list[str], int]:
+    """The users whose devices changed, as far as ``user_id`` is to know, and the position that was reached.
+
+    Args:
+        after: the to-device position up to which the asking device has heard.
+        until: no further than this; None for no limit.
+    """
+    rows = node.store.to_device(user_id, CHANGED, after=after, limit=MAX_NOTED)
+    rows = [row for row in rows if until is None or row.position <= until]
+    return sorted({row.sender for row in rows}), rows[-1].position if rows else after
+
+
 def _sharing(node: Node, user_id: str) -> set[str]:
-    """Our users in rooms of a user of another server."""
+    """Our users in the rooms of a user."""
     return {
         member.user_id
         for room in node.store.rooms_of(user_id)

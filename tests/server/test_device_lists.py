@@ -160,3 +160,13 @@ async def test_a_device_of_ours_is_shown_as_it_signed_itself(tmp_path: Path) -> 
             for user, device in ((ALICE, "GONE"), (ALICE, "TV"), (BOB, "PHONE"), ("@no:a.example", "PHONE")):
                 answer = await w.foreign.ask("GET", f"{base}/user/{user}/device/{device}")
                 assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
+
+
+async def test_a_waiting_sync_ends_when_a_remote_device_changes(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.foreign.join(await room(w.server))
+        ticket = w.server.node.notifier.ticket(ALICE)
+        await taken(w, update([device_object(BOB)]))
+        assert ticket.is_set()
+        users, _ = device_lists.changed_since(w.server.node, ALICE, after=0, until=None)
+        assert users == [BOB]
