@@ -25,6 +25,9 @@ MAX_KEPT: Final = 10_000  # answers remembered; anybody may make us look any nam
 MAX_TARGETS: Final = 8  # targets of one SRV record set that we try; a name with more has its own balancer
 
 
+_LOOPBACK: Final = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
+
+
 class LookupFailed(Exception):  # noqa: N818 - says what happened
     """A host has no address, or the resolver did not say."""
 
@@ -50,6 +53,10 @@ class Dns:
             return [ipaddress.ip_address(host)]
         except ValueError:
             pass  # a name
+        # RFC 6761, 6.3: "Name resolution APIs and libraries SHOULD recognize localhost names as special and
+        # SHOULD always return the IP loopback address for address queries".
+        if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+            return list(_LOOPBACK)
         try:
             found = await self._resolver().resolve_name(
                 _absolute(host),

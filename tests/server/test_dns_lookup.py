@@ -39,6 +39,12 @@ async def test_an_ip_literal_is_its_own_address_and_asks_nobody(zone: Zone, name
     assert zone.asked == []
 
 
+async def test_localhost_is_here_and_asks_nobody(zone: Zone, names: Dns) -> None:
+    for name in ("localhost", "LocalHost", "a.localhost"):
+        assert await names.addresses(name) == [ip_address("127.0.0.1"), ip_address("::1")]
+    assert zone.asked == []
+
+
 async def test_an_answer_is_kept_as_long_as_it_says(zone: Zone, names: Dns) -> None:
     zone.records["b.example", "A"] = ["192.0.2.1"]
     for _ in range(3):
