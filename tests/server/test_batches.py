@@ -21,7 +21,7 @@ from linearized.server.welcomes import provider_address
 from linearized.store.base import EntryRow, NewToDevice
 from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
 from tests.server.test_fanout import rows
-from tests.server.test_followers import OTHER, Peer, Setting, delivering, linear, plain, quiet, welcome
+from tests.server.test_followers import OTHER, Peer, Setting, delivering, linear, mimi, plain, quiet, welcome
 
 
 @pytest.fixture
@@ -335,3 +335,46 @@ async def test_so_many_units_may_wait_for_one_server(
     assert has_place(setting.store, "b.example", 1)
     assert not has_place(setting.store, "b.example", 2)
     assert has_place(setting.store, "c.example", 5)
+
+
+# --- rooms of both protocols ---
+
+
+async def test_rooms_of_both_protocols_have_their_turns(
+    setting: Setting, autojump_clock: trio.testing.MockClock
+) -> None:
+    third = "!third:a.example"
+    await setting.room(linear())
+    await setting.room(mimi(room_id=OTHER), room_id=OTHER)
+    await setting.room(linear(room_id=third), room_id=third)
+    setting.peer.send_answer = OutboundError("unreachable")
+    for room_id in (ROOM, OTHER, third):
+        await setting.append(2, room_id=room_id)
+    await quiet()
+    assert setting.cursor(OTHER) == [0]
+    setting.peer.send_answer = {}
+    await trio.sleep(1)
+    assert [setting.cursor(room_id) for room_id in (ROOM, OTHER, third)] == [[2]] * 3
+    assert all(OTHER not in rooms_of(pdus) for *_, pdus in setting.peer.sent)
+
+
+async def test_a_mimi_room_that_cannot_be_read_holds_up_no_other(
+    setting: Setting, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await setting.room(mimi())
+    await setting.room(linear(room_id=OTHER), room_id=OTHER)
+    real = setting.store.entries
+
+    def entries(room_id: str, **more: int) -> list[EntryRow]:
+        if room_id == ROOM:
+            raise StoreError("a damaged page")
+        return real(room_id, **more)
+
+    monkeypatch.setattr(setting.store, "entries", entries)
+    await setting.append()
+    await setting.append(room_id=OTHER)
+    await quiet()
+    assert (setting.cursor(), setting.cursor(OTHER)) == ([0], [1])
+    monkeypatch.undo()
+    await trio.sleep(1)
+    assert setting.cursor() == [1]
