@@ -23,6 +23,7 @@ from linearized.protocol.state import StateMap
 from linearized.protocol.versions import get_version
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, Reason, Rejected, Submission
+from linearized.server.acl import require_allowed
 from linearized.server.cursors import current_followers, cursor_changes
 from linearized.server.loading import restore_room
 from linearized.server.telemetry import describe
@@ -214,6 +215,11 @@ class Hub:
         """The answer remembered under a reply's scope and key, if there is one."""
         return self._store.reply(reply.scope, reply.key)
 
+    @property
+    def name(self) -> str:
+        """This server."""
+        return self._identity.name
+
     def now(self) -> int:
         """The acceptance time of a batch, milliseconds since the Unix epoch."""
         return self._clock()
@@ -264,7 +270,12 @@ class Hub:
                 for message in route_welcomes(self._store, room_id, accepted, ours=self._ours)
             ),
             followers=cursor_changes(
-                room_id, entries=entries, state=state, existing=existing, ours=self._ours
+                room_id,
+                entries=entries,
+                state=state,
+                existing=existing,
+                ours=self._ours,
+                signs=lambda provider: bool(self._store.server_keys(provider)),
             ),
         )
 
@@ -324,6 +335,7 @@ class _Actor:
             for index, job in enumerate(batch):
                 try:
                     self._require_new(job, answers)
+                    require_allowed(room.state, job.submission, self._hub.name)
                     accepted = room.submit(job.submission, now=now)
                     decided.append((job, accepted))
                     if (reply := job.filled(accepted)) is not None:

@@ -16,6 +16,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.store.base import RoomRow
 
@@ -28,7 +29,7 @@ STRIPPED: Final = (
     "m.room.join_rules",
     "m.room.canonical_alias",
 )
-INVITE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/invite/{txn}"
+INVITE: Final = UNSTABLE + "/invite/{txn}"
 
 
 def stripped_state(state: StateMap) -> list[JsonObject]:

@@ -232,6 +232,21 @@ def m0003_key_packages(db: Database) -> None:
     db.execute("CREATE INDEX key_package_routes_expiry ON key_package_routes (expires_ms)")
 
 
+@migrations()
+def m0004_device_objects(db: Database) -> None:
+    """What devices say of themselves, signed: those of this server's users and of users they meet."""
+    db.execute(
+        """
+        CREATE TABLE device_objects (
+            user_id TEXT NOT NULL,
+            device_id TEXT NOT NULL,
+            value BLOB NOT NULL,
+            PRIMARY KEY (user_id, device_id)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)
