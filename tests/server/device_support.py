@@ -7,7 +7,7 @@ from typing import Any
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.signing import SigningKey
-from linearized.server.device_objects import CREDENTIAL
+from linearized.room.devices import CREDENTIAL_KEY as CREDENTIAL
 
 
 def vector(data: bytes) -> bytes:

@@ -9,7 +9,8 @@ import pytest
 from linearized.exceptions import InvalidInput
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
-from linearized.server.device_objects import CREDENTIAL, MAX_OBJECT_BYTES, checked
+from linearized.room.devices import CREDENTIAL_KEY as CREDENTIAL
+from linearized.server.device_objects import MAX_OBJECT_BYTES, checked
 from tests.server.device_support import credential, device_object, signer, vector
 
 BOB = "@bob:b.example"
