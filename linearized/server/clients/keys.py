@@ -12,7 +12,7 @@ import openmls
 import orjson
 
 from linearized.exceptions import IdentifierError, InvalidInput
-from linearized.mls import MlsError
+from linearized.mls import CIPHERSUITES, MlsError
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
@@ -41,14 +41,6 @@ MAX_PACKAGES_PER_UPLOAD: Final = 100
 MAX_PACKAGES_PER_DEVICE: Final = 200
 # Claims and queries of one request; each claim is one transaction.
 MAX_DEVICES_PER_REQUEST: Final = 100
-# "by name, not value" (MSC4244): the suites of the IANA registry that the MLS library has.
-CIPHERSUITES: Final = {
-    "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519": openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
-    "MLS_128_DHKEMP256_AES128GCM_SHA256_P256": openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256,
-    "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519": (
-        openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519
-    ),
-}
 
 
 def key_counts(context: Context, caller: Caller) -> dict[str, int]:
@@ -124,6 +116,8 @@ def _packages(
             info = openmls.inspect_key_package(key_package, now=now)
         except MlsError as error:
             raise invalid(f"{member}: {name}: {error}") from error
+        if info.ciphersuite not in CIPHERSUITES.values():
+            raise invalid(f"{member}: {name}: no room here uses ciphersuite {info.ciphersuite:#06x}")
         if info.identity != expected.encode():
             raise invalid(f"{member}: {name}: the package's identity is not {expected}")
         if info.last_resort is not last_resort:
@@ -278,6 +272,7 @@ def _suites(mls: JsonObject) -> list[int]:
     if mls.get("required_capabilities") is not None:
         raise invalid("mls.required_capabilities: ask through mls/key_material, which checks capabilities")
     names = texts(mls, "acceptable_ciphersuites", limit=MAX_DEVICES_PER_REQUEST)
+    # MSC4244 has the suites "by name, not value".
     return [CIPHERSUITES[name] for name in names if name in CIPHERSUITES]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import openmls
 import orjson
 import pytest
 
 from linearized.protocol.base64 import encode_base64
+from linearized.protocol.identifiers import client_uri
 from linearized.server.clients import keys
 from linearized.store.base import DeviceRow
 from tests.server.clients.mls_support import LIFETIME, MlsDevice, use_real_time
@@ -88,6 +90,16 @@ async def test_a_package_that_has_expired_is_refused(server: Server, phone: MlsD
     (await phone.client.call("POST", "/keys/upload", upload("mls:1", package))).refused(
         400, "M_INVALID_PARAM"
     )
+
+
+async def test_a_package_that_no_room_has_a_use_for_is_refused(server: Server, phone: MlsDevice) -> None:
+    assert phone.client.device_id is not None
+    identity = client_uri(phone.client.user_id, phone.client.device_id).encode()
+    for suite, status in ((openmls.CIPHERSUITE_P384_AES256GCM_SHA384_P384, 200), (0x4D, 400)):
+        other = openmls.Client.create(identity=identity, ciphersuite=suite)
+        package = other.key_package(now=server.clock.now // 1000, lifetime=LIFETIME)
+        answer = await phone.client.call("POST", "/keys/upload", upload("mls:1", package))
+        assert answer.status == status
 
 
 async def test_a_package_is_what_it_is_uploaded_as(phone: MlsDevice) -> None:
