@@ -11,7 +11,6 @@ use pyo3::types::{PyBytes, PyTuple};
 use tls_codec::Serialize;
 
 use crate::app_data::NewValues;
-use crate::config;
 use crate::convert::{component_map, sender_list};
 use crate::error::{Failure, Outcome};
 use crate::group::Group;
@@ -26,6 +25,7 @@ use crate::state::{unknown_group, ClientState, GroupState, Joining};
 use crate::successor::{self, Successor};
 use crate::values::{short, CommitBundle};
 use crate::welcome::{self, WelcomePreview};
+use crate::{config, lifetimes};
 
 #[pyclass(frozen, module = "openmls")]
 pub struct Client {
@@ -76,12 +76,14 @@ fn create_group(client: &ClientState, group_id: &[u8], request: NewGroup) -> Out
 #[pymethods]
 impl Client {
     #[staticmethod]
-    #[pyo3(signature = (*, identity, ciphersuite = 1, signature_key = None))]
+    #[pyo3(signature = (*, identity, ciphersuite = 1, signature_key = None,
+                        maximum_lifetime = lifetimes::MAXIMUM_LIFETIME))]
     fn create(
         py: Python<'_>,
         identity: &[u8],
         ciphersuite: u16,
         signature_key: Option<&SignatureKeyPair>,
+        maximum_lifetime: u64,
     ) -> PyResult<Self> {
         detached(py, || {
             let suite = config::ciphersuite(ciphersuite)?;
@@ -100,6 +102,7 @@ impl Client {
                 suite,
                 identity.to_vec(),
                 signer,
+                maximum_lifetime,
             )))
         })
     }
@@ -127,6 +130,11 @@ impl Client {
     #[getter]
     fn ciphersuite(&self) -> u16 {
         self.inner.suite.into()
+    }
+
+    #[getter]
+    fn maximum_lifetime(&self) -> u64 {
+        self.inner.maximum_lifetime
     }
 
     #[getter]

@@ -20,6 +20,7 @@ use crate::app_data::{self, NewValues};
 use crate::context::ContextChange;
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::key_packages::valid_key_package;
+use crate::lifetimes::Validity;
 use crate::proposing::{leaf_parameters, put_back, refuse_unusable, take_out};
 use crate::psk::{self, PskId, Psks};
 use crate::state::GroupState;
@@ -42,8 +43,8 @@ pub struct CommitRequest {
     /// Whether the stored proposals are committed as well.
     pub take_pending: bool,
     pub tree_inside: bool,
-    /// What the lifetimes of `add` must cover.
-    pub now: Option<u64>,
+    /// What the lifetimes of `add` are held to.
+    pub validity: Validity,
 }
 
 /// What goes into the builder, beside the stored proposals.
@@ -76,7 +77,7 @@ pub fn commit(
     refuse_unusable(state)?;
     let mut key_packages: Vec<KeyPackage> = Vec::with_capacity(request.add.len());
     for data in &request.add {
-        key_packages.push(valid_key_package(data, request.now)?);
+        key_packages.push(valid_key_package(data, request.validity)?);
     }
     check_values(state, &request)?;
     let stored = take_out(state)?;

@@ -21,7 +21,7 @@ use crate::options::Retention;
 pub const MAX_PENDING_PROPOSALS: usize = 1024;
 /// Seconds a key package is valid before its creation, for clocks that run behind.
 pub const CLOCK_SKEW: u64 = 3600;
-/// Seconds the first leaf of a new group is valid: 84 days, the longest OpenMLS accepts.
+/// Seconds the first leaf of a new group is valid: 84 days, see `lifetimes::MAXIMUM_LIFETIME`.
 const CREATOR_LIFETIME: u64 = 84 * 24 * 3600;
 /// Epochs whose resumption secret is kept: as many as OpenMLS keeps for who creates a group or joins it by itself.
 const RESUMPTION_PSKS: usize = 32;

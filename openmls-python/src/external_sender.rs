@@ -50,7 +50,7 @@ impl ExternalSender<'_> {
 
     pub fn add(&self, key_package: &[u8], now: Option<u64>) -> Outcome<Vec<u8>> {
         let data = wire::key_package_bytes(key_package);
-        let package = key_packages::valid_key_package(data, now)?;
+        let package = key_packages::valid_key_package(data, self.public.validity(now))?;
         let context = self.public.group.group_context();
         let required = context
             .extensions()

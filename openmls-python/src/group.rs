@@ -291,7 +291,7 @@ impl Group {
             },
             take_pending: pending,
             tree_inside: ratchet_tree_extension,
-            now,
+            validity: self.client.validity(now),
         };
         let known = self.client.known_psks()?;
         self.commits(py, |state, signer| commit(state, signer, &known, request))
@@ -331,7 +331,10 @@ impl Group {
         key_package: &[u8],
         now: Option<u64>,
     ) -> PyResult<Vec<u8>> {
-        self.propose(py, Request::Add(key_package.to_vec(), now))
+        self.propose(
+            py,
+            Request::Add(key_package.to_vec(), self.client.validity(now)),
+        )
     }
 
     #[pyo3(signature = (*, leaf_app_data = None))]
@@ -489,7 +492,10 @@ impl Group {
     ) -> PyResult<Processed> {
         let values = component_map(new_app_data)?;
         let known = self.client.known_psks()?;
-        self.write(py, |state, _| process(state, &known, message, values, now))
+        let validity = self.client.validity(now);
+        self.write(py, |state, _| {
+            process(state, &known, message, values, validity)
+        })
     }
 
     #[pyo3(signature = (*, label, context, length))]

@@ -4,6 +4,7 @@
 use tls_codec::{Serialize, VLBytes};
 
 use crate::error::{Failure, Outcome};
+use crate::lifetimes::MAXIMUM_LIFETIME;
 use crate::staged::StagedCommit;
 use crate::wire::{self, WireExtension};
 use crate::{labels, observe};
@@ -39,7 +40,7 @@ pub fn verify(staged: &StagedCommit, data: &[u8]) -> Outcome<()> {
     }
     if decoded.extensions().ratchet_tree().is_some() {
         // A tree inside would be preferred to the one delivered apart; a wrong one would keep joiners out.
-        observe::observe(data, None, None)?;
+        observe::observe(data, None, None, MAXIMUM_LIFETIME)?;
     }
     let signer = staged
         .changes

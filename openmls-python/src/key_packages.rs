@@ -15,7 +15,7 @@ use crate::added::key_package_lifetime;
 use crate::convert::ExtensionList;
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::detached;
-use crate::lifetimes::{clock, stale, Judging};
+use crate::lifetimes::{self, clock, stale, Judging, Validity};
 use crate::requirements::Requirements;
 use crate::stand_ins::StandIns;
 use crate::values::{short, Capabilities};
@@ -38,11 +38,11 @@ fn as_invalid(failure: Failure) -> Failure {
     }
 }
 
-/// Decode a key package and check everything that does not depend on a group, with `now` (seconds since 1970) as the
-/// only clock, or the system's if that is None.
-pub fn valid_key_package(data: &[u8], now: Option<u64>) -> Outcome<KeyPackage> {
+/// Decode a key package and check everything that does not depend on a group, with `validity.now` as the only clock if
+/// it is there.
+pub fn valid_key_package(data: &[u8], validity: Validity) -> Outcome<KeyPackage> {
     let data = wire::key_package_bytes(data);
-    let key_package = match now {
+    let key_package = match validity.now {
         None => validated(data)?,
         Some(now) => valid_at(data, now)?,
     };
@@ -51,9 +51,7 @@ pub fn valid_key_package(data: &[u8], now: Option<u64>) -> Outcome<KeyPackage> {
     if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
         return Err(invalid("only basic credentials are supported"));
     }
-    // RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a LeafNode,
-    // and reject any LeafNode where the total lifetime is longer than this duration."
-    if !key_package.life_time().has_acceptable_range() {
+    if !validity.accepts_length(key_package.life_time()) {
         return Err(invalid("the key package is valid for too long"));
     }
     check_capabilities(key_package.leaf_node(), suite)?;
@@ -182,11 +180,11 @@ impl KeyPackageInfo {
 
 fn key_package_info(
     data: &[u8],
-    now: u64,
+    validity: Validity,
     required: &Requirements,
     suite: Option<u16>,
 ) -> Outcome<KeyPackageInfo> {
-    let key_package = valid_key_package(data, Some(now))?;
+    let key_package = valid_key_package(data, validity)?;
     let leaf = key_package.leaf_node();
     let capabilities = Capabilities::of(leaf.capabilities())?;
     let ciphersuite: u16 = key_package.ciphersuite().into();
@@ -219,7 +217,8 @@ fn key_package_info(
 
 #[pyfunction]
 #[pyo3(signature = (data, *, now, ciphersuite = None, required_extensions = Vec::new(),
-                    required_proposals = Vec::new(), required_credentials = Vec::new()))]
+                    required_proposals = Vec::new(), required_credentials = Vec::new(),
+                    maximum_lifetime = lifetimes::MAXIMUM_LIFETIME))]
 pub fn inspect_key_package(
     py: Python<'_>,
     data: &[u8],
@@ -228,13 +227,20 @@ pub fn inspect_key_package(
     required_extensions: Vec<u16>,
     required_proposals: Vec<u16>,
     required_credentials: Vec<u16>,
+    maximum_lifetime: u64,
 ) -> PyResult<KeyPackageInfo> {
     let required = Requirements {
         extensions: required_extensions,
         proposals: required_proposals,
         credentials: required_credentials,
     };
-    detached(py, || key_package_info(data, now, &required, ciphersuite))
+    let validity = Validity {
+        now: Some(now),
+        maximum: maximum_lifetime,
+    };
+    detached(py, || {
+        key_package_info(data, validity, &required, ciphersuite)
+    })
 }
 
 #[pyfunction]

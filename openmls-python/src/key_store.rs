@@ -59,7 +59,7 @@ pub fn create(
         .checked_add(request.lifetime)
         .ok_or_else(|| Failure::not_allowed("the lifetime is too long"))?;
     let lifetime = Lifetime::init(request.now.saturating_sub(config::CLOCK_SKEW), not_after);
-    if !lifetime.has_acceptable_range() {
+    if !client.validity(None).accepts_length(&lifetime) {
         return Err(Failure::not_allowed("the lifetime is too long"));
     }
     let mut builder = KeyPackage::builder()

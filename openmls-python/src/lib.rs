@@ -70,6 +70,7 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519",
         0x4D_u16,
     )?;
+    module.add("MAXIMUM_LIFETIME", lifetimes::MAXIMUM_LIFETIME)?;
     module.add_class::<client::Client>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<public_group::PublicGroup>()?;

@@ -17,6 +17,7 @@ use openmls::group::QueuedProposal;
 use openmls::prelude::{Lifetime, Proposal};
 
 use crate::added::{added_lifetimes, AddedLifetime};
+use crate::config;
 use crate::error::{Failure, Kind, Outcome};
 use crate::stand_ins::StandIns;
 use crate::store::key_bytes;
@@ -40,6 +41,27 @@ pub fn stale(lifetime: &WireLifetime, present: u64) -> bool {
         && lifetime.covers(present.saturating_add(CLOCK_MARGIN)))
 }
 
+/// Seconds a leaf may be valid at most, unless the application says otherwise: 84 days and the hour by which ours begin
+/// earlier.
+pub const MAXIMUM_LIFETIME: u64 = 84 * 24 * 3600 + config::CLOCK_SKEW;
+
+/// What the lifetime of a leaf is held to.
+#[derive(Clone, Copy)]
+pub struct Validity {
+    /// The time it must cover; that of the system clock if None.
+    pub now: Option<u64>,
+    /// Seconds it may be long.
+    pub maximum: u64,
+}
+
+impl Validity {
+    /// RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a LeafNode, and
+    /// reject any LeafNode where the total lifetime is longer than this duration."
+    pub fn accepts_length(self, lifetime: &Lifetime) -> bool {
+        lifetime.not_after().saturating_sub(lifetime.not_before()) <= self.maximum
+    }
+}
+
 /// A handshake message and the time it is judged by.
 pub struct Judging<'a> {
     /// The message as OpenMLS is to see it.
@@ -49,24 +71,25 @@ pub struct Judging<'a> {
     /// The queued Add proposals that the message, a commit, refers to and that need a stand-in: their references, as a
     /// store holds them, and lifetimes.
     pub referred: Vec<(Vec<u8>, WireLifetime)>,
-    now: Option<u64>,
+    validity: Validity,
 }
 
 impl<'a> Judging<'a> {
-    /// Judge `data`, received and not verified, by `now`, or by the system clock if that is None. `queued` are the
-    /// stored proposals.
+    /// Judge `data`, received and not verified. `queued` are the stored proposals.
     pub fn new<'q>(
         data: &'a [u8],
-        now: Option<u64>,
+        validity: Validity,
         queued: impl Iterator<Item = &'q QueuedProposal>,
     ) -> Outcome<Self> {
         let mut judging = Self {
             message: Cow::Borrowed(data),
             stand_ins: None,
             referred: Vec::new(),
-            now,
+            validity,
         };
-        let Some(now) = now else { return Ok(judging) };
+        let Some(now) = validity.now else {
+            return Ok(judging);
+        };
         let present = clock()?;
         let stale = |lifetime: &WireLifetime| lifetime.covers(now) && stale(lifetime, present);
         // What cannot be decoded is left to OpenMLS, which says what is wrong with it.
@@ -105,9 +128,14 @@ impl<'a> Judging<'a> {
         }
     }
 
+    /// Whether a shown lifetime is one of a leaf that may be added, apart from when it is.
+    pub fn accepts_length(&self, shown: &Lifetime) -> bool {
+        self.validity.accepts_length(&self.genuine(shown))
+    }
+
     /// Refuse a verified proposal that adds a leaf which is not valid at the time in question.
     pub fn check(&self, proposal: &QueuedProposal) -> Outcome<()> {
-        let (Some(now), Proposal::Add(add)) = (self.now, proposal.proposal()) else {
+        let (Some(now), Proposal::Add(add)) = (self.validity.now, proposal.proposal()) else {
             return Ok(());
         };
         let lifetime = self.genuine(add.key_package().life_time());

@@ -47,6 +47,7 @@ pub fn observe(
     group_info: &[u8],
     ratchet_tree: Option<&[u8]>,
     now: Option<u64>,
+    maximum_lifetime: u64,
 ) -> Outcome<Public> {
     let info = wire::group_info(group_info)?;
     config::ciphersuite(info.ciphersuite().into())?;
@@ -76,9 +77,13 @@ pub fn observe(
             ProposalStore::new(),
         )
         .map_err(error::from_external_creation)?;
-        Public { provider, group }
+        Public {
+            provider,
+            group,
+            maximum_lifetime,
+        }
     } else {
-        observe_stale(group_info, &tree, &stale)?
+        observe_stale(group_info, &tree, &stale, maximum_lifetime)?
     };
     for (_, leaf) in public.group.treesync().full_leaves() {
         check_credential(leaf.credential())?;
@@ -104,6 +109,7 @@ fn observe_stale(
     group_info: &[u8],
     tree: &[u8],
     stale: &[(usize, WireLifetime)],
+    maximum_lifetime: u64,
 ) -> Outcome<Public> {
     let provider = Provider::default();
     let stand_ins = StandIns::new(stale.iter().map(|(_, genuine)| *genuine))?
@@ -129,7 +135,7 @@ fn observe_stale(
     drop(shown);
     let mut contents = provider.into_storage().into_contents();
     stand_ins.put_back(&mut contents)?;
-    let public = Public::load(&group_id, Store::new(contents))?;
+    let public = Public::load(&group_id, Store::new(contents), maximum_lifetime)?;
     if public
         .group
         .export_ratchet_tree()

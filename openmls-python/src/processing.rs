@@ -7,7 +7,7 @@ use tls_codec::Serialize;
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
-use crate::lifetimes::Judging;
+use crate::lifetimes::{Judging, Validity};
 use crate::members::{self, member_index};
 use crate::processed::{AppEphemeral, Processed};
 use crate::psk::{self, Psks};
@@ -96,22 +96,22 @@ fn committed(
     Ok(result)
 }
 
-/// Decrypt or verify a message and do what it says; a failure changes nothing. Added leaves are judged by `now`, or by
-/// the system clock if that is None.
+/// Decrypt or verify a message and do what it says; a failure changes nothing. Added leaves are held to
+/// `validity`.
 pub fn process(
     state: &mut GroupState,
     psks: &Psks,
     data: &[u8],
     values: NewValues,
-    now: Option<u64>,
+    validity: Validity,
 ) -> Outcome<Processed> {
     let named = psk::of_commit(data, state.group.pending_proposals())?;
     if named.is_empty() {
-        return judged(state, data, values, now);
+        return judged(state, data, values, validity);
     }
     state.undoable(|state| {
         psks.lend(&state.provider, &named)?;
-        let processed = judged(state, data, values, now)?;
+        let processed = judged(state, data, values, validity)?;
         psk::take_back(&state.provider, &named)?;
         Ok(processed)
     })
@@ -121,10 +121,10 @@ fn judged(
     state: &mut GroupState,
     data: &[u8],
     values: NewValues,
-    now: Option<u64>,
+    validity: Validity,
 ) -> Outcome<Processed> {
     let ended = reinit::ended_by(state)?.is_some();
-    let judging = Judging::new(data, now, state.group.pending_proposals())?;
+    let judging = Judging::new(data, validity, state.group.pending_proposals())?;
     let stand_ins = judging.stand_ins.clone();
     let incoming = Incoming {
         data,

@@ -14,6 +14,7 @@ use crate::config;
 use crate::context::ContextChange;
 use crate::error::{Failure, Kind, Outcome};
 use crate::key_packages::valid_key_package;
+use crate::lifetimes::Validity;
 use crate::processing::keep_proposal;
 use crate::psk::{PskId, Psks};
 use crate::state::GroupState;
@@ -21,8 +22,7 @@ use crate::{error, framing, reinit, wire};
 
 /// What is proposed.
 pub enum Request {
-    /// A key package whose lifetime covers a time, or the system clock.
-    Add(Vec<u8>, Option<u64>),
+    Add(Vec<u8>, Validity),
     Remove(u32),
     /// New components of our leaf, or those it has.
     Update(Option<NewValues>),
@@ -43,8 +43,8 @@ pub fn propose(state: &mut GroupState, signer: &Signer, request: Request) -> Out
     let GroupState { provider, group } = state;
     let by_reference = ProposalOrRefType::Reference;
     let message: MlsMessageOut = match request {
-        Request::Add(key_package, now) => {
-            let key_package = valid_key_package(&key_package, now)?;
+        Request::Add(key_package, validity) => {
+            let key_package = valid_key_package(&key_package, validity)?;
             if key_package.ciphersuite() != group.ciphersuite() {
                 return Err(invalid("the key package is of another ciphersuite"));
             }

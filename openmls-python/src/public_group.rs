@@ -20,7 +20,7 @@ use crate::staged::StagedCommit;
 use crate::tracked::Public;
 use crate::values::{short, Member, ProposalInfo};
 use crate::wire::WireReInit;
-use crate::{group_info, members, observe};
+use crate::{group_info, lifetimes, members, observe};
 
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 
@@ -86,15 +86,16 @@ impl PublicGroup {
 #[pymethods]
 impl PublicGroup {
     #[staticmethod]
-    #[pyo3(signature = (*, group_info, ratchet_tree, now = None))]
+    #[pyo3(signature = (*, group_info, ratchet_tree, now = None, maximum_lifetime = lifetimes::MAXIMUM_LIFETIME))]
     fn observe(
         py: Python<'_>,
         group_info: &[u8],
         ratchet_tree: Option<&[u8]>,
         now: Option<u64>,
+        maximum_lifetime: u64,
     ) -> PyResult<Self> {
         detached(py, || {
-            observe::observe(group_info, ratchet_tree, now).map(Self::wrap)
+            observe::observe(group_info, ratchet_tree, now, maximum_lifetime).map(Self::wrap)
         })
     }
 
@@ -129,6 +130,11 @@ impl PublicGroup {
         viewed(py, &self.inner, |public| {
             Ok(public.group.ciphersuite().into())
         })
+    }
+
+    #[getter]
+    fn maximum_lifetime(&self, py: Python<'_>) -> PyResult<u64> {
+        viewed(py, &self.inner, |public| Ok(public.maximum_lifetime))
     }
 
     #[getter]

@@ -68,13 +68,7 @@ fn check_proposal(proposal: &QueuedProposal, judging: &Judging<'_>) -> Outcome<(
         Proposal::SelfRemove if proposal.proposal_or_ref_type() == ProposalOrRefType::Proposal => {
             Err(invalid("a SelfRemove by value"))
         }
-        // RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a
-        // LeafNode, and reject any LeafNode where the total lifetime is longer than this duration."
-        Proposal::Add(add)
-            if !judging
-                .genuine(add.key_package().life_time())
-                .has_acceptable_range() =>
-        {
+        Proposal::Add(add) if !judging.accepts_length(add.key_package().life_time()) => {
             Err(invalid("the key package is valid for too long"))
         }
         _ => Ok(()),

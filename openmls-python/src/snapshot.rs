@@ -29,6 +29,7 @@ pub struct PublicGroupSnapshot<S> {
     #[serde(with = "serde_bytes")]
     pub group_id: Vec<u8>,
     pub store: S,
+    pub maximum_lifetime: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,6 +40,7 @@ pub struct ClientSnapshot<S> {
     pub signature_key: Value,
     pub key_packages: S,
     pub psks: Psks,
+    pub maximum_lifetime: u64,
     pub groups: Vec<SlotSnapshot<S>>,
 }
 

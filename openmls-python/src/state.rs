@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::{caught, Handle};
+use crate::lifetimes::Validity;
 use crate::provider::Provider;
 use crate::psk::Psks;
 use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot};
@@ -149,6 +150,8 @@ pub struct ClientState {
     pub suite: Ciphersuite,
     pub identity: Vec<u8>,
     pub signer: Signer,
+    /// Seconds a leaf may be valid.
+    pub maximum_lifetime: u64,
     /// Holds the key packages and nothing else.
     pub key_packages: Handle<Provider>,
     pub psks: Handle<Psks>,
@@ -156,11 +159,17 @@ pub struct ClientState {
 }
 
 impl ClientState {
-    pub fn new(suite: Ciphersuite, identity: Vec<u8>, signer: Signer) -> Self {
+    pub fn new(
+        suite: Ciphersuite,
+        identity: Vec<u8>,
+        signer: Signer,
+        maximum_lifetime: u64,
+    ) -> Self {
         Self {
             suite,
             identity,
             signer,
+            maximum_lifetime,
             key_packages: Handle::new(Provider::default()),
             psks: Handle::new(Psks::default()),
             groups: Handle::new(Groups::new()),
@@ -171,6 +180,13 @@ impl ClientState {
         CredentialWithKey {
             credential: BasicCredential::new(self.identity.clone()).into(),
             signature_key: self.signer.public().into(),
+        }
+    }
+
+    pub fn validity(&self, now: Option<u64>) -> Validity {
+        Validity {
+            now,
+            maximum: self.maximum_lifetime,
         }
     }
 
@@ -249,6 +265,7 @@ impl ClientState {
             signature_key: Value(keys::private_of(&self.signer)?),
             key_packages: key_packages.get()?.storage(),
             psks: self.known_psks()?,
+            maximum_lifetime: self.maximum_lifetime,
             groups,
         };
         snapshot::encode(Holds::Client, &body)
@@ -282,6 +299,7 @@ impl ClientState {
             suite,
             identity: body.identity,
             signer,
+            maximum_lifetime: body.maximum_lifetime,
             key_packages: Handle::new(Provider::new(body.key_packages)),
             psks: Handle::new(body.psks),
             groups: Handle::new(groups),

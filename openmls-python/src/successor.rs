@@ -89,7 +89,7 @@ pub fn create(client: &ClientState, parent_id: &[u8], request: Successor) -> Out
     }
     let mut key_packages = Vec::with_capacity(request.add.len());
     for data in &request.add {
-        key_packages.push(valid_key_package(data, request.now)?);
+        key_packages.push(valid_key_package(data, client.validity(request.now))?);
     }
     let provider = Provider::default();
     let genuine = PreSharedKeyId::new(client.suite, provider.rand(), parent.psk)

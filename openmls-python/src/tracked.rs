@@ -15,42 +15,46 @@ use zeroize::Zeroizing;
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::guard::caught;
-use crate::lifetimes::Judging;
+use crate::lifetimes::{Judging, Validity};
 use crate::member::Roster;
 use crate::members::{self, member_index};
 use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
 use crate::stand_ins::StandIns;
-use crate::store::Store;
+use crate::store::{Contents, Store};
 use crate::values::{AppDataUpdate, ProposalInfo};
 use crate::{config, external_proposals, reinit, rules, wire};
 
 pub struct Public {
     pub provider: Provider,
     pub group: Tracked,
+    /// Seconds a leaf may be valid.
+    pub maximum_lifetime: u64,
 }
 
 impl Public {
-    pub fn load(group_id: &[u8], store: Store) -> Outcome<Self> {
+    pub fn load(group_id: &[u8], store: Store, maximum_lifetime: u64) -> Outcome<Self> {
         let group = Tracked::load(&store, &GroupId::from_slice(group_id))
             .map_err(Failure::snapshot)?
             .ok_or_else(|| Failure::snapshot("the group is missing from its own state"))?;
         Ok(Self {
             provider: Provider::new(store),
             group,
+            maximum_lifetime,
         })
     }
 
     pub fn from_snapshot(data: &[u8]) -> Outcome<Self> {
         let body: PublicGroupSnapshot<Store> = snapshot::decode(Holds::PublicGroup, data)?;
-        Self::load(&body.group_id, body.store)
+        Self::load(&body.group_id, body.store, body.maximum_lifetime)
     }
 
     pub fn save(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         let body = PublicGroupSnapshot {
             group_id: self.group.group_id().to_vec(),
             store: self.provider.storage(),
+            maximum_lifetime: self.maximum_lifetime,
         };
         snapshot::encode(Holds::PublicGroup, &body)
     }
@@ -60,13 +64,27 @@ impl Public {
     fn undoable<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         let before = self.provider.storage().contents();
         caught(|| work(self)).or_else(|failure| {
-            *self = Self::load(self.group.group_id().as_slice(), Store::new(before))
+            *self = self
+                .reload(before)
                 .map_err(|broken| Failure::half_done(broken.message))?;
             Err(Failure {
                 half_done: false,
                 ..failure
             })
         })
+    }
+
+    /// The same group from another store.
+    fn reload(&self, contents: Contents) -> Outcome<Self> {
+        let group_id = self.group.group_id().as_slice();
+        Self::load(group_id, Store::new(contents), self.maximum_lifetime)
+    }
+
+    pub fn validity(&self, now: Option<u64>) -> Validity {
+        Validity {
+            now,
+            maximum: self.maximum_lifetime,
+        }
     }
 
     pub fn epoch(&self) -> u64 {
@@ -139,12 +157,12 @@ impl Public {
     }
 
     pub fn stage_proposal(&self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
-        let judging = Judging::new(data, now, iter::empty())?;
+        let judging = Judging::new(data, self.validity(now), iter::empty())?;
         ProposalInfo::of(&self.verified(data, &judging)?, Some(&judging))
     }
 
     pub fn add_proposal(&mut self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
-        let judging = Judging::new(data, now, iter::empty())?;
+        let judging = Judging::new(data, self.validity(now), iter::empty())?;
         let proposal = self.verified(data, &judging)?;
         let info = ProposalInfo::of(&proposal, Some(&judging))?;
         let queued = self.queued()?;
@@ -177,14 +195,14 @@ impl Public {
     fn showing(&self, stand_ins: &StandIns, judging: &Judging<'_>) -> Outcome<Self> {
         let mut contents = self.provider.storage().contents();
         stand_ins.show_stored(&mut contents, &judging.referred)?;
-        Self::load(self.group.group_id().as_slice(), Store::new(contents))
+        self.reload(contents)
     }
 
     /// Undo what `stand_ins` did to the group.
     fn put_back(&mut self, stand_ins: &StandIns) -> Outcome<()> {
         let mut contents = self.provider.storage().contents();
         stand_ins.put_back(&mut contents)?;
-        *self = Self::load(self.group.group_id().as_slice(), Store::new(contents))?;
+        *self = self.reload(contents)?;
         stand_ins.refuse_left(&self.group.export_ratchet_tree().tls_serialize_detached()?)
     }
 
@@ -204,7 +222,7 @@ impl Public {
     ) -> Outcome<StagedCommit> {
         let epoch = self.epoch();
         let queued = self.queued()?;
-        let judging = Judging::new(data, now, queued.iter())?;
+        let judging = Judging::new(data, self.validity(now), queued.iter())?;
         let message = self.protocol_message(&judging.message)?;
         let confirmation_tag = match &message {
             ProtocolMessage::PublicMessage(message) => message

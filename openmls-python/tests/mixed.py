@@ -9,6 +9,7 @@ from peers import EXPORTED, Peer
 
 GROUP_ID = b"mixed"
 WEEK = 7 * 24 * 3600
+YEAR = 366 * 24 * 3600  # what mls-rs gives its key packages, and an hour or so more
 KEY_PACKAGE_HEADER = bytes([0, 1, 0, 5])  # ProtocolVersion mls10, WireFormat mls_key_package
 GROUP_INFO_HEADER = bytes([0, 1, 0, 4])  # and mls_group_info
 SPOKEN = b"this is "
@@ -30,8 +31,10 @@ class Mixed(Generic[PeerT]):
         created_by: Literal["us", "peer"],
         plain: bool,
         suite: int = 1,
+        maximum_lifetime: int = YEAR,
     ) -> None:
         self.suite = suite
+        self.maximum_lifetime = maximum_lifetime
         self.now = int(time.time())
         self.make_peer = make_peer
         self.peers: dict[str, PeerT] = {}
@@ -52,7 +55,7 @@ class Mixed(Generic[PeerT]):
             required_capabilities=not plain,
         )
         group_info, tree = self.ours["alice"].group_info()
-        self.hub = PublicGroup.observe(group_info=group_info, ratchet_tree=tree, now=self.now)
+        self.hub = self.observe(group_info, tree)
         self.add_peers("bob", "carol")
 
     def _created_by_bob(self) -> None:
@@ -61,7 +64,7 @@ class Mixed(Generic[PeerT]):
         bob.create_group(GROUP_ID)
         group_info = bob.group_info()
         if group_info is not None:
-            self.hub = PublicGroup.observe(group_info=group_info, ratchet_tree=bob.tree())
+            self.hub = self.observe(group_info, bob.tree())
         sent = bob.add(carol.key_package())
         bob.merge(sent.commit)
         assert sent.welcome is not None
@@ -79,11 +82,21 @@ class Mixed(Generic[PeerT]):
             self.hub.merge(self.hub.stage_commit(sent.commit))
         else:  # whoever shows no GroupInfo is observed from here on
             begin, tree = self.ours["alice"].group_info()
-            self.hub = PublicGroup.observe(group_info=begin, ratchet_tree=tree)
+            self.hub = self.observe(begin, tree)
+
+    def observe(self, group_info: bytes, tree: bytes | None) -> PublicGroup:
+        return PublicGroup.observe(
+            group_info=group_info,
+            ratchet_tree=tree,
+            now=self.now,
+            maximum_lifetime=self.maximum_lifetime,
+        )
 
     def client(self, name: str) -> Client:
         """Make our client ``name``, which is in no group yet."""
-        self.clients[name] = Client.create(identity=name.encode(), ciphersuite=self.suite)
+        self.clients[name] = Client.create(
+            identity=name.encode(), ciphersuite=self.suite, maximum_lifetime=self.maximum_lifetime
+        )
         return self.clients[name]
 
     def key_package(self, name: str) -> bytes:

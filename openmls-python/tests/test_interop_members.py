@@ -1,7 +1,6 @@
 """Groups with members of another implementation, the same operations with each: real bytes both ways.
 
-mls-rs creates its groups itself: its Python wheel cannot be given a key package lifetime that we accept, nor
-announce what our own groups require.
+Groups that we create for mls-rs are plain: its Python wheel cannot announce what our own groups require.
 """
 
 from collections.abc import Callable
@@ -36,6 +35,7 @@ class Setting(NamedTuple):
 SETTINGS = [
     Setting("mls-rs", 1, "peer", plain=True, tree_inside=True),
     Setting("mls-rs", 1, "peer", plain=True, tree_inside=False),
+    Setting("mls-rs", 1, "us", plain=True, tree_inside=True),
 ]
 for _suite in (1, 2, 3):
     SETTINGS += [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mixed import Mixed
-from openmls import Client, InvalidKeyPackage, InvalidProposal, inspect_key_package
+from mixed import YEAR, Mixed
+from openmls import MAXIMUM_LIFETIME, Client, InvalidKeyPackage, InvalidProposal, inspect_key_package
 from peers.mls_rs import MlsRsPeer
 
 
@@ -11,12 +11,13 @@ def peer(name: str) -> MlsRsPeer:
     return MlsRsPeer(name, tree_inside=True)
 
 
-def test_a_key_package_of_mls_rs_is_refused_since_it_is_valid_for_a_year(now: int) -> None:
+def test_a_key_package_of_mls_rs_is_refused_unless_a_year_is_allowed(now: int) -> None:
     # RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a
     # LeafNode, and reject any LeafNode where the total lifetime is longer than this duration."
     key_package = peer("dave").key_package()
     with pytest.raises(InvalidKeyPackage, match="too long"):
         inspect_key_package(key_package, now=now)
+    assert inspect_key_package(key_package, now=now, maximum_lifetime=YEAR).identity == b"dave"
     group = Client.create(identity=b"alice").create_group(group_id=b"ours", required_capabilities=False)
     with pytest.raises(InvalidKeyPackage, match="too long"):
         group.commit(add=[key_package])
@@ -24,8 +25,8 @@ def test_a_key_package_of_mls_rs_is_refused_since_it_is_valid_for_a_year(now: in
     assert group.commit().welcome is None
 
 
-def test_a_commit_of_mls_rs_that_adds_another_member_of_mls_rs_is_refused_by_us() -> None:
-    mixed = Mixed(peer, created_by="peer", plain=True)
+def test_a_commit_of_mls_rs_that_adds_another_member_of_mls_rs_is_refused_unless_a_year_is_allowed() -> None:
+    mixed = Mixed(peer, created_by="peer", plain=True, maximum_lifetime=MAXIMUM_LIFETIME)
     before = mixed.clients["alice"].save()
     commit = mixed.peers["bob"].add(peer("dave").key_package()).commit
     for take in (mixed.hub.stage_commit, mixed.ours["alice"].process):
@@ -33,6 +34,18 @@ def test_a_commit_of_mls_rs_that_adds_another_member_of_mls_rs_is_refused_by_us(
             take(commit)
     assert mixed.clients["alice"].save() == before
     mixed.commit(mixed.ours["alice"].commit().commit, "alice")
+    mixed.talk()
+
+
+def test_we_follow_mls_rs_when_it_adds_one_of_its_own() -> None:
+    mixed = Mixed(peer, created_by="us", plain=True)
+    dave = peer("dave")
+    sent = mixed.peers["bob"].add(dave.key_package())
+    mixed.commit(sent.commit, "bob")
+    assert sent.welcome is not None
+    dave.join(sent.welcome, sent.tree)
+    mixed.peers["dave"] = dave
+    mixed.check()
     mixed.talk()
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, final
 
+MAXIMUM_LIFETIME: Final[int]
+"""Seconds a leaf may be valid, unless the application says otherwise: 84 days and an hour."""
+
 CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519: Final[int]
 CIPHERSUITE_P256_AES128GCM_SHA256_P256: Final[int]
 CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519: Final[int]
@@ -34,13 +37,14 @@ def inspect_key_package(
     required_extensions: Sequence[int] = ...,
     required_proposals: Sequence[int] = ...,
     required_credentials: Sequence[int] = ...,
+    maximum_lifetime: int = ...,
 ) -> KeyPackageInfo:
     """Decode and verify a KeyPackage, or an MLSMessage holding one (RFC 9420 section 10.1).
 
     ``now`` is in seconds since 1970, must lie within the lifetime of the key package, and is the only clock.
     ``ciphersuite`` is the one that the key package must be of. The client must announce what is required; the
     types that RFC 9420 section 7.2 calls default (extensions 1 to 5, proposals 1 to 7) are announced by
-    nobody and supported by all.
+    nobody and supported by all. Its lifetime is at most ``maximum_lifetime`` seconds long.
 
     Raises InvalidKeyPackage for everything that is wrong with it, and names what is missing.
     """
@@ -547,9 +551,17 @@ class Client:
 
     @staticmethod
     def create(
-        *, identity: bytes, ciphersuite: int = 1, signature_key: SignatureKeyPair | None = None
+        *,
+        identity: bytes,
+        ciphersuite: int = 1,
+        signature_key: SignatureKeyPair | None = None,
+        maximum_lifetime: int = ...,
     ) -> Client:
-        """Make a client without groups; ``identity`` becomes the content of its basic credential."""
+        """Make a client without groups; ``identity`` becomes the content of its basic credential.
+
+        ``maximum_lifetime`` is how many seconds a leaf may be valid that it makes, adds or lets others add
+        (RFC 9420 section 7.2): all members of a group should agree on it. It is saved with the client.
+        """
     @staticmethod
     def load(data: bytes) -> Client:
         """Restore what `save` gave, with all groups and pending commits. Raises SnapshotFormat."""
@@ -562,6 +574,8 @@ class Client:
     @property
     def signature_key(self) -> bytes:
         """The raw public key."""
+    @property
+    def maximum_lifetime(self) -> int: ...
     @property
     def credential(self) -> bytes:
         """The Credential struct."""
@@ -580,8 +594,8 @@ class Client:
 
         ``app_data`` is the `app_data_dictionary` of the key package, ``leaf_app_data`` that of the leaf. The
         private keys stay here until a Welcome uses them; for ``last_resort`` they stay until
-        `forget_key_package`. Raises NotAllowed for a lifetime of more than 84 days, which peers would refuse,
-        and for component 0x0004, which ``last_resort`` sets.
+        `forget_key_package`. Raises NotAllowed for a lifetime above the client's maximum, which peers would
+        refuse, and for component 0x0004, which ``last_resort`` sets.
         """
     def import_key_package(self, *, key_package: bytes, init_key: bytes, encryption_key: bytes) -> bytes:
         """Take over a KeyPackage, or an MLSMessage holding one, that was made elsewhere; gives its reference.
@@ -948,11 +962,18 @@ class PublicGroup:
     """
 
     @staticmethod
-    def observe(*, group_info: bytes, ratchet_tree: bytes | None, now: int | None = None) -> PublicGroup:
+    def observe(
+        *,
+        group_info: bytes,
+        ratchet_tree: bytes | None,
+        now: int | None = None,
+        maximum_lifetime: int = ...,
+    ) -> PublicGroup:
         """Begin with a GroupInfo and its tree, verifying signatures, tree hash and parent hashes.
 
-        With ``now`` (seconds since 1970), leaves whose lifetime does not cover it are refused. Raises
-        InvalidSignature, InvalidCommit, MalformedMessage, NotAllowed.
+        With ``now`` (seconds since 1970), leaves whose lifetime does not cover it are refused. No leaf is
+        added later that is valid for more than ``maximum_lifetime`` seconds. Raises InvalidSignature,
+        InvalidCommit, MalformedMessage, NotAllowed.
         """
     @staticmethod
     def load(data: bytes) -> PublicGroup:
@@ -965,6 +986,8 @@ class PublicGroup:
     def epoch(self) -> int: ...
     @property
     def ciphersuite(self) -> int: ...
+    @property
+    def maximum_lifetime(self) -> int: ...
     @property
     def reinit(self) -> ReInit | None:
         """What follows, if a ReInit closed the group; nothing is taken in it any more (NotAllowed)."""

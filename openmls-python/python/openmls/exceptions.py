@@ -96,10 +96,10 @@ class SnapshotFormat(MlsError):
 
 
 class Poisoned(MlsError):
-    """The native code panicked, which is a defect of it.
+    """The native code panicked or contradicted itself, which is a defect of it.
 
-    The call has changed nothing. If even undoing it failed, the handle refuses all further calls and must be
-    loaded again from a snapshot.
+    If that cut a change short, what was being changed (a group, a `PublicGroup`, the client's key packages) is dropped
+    and refuses all further calls: load it again from a snapshot. Everything else goes on.
     """
 
     code = "poisoned"
