@@ -20,6 +20,7 @@ from linearized.exceptions import ConfigError, StoreError
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
+from linearized.server.auditing import Auditor
 from linearized.server.followers import Followers
 from linearized.server.hub import Hub
 from linearized.server.key_documents import load_signing_key
@@ -87,6 +88,8 @@ async def open_node(
                     ids=ids,
                 )
                 node.followers.start()
+                node.audits.begin()
+                nursery.start_soon(node.audits.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
                     yield node
@@ -152,6 +155,7 @@ def _assemble(
         followers=followers,
     )
     node.rooms = Rooms(node, hub)
+    node.audits = Auditor(node)
     return node
 
 

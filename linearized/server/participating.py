@@ -119,6 +119,7 @@ class Participating:
         self, row: RoomRow, event: LocalEvent, request: Callable[[JsonObject, str], Awaitable[None]]
     ) -> str:
         """Send an LPDU to the hub by ``request`` and wait for the event it becomes."""
+        self._node.audits.require_trusted(row)
         lpdu = self._lpdu(row, event)
         key = lpdu["hashes"]["lpdu"]["sha256"]
         came_back = self._node.store.reply(_echo_scope(row.room_id), key)
@@ -145,6 +146,7 @@ class Participating:
             await self._receive(self._node.store.room(row.room_id) or row, pdu)
 
     async def _receive(self, row: RoomRow, pdu: JsonObject) -> None:
+        self._node.audits.require_trusted(row)
         event = await self._verified(pdu, row)
         if self._node.store.entry_by_id(event.event_id) is not None:
             return
@@ -153,6 +155,7 @@ class Participating:
         except Gap:
             entries, state = self._accepted(row, await self._close_gap(row, event))
         await self._store(row, entries)
+        self._node.audits.received(row.room_id, len(entries))
         self._states.keep(row.room_id, entries[-1].seq, state)
         self._node.notifier.room_changed(state)
 
@@ -222,6 +225,7 @@ class Participating:
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
         self._node.notifier.room_changed(replica.state)
+        self._node.audits.due(row.room_id)
 
     def _lpdu(self, row: RoomRow, event: LocalEvent) -> JsonObject:
         return build_lpdu(

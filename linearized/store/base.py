@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from linearized.store.history import HistoryStore
+
 
 class Role(StrEnum):
     """Our part in a room."""
@@ -191,7 +193,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(Protocol):
+class Store(HistoryStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
