@@ -16,7 +16,7 @@ from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server.exchange import OutboundError
 from linearized.store.base import RoomRow
 from linearized.store.history import FindingRow
-from tests.interop.hostile_hub import BOB, Deceived, arrived, shared_room, two_faced
+from tests.interop.hostile_hub import BOB, PATIENCE, Deceived, arrived, shared_room, two_faced
 from tests.server.support import Network, Server, running_server
 
 
@@ -61,14 +61,21 @@ async def test_whoever_was_shown_less_suspects_it_and_whoever_was_shown_more_pro
         proved(world, await world.c.node.audits.audit(world.room_id))
 
 
-async def test_it_is_caught_in_the_background_too(tmp_path: Path) -> None:
+async def test_it_is_caught_in_the_background_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_faced(tmp_path) as world:
         await parted(world, 2, 2)
         await world.c.node.audits.audit(world.room_id)
+        done, audit = trio.Event(), world.b.node.audits.audit
+
+        async def watched(room_id: str) -> FindingRow | None:
+            found = await audit(room_id)
+            done.set()
+            return found
+
+        monkeypatch.setattr(world.b.node.audits, "audit", watched)
         world.b.node.audits.due(world.room_id)
-        with trio.fail_after(20):
-            while not world.b.node.store.findings():
-                await trio.sleep(0.01)
+        with trio.fail_after(PATIENCE):
+            await done.wait()
         proved(world, world.b.node.store.findings()[0])
 
 

@@ -14,6 +14,7 @@ from linearized.store.base import (
     Store,
 )
 from tests.store.contract_accounts import AccountContract
+from tests.store.contract_history import HistoryContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_state import StateContract
@@ -49,5 +50,7 @@ class ClosingContract:
         await store.aclose()
 
 
-class StoreContract(LogContract, StateContract, AccountContract, KeyPackageContract, ClosingContract):
+class StoreContract(
+    LogContract, StateContract, AccountContract, KeyPackageContract, HistoryContract, ClosingContract
+):
     """The whole protocol."""
