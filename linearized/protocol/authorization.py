@@ -1,7 +1,7 @@
 """Whether an event may be appended to a room (draft, Authorization Rules).
 
 One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and
-2 (signatures) are ``verify_event``'s. Rules L1 to L3 are those ``dev.linearized.1`` adds; room version data
+2 (signatures) are ``verify_event``'s. Rules L1 to L4 are those ``dev.linearized.1`` adds; room version data
 turns them on. Every refusal is an ``AuthorizationError`` that carries the rule's number.
 """
 
@@ -12,17 +12,20 @@ from collections.abc import Mapping
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
+from linearized.protocol.hub_rules import check_transfer
 from linearized.protocol.identifiers import room_domain, user_domain
 from linearized.protocol.membership_rules import check_member_shape, check_membership
 from linearized.protocol.power_level_rules import check_power_levels, check_power_levels_shape
 from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.state import (
     CREATE,
+    HUB,
     JOIN_RULES,
     POWER_LEVELS,
     StateMap,
     algorithm_of,
     encryption_algorithm,
+    has_hub_transfers,
     hub_of,
     membership,
 )
@@ -45,7 +48,7 @@ def select_auth_events(
 
     Empty for a create event; otherwise the create event comes first.
     """
-    keys = _selection(type=type, state_key=state_key, sender=sender, content=content)
+    keys = _selection(type=type, state_key=state_key, sender=sender, content=content, state=state)
     return [state[key].event_id for key in keys if key in state]
 
 
@@ -72,6 +75,8 @@ def authorize(
     _check_auth_events(event, state, auth_events or {})
     if version.single_hub:
         _check_hub(event, state)
+    if version.hub_transfers and event.type == "m.room.hub":
+        check_transfer(event, state)
     if event.imported:
         _check_imported(event, first_commit_seen=first_commit_seen)
         return
@@ -93,6 +98,7 @@ def _selection(
     state_key: str | None,
     sender: str,
     content: JsonObject,
+    state: StateMap,
 ) -> list[tuple[str, str]]:
     # "The auth_events on an event MUST consist of the following state events, with the exception of an
     # m.room.create event which has no auth_events."
@@ -108,6 +114,10 @@ def _selection(
         # 4.2. If content.membership is join or invite, the current m.room.join_rules state event, if any.
         if content.get("membership") in ("join", "invite"):
             keys.append(JOIN_RULES)
+    # MSC3995, Auth rule changes: an event "must reference the m.room.hub state event (if any)"; here the next
+    # transfer alone, so that whoever is shown the last one can follow them back to the room's creator.
+    if type == "m.room.hub" and CREATE in state and has_hub_transfers(state):
+        keys.append(HUB)
     return keys
 
 
@@ -137,7 +147,7 @@ def _check_create(event: Event, state: StateMap, version: RoomVersion) -> None:
 
 def _check_auth_events(event: Event, state: StateMap, resolve: Mapping[str, Event]) -> None:
     selected = _selection(
-        type=event.type, state_key=event.state_key, sender=event.sender, content=event.content
+        type=event.type, state_key=event.state_key, sender=event.sender, content=event.content, state=state
     )
     current = {state[key].event_id: key for key in selected if key in state}
     seen: set[tuple[str, str | None]] = set()

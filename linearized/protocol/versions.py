@@ -22,6 +22,7 @@ class RoomVersion:
         vouched_events: whether a hub may stand in for a sender's server, saying so in ``provenance``.
         single_hub: whether every event must come through the room's hub.
         sealed_messages: whether an encrypted room takes no plaintext messages.
+        hub_transfers: whether an ``m.room.hub`` event makes another server the room's hub (rule L4).
     """
 
     name: str
@@ -32,6 +33,7 @@ class RoomVersion:
     vouched_events: bool = False
     single_hub: bool = False
     sealed_messages: bool = False
+    hub_transfers: bool = False
 
 
 # Draft, Event Redactions.
@@ -85,12 +87,15 @@ _DEV_1 = replace(
     _I_1,
     name="dev.linearized.1",
     kept_fields=_I_1.kept_fields | {"provenance"},
+    # Rule L4 reads it, and a redacted transfer is one all the same.
+    kept_content=MappingProxyType({**_I_1.kept_content, "m.room.hub": frozenset({"after"})}),
     # Bridged rooms have these rules; who was invited may join under them, as in Matrix room versions 8 to 11.
     invite_join_rules=_I_1.invite_join_rules | {"restricted", "knock_restricted"},
     knock_join_rules=_I_1.knock_join_rules | {"knock_restricted"},
     vouched_events=True,
     single_hub=True,
     sealed_messages=True,
+    hub_transfers=True,
 )
 
 ROOM_VERSIONS: Mapping[str, RoomVersion] = MappingProxyType(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize
 from linearized.protocol.events import Event
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT
 from linearized.room.submissions import NewEntry, Reason, Rejected
@@ -54,6 +54,11 @@ class Replica:
         self._grouped = grouped
 
     @property
+    def hub(self) -> str:
+        """Who orders the room after the events taken so far."""
+        return self._hub
+
+    @property
     def state(self) -> StateMap:
         """Current state."""
         return self._state
@@ -85,5 +90,7 @@ class Replica:
         self._grouped = self._grouped or event.type == COMMIT
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
+            if (event.type, event.state_key) == HUB:
+                self._hub = hub_of(self._state)
         self._head = (seq + 1, event.event_id)
         return NewEntry(seq=seq + 1, event=event, epoch=None)
