@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from linearized.store.history import HistoryStore
+from linearized.store.moving import MovingStore
 
 
 class Role(StrEnum):
@@ -193,7 +194,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, Protocol):
+class Store(HistoryStore, MovingStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

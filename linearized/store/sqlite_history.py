@@ -24,7 +24,7 @@ def put_tree_hashes(
     transaction: Transaction, *, room_id: str, level: int, first: int, hashes: Sequence[bytes]
 ) -> None:
     """Store neighbouring hashes of one tile level; those stored already stay."""
-    number = _room_number(transaction, room_id)
+    number = room_number(transaction, room_id)
     transaction.connection.executemany(
         "INSERT INTO tree (room_nr, level, position, hash) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(number, level, first + index, found) for index, found in enumerate(hashes)],
@@ -37,7 +37,7 @@ def put_audit(transaction: Transaction, audit: AuditRow) -> None:
         "INSERT OR REPLACE INTO audits (room_nr, hub, anchor_seq, anchor_size, anchor_frontier, size,"
         " frontier, checkpoint, key_id, checked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            _room_number(transaction, audit.room_id),
+            room_number(transaction, audit.room_id),
             audit.hub,
             audit.anchor_seq,
             audit.anchor_size,
@@ -69,7 +69,8 @@ def put_finding(transaction: Transaction, finding: FindingRow) -> bool:
     return inserted.rowcount > 0
 
 
-def _room_number(transaction: Transaction, room_id: str) -> int:
+def room_number(transaction: Transaction, room_id: str) -> int:
+    """The number that stands for a room. Raises StoreError if it is unknown."""
     row = transaction.connection.execute("SELECT room_nr FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
     if row is None:
         raise StoreError(f"there is no room {room_id}")

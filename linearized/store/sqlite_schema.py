@@ -279,6 +279,28 @@ def m0004_verifiable_history(db: Database) -> None:
     db.execute("CREATE INDEX findings_room ON findings (room_id)")
 
 
+@migrations()
+def m0005_hub_transfers(db: Database) -> None:
+    """Logs of rooms that this server is about to order."""
+    db.execute(
+        """
+        CREATE TABLE staged (
+            room_nr INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            event_key INTEGER NOT NULL,
+            event_id TEXT NOT NULL,
+            type TEXT NOT NULL,
+            state_key TEXT,
+            sender TEXT NOT NULL,
+            origin_server_ts INTEGER NOT NULL,
+            epoch INTEGER,
+            pdu BLOB NOT NULL,
+            PRIMARY KEY (room_nr, seq)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

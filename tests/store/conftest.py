@@ -16,6 +16,7 @@ pytest.register_assert_rewrite(
     "tests.store.contract_history",
     "tests.store.contract_key_packages",
     "tests.store.contract_log",
+    "tests.store.contract_moving",
     "tests.store.contract_state",
 )
 

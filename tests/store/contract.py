@@ -17,6 +17,7 @@ from tests.store.contract_accounts import AccountContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
+from tests.store.contract_moving import MovingContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
     ROOM,
@@ -51,6 +52,12 @@ class ClosingContract:
 
 
 class StoreContract(
-    LogContract, StateContract, AccountContract, KeyPackageContract, HistoryContract, ClosingContract
+    LogContract,
+    StateContract,
+    AccountContract,
+    KeyPackageContract,
+    HistoryContract,
+    MovingContract,
+    ClosingContract,
 ):
     """The whole protocol."""
