@@ -11,6 +11,7 @@ from rich.table import Table
 
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, config_option, make_console, reporting
 from linearized.config import load_config
+from linearized.control import ask_server
 from linearized.exceptions import InvalidInput
 from linearized.proof_files import parse_key, read_proof, write_proofs
 from linearized.provider_files import database_path
@@ -22,7 +23,7 @@ from linearized.store.sqlite import SqliteStore
 
 @click.group()
 def room() -> None:
-    """Look at the rooms in a provider's database. Reads only; the server may be running."""
+    """Look at the rooms in a provider's database, while the server runs or not; hand one over."""
 
 
 @room.command("list")
@@ -80,6 +81,22 @@ def room_proofs(*, config_file: Path, room_id: str | None, write: Path | None) -
     if write is not None:
         for path in write_proofs(findings, write):
             click.echo(path)
+
+
+@room.command("transfer")
+@config_option
+@click.argument("room_id")
+@click.argument("hub")
+@reporting
+def room_transfer(*, config_file: Path, room_id: str, hub: str) -> None:
+    """Hand ROOM_ID over to the server HUB, which orders it from then on. Our server must be running.
+
+    HUB takes part in the room already, and one of its users has the power level for m.room.hub there. It
+    copies and checks the whole log first; the room goes on meanwhile.
+    """
+    config = load_config(config_file)
+    answer = ask_server(config, "transfer", room_id=room_id, hub=hub)
+    click.echo(f"{room_id} is ordered by {hub} from {answer['event_id']} on")
 
 
 @room.command("verify-proof")

@@ -15,8 +15,9 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap, hub_of
 
-MAX_TRANSFERS = 100
-"""Links followed from a hub back to the room's creator; each costs two signature checks of whoever joins."""
+MAX_TRANSFERS = 20
+"""Links followed from a hub back to the room's creator; each costs whoever joins two signature checks, and
+perhaps two servers asked for their keys."""
 
 
 def check_transfer(event: Event, state: StateMap) -> None:

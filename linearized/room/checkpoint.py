@@ -2,7 +2,7 @@
 
 The text format is C2SP's tlog-checkpoint, the signature its signed-note with Ed25519, by the hub's server
 signing key. The origin, which is also the key's name, is ``<hub>/rooms/<room ID, percent-encoded>``: a hub
-has a log for each of its rooms, and a room that moved to another hub has another log there.
+has a log for each of its rooms, and of a room that moved to it the whole log, signed under its own name.
 """
 
 from __future__ import annotations

@@ -74,15 +74,16 @@ class Replica:
             Rejected: the hub should not have accepted it; nothing changed.
         """
         seq, head_id = self._head
-        ordered_by = event.hub_server or self._hub
-        if ordered_by != self._hub:
-            raise Rejected(Reason.WRONG_HUB, f"The event was ordered by {ordered_by}")
         # "Events which specify a hub_server are expected to have exactly 1 entry in this array"
         # (prev_events).
         if len(event.prev_events) != 1:
             raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
         if head_id is not None and event.prev_events[0] != head_id:
             raise Gap(event.prev_events[0])
+        # Only of the next event is it known who has to have ordered it.
+        ordered_by = event.hub_server or self._hub
+        if ordered_by != self._hub:
+            raise Rejected(Reason.WRONG_HUB, f"The event was ordered by {ordered_by}")
         try:
             authorize(event, self._state, version=self._version, first_commit_seen=self._grouped)
         except AuthorizationError as error:

@@ -61,8 +61,6 @@ class Audit:
             OutboundError: there was no answer.
         """
         held = self.store.audit(self.row.room_id)
-        if held is not None and held.hub != self.row.hub:
-            held = None  # the room has moved; its new hub signs a log of its own
         newest, key_id = await self.remote.checkpoint(self.row.hub)
         if held is None:
             return await self._anchor(newest, key_id)
@@ -122,6 +120,7 @@ class Audit:
             ) from error
         return replace(
             held,
+            hub=self.row.hub,  # the room may have moved; its log goes on
             size=frontier.size,
             frontier=frontier.encode(),
             checkpoint=newest.note,

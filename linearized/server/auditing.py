@@ -17,7 +17,7 @@ import trio
 from linearized.exceptions import InvalidInput, StoreError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
-from linearized.room.checkpoint import Checkpoint, read_checkpoint
+from linearized.room.checkpoint import Checkpoint, origin_of, read_checkpoint
 from linearized.room.evidence import Equivocation
 from linearized.room.submissions import Reason, Rejected
 from linearized.server.audit import Audit, Contradiction
@@ -183,7 +183,8 @@ class Auditor:
         """Two signed roots for one size: from what we have, or from what the hub signs when asked for its
         checkpoint at the size of one that it gave before.
         """
-        candidates = list(found.checkpoints)
+        origin = origin_of(row.hub, row.room_id)  # of a hub before this one, nothing here is a proof
+        candidates = [checkpoint for checkpoint in found.checkpoints if checkpoint.origin == origin]
         key_id = found.key_id
         for size in sorted({checkpoint.size for checkpoint in candidates}):
             roots = {c.root: c for c in candidates if c.size == size}

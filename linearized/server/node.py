@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from linearized.server.auditing import Auditor
     from linearized.server.followers import Followers
     from linearized.server.keys import KeyRing
+    from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
     from linearized.server.rooms import Rooms
@@ -40,10 +41,13 @@ class Node:
     federation: FederationClient
     providers: ProviderClient
     followers: Followers
+    # Called with a room's ID when its log has other sequence numbers than before: a hub transfer to us.
+    renumbered: list[Callable[[str], None]] = field(default_factory=list)
     trees: Trees = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
+    moves: Moves = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)

@@ -26,6 +26,7 @@ from linearized.server.hub import Hub
 from linearized.server.key_documents import load_signing_key
 from linearized.server.keys import KeyRing
 from linearized.server.mls import OpenMls
+from linearized.server.moves import Moves
 from linearized.server.node import Node
 from linearized.server.notifier import Notifier
 from linearized.server.outbound import FederationClient
@@ -90,6 +91,8 @@ async def open_node(
                 node.followers.start()
                 node.audits.begin()
                 nursery.start_soon(node.audits.run)
+                node.moves.begin()
+                nursery.start_soon(node.moves.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
                     yield node
@@ -156,6 +159,7 @@ def _assemble(
     )
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)
+    node.moves = Moves(node, hub)
     return node
 
 

@@ -77,5 +77,6 @@ def context_of(node: Node) -> Context:
             in_flight=InFlight(),
             hashers=trio.CapacityLimiter(_HASHERS),
         )
+        node.renumbered.append(context.views.forget)
         _CONTEXTS[id(node)] = context
     return context

@@ -117,6 +117,10 @@ class Views:
         self._store = store
         self._visibility: OrderedDict[str, tuple[int, tuple[Change, ...]]] = OrderedDict()
 
+    def forget(self, room_id: str) -> None:
+        """Drop what is remembered of a room: its sequence numbers have changed."""
+        self._visibility.pop(room_id, None)
+
     def membership_row(self, room_id: str, user_id: str) -> MembershipRow | None:
         """The user's current membership in the room, if they ever had one."""
         return next((row for row in self._store.rooms_of(user_id) if row.room_id == room_id), None)

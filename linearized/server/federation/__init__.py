@@ -6,7 +6,7 @@ implementations use today.
 
 from __future__ import annotations
 
-from linearized.server.federation import devices, events, invites, joining, lookup, proofs
+from linearized.server.federation import devices, events, invites, joining, lookup, proofs, transfer
 from linearized.server.federation.calls import SignedHandler, signed
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.transactions import Transactions
@@ -47,5 +47,6 @@ def routes(node: Node) -> list[Route]:
             for path in (f"{FINAL}/{version}/{pattern}", f"{UNSTABLE}/{pattern}")
         ),
         *proofs.routes(node, limit),
+        *transfer.routes(node, limit),
         *lookup.routes(node),
     ]
