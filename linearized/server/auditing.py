@@ -167,16 +167,17 @@ class Auditor:
             document=text,
             found_at=self._node.clock(),
         )
-        await self._node.store.put_finding(finding)
+        new = await self._node.store.put_finding(finding)
         if proof is not None:
             self._stopped.add((row.room_id, row.hub))
-        log.error(
-            "two_histories" if finding.proven else "history_in_doubt",
-            room_id=row.room_id,
-            hub=row.hub,
-            reason=found.reason,
-            proof=finding.digest if finding.proven else None,
-        )
+        if new:  # a doubt that stays is said once, not every ten minutes
+            log.error(
+                "two_histories" if finding.proven else "history_in_doubt",
+                room_id=row.room_id,
+                hub=row.hub,
+                reason=found.reason,
+                proof=finding.digest if finding.proven else None,
+            )
         return finding
 
     async def _proof(self, row: RoomRow, remote: RemoteLog, found: Contradiction) -> Equivocation | None:

@@ -137,9 +137,9 @@ class Moves:
 
     async def _signed(self, room_id: str, new_hub: str) -> JsonObject:
         row = self._node.store.room(room_id)
-        last = self._node.store.entries_before(room_id, before=2**31, limit=1)
         assert row is not None  # noqa: S101 - it has a paused actor
-        body = {"after": last[0].event_id, "size": row.head_seq}
+        (last,) = self._node.store.event_ids(room_id, after=row.head_seq - 1, limit=1)
+        body = {"after": last, "size": row.head_seq}
         lpdu = (await self._ask(room_id, new_hub, "accept", body)).get("lpdu")
         if not isinstance(lpdu, dict) or (lpdu.get("type"), lpdu.get("room_id")) != (HUB[0], room_id):
             raise Rejected(Reason.MALFORMED, f"{new_hub} signed something else than a transfer")
@@ -155,9 +155,10 @@ class Moves:
         """Copy the room's log for a while; the entries copied so far.
 
         Raises:
-            Rejected: none of our users may take the room, or the log does not hold.
+            Rejected: none of our users may take the room, or the log does not hold, or that hub was caught.
             OutboundError: the hub does not give it.
         """
+        self._node.audits.require_trusted(row)
         self._taker(row)
         async with self._locks.setdefault(row.room_id, trio.Lock()):
             incoming = await self._begun(row, hub)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 import trio
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 from linearized.cli import main
 from linearized.protocol.base64 import encode_base64
@@ -18,6 +20,15 @@ from linearized.store.base import RoomRow
 from linearized.store.history import FindingRow
 from tests.interop.hostile_hub import BOB, PATIENCE, Deceived, arrived, shared_room, two_faced
 from tests.server.support import Network, Server, running_server
+
+SCHEMAS = Path(__file__).parents[2] / "schemas" / "linearized"
+
+
+def schema(name: str) -> Any:
+    """One of the published schemas of the verifiable log."""
+    found = orjson.loads((SCHEMAS / f"{name}.json").read_bytes())
+    Draft202012Validator.check_schema(found)
+    return found
 
 
 async def parted(world: Deceived, first: int, second: int) -> None:
@@ -31,6 +42,7 @@ async def parted(world: Deceived, first: int, second: int) -> None:
 def proved(world: Deceived, found: FindingRow | None) -> FindingRow:
     assert found is not None
     assert found.proven
+    Draft202012Validator(schema("equivocation")).validate(orjson.loads(found.document))
     keys = {"the hub's": world.first.node.identity.key.verify_key}
     proof = verify_equivocation(orjson.loads(found.document), keys)
     assert (proof.hub, proof.room_id) == ("a.example", world.room_id)

@@ -13,6 +13,7 @@ from linearized.room.checkpoint import (
     MAX_SIZE,
     key_hash,
     origin_of,
+    read_checkpoint,
     sign_checkpoint,
     verify_checkpoint,
 )
@@ -42,7 +43,7 @@ def test_a_checkpoint_is_three_lines_and_a_signature() -> None:
 
 def test_what_was_signed_is_read_back() -> None:
     found = verify_checkpoint(NOTE, hub="a.example", room_id=ROOM, keys=KEYS)
-    assert found == sign_checkpoint(A, ROOM, size=20_852_163, root=ROOT)
+    assert found == sign_checkpoint(A, ROOM, size=20_852_163, root=ROOT) == read_checkpoint(NOTE)
 
 
 def test_a_key_id_is_computed_as_in_the_note_that_the_format_comes_from() -> None:
