@@ -297,6 +297,8 @@ class Rooms:
                 another user's name; every other refusal is in the response.
         """
         row = self._known(room_id)
+        if row.role is Role.PARTICIPANT:
+            self._node.audits.require_trusted(row)
         try:
             decoded = HandshakeBundle.decode(bundle)
         except MimiDecodeError as error:
@@ -306,8 +308,6 @@ class Rooms:
         # A Linearized Matrix participant's handshakes go this way too: its draft has an event for a commit
         # but nothing that carries the Welcome and the membership changes with it.
         if row.role is not Role.HUB:
-            if row.role is Role.PARTICIPANT:
-                self._node.audits.require_trusted(row)
             answer = await self._node.providers.exchange(row.hub, "update", room_uri(room_id), bundle)
             return answer, None
         submission = Handshake(

@@ -14,7 +14,7 @@ import trio
 from jsonschema import Draft202012Validator
 
 from linearized.client import DecryptedMessage, EpochChanged, Joined, Session
-from linearized.exceptions import InvalidInput
+from linearized.exceptions import InvalidInput, StoreError
 from linearized.protocol.build import build_event
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.versions import get_version
@@ -23,6 +23,7 @@ from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.room_check import check_room
 from linearized.server import moves
 from linearized.server.exchange import OutboundError
+from linearized.server.federation import transfer as transfer_face
 from linearized.server.hub import Overloaded
 from linearized.server.mls import OpenMls
 from linearized.server.moves import Moves
@@ -580,3 +581,74 @@ async def test_a_room_comes_back_to_a_hub_that_had_it(tmp_path: Path) -> None:
         await world.ordered_by(world.c, "a.example", Role.PARTICIPANT)
         await world.heard("home again", world.carol, world.alice, world.bob)
         assert world.log(world.a) == world.log(world.b)
+
+
+async def test_a_new_hub_that_never_comes_to_the_end_of_the_log_does_not_get_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "MAX_ROUNDS", 3)
+    monkeypatch.setattr(moves, "CLOSE_ENOUGH", 0)
+    async with club(tmp_path) as world:
+        real, asked = world.a.node.federation.request, 0
+
+        async def request(server: str, method: str, path: str, **more: Any) -> JsonObject:
+            nonlocal asked
+            if path.endswith("transfer/prepare"):
+                asked += 1
+                return {"staged": 1 if asked == 1 else "many"}
+            return await real(server, method, path, **more)
+
+        monkeypatch.setattr(world.a.node.federation, "request", request)
+        await refused(world, "b.example", Reason.FORBIDDEN, "does not come to the end")
+        assert asked == 3
+
+
+async def test_a_log_is_copied_in_pages_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_face, "MAX_PAGE_BYTES", 1)  # then a page is one entry
+    async with club(tmp_path) as world:
+        await world.hand_over()
+        asked = [path for _, _, _, path in world.network.log if "/log?" in path]
+        assert len(asked) >= len(world.log(world.b))
+        assert world.log(world.a) == world.log(world.b)
+
+
+async def test_a_copy_that_broke_off_is_checked_again_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with club(tmp_path) as world:
+        store = world.b.node.store
+        real, failures = store.stage_entries, [StoreError("the disk is full")]
+
+        async def stage(room_id: str, entries: Any) -> None:
+            if failures:
+                raise failures.pop()
+            await real(room_id, entries)
+
+        monkeypatch.setattr(store, "stage_entries", stage)
+        with pytest.raises(OutboundError):
+            await world.a.node.moves.transfer(world.room_id, "b.example")
+        await world.hand_over()
+        assert world.log(world.a) == world.log(world.b)
+
+
+async def test_what_was_staged_is_believed_no_more_than_what_is_sent(tmp_path: Path) -> None:
+    async with club(tmp_path) as world:
+        first = world.a.node.store.entries(world.room_id, after=0, limit=1)[0]
+        await world.b.node.store.stage_entries(world.room_id, [replace(first, sender="@eve:e.example")])
+        with pytest.raises(OutboundError, match="does not hold"):
+            await world.a.node.moves.transfer(world.room_id, "b.example")
+        assert world.b.node.store.staged_head(world.room_id) == 0
+        await world.hand_over()
+
+
+async def test_a_hub_that_was_caught_hands_nothing_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with club(tmp_path) as world:
+        world.b.node.audits._stopped.add((world.room_id, "a.example"))
+        with pytest.raises(OutboundError, match="two histories"):
+            await world.a.node.moves.transfer(world.room_id, "b.example")
+        with pytest.raises(Rejected, match="two histories"):
+            await world.b.node.rooms.update(world.room_id, bundle=b"", user_id=BOB, initial_group=None)

@@ -22,6 +22,7 @@ from linearized.room.submissions import LocalEvent
 from linearized.server import auditing
 from linearized.server.auditing import SUSPICION, Auditor
 from linearized.server.exchange import OutboundError
+from linearized.server.remote_log import RemoteLog
 from linearized.store.base import Role, RoomRow
 from tests.interop.hostile_hub import ALICE, arrived, shared_room
 from tests.server.support import Network, Server
@@ -89,6 +90,16 @@ async def test_a_checkpoint_by_another_key_shows_nothing(
         with pytest.raises(SignatureError):
             await b.node.audits.audit(room_id)
         assert not b.node.store.findings()
+
+
+async def test_a_checkpoint_of_another_size_than_the_one_asked_for_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with room_of_three(tmp_path) as (a, b, _, room_id):
+        other = (await a.node.trees.checkpoint(room_id, 2)).note
+        answer_differently(b, monkeypatch, lambda _, real: {**real, "checkpoint": other})
+        with pytest.raises(ProofError, match="another size"):
+            await RemoteLog(b.node, room_id, "a.example").checkpoint("a.example", size=3)
 
 
 # --- answers that do not fit ---
