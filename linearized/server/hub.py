@@ -24,14 +24,10 @@ from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
-from linearized.server.cursors import current_followers, cursor_changes
+from linearized.server.appends import append_of
 from linearized.server.loading import restore_room
 from linearized.server.telemetry import describe
-from linearized.server.welcomes import route_welcomes
 from linearized.store.base import (
-    EntryRow,
-    FollowerRow,
-    GroupRow,
     Reply,
     Role,
     RoomAppend,
@@ -192,7 +188,7 @@ class Hub:
             head_seq=0,
             epoch=None,
         )
-        await self._store.append(self._append_of(room_id, room.state, accepted, (), row))
+        await self._store.append(self._append_of(room, accepted, row=row))
         self._announce(room_id, room.state)
 
     @asynccontextmanager
@@ -240,7 +236,7 @@ class Hub:
         """Write what a batch of submissions became."""
         replies = tuple(reply for job, accepted in decided if (reply := job.filled(accepted)) is not None)
         batch = [accepted for _, accepted in decided]
-        await self._store.append(self._append_of(room.room_id, room.state, batch, replies, None))
+        await self._store.append(self._append_of(room, batch, replies))
         self._announce(room.room_id, room.state)
 
     def remembered(self, reply: Reply) -> str | None:
@@ -268,53 +264,21 @@ class Hub:
 
     def _append_of(
         self,
-        room_id: str,
-        state: StateMap,
+        room: Room,
         batch: list[Accepted],
-        replies: tuple[Reply, ...],
-        row: RoomRow | None,
+        replies: tuple[Reply, ...] = (),
+        row: RoomRow | None = None,
     ) -> RoomAppend:
-        entries = [entry for accepted in batch for entry in accepted.entries]
-        groups = [accepted for accepted in batch if accepted.group is not None]
-        existing = current_followers(self._store.followers(room_id))
-        followers = cursor_changes(room_id, entries=entries, state=state, existing=existing, ours=self._ours)
-        hub = hub_of(state)
-        if hub != self._identity.name:
-            row = self._moved_row(room_id, hub)
-            followers = _stopped(existing, followers, entries[-1].seq)
-        return RoomAppend(
-            room_id=room_id,
-            entries=tuple(
-                EntryRow(
-                    room_id=room_id,
-                    seq=entry.seq,
-                    event_id=entry.event.event_id,
-                    type=entry.event.type,
-                    state_key=entry.event.state_key,
-                    sender=entry.event.sender,
-                    origin_server_ts=entry.event.origin_server_ts,
-                    epoch=entry.epoch,
-                    pdu=entry.event.raw,
-                )
-                for entry in entries
-            ),
-            room=row,
-            group=_group_row(room_id, groups[-1]) if groups else None,
+        return append_of(
+            self._store,
+            room.room_id,
+            room.state,
+            batch,
+            own_name=self._identity.name,
+            ours=self._ours,
             replies=replies,
-            to_device=tuple(
-                message
-                for accepted in batch
-                for message in route_welcomes(self._store, room_id, accepted, ours=self._ours)
-            ),
-            followers=followers,
+            row=row,
         )
-
-    def _moved_row(self, room_id: str, hub: str) -> RoomRow:
-        """The room's record once another server orders it."""
-        row = self._store.room(room_id)
-        if row is None:
-            raise StoreError(f"room {room_id} vanished")
-        return replace(row, role=Role.PARTICIPANT, hub=hub)
 
 
 class _Actor:
@@ -446,28 +410,6 @@ class _Actor:
 
 def _is_transfer(submission: Submission) -> bool:
     return isinstance(submission, LinearizedPdu) and submission.transfer
-
-
-def _stopped(
-    existing: Mapping[str, FollowerRow], changes: Sequence[FollowerRow], last: int
-) -> tuple[FollowerRow, ...]:
-    """Every cursor that still runs ends with the transfer: what follows is the new hub's to send."""
-    running = {row.provider: row for row in (*existing.values(), *changes) if row.stop_seq is None}
-    ended = [row for row in changes if row.stop_seq is not None]
-    return (*ended, *(replace(row, stop_seq=last) for row in running.values()))
-
-
-def _group_row(room_id: str, accepted: Accepted) -> GroupRow:
-    group = accepted.group
-    assert group is not None  # noqa: S101 - the caller chose one with a group
-    return GroupRow(
-        room_id=room_id,
-        epoch=group.epoch,
-        snapshot=group.snapshot,
-        group_info=group.group_info,
-        ratchet_tree=group.ratchet_tree,
-        commit_event_id=accepted.event_id,
-    )
 
 
 def _log_rejection(room_id: str, submission: Submission, error: Rejected) -> None:

@@ -23,6 +23,7 @@ from linearized.room.submissions import Reason, Rejected
 from linearized.room_check import BrokenLog, LogWalk
 from linearized.server.mls import OpenMls
 from linearized.server.node import Node
+from linearized.server.rows import entry_row
 from linearized.store.base import EntryRow, GroupRow, RoomRow
 
 # Entries asked for at once; the hub may give fewer.
@@ -142,14 +143,4 @@ class Incoming:
         if not isinstance(pdu, dict) or not (epoch is None or type(epoch) is int):
             raise InvalidInput("an entry is an object with an epoch")
         event = parse_pdu(pdu, get_version(self._row.version))
-        return EntryRow(
-            room_id=self._row.room_id,
-            seq=seq,
-            event_id=event.event_id,
-            type=event.type,
-            state_key=event.state_key,
-            sender=event.sender,
-            origin_server_ts=event.origin_server_ts,
-            epoch=epoch,
-            pdu=event.raw,
-        )
+        return entry_row(event, seq=seq, epoch=epoch)

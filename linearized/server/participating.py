@@ -32,6 +32,7 @@ from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
+from linearized.server.rows import entry_row
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
@@ -403,15 +404,4 @@ def _epoch(event: Event) -> int | None:
 
 
 def _row(entry: NewEntry) -> EntryRow:
-    event = entry.event
-    return EntryRow(
-        room_id=event.room_id,
-        seq=entry.seq,
-        event_id=event.event_id,
-        type=event.type,
-        state_key=event.state_key,
-        sender=event.sender,
-        origin_server_ts=event.origin_server_ts,
-        epoch=_epoch(event),
-        pdu=event.raw,
-    )
+    return entry_row(entry.event, seq=entry.seq, epoch=_epoch(entry.event))
