@@ -7,9 +7,10 @@
 #   make bench         the benchmarks
 #   make clean         remove what this file made inside the checkout (the shared cache stays)
 #
-# Needs Python 3.11 or later with venv, and a Rust toolchain. Nothing installed globally with pip is used: the project
-# gets .venv in the checkout; the homeserver and matrix-nio, which only run as programs, get environments of their own
-# in the cache, one for each pinned version, so that a second checkout finds them ready.
+# Needs Python 3.11 or later with venv, and a Rust toolchain; `make test` also node 18.20 or later. Nothing installed
+# globally with pip is used: the project gets .venv in the checkout; the homeserver and matrix-nio, which only run as
+# programs, get environments of their own in the cache, one for each pinned version, so that a second checkout finds
+# them ready. So does ts-mls, a peer in tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,6 +21,8 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 SYNAPSE_VERSION := 1.163.2
 NIO_VERSION := 0.26.0
 MATURIN_VERSION := 1.16.0
+TS_MLS_PACKAGE := openmls-python/tests/peers/ts_mls/package.json
+TS_MLS_VERSION := $(shell sed -n 's/.*"ts-mls": "\(.*\)".*/\1/p' $(TS_MLS_PACKAGE))
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/linearized
 export CARGO_TARGET_DIR := $(CACHE)/cargo-target
@@ -30,8 +33,12 @@ BIN := $(VENV)/bin
 SYNAPSE := $(CACHE)/synapse-$(SYNAPSE_VERSION)
 NIO := $(CACHE)/nio-$(NIO_VERSION)
 MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)
+TS_MLS := $(CACHE)/ts-mls-$(TS_MLS_VERSION)
 export LINEARIZED_SYNAPSE_PYTHON := $(SYNAPSE)/bin/python
 export LINEARIZED_NIO_PYTHON := $(NIO)/bin/python
+# Where a test needs another implementation of MLS: it is installed here, so that a test without it has to fail.
+export LINEARIZED_TS_MLS := $(TS_MLS)/node_modules
+export LINEARIZED_PEERS_REQUIRED := 1
 
 BINDING_SOURCES := $(sort $(addprefix openmls-python/,Cargo.toml Cargo.lock pyproject.toml README.md) \
 	$(shell find openmls-python/src openmls-python/python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed))
@@ -40,12 +47,12 @@ PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: debian demo test lint lint-python lint-rust bench clean venv synapse nio
+.PHONY: debian debian-node demo test lint lint-python lint-rust bench clean venv synapse nio ts-mls
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
 
-test: venv synapse nio
+test: venv synapse nio ts-mls
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest tests
 	cd openmls-python && ../$(BIN)/python -m pytest
@@ -81,6 +88,11 @@ clean:
 debian:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update && apt-get install --yes python3-venv; }
 	@command -v cc >/dev/null || { apt-get update && apt-get install --yes gcc libc6-dev; }
+
+# Debian's npm is apart from its nodejs; other builds of node bring theirs.
+debian-node:
+	@command -v node >/dev/null || { apt-get update && apt-get install --yes nodejs; }
+	@command -v npm >/dev/null || { apt-get update && apt-get install --yes npm; }
 
 venv: $(VENV)/.ready
 synapse: $(SYNAPSE)/.ready
@@ -131,3 +143,16 @@ $(NIO)/.ready: | debian
 
 $(MATURIN)/.ready: | debian
 	$(call environment,$(MATURIN),maturin==$(MATURIN_VERSION))
+
+# The MLS implementation that the tests of openmls-python talk to. Made again from nothing unless it was finished with
+# the very same package.json. Nothing but files is taken from the packages: npm runs no scripts of theirs.
+ts-mls: | debian-node
+	@mkdir -p "$(CACHE)"
+	@flock "$(CACHE)/environments.lock" bash -euo pipefail -c ' \
+		test -e "$(TS_MLS)/.ready" && cmp --silent "$(TS_MLS_PACKAGE)" "$(TS_MLS)/package.json" && exit 0; \
+		echo "installing ts-mls==$(TS_MLS_VERSION)"; \
+		rm -rf "$(TS_MLS)"; \
+		mkdir "$(TS_MLS)"; \
+		cp "$(TS_MLS_PACKAGE)" "$(TS_MLS)"; \
+		npm install --prefix "$(TS_MLS)" --silent --no-package-lock --no-audit --no-fund --ignore-scripts; \
+		touch "$(TS_MLS)/.ready"'

@@ -1,6 +1,6 @@
 """What MLS costs a hub and a client, at several group sizes, next to mls-rs doing the same in the same run.
 
-    python -m benchmarks.bench_mls [--members 10,100,1000] [--rounds 15] > result.json
+    python -m benchmarks.bench_mls [--members 10,100,1000,10000] [--rounds 15] > result.json
 
 For each size, medians in microseconds over the rounds and the bytes of what is sent and stored:
 
@@ -37,7 +37,9 @@ from typing import Any, ParamSpec, TypeVar
 from openmls import Client, Group, PublicGroup
 
 GROUP_ID = b"mimi://hub.example/g/bench"
-CHUNK = 100  # members added by one commit during the set-up
+CHUNKS = 10  # commits that add the members during the set-up, so that it stays linear for big groups
+LEAST_CHUNK = 100
+MANY = 5000  # from here on a third of the rounds: one of mls-rs takes seconds
 WEEK = 7 * 24 * 3600
 TEXT = bytes(1024)
 STAGED_PER_ROUND = 10  # so that starting the threads does not count
@@ -65,8 +67,9 @@ class Timings:
 
 
 def chunks(count: int) -> Iterator[range]:
-    for start in range(0, count, CHUNK):
-        yield range(start, min(start + CHUNK, count))
+    size = max(LEAST_CHUNK, count // CHUNKS)
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
 
 
 class Ours:
@@ -267,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--members", default="10,100,1000")
+    parser.add_argument("--members", default="10,100,1000,10000")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     try:
@@ -277,19 +280,20 @@ def main() -> None:
         print("mls-rs is not installed: only our side is measured", file=sys.stderr)
     results = []
     for members in map(int, options.members.split(",")):
+        rounds = options.rounds // 3 if members >= MANY else options.rounds
         ours = Ours(members)
-        timings = ours.measure(options.rounds)
-        result: dict[str, object] = {"members": members, "openmls": timings.report()}
+        timings = ours.measure(rounds)
+        result: dict[str, object] = {"members": members, "rounds": rounds, "openmls": timings.report()}
         if rs is not None:
-            theirs = MlsRs(rs, members).measure(options.rounds)
+            theirs = MlsRs(rs, members).measure(rounds)
             result["mls_rs"] = theirs.report()
             mine, other = (side.report()["median_us"] for side in (timings, theirs))
             result["ratio_to_mls_rs"] = {name: mine[name] / other[name] for name in other}
-        result["two_threads"] = ours.two_threads(options.rounds * STAGED_PER_ROUND)
+        result["two_threads"] = ours.two_threads(rounds * STAGED_PER_ROUND)
         result["two_threads_hashing"] = gain_of_two_threads(hash_without_the_lock)
         results.append(result)
     machine = {"cpus": os.cpu_count(), "load": os.getloadavg()}
-    print(json.dumps({**machine, "rounds": options.rounds, "results": results}, indent=2))
+    print(json.dumps({**machine, "results": results}, indent=2))
 
 
 if __name__ == "__main__":

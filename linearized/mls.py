@@ -39,6 +39,6 @@ class Mls(Protocol):
         """Start tracking a group from a signed GroupInfo and its tree, both verified."""
         ...
 
-    def load(self, snapshot: bytes) -> PublicGroup:
-        """Continue from a snapshot."""
+    def load(self, snapshot: bytes, *, group_info: bytes, ratchet_tree: bytes) -> PublicGroup:
+        """Continue from a snapshot, or from GroupInfo and tree if another version wrote it."""
         ...

@@ -190,6 +190,7 @@ class LogWalk:
             sender=event.sender,
             content=event.content,
             state=self._state,
+            version=self._version,
         )
         if set(event.auth_events) != set(selected):
             raise InvalidInput("auth_events are not those the rules select")

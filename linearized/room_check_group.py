@@ -78,7 +78,8 @@ class GroupWalk:
 
     def _commit(self, event: Event, state: StateMap) -> None:
         content = event.content
-        if content.get("prev_commit_event_id") != self._last_commit:
+        # "SHOULD be specified when a parent commit exists": a participant may leave it out.
+        if content.get("prev_commit_event_id") not in (None, self._last_commit):
             raise InvalidInput("prev_commit_event_id is not the commit before")
         group = self._group or self._initial(event)
         bundle = HandshakeBundle(

@@ -183,7 +183,7 @@ def rewrite(seq: int, change: Callable[[dict[str, object]], None], *, sign: bool
         pdu = json.loads(raw)
         change(pdu)
         if sign:
-            pdu["hashes"]["sha256"] = content_hash(pdu)
+            pdu["hashes"]["sha256"] = content_hash(pdu, VERSION)
             signature = encode_base64(A.key.sign(signed_bytes(pdu, VERSION)))
             pdu["signatures"] = {"a.example": {A.key.key_id: signature}}
         event_id = parse_pdu(pdu, VERSION).event_id

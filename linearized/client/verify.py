@@ -105,7 +105,9 @@ class LogVerifier:
         if verify_event(event, version=version, keys=self._keys).redacted:
             raise UntrustedAnswer("a content hash does not match")
         authorize(event, self._state, version=version, first_commit_seen=self._group is not None)
-        if event.type != "m.room.create" and set(event.auth_events) != set(self._expected_auth(event)):
+        if event.type != "m.room.create" and set(event.auth_events) != set(
+            self._expected_auth(event, version)
+        ):
             raise UntrustedAnswer("auth_events are not the current state")
         if event.type == "m.mls.commit":
             self._commit(event)
@@ -114,13 +116,14 @@ class LogVerifier:
         self._version = version
         return event
 
-    def _expected_auth(self, event: Event) -> list[str]:
+    def _expected_auth(self, event: Event, version: RoomVersion) -> list[str]:
         return select_auth_events(
             type=event.type,
             state_key=event.state_key,
             sender=event.sender,
             content=event.content,
             state=self._state,
+            version=version,
         )
 
     def _commit(self, event: Event) -> None:

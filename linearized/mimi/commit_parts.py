@@ -65,6 +65,16 @@ def commit_parts(message: bytes) -> CommitParts:
     return CommitParts(epoch=epoch, key_packages=key_packages, joiner=joiner)
 
 
+def leaf_credential(key_package: bytes) -> bytes:
+    """The TLS-encoded Credential of the leaf in a key package that ``commit_parts`` found."""
+    reader = Reader(key_package)
+    reader.skip(4)  # version, cipher suite
+    reader.skip_vectors(3)  # init_key, then the leaf's encryption_key and signature_key
+    start = reader.position
+    walk_credential(reader)
+    return reader.since(start)
+
+
 def _added(proposals: Reader) -> tuple[bytes, ...]:
     found: list[bytes] = []
     while proposals.remaining:

@@ -1,8 +1,9 @@
 """Whether an event may be appended to a room (draft, Authorization Rules).
 
 One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and
-2 (signatures) are ``verify_event``'s. Rules L1 to L4 are those ``dev.linearized.1`` adds; room version data
-turns them on. Every refusal is an ``AuthorizationError`` that carries the rule's number.
+2 (signatures) are ``verify_event``'s. Rules L1 to L4 are those ``dev.linearized.1`` adds, H1 and H2 are
+MSC3995's, M1 and M2 those of Matrix that the draft left out; room version data turns them on. Every refusal
+is an ``AuthorizationError`` that carries the rule's number.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ from linearized.exceptions import AuthorizationError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.hub_rules import check_transfer
-from linearized.protocol.identifiers import room_domain, user_domain
+from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
 from linearized.protocol.membership_rules import check_member_shape, check_membership
 from linearized.protocol.power_level_rules import check_power_levels, check_power_levels_shape
 from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.state import (
+    AUTHORISED,
     CREATE,
     HUB,
     JOIN_RULES,
     POWER_LEVELS,
     StateMap,
     algorithm_of,
+    create_event,
     encryption_algorithm,
-    has_hub_transfers,
     hub_of,
     membership,
 )
@@ -43,12 +45,13 @@ def select_auth_events(
     sender: str,
     content: JsonObject,
     state: StateMap,
+    version: RoomVersion,
 ) -> list[str]:
     """Give the IDs of the state events that show a sender may send an event (draft, Auth Events Selection).
 
     Empty for a create event; otherwise the create event comes first.
     """
-    keys = _selection(type=type, state_key=state_key, sender=sender, content=content, state=state)
+    keys = _selection(type=type, state_key=state_key, sender=sender, content=content, version=version)
     return [state[key].event_id for key in keys if key in state]
 
 
@@ -72,23 +75,27 @@ def authorize(
     if event.type == "m.room.create":
         _check_create(event, state, version)
         return
-    _check_auth_events(event, state, auth_events or {})
+    _check_auth_events(event, state, auth_events or {}, version)
     if version.single_hub:
         _check_hub(event, state)
     if version.hub_transfers and event.type == "m.room.hub":
         check_transfer(event, state)
+    if version.hub_rules:
+        _check_hub_server(event, state)
+    if version.federate_rule:
+        _check_federate(event, state)
     if event.imported:
-        _check_imported(event, first_commit_seen=first_commit_seen)
+        _check_imported(event, version, first_commit_seen=first_commit_seen)
         return
     if version.sealed_messages:
         _check_sealed(event, state, first_commit_seen=first_commit_seen)
     if event.type == "m.room.member":
         check_membership(event, state, version)
         return
-    _check_sender(event, state)
+    _check_sender(event, state, version)
     # 9. If the event's type is m.room.power_levels:
     if event.type == "m.room.power_levels":
-        check_power_levels(event, state)
+        check_power_levels(event, state, version)
     # 10. Otherwise, allow the event.
 
 
@@ -98,7 +105,7 @@ def _selection(
     state_key: str | None,
     sender: str,
     content: JsonObject,
-    state: StateMap,
+    version: RoomVersion,
 ) -> list[tuple[str, str]]:
     # "The auth_events on an event MUST consist of the following state events, with the exception of an
     # m.room.create event which has no auth_events."
@@ -114,9 +121,17 @@ def _selection(
         # 4.2. If content.membership is join or invite, the current m.room.join_rules state event, if any.
         if content.get("membership") in ("join", "invite"):
             keys.append(JOIN_RULES)
+        # Matrix, Auth events selection: "If membership is join, content.join_authorised_via_users_server is
+        # present, and the room version supports restricted rooms, then the m.room.member event with state_key
+        # set to content.join_authorised_via_users_server."
+        authoriser = content.get(AUTHORISED)
+        if version.authorised_join_rules and content.get("membership") == "join" and is_user_id(authoriser):
+            member = ("m.room.member", str(authoriser))
+            if member not in keys:
+                keys.append(member)
     # MSC3995, Auth rule changes: an event "must reference the m.room.hub state event (if any)"; here the next
     # transfer alone, so that whoever is shown the last one can follow them back to the room's creator.
-    if type == "m.room.hub" and CREATE in state and has_hub_transfers(state):
+    if version.hub_transfers and type == "m.room.hub":
         keys.append(HUB)
     return keys
 
@@ -145,9 +160,15 @@ def _check_create(event: Event, state: StateMap, version: RoomVersion) -> None:
     # 3.4. Otherwise, allow the event.
 
 
-def _check_auth_events(event: Event, state: StateMap, resolve: Mapping[str, Event]) -> None:
+def _check_auth_events(
+    event: Event, state: StateMap, resolve: Mapping[str, Event], version: RoomVersion
+) -> None:
     selected = _selection(
-        type=event.type, state_key=event.state_key, sender=event.sender, content=event.content, state=state
+        type=event.type,
+        state_key=event.state_key,
+        sender=event.sender,
+        content=event.content,
+        version=version,
     )
     current = {state[key].event_id: key for key in selected if key in state}
     seen: set[tuple[str, str | None]] = set()
@@ -182,7 +203,29 @@ def _check_hub(event: Event, state: StateMap) -> None:
         raise AuthorizationError("L1", f"the event did not come through the room's hub, {hub}")
 
 
-def _check_imported(event: Event, *, first_commit_seen: bool) -> None:
+def _check_hub_server(event: Event, state: StateMap) -> None:
+    # H1. MSC3995, Auth rule changes: "If the event contains a hub_server field and it is not the current room
+    # hub origin, reject."
+    hub = hub_of(state)
+    if event.hub_server is not None and event.hub_server != hub:
+        raise AuthorizationError("H1", f"the event came through another hub than the room's, {hub}")
+    # H2. Hub transfers are not taken in MSC3995's room version: who of two servers would send and sign the
+    # event is an open question there, and an event that only some servers count as a transfer splits the
+    # room.
+    if event.type == "m.room.hub":
+        raise AuthorizationError("H2", "the hub of this room cannot be transferred")
+
+
+def _check_federate(event: Event, state: StateMap) -> None:
+    # M1. Matrix room version 10, rule 3: "If the content of the m.room.create event in the room state has the
+    # property m.federate set to false, and the sender domain of the event does not match the sender domain of
+    # the create event, reject."
+    create = create_event(state)
+    if create.content.get("m.federate") is False and user_domain(event.sender) != user_domain(create.sender):
+        raise AuthorizationError("M1", "the room is for users of its creator's server")
+
+
+def _check_imported(event: Event, version: RoomVersion, *, first_commit_seen: bool) -> None:
     # L2. Imported history stands before the room's first commit and is never a handshake. The homeserver it
     # comes from applied its own membership and power rules; what later rules will read must still have their
     # shape.
@@ -193,7 +236,7 @@ def _check_imported(event: Event, *, first_commit_seen: bool) -> None:
     if event.type == "m.room.member":
         check_member_shape(event)
     if event.type == "m.room.power_levels":
-        check_power_levels_shape(event)
+        check_power_levels_shape(event, version)
 
 
 def _check_sealed(event: Event, state: StateMap, *, first_commit_seen: bool) -> None:
@@ -207,13 +250,13 @@ def _check_sealed(event: Event, state: StateMap, *, first_commit_seen: bool) -> 
         raise AuthorizationError("L3", "the room has no MLS group yet")
 
 
-def _check_sender(event: Event, state: StateMap) -> None:
+def _check_sender(event: Event, state: StateMap, version: RoomVersion) -> None:
     # 6. If the sender's current membership state is not join, reject the event.
     if membership(state, event.sender) != "join":
         raise AuthorizationError("6", "the sender is not joined to the room")
     # 7. If the event type's required power level to send it is greater than the sender's power level, reject
     # the event.
-    if level_to_send(state, event.type, event.is_state) > user_level(state, event.sender):
+    if level_to_send(state, event.type, event.is_state, version) > user_level(state, event.sender):
         raise AuthorizationError("7", f"the sender's power level does not suffice for {event.type}")
     # 8. If the event has a state_key which starts with an @ and does not match the sender, reject the event.
     if event.state_key is not None and event.state_key.startswith("@") and event.state_key != event.sender:

@@ -47,10 +47,12 @@ def build_event(
     if provenance is None:
         if not is_user_id(sender) or user_domain(sender) != identity.name:
             raise EventFormatError("the sender is not one of this server's users")
+        if version.hub_server_always:
+            pdu["hub_server"] = identity.name
     else:
         pdu |= {"hub_server": identity.name, "provenance": provenance}
         with format_errors():
-            pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu)}}
+            pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu, version)}}
     return _finish(pdu, identity, version, auth_events, prev_events)
 
 
@@ -66,7 +68,8 @@ def build_lpdu(
     hub_server: str,
     state_key: str | None = None,
 ) -> JsonObject:
-    """Make the LPDU a participant sends its hub: hashed over the partial event and signed by the participant.
+    """Make the LPDU a participant sends its hub: hashed over the partial event, where the room version has
+    such a hash, and signed by the participant.
 
     ``origin_server_ts`` is in milliseconds since the Unix epoch.
 
@@ -83,7 +86,8 @@ def build_lpdu(
     )
     lpdu["hub_server"] = hub_server
     with format_errors():
-        lpdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(lpdu)}}
+        if version.lpdu_hashes:
+            lpdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(lpdu, version)}}
         lpdu = _signed(lpdu, identity, version)
     check_lpdu(lpdu, version)
     return lpdu
@@ -108,7 +112,7 @@ def complete_lpdu(
     # The participant has signed the field, so the hub cannot.
     if lpdu["hub_server"] != identity.name:
         raise EventFormatError("the LPDU is for another hub")
-    return _finish(strip_unhashed(lpdu), identity, version, auth_events, prev_events)
+    return _finish(strip_unhashed(lpdu, version), identity, version, auth_events, prev_events)
 
 
 def _base(
@@ -141,7 +145,7 @@ def _finish(
 ) -> Event:
     pdu = {**pdu, "auth_events": list(auth_events), "prev_events": list(prev_events)}
     with format_errors():
-        pdu["hashes"] = {**pdu.get("hashes", {}), "sha256": content_hash(pdu)}
+        pdu["hashes"] = {**pdu.get("hashes", {}), "sha256": content_hash(pdu, version)}
         pdu = _signed(pdu, identity, version)
     return parse_pdu(pdu, version)
 

@@ -77,20 +77,23 @@ def _check_items(items: Iterable[object], deeper: list[Any]) -> None:
             raise CanonicalJsonError(f"{kind.__name__} values are not allowed")
 
 
-def canonical_json(value: object) -> bytes:
+def canonical_json(value: object, *, code_point_order: bool = False) -> bytes:
     """Encode a decoded JSON value as canonical JSON (UTF-8 bytes, no insignificant whitespace).
 
-    RFC 8785, section 3.2.3: property names are sorted by their UTF-16 code units.
+    RFC 8785, section 3.2.3: property names are sorted by their UTF-16 code units. With ``code_point_order``
+    they are sorted by code points, which makes it Matrix's canonical JSON (Matrix, Appendices).
 
     Raises:
         CanonicalJsonError: the value has no canonical form, see ``check_json``; or a string holds a lone
             surrogate.
     """
-    return encode_checked(value, plain=check_json(value))
+    plain = check_json(value)
+    return encode_checked(value, plain=plain or code_point_order)
 
 
 def encode_checked(value: object, *, plain: bool) -> bytes:
-    """Encode a value that ``check_json`` has walked; ``plain`` is what it returned.
+    """Encode a value that ``check_json`` has walked; ``plain`` is what it returned, or whether keys are to be
+    sorted by code point anyway.
 
     Raises:
         CanonicalJsonError: a string holds a lone surrogate (the walk leaves that to the encoder).

@@ -74,8 +74,8 @@ def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
         if "event_id" in pdu:
             pdu = {name: value for name, value in pdu.items() if name != "event_id"}
         check_pdu_schema(pdu, version)
-        pdu = strip_unhashed(pdu)
-        raw = _encode(pdu, plain=plain)
+        pdu = strip_unhashed(pdu, version)
+        raw = _encode(pdu, plain=plain or version.code_point_order)
         return _event(pdu, raw, event_id_of(signed_bytes(pdu, version)), redacted=False)
 
 
@@ -97,36 +97,38 @@ def check_lpdu(lpdu: JsonObject, version: RoomVersion) -> None:
     Raises:
         EventFormatError: anything wrong with the format, including values with no canonical JSON form.
     """
-    del version  # the versions we know have one LPDU schema
     if not isinstance(lpdu, dict):
         raise EventFormatError("an LPDU is a JSON object")
     with format_errors():
         plain = check_json(lpdu, max_depth=MAX_EVENT_DEPTH)
-        check_lpdu_schema(lpdu)
-        _encode(lpdu, plain=plain)
+        check_lpdu_schema(lpdu, version)
+        _encode(lpdu, plain=plain or version.code_point_order)
 
 
-def strip_unhashed(pdu: JsonObject) -> JsonObject:
+def strip_unhashed(pdu: JsonObject, version: RoomVersion) -> JsonObject:
     """Drop ``unsigned`` from a PDU or LPDU unless its content hash covers it.
 
     The draft hashes ``unsigned`` like any other field; Matrix servers add and change it after hashing. The
-    hash says which of the two was done. A PDU without ``unsigned`` is returned as it is. The schema must have
-    been checked.
+    hash says which of the two was done; in room versions whose hashes never cover it, it always goes. A PDU
+    without ``unsigned`` is returned as it is. The schema must have been checked.
     """
     if "unsigned" not in pdu:
         return pdu
-    hashes = pdu["hashes"]
-    if "sha256" in hashes:
-        covered = hashes["sha256"] == content_hash(pdu)
-    else:
-        covered = hashes["lpdu"]["sha256"] == lpdu_hash(pdu)
+    covered = False
+    if version.hashes_unsigned:
+        hashes = pdu["hashes"]
+        if "sha256" in hashes:
+            covered = hashes["sha256"] == content_hash(pdu, version)
+        else:
+            covered = hashes["lpdu"]["sha256"] == lpdu_hash(pdu, version)
     return pdu if covered else {name: value for name, value in pdu.items() if name != "unsigned"}
 
 
 def redacted_copy(event: Event, version: RoomVersion) -> Event:
     """Give the redacted copy of an event: same ID, marked ``redacted``."""
     pdu = redact(event.pdu, version)
-    return _event(pdu, canonical_json(pdu), event.event_id, redacted=True)
+    raw = canonical_json(pdu, code_point_order=version.code_point_order)
+    return _event(pdu, raw, event.event_id, redacted=True)
 
 
 @contextmanager

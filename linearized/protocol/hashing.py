@@ -9,20 +9,34 @@ from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.redaction import redact
 from linearized.protocol.versions import RoomVersion
 
-_NOT_IN_LPDU = frozenset({"signatures", "hashes", "auth_events", "prev_events"})
-"""Not covered by an LPDU's content hash; the last two are the hub's additions and not in an LPDU at all."""
+_ADDED_BY_THE_HUB = frozenset({"hashes", "auth_events", "prev_events"})
+"""Not in an LPDU, but for ``hashes.lpdu``."""
+
+_NOT_IN_LPDU = _ADDED_BY_THE_HUB | {"signatures"}
+"""Not covered by an LPDU's content hash."""
 
 
-def lpdu_hash(pdu: JsonObject) -> str:
+def lpdu_hash(pdu: JsonObject, version: RoomVersion) -> str:
     """Give the content hash of an LPDU, or of the LPDU inside a PDU (unpadded base64 of SHA-256).
 
     Raises:
         CanonicalJsonError: ``pdu`` has no canonical form.
     """
-    return _sha256({field: value for field, value in pdu.items() if field not in _NOT_IN_LPDU})
+    return _sha256({field: value for field, value in pdu.items() if field not in _NOT_IN_LPDU}, version)
 
 
-def content_hash(pdu: JsonObject) -> str:
+def lpdu_identity(pdu: JsonObject, version: RoomVersion) -> str:
+    """Give what an LPDU and the event a hub makes of it have in common: the hash that the LPDU carries, or,
+    in room versions that have none, the one it would carry.
+
+    Raises:
+        CanonicalJsonError: ``pdu`` has no canonical form.
+    """
+    carried = pdu.get("hashes", {}).get("lpdu")
+    return str(carried["sha256"]) if carried is not None else lpdu_hash(pdu, version)
+
+
+def content_hash(pdu: JsonObject, version: RoomVersion) -> str:
     """Give the content hash of a PDU (unpadded base64 of SHA-256); of ``hashes`` it covers ``lpdu``, if
     there.
 
@@ -31,18 +45,20 @@ def content_hash(pdu: JsonObject) -> str:
     """
     covered = {field: value for field, value in pdu.items() if field not in {"signatures", "hashes"}}
     hashes = pdu.get("hashes")
-    if isinstance(hashes, dict) and "lpdu" in hashes:
+    if version.lpdu_hashes and isinstance(hashes, dict) and "lpdu" in hashes:
         covered["hashes"] = {"lpdu": hashes["lpdu"]}
-    return _sha256(covered)
+    return _sha256(covered, version)
 
 
 def lpdu_of(pdu: JsonObject) -> JsonObject:
     """Give the LPDU a participant signed out of the PDU the hub made of it.
 
-    ``auth_events`` and ``prev_events`` go, ``hashes`` is reduced to ``lpdu``. Signatures stay as they are.
+    ``auth_events`` and ``prev_events`` go, ``hashes`` is reduced to ``lpdu``, and goes too if there is none.
+    Signatures stay as they are.
     """
-    lpdu = {field: value for field, value in pdu.items() if field not in {"auth_events", "prev_events"}}
-    lpdu["hashes"] = {name: value for name, value in pdu["hashes"].items() if name == "lpdu"}
+    lpdu = {field: value for field, value in pdu.items() if field not in _ADDED_BY_THE_HUB}
+    if "lpdu" in pdu["hashes"]:
+        lpdu["hashes"] = {"lpdu": pdu["hashes"]["lpdu"]}
     return lpdu
 
 
@@ -54,7 +70,7 @@ def signed_bytes(pdu: JsonObject, version: RoomVersion) -> bytes:
     """
     redacted = redact(pdu, version)
     redacted.pop("signatures", None)
-    return canonical_json(redacted)
+    return canonical_json(redacted, code_point_order=version.code_point_order)
 
 
 def event_id(pdu: JsonObject, version: RoomVersion) -> str:
@@ -71,5 +87,8 @@ def event_id_of(signed: bytes) -> str:
     return "$" + encode_base64url(hashlib.sha256(signed).digest())
 
 
-def _sha256(obj: JsonObject) -> str:
-    return encode_base64(hashlib.sha256(canonical_json(obj)).digest())
+def _sha256(covered: JsonObject, version: RoomVersion) -> str:
+    if not version.hashes_unsigned:
+        covered.pop("unsigned", None)
+    data = canonical_json(covered, code_point_order=version.code_point_order)
+    return encode_base64(hashlib.sha256(data).digest())

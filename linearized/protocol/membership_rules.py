@@ -9,7 +9,7 @@ from linearized.exceptions import AuthorizationError
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import is_user_id
 from linearized.protocol.power_levels import level_to, user_level
-from linearized.protocol.state import StateMap, create_event, join_rule, membership
+from linearized.protocol.state import AUTHORISED, StateMap, create_event, join_rule, membership
 from linearized.protocol.versions import RoomVersion
 
 
@@ -61,10 +61,24 @@ def _check_join(event: Event, target: str, state: StateMap, version: RoomVersion
     rule = join_rule(state)
     if rule in version.invite_join_rules and current in {"invite", "join"}:
         return
+    if rule in version.authorised_join_rules and AUTHORISED in event.content:
+        _check_authoriser(event.content[AUTHORISED], state)
+        return
     # 5.2.5. If the join_rule for m.room.join_rules is public, allow the event.
     # 5.2.6. Otherwise, reject the event.
     if rule != "public":
         raise AuthorizationError("5.2.6", f"the join rule is {rule} and the sender is not invited")
+
+
+def _check_authoriser(user_id: object, state: StateMap) -> None:
+    # M2. Matrix room version 10, rule 4.3.5: "If the join_authorised_via_users_server key in content is not a
+    # user with sufficient permission to invite other users, reject."
+    if (
+        not isinstance(user_id, str)
+        or membership(state, user_id) != "join"
+        or user_level(state, user_id) < level_to(state, "invite")
+    ):
+        raise AuthorizationError("M2", "the user who is said to let the sender in could not invite them")
 
 
 def _check_invite(event: Event, target: str, state: StateMap, version: RoomVersion) -> None:

@@ -11,17 +11,18 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import is_user_id
 from linearized.protocol.power_levels import is_level, power_levels_content, user_level
 from linearized.protocol.state import POWER_LEVELS, StateMap
+from linearized.protocol.versions import RoomVersion
 
 FIELDS = ("users_default", "events_default", "state_default", "ban", "redact", "kick", "invite")
 
 
-def check_power_levels(event: Event, state: StateMap) -> None:
+def check_power_levels(event: Event, state: StateMap, version: RoomVersion) -> None:
     """Check a power levels event against rule 9; rules 6 to 8 come before.
 
     Raises:
         AuthorizationError: the event is not allowed.
     """
-    check_power_levels_shape(event)
+    check_power_levels_shape(event, version)
     # 9.4. If there is no previous m.room.power_levels event in the room, allow the event.
     if POWER_LEVELS not in state:
         return
@@ -36,7 +37,10 @@ def check_power_levels(event: Event, state: StateMap) -> None:
         # 9.5.2. If the new value is higher than the sender's current power level, reject the event.
         if after is not None and after > level:
             raise AuthorizationError("9.5.2", f"{field} would be above the sender's power level")
-    events = list(_changes(_map(current, "events"), _map(new, "events")))
+    # Matrix has notifications beside events, under the same rules.
+    events = [
+        change for field in version.level_maps for change in _changes(_map(current, field), _map(new, field))
+    ]
     users = list(_changes(_map(current, "users"), _map(new, "users")))
     # 9.6. For each entry being changed in or removed from events:
     #    9.6.1. If the current value is higher than the sender's current power level, reject the event.
@@ -50,8 +54,10 @@ def check_power_levels(event: Event, state: StateMap) -> None:
             raise AuthorizationError("9.7.1", f"the level for {name} would be above the sender's")
     # 9.8. For each entry being changed in or removed from users, other than the sender's own entry:
     #    9.8.1. If the current value is higher than the sender's current power level, reject the event.
+    # Matrix room version 10 asks here for "greater than or equal to", which protects equals.
+    highest = level - 1 if version.protects_equals else level
     for name, before, _ in users:
-        if name != event.sender and before is not None and before > level:
+        if name != event.sender and before is not None and before > highest:
             raise AuthorizationError("9.8.1", f"the level of {name} is above the sender's")
     # 9.9. For each entry being added to or changed in users:
     #    9.9.1. If the new value is greater than the sender's current power level, reject the event.
@@ -61,7 +67,7 @@ def check_power_levels(event: Event, state: StateMap) -> None:
     # 9.10. Otherwise, allow the event.
 
 
-def check_power_levels_shape(event: Event) -> None:
+def check_power_levels_shape(event: Event, version: RoomVersion) -> None:
     """Check that a power levels event's content can be read (rules 9.1 to 9.3, and the state key).
 
     Raises:
@@ -77,8 +83,9 @@ def check_power_levels_shape(event: Event) -> None:
         if field in content and not is_level(content[field]):
             raise AuthorizationError("9.1", f"{field} is not an integer")
     # 9.2. If events in content is present and not an object with values that are integers, reject the event.
-    if not _is_level_map(content.get("events", {})):
-        raise AuthorizationError("9.2", "events is not an object of integers")
+    for field in version.level_maps:
+        if not _is_level_map(content.get(field, {})):
+            raise AuthorizationError("9.2", f"{field} is not an object of integers")
     # 9.3. If the users in content is present and not an object with valid user IDs as keys and integers as
     # values, reject the event.
     users = content.get("users", {})

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, TypeGuard
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.state import POWER_LEVELS, StateMap, creator
+from linearized.protocol.versions import RoomVersion
 
 Action: TypeAlias = Literal["ban", "kick", "redact", "invite"]
 
@@ -47,8 +48,15 @@ def level_to(state: StateMap, action: Action) -> int:
     return _level(power_levels_content(state), action, ACTION_DEFAULTS[action])
 
 
-def level_to_send(state: StateMap, type: str, is_state: bool) -> int:  # noqa: A002 - the wire's word
+def level_to_send(
+    state: StateMap,
+    type: str,  # noqa: A002 - the wire's word
+    is_state: bool,
+    version: RoomVersion,
+) -> int:
     """Give the power level needed to send an event of this type, as a state event or not."""
+    if POWER_LEVELS not in state:
+        return version.state_level_without_event if is_state else EVENTS_DEFAULT
     content = power_levels_content(state)
     if is_state:
         default = _level(content, "state_default", STATE_DEFAULT)

@@ -17,5 +17,15 @@ def redact(pdu: JsonObject, version: RoomVersion) -> JsonObject:
     if isinstance(content, dict) and isinstance(kind, str):
         fields = version.kept_content.get(kind, _NOTHING)
         if fields is not None:
-            redacted["content"] = {field: value for field, value in content.items() if field in fields}
+            redacted["content"] = {
+                field: _inner(value, version.kept_inner.get((kind, field)))
+                for field, value in content.items()
+                if field in fields
+            }
     return redacted
+
+
+def _inner(value: object, kept: frozenset[str] | None) -> object:
+    if kept is None or not isinstance(value, dict):
+        return value
+    return {field: inner for field, inner in value.items() if field in kept}

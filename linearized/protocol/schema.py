@@ -17,6 +17,9 @@ MAX_TYPE_CHARS = 255
 MAX_STATE_KEY_CHARS = 255
 """Draft: "This MUST NOT exceed 255 characters", for ``type`` and ``state_key``."""
 
+MAX_FIELD_BYTES = 255
+"""The same in room versions that count bytes, for ``room_id`` and ``sender`` too."""
+
 MAX_EVENT_REFERENCES = 20
 """Entries of ``auth_events`` and ``prev_events``. Selection gives at most five, a linear log has one previous
 event; twenty is Matrix's bound for the interconnection the draft foresees."""
@@ -33,49 +36,64 @@ def check_pdu_schema(pdu: JsonObject, version: RoomVersion) -> None:
     Raises:
         EventFormatError: a field is missing or not what it must be; the text names it.
     """
-    _check_common(pdu)
-    hashes = pdu["hashes"]
+    _check_common(pdu, version)
+    hashes = pdu.get("hashes")
+    if not isinstance(hashes, dict):
+        raise EventFormatError("hashes is missing or malformed")
     _require(isinstance(hashes.get("sha256"), str), "hashes.sha256")
     _check_references(pdu, "auth_events")
     _check_references(pdu, "prev_events")
     # "Events which specify a hub_server MUST additionally contain an lpdu hash. All other events MUST NOT
     # contain lpdu hashes."
-    if "hub_server" in pdu:
+    if "hub_server" in pdu and version.lpdu_hashes:
         _check_lpdu_hash(hashes)
-        # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other
-        # events MAY have 1 or more entries." Only the create event has none.
-        _require(len(pdu["prev_events"]) == 1, "prev_events")
     else:
         _require("lpdu" not in hashes, "hashes.lpdu")
-        _require(bool(pdu["prev_events"]) or pdu["type"] == "m.room.create", "prev_events")
+    # "Events which specify a hub_server are expected to have exactly 1 entry in this array, while other
+    # events MAY have 1 or more entries." Only the create event has none.
+    is_first = pdu["type"] == "m.room.create" and not pdu["prev_events"]
+    if "hub_server" in pdu:
+        _require(len(pdu["prev_events"]) == 1 or (is_first and version.hub_server_always), "prev_events")
+    else:
+        _require(bool(pdu["prev_events"]) or is_first, "prev_events")
     if "provenance" in pdu:
         _require(version.vouched_events and "hub_server" in pdu, "provenance")
         _check_provenance(pdu["provenance"])
 
 
-def check_lpdu_schema(lpdu: JsonObject) -> None:
+def check_lpdu_schema(lpdu: JsonObject, version: RoomVersion) -> None:
     """Check the fields of what a participant sends its hub.
 
     Raises:
         EventFormatError: a field is missing, not what it must be, or not a participant's to set.
     """
-    _check_common(lpdu)
+    _check_common(lpdu, version)
     _require("hub_server" in lpdu, "hub_server")
     # "The participant server MUST NOT populate the following fields on events (LPDUs) they are sending to the
     # hub:" auth_events, prev_events, hashes (except hashes.lpdu). Provenance is a hub's statement, never a
     # participant's.
     for field in ("auth_events", "prev_events", "provenance"):
         _require(field not in lpdu, field)
-    _require(lpdu["hashes"].keys() == {"lpdu"}, "hashes")
-    _check_lpdu_hash(lpdu["hashes"])
+    if not version.lpdu_hashes:
+        _require("hashes" not in lpdu, "hashes")
+        return
+    hashes = lpdu.get("hashes")
+    if not isinstance(hashes, dict) or hashes.keys() != {"lpdu"}:
+        raise EventFormatError("hashes is missing or malformed")
+    _check_lpdu_hash(hashes)
 
 
-def _check_common(pdu: JsonObject) -> None:
+def _check_common(pdu: JsonObject, version: RoomVersion) -> None:
     for field, matches in _COMMON.items():
         _require(matches(pdu.get(field)), field)
     if "state_key" in pdu:
         state_key = pdu["state_key"]
         _require(isinstance(state_key, str) and len(state_key) <= MAX_STATE_KEY_CHARS, "state_key")
+    if version.limits_in_bytes:
+        # Matrix, Size limits: "sender MUST NOT exceed 255 bytes", and so room_id, state_key and type.
+        for field in ("room_id", "type", "sender", "state_key"):
+            text = str(pdu.get(field, ""))
+            _require(len(text.encode("utf-8", "surrogatepass")) <= MAX_FIELD_BYTES, field)
     if "hub_server" in pdu:
         _require(is_server_name(pdu["hub_server"]), "hub_server")
 
@@ -105,7 +123,6 @@ _COMMON: dict[str, Callable[[object], bool]] = {
     "sender": is_user_id,
     "origin_server_ts": _is_integer,
     "content": _is_object,
-    "hashes": _is_object,
     "signatures": _is_signatures,
 }
 

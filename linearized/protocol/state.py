@@ -18,6 +18,9 @@ POWER_LEVELS = ("m.room.power_levels", "")
 JOIN_RULES = ("m.room.join_rules", "")
 HUB = ("m.room.hub", "")
 
+AUTHORISED = "join_authorised_via_users_server"
+"""In the content of a join: the user by whose server somebody who was not invited may come in."""
+
 MEMBERSHIPS = frozenset({"join", "invite", "leave", "ban", "knock"})
 
 

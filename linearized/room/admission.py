@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.protocol.events import Event
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import StateMap, algorithm_of
+from linearized.room.algorithms import DEFAULT_ALGORITHM, ciphersuite_of
 from linearized.room.submissions import Reason, Rejected
 
 COMMIT: Final = "m.mls.commit"
@@ -19,7 +20,7 @@ PROPOSAL: Final = "m.mls.proposal"
 ENCRYPTED: Final = "m.room.encrypted"
 MLS_TYPES: Final = frozenset({COMMIT, PROPOSAL, ENCRYPTED})
 
-ALGORITHM: Final = "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
+ALGORITHM: Final = DEFAULT_ALGORITHM
 
 
 def encryption_algorithm(state: StateMap) -> str | None:
@@ -27,9 +28,7 @@ def encryption_algorithm(state: StateMap) -> str | None:
     plaintext room.
     """
     create = state.get(("m.room.create", ""))
-    encryption = create.content.get("encryption") if create is not None else None
-    algorithm = encryption.get("algorithm") if isinstance(encryption, dict) else None
-    return algorithm if isinstance(algorithm, str) else None
+    return algorithm_of(create) if create is not None else None
 
 
 def admit(event: Event, state: StateMap) -> None:
@@ -42,8 +41,18 @@ def admit(event: Event, state: StateMap) -> None:
     Raises:
         Rejected: ``FORBIDDEN``.
     """
-    if event.type in MLS_TYPES:
+    if event.type == "m.room.create":
+        _check_encryption(event)
+    elif event.type in MLS_TYPES:
         if event.is_state:
             raise Rejected(Reason.FORBIDDEN, f"{event.type} is never state")
     elif not event.is_state and encryption_algorithm(state) is not None and not event.imported:
         raise Rejected(Reason.FORBIDDEN, "The room is encrypted: plaintext messages are refused")
+
+
+def _check_encryption(create: Event) -> None:
+    # "Encryption can only be enabled at the time the room is created. This prevents the room having
+    # encryption disabled or downgraded without an entirely new room being created." A room that asks for
+    # encryption and could not have it would be a room without.
+    if "encryption" in create.content and ciphersuite_of(algorithm_of(create) or "") is None:
+        raise Rejected(Reason.FORBIDDEN, "The room's encryption algorithm is not one this server has")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
-from linearized.mimi.tls import Reader
+from linearized.mimi.tls import Reader, encode_vector
 from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id
 
 _URI_PREFIX = b"mimi://"
@@ -19,24 +19,45 @@ class ClientIdentity:
     device_id: str
 
 
-def client_of(identity: bytes) -> ClientIdentity:
+def client_of(identity: bytes, *, signature_key: bytes | None = None) -> ClientIdentity:
     """Read the content of a leaf's basic credential.
 
     It is either a client URI (``mimi://a.example/d/alice/ABC``) or the Linearized Matrix draft's structure
     ``{opaque user_id<V>; opaque device_id<V>; opaque signature_key<V>}`` ("Device Credentials").
 
+    Args:
+        signature_key: the leaf's own, raw; a structure that names another key is refused.
+
     Raises:
-        IdentifierError: it is neither.
+        IdentifierError: it is neither, or names another key.
     """
     if identity.startswith(_URI_PREFIX):
         try:
             return ClientIdentity(*client_from_uri(identity.decode("ascii")))
         except UnicodeDecodeError as error:
             raise IdentifierError("the credential's client URI is not ASCII") from error
+    user_id, device_id, named_key = decode_credential(identity)
+    # "signature_key is from MLS."
+    if signature_key is not None and signature_key != named_key:
+        raise IdentifierError("the credential names another signature key than the leaf's")
+    return ClientIdentity(user_id, device_id)
+
+
+def encode_credential(user_id: str, device_id: str, signature_key: bytes) -> bytes:
+    """The draft's BasicCredential structure, TLS-encoded."""
+    return b"".join(encode_vector(part) for part in (user_id.encode(), device_id.encode(), signature_key))
+
+
+def decode_credential(identity: bytes) -> tuple[str, str, bytes]:
+    """The user ID, device ID and raw signature key in the draft's BasicCredential structure.
+
+    Raises:
+        IdentifierError: it is none, or does not name a user's device.
+    """
     try:
         reader = Reader(identity)
         user_id, device_id = reader.vector().decode(), reader.vector().decode()
-        reader.vector()  # the signature key; the leaf's own is the one that counts
+        signature_key = bytes(reader.vector())
         reader.finish()
     except (MimiDecodeError, UnicodeDecodeError) as error:
         raise IdentifierError(
@@ -45,4 +66,4 @@ def client_of(identity: bytes) -> ClientIdentity:
     parse_user_id(user_id)
     if not is_device_id(device_id):
         raise IdentifierError("the credential's device ID is malformed")
-    return ClientIdentity(user_id, device_id)
+    return user_id, device_id, signature_key

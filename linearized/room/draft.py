@@ -20,6 +20,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import admit
+from linearized.room.refusals import outcome_of
 from linearized.room.submissions import NewEntry, Reason, Rejected
 
 
@@ -84,7 +85,7 @@ class Draft:
                 provenance=provenance,
             )
         except EventFormatError as error:
-            raise Rejected(_format_reason(error), str(error)) from error
+            raise Rejected(_format_reason(error), str(error), outcome=outcome_of(error)) from error
         self._add(event)
         return event
 
@@ -105,13 +106,18 @@ class Draft:
                 prev_events=self._previous(),
             )
         except EventFormatError as error:
-            raise Rejected(_format_reason(error), str(error)) from error
+            raise Rejected(_format_reason(error), str(error), outcome=outcome_of(error)) from error
         self._add(event)
         return event
 
     def _select(self, event_type: str, state_key: str | None, sender: str, content: JsonObject) -> list[str]:
         return select_auth_events(
-            type=event_type, state_key=state_key, sender=sender, content=content, state=self.state
+            type=event_type,
+            state_key=state_key,
+            sender=sender,
+            content=content,
+            state=self.state,
+            version=self._version,
         )
 
     def _previous(self) -> list[str]:

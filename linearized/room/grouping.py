@@ -12,7 +12,8 @@ from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import group_id
 from linearized.protocol.state import StateMap, membership
-from linearized.room.admission import ALGORITHM
+from linearized.room.admission import encryption_algorithm
+from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 from linearized.room.tie import identify
@@ -58,16 +59,21 @@ class RoomGroup:
         """The group's epoch; None before the first commit."""
         return self._group.epoch if self._group is not None else None
 
-    def check_ciphertext(self, content: JsonObject) -> None:
+    def check_ciphertext(self, content: JsonObject, *, algorithm: str) -> None:
         """Hold an ``m.room.encrypted`` content to the current epoch: an entry for a past one is refused.
+
+        Args:
+            algorithm: the room's.
 
         Raises:
             Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
         """
         if self._group is None:
             raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
-        if content.get("algorithm") != ALGORITHM:
-            raise Rejected(Reason.MALFORMED, f"The room's algorithm is {ALGORITHM}")
+        # "algorithm denotes which specific algorithm clients MUST use for sending and receiving encrypted
+        # events in the room."
+        if content.get("algorithm") != algorithm:
+            raise Rejected(Reason.MALFORMED, f"The room's algorithm is {algorithm}")
         try:
             info = self._mls.inspect_message(binary(content, "ciphertext"))
         except MlsError as error:
@@ -123,6 +129,18 @@ class RoomGroup:
             }
         return content
 
+    def check_parent(self, content: JsonObject) -> None:
+        """Hold the parent that an ``m.mls.commit`` names, if it names one, to the commit before it.
+
+        Raises:
+            Rejected: ``FORBIDDEN``.
+        """
+        # "An optional field, prev_commit_event_id, SHOULD be specified when a parent commit exists. This is
+        # to enable clients to find the commit they have keys for upon joining the room". A wrong one would
+        # lead them astray.
+        if content.get("prev_commit_event_id") not in (None, self.last_commit_id):
+            raise Rejected(Reason.FORBIDDEN, "prev_commit_event_id is not the room's last commit")
+
     def merge(self, transition: Transition, commit_id: str) -> tuple[GroupUpdate, tuple[WelcomeEffect, ...]]:
         """Make the commit the group's state; what to store, and the Welcome to route.
 
@@ -165,6 +183,10 @@ class RoomGroup:
         # by the room ID".
         if group.group_id not in {group_id(self._room_id), self._room_id.encode()}:
             raise Rejected(Reason.INVALID_COMMIT, "The group's ID is not this room's")
+        # "The exact ciphersuite and other algorithmic details are contained in the content for the
+        # m.room.create event". No commit can change it: ReInit is not among the proposals a room takes.
+        if group.ciphersuite != ciphersuite_of(encryption_algorithm(state) or ""):
+            raise Rejected(Reason.INVALID_COMMIT, "The group's cipher suite is not the room's")
         members = group.members()
         if group.epoch != 0 or len(members) != 1:
             raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")

@@ -2,7 +2,9 @@
 doing so.
 
 "Participant servers SHOULD also perform the following checks to validate that the hub server is acting in a
-compliant manner" (Receiving Events/PDUs): we do, and an event the rules forbid is refused.
+compliant manner" (Receiving Events/PDUs): we do. An event the rules forbid is rejected; one that they allow
+but that an encrypted room does not take is soft-failed: it stands in the log, and local clients are not shown
+it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT
+from linearized.room.observing import check_group_event
 from linearized.room.submissions import NewEntry, Reason, Rejected
 
 
@@ -88,10 +91,19 @@ class Replica:
             authorize(event, self._state, version=self._version, first_commit_seen=self._grouped)
         except AuthorizationError as error:
             raise Rejected(Reason.FORBIDDEN, str(error)) from error
+        soft_failed = self._hold_to_group(event)
         self._grouped = self._grouped or event.type == COMMIT
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
             if (event.type, event.state_key) == HUB:
                 self._hub = hub_of(self._state)
         self._head = (seq + 1, event.event_id)
-        return NewEntry(seq=seq + 1, event=event, epoch=None)
+        return NewEntry(seq=seq + 1, event=event, epoch=None, soft_failed=soft_failed)
+
+    def _hold_to_group(self, event: Event) -> str | None:
+        """Why an event is soft-failed, None if it is not."""
+        try:
+            check_group_event(event, self._state)
+        except Rejected as error:
+            return str(error)
+        return None

@@ -11,7 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from linearized.exceptions import EventFormatError, HashMismatch, IdentifierError, SignatureError
+from linearized.exceptions import (
+    EventFormatError,
+    HashMismatch,
+    IdentifierError,
+    MimiDecodeError,
+    SignatureError,
+)
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
 from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup
@@ -24,10 +30,12 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion
-from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
+from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
+from linearized.room.refusals import outcome_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -44,6 +52,7 @@ from linearized.room.tie import (
     check_agreement,
     check_introductions,
     check_leaf_changes,
+    lists_participants,
     participants_of,
     users_after,
 )
@@ -182,6 +191,10 @@ class Room:
             raise Rejected(Reason.FORBIDDEN, "A transfer is arranged with the hub's operator")
         if lpdu["type"] == ENCRYPTED:
             self._check_ciphertext(lpdu["content"])
+            # The sender "MUST send an event with content matching": algorithm, ciphertext, commit_event_id.
+            # Which commit that is only members can tell for sure: a Welcome by MIMI does not name its event.
+            if not isinstance(lpdu["content"].get("commit_event_id"), str):
+                raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
         draft.complete(lpdu)
         return draft
@@ -192,9 +205,9 @@ class Room:
             check_lpdu(lpdu, self.version)
             verify_lpdu(lpdu, version=self.version, origin=submission.origin, keys=submission.keys)
         except (SignatureError, HashMismatch) as error:
-            raise Rejected(Reason.BAD_SIGNATURE, str(error)) from error
+            raise Rejected(Reason.BAD_SIGNATURE, str(error), outcome=outcome_of(error)) from error
         except EventFormatError as error:
-            raise Rejected(Reason.MALFORMED, str(error)) from error
+            raise Rejected(Reason.MALFORMED, str(error), outcome=outcome_of(error)) from error
         if lpdu["room_id"] != self.room_id:
             raise Rejected(Reason.UNKNOWN_ROOM, "The event is for another room")
         if lpdu.get("hub_server") != self._identity.name:
@@ -229,13 +242,9 @@ class Room:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
         content = lpdu["content"]
-        bundle = HandshakeBundle(
-            message=binary(content, "message"),
-            welcome=None,
-            group_info=GroupInfoOption(full=binary(content, "public_group_state"), partial=None),
-            ratchet_tree=None,
-        )
+        bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
+        self._group.check_parent(content)
         committer = transition.commit.committer
         if committer.user_id != lpdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
@@ -257,7 +266,7 @@ class Room:
             raise Rejected(Reason.MALFORMED, str(error)) from error
         self._check_provider(sender, submission.provider)
         content: JsonObject = {
-            "algorithm": ALGORITHM,
+            "algorithm": self._require_encryption(),
             "ciphertext": encode_base64(submission.message),
             "commit_event_id": self._group.last_commit_id,
         }
@@ -287,6 +296,9 @@ class Room:
     def _changes(self, transition: Transition) -> list[StateChange]:
         """The state events that a commit's new participant list implies."""
         staged, committer = transition.commit.staged, transition.commit.committer.user_id
+        if not self.version.vouched_events and not lists_participants(transition.group):
+            # Linearized Matrix knows no participant list; only MIMI providers need one.
+            return []
         before = participants_of(transition.group.app_data())
         role = role_of_power_level(user_level(self._state, committer)).index
         if transition.initial is not None and before != {committer: role}:
@@ -323,12 +335,14 @@ class Room:
             check_agreement(transition.group, staged, draft.state)
 
     def _check_ciphertext(self, content: JsonObject) -> None:
-        self._require_encryption()
-        self._group.check_ciphertext(content)
+        self._group.check_ciphertext(content, algorithm=self._require_encryption())
 
-    def _require_encryption(self) -> None:
-        if encryption_algorithm(self._state) is None:
+    def _require_encryption(self) -> str:
+        """The room's algorithm."""
+        algorithm = encryption_algorithm(self._state)
+        if algorithm is None:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
+        return algorithm
 
     def _check_provider(self, user_id: str, provider: str) -> None:
         """The provider that submits must be the one the user belongs to; we speak for our bridges'
@@ -362,6 +376,20 @@ class Room:
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
         return Accepted(entries=tuple(draft.entries), accepted_at=now, group=group, welcomes=welcomes)
+
+
+def _bundle_of(content: JsonObject) -> HandshakeBundle:
+    """The commit and GroupInfo in the content of an ``m.mls.commit``."""
+    try:
+        public_commit(content)
+    except MimiDecodeError as error:
+        raise Rejected(Reason.MALFORMED, str(error)) from error
+    return HandshakeBundle(
+        message=binary(content, "message"),
+        welcome=None,
+        group_info=GroupInfoOption(full=binary(content, "public_group_state"), partial=None),
+        ratchet_tree=None,
+    )
 
 
 def _domain_of(user_id: str) -> str:

@@ -14,6 +14,7 @@ from linearized.exceptions import InvalidInput
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
+from linearized.protocol.outcomes import Outcome
 
 
 class Reason(StrEnum):
@@ -37,6 +38,8 @@ class Rejected(InvalidInput):
         code: the reason, from ``Reason``.
         current_epoch: the group's epoch, given with ``WRONG_EPOCH``.
         invalid_proposals: ProposalRefs, given with ``INVALID_PROPOSAL``.
+        outcome: what that means for an event from another server: rejected, or, where it never counted as
+            an event at all, dropped.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Rejected(InvalidInput):
         *,
         current_epoch: int | None = None,
         invalid_proposals: tuple[bytes, ...] = (),
+        outcome: Outcome = Outcome.REJECTED,
     ) -> None:
         super().__init__(text)
         self.code = code
         self.current_epoch = current_epoch
         self.invalid_proposals = invalid_proposals
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +117,15 @@ Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
-    """An entry about to be appended: its place, its event, and the MLS epoch after it."""
+    """An entry about to be appended: its place, its event, and the MLS epoch after it.
+
+    ``soft_failed`` says why local clients are not shown it, None if they are.
+    """
 
     seq: int
     event: Event
     epoch: int | None
+    soft_failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from linearized.mimi.room_policy import power_level_of_role
 from linearized.mls import AppDataUpdate, Member, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
+from linearized.protocol.visibility import is_world_readable
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.room.submissions import Reason, Rejected
 
@@ -47,6 +48,11 @@ def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
     return users
+
+
+def lists_participants(group: PublicGroup) -> bool:
+    """Whether a group has a participant list; it has had one since it was created, or never will."""
+    return PARTICIPANT_LIST in group.app_data()
 
 
 def resulting_app_data(group: PublicGroup, updates: Iterable[AppDataUpdate]) -> dict[int, bytes]:
@@ -90,7 +96,7 @@ def identify(member: Member) -> ClientIdentity:
         Rejected: ``INVALID_COMMIT`` if its credential names none.
     """
     try:
-        return client_of(member.identity)
+        return client_of(member.identity, signature_key=member.signature_key)
     except IdentifierError as error:
         raise Rejected(Reason.INVALID_COMMIT, str(error)) from error
 
@@ -124,12 +130,14 @@ def check_leaf_changes(
         Rejected: ``FORBIDDEN``, or ``INVALID_COMMIT`` for a second leaf of one client.
     """
     removed = {member.leaf_index for member in staged.removed}
+    readers = is_world_readable(state) and PARTICIPANT_LIST not in staged.app_data
     clients = {identify(member) for member in group.members() if member.leaf_index not in removed}
     for member in staged.added:
         client = identify(member)
         # Linearized Matrix, Updating Group State: "Devices can only be added to the group if they belong to a
-        # user which is joined to the room".
-        if membership(state, client.user_id) != "join":
+        # user which is joined to the room, or if the room is "world readable"". A participant list, where
+        # there is one, has a place for members only.
+        if membership(state, client.user_id) != "join" and not readers:
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")
         if client in clients:
             raise Rejected(Reason.INVALID_COMMIT, f"{client.user_id} already has a leaf for that device")
@@ -184,15 +192,20 @@ def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -
     Raises:
         Rejected: ``FORBIDDEN``, naming what the commit has to contain.
     """
-    participants = participants_of(staged.app_data)
     leaves = users_after(group, staged)
+    if not lists_participants(group):
+        # A group of Linearized Matrix servers alone: its leaves are all there is to agree with the room.
+        participants = {}
+        leaves = set() if is_world_readable(state) else leaves
+    else:
+        participants = participants_of(staged.app_data)
     for user_id in sorted(leaves | participants.keys()):
         current = membership(state, user_id)
         if current != "join" and (user_id in leaves or current != "invite"):
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"
             )
-    strangers = leaves - participants.keys()
+    strangers = leaves - participants.keys() if lists_participants(group) else set()
     if strangers:
         raise Rejected(
             Reason.FORBIDDEN, f"{min(strangers)} has a leaf but is missing from the participant list"

@@ -173,6 +173,7 @@ class Following:
                 welcome=message.message,
                 tree=tree or b"",
                 commit_id=f"${digest}",
+                ciphersuite=package.ciphersuite,
             )
             mark = Reply(scope=f"welcome {room_id}", key=f"{digest} {reference.hex()}", value="delivered")
             found.append((welcome, mark))

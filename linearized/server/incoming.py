@@ -125,8 +125,9 @@ class Incoming:
             raise Rejected(Reason.FORBIDDEN, f"The hub's log does not hold: {error}") from error
 
     async def _learn_keys(self, row: EntryRow) -> None:
-        event = parse_stored(row.pdu, get_version(self._row.version), row.event_id)
-        for server, key_ids in required_keys(event):
+        version = get_version(self._row.version)
+        event = parse_stored(row.pdu, version, row.event_id)
+        for server, key_ids in required_keys(event, version=version):
             if not all((server, key_id) in self._keys for key_id in key_ids):
                 found = await self._node.keys.keys_for(server, key_ids)
                 self._keys.update({(server, key_id): key for key_id, key in found.items()})

@@ -14,7 +14,7 @@ from linearized.protocol.base64 import encode_base64url
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.hashing import event_id
+from linearized.protocol.hashing import event_id, lpdu_identity
 from linearized.protocol.versions import get_version
 from linearized.server.node import Node
 from linearized.store.base import MembershipRow, Reply, Role, RoomAppend, RoomRow
@@ -89,7 +89,7 @@ async def decline(node: Node, row: RoomRow, user_id: str) -> str:
         hub_server=row.hub,
         state_key=user_id,
     )
-    txn = encode_base64url(str(lpdu["hashes"]["lpdu"]["sha256"]).encode())
+    txn = encode_base64url(lpdu_identity(lpdu, version).encode())
     await node.federation.request(row.hub, "POST", f"{UNSTABLE}/send_leave/{txn}", json=lpdu)
     await node.store.append(
         RoomAppend(room_id=row.room_id, memberships=(_membership(row.room_id, user_id, "leave"),))

@@ -66,7 +66,10 @@ def restore_room(
     vouched_domains: frozenset[str],
 ) -> Room:
     """The room as its last durable entry left it."""
-    group = store.group(row.room_id)
+    kept = store.group(row.room_id)
+    group = None
+    if kept is not None:
+        group = mls.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
     last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
     return Room(
         room_id=row.room_id,
@@ -76,6 +79,6 @@ def restore_room(
         vouched_domains=vouched_domains,
         state=state_of(store, row),
         head=(row.head_seq, last[0].event_id if last else None),
-        group=mls.load(group.snapshot) if group is not None else None,
-        last_commit_id=group.commit_event_id if group is not None else None,
+        group=group,
+        last_commit_id=kept.commit_event_id if kept is not None else None,
     )

@@ -33,6 +33,10 @@ class OpenMls:
             group_info=group_info, ratchet_tree=ratchet_tree, now=self._clock() // 1000
         )
 
-    def load(self, snapshot: bytes) -> PublicGroup:
+    def load(self, snapshot: bytes, *, group_info: bytes, ratchet_tree: bytes) -> PublicGroup:
         """See ``linearized.mls.Mls``."""
-        return openmls.PublicGroup.load(snapshot)
+        try:
+            return openmls.PublicGroup.load(snapshot)
+        except openmls.SnapshotFormat:
+            # After an upgrade. Lifetimes were checked when the leaves came, and some may have ended since.
+            return openmls.PublicGroup.observe(group_info=group_info, ratchet_tree=ratchet_tree)

@@ -210,7 +210,7 @@ class Moves:
             Rejected: there is none.
         """
         state = self._node.rooms.state(row.room_id)
-        needed = level_to_send(state, HUB[0], True)
+        needed = level_to_send(state, HUB[0], True, get_version(row.version))
         for user_id in _joined(state, self._node.identity.name):
             if user_level(state, user_id) >= needed:
                 return user_id
@@ -274,8 +274,6 @@ class Moves:
             )
             del self._incoming[room_id]
         self._node.rooms.participating.forget(room_id)
-        for forget in self._node.renumbered:
-            forget(room_id)
         self._node.notifier.room_changed(incoming.state)
         log.info("taken_over", room_id=room_id, entries=incoming.size)
 

@@ -41,8 +41,6 @@ class Node:
     federation: FederationClient
     providers: ProviderClient
     followers: Followers
-    # Called with a room's ID when its log has other sequence numbers than before: a hub transfer to us.
-    renumbered: list[Callable[[str], None]] = field(default_factory=list)
     trees: Trees = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)

@@ -19,7 +19,7 @@ from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
-from linearized.protocol.hashing import event_id, lpdu_hash
+from linearized.protocol.hashing import event_id, lpdu_hash, lpdu_identity
 from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap, hub_of
@@ -33,6 +33,7 @@ from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
 from linearized.server.rows import entry_row
+from linearized.server.soft_failures import replies_for
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
@@ -91,7 +92,7 @@ class Participating:
                 return replace(event, origin_server_ts=int(known))
         now = event.origin_server_ts if event.origin_server_ts is not None else self._node.clock()
         timed = replace(event, origin_server_ts=now)
-        while self._is_taken(self._lpdu(row, timed)):
+        while self._is_taken(self._lpdu(row, timed), get_version(row.version)):
             # The same words in the same millisecond are two events all the same.
             now += 1
             timed = replace(event, origin_server_ts=now)
@@ -101,8 +102,8 @@ class Participating:
             )
         return timed
 
-    def _is_taken(self, lpdu: JsonObject) -> bool:
-        key = lpdu["hashes"]["lpdu"]["sha256"]
+    def _is_taken(self, lpdu: JsonObject, version: RoomVersion) -> bool:
+        key = lpdu_identity(lpdu, version)
         return key in self._echoes or self._node.store.reply(_echo_scope(lpdu["room_id"]), key) is not None
 
     async def invite(self, row: RoomRow, event: LocalEvent) -> str:
@@ -126,7 +127,7 @@ class Participating:
         if row.hub == self._node.identity.name:
             raise Overloaded("the room is about to be ordered here")
         lpdu = self._lpdu(row, event)
-        key = lpdu["hashes"]["lpdu"]["sha256"]
+        key = lpdu_identity(lpdu, get_version(row.version))
         came_back = self._node.store.reply(_echo_scope(row.room_id), key)
         if came_back is not None:
             return came_back
@@ -196,7 +197,7 @@ class Participating:
             sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
         )
         lpdu = self._lpdu(row, join)
-        txn = encode_base64url(str(lpdu["hashes"]["lpdu"]["sha256"]).encode())
+        txn = encode_base64url(lpdu_identity(lpdu, version).encode())
         async with self._locks.setdefault(room_id, trio.Lock()):
             answer = await self._node.federation.request(
                 hub, "POST", f"{UNSTABLE}/send_join/{txn}", json=lpdu
@@ -219,7 +220,8 @@ class Participating:
         if not isinstance(state, list) or not isinstance(joined, dict):
             raise Rejected(Reason.MALFORMED, "The hub's answer has no state and no event")
         join = await self._verified(joined, row)
-        if lpdu_hash(join.pdu) != lpdu["hashes"]["lpdu"]["sha256"]:
+        version = get_version(row.version)
+        if lpdu_hash(join.pdu, version) != lpdu_identity(lpdu, version):
             raise Rejected(Reason.FORBIDDEN, "The hub's answer is about another event than our join")
         existing = self._node.store.room(row.room_id)
         if existing is not None and has_copy(existing):  # another of our users was faster
@@ -236,7 +238,6 @@ class Participating:
             known[event.type, event.state_key] = event
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
             await trio.lowlevel.checkpoint()  # a large room must not hold up everybody else
-        version = get_version(row.version)
         transfers = await self._transfers(known, answer, row)
         _check_hub(known, transfers, row.hub, version)
         replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
@@ -282,7 +283,7 @@ class Participating:
         if event.room_id != row.room_id:
             raise Rejected(Reason.FORBIDDEN, "The event is of another room")
         found: dict[tuple[str, str], bytes] = {}
-        for server, key_ids in required_keys(event):
+        for server, key_ids in required_keys(event, version=version):
             for key_id, key in (await self._node.keys.keys_for(server, key_ids)).items():
                 found[server, key_id] = key
         return verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id)))
@@ -340,27 +341,24 @@ class Participating:
         return events
 
     async def _store(self, row: RoomRow, entries: list[NewEntry], hub: str) -> None:
+        version = get_version(row.version)
+        echoed = [_echoed(entry.event, version) for entry in entries if self._is_ours(entry.event)]
         await self._node.store.append(
             RoomAppend(
                 room_id=row.room_id,
                 room=replace(row, hub=hub) if hub != row.hub else None,
                 entries=tuple(_row(entry) for entry in entries),
-                replies=tuple(self._echoed(entry.event) for entry in entries if self._is_ours(entry.event)),
+                replies=(*echoed, *replies_for(entries)),
             )
         )
-        for entry in entries:
-            waiting = self._echoes.get(entry.event.pdu["hashes"].get("lpdu", {}).get("sha256", ""))
+        for echo in echoed:
+            waiting = self._echoes.get(echo.key)
             if waiting is not None:
-                waiting[1].append(entry.event.event_id)
+                waiting[1].append(echo.value)
                 waiting[0].set()
 
     def _is_ours(self, event: Event) -> bool:
         return user_domain(event.sender) == self._node.identity.name
-
-    def _echoed(self, event: Event) -> Reply:
-        """What an LPDU of ours has become."""
-        key = event.pdu["hashes"].get("lpdu", {}).get("sha256", "")
-        return Reply(scope=_echo_scope(event.room_id), key=key, value=event.event_id)
 
 
 def _check_hub(state: StateMap, transfers: Mapping[str, Event], hub: str, version: RoomVersion) -> None:
@@ -377,6 +375,12 @@ def _check_hub(state: StateMap, transfers: Mapping[str, Event], hub: str, versio
         raise Rejected(Reason.FORBIDDEN, str(error)) from error
     if actual != hub:
         raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {actual}")
+
+
+def _echoed(event: Event, version: RoomVersion) -> Reply:
+    """What an LPDU of ours has become."""
+    key = lpdu_identity(event.pdu, version)
+    return Reply(scope=_echo_scope(event.room_id), key=key, value=event.event_id)
 
 
 def _echo_scope(room_id: str) -> str:
@@ -404,4 +408,5 @@ def _epoch(event: Event) -> int | None:
 
 
 def _row(entry: NewEntry) -> EntryRow:
-    return entry_row(entry.event, seq=entry.seq, epoch=_epoch(entry.event))
+    epoch = _epoch(entry.event) if entry.soft_failed is None else None
+    return entry_row(entry.event, seq=entry.seq, epoch=epoch)

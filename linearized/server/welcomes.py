@@ -16,12 +16,12 @@ import structlog
 
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.identifiers import user_domain
+from linearized.room.algorithms import welcome_content
 from linearized.room.submissions import Accepted, WelcomeEffect
 from linearized.store.base import NewToDevice, Store
 
 log = structlog.get_logger("linearized.welcomes")
 
-WELCOME_ALGORITHM: Final = "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519"
 LOCAL_TYPE: Final = "m.room.encrypted"
 PROVIDER_TYPE: Final = "m.mls.welcome"
 
@@ -32,13 +32,21 @@ def provider_address(provider: str) -> str:
 
 
 def local_welcome(
-    user_id: str, device_id: str, *, room_id: str, sender: str, welcome: bytes, tree: bytes, commit_id: str
+    user_id: str,
+    device_id: str,
+    *,
+    room_id: str,
+    sender: str,
+    welcome: bytes,
+    tree: bytes,
+    commit_id: str,
+    ciphersuite: int,
 ) -> NewToDevice:
     """A Welcome for a device of ours, in the draft's to-device shape plus the room and the tree."""
     content = {
-        "algorithm": WELCOME_ALGORITHM,
-        "ciphertext": encode_base64(welcome),
-        "commit_event_id": commit_id,
+        **welcome_content(
+            ciphersuite=ciphersuite, ciphertext=encode_base64(welcome), commit_event_id=commit_id
+        ),
         "room_id": room_id,
         "ratchet_tree": encode_base64(tree),
     }
@@ -68,6 +76,7 @@ def route_welcomes(
                     welcome=effect.welcome,
                     tree=effect.ratchet_tree,
                     commit_id=effect.commit_event_id,
+                    ciphersuite=package.ciphersuite,
                 )
                 continue
             provider = store.key_package_route(reference)

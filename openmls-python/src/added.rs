@@ -58,13 +58,18 @@ fn added_lifetime(proposal: &[u8]) -> Outcome<Option<(usize, WireLifetime)>> {
     if kind != PROPOSAL_ADD {
         return Ok(None);
     }
-    let (_, rest) = WireKeyPackageBegin::tls_deserialize_bytes(rest)?;
+    Ok(key_package_lifetime(rest)?.map(|(offset, lifetime)| (rest.len() - offset, lifetime)))
+}
+
+/// Where in a KeyPackage the lifetime of its leaf begins, and the lifetime; None if the leaf has none.
+pub fn key_package_lifetime(key_package: &[u8]) -> Outcome<Option<(usize, WireLifetime)>> {
+    let (_, rest) = WireKeyPackageBegin::tls_deserialize_bytes(key_package)?;
     let (source, rest) = u8::tls_deserialize_bytes(rest)?;
     if source != LEAF_SOURCE_KEY_PACKAGE {
         return Ok(None);
     }
     let (lifetime, _) = WireLifetime::tls_deserialize_bytes(rest)?;
-    Ok(Some((rest.len(), lifetime)))
+    Ok(Some((key_package.len() - rest.len(), lifetime)))
 }
 
 /// A KeyPackage up to the `leaf_node_source` of its leaf.

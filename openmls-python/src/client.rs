@@ -1,41 +1,40 @@
 //! `Client`: a signature key, a credential, key packages and groups.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use openmls::group::{GroupId, MlsGroup, StagedWelcome};
 use openmls::prelude::{KeyPackage, Lifetime};
 use openmls_basic_credential::SignatureKeyPair as Signer;
+use openmls_traits::OpenMlsProvider as _;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyTuple};
 use tls_codec::Serialize;
 
 use crate::convert::component_map;
-use crate::error::{self, Failure, Kind, Outcome};
+use crate::error::{self, Failure, Outcome};
 use crate::group::Group;
 use crate::guard::{caught, detached, locked, viewed};
 use crate::join::{self, ExternalJoin};
 use crate::keys::{self, SignatureKeyPair};
+use crate::member::check_credential;
 use crate::provider::Provider;
-use crate::state::{ClientState, GroupState, Joining, Slot};
-use crate::values::{short, CommitBundle, Member};
+use crate::state::{unknown_group, ClientState, GroupState, Joining, Slot};
+use crate::store::Store;
+use crate::values::{short, CommitBundle};
 use crate::{config, wire};
 
 #[pyclass(frozen, module = "openmls")]
 pub struct Client {
-    inner: Arc<Mutex<ClientState>>,
-    identity: Vec<u8>,
-    suite: u16,
+    inner: Arc<ClientState>,
     signature_key: Vec<u8>,
 }
 
 impl Client {
     fn wrap(state: ClientState) -> Self {
         Self {
-            identity: state.identity.clone(),
-            suite: state.suite.into(),
             signature_key: state.signer.to_public_vec(),
-            inner: Arc::new(Mutex::new(state)),
+            inner: Arc::new(state),
         }
     }
 
@@ -44,18 +43,28 @@ impl Client {
     }
 }
 
+/// Take up a group whose store holds all of it.
+fn enter(slot: &mut Slot, state: GroupState) -> Outcome<()> {
+    if matches!(&slot.current, Some(present) if present.group.is_active()) {
+        return Err(Failure::not_allowed("this client is already in the group"));
+    }
+    *slot = Slot {
+        current: Some(state),
+        joining: None,
+    };
+    Ok(())
+}
+
 fn create_group(
-    client: &mut ClientState,
+    client: &ClientState,
     group_id: &[u8],
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+    required_capabilities: bool,
     now: Option<u64>,
 ) -> Outcome<()> {
-    if client.groups.contains_key(group_id) {
-        return Err(Failure::not_allowed("this client is already in the group"));
-    }
     let provider = Provider::default();
-    let extensions = config::group_extensions(app_data, external_senders)?;
+    let extensions = config::group_extensions(app_data, external_senders, required_capabilities)?;
     let group = MlsGroup::new_with_group_id(
         &provider,
         &client.signer,
@@ -64,18 +73,17 @@ fn create_group(
         client.credential(),
     )
     .map_err(Failure::not_allowed)?;
-    client.groups.insert(
-        group_id.to_vec(),
-        Slot {
-            current: Some(GroupState { provider, group }),
-            joining: None,
-        },
-    );
-    Ok(())
+    client.change_entry(group_id, |slot| {
+        if !slot.is_empty() {
+            return Err(Failure::not_allowed("this client is already in the group"));
+        }
+        enter(slot, GroupState { provider, group })
+    })
 }
 
 fn join_welcome(
-    client: &mut ClientState,
+    client: &ClientState,
+    key_packages: &mut Provider,
     welcome: &[u8],
     ratchet_tree: Option<&[u8]>,
 ) -> Outcome<Vec<u8>> {
@@ -83,8 +91,8 @@ fn join_welcome(
     let tree = ratchet_tree.map(wire::ratchet_tree).transpose()?;
     // Joining consumes a key package and writes a group into the same store, so it works on a copy; the
     // two parts are separated afterwards and nothing is lost if it fails.
-    let before = client.key_packages.entries()?;
-    let provider = Provider::from_entries(before.clone());
+    let before = key_packages.storage().contents();
+    let provider = Provider::new(Store::new(before.clone()));
     let mut builder = StagedWelcome::build_from_welcome(&provider, &config::join_config(), welcome)
         .map_err(error::from_welcome)?
         // A member whose key package expired since it was added is still a member.
@@ -104,35 +112,24 @@ fn join_welcome(
             "the tree does not hold the leaf of the key package",
         ));
     }
-    Member::list(staged.members())?;
+    for member in staged.members() {
+        check_credential(&member.credential)?;
+    }
     let group = staged.into_group(&provider).map_err(error::from_welcome)?;
     let group_id = group.group_id().to_vec();
-    let occupied = client
-        .groups
-        .get(&group_id)
-        .and_then(|slot| slot.current.as_ref())
-        .is_some_and(|state| state.group.is_active());
-    if occupied {
-        return Err(Failure::not_allowed("this client is already in the group"));
-    }
-    let (kept, moved) = provider
-        .entries()?
-        .into_iter()
-        .partition(|(key, _)| before.contains_key(key));
-    let state = GroupState::load(&group_id, moved)?;
-    client.key_packages = Provider::from_entries(kept);
-    client.groups.insert(
-        group_id.clone(),
-        Slot {
-            current: Some(state),
-            joining: None,
-        },
-    );
+    let (kept, moved) = provider.into_storage().into_contents().split(&before);
+    let state = GroupState {
+        provider: Provider::new(Store::new(moved)),
+        group,
+    };
+    client.change_entry(&group_id, |slot| enter(slot, state))?;
+    *key_packages = Provider::new(Store::new(kept));
     Ok(group_id)
 }
 
 fn key_package(
     client: &ClientState,
+    key_packages: &Provider,
     now: u64,
     lifetime: u64,
     last_resort: bool,
@@ -155,7 +152,7 @@ fn key_package(
     let bundle = builder
         .build(
             client.suite,
-            &client.key_packages,
+            key_packages,
             &client.signer,
             client.credential(),
         )
@@ -186,38 +183,37 @@ impl Client {
                     ))
                 }
             };
-            Ok(Self::wrap(ClientState {
+            Ok(Self::wrap(ClientState::new(
                 suite,
-                identity: identity.to_vec(),
+                identity.to_vec(),
                 signer,
-                key_packages: Provider::default(),
-                groups: Default::default(),
-            }))
+            )))
         })
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
         detached(py, || {
-            // OpenMLS may panic on a store that was tampered with; no handle exists yet to be poisoned.
+            // OpenMLS may panic on a store that was tampered with; there is no handle yet to be dropped.
             caught(|| ClientState::load(data))
                 .map(Self::wrap)
                 .map_err(|failure| Failure::snapshot(failure.message))
         })
     }
 
-    fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |client| client.save())
+    fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let saved = detached(py, || self.inner.save())?;
+        Ok(PyBytes::new(py, &saved))
     }
 
     #[getter]
     fn identity(&self) -> &[u8] {
-        &self.identity
+        &self.inner.identity
     }
 
     #[getter]
     fn ciphersuite(&self) -> u16 {
-        self.suite
+        self.inner.suite.into()
     }
 
     #[getter]
@@ -227,15 +223,19 @@ impl Client {
 
     #[getter]
     fn credential(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |client| {
-            Ok(client.credential().credential.tls_serialize_detached()?)
+        detached(py, || {
+            Ok(self
+                .inner
+                .credential()
+                .credential
+                .tls_serialize_detached()?)
         })
     }
 
     #[pyo3(signature = (*, label, content))]
     fn sign_with_label(&self, py: Python<'_>, label: &str, content: &[u8]) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |client| {
-            keys::sign_with_label(&client.signer, label, content)
+        detached(py, || {
+            keys::sign_with_label(&self.inner.signer, label, content)
         })
     }
 
@@ -247,18 +247,21 @@ impl Client {
         lifetime: u64,
         last_resort: bool,
     ) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |client| {
-            key_package(client, now, lifetime, last_resort)
+        let client = &self.inner;
+        locked(py, &client.key_packages, |key_packages| {
+            key_package(client, key_packages, now, lifetime, last_resort)
         })
     }
 
-    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), now = None))]
+    #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), required_capabilities = true,
+                        now = None))]
     fn create_group(
         &self,
         py: Python<'_>,
         group_id: &[u8],
         app_data: Option<&Bound<'_, PyAny>>,
         external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+        required_capabilities: bool,
         now: Option<u64>,
     ) -> PyResult<Group> {
         let app_data = component_map(app_data)?;
@@ -266,8 +269,15 @@ impl Client {
             .iter()
             .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
             .collect();
-        locked(py, &self.inner, |client| {
-            caught(|| create_group(client, group_id, app_data, senders, now))
+        detached(py, || {
+            create_group(
+                &self.inner,
+                group_id,
+                app_data,
+                senders,
+                required_capabilities,
+                now,
+            )
         })?;
         Ok(self.handle(group_id.to_vec()))
     }
@@ -279,8 +289,9 @@ impl Client {
         welcome: &[u8],
         ratchet_tree: Option<&[u8]>,
     ) -> PyResult<Group> {
-        let group_id = locked(py, &self.inner, |client| {
-            caught(|| join_welcome(client, welcome, ratchet_tree))
+        let client = &self.inner;
+        let group_id = locked(py, &client.key_packages, |key_packages| {
+            join_welcome(client, key_packages, welcome, ratchet_tree)
         })?;
         Ok(self.handle(group_id))
     }
@@ -307,44 +318,46 @@ impl Client {
             app_data_updates: component_map(app_data_updates)?,
             new_app_data: component_map(new_app_data)?,
         };
-        let (group_id, bundle) = locked(py, &self.inner, |client| {
-            let joined = caught(|| join::external(client, &request))?;
+        let (group_id, bundle) = detached(py, || {
+            let joined = join::external(&self.inner, &request)?;
             let group_id = joined.state.group.group_id().to_vec();
-            client.groups.entry(group_id.clone()).or_default().joining = Some(Joining {
-                base_epoch: joined.base_epoch,
-                state: joined.state,
-            });
+            self.inner.change_entry(&group_id, |slot| {
+                slot.joining = Some(Joining {
+                    base_epoch: joined.base_epoch,
+                    state: joined.state,
+                });
+                Ok(())
+            })?;
             Ok((group_id, joined.bundle))
         })?;
         Ok((self.handle(group_id), bundle))
     }
 
     fn group(&self, py: Python<'_>, group_id: &[u8]) -> PyResult<Group> {
-        locked(py, &self.inner, |client| client.slot(group_id).map(|_| ()))?;
+        detached(py, || self.inner.slot(group_id).map(|_| ()))?;
         Ok(self.handle(group_id.to_vec()))
     }
 
     fn group_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let ids: Vec<Vec<u8>> = locked(py, &self.inner, |client| {
-            Ok(client.groups.keys().cloned().collect())
+        let ids: Vec<Vec<u8>> = viewed(py, &self.inner.groups, |groups| {
+            Ok(groups.keys().cloned().collect())
         })?;
         PyTuple::new(py, ids)
     }
 
     fn forget_group(&self, py: Python<'_>, group_id: &[u8]) -> PyResult<()> {
-        locked(py, &self.inner, |client| {
-            client
-                .groups
+        locked(py, &self.inner.groups, |groups| {
+            groups
                 .remove(group_id)
                 .map(|_| ())
-                .ok_or_else(|| Failure::new(Kind::UnknownGroup, "this client has no such group"))
+                .ok_or_else(unknown_group)
         })
     }
 
     fn __repr__(&self) -> String {
         format!(
             "<Client {:?} signature_key={}>",
-            String::from_utf8_lossy(&self.identity),
+            String::from_utf8_lossy(&self.inner.identity),
             short(&self.signature_key)
         )
     }

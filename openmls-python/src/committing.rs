@@ -1,15 +1,17 @@
 //! Making a commit, as a member.
 
-use openmls::group::CommitMessageBundle;
+use openmls::group::{CommitMessageBundle, MlsGroup};
 use openmls::messages::proposals::AppDataUpdateProposal;
 use openmls::prelude::{KeyPackage, LeafNodeIndex, LeafNodeParameters, Proposal};
+use openmls::treesync::RatchetTree;
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
-use crate::inspect::valid_key_package;
+use crate::key_packages::valid_key_package;
+use crate::provider::Provider;
 use crate::state::GroupState;
 use crate::values::CommitBundle;
 use crate::{members, rules};
@@ -52,7 +54,7 @@ pub fn commit(
     let GroupState { provider, group } = state;
     let mut key_packages: Vec<KeyPackage> = Vec::with_capacity(request.add.len());
     for data in &request.add {
-        key_packages.push(valid_key_package(data)?);
+        key_packages.push(valid_key_package(data, None)?);
     }
     let own = group.own_leaf_index();
     if request.remove.contains(&own.u32()) {
@@ -111,16 +113,26 @@ pub fn commit(
         })
         .map_err(error::from_create_commit)?
         .stage_commit(provider)
-        .map_err(Failure::internal)?;
+        .map_err(Failure::half_done)?;
+    let finished = new_tree(provider, group, before).and_then(|tree| encode_bundle(bundle, tree));
+    if finished.is_err() {
+        group
+            .clear_pending_commit(provider.storage())
+            .map_err(Failure::half_done)?;
+    }
+    finished
+}
+
+/// The ratchet tree after the pending commit.
+fn new_tree(provider: &Provider, group: &MlsGroup, before: RatchetTree) -> Outcome<Vec<u8>> {
     let staged = group
         .pending_commit()
         .ok_or_else(|| Failure::internal("the commit is not pending"))?;
     let tree = staged
         .export_ratchet_tree(provider.crypto(), before)
         .map_err(Failure::internal)?
-        .ok_or_else(|| Failure::internal("an own commit without a tree"))?
-        .tls_serialize_detached()?;
-    encode_bundle(bundle, tree)
+        .ok_or_else(|| Failure::internal("an own commit without a tree"))?;
+    Ok(tree.tls_serialize_detached()?)
 }
 
 pub fn encode_bundle(bundle: CommitMessageBundle, ratchet_tree: Vec<u8>) -> Outcome<CommitBundle> {

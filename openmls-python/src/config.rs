@@ -30,10 +30,14 @@ const CREATOR_LIFETIME: u64 = 84 * 24 * 3600;
 /// Component ID of `last_resort_key_package`, draft-ietf-mls-extensions section 7.5.
 const LAST_RESORT_COMPONENT: u16 = 0x0004;
 
-const SUPPORTED: [Ciphersuite; 3] = [
+/// What we use, tested each. RFC 9420 has more: 0x0005 (P-521) and those with X448, for which `openmls_rust_crypto`
+/// has no primitives.
+pub const SUPPORTED: [Ciphersuite; 5] = [
     Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
     Ciphersuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
     Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+    Ciphersuite::MLS_256_DHKEMP384_AES256GCM_SHA384_P384,
+    Ciphersuite::MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519,
 ];
 
 pub fn ciphersuite(number: u16) -> Outcome<Ciphersuite> {
@@ -111,23 +115,27 @@ pub fn last_resort_extensions() -> Outcome<Extensions<KeyPackage>> {
     .map_err(Failure::internal)
 }
 
-/// The GroupContext extensions of a new group.
+/// The GroupContext extensions of a new group. Without `required_capabilities` and `app_data` there is nothing in
+/// them that a client of RFC 9420 alone does not know.
 pub fn group_extensions(
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
+    required_capabilities: bool,
 ) -> Outcome<Extensions<GroupContext>> {
     let mut dictionary = AppDataDictionary::new();
     for (component, data) in app_data {
         dictionary.insert(component, data);
     }
-    let mut extensions = vec![
-        Extension::RequiredCapabilities(RequiredCapabilitiesExtension::new(
-            &[ExtensionType::AppDataDictionary],
-            &[ProposalType::AppDataUpdate, ProposalType::SelfRemove],
-            &[CredentialType::Basic],
-        )),
-        Extension::AppDataDictionary(AppDataDictionaryExtension::new(dictionary)),
-    ];
+    let mut extensions = Vec::new();
+    if required_capabilities {
+        extensions.push(Extension::RequiredCapabilities(
+            RequiredCapabilitiesExtension::new(
+                &[ExtensionType::AppDataDictionary],
+                &[ProposalType::AppDataUpdate, ProposalType::SelfRemove],
+                &[CredentialType::Basic],
+            ),
+        ));
+    }
     if !external_senders.is_empty() {
         let senders = external_senders
             .into_iter()
@@ -136,6 +144,13 @@ pub fn group_extensions(
             })
             .collect();
         extensions.push(Extension::ExternalSenders(senders));
+    }
+    // The last one: an AppDataUpdate should leave the extension where it is (draft-ietf-mls-extensions section
+    // 4.7), but OpenMLS moves it to the end, and members who do not would have another GroupContext.
+    if required_capabilities || !dictionary.is_empty() {
+        extensions.push(Extension::AppDataDictionary(
+            AppDataDictionaryExtension::new(dictionary),
+        ));
     }
     Extensions::from_vec(extensions).map_err(Failure::not_allowed)
 }

@@ -1,9 +1,11 @@
-//! Arguments from Python.
+//! Arguments from Python, and mappings for it.
 
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::wire::WireExtension;
 
 /// A `Mapping[int, bytes]`, or nothing.
 pub fn component_map(value: Option<&Bound<'_, PyAny>>) -> PyResult<BTreeMap<u16, Vec<u8>>> {
@@ -21,4 +23,39 @@ pub fn component_map(value: Option<&Bound<'_, PyAny>>) -> PyResult<BTreeMap<u16,
     dict.iter()
         .map(|(key, data)| Ok((key.extract()?, data.extract()?)))
         .collect()
+}
+
+/// A `Mapping[int, bytes]` in its order.
+pub fn extension_map(value: &Bound<'_, PyAny>) -> PyResult<Vec<WireExtension>> {
+    let dict = value
+        .py()
+        .get_type::<PyDict>()
+        .call1((value,))?
+        .cast_into::<PyDict>()?;
+    dict.iter()
+        .map(|(kind, data)| {
+            Ok(WireExtension {
+                kind: kind.extract()?,
+                data: data.extract::<Vec<u8>>()?.into(),
+            })
+        })
+        .collect()
+}
+
+/// Extensions in the order of their list, which has no type twice; a `dict[int, bytes]` in Python.
+#[derive(Clone)]
+pub struct ExtensionList(pub Vec<WireExtension>);
+
+impl<'py> IntoPyObject<'py> for &ExtensionList {
+    type Target = PyDict;
+    type Output = Bound<'py, PyDict>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        let dict = PyDict::new(py);
+        for extension in &self.0 {
+            dict.set_item(extension.kind, PyBytes::new(py, extension.data.as_slice()))?;
+        }
+        Ok(dict)
+    }
 }

@@ -56,6 +56,8 @@ impl Kind {
 pub struct Failure {
     pub kind: Kind,
     pub message: String,
+    /// Something may have been changed in part; see `guard::Handle`.
+    pub half_done: bool,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -65,6 +67,7 @@ impl Failure {
         Self {
             kind,
             message: message.to_string(),
+            half_done: false,
         }
     }
 
@@ -95,6 +98,14 @@ impl Failure {
     /// For conditions that only a defect in this crate or in OpenMLS can cause.
     pub fn internal(message: impl Display) -> Self {
         Self::new(Kind::Poisoned, format!("internal error: {message}"))
+    }
+
+    /// The same in the midst of a change.
+    pub fn half_done(message: impl Display) -> Self {
+        Self {
+            half_done: true,
+            ..Self::internal(message)
+        }
     }
 }
 

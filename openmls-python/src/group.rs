@@ -1,6 +1,6 @@
 //! `Group`: one group of a client.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use openmls::group::MlsGroup;
 use openmls::prelude::{LeafNodeIndex, MlsMessageBodyOut, MlsMessageOut};
@@ -15,9 +15,9 @@ use crate::app_data::{self, NewValues};
 use crate::committing::{commit, CommitRequest};
 use crate::convert::component_map;
 use crate::error::{Failure, Kind, Outcome};
-use crate::guard::{caught, locked};
+use crate::guard::detached;
 use crate::processing::process;
-use crate::state::{ClientState, GroupState};
+use crate::state::{unknown_group, ClientState, GroupState, Slot};
 use crate::values::{short, AppDataUpdate, CommitBundle, Member, Processed};
 use crate::{members, wire};
 
@@ -40,50 +40,47 @@ fn group_info(state: &GroupState, signer: &Signer) -> Outcome<(Vec<u8>, Vec<u8>)
     ))
 }
 
-fn merge_pending(client: &mut ClientState, group_id: &[u8]) -> Outcome<()> {
-    let slot = client.slot(group_id)?;
+fn merge_pending(slot: &mut Slot) -> Outcome<()> {
     if let Some(joining) = slot.joining.take() {
         slot.current = Some(joining.state);
         return Ok(());
     }
-    let (state, _) = client.current(group_id)?;
-    if state.group.pending_commit().is_none() {
+    let GroupState { provider, group } = slot.current()?;
+    if group.pending_commit().is_none() {
         return Err(Failure::not_allowed("no commit is pending"));
     }
-    state.transact(|state| {
-        state
-            .group
-            .merge_pending_commit(&state.provider)
-            .map_err(Failure::internal)
-    })
+    group
+        .merge_pending_commit(provider)
+        .map_err(Failure::half_done)
 }
 
-fn clear_pending(client: &mut ClientState, group_id: &[u8]) -> Outcome<()> {
-    let slot = client.slot(group_id)?;
+fn clear_pending(slot: &mut Slot) -> Outcome<()> {
     if slot.joining.take().is_some() {
-        if slot.current.is_none() {
-            client.groups.remove(group_id);
-        }
         return Ok(());
     }
-    let (state, _) = client.current(group_id)?;
-    state.transact(|state| {
-        state
-            .group
-            .clear_pending_commit(state.provider.storage())
-            .map_err(Failure::internal)
-    })
+    let GroupState { provider, group } = slot.current()?;
+    group
+        .clear_pending_commit(provider.storage())
+        .map_err(Failure::half_done)
 }
 
 #[pyclass(frozen, module = "openmls")]
 pub struct Group {
-    client: Arc<Mutex<ClientState>>,
+    client: Arc<ClientState>,
     group_id: Vec<u8>,
 }
 
 impl Group {
-    pub fn new(client: Arc<Mutex<ClientState>>, group_id: Vec<u8>) -> Self {
+    pub fn new(client: Arc<ClientState>, group_id: Vec<u8>) -> Self {
         Self { client, group_id }
+    }
+
+    fn slot<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Slot) -> Outcome<T> + Send,
+    ) -> PyResult<T> {
+        detached(py, || self.client.change_group(&self.group_id, work))
     }
 
     fn read<T: Send>(
@@ -91,9 +88,9 @@ impl Group {
         py: Python<'_>,
         work: impl FnOnce(&GroupState, &Signer) -> Outcome<T> + Send,
     ) -> PyResult<T> {
-        locked(py, &self.client, |client| {
-            let (state, signer) = client.current(&self.group_id)?;
-            caught(|| work(state, signer))
+        detached(py, || {
+            let slot = self.client.slot(&self.group_id)?;
+            slot.view(|slot| work(slot.in_use()?, &self.client.signer))
         })
     }
 
@@ -102,10 +99,7 @@ impl Group {
         py: Python<'_>,
         work: impl FnOnce(&mut GroupState, &Signer) -> Outcome<T> + Send,
     ) -> PyResult<T> {
-        locked(py, &self.client, |client| {
-            let (state, signer) = client.current(&self.group_id)?;
-            state.transact(|state| work(state, signer))
-        })
+        self.slot(py, |slot| work(slot.current()?, &self.client.signer))
     }
 
     /// The group in use, or the one being joined; for properties that make sense for both.
@@ -114,13 +108,13 @@ impl Group {
         py: Python<'_>,
         work: impl FnOnce(&MlsGroup, Option<u64>) -> T + Send,
     ) -> PyResult<T> {
-        locked(py, &self.client, |client| {
-            let slot = client.slot(&self.group_id)?;
-            match (&slot.current, &slot.joining) {
+        detached(py, || {
+            let slot = self.client.slot(&self.group_id)?;
+            slot.view(|slot| match (&slot.current, &slot.joining) {
                 (Some(state), _) => Ok(work(&state.group, None)),
                 (None, Some(joining)) => Ok(work(&joining.state.group, Some(joining.base_epoch))),
-                (None, None) => Err(Failure::internal("an empty slot")),
-            }
+                (None, None) => Err(unknown_group()),
+            })
         })
     }
 }
@@ -149,13 +143,9 @@ impl Group {
 
     #[getter]
     fn has_pending_commit(&self, py: Python<'_>) -> PyResult<bool> {
-        locked(py, &self.client, |client| {
-            let slot = client.slot(&self.group_id)?;
-            Ok(slot.joining.is_some()
-                || slot
-                    .current
-                    .as_ref()
-                    .is_some_and(|state| state.group.pending_commit().is_some()))
+        self.slot(py, |slot| {
+            let pending = |state: &GroupState| state.group.pending_commit().is_some();
+            Ok(slot.joining.is_some() || slot.current.as_ref().is_some_and(pending))
         })
     }
 
@@ -165,7 +155,7 @@ impl Group {
     }
 
     fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let list = self.read(py, |state, _| Member::list(state.group.members()))?;
+        let list = self.read(py, |state, _| Member::list(state.group.public_group()))?;
         PyTuple::new(py, list)
     }
 
@@ -207,26 +197,23 @@ impl Group {
             new_values: component_map(new_app_data)?,
             aad: aad.to_vec(),
         };
-        locked(py, &self.client, |client| {
-            if client.slot(&self.group_id)?.joining.is_some() {
+        self.slot(py, |slot| {
+            if slot.joining.is_some() {
                 return Err(Failure::not_allowed(
                     "an external commit is pending already",
                 ));
             }
-            let (state, signer) = client.current(&self.group_id)?;
-            state.transact(|state| commit(state, signer, request))
+            commit(slot.current()?, &self.client.signer, request)
         })
     }
 
     fn merge_pending_commit(&self, py: Python<'_>) -> PyResult<()> {
-        locked(py, &self.client, |client| {
-            merge_pending(client, &self.group_id)
-        })
+        self.slot(py, merge_pending)
     }
 
     fn clear_pending_commit(&self, py: Python<'_>) -> PyResult<()> {
-        locked(py, &self.client, |client| {
-            clear_pending(client, &self.group_id)
+        detached(py, || {
+            self.client.change_entry(&self.group_id, clear_pending)
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use pyo3::prelude::*;
 
@@ -22,12 +22,73 @@ fn poisoned(payload: &(dyn Any + Send)) -> Failure {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "unknown panic".to_owned());
-    Failure::new(Kind::Poisoned, format!("panic: {text}"))
+    Failure::half_done(format!("panic: {text}"))
 }
 
-/// Run `work` and turn a panic into a failure. For code that owns all the state it touches.
+/// Run `work` and turn a panic into a failure.
 pub fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(poisoned(payload.as_ref())))
+}
+
+/// State behind a lock of its own. If a change of it is left half done, it is dropped and every later call fails with
+/// `Poisoned`; nothing else is touched.
+pub struct Handle<S>(Mutex<Option<S>>);
+
+impl<S: Default> Default for Handle<S> {
+    fn default() -> Self {
+        Self::new(S::default())
+    }
+}
+
+impl<S> Handle<S> {
+    pub fn new(state: S) -> Self {
+        Self(Mutex::new(Some(state)))
+    }
+
+    pub fn change<T>(&self, work: impl FnOnce(&mut S) -> Outcome<T>) -> Outcome<T> {
+        self.lock().change(work)
+    }
+
+    /// Run work that only looks: a panic in it concerns nobody else.
+    pub fn view<T>(&self, work: impl FnOnce(&S) -> Outcome<T>) -> Outcome<T> {
+        let guard = self.lock();
+        let state = guard.0.as_ref().ok_or_else(gone)?;
+        caught(|| work(state))
+    }
+
+    /// Hold the lock over more than one call.
+    pub fn lock(&self) -> Held<'_, S> {
+        Held(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a representation may show without waiting for another thread.
+    pub fn glance<T>(&self, look: impl FnOnce(&S) -> T) -> Option<T> {
+        self.0.try_lock().ok()?.as_ref().map(look)
+    }
+}
+
+pub struct Held<'a, S>(MutexGuard<'a, Option<S>>);
+
+impl<S> Held<'_, S> {
+    pub fn change<T>(&mut self, work: impl FnOnce(&mut S) -> Outcome<T>) -> Outcome<T> {
+        let state = self.0.as_mut().ok_or_else(gone)?;
+        let outcome = caught(|| work(state));
+        if matches!(&outcome, Err(failure) if failure.half_done) {
+            *self.0 = None;
+        }
+        outcome
+    }
+
+    pub fn get(&mut self) -> Outcome<&mut S> {
+        self.0.as_mut().ok_or_else(gone)
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new(
+        Kind::Poisoned,
+        "an earlier call on this handle was cut short; load it again from its last snapshot",
+    )
 }
 
 /// Run stateless `work` without the GIL.
@@ -35,67 +96,69 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Outcome<T> + Sen
     Ok(py.detach(|| caught(work))?)
 }
 
-/// Run `work` on the state behind `mutex` without the GIL. `work` undoes what a panic leaves half done where it
-/// can (see `GroupState::transact`); a panic that escapes it leaves the mutex poisoned, and every later call on
-/// the handle raises `Poisoned`.
+/// Run `work` on the state of `handle` without the GIL.
 pub fn locked<S: Send, T: Send>(
     py: Python<'_>,
-    mutex: &Mutex<S>,
+    handle: &Handle<S>,
     work: impl FnOnce(&mut S) -> Outcome<T> + Send,
 ) -> PyResult<T> {
-    Ok(py.detach(|| caught(|| work(&mut *lock(mutex)?)))?)
+    Ok(py.detach(|| handle.change(work))?)
 }
 
-/// The same for work that only looks: a panic in it concerns nobody else.
+/// The same for work that only looks.
 pub fn viewed<S: Send, T: Send>(
     py: Python<'_>,
-    mutex: &Mutex<S>,
+    handle: &Handle<S>,
     work: impl FnOnce(&S) -> Outcome<T> + Send,
 ) -> PyResult<T> {
-    Ok(py.detach(|| {
-        let state = lock(mutex)?;
-        caught(|| work(&state))
-    })?)
-}
-
-fn lock<S>(mutex: &Mutex<S>) -> Outcome<MutexGuard<'_, S>> {
-    mutex.lock().map_err(|_| {
-        Failure::new(
-            Kind::Poisoned,
-            "an earlier call on this handle panicked; load it again from its last snapshot",
-        )
-    })
+    Ok(py.detach(|| handle.view(work))?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn changed<T>(state: &Mutex<Vec<i32>>, work: impl FnOnce(&mut Vec<i32>) -> T) -> Outcome<T> {
-        caught(|| Ok(work(&mut *lock(state)?)))
+    fn kind<T>(outcome: Outcome<T>) -> Option<Kind> {
+        outcome.err().map(|failure| failure.kind)
     }
 
     #[test]
-    fn a_panic_becomes_a_failure_and_poisons_the_state_it_touched() {
+    fn a_panic_becomes_a_failure_and_drops_the_state_it_touched() {
         silence_panic_output();
-        let state = Mutex::new(vec![1, 2]);
-        let broken = changed(&state, |numbers| {
+        let handle = Handle::new(vec![1, 2]);
+        let broken = handle.change(|numbers| {
             numbers.clear();
-            numbers[7]
+            Ok(numbers[7])
         });
-        assert!(matches!(broken, Err(failure) if failure.kind == Kind::Poisoned));
-        let after = changed(&state, |numbers| numbers.len());
-        assert!(matches!(after, Err(failure) if failure.kind == Kind::Poisoned));
+        assert_eq!(kind(broken), Some(Kind::Poisoned));
+        assert_eq!(
+            kind(handle.change(|numbers| Ok(numbers.len()))),
+            Some(Kind::Poisoned)
+        );
+        assert_eq!(
+            kind(handle.view(|numbers| Ok(numbers.len()))),
+            Some(Kind::Poisoned)
+        );
     }
 
     #[test]
     fn a_panic_of_one_who_only_looks_leaves_the_state_usable() {
         silence_panic_output();
-        let state = Mutex::new(vec![1, 2]);
-        let guard = lock(&state).ok();
-        let broken = caught(|| Ok(guard.as_deref().map(|numbers| numbers[7])));
+        let handle = Handle::new(vec![1, 2]);
+        let broken = handle.view(|numbers| Ok(numbers[7]));
         assert!(matches!(broken, Err(failure) if failure.message.contains("out of bounds")));
-        drop(guard);
-        assert!(matches!(changed(&state, |numbers| numbers.len()), Ok(2)));
+        assert!(matches!(handle.view(|numbers| Ok(numbers.len())), Ok(2)));
+    }
+
+    #[test]
+    fn an_error_leaves_the_state_usable_unless_something_is_half_done() {
+        let handle = Handle::new(1);
+        assert!(kind(handle.change(|_| Err::<(), _>(Failure::internal("odd")))).is_some());
+        assert!(matches!(handle.view(|number| Ok(*number)), Ok(1)));
+        assert!(kind(handle.change(|_| Err::<(), _>(Failure::half_done("torn")))).is_some());
+        assert_eq!(
+            kind(handle.view(|number| Ok(*number))),
+            Some(Kind::Poisoned)
+        );
     }
 }

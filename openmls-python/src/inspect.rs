@@ -1,18 +1,18 @@
-//! Stateless functions: look into messages, key packages, Welcomes and GroupInfos; labelled cryptography.
+//! Stateless functions: look into messages, Welcomes and GroupInfos; labelled cryptography.
 
-use openmls::prelude::{
-    ContentType, CredentialType, KeyPackage, MlsMessageBodyIn, OpenMlsCrypto, ProtocolVersion,
-    Sender,
-};
-use openmls_rust_crypto::RustCrypto;
+use openmls::prelude::{ContentType, MlsMessageBodyIn, OpenMlsCrypto, Sender};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
-use crate::error::{Failure, Kind, Outcome};
+use crate::crypto::Crypto;
+use crate::error::{Failure, Outcome};
 use crate::guard::detached;
-use crate::values::{Capabilities, GroupInfoDetails, KeyPackageInfo, MessageInfo};
-use crate::{config, labels, members, wire};
+use crate::values::{GroupInfoDetails, MessageInfo};
+use crate::{config, labels, members, public_proposal, wire};
+
+/// Label of a ProposalRef, RFC 9420 section 5.2.
+const PROPOSAL_LABEL: &str = "MLS 1.0 Proposal Reference";
 
 fn content_type(kind: ContentType) -> &'static str {
     match kind {
@@ -79,94 +79,9 @@ pub fn inspect_message(py: Python<'_>, data: &[u8]) -> PyResult<MessageInfo> {
     detached(py, || message_info(data))
 }
 
-/// Decode a key package and check everything that does not depend on a group.
-pub fn valid_key_package(data: &[u8]) -> Outcome<KeyPackage> {
-    let invalid = |text: String| Failure::new(Kind::InvalidKeyPackage, text);
-    let decoded = wire::key_package(data).map_err(|failure| invalid(failure.message))?;
-    let key_package = decoded
-        .validate(&RustCrypto::default(), ProtocolVersion::Mls10)
-        .map_err(|error| invalid(error.to_string()))?;
-    config::ciphersuite(key_package.ciphersuite().into())
-        .map_err(|failure| invalid(failure.message))?;
-    if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
-        return Err(invalid("only basic credentials are supported".to_owned()));
-    }
-    Ok(key_package)
-}
-
-fn key_package_info(data: &[u8], now: u64) -> Outcome<KeyPackageInfo> {
-    let key_package = valid_key_package(data)?;
-    let lifetime = key_package.life_time();
-    // RFC 9420 section 7.2: "A client MUST NOT use the data in a LeafNode for any processing before
-    // the not_before date, or after the not_after date."
-    if now < lifetime.not_before() || now >= lifetime.not_after() {
-        return Err(Failure::new(
-            Kind::InvalidKeyPackage,
-            format!(
-                "the key package is valid from {} to {}, not at {now}",
-                lifetime.not_before(),
-                lifetime.not_after()
-            ),
-        ));
-    }
-    if !lifetime.has_acceptable_range() {
-        return Err(Failure::new(
-            Kind::InvalidKeyPackage,
-            "the key package is valid for too long",
-        ));
-    }
-    let leaf = key_package.leaf_node();
-    let capabilities = leaf.capabilities();
-    Ok(KeyPackageInfo {
-        reference: key_package
-            .hash_ref(&RustCrypto::default())
-            .map_err(Failure::internal)?
-            .as_slice()
-            .to_vec(),
-        ciphersuite: key_package.ciphersuite().into(),
-        identity: leaf.credential().serialized_content().to_vec(),
-        credential: leaf.credential().tls_serialize_detached()?,
-        signature_key: leaf.signature_key().as_slice().to_vec(),
-        last_resort: config::is_last_resort(&key_package),
-        not_before: lifetime.not_before(),
-        not_after: lifetime.not_after(),
-        capabilities: Capabilities {
-            versions: capabilities
-                .versions()
-                .iter()
-                .map(|version| match version {
-                    ProtocolVersion::Mls10 => 1,
-                    ProtocolVersion::Other(number) => *number,
-                })
-                .collect(),
-            ciphersuites: capabilities
-                .ciphersuites()
-                .iter()
-                .map(|suite| wire::exact(&suite.tls_serialize_detached()?))
-                .collect::<Outcome<_>>()?,
-            extensions: capabilities
-                .extensions()
-                .iter()
-                .map(|e| u16::from(*e))
-                .collect(),
-            proposals: capabilities
-                .proposals()
-                .iter()
-                .map(|p| u16::from(*p))
-                .collect(),
-            credentials: capabilities
-                .credentials()
-                .iter()
-                .map(|c| u16::from(*c))
-                .collect(),
-        },
-    })
-}
-
 #[pyfunction]
-#[pyo3(signature = (data, *, now))]
-pub fn inspect_key_package(py: Python<'_>, data: &[u8], now: u64) -> PyResult<KeyPackageInfo> {
-    detached(py, || key_package_info(data, now))
+pub fn reencode(py: Python<'_>, data: &[u8]) -> PyResult<Vec<u8>> {
+    detached(py, || Ok(wire::message(data)?.tls_serialize_detached()?))
 }
 
 #[pyfunction]
@@ -197,6 +112,8 @@ pub fn group_info_details(py: Python<'_>, group_info: &[u8]) -> PyResult<GroupIn
             confirmed_transcript_hash: context.confirmed_transcript_hash().to_vec(),
             tree_hash: context.tree_hash().to_vec(),
             confirmation_tag: raw.confirmation_tag,
+            extensions: raw.extensions,
+            signature: raw.signature,
             group_context: raw.context_bytes,
             app_data: members::app_data(context.extensions()),
         })
@@ -204,9 +121,21 @@ pub fn group_info_details(py: Python<'_>, group_info: &[u8]) -> PyResult<GroupIn
 }
 
 #[pyfunction]
+#[pyo3(signature = (message, *, ciphersuite))]
+pub fn proposal_reference(py: Python<'_>, message: &[u8], ciphersuite: u16) -> PyResult<Vec<u8>> {
+    detached(py, || {
+        labels::ref_hash(
+            config::ciphersuite(ciphersuite)?,
+            PROPOSAL_LABEL,
+            public_proposal::decode(message)?.authenticated,
+        )
+    })
+}
+
+#[pyfunction]
 pub fn hash(py: Python<'_>, ciphersuite: u16, data: &[u8]) -> PyResult<Vec<u8>> {
     detached(py, || {
-        RustCrypto::default()
+        Crypto::default()
             .hash(config::ciphersuite(ciphersuite)?.hash_algorithm(), data)
             .map_err(Failure::internal)
     })

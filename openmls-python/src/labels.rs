@@ -1,10 +1,10 @@
-//! SignWithLabel, VerifyWithLabel and EncryptWithLabel of RFC 9420 (sections 5.1.2 and 5.1.3).
+//! SignWithLabel, VerifyWithLabel, EncryptWithLabel and RefHash of RFC 9420 (sections 5.1.2, 5.1.3 and 5.2).
 
 use openmls::prelude::{Ciphersuite, OpenMlsCrypto};
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::types::HpkeCiphertext;
 use tls_codec::{Serialize, TlsSerialize, TlsSize, VLBytes};
 
+use crate::crypto::Crypto;
 use crate::error::{Failure, Kind, Outcome};
 use crate::wire;
 
@@ -26,6 +26,18 @@ pub fn labeled(label: &str, content: &[u8]) -> Outcome<Vec<u8>> {
     Ok(value.tls_serialize_detached()?)
 }
 
+/// RefHash(label, value) = Hash(RefHashInput); `label` is taken as it is, with its prefix.
+pub fn ref_hash(suite: Ciphersuite, label: &str, value: &[u8]) -> Outcome<Vec<u8>> {
+    // RefHashInput has the shape of SignContent.
+    let input = Labeled {
+        label: label.as_bytes().into(),
+        content: value.into(),
+    };
+    Crypto::default()
+        .hash(suite.hash_algorithm(), &input.tls_serialize_detached()?)
+        .map_err(Failure::internal)
+}
+
 pub fn verify(
     suite: Ciphersuite,
     public_key: &[u8],
@@ -33,7 +45,7 @@ pub fn verify(
     content: &[u8],
     signature: &[u8],
 ) -> Outcome<()> {
-    RustCrypto::default()
+    Crypto::default()
         .verify_signature(
             suite.signature_algorithm(),
             &labeled(label, content)?,
@@ -50,7 +62,7 @@ pub fn encrypt(
     context: &[u8],
     plaintext: &[u8],
 ) -> Outcome<Vec<u8>> {
-    let sealed = RustCrypto::default()
+    let sealed = Crypto::default()
         .hpke_seal(
             suite.hpke_config(),
             public_key,
@@ -70,7 +82,7 @@ pub fn decrypt(
     ciphertext: &[u8],
 ) -> Outcome<Vec<u8>> {
     let sealed: HpkeCiphertext = wire::exact(ciphertext)?;
-    RustCrypto::default()
+    Crypto::default()
         .hpke_open(
             suite.hpke_config(),
             &sealed,

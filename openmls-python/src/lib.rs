@@ -9,29 +9,39 @@ mod added;
 mod app_data;
 mod client;
 mod committing;
-mod compact;
 mod config;
 mod convert;
+mod crypto;
 mod error;
+mod external_sender;
+mod external_updates;
 mod group;
+mod group_info;
 mod guard;
 mod inspect;
 mod join;
+mod key_packages;
 mod keys;
 mod labels;
 mod lifetimes;
+mod member;
 mod members;
 mod observe;
 mod processing;
+mod proposals;
 mod provider;
 mod public_group;
+mod public_proposal;
+mod ratchet_tree;
 mod replace;
+mod requirements;
 mod restoring;
 mod rules;
 mod snapshot;
 mod staged;
 mod stand_ins;
 mod state;
+mod store;
 mod tracked;
 mod values;
 mod wire;
@@ -42,6 +52,11 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519", 1_u16)?;
     module.add("CIPHERSUITE_P256_AES128GCM_SHA256_P256", 2_u16)?;
     module.add("CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519", 3_u16)?;
+    module.add("CIPHERSUITE_P384_AES256GCM_SHA384_P384", 7_u16)?;
+    module.add(
+        "CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519",
+        0x4D_u16,
+    )?;
     module.add_class::<client::Client>()?;
     module.add_class::<group::Group>()?;
     module.add_class::<public_group::PublicGroup>()?;
@@ -52,15 +67,26 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<values::AppDataUpdate>()?;
     module.add_class::<values::MessageInfo>()?;
     module.add_class::<values::Capabilities>()?;
-    module.add_class::<values::KeyPackageInfo>()?;
+    module.add_class::<key_packages::KeyPackageInfo>()?;
     module.add_class::<values::GroupInfoDetails>()?;
     module.add_class::<values::CommitBundle>()?;
     module.add_class::<values::ProposalInfo>()?;
     module.add_class::<values::Processed>()?;
+    module.add_class::<ratchet_tree::RatchetTreeInfo>()?;
     module.add_function(wrap_pyfunction!(inspect::inspect_message, module)?)?;
-    module.add_function(wrap_pyfunction!(inspect::inspect_key_package, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::reencode, module)?)?;
+    module.add_function(wrap_pyfunction!(key_packages::inspect_key_package, module)?)?;
+    module.add_function(wrap_pyfunction!(
+        key_packages::key_package_reference,
+        module
+    )?)?;
     module.add_function(wrap_pyfunction!(inspect::welcome_references, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::group_info_details, module)?)?;
+    module.add_function(wrap_pyfunction!(inspect::proposal_reference, module)?)?;
+    module.add_function(wrap_pyfunction!(
+        ratchet_tree::inspect_ratchet_tree,
+        module
+    )?)?;
     module.add_function(wrap_pyfunction!(inspect::hash, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::verify_with_label, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::encrypt_with_label, module)?)?;

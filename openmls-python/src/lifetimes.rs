@@ -10,6 +10,7 @@
 //! that time here.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use openmls::group::QueuedProposal;
@@ -18,6 +19,7 @@ use openmls::prelude::{Lifetime, Proposal};
 use crate::added::{added_lifetimes, AddedLifetime};
 use crate::error::{Failure, Kind, Outcome};
 use crate::stand_ins::StandIns;
+use crate::store::key_bytes;
 use crate::wire::{self, WireLifetime, WireProposal};
 
 /// OpenMLS reads the clock a moment later, and clocks are set back: a lifetime that begins or ends this close to
@@ -32,14 +34,21 @@ pub fn clock() -> Outcome<u64> {
         .as_secs())
 }
 
+/// Whether OpenMLS, which reads the system clock, may find that `lifetime` does not cover the `present`.
+pub fn stale(lifetime: &WireLifetime, present: u64) -> bool {
+    !(lifetime.covers(present.saturating_sub(CLOCK_MARGIN))
+        && lifetime.covers(present.saturating_add(CLOCK_MARGIN)))
+}
+
 /// A handshake message and the time it is judged by.
 pub struct Judging<'a> {
     /// The message as OpenMLS is to see it.
     pub message: Cow<'a, [u8]>,
-    /// What stands in `message`, and must stand in the stored proposals if `refers`.
+    /// What stands in `message`, and must stand in the proposals `referred` to.
     pub stand_ins: Option<StandIns>,
-    /// Whether the message is a commit that takes such a proposal by reference.
-    pub refers: bool,
+    /// The queued Add proposals that the message, a commit, refers to and that need a stand-in: their references, as a
+    /// store holds them, and lifetimes.
+    pub referred: Vec<(Vec<u8>, WireLifetime)>,
     now: Option<u64>,
 }
 
@@ -54,27 +63,22 @@ impl<'a> Judging<'a> {
         let mut judging = Self {
             message: Cow::Borrowed(data),
             stand_ins: None,
-            refers: false,
+            referred: Vec::new(),
             now,
         };
         let Some(now) = now else { return Ok(judging) };
         let present = clock()?;
-        let stale = |lifetime: &WireLifetime| {
-            lifetime.covers(now)
-                && !(lifetime.covers(present.saturating_sub(CLOCK_MARGIN))
-                    && lifetime.covers(present.saturating_add(CLOCK_MARGIN)))
-        };
+        let stale = |lifetime: &WireLifetime| lifetime.covers(now) && stale(lifetime, present);
         // What cannot be decoded is left to OpenMLS, which says what is wrong with it.
         let mut by_value = added_lifetimes(data).unwrap_or_default();
         by_value.retain(|added| stale(&added.lifetime));
-        let mut by_reference = referenced(data, queued);
-        by_reference.retain(stale);
-        judging.refers = !by_reference.is_empty();
+        judging.referred = referenced(data, queued)?;
+        judging.referred.retain(|(_, lifetime)| stale(lifetime));
         judging.stand_ins = StandIns::new(
             by_value
                 .iter()
                 .map(|added| added.lifetime)
-                .chain(by_reference),
+                .chain(judging.referred.iter().map(|(_, lifetime)| *lifetime)),
         )?;
         if let Some(stand_ins) = &judging.stand_ins {
             let shown = judging.message.to_mut();
@@ -122,30 +126,38 @@ impl<'a> Judging<'a> {
     }
 }
 
-/// The lifetimes of the leaves that a commit adds by reference.
+/// The Add proposals that a commit takes by reference, each with the lifetime of its leaf.
 fn referenced<'q>(
     data: &[u8],
     queued: impl Iterator<Item = &'q QueuedProposal>,
-) -> Vec<WireLifetime> {
+) -> Outcome<Vec<(Vec<u8>, WireLifetime)>> {
     let Ok(commit) = wire::commit(data) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    queued
-        .filter(|known| {
-            commit.proposals.iter().any(|proposal| {
-                matches!(proposal, WireProposal::Reference(reference)
-                    if reference == known.proposal_reference_ref().as_slice())
-            })
+    let taken: HashSet<&[u8]> = commit
+        .proposals
+        .iter()
+        .filter_map(|proposal| match proposal {
+            WireProposal::Reference(reference) => Some(reference.as_slice()),
+            WireProposal::Value(_) => None,
         })
-        .filter_map(|known| match known.proposal() {
-            Proposal::Add(add) => {
-                let lifetime = add.key_package().life_time();
-                Some(WireLifetime {
+        .collect();
+    let mut found = Vec::new();
+    for known in queued {
+        let reference = known.proposal_reference_ref();
+        let Proposal::Add(add) = known.proposal() else {
+            continue;
+        };
+        if taken.contains(reference.as_slice()) {
+            let lifetime = add.key_package().life_time();
+            found.push((
+                key_bytes(reference).map_err(Failure::internal)?,
+                WireLifetime {
                     not_before: lifetime.not_before(),
                     not_after: lifetime.not_after(),
-                })
-            }
-            _ => None,
-        })
-        .collect()
+                },
+            ));
+        }
+    }
+    Ok(found)
 }

@@ -6,12 +6,13 @@ use tls_codec::Serialize;
 
 use crate::config;
 use crate::error::{self, Failure, Outcome};
-use crate::lifetimes::clock;
+use crate::lifetimes::{self, clock};
+use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::restoring::find;
 use crate::stand_ins::StandIns;
+use crate::store::Store;
 use crate::tracked::Public;
-use crate::values::Member;
 use crate::wire::{self, LocatedNode, WireLeafSource, WireLifetime, WireNode};
 
 fn lifetime(node: &LocatedNode) -> Option<WireLifetime> {
@@ -62,7 +63,7 @@ pub fn observe(
     let stale: Vec<(usize, WireLifetime)> = nodes
         .iter()
         .filter_map(|node| lifetime(node).map(|lifetime| (node, lifetime)))
-        .filter(|(_, lifetime)| !lifetime.covers(present))
+        .filter(|(_, lifetime)| lifetimes::stale(lifetime, present))
         .map(|(node, lifetime)| (lifetime_offset(node), lifetime))
         .collect();
     let public = if stale.is_empty() {
@@ -79,7 +80,9 @@ pub fn observe(
     } else {
         observe_stale(group_info, &tree, &stale)?
     };
-    Member::list(public.group.members())?;
+    for (_, leaf) in public.group.treesync().full_leaves() {
+        check_credential(leaf.credential())?;
+    }
     Ok(public)
 }
 
@@ -124,9 +127,9 @@ fn observe_stale(
     .map_err(error::from_external_creation)?;
     let group_id = shown.group_id().to_vec();
     drop(shown);
-    let mut entries = provider.entries()?;
-    stand_ins.put_back(&mut entries);
-    let public = Public::load(&group_id, Provider::from_entries(entries))?;
+    let mut contents = provider.into_storage().into_contents();
+    stand_ins.put_back(&mut contents)?;
+    let public = Public::load(&group_id, Store::new(contents))?;
     if public
         .group
         .export_ratchet_tree()

@@ -1,8 +1,7 @@
 //! Taking in a message, as a member.
 
 use openmls::group::{MlsGroup, QueuedProposal, StagedCommit};
-use openmls::prelude::{ProcessedMessageContent, Sender};
-use openmls_memory_storage::MemoryStorage;
+use openmls::prelude::{ContentType, ProcessedMessageContent, Sender};
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Serialize;
 
@@ -10,15 +9,16 @@ use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::lifetimes::Judging;
 use crate::members::{self, member_index};
-use crate::stand_ins::Showing;
+use crate::stand_ins::{Showing, StandIns};
 use crate::state::GroupState;
-use crate::values::{Member, Processed};
-use crate::{config, rules, wire};
+use crate::store::Store;
+use crate::values::{Member, Processed, ProposalInfo};
+use crate::{config, external_updates, rules, wire};
 
 /// Keep a verified proposal, once.
 fn keep_proposal(
     group: &mut MlsGroup,
-    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
+    provider: &impl OpenMlsProvider<StorageProvider = Store>,
     proposal: QueuedProposal,
 ) -> Outcome<()> {
     let reference = proposal.proposal_reference_ref();
@@ -34,7 +34,7 @@ fn keep_proposal(
     }
     group
         .store_pending_proposal(provider.storage(), proposal)
-        .map_err(Failure::internal)
+        .map_err(Failure::half_done)
 }
 
 /// A message on its way in.
@@ -46,14 +46,14 @@ struct Incoming<'a> {
 
 fn committed(
     group: &mut MlsGroup,
-    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
+    provider: &impl OpenMlsProvider<StorageProvider = Store>,
     staged: StagedCommit,
     sender: &Sender,
     incoming: &Incoming<'_>,
     mut result: Processed,
 ) -> Outcome<Processed> {
     let before = group.public_group();
-    let changes = members::changes(Member::list(before.members())?, &staged, sender)?;
+    let changes = members::changes(&Member::roster(before)?, &staged, sender, &incoming.judging)?;
     let commit = wire::commit(incoming.data)?;
     let updates = app_data::of_commit(&commit, group.pending_proposals());
     rules::check(
@@ -69,17 +69,17 @@ fn committed(
     result.self_removed = staged.self_removed();
     result.epoch = staged.epoch().as_u64();
     result.sender_leaf = Some(changes.committer.leaf_index);
-    result.sender_identity = changes.committer.identity;
+    result.sender_identity = changes.committer.identity().to_vec();
     result.added = changes.added;
     result.removed = changes.removed;
     group
         .merge_staged_commit(provider, staged)
-        .map_err(Failure::internal)?;
+        .map_err(Failure::half_done)?;
     Ok(result)
 }
 
-/// Decrypt or verify a message and do what it says; the caller rolls back what a failure leaves half done. Added
-/// leaves are judged by `now`, or by the system clock if that is None.
+/// Decrypt or verify a message and do what it says; a failure changes nothing. Added leaves are judged by `now`, or by
+/// the system clock if that is None.
 pub fn process(
     state: &mut GroupState,
     data: &[u8],
@@ -87,37 +87,64 @@ pub fn process(
     now: Option<u64>,
 ) -> Outcome<Processed> {
     let judging = Judging::new(data, now, state.group.pending_proposals())?;
-    let Some(stand_ins) = judging.stand_ins.clone() else {
-        let incoming = Incoming {
-            data,
-            judging,
-            values,
-        };
-        return take_in(&mut state.group, &state.provider, incoming);
-    };
-    if judging.refers {
-        state.edit_store(|entries| stand_ins.show_stored(entries))?;
-    }
-    let provider = Showing {
-        crypto: stand_ins.crypto(&[data])?,
-        rand: state.provider.rand(),
-        storage: state.provider.storage(),
-    };
+    let stand_ins = judging.stand_ins.clone();
     let incoming = Incoming {
         data,
         judging,
         values,
     };
+    match stand_ins {
+        None => take_in(&mut state.group, &state.provider, incoming),
+        Some(stand_ins) => {
+            state.undoable(|state| take_in_with_stand_ins(state, incoming, &stand_ins))
+        }
+    }
+}
+
+fn take_in_with_stand_ins(
+    state: &mut GroupState,
+    incoming: Incoming<'_>,
+    stand_ins: &StandIns,
+) -> Outcome<Processed> {
+    let referred = &incoming.judging.referred;
+    if !referred.is_empty() {
+        state.edit_store(|contents| stand_ins.show_stored(contents, referred))?;
+    }
+    let provider = Showing {
+        crypto: stand_ins.crypto(&[incoming.data])?,
+        rand: state.provider.rand(),
+        storage: state.provider.storage(),
+    };
     let processed = take_in(&mut state.group, &provider, incoming)?;
-    state.edit_store(|entries| stand_ins.put_back(entries))?;
+    state.edit_store(|contents| stand_ins.put_back(contents))?;
     let tree = state.group.export_ratchet_tree();
     stand_ins.refuse_left(&tree.tls_serialize_detached()?)?;
     Ok(processed)
 }
 
+/// Keep an AppDataUpdate of an external sender, which has been verified.
+fn external_update(
+    group: &mut MlsGroup,
+    provider: &impl OpenMlsProvider<StorageProvider = Store>,
+    proposal: QueuedProposal,
+    incoming: &Incoming<'_>,
+) -> Outcome<Processed> {
+    app_data::refuse_rest(&incoming.values)?;
+    let (content, _) = wire::public_content(incoming.data)?;
+    let result = Processed {
+        kind: "proposal",
+        epoch: content.epoch,
+        aad: content.authenticated_data.into(),
+        proposal: Some(ProposalInfo::of(&proposal, None)?),
+        ..Processed::default()
+    };
+    keep_proposal(group, provider, proposal)?;
+    Ok(result)
+}
+
 fn take_in(
     group: &mut MlsGroup,
-    provider: &impl OpenMlsProvider<StorageProvider = MemoryStorage>,
+    provider: &impl OpenMlsProvider<StorageProvider = Store>,
     mut incoming: Incoming<'_>,
 ) -> Outcome<Processed> {
     let message = wire::message(&incoming.judging.message)?
@@ -138,6 +165,15 @@ fn take_in(
                 message.epoch()
             ),
         ));
+    }
+    if message.content_type() != ContentType::Commit {
+        app_data::refuse_rest(&incoming.values)?;
+    }
+    rules::check_sender(&message)?;
+    if group.is_active() {
+        if let Some(proposal) = external_updates::verified(group.public_group(), incoming.data)? {
+            return external_update(group, provider, proposal, &incoming);
+        }
     }
     let processed = group
         .process_message(provider, message)
@@ -166,7 +202,7 @@ fn take_in(
         | ProcessedMessageContent::ExternalJoinProposalMessage(proposal) => {
             result.kind = "proposal";
             incoming.judging.check(&proposal)?;
-            result.proposal = Some(members::proposal_info(&proposal)?);
+            result.proposal = Some(ProposalInfo::of(&proposal, Some(&incoming.judging))?);
             keep_proposal(group, provider, *proposal)?;
             Ok(result)
         }

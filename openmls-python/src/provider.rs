@@ -1,55 +1,33 @@
-//! The OpenMLS provider: RustCrypto plus an in-memory store whose content can be taken out and put back.
+//! The OpenMLS provider: cryptography and a store that is ours.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::RwLock;
-
-use openmls_memory_storage::MemoryStorage;
-use openmls_rust_crypto::RustCrypto;
+use crate::crypto::Crypto;
 use openmls_traits::OpenMlsProvider;
 
-use crate::error::{Failure, Outcome};
-
-/// Everything OpenMLS persisted, sorted so that equal states have equal snapshots.
-pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+use crate::store::Store;
 
 #[derive(Default)]
 pub struct Provider {
-    crypto: RustCrypto,
-    storage: MemoryStorage,
+    crypto: Crypto,
+    storage: Store,
 }
 
 impl Provider {
-    pub fn from_entries(entries: Entries) -> Self {
+    pub fn new(storage: Store) -> Self {
         Self {
-            crypto: RustCrypto::default(),
-            storage: MemoryStorage {
-                values: RwLock::new(entries.into_iter().collect()),
-            },
+            crypto: Crypto::default(),
+            storage,
         }
     }
 
-    pub fn entries(&self) -> Outcome<Entries> {
-        Ok(self
-            .checkpoint()?
-            .into_iter()
-            .collect::<BTreeMap<Vec<u8>, Vec<u8>>>())
-    }
-
-    /// A copy of the whole store, to go back to if an operation fails half way.
-    pub fn checkpoint(&self) -> Outcome<HashMap<Vec<u8>, Vec<u8>>> {
-        Ok(self
-            .storage
-            .values
-            .read()
-            .map_err(|_| Failure::internal("storage lock"))?
-            .clone())
+    pub fn into_storage(self) -> Store {
+        self.storage
     }
 }
 
 impl OpenMlsProvider for Provider {
-    type CryptoProvider = RustCrypto;
-    type RandProvider = RustCrypto;
-    type StorageProvider = MemoryStorage;
+    type CryptoProvider = Crypto;
+    type RandProvider = Crypto;
+    type StorageProvider = Store;
 
     fn storage(&self) -> &Self::StorageProvider {
         &self.storage

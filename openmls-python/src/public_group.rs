@@ -1,38 +1,83 @@
 //! `PublicGroup`: what a delivery service tracks of a group, without any secret.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use openmls::prelude::{ExternalProposal, LeafNodeIndex, SenderExtensionIndex};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tls_codec::Serialize;
 
 use crate::app_data::NewValues;
-use crate::convert::component_map;
-use crate::error::{Failure, Kind, Outcome};
-use crate::guard::{caught, detached, locked, viewed};
+use crate::convert::{component_map, extension_map, ExtensionList};
+use crate::error::{Failure, Outcome};
+use crate::external_sender::ExternalSender;
+use crate::guard::{caught, detached, locked, viewed, Handle};
 use crate::keys::SignatureKeyPair;
-use crate::provider::Provider;
+use crate::member::Roster;
 use crate::staged::StagedCommit;
-use crate::tracked::{verify_group_info, Public};
+use crate::tracked::Public;
 use crate::values::{short, Member, ProposalInfo};
-use crate::{members, observe};
+use crate::wire::WireReInit;
+use crate::{group_info, members, observe};
 
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 
 #[pyclass(frozen, module = "openmls")]
 pub struct PublicGroup {
-    inner: Mutex<Public>,
+    inner: Handle<Public>,
+    /// The members of an epoch, for all that is staged in it. A handle never sees two states of one epoch.
+    roster: Mutex<Option<(u64, Arc<Roster>)>>,
     instance: u64,
 }
 
 impl PublicGroup {
     fn wrap(public: Public) -> Self {
         Self {
-            inner: Mutex::new(public),
+            inner: Handle::new(public),
+            roster: Mutex::new(None),
             instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    fn roster(&self, public: &Public) -> Outcome<Arc<Roster>> {
+        let mut known = self
+            .roster
+            .lock()
+            .map_err(|_| Failure::internal("roster lock"))?;
+        let epoch = public.epoch();
+        if let Some((of, roster)) = known.as_ref() {
+            if *of == epoch {
+                return Ok(Arc::clone(roster));
+            }
+        }
+        let roster = Arc::new(Member::roster(&public.group)?);
+        *known = Some((epoch, Arc::clone(&roster)));
+        Ok(roster)
+    }
+
+    fn check_origin(&self, staged: &StagedCommit) -> Outcome<()> {
+        if staged.origin.instance == self.instance {
+            return Ok(());
+        }
+        Err(Failure::not_allowed(
+            "the commit was staged against another group",
+        ))
+    }
+
+    fn propose(
+        &self,
+        py: Python<'_>,
+        signer: &SignatureKeyPair,
+        index: u32,
+        make: impl FnOnce(&ExternalSender<'_>) -> Outcome<Vec<u8>> + Send,
+    ) -> PyResult<Vec<u8>> {
+        viewed(py, &self.inner, |public| {
+            make(&ExternalSender {
+                public,
+                signer,
+                index,
+            })
+        })
     }
 }
 
@@ -60,8 +105,9 @@ impl PublicGroup {
         })
     }
 
-    fn save(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |public| public.save())
+    fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let saved = viewed(py, &self.inner, |public| public.save())?;
+        Ok(PyBytes::new(py, &saved))
     }
 
     #[getter]
@@ -84,10 +130,21 @@ impl PublicGroup {
     }
 
     fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let roster = viewed(py, &self.inner, |public| self.roster(public))?;
+        PyTuple::new(py, roster.values().cloned().collect::<Vec<_>>())
+    }
+
+    fn member(&self, py: Python<'_>, leaf_index: u32) -> PyResult<Option<Member>> {
+        viewed(py, &self.inner, |public| {
+            Member::at(&public.group, leaf_index)
+        })
+    }
+
+    fn extensions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let list = viewed(py, &self.inner, |public| {
-            Member::list(public.group.members())
+            members::extension_list(public.group.group_context().extensions())
         })?;
-        PyTuple::new(py, list)
+        (&ExtensionList(list)).into_pyobject(py)
     }
 
     fn app_data(&self, py: Python<'_>) -> PyResult<NewValues> {
@@ -116,7 +173,7 @@ impl PublicGroup {
             public
                 .queued()?
                 .iter()
-                .map(members::proposal_info)
+                .map(|proposal| ProposalInfo::of(proposal, None))
                 .collect::<Outcome<Vec<_>>>()
         })?;
         PyTuple::new(py, list)
@@ -163,7 +220,7 @@ impl PublicGroup {
     ) -> PyResult<StagedCommit> {
         let values = component_map(new_app_data)?;
         viewed(py, &self.inner, |public| {
-            public.stage(message, values, now, self.instance)
+            public.stage(message, values, now, self.instance, &*self.roster(public)?)
         })
     }
 
@@ -181,12 +238,36 @@ impl PublicGroup {
         group_info: &[u8],
     ) -> PyResult<()> {
         detached(py, || {
-            if staged.origin.instance != self.instance {
-                return Err(Failure::not_allowed(
-                    "the commit was staged against another group",
-                ));
-            }
-            verify_group_info(staged, group_info)
+            self.check_origin(staged)?;
+            group_info::verify(staged, group_info)
+        })
+    }
+
+    #[pyo3(signature = (*, staged, extensions, signature))]
+    fn rebuild_group_info(
+        &self,
+        py: Python<'_>,
+        staged: &StagedCommit,
+        extensions: &[u8],
+        signature: &[u8],
+    ) -> PyResult<Vec<u8>> {
+        detached(py, || {
+            self.check_origin(staged)?;
+            group_info::rebuild(staged, extensions, signature)
+        })
+    }
+
+    #[pyo3(signature = (*, signer, sender_index, key_package, now = None))]
+    fn propose_add(
+        &self,
+        py: Python<'_>,
+        signer: &SignatureKeyPair,
+        sender_index: u32,
+        key_package: &[u8],
+        now: Option<u64>,
+    ) -> PyResult<Vec<u8>> {
+        self.propose(py, signer, sender_index, |sender| {
+            sender.add(key_package, now)
         })
     }
 
@@ -198,37 +279,63 @@ impl PublicGroup {
         sender_index: u32,
         leaf_index: u32,
     ) -> PyResult<Vec<u8>> {
-        viewed(py, &self.inner, |public| {
-            let context = public.group.group_context();
-            let message = ExternalProposal::new_remove::<Provider>(
-                LeafNodeIndex::new(leaf_index),
-                context.group_id().clone(),
-                context.epoch(),
-                &signer.signer,
-                SenderExtensionIndex::new(sender_index),
-            )
-            .map_err(Failure::internal)?
-            .tls_serialize_detached()?;
-            // Refuses a signer that is not the listed sender, and a leaf that is empty.
-            public.stage_proposal(&message, None)?;
-            if public.group.leaf(LeafNodeIndex::new(leaf_index)).is_none() {
-                return Err(Failure::new(
-                    Kind::InvalidProposal,
-                    format!("no member at leaf {leaf_index}"),
-                ));
-            }
-            Ok(message)
+        self.propose(py, signer, sender_index, |sender| sender.remove(leaf_index))
+    }
+
+    #[pyo3(signature = (*, signer, sender_index, component_id, payload))]
+    fn propose_app_data_update(
+        &self,
+        py: Python<'_>,
+        signer: &SignatureKeyPair,
+        sender_index: u32,
+        component_id: u16,
+        payload: Option<Vec<u8>>,
+    ) -> PyResult<Vec<u8>> {
+        self.propose(py, signer, sender_index, |sender| {
+            sender.app_data_update(component_id, payload)
         })
     }
 
+    #[pyo3(signature = (*, signer, sender_index, extensions))]
+    fn propose_group_context_extensions(
+        &self,
+        py: Python<'_>,
+        signer: &SignatureKeyPair,
+        sender_index: u32,
+        extensions: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<u8>> {
+        let extensions = extension_map(extensions)?;
+        self.propose(py, signer, sender_index, |sender| {
+            sender.group_context_extensions(&extensions)
+        })
+    }
+
+    #[pyo3(signature = (*, signer, sender_index, group_id, ciphersuite, extensions, version = 1))]
+    fn propose_reinit(
+        &self,
+        py: Python<'_>,
+        signer: &SignatureKeyPair,
+        sender_index: u32,
+        group_id: &[u8],
+        ciphersuite: u16,
+        extensions: &Bound<'_, PyAny>,
+        version: u16,
+    ) -> PyResult<Vec<u8>> {
+        let reinit = WireReInit {
+            group_id: group_id.into(),
+            version,
+            ciphersuite,
+            extensions: extension_map(extensions)?,
+        };
+        self.propose(py, signer, sender_index, |sender| sender.reinit(&reinit))
+    }
+
     fn __repr__(&self) -> String {
-        match self.inner.try_lock() {
-            Ok(public) => format!(
-                "<PublicGroup {} epoch={}>",
-                short(public.group.group_id().as_slice()),
-                public.epoch()
-            ),
-            Err(_) => "<PublicGroup>".to_owned(),
-        }
+        self.inner
+            .glance(|public| {
+                let id = short(public.group.group_id().as_slice());
+                format!("<PublicGroup {id} epoch={}>", public.epoch())
+            })
+            .unwrap_or_else(|| "<PublicGroup>".to_owned())
     }
 }

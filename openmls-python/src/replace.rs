@@ -8,19 +8,19 @@
 //! is verified less). The caller has verified the genuine tree before, and the shown leaf does not survive into
 //! the new epoch, which is computed with the ordinary provider.
 
-use openmls_memory_storage::MemoryStorage;
-use openmls_rust_crypto::RustCrypto;
+use crate::crypto::Crypto;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Size;
 
 use crate::error::{Failure, Outcome};
 use crate::restoring::{find, Restoring};
+use crate::store::Store;
 use crate::wire::{self, WireNode};
 
 pub struct Replacement {
     crypto: Restoring,
-    rand: RustCrypto,
-    storage: MemoryStorage,
+    rand: Crypto,
+    storage: Store,
     pub group_info: Vec<u8>,
     pub ratchet_tree: Vec<u8>,
 }
@@ -50,8 +50,8 @@ impl Replacement {
         }
         Ok(Self {
             crypto,
-            rand: RustCrypto::default(),
-            storage: MemoryStorage::default(),
+            rand: Crypto::default(),
+            storage: Store::default(),
             group_info: info,
             ratchet_tree,
         })
@@ -60,10 +60,10 @@ impl Replacement {
 
 impl OpenMlsProvider for Replacement {
     type CryptoProvider = Restoring;
-    type RandProvider = RustCrypto;
-    type StorageProvider = MemoryStorage;
+    type RandProvider = Crypto;
+    type StorageProvider = Store;
 
-    fn storage(&self) -> &MemoryStorage {
+    fn storage(&self) -> &Store {
         &self.storage
     }
 
@@ -71,7 +71,7 @@ impl OpenMlsProvider for Replacement {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         &self.rand
     }
 }

@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::types::{
     AeadType, Ciphersuite, CryptoError, ExporterSecret, HashType, HpkeCiphertext, HpkeConfig,
@@ -16,13 +15,14 @@ use openmls_traits::types::{
 };
 use tls_codec::SecretVLBytes;
 
+use crate::crypto::{answered_by, Crypto};
 use crate::error::{Failure, Outcome};
 
 /// Stand-ins are recognised by their first bytes, which all of one substitution share.
 const MARK_LENGTH: usize = 12;
 
 pub struct Restoring {
-    inner: RustCrypto,
+    inner: Crypto,
     mark: [u8; MARK_LENGTH],
     length: usize,
     genuine: HashMap<Vec<u8>, Vec<u8>>,
@@ -48,7 +48,7 @@ impl Restoring {
             return Err(Failure::not_allowed("the stand-in is in the group already"));
         }
         Ok(Self {
-            inner: RustCrypto::default(),
+            inner: Crypto::default(),
             mark,
             length,
             genuine: pairs.into_iter().collect(),
@@ -104,128 +104,9 @@ impl OpenMlsCrypto for Restoring {
         self.inner.hmac(hash_type, key, &self.restore(message))
     }
 
-    // The rest is passed through.
-
-    fn supports(&self, ciphersuite: Ciphersuite) -> Result<(), CryptoError> {
-        self.inner.supports(ciphersuite)
-    }
-
-    fn supported_ciphersuites(&self) -> Vec<Ciphersuite> {
-        self.inner.supported_ciphersuites()
-    }
-
-    fn hkdf_extract(
-        &self,
-        hash_type: HashType,
-        salt: &[u8],
-        ikm: &[u8],
-    ) -> Result<SecretVLBytes, CryptoError> {
-        self.inner.hkdf_extract(hash_type, salt, ikm)
-    }
-
-    fn hkdf_expand(
-        &self,
-        hash_type: HashType,
-        prk: &[u8],
-        info: &[u8],
-        okm_len: usize,
-    ) -> Result<SecretVLBytes, CryptoError> {
-        self.inner.hkdf_expand(hash_type, prk, info, okm_len)
-    }
-
-    fn aead_encrypt(
-        &self,
-        alg: AeadType,
-        key: &[u8],
-        data: &[u8],
-        nonce: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
-        self.inner.aead_encrypt(alg, key, data, nonce, aad)
-    }
-
-    fn aead_decrypt(
-        &self,
-        alg: AeadType,
-        key: &[u8],
-        ct_tag: &[u8],
-        nonce: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
-        self.inner.aead_decrypt(alg, key, ct_tag, nonce, aad)
-    }
-
-    fn signature_key_gen(&self, alg: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
-        self.inner.signature_key_gen(alg)
-    }
-
-    fn sign(&self, alg: SignatureScheme, data: &[u8], key: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.inner.sign(alg, data, key)
-    }
-
-    fn hpke_seal(
-        &self,
-        config: HpkeConfig,
-        pk_r: &[u8],
-        info: &[u8],
-        aad: &[u8],
-        ptxt: &[u8],
-    ) -> Result<HpkeCiphertext, CryptoError> {
-        self.inner.hpke_seal(config, pk_r, info, aad, ptxt)
-    }
-
-    fn hpke_open(
-        &self,
-        config: HpkeConfig,
-        input: &HpkeCiphertext,
-        sk_r: &[u8],
-        info: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
-        self.inner.hpke_open(config, input, sk_r, info, aad)
-    }
-
-    fn hpke_setup_sender_and_export(
-        &self,
-        config: HpkeConfig,
-        pk_r: &[u8],
-        info: &[u8],
-        exporter_context: &[u8],
-        exporter_length: usize,
-    ) -> Result<(KemOutput, ExporterSecret), CryptoError> {
-        self.inner.hpke_setup_sender_and_export(
-            config,
-            pk_r,
-            info,
-            exporter_context,
-            exporter_length,
-        )
-    }
-
-    fn hpke_setup_receiver_and_export(
-        &self,
-        config: HpkeConfig,
-        enc: &[u8],
-        sk_r: &[u8],
-        info: &[u8],
-        exporter_context: &[u8],
-        exporter_length: usize,
-    ) -> Result<ExporterSecret, CryptoError> {
-        self.inner.hpke_setup_receiver_and_export(
-            config,
-            enc,
-            sk_r,
-            info,
-            exporter_context,
-            exporter_length,
-        )
-    }
-
-    fn derive_hpke_keypair(
-        &self,
-        config: HpkeConfig,
-        ikm: &[u8],
-    ) -> Result<HpkeKeyPair, CryptoError> {
-        self.inner.derive_hpke_keypair(config, ikm)
+    answered_by! { inner:
+        supports supported_ciphersuites hkdf_extract hkdf_expand aead_encrypt aead_decrypt
+        signature_key_gen sign hpke_seal hpke_open hpke_setup_sender_and_export
+        hpke_setup_receiver_and_export derive_hpke_keypair
     }
 }

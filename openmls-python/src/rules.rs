@@ -4,17 +4,37 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use openmls::group::{PublicGroup, QueuedProposal, StagedCommit};
-use openmls::prelude::{Proposal, ProposalOrRefType, Sender};
-use tls_codec::Serialize;
+use openmls::prelude::{ContentType, Proposal, ProposalOrRefType, ProtocolMessage, Sender};
+use openmls::treesync::EncryptionKey;
+use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
 use crate::error::{Failure, Kind, Outcome};
 use crate::lifetimes::Judging;
 use crate::members::{self, member_index, Changes};
 use crate::values::AppDataUpdate;
-use crate::wire::{self, WireCommit, WireParent};
+use crate::wire::{self, WireCommit};
 
 fn invalid(message: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::InvalidProposal, message)
+}
+
+/// RFC 9420 section 6: an external sender and a client that asks to be added send proposals, a joiner sends a
+/// commit. OpenMLS takes other combinations for a defect of its own.
+pub fn check_sender(message: &ProtocolMessage) -> Outcome<()> {
+    let ProtocolMessage::PublicMessage(message) = message else {
+        return Ok(());
+    };
+    let allowed = match message.sender() {
+        Sender::Member(_) => true,
+        Sender::External(_) | Sender::NewMemberProposal => {
+            message.content_type() == ContentType::Proposal
+        }
+        Sender::NewMemberCommit => message.content_type() == ContentType::Commit,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Failure::not_allowed("such a sender may not send this"))
 }
 
 /// Check a commit that OpenMLS has verified and not merged. `group` is the group before the commit.
@@ -113,7 +133,7 @@ fn check_app_data(updates: &[AppDataUpdate], present: &BTreeMap<u16, Vec<u8>>) -
 fn check_signature_keys(changes: &Changes) -> Outcome<()> {
     let mut seen = HashSet::new();
     for member in changes.tree.values() {
-        if !seen.insert(member.signature_key.as_slice()) {
+        if !seen.insert(member.signature_key()) {
             return Err(Failure::invalid_commit("two leaves with one signature key"));
         }
     }
@@ -123,9 +143,10 @@ fn check_signature_keys(changes: &Changes) -> Outcome<()> {
 /// RFC 9420 section 12.4.2: "Verify that none of the public keys in the UpdatePath appear in any node of the
 /// new ratchet tree." OpenMLS compares them with the leaves only.
 fn check_path_keys(group: &PublicGroup, commit: &WireCommit) -> Outcome<()> {
-    let mut path: HashSet<&[u8]> = HashSet::new();
+    let mut path: HashSet<EncryptionKey> = HashSet::new();
     for key in &commit.path_keys {
-        if !path.insert(key) {
+        let key: VLBytes = key.as_slice().into();
+        if !path.insert(wire::exact(&key.tls_serialize_detached()?)?) {
             return Err(Failure::invalid_commit(
                 "one public key twice in the update path",
             ));
@@ -136,14 +157,17 @@ fn check_path_keys(group: &PublicGroup, commit: &WireCommit) -> Outcome<()> {
     }
     let taken = Failure::invalid_commit("the update path reuses a public key of the tree");
     if group
-        .members()
-        .any(|member| path.contains(member.encryption_key.as_slice()))
+        .treesync()
+        .full_leaves()
+        .any(|(_, leaf)| path.contains(leaf.encryption_key()))
     {
         return Err(taken);
     }
     for (_, parent) in group.treesync().full_parents() {
-        let parent: WireParent = wire::exact(&parent.tls_serialize_detached()?)?;
-        if path.contains(parent.encryption_key.as_slice()) {
+        // ParentNode: encryption_key, parent_hash, unmerged_leaves
+        let parent = parent.tls_serialize_detached()?;
+        let (encryption_key, _) = EncryptionKey::tls_deserialize_bytes(&parent)?;
+        if path.contains(&encryption_key) {
             return Err(taken);
         }
     }

@@ -8,7 +8,7 @@ use pyo3::types::PyTuple;
 
 use crate::members::Changes;
 use crate::stand_ins::StandIns;
-use crate::values::{AppDataUpdate, Member};
+use crate::values::{AppDataUpdate, Member, ProposalInfo};
 
 /// Where a commit was staged, so that it cannot be merged anywhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct StagedCommit {
     /// What stands in for lifetimes in `staged`.
     pub stand_ins: Option<StandIns>,
     pub changes: Changes,
+    /// Stored proposals that it does not take.
+    pub unused: Vec<ProposalInfo>,
     pub group_context: Vec<u8>,
     pub confirmation_tag: Vec<u8>,
     pub updates: Vec<AppDataUpdate>,
@@ -48,7 +50,7 @@ fn members<'py>(py: Python<'py>, list: &[Member]) -> PyResult<Bound<'py, PyTuple
 impl StagedCommit {
     #[getter]
     fn committer_identity(&self) -> &[u8] {
-        &self.changes.committer.identity
+        self.changes.committer.identity()
     }
 
     #[getter]
@@ -89,6 +91,16 @@ impl StagedCommit {
     #[getter]
     fn app_data_updates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.updates.iter().cloned())
+    }
+
+    #[getter]
+    fn proposals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.changes.proposals.iter().cloned())
+    }
+
+    #[getter]
+    fn unused_proposals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.unused.iter().cloned())
     }
 
     #[getter]

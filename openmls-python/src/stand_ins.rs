@@ -5,19 +5,20 @@
 
 use std::collections::BTreeSet;
 
-use openmls_memory_storage::MemoryStorage;
-use openmls_rust_crypto::RustCrypto;
+use crate::crypto::Crypto;
 use openmls_traits::random::OpenMlsRand;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Serialize;
 
-use crate::error::{Failure, Outcome};
-use crate::provider::Entries;
+use crate::error::{Failure, Kind, Outcome};
 use crate::restoring::{find, Restoring};
+use crate::store::{Contents, Store, Value};
 use crate::wire::WireLifetime;
 
 /// Random bits in either end of a stand-in. The beginning of one is before 2004, so that it covers every present.
-const RANDOM_BITS: u32 = 30;
+const RANDOM_BITS: u32 = 29;
+/// The beginning of every stand-in is above this, so that all are encoded in the same number of bytes.
+const BEGIN: u64 = 1 << RANDOM_BITS;
 /// The end of every stand-in is above every real time.
 const END: u64 = 1 << 62;
 /// The low bits of the end tell the stand-ins apart; those above them and all of the beginning are the mark that
@@ -39,13 +40,13 @@ impl StandIns {
         if distinct.is_empty() {
             return Ok(None);
         }
-        let random: [u8; 8] = RustCrypto::default()
+        let random: [u8; 8] = Crypto::default()
             .random_array()
             .map_err(Failure::internal)?;
         let random = u64::from_be_bytes(random);
         let mask = (1 << RANDOM_BITS) - 1;
         Ok(Some(Self {
-            not_before: (random >> NUMBER_BITS) & mask,
+            not_before: BEGIN | ((random >> NUMBER_BITS) & mask),
             not_after: END | ((random & mask) << NUMBER_BITS),
             genuine: distinct.into_iter().collect(),
         }))
@@ -94,18 +95,84 @@ impl StandIns {
         Restoring::new(pairs, originals)
     }
 
-    /// Show the stand-ins in a copy of a store.
-    pub fn show_stored(&self, entries: &mut Entries) {
-        for value in entries.values_mut() {
-            replace(value, |lifetime| self.shown(lifetime));
+    /// Show the stand-ins in the queued Add proposals `added`: their references, as the store holds them, and lifetimes.
+    pub fn show_stored(
+        &self,
+        contents: &mut Contents,
+        added: &[(Vec<u8>, WireLifetime)],
+    ) -> Outcome<()> {
+        for (reference, genuine) in added {
+            let Some(shown) = self.shown(*genuine) else {
+                continue;
+            };
+            let queued = contents
+                .proposals
+                .iter_mut()
+                .find(|queued| queued.reference == *reference)
+                .ok_or_else(|| Failure::internal("a proposal is not in the store"))?;
+            let (genuine, shown) = (stored(*genuine)?, stored(shown)?);
+            let begin = &queued.proposal.0;
+            let at = find(begin, &genuine)
+                .ok_or_else(|| Failure::internal("a lifetime is not in the store"))?;
+            // The proposal holds its lifetime once. Where the same bytes stand elsewhere in it as well, nobody could
+            // say which are meant.
+            if find(&begin[at + 1..], &genuine).is_some() {
+                return Err(Failure::new(
+                    Kind::InvalidProposal,
+                    "the key package repeats its lifetime",
+                ));
+            }
+            let mut value = begin[..at].to_vec();
+            value.extend_from_slice(&shown);
+            value.extend_from_slice(&begin[at + genuine.len()..]);
+            queued.proposal = Value(value.into());
         }
+        Ok(())
     }
 
     /// Put the genuine lifetimes back into a store.
-    pub fn put_back(&self, entries: &mut Entries) {
-        for value in entries.values_mut() {
-            replace(value, |lifetime| self.genuine(lifetime));
+    pub fn put_back(&self, contents: &mut Contents) -> Outcome<()> {
+        let begin = stored_number(self.not_before)?;
+        for value in contents.values.values_mut() {
+            self.put_back_value(value, &begin)?;
         }
+        for queued in &mut contents.proposals {
+            self.put_back_value(&mut queued.proposal, &begin)?;
+        }
+        Ok(())
+    }
+
+    fn put_back_value(&self, value: &mut Value, begin: &[u8]) -> Outcome<()> {
+        let mut result = Vec::new();
+        let mut rest = value.0.as_slice();
+        while let Some(at) = find(rest, begin) {
+            let end = at + begin.len();
+            let found = postcard::take_from_bytes(&rest[end..]).ok();
+            let genuine = found.and_then(|(not_after, after)| {
+                let not_before = self.not_before;
+                let shown = WireLifetime {
+                    not_before,
+                    not_after,
+                };
+                Some((self.genuine(shown)?, after))
+            });
+            rest = match genuine {
+                Some((genuine, after)) => {
+                    result.extend_from_slice(&rest[..at]);
+                    result.extend_from_slice(&stored(genuine)?);
+                    after
+                }
+                None => {
+                    result.extend_from_slice(&rest[..end]);
+                    &rest[end..]
+                }
+            };
+        }
+        if !result.is_empty() {
+            result.extend_from_slice(rest);
+            *value = Value(result.into());
+        }
+        Ok(())
     }
 
     /// Make sure that none is left in an encoded tree.
@@ -119,67 +186,33 @@ impl StandIns {
     }
 }
 
-/// How OpenMLS stores a lifetime: `{"not_before":1,"not_after":2}`.
-const BEGIN: &[u8] = br#"{"not_before":"#;
-const MIDDLE: &[u8] = br#","not_after":"#;
-
-/// Replace the stored lifetimes for which `other` has another.
-fn replace(value: &mut Vec<u8>, other: impl Fn(WireLifetime) -> Option<WireLifetime>) {
-    let mut result = Vec::new();
-    let mut rest = value.as_slice();
-    while let Some(at) = find(rest, BEGIN) {
-        let (before, found) = rest.split_at(at);
-        result.extend_from_slice(before);
-        rest = match stored(found).and_then(|(lifetime, after)| Some((other(lifetime)?, after))) {
-            Some((lifetime, after)) => {
-                result.extend_from_slice(BEGIN);
-                result.extend_from_slice(lifetime.not_before.to_string().as_bytes());
-                result.extend_from_slice(MIDDLE);
-                result.extend_from_slice(lifetime.not_after.to_string().as_bytes());
-                after
-            }
-            None => {
-                result.extend_from_slice(BEGIN);
-                &found[BEGIN.len()..]
-            }
-        };
-    }
-    if !result.is_empty() {
-        result.extend_from_slice(rest);
-        *value = result;
-    }
+/// How a number stands in a store.
+fn stored_number(number: u64) -> Outcome<Vec<u8>> {
+    postcard::to_stdvec(&number).map_err(Failure::internal)
 }
 
-/// The lifetime at the beginning of `text`, and what follows its last digit.
-fn stored(text: &[u8]) -> Option<(WireLifetime, &[u8])> {
-    let (not_before, rest) = number(text.strip_prefix(BEGIN)?)?;
-    let (not_after, rest) = number(rest.strip_prefix(MIDDLE)?)?;
-    let lifetime = WireLifetime {
-        not_before,
-        not_after,
-    };
-    Some((lifetime, rest))
-}
-
-fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, rest) = text.split_at(digits);
-    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+/// How a lifetime stands in a store.
+fn stored(lifetime: WireLifetime) -> Outcome<Vec<u8>> {
+    Ok([
+        stored_number(lifetime.not_before)?,
+        stored_number(lifetime.not_after)?,
+    ]
+    .concat())
 }
 
 /// A member's provider while stand-ins are shown.
 pub struct Showing<'a> {
     pub crypto: Restoring,
-    pub rand: &'a RustCrypto,
-    pub storage: &'a MemoryStorage,
+    pub rand: &'a Crypto,
+    pub storage: &'a Store,
 }
 
 impl OpenMlsProvider for Showing<'_> {
     type CryptoProvider = Restoring;
-    type RandProvider = RustCrypto;
-    type StorageProvider = MemoryStorage;
+    type RandProvider = Crypto;
+    type StorageProvider = Store;
 
-    fn storage(&self) -> &MemoryStorage {
+    fn storage(&self) -> &Store {
         self.storage
     }
 
@@ -187,7 +220,7 @@ impl OpenMlsProvider for Showing<'_> {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         self.rand
     }
 }

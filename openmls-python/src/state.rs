@@ -1,15 +1,23 @@
 //! What a client holds: its signer, its key packages, and per group a state of its own.
+//!
+//! Locks are taken in this order: key packages, the list of groups, a group. Whoever waits for a group holds none that
+//! another group needs, except to save everything or to forget a group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use openmls::group::{GroupId, MlsGroup};
+use openmls::group::{GroupId, MlsGroup, PastEpochDeletion};
 use openmls::prelude::{BasicCredential, Ciphersuite, CredentialWithKey};
 use openmls_basic_credential::SignatureKeyPair as Signer;
+use openmls_traits::OpenMlsProvider as _;
+use zeroize::Zeroizing;
 
 use crate::error::{Failure, Kind, Outcome};
-use crate::guard::caught;
-use crate::provider::{Entries, Provider};
-use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot, StateSnapshot};
+use crate::guard::{caught, Handle};
+use crate::provider::Provider;
+use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot};
+use crate::store::{Contents, Store, Value};
 use crate::{config, keys};
 
 /// One group with the store it lives in.
@@ -19,49 +27,55 @@ pub struct GroupState {
 }
 
 impl GroupState {
-    pub fn load(group_id: &[u8], entries: Entries) -> Outcome<Self> {
-        let provider = Provider::from_entries(entries);
-        let group = load_group(&provider, group_id)?;
-        Ok(Self { provider, group })
+    pub fn load(group_id: &[u8], store: Store) -> Outcome<Self> {
+        let group = MlsGroup::load(&store, &GroupId::from_slice(group_id))
+            .map_err(Failure::snapshot)?
+            .ok_or_else(|| Failure::snapshot("the group is missing from its own state"))?;
+        Ok(Self {
+            provider: Provider::new(store),
+            group,
+        })
     }
 
-    /// Run `work`; if it fails or panics, the group and its store are as before.
-    pub fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        let before = self.provider.checkpoint()?;
-        match caught(|| work(self)) {
-            Ok(value) => Ok(value),
-            Err(failure) => {
-                self.rollback(before)?;
-                Err(failure)
-            }
+    /// The store with everything in it that the group needs.
+    pub fn stored(&mut self) -> Outcome<&Store> {
+        let Self { provider, group } = self;
+        let store = provider.storage();
+        if store.lacks_secrets() {
+            // Deletes nothing, and writes what is left.
+            let nothing = PastEpochDeletion::older_than_duration(Duration::MAX);
+            store
+                .keeping_secrets(|| group.delete_past_epoch_secrets(provider, nothing))
+                .map_err(Failure::internal)?;
         }
-    }
-
-    fn rollback(&mut self, before: HashMap<Vec<u8>, Vec<u8>>) -> Outcome<()> {
-        let group_id = self.group.group_id().to_vec();
-        *self = Self::load(&group_id, before.into_iter().collect())?;
-        Ok(())
+        Ok(store)
     }
 
     /// Change what is stored, and take up the group from there.
-    pub fn edit_store(&mut self, edit: impl FnOnce(&mut Entries)) -> Outcome<()> {
-        let mut entries = self.provider.entries()?;
-        edit(&mut entries);
-        let group_id = self.group.group_id().to_vec();
-        *self = Self::load(&group_id, entries)?;
+    pub fn edit_store(&mut self, edit: impl FnOnce(&mut Contents) -> Outcome<()>) -> Outcome<()> {
+        let mut contents = self.stored()?.contents();
+        edit(&mut contents)?;
+        *self = Self::load(self.group.group_id().as_slice(), Store::new(contents))?;
         Ok(())
+    }
+
+    /// Run `work` that goes through a state which must not last. If it fails, all is as before; that costs a copy of
+    /// the store, which ordinary work does without because OpenMLS changes nothing when it refuses.
+    pub fn undoable<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let before = self.stored()?.contents();
+        caught(|| work(self)).or_else(|failure| {
+            *self = Self::load(self.group.group_id().as_slice(), Store::new(before))
+                .map_err(|broken| Failure::half_done(broken.message))?;
+            Err(Failure {
+                half_done: false,
+                ..failure
+            })
+        })
     }
 
     pub fn epoch(&self) -> u64 {
         self.group.epoch().as_u64()
     }
-}
-
-fn load_group(provider: &Provider, group_id: &[u8]) -> Outcome<MlsGroup> {
-    use openmls_traits::OpenMlsProvider as _;
-    MlsGroup::load(provider.storage(), &GroupId::from_slice(group_id))
-        .map_err(Failure::snapshot)?
-        .ok_or_else(|| Failure::snapshot("the group is missing from its own state"))
 }
 
 /// A state reached by an external commit that the hub has not accepted yet.
@@ -77,16 +91,55 @@ pub struct Slot {
     pub joining: Option<Joining>,
 }
 
+impl Slot {
+    fn none_in_use(&self) -> Failure {
+        if self.joining.is_none() {
+            return unknown_group();
+        }
+        Failure::not_allowed("the external commit that joins this group is still pending")
+    }
+
+    pub fn in_use(&self) -> Outcome<&GroupState> {
+        self.current.as_ref().ok_or_else(|| self.none_in_use())
+    }
+
+    pub fn current(&mut self) -> Outcome<&mut GroupState> {
+        self.in_use()?;
+        self.current.as_mut().ok_or_else(unknown_group)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.current.is_none() && self.joining.is_none()
+    }
+}
+
+pub fn unknown_group() -> Failure {
+    Failure::new(Kind::UnknownGroup, "this client has no such group")
+}
+
+pub type Groups = BTreeMap<Vec<u8>, Arc<Handle<Slot>>>;
+
+/// A client, shared by its handle and those of its groups.
 pub struct ClientState {
     pub suite: Ciphersuite,
     pub identity: Vec<u8>,
     pub signer: Signer,
     /// Holds the key packages and nothing else.
-    pub key_packages: Provider,
-    pub groups: BTreeMap<Vec<u8>, Slot>,
+    pub key_packages: Handle<Provider>,
+    pub groups: Handle<Groups>,
 }
 
 impl ClientState {
+    pub fn new(suite: Ciphersuite, identity: Vec<u8>, signer: Signer) -> Self {
+        Self {
+            suite,
+            identity,
+            signer,
+            key_packages: Handle::new(Provider::default()),
+            groups: Handle::new(Groups::new()),
+        }
+    }
+
     pub fn credential(&self) -> CredentialWithKey {
         CredentialWithKey {
             credential: BasicCredential::new(self.identity.clone()).into(),
@@ -94,91 +147,101 @@ impl ClientState {
         }
     }
 
-    pub fn slot(&mut self, group_id: &[u8]) -> Outcome<&mut Slot> {
+    pub fn slot(&self, group_id: &[u8]) -> Outcome<Arc<Handle<Slot>>> {
         self.groups
-            .get_mut(group_id)
-            .ok_or_else(|| Failure::new(Kind::UnknownGroup, "this client has no such group"))
+            .view(|groups| groups.get(group_id).cloned().ok_or_else(unknown_group))
     }
 
-    /// The state in use, with the signer that acts in it.
-    pub fn current(&mut self, group_id: &[u8]) -> Outcome<(&mut GroupState, &Signer)> {
-        let signer = &self.signer;
-        let slot = self
-            .groups
-            .get_mut(group_id)
-            .ok_or_else(|| Failure::new(Kind::UnknownGroup, "this client has no such group"))?;
-        match &mut slot.current {
-            Some(state) => Ok((state, signer)),
-            None => Err(Failure::not_allowed(
-                "the external commit that joins this group is still pending",
-            )),
+    /// Run `work` on a group that need not exist, or may not afterwards.
+    pub fn change_entry<T>(
+        &self,
+        group_id: &[u8],
+        work: impl FnOnce(&mut Slot) -> Outcome<T>,
+    ) -> Outcome<T> {
+        self.groups.change(|groups| {
+            let slot = groups.entry(group_id.to_vec()).or_default();
+            let result = slot.change(work);
+            if matches!(slot.view(|slot| Ok(slot.is_empty())), Ok(true)) {
+                groups.remove(group_id);
+            }
+            result
+        })
+    }
+
+    /// Run `work` on a group; the list of groups is free for others meanwhile.
+    pub fn change_group<T>(
+        &self,
+        group_id: &[u8],
+        work: impl FnOnce(&mut Slot) -> Outcome<T>,
+    ) -> Outcome<T> {
+        self.slot(group_id)?.change(work)
+    }
+
+    pub fn save(&self) -> Outcome<Zeroizing<Vec<u8>>> {
+        let mut key_packages = self.key_packages.lock();
+        let mut groups = self.groups.lock();
+        let slots = groups.change(|groups| Ok(groups.clone()))?;
+        let mut held: Vec<_> = slots.iter().map(|(id, slot)| (id, slot.lock())).collect();
+        let mut states = Vec::with_capacity(held.len());
+        for (group_id, slot) in &mut held {
+            states.push((*group_id, slot.get()?));
         }
-    }
-
-    pub fn save(&self) -> Outcome<Vec<u8>> {
-        let mut groups = Vec::with_capacity(self.groups.len());
-        for (group_id, slot) in &self.groups {
-            let current = slot
-                .current
-                .as_ref()
-                .map(|state| state.provider.entries())
-                .transpose()?
-                .map(|entries| StateSnapshot {
-                    entries: snapshot::to_list(entries),
-                });
-            let joining = match &slot.joining {
+        let mut groups = Vec::with_capacity(states.len());
+        for (group_id, slot) in &mut states {
+            let current = slot.current.as_mut().map(GroupState::stored).transpose()?;
+            let joining = match &mut slot.joining {
                 None => None,
                 Some(joining) => Some(JoiningSnapshot {
                     base_epoch: joining.base_epoch,
-                    entries: snapshot::to_list(joining.state.provider.entries()?),
+                    store: joining.state.stored()?,
                 }),
             };
             groups.push(SlotSnapshot {
-                group_id: group_id.as_slice().into(),
+                group_id: group_id.to_vec(),
                 current,
                 joining,
             });
         }
         let body = ClientSnapshot {
             ciphersuite: self.suite.into(),
-            identity: self.identity.as_slice().into(),
-            signature_key: keys::private_of(&self.signer)?.as_slice().into(),
-            key_packages: snapshot::to_list(self.key_packages.entries()?),
+            identity: self.identity.clone(),
+            signature_key: Value(keys::private_of(&self.signer)?),
+            key_packages: key_packages.get()?.storage(),
             groups,
         };
         snapshot::encode(Holds::Client, &body)
     }
 
     pub fn load(data: &[u8]) -> Outcome<Self> {
-        let body: ClientSnapshot = snapshot::decode(Holds::Client, data)?;
+        let body: ClientSnapshot<Store> = snapshot::decode(Holds::Client, data)?;
         let broken = |failure: Failure| Failure::snapshot(failure.message);
         let suite = config::ciphersuite(body.ciphersuite).map_err(broken)?;
-        let signer =
-            keys::signer_from_private(suite, body.signature_key.as_slice()).map_err(broken)?;
-        let mut groups = BTreeMap::new();
+        let signer = keys::signer_from_private(suite, &body.signature_key.0).map_err(broken)?;
+        let mut groups = Groups::new();
         for saved in body.groups {
-            let group_id: Vec<u8> = saved.group_id.into();
+            let group_id = saved.group_id;
             let current = saved
                 .current
-                .map(|state| GroupState::load(&group_id, snapshot::from_list(state.entries)?))
+                .map(|store| GroupState::load(&group_id, store))
                 .transpose()?;
             let joining = saved
                 .joining
                 .map(|joining| {
                     Ok::<_, Failure>(Joining {
                         base_epoch: joining.base_epoch,
-                        state: GroupState::load(&group_id, snapshot::from_list(joining.entries)?)?,
+                        state: GroupState::load(&group_id, joining.store)?,
                     })
                 })
                 .transpose()?;
-            groups.insert(group_id, Slot { current, joining });
+            let slot = Slot { current, joining };
+            groups.insert(group_id, Arc::new(Handle::new(slot)));
         }
         Ok(Self {
             suite,
-            identity: body.identity.into(),
+            identity: body.identity,
             signer,
-            key_packages: Provider::from_entries(snapshot::from_list(body.key_packages)?),
-            groups,
+            key_packages: Handle::new(Provider::new(body.key_packages)),
+            groups: Handle::new(groups),
         })
     }
 }

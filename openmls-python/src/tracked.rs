@@ -1,5 +1,6 @@
 //! The state of a public group: what it verifies, stores and stages.
 
+use std::collections::BTreeSet;
 use std::iter;
 use std::sync::Mutex;
 
@@ -9,21 +10,21 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::{Serialize, VLBytes};
+use zeroize::Zeroizing;
 
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::guard::caught;
 use crate::lifetimes::Judging;
+use crate::member::Roster;
 use crate::members::{self, member_index};
 use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
 use crate::stand_ins::StandIns;
-use crate::values::{AppDataUpdate, Member, ProposalInfo};
-use crate::{config, labels, observe, rules, wire};
-
-/// Label of the GroupInfo signature, RFC 9420 section 12.4.3.
-const GROUP_INFO_LABEL: &str = "GroupInfoTBS";
+use crate::store::Store;
+use crate::values::{AppDataUpdate, ProposalInfo};
+use crate::{config, external_updates, rules, wire};
 
 pub struct Public {
     pub provider: Provider,
@@ -31,38 +32,41 @@ pub struct Public {
 }
 
 impl Public {
-    pub fn load(group_id: &[u8], provider: Provider) -> Outcome<Self> {
-        let group = Tracked::load(provider.storage(), &GroupId::from_slice(group_id))
+    pub fn load(group_id: &[u8], store: Store) -> Outcome<Self> {
+        let group = Tracked::load(&store, &GroupId::from_slice(group_id))
             .map_err(Failure::snapshot)?
             .ok_or_else(|| Failure::snapshot("the group is missing from its own state"))?;
-        Ok(Self { provider, group })
+        Ok(Self {
+            provider: Provider::new(store),
+            group,
+        })
     }
 
     pub fn from_snapshot(data: &[u8]) -> Outcome<Self> {
-        let body: PublicGroupSnapshot = snapshot::decode(Holds::PublicGroup, data)?;
-        let provider = Provider::from_entries(snapshot::from_list(body.entries)?);
-        Self::load(body.group_id.as_slice(), provider)
+        let body: PublicGroupSnapshot<Store> = snapshot::decode(Holds::PublicGroup, data)?;
+        Self::load(&body.group_id, body.store)
     }
 
-    pub fn save(&self) -> Outcome<Vec<u8>> {
+    pub fn save(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         let body = PublicGroupSnapshot {
-            group_id: self.group.group_id().as_slice().into(),
-            entries: snapshot::to_list(self.provider.entries()?),
+            group_id: self.group.group_id().to_vec(),
+            store: self.provider.storage(),
         };
         snapshot::encode(Holds::PublicGroup, &body)
     }
 
-    /// Run `work`; if it fails or panics, the group and its store are as before.
-    fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        let before = self.provider.entries()?;
-        match caught(|| work(self)) {
-            Ok(value) => Ok(value),
-            Err(failure) => {
-                let group_id = self.group.group_id().to_vec();
-                *self = Self::load(&group_id, Provider::from_entries(before))?;
-                Err(failure)
-            }
-        }
+    /// Run `work` that may fail after it changed something; all is as before then. That costs a copy of the store,
+    /// which ordinary work does without because OpenMLS changes nothing when it refuses.
+    fn undoable<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let before = self.provider.storage().contents();
+        caught(|| work(self)).or_else(|failure| {
+            *self = Self::load(self.group.group_id().as_slice(), Store::new(before))
+                .map_err(|broken| Failure::half_done(broken.message))?;
+            Err(Failure {
+                half_done: false,
+                ..failure
+            })
+        })
     }
 
     pub fn epoch(&self) -> u64 {
@@ -105,11 +109,16 @@ impl Public {
                 ),
             ));
         }
-        Ok(ProtocolMessage::from(message))
+        let message = ProtocolMessage::from(message);
+        rules::check_sender(&message)?;
+        Ok(message)
     }
 
     fn verified(&self, data: &[u8], judging: &Judging<'_>) -> Outcome<QueuedProposal> {
         let message = self.protocol_message(&judging.message)?;
+        if let Some(proposal) = external_updates::verified(&self.group, data)? {
+            return Ok(proposal);
+        }
         let processed = match &judging.stand_ins {
             None => self.group.process_message(self.provider.crypto(), message),
             Some(stand_ins) => self
@@ -130,13 +139,13 @@ impl Public {
 
     pub fn stage_proposal(&self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
         let judging = Judging::new(data, now, iter::empty())?;
-        members::proposal_info(&self.verified(data, &judging)?)
+        ProposalInfo::of(&self.verified(data, &judging)?, Some(&judging))
     }
 
     pub fn add_proposal(&mut self, data: &[u8], now: Option<u64>) -> Outcome<ProposalInfo> {
         let judging = Judging::new(data, now, iter::empty())?;
         let proposal = self.verified(data, &judging)?;
-        let info = members::proposal_info(&proposal)?;
+        let info = ProposalInfo::of(&proposal, Some(&judging))?;
         let queued = self.queued()?;
         if queued
             .iter()
@@ -147,35 +156,34 @@ impl Public {
         if queued.len() >= config::MAX_PENDING_PROPOSALS {
             return Err(Failure::not_allowed("too many proposals in this epoch"));
         }
-        self.transact(|public| {
+        let add = |public: &mut Self| {
             public
                 .group
                 .add_proposal(public.provider.storage(), proposal)
-                .map_err(Failure::internal)?;
-            public.put_back(judging.stand_ins.as_ref())
-        })?;
+                .map_err(Failure::half_done)
+        };
+        match &judging.stand_ins {
+            None => add(self)?,
+            Some(stand_ins) => self.undoable(|public| {
+                add(public)?;
+                public.put_back(stand_ins)
+            })?,
+        }
         Ok(info)
     }
 
-    /// A copy in which the stored proposals hold stand-ins.
-    fn showing(&self, stand_ins: &StandIns) -> Outcome<Self> {
-        let mut entries = self.provider.entries()?;
-        stand_ins.show_stored(&mut entries);
-        Self::load(
-            self.group.group_id().as_slice(),
-            Provider::from_entries(entries),
-        )
+    /// A copy in which the proposals that `judging` refers to hold stand-ins.
+    fn showing(&self, stand_ins: &StandIns, judging: &Judging<'_>) -> Outcome<Self> {
+        let mut contents = self.provider.storage().contents();
+        stand_ins.show_stored(&mut contents, &judging.referred)?;
+        Self::load(self.group.group_id().as_slice(), Store::new(contents))
     }
 
     /// Undo what `stand_ins` did to the group.
-    fn put_back(&mut self, stand_ins: Option<&StandIns>) -> Outcome<()> {
-        let Some(stand_ins) = stand_ins else {
-            return Ok(());
-        };
-        let mut entries = self.provider.entries()?;
-        stand_ins.put_back(&mut entries);
-        let group_id = self.group.group_id().to_vec();
-        *self = Self::load(&group_id, Provider::from_entries(entries))?;
+    fn put_back(&mut self, stand_ins: &StandIns) -> Outcome<()> {
+        let mut contents = self.provider.storage().contents();
+        stand_ins.put_back(&mut contents)?;
+        *self = Self::load(self.group.group_id().as_slice(), Store::new(contents))?;
         stand_ins.refuse_left(&self.group.export_ratchet_tree().tls_serialize_detached()?)
     }
 
@@ -184,12 +192,14 @@ impl Public {
         Ok(app_data::of_commit(&commit, self.queued()?.iter()))
     }
 
+    /// `members` are those of the present epoch.
     pub fn stage(
         &self,
         data: &[u8],
         values: NewValues,
         now: Option<u64>,
         instance: u64,
+        members: &Roster,
     ) -> Outcome<StagedCommit> {
         let epoch = self.epoch();
         let queued = self.queued()?;
@@ -211,15 +221,15 @@ impl Public {
             None => verified_commit(&self.group, self.provider.crypto(), message, values)?,
             Some(stand_ins) => {
                 let crypto = stand_ins.crypto(&[data])?;
-                if judging.refers {
-                    let showing = self.showing(stand_ins)?;
+                if !judging.referred.is_empty() {
+                    let showing = self.showing(stand_ins, &judging)?;
                     verified_commit(&showing.group, &crypto, message, values)?
                 } else {
                     verified_commit(&self.group, &crypto, message, values)?
                 }
             }
         };
-        let changes = members::changes(Member::list(self.group.members())?, &staged, &sender)?;
+        let changes = members::changes(members, &staged, &sender, &judging)?;
         rules::check(
             &self.group,
             &staged,
@@ -231,6 +241,7 @@ impl Public {
         )?;
         let context = staged.group_context();
         Ok(StagedCommit {
+            unused: unused(&queued, &changes.references)?,
             origin: Origin { instance, epoch },
             group_context: context.tls_serialize_detached()?,
             confirmation_tag: confirmation_tag
@@ -263,14 +274,30 @@ impl Public {
             .map_err(|_| Failure::internal("staged commit lock"))?
             .take()
             .ok_or_else(|| Failure::not_allowed("the commit was merged already"))?;
-        self.transact(|public| {
+        let merge = |public: &mut Self| {
             public
                 .group
                 .merge_commit(public.provider.storage(), commit)
-                .map_err(Failure::internal)?;
-            public.put_back(staged.stand_ins.as_ref())
-        })
+                .map_err(Failure::half_done)
+        };
+        match &staged.stand_ins {
+            None => merge(self),
+            Some(stand_ins) => self.undoable(|public| {
+                merge(public)?;
+                public.put_back(stand_ins)
+            }),
+        }
     }
+}
+
+/// The stored proposals that a commit leaves out.
+fn unused(queued: &[QueuedProposal], taken: &[Vec<u8>]) -> Outcome<Vec<ProposalInfo>> {
+    let taken: BTreeSet<&[u8]> = taken.iter().map(Vec::as_slice).collect();
+    queued
+        .iter()
+        .filter(|proposal| !taken.contains(proposal.proposal_reference_ref().as_slice()))
+        .map(|proposal| ProposalInfo::of(proposal, None))
+        .collect()
 }
 
 fn verified_commit(
@@ -302,46 +329,4 @@ fn verified_commit(
         _ => return Err(Failure::not_allowed("not a commit")),
     };
     Ok((sender, staged))
-}
-
-/// Check a GroupInfo of the new epoch against the commit that leads there.
-pub fn verify_group_info(staged: &StagedCommit, data: &[u8]) -> Outcome<()> {
-    // OpenMLS' decoder is the stricter one: it also knows which extensions may stand in a GroupInfo.
-    let decoded = wire::group_info(data)?;
-    let info = wire::wire_group_info(data)?;
-    if info.context.epoch != staged.epoch {
-        return Err(Failure::wrong_epoch(
-            staged.origin.epoch,
-            format!(
-                "the GroupInfo is of epoch {}, not {}",
-                info.context.epoch, staged.epoch
-            ),
-        ));
-    }
-    if info.context_bytes != staged.group_context {
-        return Err(Failure::invalid_commit(
-            "the GroupInfo does not describe the group after the commit",
-        ));
-    }
-    if info.confirmation_tag != staged.confirmation_tag {
-        return Err(Failure::invalid_commit(
-            "the GroupInfo does not carry the confirmation tag of the commit",
-        ));
-    }
-    if decoded.extensions().ratchet_tree().is_some() {
-        // A tree inside would be preferred to the one delivered apart; a wrong one would keep joiners out.
-        observe::observe(data, None, None)?;
-    }
-    let signer = staged
-        .changes
-        .tree
-        .get(&info.signer)
-        .ok_or_else(|| Failure::invalid_commit("the GroupInfo is signed by an empty leaf"))?;
-    labels::verify(
-        decoded.ciphersuite(),
-        &signer.signature_key,
-        GROUP_INFO_LABEL,
-        &info.signed_bytes,
-        &info.signature,
-    )
 }

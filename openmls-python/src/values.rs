@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use openmls::prelude::{Credential, CredentialType, LeafNode};
+use openmls::prelude::ProtocolVersion;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
-use crate::error::{Failure, Outcome};
+use crate::error::Outcome;
+pub use crate::member::Member;
+pub use crate::proposals::ProposalInfo;
+use crate::wire;
 
 /// The first bytes of an opaque value, enough to tell two apart in a log line.
 pub fn short(bytes: &[u8]) -> String {
@@ -16,64 +19,6 @@ pub fn short(bytes: &[u8]) -> String {
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-#[pyclass(frozen, eq, hash, get_all, module = "openmls")]
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Member {
-    pub leaf_index: u32,
-    pub identity: Vec<u8>,
-    pub credential: Vec<u8>,
-    pub signature_key: Vec<u8>,
-}
-
-impl Member {
-    /// Only basic credentials have an identity. Taking the content of another type for one would let it pose
-    /// as somebody.
-    pub fn new(leaf_index: u32, credential: &Credential, signature_key: &[u8]) -> Outcome<Self> {
-        if credential.credential_type() != CredentialType::Basic {
-            return Err(Failure::invalid_commit(
-                "only basic credentials are supported",
-            ));
-        }
-        Ok(Self {
-            leaf_index,
-            identity: credential.serialized_content().to_vec(),
-            credential: credential.tls_serialize_detached()?,
-            signature_key: signature_key.to_vec(),
-        })
-    }
-
-    pub fn from_leaf(leaf_index: u32, leaf: &LeafNode) -> Outcome<Self> {
-        Self::new(
-            leaf_index,
-            leaf.credential(),
-            leaf.signature_key().as_slice(),
-        )
-    }
-
-    pub fn list(members: impl Iterator<Item = openmls::group::Member>) -> Outcome<Vec<Self>> {
-        members
-            .map(|member| {
-                Self::new(
-                    member.index.u32(),
-                    &member.credential,
-                    &member.signature_key,
-                )
-            })
-            .collect()
-    }
-}
-
-#[pymethods]
-impl Member {
-    fn __repr__(&self) -> String {
-        format!(
-            "<Member leaf_index={} identity={:?}>",
-            self.leaf_index,
-            String::from_utf8_lossy(&self.identity)
-        )
-    }
 }
 
 #[pyclass(frozen, eq, hash, get_all, module = "openmls")]
@@ -122,14 +67,49 @@ impl MessageInfo {
     }
 }
 
-#[pyclass(frozen, eq, module = "openmls")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[pyclass(frozen, eq, hash, module = "openmls")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Capabilities {
     pub versions: Vec<u16>,
     pub ciphersuites: Vec<u16>,
     pub extensions: Vec<u16>,
     pub proposals: Vec<u16>,
     pub credentials: Vec<u16>,
+}
+
+impl Capabilities {
+    pub fn of(capabilities: &openmls::prelude::Capabilities) -> Outcome<Self> {
+        Ok(Self {
+            versions: capabilities
+                .versions()
+                .iter()
+                .map(|version| match version {
+                    ProtocolVersion::Mls10 => 1,
+                    ProtocolVersion::Other(number) => *number,
+                })
+                .collect(),
+            ciphersuites: capabilities
+                .ciphersuites()
+                .iter()
+                .map(|suite| wire::exact(&suite.tls_serialize_detached()?))
+                .collect::<Outcome<_>>()?,
+            extensions: capabilities
+                .extensions()
+                .iter()
+                .map(|kind| u16::from(*kind))
+                .collect(),
+            proposals: capabilities
+                .proposals()
+                .iter()
+                .map(|kind| u16::from(*kind))
+                .collect(),
+            credentials: capabilities
+                .credentials()
+                .iter()
+                .map(|kind| u16::from(*kind))
+                .collect(),
+        })
+    }
 }
 
 #[pymethods]
@@ -163,30 +143,6 @@ impl Capabilities {
 }
 
 #[pyclass(frozen, get_all, module = "openmls")]
-pub struct KeyPackageInfo {
-    pub reference: Vec<u8>,
-    pub ciphersuite: u16,
-    pub identity: Vec<u8>,
-    pub credential: Vec<u8>,
-    pub signature_key: Vec<u8>,
-    pub last_resort: bool,
-    pub not_before: u64,
-    pub not_after: u64,
-    pub capabilities: Capabilities,
-}
-
-#[pymethods]
-impl KeyPackageInfo {
-    fn __repr__(&self) -> String {
-        format!(
-            "<KeyPackageInfo {} identity={:?}>",
-            short(&self.reference),
-            String::from_utf8_lossy(&self.identity)
-        )
-    }
-}
-
-#[pyclass(frozen, get_all, module = "openmls")]
 pub struct GroupInfoDetails {
     pub group_id: Vec<u8>,
     pub epoch: u64,
@@ -198,6 +154,8 @@ pub struct GroupInfoDetails {
     pub tree_hash: Vec<u8>,
     pub confirmation_tag: Vec<u8>,
     pub group_context: Vec<u8>,
+    pub extensions: Vec<u8>,
+    pub signature: Vec<u8>,
     pub app_data: BTreeMap<u16, Vec<u8>>,
 }
 
@@ -228,22 +186,6 @@ impl CommitBundle {
             self.commit.len(),
             if self.welcome.is_some() { "yes" } else { "no" }
         )
-    }
-}
-
-#[pyclass(frozen, get_all, module = "openmls")]
-pub struct ProposalInfo {
-    pub reference: Vec<u8>,
-    pub kind: String,
-    pub sender_leaf: Option<u32>,
-    pub external_sender: Option<u32>,
-    pub removed_leaf: Option<u32>,
-}
-
-#[pymethods]
-impl ProposalInfo {
-    fn __repr__(&self) -> String {
-        format!("<ProposalInfo {} {}>", self.kind, short(&self.reference))
     }
 }
 
@@ -281,11 +223,7 @@ impl Processed {
     }
     #[getter]
     fn proposal(&self) -> Option<ProposalInfo> {
-        self.proposal.as_ref().map(|info| ProposalInfo {
-            reference: info.reference.clone(),
-            kind: info.kind.clone(),
-            ..*info
-        })
+        self.proposal.clone()
     }
     fn __repr__(&self) -> String {
         format!("<Processed {} epoch={}>", self.kind, self.epoch)

@@ -56,8 +56,12 @@ pub fn group_info(data: &[u8]) -> Outcome<VerifiableGroupInfo> {
     exact(group_info_bytes(data))
 }
 
+pub fn key_package_bytes(data: &[u8]) -> &[u8] {
+    unwrapped(data, WIRE_FORMAT_KEY_PACKAGE)
+}
+
 pub fn key_package(data: &[u8]) -> Outcome<KeyPackageIn> {
-    exact(unwrapped(data, WIRE_FORMAT_KEY_PACKAGE))
+    exact(key_package_bytes(data))
 }
 
 pub fn welcome(data: &[u8]) -> Outcome<Welcome> {
@@ -66,6 +70,61 @@ pub fn welcome(data: &[u8]) -> Outcome<Welcome> {
 
 pub fn ratchet_tree(data: &[u8]) -> Outcome<RatchetTreeIn> {
     exact(data)
+}
+
+#[derive(Clone, Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireExtension {
+    pub kind: u16,
+    pub data: VLBytes,
+}
+
+/// A ReInit proposal, RFC 9420 section 12.1.5.
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireReInit {
+    pub group_id: VLBytes,
+    pub version: u16,
+    pub ciphersuite: u16,
+    pub extensions: Vec<WireExtension>,
+}
+
+/// A PreSharedKeyID, RFC 9420 section 8.4, as far as it matters here.
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+#[repr(u8)]
+pub enum WirePsk {
+    #[tls_codec(discriminant = 1)]
+    External(WireExternalPsk),
+    Resumption(WireResumptionPsk),
+    Application(WireApplicationPsk),
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireExternalPsk {
+    pub psk_id: VLBytes,
+    pub psk_nonce: VLBytes,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireResumptionPsk {
+    pub usage: u8,
+    pub psk_group_id: VLBytes,
+    pub psk_epoch: u64,
+    pub psk_nonce: VLBytes,
+}
+
+#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
+pub struct WireApplicationPsk {
+    pub component_id: u16,
+    pub psk_id: VLBytes,
+    pub psk_nonce: VLBytes,
+}
+
+impl WirePsk {
+    pub fn external_id(self) -> Option<Vec<u8>> {
+        match self {
+            Self::External(psk) => Some(psk.psk_id.into()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
@@ -83,6 +142,8 @@ pub struct WireGroupContext {
 pub struct WireGroupInfo {
     pub context: WireGroupContext,
     pub context_bytes: Vec<u8>,
+    /// `Extension extensions<V>` with its length.
+    pub extensions: Vec<u8>,
     pub confirmation_tag: Vec<u8>,
     pub signer: u32,
     pub signature: Vec<u8>,
@@ -94,14 +155,16 @@ pub fn wire_group_info(data: &[u8]) -> Outcome<WireGroupInfo> {
     let whole = group_info_bytes(data);
     let (context, rest) = WireGroupContext::tls_deserialize_bytes(whole)?;
     let context_bytes = whole[..whole.len() - rest.len()].to_vec();
-    let (_extensions, rest) = VLBytes::tls_deserialize_bytes(rest)?;
-    let (confirmation_tag, rest) = VLBytes::tls_deserialize_bytes(rest)?;
+    let (_, after) = VLBytes::tls_deserialize_bytes(rest)?;
+    let extensions = rest[..rest.len() - after.len()].to_vec();
+    let (confirmation_tag, rest) = VLBytes::tls_deserialize_bytes(after)?;
     let (signer, rest) = u32::tls_deserialize_bytes(rest)?;
     let signed_bytes = whole[..whole.len() - rest.len()].to_vec();
     let signature: VLBytes = exact(rest)?;
     Ok(WireGroupInfo {
         context,
         context_bytes,
+        extensions,
         confirmation_tag: confirmation_tag.into(),
         signer,
         signature: signature.into(),

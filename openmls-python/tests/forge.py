@@ -7,11 +7,13 @@ those of RFC 9420 sections 6 and 7.2.
 
 from dataclasses import dataclass, field
 
-from openmls import Client
+from openmls import Client, SignatureKeyPair
 
 HEADER = b"\x00\x01\x00\x01"  # MLSMessage: version mls10, wire_format public_message
 BY_VALUE, BY_REFERENCE = b"\x01", b"\x02"
 SENDER_MEMBER = 1
+EXTERNAL_SENDER, NEW_MEMBER_PROPOSAL = b"\x02", b"\x03"
+CONTENT_PROPOSAL = b"\x02"
 
 
 def vector(data: bytes) -> bytes:
@@ -21,6 +23,36 @@ def vector(data: bytes) -> bytes:
     if len(data) < 1 << 14:
         return (len(data) | 0x4000).to_bytes(2, "big") + data
     return (len(data) | 0x80000000).to_bytes(4, "big") + data
+
+
+def external(index: int) -> bytes:
+    """The Sender struct of an external sender."""
+    return EXTERNAL_SENDER + index.to_bytes(4, "big")
+
+
+def proposal_message(
+    signer: Client | SignatureKeyPair,
+    sender: bytes,
+    proposal: bytes,
+    *,
+    group_id: bytes,
+    epoch: int,
+    group_context: bytes = b"",
+) -> bytes:
+    """An MLSMessage(PublicMessage) with a proposal (RFC 9420 section 6).
+
+    Of a member, whose signature covers the ``group_context``, it has a membership tag that only members see
+    through.
+    """
+    content = vector(group_id) + epoch.to_bytes(8, "big") + sender + vector(b"") + CONTENT_PROPOSAL + proposal
+    signature = signer.sign_with_label(label="FramedContentTBS", content=HEADER + content + group_context)
+    tag = vector(bytes(32)) if sender[0] == SENDER_MEMBER else b""
+    return HEADER + content + vector(signature) + tag
+
+
+def extension_vector(extensions: dict[int, bytes]) -> bytes:
+    """Encode ``Extension extensions<V>`` (RFC 9420 section 7.2)."""
+    return vector(b"".join(kind.to_bytes(2, "big") + vector(data) for kind, data in extensions.items()))
 
 
 @dataclass(slots=True)
@@ -38,6 +70,20 @@ class Reader:
         size = 1 << (self.data[0] >> 6)
         length = int.from_bytes(self.take(size), "big") & ((1 << (8 * size - 2)) - 1)
         return self.take(length)
+
+
+def read_leaf(reader: Reader) -> bytes:
+    """Take one LeafNode (RFC 9420 section 7.2)."""
+    leaf = vector(reader.vector()) + vector(reader.vector())
+    leaf += reader.take(2) + vector(reader.vector())  # a basic credential
+    leaf += b"".join(vector(reader.vector()) for _ in range(5))  # capabilities
+    source = reader.take(1)
+    leaf += source
+    if source == b"\x01":  # key_package: Lifetime
+        leaf += reader.take(16)
+    elif source == b"\x03":  # commit: parent_hash
+        leaf += vector(reader.vector())
+    return leaf + vector(reader.vector()) + vector(reader.vector())
 
 
 @dataclass(slots=True)
@@ -136,8 +182,8 @@ class Forgery:
             + commit
         )
 
-    def sign(self, signer: Client, group_context: bytes) -> bytes:
-        """Sign as ``signer`` and give the message."""
+    def sign(self, signer: Client | SignatureKeyPair, group_context: bytes) -> bytes:
+        """Sign as ``signer`` and give the message. Outside of the group, the context is not signed."""
         signed = HEADER + self.content() + group_context
         self.signature = signer.sign_with_label(label="FramedContentTBS", content=signed)
         return self.encode()
@@ -147,6 +193,68 @@ class Forgery:
         if self.membership_tag is not None:
             tags += vector(self.membership_tag)
         return HEADER + self.content() + tags
+
+
+def split_commit(message: bytes) -> tuple[bytes, bytes, bytes]:
+    """FramedContent, signature and confirmation tag of any MLSMessage(PublicMessage(Commit))."""
+    reader = Reader(message)
+    assert reader.take(4) == HEADER
+    reader.vector()  # group_id
+    reader.take(8)  # epoch
+    if reader.take(1)[0] == SENDER_MEMBER:
+        reader.take(4)
+    reader.vector()  # authenticated_data
+    assert reader.take(1) == b"\x03"  # content_type commit
+    reader.vector()  # proposals
+    if reader.take(1) == b"\x01":
+        Leaf.read(reader)
+        reader.vector()
+    content = message[4 : len(message) - len(reader.data)]
+    return content, reader.vector(), reader.vector()
+
+
+@dataclass(slots=True)
+class ForgedKeyPackage:
+    """The parts of a KeyPackage (RFC 9420 section 10), to be changed and signed again by their owner."""
+
+    ciphersuite: int
+    init_key: bytes
+    encryption_key: bytes
+    signature_key: bytes
+    credential: bytes
+    capabilities: list[bytes]
+    """The content of its vectors: versions, ciphersuites, extensions, proposals, credentials."""
+    not_before: int
+    not_after: int
+    leaf_extensions: bytes
+    extensions: bytes
+
+    @classmethod
+    def read(cls, key_package: bytes) -> "ForgedKeyPackage":
+        reader = Reader(key_package)
+        assert reader.take(2) == b"\x00\x01"
+        ciphersuite, init_key = int.from_bytes(reader.take(2), "big"), reader.vector()
+        keys = reader.vector(), reader.vector()
+        credential = reader.take(2) + vector(reader.vector())
+        capabilities = [reader.vector() for _ in range(5)]
+        assert reader.take(1) == b"\x01"  # leaf_node_source key_package
+        lifetime = int.from_bytes(reader.take(8), "big"), int.from_bytes(reader.take(8), "big")
+        leaf_extensions, _ = reader.vector(), reader.vector()
+        extensions = reader.vector()
+        return cls(
+            ciphersuite, init_key, *keys, credential, capabilities, *lifetime, leaf_extensions, extensions
+        )
+
+    def sign(self, signer: Client, source: bytes | None = None) -> bytes:
+        """Sign both structs; ``source`` replaces the leaf_node_source and what it selects."""
+        lifetime = self.not_before.to_bytes(8, "big") + self.not_after.to_bytes(8, "big")
+        leaf = vector(self.encryption_key) + vector(self.signature_key) + self.credential
+        leaf += b"".join(vector(part) for part in self.capabilities)
+        leaf += (source or b"\x01" + lifetime) + vector(self.leaf_extensions)
+        leaf += vector(signer.sign_with_label(label="LeafNodeTBS", content=leaf))
+        unsigned = b"\x00\x01" + self.ciphersuite.to_bytes(2, "big") + vector(self.init_key)
+        unsigned += leaf + vector(self.extensions)
+        return unsigned + vector(signer.sign_with_label(label="KeyPackageTBS", content=unsigned))
 
 
 def with_tree(group_info: bytes, tree: bytes, signer: Client) -> bytes:

@@ -1,76 +1,112 @@
-"""A group with members of two implementations, ours and mls-rs, observed by a `PublicGroup`.
-
-The wheel of mls-rs has no types, so what comes from it is `Any`; everything crosses over as bytes.
-"""
+"""A group with members of two implementations, ours and another, observed by a `PublicGroup` all the way."""
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Generic, Literal, TypeVar
 
-import pytest
-
-from openmls import Client, Group, PublicGroup, StagedCommit
-
-mls_rs: Any = pytest.importorskip("mls_rs_uniffi", reason="mls-rs publishes no wheel for this platform")
+from openmls import Client, CommitBundle, Group, PublicGroup, SignatureKeyPair, StagedCommit
+from peers import EXPORTED, Peer
 
 GROUP_ID = b"mixed"
 WEEK = 7 * 24 * 3600
 KEY_PACKAGE_HEADER = bytes([0, 1, 0, 5])  # ProtocolVersion mls10, WireFormat mls_key_package
+GROUP_INFO_HEADER = bytes([0, 1, 0, 4])  # and mls_group_info
+SPOKEN = b"this is "
+
+PeerT = TypeVar("PeerT", bound=Peer)
 
 
-def message(data: bytes) -> Any:
-    """Hand bytes to mls-rs."""
-    return mls_rs.Message.from_bytes(data)
+class Mixed(Generic[PeerT]):
+    """Begins with our alice and the peers bob and carol; alice or bob created the group and added the rest.
 
+    A plain group asks nothing of its members that RFC 9420 does not. Everything passes the hub first.
+    Whatever a commit leads to, all must agree on it.
+    """
 
-def peer_client(name: bytes, *, tree_inside: bool) -> Any:
-    """A client of mls-rs in suite 0x0001, which puts trees into its Welcomes or leaves them out."""
-    config = mls_rs.client_config_default()
-    config.use_ratchet_tree_extension = tree_inside
-    keys = mls_rs.generate_signature_keypair(mls_rs.CipherSuite.CURVE25519_AES128)
-    return mls_rs.Client(name, keys, config)
-
-
-class Mixed:
-    """Begins with the mls-rs members bob (who created the group) and carol, and our alice, whom bob added."""
-
-    def __init__(self, *, tree_inside: bool) -> None:
+    def __init__(
+        self,
+        make_peer: Callable[[str], PeerT],
+        *,
+        created_by: Literal["us", "peer"],
+        plain: bool,
+        suite: int = 1,
+    ) -> None:
+        self.suite = suite
         self.now = int(time.time())
-        self.peers: dict[str, Any] = {}
+        self.make_peer = make_peer
+        self.peers: dict[str, PeerT] = {}
         self.clients: dict[str, Client] = {}
         self.ours: dict[str, Group] = {}
-        bob, carol = (peer_client(name, tree_inside=tree_inside) for name in (b"bob", b"carol"))
-        self.peers["bob"] = bob.create_group(GROUP_ID)
-        output = self.peers["bob"].add_members([carol.generate_key_package_message()])
-        self.peers["bob"].process_incoming_message(output.commit_message)
-        self.peers["carol"] = carol.join_group(output.ratchet_tree, output.welcome_message).group
-
-        output = self.peers["bob"].add_members([message(KEY_PACKAGE_HEADER + self.key_package("alice"))])
-        for peer in self.peers.values():
-            peer.process_incoming_message(output.commit_message)
-        assert (output.ratchet_tree is None) == tree_inside
-        self.join("alice", output)
-        group_info, tree = self.ours["alice"].group_info()
-        self.hub = PublicGroup.observe(group_info=group_info, ratchet_tree=tree)
+        self.hub_key = SignatureKeyPair.generate(ciphersuite=suite)
+        if created_by == "us":
+            self._created_by_us(plain=plain)
+        else:
+            self._created_by_bob()
         self.check()
 
-    def key_package(self, name: str) -> bytes:
-        """Make our client ``name`` and a key package of it."""
-        self.clients[name] = Client.create(identity=name.encode())
-        return self.clients[name].key_package(now=self.now, lifetime=WEEK)
-
-    def join(self, name: str, output: Any) -> None:
-        """Let our client join by a Welcome of mls-rs, with the tree where mls-rs put it."""
-        tree = output.ratchet_tree and output.ratchet_tree.bytes
-        self.ours[name] = self.clients[name].join_welcome(
-            welcome=output.welcome_message.to_bytes(), ratchet_tree=tree
+    def _created_by_us(self, *, plain: bool) -> None:
+        alice = self.client("alice")
+        self.ours["alice"] = alice.create_group(
+            group_id=GROUP_ID,
+            external_senders=[(self.hub_key.public_key, b"hub")],
+            required_capabilities=not plain,
         )
+        group_info, tree = self.ours["alice"].group_info()
+        self.hub = PublicGroup.observe(group_info=group_info, ratchet_tree=tree, now=self.now)
+        self.add_peers("bob", "carol")
+
+    def _created_by_bob(self) -> None:
+        bob, carol = self.make_peer("bob"), self.make_peer("carol")
+        self.peers["bob"] = bob
+        bob.create_group(GROUP_ID)
+        group_info = bob.group_info()
+        if group_info is not None:
+            self.hub = PublicGroup.observe(group_info=group_info, ratchet_tree=bob.tree())
+        sent = bob.add(carol.key_package())
+        bob.merge(sent.commit)
+        assert sent.welcome is not None
+        carol.join(sent.welcome, sent.tree)
+        self.peers["carol"] = carol
+        if group_info is not None:
+            self.hub.merge(self.hub.stage_commit(sent.commit))
+
+        sent = bob.add(self.key_package("alice"))
+        bob.merge(sent.commit)
+        carol.process(sent.commit, "bob")
+        assert sent.welcome is not None
+        self.join("alice", sent.welcome, sent.tree)
+        if group_info is not None:
+            self.hub.merge(self.hub.stage_commit(sent.commit))
+        else:  # whoever shows no GroupInfo is observed from here on
+            begin, tree = self.ours["alice"].group_info()
+            self.hub = PublicGroup.observe(group_info=begin, ratchet_tree=tree)
+
+    def client(self, name: str) -> Client:
+        """Make our client ``name``, which is in no group yet."""
+        self.clients[name] = Client.create(identity=name.encode(), ciphersuite=self.suite)
+        return self.clients[name]
+
+    def key_package(self, name: str) -> bytes:
+        """Make our client ``name`` and a key package of it, in the form that peers take."""
+        return KEY_PACKAGE_HEADER + self.client(name).key_package(now=self.now, lifetime=WEEK)
+
+    def join(self, name: str, welcome: bytes, tree: bytes | None) -> None:
+        self.ours[name] = self.clients[name].join_welcome(welcome=welcome, ratchet_tree=tree)
 
     def leaf(self, name: str) -> int:
         return next(member.leaf_index for member in self.hub.members() if member.identity == name.encode())
 
-    def identity(self, name: str) -> Any:
-        """The SigningIdentity of one of ours, which mls-rs gives only with what that member sends."""
-        return self.peers["bob"].process_incoming_message(message(self.ours[name].encrypt(b""))).sender
+    def add_peers(self, *names: str) -> CommitBundle:
+        """Let alice add peers, who join by her Welcome."""
+        joiners = [self.make_peer(name) for name in names]
+        bundle = self.ours["alice"].commit(add=[peer.key_package() for peer in joiners])
+        self.commit(bundle.commit, "alice")
+        assert bundle.welcome is not None
+        for peer in joiners:
+            peer.join(bundle.welcome, bundle.ratchet_tree)
+            self.peers[peer.name] = peer
+        self.check()
+        return bundle
 
     def propose(self, proposal: bytes, sender: str) -> None:
         """Let the hub and everybody but its sender take a proposal."""
@@ -80,7 +116,7 @@ class Mixed:
                 assert group.process(proposal).kind == "proposal"
         for name, peer in self.peers.items():
             if name != sender:
-                assert peer.process_incoming_message(message(proposal)).is_received_proposal()
+                peer.process(proposal, sender)
 
     def commit(self, commit: bytes, committer: str) -> StagedCommit:
         """Let the hub and everybody take a commit; who is removed by it leaves."""
@@ -98,8 +134,10 @@ class Mixed:
             if name in gone:
                 del self.ours[name]
         for name, peer in list(self.peers.items()):
-            effect = peer.process_incoming_message(message(commit)).effect
-            assert effect.is_removed() == (name in gone)
+            if name == committer:
+                peer.merge(commit)
+                continue
+            assert peer.process(commit, committer).removed == (name in gone)
             if name in gone:
                 del self.peers[name]
         self.check()
@@ -108,36 +146,37 @@ class Mixed:
     def check(self) -> None:
         """Everybody is in the same epoch of the same group.
 
-        mls-rs shows no GroupContext; its exporter secret depends on all of it (RFC 9420 section 8).
+        A peer that does not show its GroupContext has an exporter secret that depends on all of it (RFC 9420
+        section 8).
         """
+        label, context, length = EXPORTED
         secrets = set()
         for group in self.ours.values():
             assert group.group_context() == self.hub.group_context()
             assert group.epoch == self.hub.epoch
-            secrets.add(group.export_secret(label="test", context=b"context", length=32))
+            assert group.members() == self.hub.members()
+            secrets.add(group.export_secret(label=label, context=context, length=length))
         for peer in self.peers.values():
-            assert peer.export_tree().bytes == self.hub.export_ratchet_tree()
-            secrets.add(peer.export_secret(b"test", b"context", 32))
+            assert peer.tree() == self.hub.export_ratchet_tree()
+            assert peer.group_context() in {None, self.hub.group_context()}
+            secrets.add(peer.exported())
         assert len(secrets) == 1
 
     def talk(self) -> None:
         """Everybody says something that everybody else reads."""
         for speaker, group in self.ours.items():
-            said = group.encrypt(b"we are " + speaker.encode(), aad=b"readable by the hub")
-            self.heard(said, speaker)
+            self.heard(group.encrypt(SPOKEN + speaker.encode(), aad=b"readable by the hub"), speaker)
         for speaker, peer in self.peers.items():
-            said = peer.encrypt_application_message(b"we are " + speaker.encode()).to_bytes()
-            self.heard(said, speaker)
+            self.heard(peer.encrypt(SPOKEN + speaker.encode()), speaker)
 
     def heard(self, said: bytes, speaker: str) -> None:
-        """Everybody but the speaker decrypts a message and sees who sent it."""
+        """Everybody but the speaker decrypts a message, and we see who sent it."""
         for name, group in self.ours.items():
             if name != speaker:
                 processed = group.process(said)
-                assert processed.plaintext == b"we are " + speaker.encode()
+                assert processed.plaintext == SPOKEN + speaker.encode()
                 assert processed.sender_identity == speaker.encode()
+                assert processed.sender_leaf == self.leaf(speaker)
         for name, peer in self.peers.items():
             if name != speaker:
-                received = peer.process_incoming_message(message(said))
-                assert received.is_application_message()
-                assert received.data == b"we are " + speaker.encode()
+                assert peer.process(said, speaker).plaintext == SPOKEN + speaker.encode()

@@ -1,12 +1,34 @@
 """A hub and its clients in one process: every commit passes the hub first, and all must agree after it."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TypedDict
 
 from openmls import Client, CommitBundle, Group, PublicGroup, SignatureKeyPair, StagedCommit
 
 GROUP_ID = b"mimi://hub.example/g/clubhouse"
 WEEK = 7 * 24 * 3600
 NO_DATA: Mapping[int, bytes] = {}
+SUITES = (1, 2, 3, 7, 0x4D)
+
+
+class TreeVector(TypedDict):
+    """One official tree; hexadecimal, tree hashes by node index."""
+
+    cipher_suite: int
+    group_id: str
+    tree: str
+    tree_hashes: list[str]
+
+
+TREES: list[TreeVector] = json.loads(
+    (Path(__file__).parent / "vectors" / "tree-validation.json").read_text()
+)["cases"]
+
+
+def tree_name(case: TreeVector) -> str:
+    return f"suite {case['cipher_suite']}, {len(case['tree_hashes'])} nodes"
 
 
 def uri(name: str) -> bytes:
@@ -17,9 +39,10 @@ def uri(name: str) -> bytes:
 class Room:
     """Keeps clients and the hub's `PublicGroup` in step and asserts that they agree in every epoch."""
 
-    def __init__(self, *, now: int, app_data: Mapping[int, bytes] = NO_DATA) -> None:
+    def __init__(self, *, now: int, app_data: Mapping[int, bytes] = NO_DATA, ciphersuite: int = 1) -> None:
         self.now = now
-        self.hub_key = SignatureKeyPair.generate()
+        self.ciphersuite = ciphersuite
+        self.hub_key = SignatureKeyPair.generate(ciphersuite=ciphersuite)
         self.clients: dict[str, Client] = {}
         self.groups: dict[str, Group] = {}
         alice = self.client("alice")
@@ -33,7 +56,7 @@ class Room:
 
     def client(self, name: str) -> Client:
         """Make a client that is not in the room yet."""
-        self.clients[name] = Client.create(identity=uri(name))
+        self.clients[name] = Client.create(identity=uri(name), ciphersuite=self.ciphersuite)
         return self.clients[name]
 
     def key_package(self, name: str) -> bytes:

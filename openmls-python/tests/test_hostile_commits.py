@@ -2,7 +2,7 @@
 
 import pytest
 
-from forge import BY_REFERENCE, BY_VALUE, Forgery, Leaf, Reader, vector
+from forge import BY_REFERENCE, BY_VALUE, ForgedKeyPackage, Forgery, Leaf, Reader, vector
 from openmls import (
     Client,
     InvalidCommit,
@@ -10,12 +10,13 @@ from openmls import (
     InvalidSignature,
     MalformedMessage,
     MlsError,
+    NotAllowed,
     SignatureKeyPair,
 )
-from support import GROUP_ID, Room, uri
+from support import GROUP_ID, WEEK, Room, uri
 
 COMPONENT = 0x8001
-REINIT, SELF_REMOVE, REMOVE = b"\x00\x05", b"\x00\x0a", b"\x00\x03"
+ADD, REINIT, SELF_REMOVE, REMOVE = b"\x00\x01", b"\x00\x05", b"\x00\x0a", b"\x00\x03"
 
 
 def app_data_update(payload: bytes, component: int = COMPONENT) -> bytes:
@@ -49,11 +50,15 @@ def with_proposals(room: Room, committer: str, *proposals: bytes, shape: tuple[i
 
 
 def refused(
-    room: Room, commit: bytes, error: type[MlsError], new_app_data: dict[int, bytes] | None = None
+    room: Room,
+    commit: bytes,
+    error: type[MlsError],
+    new_app_data: dict[int, bytes] | None = None,
+    match: str | None = None,
 ) -> None:
     """The hub refuses the commit, and nothing about the group changed."""
     before = room.hub.save()
-    with pytest.raises(error):
+    with pytest.raises(error, match=match):
         room.hub.stage_commit(commit, new_app_data=new_app_data or {})
     assert room.hub.save() == before
 
@@ -196,6 +201,66 @@ def test_a_path_with_a_public_key_of_the_tree_is_refused(room: Room) -> None:
     forgery.leaf.encryption_key = tree.vector()
     forgery.leaf.sign(room.clients["bob"], GROUP_ID, 1)
     refused(room, forgery.sign(room.clients["bob"], room.hub.group_context()), InvalidCommit)
+
+
+def adding(room: Room, *packages: bytes) -> bytes:
+    """A commit of bob that adds these, whatever his own client would say to them."""
+    honest = [Client.create(identity=uri(f"new{number}")) for number in range(len(packages))]
+    shape = [client.key_package(now=room.now, lifetime=WEEK) for client in honest]
+    forgery = Forgery.read(room.groups["bob"].commit(add=shape).commit)
+    room.groups["bob"].clear_pending_commit()
+    forgery.proposals = b"".join(BY_VALUE + ADD + package for package in packages)
+    return forgery.sign(room.clients["bob"], room.hub.group_context())
+
+
+def test_adding_a_client_that_is_a_member_already_is_refused(room: Room) -> None:
+    room.client("dave")
+    refused(room, adding(room, room.key_package("carol")), InvalidProposal, match="signature key")
+    twice = adding(room, room.key_package("dave"), room.key_package("dave"))
+    refused(room, twice, InvalidProposal, match="signature key")
+
+
+@pytest.mark.parametrize("field", ["encryption_key", "init_key"])
+def test_adding_two_clients_with_one_key_is_refused(room: Room, field: str) -> None:
+    dave, erin = room.client("dave"), room.client("erin")
+    first = ForgedKeyPackage.read(room.key_package("dave"))
+    second = ForgedKeyPackage.read(room.key_package("erin"))
+    setattr(second, field, getattr(first, field))
+    commit = adding(room, first.sign(dave), second.sign(erin))
+    refused(room, commit, InvalidProposal, match=field.replace("_", " "))
+
+
+def test_adding_a_client_with_the_encryption_key_of_a_member_is_refused(room: Room) -> None:
+    forged = ForgedKeyPackage.read(room.client("dave").key_package(now=room.now, lifetime=WEEK))
+    forged.encryption_key = room.hub.members()[2].encryption_key
+    commit = adding(room, forged.sign(room.clients["dave"]))
+    refused(room, commit, InvalidProposal, match="encryption key")
+
+
+def test_adding_an_expired_or_not_yet_valid_key_package_is_refused(room: Room) -> None:
+    dave = room.client("dave")
+    for start in (-2 * WEEK, WEEK):
+        package = dave.key_package(now=room.now + start, lifetime=WEEK)
+        refused(room, adding(room, package), InvalidProposal, match="(?i)lifetime|life time|expired|valid")
+
+
+def test_an_encrypted_handshake_is_refused_by_the_hub_and_by_members(room: Room) -> None:
+    for content_type in (b"\x02", b"\x03"):  # proposal, commit
+        message = (
+            b"\x00\x01\x00\x02"
+            + vector(GROUP_ID)
+            + room.hub.epoch.to_bytes(8, "big")
+            + content_type
+            + vector(b"")
+            + vector(bytes(28))
+            + vector(bytes(300))
+        )
+        before = room.hub.save(), room.clients["alice"].save()
+        for take in (room.hub.stage_proposal, room.hub.add_proposal, room.groups["alice"].process):
+            with pytest.raises(NotAllowed):
+                take(message)
+        refused(room, message, NotAllowed)
+        assert (room.hub.save(), room.clients["alice"].save()) == before
 
 
 def test_a_commit_with_an_unsupported_credential_is_refused(room: Room) -> None:

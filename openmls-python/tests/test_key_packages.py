@@ -1,7 +1,11 @@
 """Key packages and Welcomes: what we make, what we accept."""
 
+import hashlib
+from dataclasses import replace
+
 import pytest
 
+from forge import ForgedKeyPackage, extension_vector, vector
 from openmls import (
     CannotDecrypt,
     Client,
@@ -10,6 +14,7 @@ from openmls import (
     NotAllowed,
     inspect_key_package,
     inspect_message,
+    key_package_reference,
     welcome_references,
 )
 from support import WEEK, Room, uri
@@ -68,12 +73,141 @@ def test_a_key_package_outside_its_lifetime_is_refused(
         group.commit(add=[package])
 
 
-def test_the_injected_time_counts_too(bob: Client, now: int) -> None:
+def test_the_injected_time_is_the_only_clock(bob: Client, now: int) -> None:
     package = bob.key_package(now=now, lifetime=WEEK)
-    for wrong in (now - 3601, now + WEEK, 0):
-        with pytest.raises(InvalidKeyPackage):
+    for wrong in (now - 3601, now + WEEK, 0, (1 << 64) - 1):
+        with pytest.raises(InvalidKeyPackage, match="not at"):
             inspect_key_package(package, now=wrong)
     inspect_key_package(package, now=now + WEEK - 1)
+    inspect_key_package(package, now=now - 3600)
+
+
+@pytest.mark.parametrize("then", [1_000_000_000, 2_220_000_000], ids=["2001", "2040"])
+def test_a_key_package_is_judged_by_its_own_time(bob: Client, now: int, then: int) -> None:
+    package = bob.key_package(now=then, lifetime=WEEK, last_resort=True)
+    info = inspect_key_package(package, now=then)
+    assert (info.not_before, info.not_after) == (then - 3600, then + WEEK)
+    assert info.reference == key_package_reference(package)
+    assert info.last_resort
+    for wrong in (now, then - 3601, then + WEEK):
+        with pytest.raises(InvalidKeyPackage, match="not at"):
+            inspect_key_package(package, now=wrong)
+    for position in range(len(package)):
+        damaged = package[:position] + bytes([package[position] ^ 1]) + package[position + 1 :]
+        with pytest.raises(InvalidKeyPackage):
+            inspect_key_package(damaged, now=then)
+
+
+def test_a_key_package_that_is_about_to_expire_is_judged_like_any_other(bob: Client, now: int) -> None:
+    """OpenMLS reads the clock itself; close to the bounds it must not be the one that decides."""
+    package = bob.key_package(now=now, lifetime=5)
+    assert inspect_key_package(package, now=now + 4).not_after == now + 5
+    with pytest.raises(InvalidKeyPackage):
+        inspect_key_package(package, now=now + 5)
+
+
+@pytest.mark.parametrize("then", [1_000_000_000, None], ids=["2001", "now"])
+def test_a_key_package_valid_for_too_long_is_refused(bob: Client, now: int, then: int | None) -> None:
+    then = then or now
+    forged = ForgedKeyPackage.read(bob.key_package(now=then, lifetime=WEEK))
+    assert inspect_key_package(forged.sign(bob), now=then).identity == uri("bob")
+    forged.not_after = forged.not_before + 3600 + 84 * 24 * 3600
+    inspect_key_package(forged.sign(bob), now=then)
+    forged.not_after += 1
+    with pytest.raises(InvalidKeyPackage, match="too long"):
+        inspect_key_package(forged.sign(bob), now=then)
+    forged.not_before, forged.not_after = 0, (1 << 64) - 1
+    with pytest.raises(InvalidKeyPackage, match="too long"):
+        inspect_key_package(forged.sign(bob), now=then)
+
+
+@pytest.mark.parametrize("then", [1_000_000_000, None], ids=["2001", "now"])
+def test_all_that_is_wrong_with_a_key_package_is_found_at_any_time(
+    bob: Client, now: int, then: int | None
+) -> None:
+    then = then or now
+    honest = bob.key_package(now=then, lifetime=WEEK)
+
+    def refused(source: bytes | None = None, signer: Client = bob, **changes: object) -> None:
+        forged = replace(ForgedKeyPackage.read(honest), **changes)
+        with pytest.raises(InvalidKeyPackage):
+            inspect_key_package(forged.sign(signer, source), now=then)
+
+    stranger = Client.create(identity=uri("mallory"))
+    refused(signer=stranger)
+    refused(signature_key=stranger.signature_key)
+    refused(init_key=ForgedKeyPackage.read(honest).encryption_key)  # RFC 9420 10.1: they must differ
+    refused(source=b"\x02")  # the leaf of an Update
+    refused(source=b"\x03" + vector(bytes(32)))  # the leaf of a commit
+    refused(credential=b"\x00\x02" + vector(b""))  # x509
+    refused(credential=b"\xf0\x0d" + vector(uri("bob")))
+    refused(extensions=b"\xf0\x00" + vector(b""))  # an extension that the leaf does not announce
+    refused(leaf_extensions=b"\xf0\x00" + vector(b""))
+    refused(ciphersuite=0xF000)
+    announced = ForgedKeyPackage.read(honest).capabilities
+    for index in (0, 1, 4):  # versions, ciphersuites, credentials
+        refused(capabilities=[b"" if position == index else part for position, part in enumerate(announced)])
+
+
+def test_a_key_package_shows_all_that_is_in_it(bob: Client, now: int) -> None:
+    forged = ForgedKeyPackage.read(bob.key_package(now=now, lifetime=WEEK, last_resort=True))
+    dictionary = {
+        number: vector(number.to_bytes(2, "big") + vector(data))
+        for number, data in ((0x8001, b"of the leaf"), (0x8002, b"of the package"))
+    }
+    forged.leaf_extensions = extension_vector({6: dictionary[0x8001]})[1:]
+    forged.extensions = extension_vector({6: dictionary[0x8002]})[1:]
+    info = inspect_key_package(forged.sign(bob), now=now)
+    assert info.init_key == forged.init_key
+    assert info.encryption_key == forged.encryption_key
+    assert info.leaf_extensions == {6: dictionary[0x8001]}
+    assert info.leaf_app_data == {0x8001: b"of the leaf"}
+    assert info.extensions == {6: dictionary[0x8002]}
+    assert info.app_data == {0x8002: b"of the package"}
+    assert not info.last_resort
+    last = inspect_key_package(bob.key_package(now=now, lifetime=WEEK, last_resort=True), now=now)
+    assert last.app_data == {4: b""}  # last_resort_key_package
+    assert list(last.extensions) == [6, 10]
+    assert last.leaf_extensions == last.leaf_app_data == {}
+
+
+def test_what_a_client_lacks_is_named(bob: Client, now: int) -> None:
+    package = bob.key_package(now=now, lifetime=WEEK)
+    fits = {
+        "ciphersuite": 1,
+        "required_extensions": [1, 2, 3, 4, 5, 6],
+        "required_proposals": [1, 2, 3, 4, 5, 6, 7, 8, 10],
+        "required_credentials": (1,),
+    }
+    assert inspect_key_package(package, now=now, **fits).identity == uri("bob")  # type: ignore[arg-type]  # mixed
+    with pytest.raises(InvalidKeyPackage, match="ciphersuite 0x0001, not 0x0002"):
+        inspect_key_package(package, now=now, ciphersuite=2)
+    with pytest.raises(InvalidKeyPackage, match=r"extension 0x0007, extension 0xf000$"):
+        inspect_key_package(package, now=now, required_extensions=[6, 7, 0xF000])
+    with pytest.raises(InvalidKeyPackage, match="proposal 0x0009"):
+        inspect_key_package(package, now=now, required_proposals=[8, 9])
+    with pytest.raises(InvalidKeyPackage, match="credential 0x0002"):
+        inspect_key_package(package, now=now, required_credentials=[2])
+    with pytest.raises(InvalidKeyPackage, match=r"extension 0x0000, proposal 0x0000, credential 0x0000$"):
+        inspect_key_package(
+            package, now=now, required_extensions=[0], required_proposals=[0], required_credentials=[0]
+        )
+    with pytest.raises(OverflowError):
+        inspect_key_package(package, now=now, required_extensions=[1 << 16])
+
+
+def test_the_reference_needs_no_valid_key_package(bob: Client, now: int) -> None:
+    package = bob.key_package(now=now - 2 * WEEK, lifetime=WEEK)
+    labelled = vector(b"MLS 1.0 KeyPackage Reference") + vector(package)
+    assert key_package_reference(package) == hashlib.sha256(labelled).digest()
+    assert key_package_reference(MLS_MESSAGE_KEY_PACKAGE + package) == key_package_reference(package)
+    unsigned = package[:-1] + bytes([package[-1] ^ 1])
+    assert key_package_reference(unsigned) != key_package_reference(package)
+    for damaged in (b"", package[:-1], package + b"\x00", package[1:]):
+        with pytest.raises(MalformedMessage):
+            key_package_reference(damaged)
+    with pytest.raises((NotAllowed, MalformedMessage)):
+        key_package_reference(package[:2] + b"\xf0\x00" + package[4:])
 
 
 def test_a_lifetime_that_peers_would_refuse_is_not_made(bob: Client, now: int) -> None:

@@ -1,11 +1,17 @@
-"""Groups from creation to the last removal, with the hub in step."""
+"""Groups from creation to the last removal, with the hub in step, in every ciphersuite."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openmls import CannotDecrypt, Group, InvalidProposal, NotAllowed, UnknownGroup, WrongEpoch
-from support import GROUP_ID, Room, uri
+from openmls import CannotDecrypt, Client, Group, InvalidProposal, NotAllowed, UnknownGroup, WrongEpoch
+from support import GROUP_ID, SUITES, Room, uri
+
+
+@pytest.fixture(params=SUITES, ids=hex)
+def ciphersuite(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
 
 
 def test_two_clients_talk_after_a_welcome_with_the_tree_delivered_apart(room: Room) -> None:
@@ -266,12 +272,12 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_sequence_of_membership_changes_keeps_hub_and_members_in_step(
-    steps: list[tuple[str, int]], now: int
+    steps: list[tuple[str, int]], now: int, ciphersuite: int
 ) -> None:
-    room = Room(now=now)
+    room = Room(now=now, ciphersuite=ciphersuite)
     for number, (step, choice) in enumerate(steps):
         names = list(room.groups)
         actor, target = names[choice % len(names)], names[(choice // 7) % len(names)]
@@ -297,3 +303,20 @@ def test_any_sequence_of_membership_changes_keeps_hub_and_members_in_step(
             case _:
                 room.accept(room.groups[actor].commit(), actor)
     room.talk()
+
+
+def test_a_plain_group_has_no_extensions_until_something_needs_one() -> None:
+    alice = Client.create(identity=uri("alice"))
+    plain = alice.create_group(group_id=b"plain", required_capabilities=False)
+    assert plain.group_context().endswith(b"\x00")  # extensions<V>, empty
+    assert plain.app_data() == {}
+    required = alice.create_group(group_id=b"not plain")
+    assert len(required.group_context()) > len(plain.group_context())
+    values = {0x8001: b"topic"}
+    assert (
+        alice.create_group(group_id=b"with data", app_data=values, required_capabilities=False).app_data()
+        == values
+    )
+    plain.commit(app_data_updates=values, new_app_data=values)
+    plain.merge_pending_commit()
+    assert plain.app_data() == values

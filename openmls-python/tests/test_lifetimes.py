@@ -1,43 +1,31 @@
 """Judging commits by the time they were made at, long after the key packages they add have expired."""
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
-from forge import HEADER, Forgery, Reader, vector
+from forge import ForgedKeyPackage, Forgery, external, proposal_message
 from openmls import Client, Group, InvalidProposal, MlsError, PublicGroup, SignatureKeyPair
 from support import GROUP_ID, NO_DATA, WEEK, Room, uri
 
 COMPONENT = 0x8001
-EXTERNAL_SENDER, CONTENT_PROPOSAL, ADD = b"\x02", b"\x02", b"\x00\x01"
+ADD = b"\x00\x01"
 LIFETIME = 3
 """Seconds for making all messages below while the key packages in them are valid."""
 
 
 def external_add(hub_key: SignatureKeyPair, epoch: int, key_package: bytes) -> bytes:
     """An Add proposal of the external sender 0 (RFC 9420 section 12.1.8)."""
-    content = vector(GROUP_ID) + epoch.to_bytes(8, "big") + EXTERNAL_SENDER + bytes(4) + vector(b"")
-    content += CONTENT_PROPOSAL + ADD + key_package
-    signature = hub_key.sign_with_label(label="FramedContentTBS", content=HEADER + content)
-    return HEADER + content + vector(signature)
+    return proposal_message(hub_key, external(0), ADD + key_package, group_id=GROUP_ID, epoch=epoch)
 
 
 def relabelled(key_package: bytes, signer: Client, not_before: int) -> bytes:
     """A key package whose lifetime begins at another time, signed again by its owner."""
-    reader = Reader(key_package)
-    begin = reader.take(4) + vector(reader.vector())
-    leaf = vector(reader.vector()) + vector(reader.vector())
-    leaf += reader.take(2) + b"".join(vector(reader.vector()) for _ in range(6)) + reader.take(1)
-    assert leaf[-1:] == b"\x01"  # leaf_node_source key_package
-    reader.take(8)
-    leaf += not_before.to_bytes(8, "big") + reader.take(8) + vector(reader.vector())
-    reader.vector()
-    leaf += vector(signer.sign_with_label(label="LeafNodeTBS", content=leaf))
-    unsigned = begin + leaf + vector(reader.vector())
-    return unsigned + vector(signer.sign_with_label(label="KeyPackageTBS", content=unsigned))
+    forged = ForgedKeyPackage.read(key_package)
+    forged.not_before = not_before
+    return forged.sign(signer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +52,8 @@ class Past:
     log: tuple[Entry, ...]
     too_long: tuple[bytes, bytes]
     """A proposal whose key package is valid for over 200 days, and a commit that takes it by reference."""
+    repeated: tuple[bytes, bytes]
+    """The same with a key package whose identity holds the bytes of its lifetime as well."""
 
     @property
     def later(self) -> int:
@@ -96,10 +86,15 @@ def past() -> Past:
             Entry(message=message, hub=room.hub.save(), tree=tree, is_commit=commit, app_data=app_data)
         )
 
-    proposal = external_add(room.hub_key, 1, relabelled(packages["grace"], late["grace"], then - 200 * 86400))
-    twin = Client.load(room.clients["alice"].save()).group(GROUP_ID)
-    twin.process(proposal)
-    too_long = (proposal, twin.commit().commit)
+    def taken(package: bytes) -> tuple[bytes, bytes]:
+        proposal = external_add(room.hub_key, 1, package)
+        twin = Client.load(room.clients["alice"].save()).group(GROUP_ID)
+        twin.process(proposal)
+        return proposal, twin.commit().commit
+
+    too_long = taken(relabelled(packages["grace"], late["grace"], then - 200 * 86400))
+    repeating = Client.create(identity=stored_lifetime(then))
+    repeated = taken(repeating.key_package(now=then, lifetime=LIFETIME))
     proposal = external_add(room.hub_key, 1, packages["dave"])
     assert room.hub.add_proposal(proposal).kind == "add"
     for group in room.groups.values():
@@ -129,6 +124,7 @@ def past() -> Past:
         hub_key=room.hub_key,
         log=tuple(log),
         too_long=too_long,
+        repeated=repeated,
     )
 
 
@@ -139,8 +135,15 @@ def take(hub: PublicGroup, entry: Entry, now: int | None) -> None:
         hub.add_proposal(entry.message, now=now)
 
 
-def stored_lifetimes(snapshot: bytes) -> list[bytes]:
-    return re.findall(rb"\{\"not_before\":\d+,\"not_after\":\d+\}", snapshot)
+def varint(number: int) -> bytes:
+    """How a snapshot holds a number: seven bits a byte, the lowest first."""
+    low = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes([part | 0x80 for part in low[:-1]] + low[-1:])
+
+
+def stored_lifetime(then: int) -> bytes:
+    """How a snapshot holds the lifetime of a key package made at ``then``."""
+    return varint(then - 3600) + varint(then + LIFETIME)
 
 
 def follow(past: Past, until: int) -> PublicGroup:
@@ -196,7 +199,8 @@ def test_a_member_who_was_away_catches_up_to_the_very_same_state(past: Past) -> 
     assert group.group_context() == hub.group_context()
     assert group.members() == hub.members()
     live = Client.load(past.bob_live)
-    assert stored_lifetimes(bob.save()) == stored_lifetimes(past.bob_live) != []
+    genuine = stored_lifetime(past.then)
+    assert bob.save().count(genuine) == past.bob_live.count(genuine) > 0
     secret, same = (
         taken.group(GROUP_ID).export_secret(label="x", context=b"", length=32) for taken in (bob, live)
     )
@@ -372,6 +376,23 @@ def test_the_longest_lifetime_holds_for_old_key_packages_too(past: Past) -> None
     assert bob.process(proposal, now=past.then).kind == "proposal"
     with pytest.raises(InvalidProposal, match="too long"):
         bob.process(commit, now=past.then)
+
+
+def test_a_key_package_that_makes_its_lifetime_ambiguous_is_refused_once_it_is_old(past: Past) -> None:
+    hub = PublicGroup.load(past.hub)
+    proposal, commit = past.repeated
+    assert hub.add_proposal(proposal, now=past.then).kind == "add"
+    before = hub.save()
+    with pytest.raises(InvalidProposal, match="repeats its lifetime"):
+        hub.stage_commit(commit, now=past.then)
+    assert hub.save() == before
+    bob = Client.load(past.bob)
+    group = bob.group(GROUP_ID)
+    group.process(proposal, now=past.then)
+    saved = bob.save()
+    with pytest.raises(InvalidProposal, match="repeats its lifetime"):
+        group.process(commit, now=past.then)
+    assert bob.save() == saved
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 64])

@@ -17,6 +17,8 @@ quick = settings(max_examples=60, derandomize=True, deadline=None)
 """The same examples on every run, few enough for the whole folder to take seconds."""
 
 I_1 = ROOM_VERSIONS["I.1"]
+I_D_00 = ROOM_VERSIONS["org.matrix.i-d.ralston-mimi-linearized-matrix.00"]
+MSC3995 = ROOM_VERSIONS["org.matrix.msc3995"]
 DEV_1 = ROOM_VERSIONS["dev.linearized.1"]
 
 HUB = ServerIdentity("a.example", SigningKey.generate("hub", b"a" * 32))

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent.parent / "linearized" / "protocol"
 CASES: list[dict[str, Any]] = [
     case | {"file": path.stem}
-    for path in sorted((HERE / "fixtures").glob("*.json"))
+    for path in sorted((HERE / "fixtures" / "authorization").glob("*.json"))
     for case in json.loads(path.read_text(encoding="utf-8"))
 ]
 
@@ -58,7 +58,7 @@ def make(event_id: str, spec: dict[str, Any]) -> Event:
 def make_state(spec: dict[str, Any] | None, version: str) -> StateMap:
     if spec is None:
         return {}
-    create: dict[str, Any] = {"room_version": version}
+    create: dict[str, Any] = {"room_version": version, **spec.get("create", {})}
     if spec.get("encrypted"):
         create["encryption"] = {"algorithm": "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"}
     events = {"$create": {"type": "m.room.create", "state_key": "", "content": create}}
@@ -97,6 +97,7 @@ def check(case: dict[str, Any]) -> None:
             sender=event.sender,
             content=event.content,
             state=state,
+            version=version,
         )
         event = make("$event", event.pdu | {"auth_events": selected})
     known = {event_id: make(event_id, spec) for event_id, spec in case.get("known", {}).items()}
@@ -131,6 +132,32 @@ def test_every_rule_the_code_refuses_with_has_a_case_for_and_one_against() -> No
     assert len(rules) > 30
     assert rules == {case["rule"] for case in CASES if case["allow"]}
     assert rules == {case["rule"] for case in CASES if not case["allow"]}
+
+
+V1 = ROOM_VERSIONS["I.1"]
+RULES = json.loads((HERE / "fixtures" / "rules.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("entry", RULES, ids=lambda entry: entry["rule"])
+def test_every_branch_of_the_rules_has_its_cases(entry: dict[str, Any]) -> None:
+    rule = entry["rule"]
+    if entry["decides"] in {"allow", "both"}:
+        assert [case for case in CASES if case["allow"] and rule in {case.get("branch"), case["rule"]}]
+    if entry["decides"] in {"reject", "both"}:
+        assert [case for case in CASES if not case["allow"] and case["rule"] == rule]
+
+
+def test_the_table_of_rules_names_each_rule_once_and_the_cases_no_other() -> None:
+    listed = [entry["rule"] for entry in RULES]
+    assert len(listed) == len(set(listed))
+    named = {case["rule"] for case in CASES} | {case["branch"] for case in CASES if "branch" in case}
+    assert named == set(listed)
+
+
+def test_an_allowing_branch_is_only_named_by_a_case_that_is_allowed() -> None:
+    assert all(case["allow"] for case in CASES if "branch" in case)
+    deciding = {entry["rule"] for entry in RULES if entry["decides"] == "allow"}
+    assert deciding == {case["branch"] for case in CASES if "branch" in case}
 
 
 STATE = make_state(
@@ -174,7 +201,9 @@ def test_auth_events_are_selected_as_the_draft_says(
     kind: str, state_key: str | None, sender: str, content: dict[str, Any], selected: list[str]
 ) -> None:
     assert (
-        select_auth_events(type=kind, state_key=state_key, sender=sender, content=content, state=STATE)
+        select_auth_events(
+            type=kind, state_key=state_key, sender=sender, content=content, state=STATE, version=V1
+        )
         == selected
     )
 
@@ -186,6 +215,7 @@ def test_a_room_without_power_levels_or_join_rules_selects_neither() -> None:
         sender=ALICE,
         content={"membership": "join"},
         state=make_state({"members": {}}, "I.1"),
+        version=V1,
     ) == ["$create"]
 
 

@@ -160,6 +160,59 @@ def test_canonicaljson_orders_astral_keys_differently() -> None:
 
 
 @quick
+@given(json_values)
+def test_with_code_point_order_bytes_are_those_of_canonicaljson(value: object) -> None:
+    assert canonical_json(value, code_point_order=True) == canonicaljson.encode_canonical_json(value)
+
+
+def test_the_sample_of_rfc_8785_is_encoded_as_it_says() -> None:
+    # RFC 8785, section 3.2.2 and 3.2.3, without its numbers.
+    sample = (
+        rb'{"string": "\u20ac$\u000F\u000aA\u0027\u0042\u0022\u005c\\\"\/", "literals": [null, true, false]}'
+    )
+    expected = '{"literals":[null,true,false],"string":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
+    assert canonical_json(parse_json_object(sample)) == expected.encode()
+
+
+@pytest.mark.parametrize(
+    "number", [b"333333333.33333329", b"1E30", b"4.50", b"2e-3", b"0.000000000000000000000000001"]
+)
+def test_the_numbers_of_that_sample_have_no_place_here(number: bytes) -> None:
+    with pytest.raises(CanonicalJsonError):
+        parse_json_object(b'{"numbers":[' + number + b"]}")
+
+
+# RFC 8785, appendix B: what its doubles are written as, those of them that are integers we take.
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (b"0", b"0"),
+        (b"-0", b"0"),
+        (b"9007199254740991", b"9007199254740991"),
+        (b"-9007199254740991", b"-9007199254740991"),
+    ],
+)
+def test_integers_are_written_as_ecmascript_writes_them(text: bytes, written: bytes) -> None:
+    assert canonical_json(parse_json_object(b'{"n":' + text + b"}")) == b'{"n":' + written + b"}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"9007199254740992",
+        b"-9007199254740992",
+        b"9007199254740994",
+        b"295147905179352830000",
+        b"5e-324",
+        b"1.7976931348623157e+308",
+    ],
+)
+def test_doubles_that_are_no_such_integers_are_refused(text: bytes) -> None:
+    with pytest.raises(CanonicalJsonError):
+        parse_json_object(b'{"n":' + text + b"}")
+
+
+@quick
 @given(any_json)
 def test_any_value_gives_bytes_or_the_one_error(value: object) -> None:
     try:

@@ -88,7 +88,7 @@ def test_unsigned_added_after_hashing_is_dropped() -> None:
 
 def test_unsigned_that_was_hashed_is_kept() -> None:
     pdu = local_event().pdu | {"unsigned": {"age": 1}}
-    pdu = pdu | {"hashes": {"sha256": content_hash(pdu)}}
+    pdu = pdu | {"hashes": {"sha256": content_hash(pdu, DEV_1)}}
     assert parse_pdu(pdu, DEV_1).pdu == pdu
 
 
@@ -188,7 +188,7 @@ def test_a_lone_surrogate_is_a_format_error() -> None:
 def test_an_lpdu_hash_that_covers_unsigned_is_told_from_one_that_does_not() -> None:
     partial = lpdu() | {"unsigned": {"a": 1}}
     check_lpdu(partial, DEV_1)
-    assert lpdu_hash(partial) != lpdu_hash(lpdu())
+    assert lpdu_hash(partial, DEV_1) != lpdu_hash(lpdu(), DEV_1)
 
 
 @quick

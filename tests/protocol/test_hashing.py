@@ -43,13 +43,13 @@ def test_an_lpdu_hash_covers_all_but_signatures_and_hashes() -> None:
 def test_the_hub_finds_the_lpdu_inside_its_event() -> None:
     event = participant_event()
     assert lpdu_of(event.pdu) == lpdu() | {"signatures": event.pdu["signatures"]}
-    assert lpdu_hash(event.pdu) == lpdu_hash(lpdu()) == event.pdu["hashes"]["lpdu"]["sha256"]
+    assert lpdu_hash(event.pdu, DEV_1) == lpdu_hash(lpdu(), DEV_1) == event.pdu["hashes"]["lpdu"]["sha256"]
 
 
 def test_a_content_hash_covers_the_lpdu_hash() -> None:
     event = participant_event()
     covered = without(event.pdu, "signatures") | {"hashes": {"lpdu": event.pdu["hashes"]["lpdu"]}}
-    assert event.pdu["hashes"]["sha256"] == encode_base64(oracle(covered)) == content_hash(event.pdu)
+    assert event.pdu["hashes"]["sha256"] == encode_base64(oracle(covered)) == content_hash(event.pdu, DEV_1)
 
 
 def test_without_an_lpdu_hash_a_content_hash_covers_no_hashes_field() -> None:
@@ -57,7 +57,7 @@ def test_without_an_lpdu_hash_a_content_hash_covers_no_hashes_field() -> None:
     assert event.pdu["hashes"] == {
         "sha256": encode_base64(oracle(without(event.pdu, "signatures", "hashes")))
     }
-    assert content_hash(without(event.pdu, "hashes")) == content_hash(event.pdu)
+    assert content_hash(without(event.pdu, "hashes"), DEV_1) == content_hash(event.pdu, DEV_1)
 
 
 def test_an_event_id_is_the_reference_hash_of_the_redacted_event() -> None:

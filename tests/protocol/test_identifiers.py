@@ -299,3 +299,12 @@ def test_functions_that_take_an_identifier_refuse_what_is_none(function: str) ->
 def test_a_client_uri_needs_a_device_id() -> None:
     with pytest.raises(IdentifierError, match="device"):
         client_uri("@alice:a.example", "A/B")
+
+
+def test_names_that_differ_in_case_are_different_names() -> None:
+    names = ["eXaMpLe.OrG", "example.org", "EXAMPLE.ORG"]
+    assert all(is_server_name(name) for name in names)
+    assert {user_domain(f"@alice:{name}") for name in names} == set(names)
+    assert {room_domain(f"!abc:{name}") for name in names} == set(names)
+    assert len({user_uri(f"@{who}:a.example") for who in ("alice", "Alice")}) == 2
+    assert room_uri("!abc:a.example") != room_uri("!ABC:a.example")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from linearized.protocol.redaction import redact
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion
-from tests.protocol.support import DEV_1, I_1, MATRIX, json_objects, quick, texts, vouched_event
+from tests.protocol.support import DEV_1, I_1, MATRIX, MSC3995, json_objects, quick, texts, vouched_event
 
 LEVELS = {
     "ban": 1,
@@ -41,7 +41,46 @@ def test_each_type_keeps_what_the_draft_lists(kind: str, kept: dict[str, Any]) -
         {} if kind == "m.room.create" else {"displayname": "x", "name": "y", "allow": [], "notifications": {}}
     )
     for version in ROOM_VERSIONS.values():
+        if version.name == "org.matrix.msc3995" and kind == "m.room.join_rules":
+            continue  # below
         assert redact({"type": kind, "content": kept | extra}, version) == {"type": kind, "content": kept}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "kept"),
+    [
+        (
+            "m.room.join_rules",
+            {"join_rule": "restricted", "allow": [1], "x": 1},
+            {"join_rule": "restricted", "allow": [1]},
+        ),
+        ("m.room.redaction", {"redacts": "$a", "reason": "x"}, {"redacts": "$a"}),
+        (
+            "m.room.member",
+            {"membership": "join", "join_authorised_via_users_server": "@a:b", "displayname": "x"},
+            {"membership": "join", "join_authorised_via_users_server": "@a:b"},
+        ),
+        (
+            "m.room.member",
+            {"membership": "invite", "third_party_invite": {"signed": {"token": "x"}, "display_name": "y"}},
+            {"membership": "invite", "third_party_invite": {"signed": {"token": "x"}}},
+        ),
+        ("m.room.member", {"third_party_invite": "x"}, {"third_party_invite": "x"}),
+        ("m.room.member", {"third_party_invite.signed": "x"}, {}),
+        (
+            "m.room.create",
+            {"room_version": "x", "creator": "@a:b", "more": 1},
+            {"room_version": "x", "creator": "@a:b", "more": 1},
+        ),
+        ("m.room.aliases", {"aliases": []}, {}),
+    ],
+)
+def test_msc3995_redacts_as_matrix_room_version_11(
+    kind: str, content: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    event = {"type": kind, "content": content, "hub_server": "b"}
+    redacted = redact(event | {"depth": 1, "origin": "b", "prev_state": [], "membership": "join"}, MSC3995)
+    assert redacted == {"type": kind, "content": kept, "hub_server": "b"}
 
 
 def test_top_level_fields_the_draft_does_not_list_are_stripped() -> None:

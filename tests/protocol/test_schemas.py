@@ -11,10 +11,11 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from linearized.exceptions import EventFormatError
-from linearized.protocol.events import parse_pdu
+from linearized.protocol.events import check_lpdu, parse_pdu
 from tests.protocol.support import (
     ALICE,
     DEV_1,
+    I_D_00,
     MATRIX,
     MIMI,
     json_values,
@@ -109,6 +110,42 @@ def test_schema_and_code_agree_about_any_value_in_any_field(
         assert accepts("pdu", changed)
 
 
+EARLY = [
+    participant_event(I_D_00).pdu,
+    local_event(I_D_00).pdu,
+    local_event(I_D_00, type="m.room.create", state_key="", prev_events=[]).pdu,
+    lpdu(I_D_00),
+]
+EARLY_FIELDS = [*EARLY[0], "state_key", "other", "provenance"]
+
+
+@quick
+@given(
+    st.sampled_from(EARLY),
+    st.sampled_from(EARLY_FIELDS),
+    json_values
+    | st.sampled_from([[], ["$a"], {"lpdu": {"sha256": "x"}, "sha256": "y"}, {"sha256": "y"}, MATRIX]),
+)
+def test_schema_and_code_agree_about_the_early_versions(
+    pdu: dict[str, Any], field: str, value: object
+) -> None:
+    changed = pdu | {field: value}
+    for name, check in (("early_pdu", parse_pdu), ("early_lpdu", check_lpdu)):
+        try:
+            check(changed, I_D_00)
+        except EventFormatError:
+            assert not accepts(name, changed)
+        else:
+            assert accepts(name, changed)
+
+
+@pytest.mark.parametrize("pdu", EARLY)
+def test_what_we_build_in_the_early_versions_matches(pdu: dict[str, Any]) -> None:
+    assert accepts("early_pdu", pdu) != accepts("early_lpdu", pdu)
+    assert not accepts("pdu", pdu)
+    assert not accepts("lpdu", pdu)
+
+
 CONTENTS: list[tuple[str, dict[str, Any], bool]] = [
     ("m.room.create", {"room_version": "I.1"}, True),
     (
@@ -191,6 +228,6 @@ def test_the_schema_of_each_type_s_content(name: str, content: dict[str, Any], a
 
 
 def test_every_schema_has_an_example_for_and_one_against() -> None:
-    types = SCHEMAS.keys() - {"common", "pdu", "lpdu"}
+    types = SCHEMAS.keys() - {"common", "pdu", "lpdu", "early_pdu", "early_lpdu"}
     assert types == {name for name, _, accepted in CONTENTS if accepted}
     assert types == {name for name, _, accepted in CONTENTS if not accepted}

@@ -15,7 +15,7 @@ from linearized.protocol.state import (
     join_rule,
     membership,
 )
-from tests.protocol.support import ALICE, BOB, local_event
+from tests.protocol.support import ALICE, BOB, I_1, local_event
 
 
 def state_of(*events: tuple[str, str, dict[str, Any]]) -> StateMap:
@@ -89,7 +89,7 @@ def test_a_room_is_encrypted_if_its_create_event_names_an_algorithm(
 def test_without_power_levels_the_creator_has_100_and_defaults_hold() -> None:
     assert (user_level(CREATED, ALICE), user_level(CREATED, BOB)) == (100, 0)
     assert [level_to(CREATED, action) for action in ("ban", "kick", "redact", "invite")] == [50, 50, 50, 0]
-    assert (level_to_send(CREATED, "x", True), level_to_send(CREATED, "x", False)) == (50, 0)
+    assert (level_to_send(CREATED, "x", True, I_1), level_to_send(CREATED, "x", False, I_1)) == (50, 0)
 
 
 def test_power_levels_are_read_entry_first_then_default() -> None:
@@ -112,8 +112,8 @@ def test_power_levels_are_read_entry_first_then_default() -> None:
     )
     assert (user_level(state, ALICE), user_level(state, BOB)) == (7, 3)
     assert [level_to(state, action) for action in ("ban", "kick", "redact", "invite")] == [11, 12, 13, 14]
-    assert (level_to_send(state, "x", True), level_to_send(state, "x", False)) == (9, 9)
-    assert (level_to_send(state, "y", True), level_to_send(state, "y", False)) == (2, 1)
+    assert (level_to_send(state, "x", True, I_1), level_to_send(state, "x", False, I_1)) == (9, 9)
+    assert (level_to_send(state, "y", True, I_1), level_to_send(state, "y", False, I_1)) == (2, 1)
 
 
 def test_a_value_that_is_no_integer_counts_as_absent() -> None:
@@ -126,4 +126,12 @@ def test_a_value_that_is_no_integer_counts_as_absent() -> None:
     )
     assert user_level(state, ALICE) == 0
     assert level_to(state, "ban") == 50
-    assert level_to_send(state, "x", True) == 50
+    assert level_to_send(state, "x", True, I_1) == 50
+
+
+def test_join_rules_and_power_levels_under_another_state_key_mean_nothing() -> None:
+    rules = local_event(type="m.room.join_rules", state_key="x", content={"join_rule": "public"})
+    levels = local_event(type="m.room.power_levels", state_key="x", content={"users": {BOB: 100}})
+    state = {**CREATED, ("m.room.join_rules", "x"): rules, ("m.room.power_levels", "x"): levels}
+    assert join_rule(state) == "invite"
+    assert user_level(state, BOB) == 0

@@ -69,7 +69,7 @@ def test_what_the_required_servers_signed_is_given_back(kind: str) -> None:
     ],
 )
 def test_the_keys_to_fetch_are_named(kind: str, signers: object) -> None:
-    assert required_keys(EVENTS[kind]) == signers
+    assert required_keys(EVENTS[kind], version=DEV_1) == signers
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_every_required_signature_is_required(kind: str, server: ServerIdentity)
     with pytest.raises(SignatureError, match=server.name):
         verify(missing)
     with pytest.raises(SignatureError, match=server.name):
-        required_keys(missing)
+        required_keys(missing, version=DEV_1)
     with pytest.raises(SignatureError, match=server.name):
         verify(edited(event, signatures=signatures | {server.name: {server.key.key_id: "A" * 86}}))
     with pytest.raises(SignatureError, match="known key"):
@@ -119,8 +119,8 @@ def test_the_hub_cannot_change_what_the_participant_signed() -> None:
     ]
     for fields in changes:
         pdu = event.pdu | fields
-        pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu)}}
-        pdu["hashes"] = pdu["hashes"] | {"sha256": content_hash(pdu)}
+        pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu, DEV_1)}}
+        pdu["hashes"] = pdu["hashes"] | {"sha256": content_hash(pdu, DEV_1)}
         ours = resigned(pdu, HUB).pdu["signatures"]
         with pytest.raises(SignatureError, match=PARTICIPANT.name):
             verify(parse_pdu(pdu | {"signatures": event.pdu["signatures"] | ours}, DEV_1))
@@ -143,7 +143,7 @@ def test_a_changed_content_gives_the_redacted_copy(kind: str) -> None:
 def test_a_wrong_lpdu_hash_alone_gives_the_redacted_copy() -> None:
     event = vouched_event()
     pdu = event.pdu | {"hashes": {"lpdu": {"sha256": "x"}}}
-    pdu["hashes"]["sha256"] = content_hash(pdu)
+    pdu["hashes"]["sha256"] = content_hash(pdu, DEV_1)
     assert verify(resigned(pdu, HUB)).redacted
 
 
@@ -154,10 +154,10 @@ def test_a_wrong_content_hash_alone_gives_the_redacted_copy() -> None:
 
 def test_a_hub_server_that_is_the_senders_own_signs_once() -> None:
     pdu = local_event().pdu | {"hub_server": HUB.name}
-    pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu)}}
-    pdu["hashes"] = pdu["hashes"] | {"sha256": content_hash(pdu)}
+    pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu, DEV_1)}}
+    pdu["hashes"] = pdu["hashes"] | {"sha256": content_hash(pdu, DEV_1)}
     event = resigned(pdu, HUB)
-    assert required_keys(event) == ((HUB.name, (HUB.key.key_id,)),)
+    assert required_keys(event, version=DEV_1) == ((HUB.name, (HUB.key.key_id,)),)
     assert verify(event) is event
 
 
@@ -180,7 +180,7 @@ def test_a_rotated_key_is_found_by_its_id() -> None:
     new = SigningKey.generate("new", b"n" * 32)
     rotated = ServerIdentity(HUB.name, new)
     event = resigned(local_event().pdu, HUB, rotated)
-    assert required_keys(event) == ((HUB.name, (HUB.key.key_id, new.key_id)),)
+    assert required_keys(event, version=DEV_1) == ((HUB.name, (HUB.key.key_id, new.key_id)),)
     assert verify(event) is event
     only_new = {(HUB.name, new.key_id): new.verify_key}
     assert verify_event(event, version=DEV_1, keys=lambda *name: only_new.get(name)) is event
@@ -229,7 +229,7 @@ def test_a_pdu_is_no_lpdu() -> None:
 def test_unsigned_in_an_lpdu_is_read_with_or_without_being_hashed() -> None:
     partial = lpdu() | {"unsigned": {"age": 1}}
     verify_lpdu(partial, version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
-    partial["hashes"] = {"lpdu": {"sha256": lpdu_hash(partial)}}
+    partial["hashes"] = {"lpdu": {"sha256": lpdu_hash(partial, DEV_1)}}
     signed = sign_json(redact(partial, DEV_1), name=PARTICIPANT.name, key=PARTICIPANT.key)["signatures"]
     partial["signatures"] = signed
     verify_lpdu(partial, version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)

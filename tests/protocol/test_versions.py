@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 
 from linearized.exceptions import EventFormatError
-from linearized.protocol.versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS, get_version
+from linearized.protocol.versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS, RoomVersion, get_version
 
 
 def test_each_version_is_found_under_its_own_name() -> None:
     assert {name: version.name for name, version in ROOM_VERSIONS.items()} == {
-        name: name for name in ("I.1", "org.matrix.i-d.ralston-mimi-linearized-matrix.02", "dev.linearized.1")
+        name: name
+        for name in (
+            "I.1",
+            "org.matrix.i-d.ralston-mimi-linearized-matrix.02",
+            "org.matrix.i-d.ralston-mimi-linearized-matrix.00",
+            "org.matrix.msc3995",
+            "dev.linearized.1",
+        )
     }
     assert all(get_version(name) is version for name, version in ROOM_VERSIONS.items())
 
@@ -25,6 +34,53 @@ def test_an_unknown_version_is_refused(name: object) -> None:
 
 def test_versions_can_be_told_apart_in_sets() -> None:
     assert len({*ROOM_VERSIONS.values()}) == len(ROOM_VERSIONS)
+
+
+def test_the_testing_name_is_i_1_under_another_name() -> None:
+    testing = ROOM_VERSIONS["org.matrix.i-d.ralston-mimi-linearized-matrix.02"]
+    assert replace(testing, name="I.1", stable=True) == ROOM_VERSIONS["I.1"]
+
+
+def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> None:
+    def differences(version: str, base: str) -> set[str]:
+        ours, theirs = ROOM_VERSIONS[version], ROOM_VERSIONS[base]
+        return {
+            field.name
+            for field in fields(RoomVersion)
+            if getattr(ours, field.name) != getattr(theirs, field.name)
+        } - {"name"}
+
+    early = "org.matrix.i-d.ralston-mimi-linearized-matrix.00"
+    assert differences(early, "I.1") == {
+        "lpdu_hashes",
+        "hub_server_always",
+        "hashes_unsigned",
+        "stable",
+    }
+    assert differences("org.matrix.msc3995", early) == {
+        "code_point_order",
+        "limits_in_bytes",
+        "kept_content",
+        "kept_inner",
+        "invite_join_rules",
+        "knock_join_rules",
+        "hub_rules",
+        "federate_rule",
+        "authorised_join_rules",
+        "level_maps",
+        "protects_equals",
+        "state_level_without_event",
+    }
+    assert differences("dev.linearized.1", "I.1") == {
+        "kept_fields",
+        "kept_content",
+        "invite_join_rules",
+        "knock_join_rules",
+        "vouched_events",
+        "single_hub",
+        "sealed_messages",
+        "hub_transfers",
+    }
 
 
 def test_only_our_version_keeps_provenance() -> None:

@@ -68,6 +68,7 @@ def new_room(
     *,
     version: str = "dev.linearized.1",
     encrypted: bool = True,
+    algorithm: str = ALGORITHM,
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
 ) -> Room:
@@ -75,7 +76,7 @@ def new_room(
     room = Room(room_id=ROOM, version=get_version(version), identity=A, mls=MLS, vouched_domains=vouched)
     content: JsonObject = {"room_version": version}
     if encrypted:
-        content["encryption"] = {"algorithm": ALGORITHM}
+        content["encryption"] = {"algorithm": algorithm}
     create = LocalEvent(sender=ALICE, type="m.room.create", state_key="", content=content)
     for event in (create, member(ALICE, "join"), *initial):
         room.submit(event, now=NOW)

@@ -6,7 +6,7 @@ import pytest
 
 from linearized.exceptions import IdentifierError
 from linearized.mimi.tls import encode_vector
-from linearized.room.credentials import ClientIdentity, client_of
+from linearized.room.credentials import ClientIdentity, client_of, decode_credential, encode_credential
 
 
 def test_a_client_uri_names_user_and_device() -> None:
@@ -34,3 +34,15 @@ def test_the_linearized_matrix_credential_names_user_and_device() -> None:
 def test_anything_else_is_refused(identity: bytes) -> None:
     with pytest.raises(IdentifierError):
         client_of(identity)
+
+
+def test_the_credential_names_the_leafs_own_key_or_is_refused() -> None:
+    identity = encode_credential("@alice:a.example", "ABC", b"k" * 32)
+    assert decode_credential(identity) == ("@alice:a.example", "ABC", b"k" * 32)
+    assert client_of(identity, signature_key=b"k" * 32).device_id == "ABC"
+    with pytest.raises(IdentifierError, match="another signature key"):
+        client_of(identity, signature_key=b"x" * 32)
+
+
+def test_a_client_uri_names_no_key() -> None:
+    assert client_of(b"mimi://a.example/d/alice/ABC", signature_key=b"x").device_id == "ABC"

@@ -23,9 +23,18 @@ from linearized.protocol.identifiers import user_uri
 from linearized.protocol.state import membership
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
+from linearized.room.commits import verify_commit
 from linearized.room.grouping import INITIAL_GROUP
 from linearized.room.room import Room
-from linearized.room.submissions import ApplicationMessage, Handshake, LinearizedPdu, LocalEvent, Reason
+from linearized.room.submissions import (
+    ApplicationMessage,
+    GroupUpdate,
+    Handshake,
+    LinearizedPdu,
+    LocalEvent,
+    Reason,
+    Rejected,
+)
 from tests.room.support import (
     ALICE,
     ANNA,
@@ -47,6 +56,10 @@ from tests.room.support import (
 )
 
 PUBLIC = state_event(ALICE, "m.room.join_rules", {"join_rule": "public"})
+
+
+def loaded(group: GroupUpdate) -> openmls.PublicGroup:
+    return MLS.load(group.snapshot, group_info=group.group_info, ratchet_tree=group.ratchet_tree)
 
 
 # --- the first commit ---
@@ -632,6 +645,8 @@ def test_a_participants_message_and_proposal_events() -> None:
     bob = Member(BOB)
     room, _ = linearized_room(bob)
     content = {"algorithm": ALGORITHM, "ciphertext": encode_base64(bob.joined().encrypt(b"x"))}
+    refusal(room, lpdu("m.room.encrypted", content), Reason.MALFORMED)
+    content["commit_event_id"] = room.last_commit_id or ""
     assert room.submit(lpdu("m.room.encrypted", content), now=NOW)
     refusal(room, lpdu("m.mls.proposal", {"message": ""}), Reason.FORBIDDEN)
 
@@ -648,9 +663,20 @@ def test_a_room_restored_from_its_snapshot_goes_on_where_it_was() -> None:
         vouched_domains=frozenset({"matrix.example"}),
         state=room.state,
         head=(room.head_seq, accepted.event_id),
-        group=MLS.load(accepted.group.snapshot),
+        group=loaded(accepted.group),
         last_commit_id=accepted.event_id,
     )
     assert restored.submit(bob.message(), now=NOW).entries[0].seq == room.head_seq + 1
     restored.submit(handshake(alice, alice.joined().commit()), now=NOW)
     assert restored.epoch == 3
+
+
+def test_a_message_that_cannot_be_taken_apart_is_malformed() -> None:
+    _, alice, _ = grouped_room()
+    submission = handshake(alice, alice.joined().commit())
+    bundle = replace(submission.bundle, message=submission.bundle.message[:40])
+    accepted = grouped_room()[2]
+    assert accepted.group is not None
+    with pytest.raises(Rejected) as raised:
+        verify_commit(loaded(accepted.group), bundle, now=NOW)
+    assert raised.value.code is Reason.MALFORMED

@@ -19,8 +19,8 @@ from linearized.exceptions import InvalidInput
 from linearized.mimi.content import text
 from linearized.protocol.build import build_event, complete_lpdu
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event
-from linearized.protocol.versions import get_version
+from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.versions import ROOM_VERSIONS, get_version
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import loading, participating
 from linearized.server.outbound import OutboundError
@@ -100,7 +100,13 @@ class HubPair:
 
 
 @asynccontextmanager
-async def hub_pair(directory: Path, *, version: str = "I.1", public: bool = True) -> AsyncIterator[HubPair]:
+async def hub_pair(
+    directory: Path,
+    *,
+    version: str = "I.1",
+    public: bool = True,
+    creation_content: JsonObject | None = None,
+) -> AsyncIterator[HubPair]:
     network = Network()
     async with (
         running_server("a.example", directory, network) as a,
@@ -112,7 +118,7 @@ async def hub_pair(directory: Path, *, version: str = "I.1", public: bool = True
         room_id = await a.node.rooms.create(
             creator=ALICE,
             version=version,
-            creation_content={},
+            creation_content=creation_content or {},
             initial=[LocalEvent(sender=ALICE, type="m.room.join_rules", state_key="", content=rule)],
         )
         yield HubPair(a, b, network, room_id)
@@ -155,6 +161,28 @@ async def test_messages_of_both_sides_stand_in_both_logs_in_the_hubs_order(tmp_p
         await pair.arrived(await pair.say(pair.a, "the end"))
         assert pair.row(pair.a).head_seq >= 14
         pair.agree()
+
+
+@pytest.mark.parametrize("version", ROOM_VERSIONS)
+async def test_a_room_of_each_version_has_a_hub_and_a_participant(tmp_path: Path, version: str) -> None:
+    async with hub_pair(tmp_path, version=version) as pair:
+        await pair.join()
+        assert [pair.row(server).version for server in (pair.a, pair.b)] == [version, version]
+        await pair.arrived(await pair.say(pair.a, "hello"))
+        said = await pair.say(pair.b, "hello yourself")
+        await pair.state("m.room.power_levels", "", {"users": {ALICE: 100, BOB: 50}, "invite": 50})
+        await pair.b.node.rooms.invite(pair.room_id, sender=BOB, target=BILL)
+        await pair.join(BILL)
+        leave = LocalEvent(sender=BOB, type="m.room.member", state_key=BOB, content={"membership": "leave"})
+        await pair.b.node.rooms.send(pair.room_id, leave)
+        pair.agree()
+        entry = pair.b.node.store.entry_by_id(said)
+        assert entry is not None
+        event = parse_pdu(orjson.loads(entry.pdu), get_version(version))
+        assert (event.sender, event.hub_server) == (BOB, "a.example")
+        assert ("lpdu" in event.pdu["hashes"]) == get_version(version).lpdu_hashes
+        members = {row.user_id: row.membership for row in pair.b.node.store.memberships(pair.room_id)}
+        assert members == {ALICE: "join", BOB: "leave", BILL: "join"}
 
 
 async def test_the_same_words_at_the_same_time_are_two_events(tmp_path: Path) -> None:

@@ -77,6 +77,5 @@ def context_of(node: Node) -> Context:
             in_flight=InFlight(),
             hashers=trio.CapacityLimiter(_HASHERS),
         )
-        node.renumbered.append(context.views.forget)
         _CONTEXTS[id(node)] = context
     return context

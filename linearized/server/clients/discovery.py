@@ -26,7 +26,7 @@ async def versions(context: Context, request: Request) -> Response:
 async def capabilities(context: Context, request: Request, caller: Caller) -> Response:
     """``GET capabilities``."""
     del context, request, caller
-    available = {name: "stable" if name == DEFAULT_ROOM_VERSION else "unstable" for name in ROOM_VERSIONS}
+    available = {name: "stable" if version.stable else "unstable" for name, version in ROOM_VERSIONS.items()}
     off = {"enabled": False}
     return json_response(
         {

@@ -8,15 +8,17 @@ import orjson
 
 from linearized.exceptions import CanonicalJsonError
 from linearized.protocol.canonical import JsonObject, parse_json_object
-from linearized.room.admission import COMMIT
+from linearized.protocol.visibility import END
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
 from linearized.server.clients.filters import Filter, parse_filter
 from linearized.server.clients.projection import client_event, client_events
 from linearized.server.clients.tokens import parse_place, place_token
-from linearized.server.clients.views import END, MEMBER_TYPE, View, fitting, membership_of
+from linearized.server.clients.views import View, fitting
+from linearized.server.histories import MEMBER_TYPE, membership_of
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow, Role
 
 DEFAULT_PAGE: Final = 10  # "defaults to 10" (Client-Server API, /messages)
@@ -89,9 +91,7 @@ async def event(context: Context, request: Request, caller: Caller) -> Response:
     entry = context.node.store.entry_by_id(request.params["event_id"])
     if entry is None or entry.room_id != view.room.room_id or entry.seq > view.head:
         raise _not_found()
-    # "a client *always* has access to m.mls.commit events, even when hidden by history visibility"
-    # (Linearized Matrix, Sending Encrypted Messages).
-    if entry.type != COMMIT and not view.sees(entry.seq):
+    if not view.shows(entry) or not shown(context.node.store, [entry]):
         raise _not_found()
     return json_response(client_event(context, caller, entry))
 

@@ -17,7 +17,7 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, optional_text, text
-from linearized.server.clients.views import MEMBER_TYPE
+from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
 
 MAX_REASON: Final = 1024  # a paragraph; the event it goes into has to stay below 64 KiB

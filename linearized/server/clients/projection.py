@@ -10,6 +10,7 @@ import orjson
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow
 
 # Where an entry stands, for clients that follow the log: its sequence number, and the group's epoch after it.
@@ -65,8 +66,8 @@ def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObjec
 
 
 def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
-    """Entries as client events, in their order."""
-    return [client_event(context, caller, entry) for entry in entries]
+    """Entries as client events, in their order, without those that clients are not shown."""
+    return [client_event(context, caller, entry) for entry in shown(context.node.store, entries)]
 
 
 def stripped_state(state: Sequence[EntryRow], *, invitee: str) -> list[JsonObject]:

@@ -15,14 +15,9 @@ from linearized.server.clients.context import Context
 from linearized.server.clients.filters import Filter
 from linearized.server.clients.projection import client_events, stripped_state
 from linearized.server.clients.tokens import place_token
-from linearized.server.clients.views import (
-    MEMBER_TYPE,
-    View,
-    fitting,
-    history_of,
-    membership_of,
-)
+from linearized.server.clients.views import View, fitting
 from linearized.server.clients.window import RoomWindow
+from linearized.server.histories import MEMBER_TYPE, history_of, membership_of
 from linearized.server.invited import INVITE_STATE
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
 

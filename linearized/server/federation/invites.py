@@ -148,7 +148,7 @@ def _version(name: object) -> RoomVersion:
 
 async def _verify(node: Node, event: Event, version: RoomVersion) -> None:
     found: dict[tuple[str, str], bytes] = {}
-    for server, key_ids in required_keys(event):
+    for server, key_ids in required_keys(event, version=version):
         for key_id, key in (await node.keys.keys_for(server, key_ids)).items():
             found[server, key_id] = key
     if verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id))).redacted:

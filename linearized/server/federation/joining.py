@@ -106,7 +106,10 @@ def _template(call: Call, row: RoomRow, membership: str) -> JsonObject:
     }
     state = call.node.rooms.state(row.room_id)
     content: JsonObject = template["content"]
-    chosen = select_auth_events(type=MEMBER, state_key=user_id, sender=user_id, content=content, state=state)
+    version = get_version(row.version)
+    chosen = select_auth_events(
+        type=MEMBER, state_key=user_id, sender=user_id, content=content, state=state, version=version
+    )
     future = Event(
         event_id="",
         room_id=row.room_id,
@@ -122,7 +125,7 @@ def _template(call: Call, row: RoomRow, membership: str) -> JsonObject:
         pdu=template,
         raw=b"",
     )
-    authorize(future, state, version=get_version(row.version), first_commit_seen=row.epoch is not None)
+    authorize(future, state, version=version, first_commit_seen=row.epoch is not None)
     return template
 
 

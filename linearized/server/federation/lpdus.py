@@ -27,12 +27,12 @@ def remembered(node: Node, row: RoomRow, lpdu: JsonObject) -> str | None:
         EventFormatError: it is not an LPDU.
     """
     check_lpdu(lpdu, get_version(row.version))
-    return node.store.reply(_scope(row), lpdu_hash(strip_unhashed(lpdu)))
+    return node.store.reply(_scope(row), _key(row, lpdu))
 
 
 def reply_for(row: RoomRow, lpdu: JsonObject) -> Reply:
     """How to remember, with its entry, which event an LPDU becomes."""
-    return Reply(scope=_scope(row), key=lpdu_hash(strip_unhashed(lpdu)), value=EVENT_ID)
+    return Reply(scope=_scope(row), key=_key(row, lpdu), value=EVENT_ID)
 
 
 async def signing_keys(node: Node, lpdu: JsonObject, origin: str) -> dict[str, bytes]:
@@ -63,6 +63,11 @@ async def submit(node: Node, row: RoomRow, lpdu: JsonObject, origin: str) -> str
     except Repeated as error:
         return error.value
     return accepted.event_id
+
+
+def _key(row: RoomRow, lpdu: JsonObject) -> str:
+    version = get_version(row.version)
+    return lpdu_hash(strip_unhashed(lpdu, version), version)
 
 
 def _scope(row: RoomRow) -> str:

@@ -11,10 +11,13 @@ import trio
 from linearized.exceptions import CanonicalJsonError, InvalidInput
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
+from linearized.protocol.outcomes import Outcome
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
+from linearized.room.refusals import outcome_of
 from linearized.server.federation import devices, lpdus
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response
+from linearized.server.invited import has_copy
 from linearized.server.telemetry import get_log
 from linearized.store.base import Reply, Role, RoomRow
 
@@ -87,10 +90,17 @@ async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -
         try:
             await _take(call, row, pdu)
         except InvalidInput as error:
+            outcome = outcome_of(error)
             log.info(
-                "event_refused", origin=call.origin, room_id=row and row.room_id, reason=type(error).__name__
+                "event_refused",
+                origin=call.origin,
+                room_id=row and row.room_id,
+                outcome=outcome.value,
+                reason=type(error).__name__,
             )
-            _note(failed, pdu, row, str(error))
+            # "Events which are dropped/ignored or accepted do not appear in failed_pdus."
+            if outcome is Outcome.REJECTED:
+                _note(failed, pdu, row, str(error))
     for edu in edus:
         await devices.deliver(call.node, edu, call.origin)
     return orjson.dumps({"failed_pdus": failed}).decode()
@@ -100,6 +110,9 @@ async def _take(call: Call, row: RoomRow | None, pdu: JsonObject) -> None:
     # 1.1. "If that room ID is invalid/not found, the event is rejected."
     if row is None:
         raise InvalidInput("Unknown room")
+    # 1.2. "If the server is not participating in the room, the event is dropped/skipped."
+    if not has_copy(row):
+        return
     if not lpdus.is_lpdu(pdu):
         await call.node.rooms.receive_pdu(row.room_id, pdu, call.origin)
     elif row.role is Role.HUB:

@@ -7,8 +7,10 @@ has changed nothing.
 
 from openmls._openmls import (
     CIPHERSUITE_P256_AES128GCM_SHA256_P256,
+    CIPHERSUITE_P384_AES256GCM_SHA384_P384,
     CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
     CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
+    CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519,
     AppDataUpdate,
     Capabilities,
     Client,
@@ -22,6 +24,7 @@ from openmls._openmls import (
     Processed,
     ProposalInfo,
     PublicGroup,
+    RatchetTreeInfo,
     SignatureKeyPair,
     StagedCommit,
     encrypt_with_label,
@@ -29,6 +32,10 @@ from openmls._openmls import (
     hash,  # noqa: A004  the name RFC 9420 uses; import it qualified
     inspect_key_package,
     inspect_message,
+    inspect_ratchet_tree,
+    key_package_reference,
+    proposal_reference,
+    reencode,
     verify_with_label,
     welcome_references,
 )
@@ -49,8 +56,10 @@ from openmls.exceptions import (
 
 __all__ = [
     "CIPHERSUITE_P256_AES128GCM_SHA256_P256",
+    "CIPHERSUITE_P384_AES256GCM_SHA384_P384",
     "CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519",
     "CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519",
+    "CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519",
     "AppDataUpdate",
     "CannotDecrypt",
     "Capabilities",
@@ -73,6 +82,7 @@ __all__ = [
     "Processed",
     "ProposalInfo",
     "PublicGroup",
+    "RatchetTreeInfo",
     "SignatureKeyPair",
     "SnapshotFormat",
     "StagedCommit",
@@ -83,6 +93,10 @@ __all__ = [
     "hash",
     "inspect_key_package",
     "inspect_message",
+    "inspect_ratchet_tree",
+    "key_package_reference",
+    "proposal_reference",
+    "reencode",
     "verify_with_label",
     "welcome_references",
 ]

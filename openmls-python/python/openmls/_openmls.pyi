@@ -6,6 +6,12 @@ from typing import Final, Literal, final
 CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519: Final[int]
 CIPHERSUITE_P256_AES128GCM_SHA256_P256: Final[int]
 CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519: Final[int]
+CIPHERSUITE_P384_AES256GCM_SHA384_P384: Final[int]
+CIPHERSUITE_XWING_CHACHA20POLY1305_SHA256_ED25519: Final[int]
+"""MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519, 0x004D: X-Wing of draft-connolly-cfrg-xwing-kem-06.
+
+The number is OpenMLS's own and not registered with IANA; a peer has to know it from OpenMLS.
+"""
 
 def inspect_message(data: bytes) -> MessageInfo:
     """Decode an MLSMessage without verifying anything.
@@ -13,13 +19,36 @@ def inspect_message(data: bytes) -> MessageInfo:
     Raises MalformedMessage, also for trailing bytes.
     """
 
-def inspect_key_package(data: bytes, *, now: int) -> KeyPackageInfo:
+def reencode(data: bytes) -> bytes:
+    """Decode an MLSMessage, verify nothing, and encode again what was understood of it.
+
+    A struct of RFC 9420 has one encoding, so this gives ``data`` back or raises MalformedMessage. It is there
+    to prove that.
+    """
+
+def inspect_key_package(
+    data: bytes,
+    *,
+    now: int,
+    ciphersuite: int | None = None,
+    required_extensions: Sequence[int] = ...,
+    required_proposals: Sequence[int] = ...,
+    required_credentials: Sequence[int] = ...,
+) -> KeyPackageInfo:
     """Decode and verify a KeyPackage, or an MLSMessage holding one (RFC 9420 section 10.1).
 
-    ``now`` is in seconds since 1970 and must lie within the lifetime of the key package. OpenMLS checks the
-    lifetime against the system clock as well, so a ``now`` far from it accepts nothing.
+    ``now`` is in seconds since 1970, must lie within the lifetime of the key package, and is the only clock.
+    ``ciphersuite`` is the one that the key package must be of. The client must announce what is required; the
+    types that RFC 9420 section 7.2 calls default (extensions 1 to 5, proposals 1 to 7) are announced by
+    nobody and supported by all.
 
-    Raises InvalidKeyPackage for everything that is wrong with it.
+    Raises InvalidKeyPackage for everything that is wrong with it, and names what is missing.
+    """
+
+def key_package_reference(data: bytes) -> bytes:
+    """Give the KeyPackageRef (RFC 9420 section 5.2) of a KeyPackage, or of an MLSMessage holding one.
+
+    Nothing is verified. Raises MalformedMessage, and NotAllowed for a ciphersuite that is not supported.
     """
 
 def welcome_references(welcome: bytes) -> tuple[bytes, ...]:
@@ -32,6 +61,19 @@ def group_info_details(group_info: bytes) -> GroupInfoDetails:
     """Decode a GroupInfo, or an MLSMessage holding one, without verifying anything.
 
     Raises MalformedMessage.
+    """
+
+def proposal_reference(message: bytes, *, ciphersuite: int) -> bytes:
+    """Give the ProposalRef (RFC 9420 section 5.2) of an MLSMessage(PublicMessage) that holds a proposal.
+
+    ``ciphersuite`` is that of its group. Nothing is verified. Raises MalformedMessage, NotAllowed.
+    """
+
+def inspect_ratchet_tree(data: bytes, *, ciphersuite: int) -> RatchetTreeInfo:
+    """Decode the content of a `ratchet_tree` extension and compute its tree hash (RFC 9420 section 7.8).
+
+    Nothing is verified: compare the tree hash with that of a GroupInfo, or use `PublicGroup.observe`.
+    Raises MalformedMessage, NotAllowed.
     """
 
 def hash(ciphersuite: int, data: bytes) -> bytes:  # noqa: A001
@@ -100,8 +142,10 @@ class KeyPackageInfo:
     """A verified key package.
 
     ``identity`` is the content of a basic credential, ``credential`` the Credential struct, the validity
-    bounds are in seconds since 1970. ``last_resort`` is true with the `last_resort_key_package` component or
-    the extension (0x000a) of earlier drafts.
+    bounds are in seconds since 1970, the keys are raw public keys. ``last_resort`` is true with the
+    `last_resort_key_package` component or the extension (0x000a) of earlier drafts. ``extensions`` and
+    ``app_data`` (the `app_data_dictionary`) are of the key package, ``leaf_extensions`` and ``leaf_app_data``
+    of its leaf; extensions by their type, in their order.
     """
 
     @property
@@ -115,6 +159,10 @@ class KeyPackageInfo:
     @property
     def signature_key(self) -> bytes: ...
     @property
+    def encryption_key(self) -> bytes: ...
+    @property
+    def init_key(self) -> bytes: ...
+    @property
     def last_resort(self) -> bool: ...
     @property
     def not_before(self) -> int: ...
@@ -122,10 +170,31 @@ class KeyPackageInfo:
     def not_after(self) -> int: ...
     @property
     def capabilities(self) -> Capabilities: ...
+    @property
+    def extensions(self) -> dict[int, bytes]: ...
+    @property
+    def app_data(self) -> dict[int, bytes]: ...
+    @property
+    def leaf_extensions(self) -> dict[int, bytes]: ...
+    @property
+    def leaf_app_data(self) -> dict[int, bytes]: ...
+
+@final
+class RatchetTreeInfo:
+    """An unverified ratchet tree: the indices of the leaves that are not blank, and the tree hash."""
+
+    @property
+    def leaves(self) -> tuple[int, ...]: ...
+    @property
+    def tree_hash(self) -> bytes: ...
 
 @final
 class GroupInfoDetails:
-    """An unverified GroupInfo; ``group_context`` is the GroupContext struct inside it."""
+    """An unverified GroupInfo; ``group_context`` is the GroupContext struct inside it.
+
+    ``extensions`` is the vector of GroupInfo extensions with its length, which together with ``signature``
+    makes a PartialGroupInfo if it holds no tree (see `PublicGroup.rebuild_group_info`).
+    """
 
     @property
     def group_id(self) -> bytes: ...
@@ -148,11 +217,20 @@ class GroupInfoDetails:
     @property
     def group_context(self) -> bytes: ...
     @property
+    def extensions(self) -> bytes: ...
+    @property
+    def signature(self) -> bytes: ...
+    @property
     def app_data(self) -> dict[int, bytes]: ...
 
 @final
 class Member:
-    """A leaf of the tree. ``credential`` is the Credential struct, ``signature_key`` the raw public key."""
+    """A leaf of the tree; equal if everything in it is.
+
+    ``credential`` is the Credential struct, the keys are raw public keys. ``extensions`` are those of the
+    leaf by their type, in their order, ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since
+    1970, the second bound excluded) is None once the leaf was updated.
+    """
 
     @property
     def leaf_index(self) -> int: ...
@@ -162,12 +240,23 @@ class Member:
     def credential(self) -> bytes: ...
     @property
     def signature_key(self) -> bytes: ...
+    @property
+    def encryption_key(self) -> bytes: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+    @property
+    def extensions(self) -> dict[int, bytes]: ...
+    @property
+    def app_data(self) -> dict[int, bytes]: ...
+    @property
+    def lifetime(self) -> tuple[int, int] | None: ...
 
 @final
 class AppDataUpdate:
     """An AppDataUpdate proposal (draft-ietf-mls-extensions section 4.7).
 
-    ``payload`` is empty for a removal; ``sender_leaf`` is None if the sender is an external joiner.
+    ``payload`` is empty for a removal; ``sender_leaf`` is None if the sender is an external joiner or an
+    external sender (`StagedCommit.proposals` tells them apart).
     """
 
     @property
@@ -184,20 +273,58 @@ class ProposalInfo:
     """A verified proposal.
 
     ``kind`` is "add", "update", "remove", "psk", "reinit", "external_init", "group_context_extensions",
-    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``removed_leaf`` is
-    the leaf that a Remove or SelfRemove takes out; ``external_sender`` an index into the external senders.
+    "self_remove", "app_data_update", "app_ephemeral" or "custom_" and four hex digits. ``external_sender`` is
+    an index into the external senders. ``reference`` is the ProposalRef, None for a proposal that stands in
+    the commit itself. What a kind has no use for is None:
+
+    - "remove", "self_remove": ``removed_leaf`` is taken out.
+    - "add": the KeyPackage struct and its KeyPackageRef.
+    - "update": ``updated`` is the new leaf.
+    - "app_data_update": ``component_id``, ``operation``, and ``payload`` for an "update".
+    - "app_ephemeral": ``component_id`` and ``payload``. "custom_...": ``payload``.
+    - "psk": ``psk`` is the PreSharedKeyID struct (RFC 9420 section 8.4), ``psk_id`` that of an external one.
+    - "group_context_extensions": ``extensions`` by their type, in their order.
+    - "reinit": the fields of RFC 9420 section 12.1.5, ``extensions`` among them.
     """
 
     @property
-    def reference(self) -> bytes: ...
-    @property
     def kind(self) -> str: ...
+    @property
+    def sender(self) -> Literal["member", "external", "new_member_proposal", "new_member_commit"]: ...
     @property
     def sender_leaf(self) -> int | None: ...
     @property
     def external_sender(self) -> int | None: ...
     @property
+    def by_reference(self) -> bool: ...
+    @property
+    def reference(self) -> bytes | None: ...
+    @property
     def removed_leaf(self) -> int | None: ...
+    @property
+    def key_package(self) -> bytes | None: ...
+    @property
+    def key_package_reference(self) -> bytes | None: ...
+    @property
+    def updated(self) -> Member | None: ...
+    @property
+    def component_id(self) -> int | None: ...
+    @property
+    def operation(self) -> Literal["update", "remove"] | None: ...
+    @property
+    def payload(self) -> bytes | None: ...
+    @property
+    def psk(self) -> bytes | None: ...
+    @property
+    def psk_id(self) -> bytes | None: ...
+    @property
+    def reinit_group_id(self) -> bytes | None: ...
+    @property
+    def reinit_version(self) -> int | None: ...
+    @property
+    def reinit_ciphersuite(self) -> int | None: ...
+    @property
+    def extensions(self) -> dict[int, bytes] | None: ...
 
 @final
 class CommitBundle:
@@ -250,14 +377,19 @@ class Processed:
 
 @final
 class SignatureKeyPair:
-    """A signature key pair; raw private key bytes in `from_bytes` and `to_bytes`."""
+    """A signature key pair. ``ciphersuite`` is any of the supported numbers, else NotAllowed is raised.
+
+    Raw private keys: of Ed25519 (suites 0x0001, 0x0003 and 0x004D) the 32-byte seed; of ECDSA the scalar,
+    big-endian, 32 bytes for P-256 (0x0002) and 48 bytes for P-384 (0x0007). Public keys: of Ed25519 32 bytes,
+    of ECDSA the uncompressed point, 65 and 97 bytes. Signatures: of Ed25519 64 bytes, of ECDSA in DER.
+    """
 
     @staticmethod
     def generate(*, ciphersuite: int = 1) -> SignatureKeyPair:
         """Make a new key pair for the signature scheme of the ciphersuite."""
     @staticmethod
     def from_bytes(data: bytes, *, ciphersuite: int = 1) -> SignatureKeyPair:
-        """Take a 32-byte Ed25519 seed or P-256 scalar. Raises MalformedMessage."""
+        """Take a raw private key. Raises MalformedMessage if it is none of the ciphersuite."""
     def to_bytes(self) -> bytes:
         """Give the private key; it is a secret."""
     @property
@@ -269,11 +401,22 @@ class SignatureKeyPair:
 
 @final
 class HpkeKeyPair:
-    """An HPKE key pair that lives only in memory."""
+    """An HPKE key pair. ``ciphersuite`` is any of the supported numbers, else NotAllowed is raised.
+
+    Raw private keys: of X25519 (suites 0x0001 and 0x0003) 32 bytes; of P-256 (0x0002) and P-384 (0x0007) the
+    scalar, big-endian, 32 and 48 bytes; of X-Wing (0x004D) the 32-byte seed. Public keys: of X25519 32 bytes;
+    of P-256 and P-384 the uncompressed point, 65 and 97 bytes; of X-Wing 1216 bytes, ML-KEM-768 first. The
+    encapsulated key in an HPKECiphertext is as long as a public key, except for X-Wing: 1120 bytes.
+    """
 
     @staticmethod
     def generate(*, ciphersuite: int = 1) -> HpkeKeyPair:
         """Make a new key pair for the HPKE suite of the ciphersuite."""
+    @staticmethod
+    def from_bytes(data: bytes, *, ciphersuite: int = 1) -> HpkeKeyPair:
+        """Take a raw private key. Raises MalformedMessage if it is none of the ciphersuite."""
+    def to_bytes(self) -> bytes:
+        """Give the private key; it is a secret."""
     @property
     def ciphersuite(self) -> int: ...
     @property
@@ -322,6 +465,7 @@ class Client:
         group_id: bytes,
         app_data: Mapping[int, bytes] = ...,
         external_senders: Sequence[tuple[bytes, bytes]] = ...,
+        required_capabilities: bool = True,
         now: int | None = None,
     ) -> Group:
         """Create a group at epoch 0 with an `app_data_dictionary` of ``app_data``.
@@ -329,8 +473,9 @@ class Client:
         ``now`` (seconds since 1970, the system clock if None) begins the lifetime of our leaf, 84 days.
 
         ``external_senders`` are (raw signature public key, content of the basic credential). Members must
-        support `app_data_dictionary`, AppDataUpdate and SelfRemove. Raises NotAllowed if the group exists
-        here.
+        support `app_data_dictionary`, AppDataUpdate and SelfRemove; not so without ``required_capabilities``,
+        where clients that know RFC 9420 alone can be members as long as there is no ``app_data``. Raises
+        NotAllowed if the group exists here.
         """
     def join_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> Group:
         """Join by a Welcome, or an MLSMessage holding one.
@@ -452,8 +597,10 @@ class StagedCommit:
     committer's leaf before the commit, or the joiner's new leaf; ``added`` includes an external joiner;
     ``updated`` are leaves whose credential or signature key changes or that an Update proposal replaces;
     ``members`` is everyone in the new epoch. ``app_data`` is of the new group context.
-    ``proposal_references`` are the proposals it took by reference, ``proposal_kinds`` the distinct kinds (see
-    `ProposalInfo`).
+    ``proposals`` is everything that the commit applies, in its order; of proposals by value that are equal,
+    OpenMLS applies one. ``unused_proposals`` are the stored proposals of the epoch that it leaves out, and
+    that end with it. ``proposal_references`` are the proposals it took by reference, ``proposal_kinds`` the
+    distinct kinds (see `ProposalInfo`).
     """
 
     @property
@@ -484,6 +631,10 @@ class StagedCommit:
     def app_data(self) -> dict[int, bytes]: ...
     @property
     def app_data_updates(self) -> tuple[AppDataUpdate, ...]: ...
+    @property
+    def proposals(self) -> tuple[ProposalInfo, ...]: ...
+    @property
+    def unused_proposals(self) -> tuple[ProposalInfo, ...]: ...
     @property
     def proposal_references(self) -> tuple[bytes, ...]: ...
     @property
@@ -517,10 +668,14 @@ class PublicGroup:
     def ciphersuite(self) -> int: ...
     def members(self) -> tuple[Member, ...]:
         """Give the members in leaf order."""
+    def member(self, leaf_index: int) -> Member | None:
+        """Give the member at a leaf, None if there is none."""
     def app_data(self) -> dict[int, bytes]:
         """Give the `app_data_dictionary` of the group."""
     def group_context(self) -> bytes:
         """Give the GroupContext struct."""
+    def extensions(self) -> dict[int, bytes]:
+        """Give the extensions of the GroupContext by their type, in their order."""
     def export_ratchet_tree(self) -> bytes:
         """Give the content of the `ratchet_tree` extension."""
     def proposals(self) -> tuple[ProposalInfo, ...]:
@@ -530,7 +685,12 @@ class PublicGroup:
     def stage_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
         """Verify a proposal without storing it.
 
-        ``now`` as in `stage_commit`. Raises WrongEpoch, InvalidSignature, InvalidProposal, NotAllowed.
+        It may come from a member, from a client that asks to be added, or from an external sender. RFC 9420
+        section 12.1.8 and draft-ietf-mls-extensions allow an external sender more than is taken here: Add,
+        Remove, GroupContextExtensions and AppDataUpdate. ``now`` as in `stage_commit`.
+
+        Raises MalformedMessage, UnknownGroup, WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit,
+        NotAllowed.
         """
     def add_proposal(self, message: bytes, *, now: int | None = None) -> ProposalInfo:
         """Verify a proposal and store it for commits of this epoch; storing one twice does nothing.
@@ -545,7 +705,8 @@ class PublicGroup:
         ``new_app_data`` must have the resulting value of exactly the components the commit updates. The
         lifetime of every leaf it adds, by value or by reference, must cover ``now`` (seconds since 1970, the
         system clock if None): give the time at which the commit was accepted, and one that was valid then
-        stays valid. Raises WrongEpoch, InvalidSignature, InvalidProposal, InvalidCommit, NotAllowed.
+        stays valid. Raises MalformedMessage, UnknownGroup, WrongEpoch, InvalidSignature, InvalidProposal,
+        InvalidCommit, NotAllowed.
         """
     def merge(self, staged: StagedCommit) -> None:
         """Enter the new epoch; stored proposals are dropped.
@@ -557,9 +718,61 @@ class PublicGroup:
 
         Raises WrongEpoch, InvalidCommit, InvalidSignature, MalformedMessage.
         """
+    def rebuild_group_info(self, *, staged: StagedCommit, extensions: bytes, signature: bytes) -> bytes:
+        """Complete a PartialGroupInfo (draft-mahy-mls-ratchet-tree-options-02) of the new epoch.
+
+        ``extensions`` is its `group_info_extensions` vector with its length. The rest of the GroupInfo
+        follows from the commit; its signer is the committer. Gives the GroupInfo, checked as by
+        `verify_group_info`. Raises MalformedMessage, also for a tree among the extensions, InvalidSignature,
+        NotAllowed.
+        """
+    def propose_add(
+        self, *, signer: SignatureKeyPair, sender_index: int, key_package: bytes, now: int | None = None
+    ) -> bytes:
+        """Make an Add proposal as the external sender ``sender_index``, as an MLSMessage(PublicMessage).
+
+        Like all proposals below, it is checked against this epoch and not stored. The lifetime of the key
+        package must cover ``now`` (seconds since 1970, the system clock if None). Raises InvalidSignature or
+        NotAllowed if ``signer`` is not that sender, InvalidKeyPackage, and InvalidProposal if the client does
+        not support what the group requires or is of another ciphersuite.
+        """
     def propose_remove(self, *, signer: SignatureKeyPair, sender_index: int, leaf_index: int) -> bytes:
-        """Make a Remove proposal as the external sender ``sender_index``; it is not stored here.
+        """Make a Remove proposal as the external sender ``sender_index``.
 
         Raises InvalidSignature or NotAllowed if ``signer`` is not that sender, InvalidProposal for an empty
         leaf.
+        """
+    def propose_app_data_update(
+        self, *, signer: SignatureKeyPair, sender_index: int, component_id: int, payload: bytes | None
+    ) -> bytes:
+        """Make an AppDataUpdate proposal as an external sender; None as payload removes the component.
+
+        OpenMLS itself takes no such proposal from an external sender; `PublicGroup` and `Group` do. Raises
+        InvalidSignature, NotAllowed, and InvalidProposal if the component to be removed has no state or a
+        member does not support AppDataUpdate.
+        """
+    def propose_group_context_extensions(
+        self, *, signer: SignatureKeyPair, sender_index: int, extensions: Mapping[int, bytes]
+    ) -> bytes:
+        """Make a GroupContextExtensions proposal as an external sender.
+
+        ``extensions`` are all of the group by their type, in order; begin with the present `extensions`.
+        Raises InvalidSignature, NotAllowed, and InvalidProposal if they are malformed, if a member does not
+        support one, or if `app_data_dictionary` changes where AppDataUpdate is required.
+        """
+    def propose_reinit(
+        self,
+        *,
+        signer: SignatureKeyPair,
+        sender_index: int,
+        group_id: bytes,
+        ciphersuite: int,
+        extensions: Mapping[int, bytes],
+        version: int = 1,
+    ) -> bytes:
+        """Make a ReInit proposal as an external sender.
+
+        Nothing here can create the successor of a group, so `PublicGroup` and `Group` refuse the proposal
+        (InvalidProposal); it is for members of another implementation. Raises InvalidSignature, NotAllowed,
+        InvalidProposal.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -45,6 +45,27 @@ def visibility(room_id: str, seq: int, value: str) -> EntryRow:
     return entry(
         room_id, seq, "m.room.history_visibility", state_key="", content={"history_visibility": value}
     )
+
+
+# The people of tests/protocol/fixtures/visibility.json.
+PEOPLE = {"bob": "@bob:b.example", "bill": "@bill:b.example", "eve": "@eve:c.example"}
+
+
+def entries_of(room_id: str, log: Sequence[str]) -> list[EntryRow]:
+    """The entries of a case of tests/protocol/fixtures/visibility.json."""
+    made: list[EntryRow] = []
+    for seq, step in enumerate(log, 1):
+        name, _, value = step.partition(" ")
+        if name in PEOPLE:
+            made.append(member(room_id, seq, PEOPLE[name], value))
+        elif name == "visibility":
+            made.append(visibility(room_id, seq, value))
+        elif name in {"create", "topic"}:
+            made.append(entry(room_id, seq, f"m.room.{name}", state_key="", content={"topic": "x"}))
+        else:
+            kind = "m.mls.commit" if name == "commit" else "m.room.message"
+            made.append(entry(room_id, seq, kind, content={"body": "x"}))
+    return made
 
 
 async def append(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from linearized.server.clients import views
-from linearized.server.clients.views import END, View, Views
+from linearized.protocol.visibility import END
+from linearized.server import histories
+from linearized.server.clients.views import View, Views
 from linearized.server.http import HttpError
 from linearized.store.base import EntryRow, Role
-from tests.server.clients.rows import append, entry, member, visibility
+from tests.protocol.test_visibility import CASES
+from tests.server.clients.rows import append, entries_of, entry, member, visibility
 from tests.server.clients.support import Server
 
 ROOM = "!r:a.example"
 BOB = "@bob:a.example"
+BOB_OF_B = "@bob:b.example"  # of the cases
 
 
 async def view_of(server: Server, entries: Sequence[EntryRow], user_id: str = BOB) -> View:
@@ -115,41 +116,25 @@ async def test_a_change_of_visibility_is_noticed_between_two_looks(server: Serve
     await append(server.store, ROOM, entry(ROOM, 4), member(ROOM, 5, BOB, "join"))
     view = lookup.require(ROOM, BOB)
     assert seen(view, 5) == [1, 2, 3, 5]
-    assert seen(Views(server.store).require(ROOM, BOB), 5) == seen(view, 5)
 
 
-async def test_a_room_that_grew_a_lot_is_looked_up_anew(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(views, "_MAX_CATCH_UP", 3)
-    lookup = Views(server.store)
-    await append(server.store, ROOM, visibility(ROOM, 1, "shared"), member(ROOM, 2, BOB, "join"))
-    lookup.require(ROOM, BOB)
-    more = [visibility(ROOM, 3, "joined"), member(ROOM, 4, BOB, "leave"), entry(ROOM, 5), entry(ROOM, 6)]
-    await append(server.store, ROOM, *more, member(ROOM, 7, BOB, "join"))
-    assert seen(lookup.require(ROOM, BOB), 7) == [1, 2, 3, 4, 7]
+async def test_a_view_does_not_cost_reading_the_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await append(server.store, ROOM, visibility(ROOM, 1, "joined"), member(ROOM, 2, BOB, "join"))
+    await append(server.store, ROOM, *(entry(ROOM, seq) for seq in range(3, 50)))
+    for name in ("entries", "entries_before", "state_at"):
+        monkeypatch.setattr(type(server.store), name, None)
+    assert seen(Views(server.store).require(ROOM, BOB), 49) == list(range(1, 50))
 
 
 async def test_what_lies_before_too_many_changes_stays_closed(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "MAX_CHANGES", 2)
+    monkeypatch.setattr(histories, "MAX_CHANGES", 2)
     values = ("joined", "shared", "joined", "shared")
     entries = [visibility(ROOM, seq, value) for seq, value in enumerate(values, 1)]
     view = await view_of(server, [*entries, member(ROOM, 5, BOB, "join")])
     assert not view.sees(1)
     assert not view.sees(2)
-
-
-async def test_rooms_are_forgotten_oldest_first_and_read_again(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(views, "MAX_ROOMS", 1)
-    lookup = Views(server.store)
-    for room_id in ("!one:a.example", "!two:a.example"):
-        await append(server.store, room_id, visibility(room_id, 1, "joined"), member(room_id, 2, BOB, "join"))
-    for room_id in ("!one:a.example", "!two:a.example", "!one:a.example"):
-        assert seen(lookup.require(room_id, BOB), 2) == [1, 2]
 
 
 async def test_a_copy_of_a_mimi_room_is_read_by_its_membership_rows(server: Server) -> None:
@@ -163,38 +148,34 @@ async def test_a_copy_of_a_mimi_room_is_read_by_its_membership_rows(server: Serv
         lookup.require(ROOM, BOB, joined=True)
 
 
-VISIBILITIES = ["world_readable", "shared", "invited", "joined"]
-MEMBERSHIPS = ["invite", "join", "leave", "ban"]
+async def test_a_world_readable_room_is_open_to_who_is_not_in_it_and_closed_to_their_writing(
+    server: Server,
+) -> None:
+    await append(server.store, ROOM, entry(ROOM, 1), visibility(ROOM, 2, "world_readable"), entry(ROOM, 3))
+    view = Views(server.store).require(ROOM, BOB)
+    assert (seen(view, 3), view.head) == ([2, 3], 3)
+    with pytest.raises(HttpError):
+        Views(server.store).require(ROOM, BOB, joined=True)
+    other = "!copy:b.example"
+    await append(server.store, other, visibility(other, 1, "world_readable"), role=Role.FOLLOWER)
+    with pytest.raises(HttpError):
+        Views(server.store).require(other, BOB)
 
 
-def readable(value: str, membership: str) -> bool:
-    return (
-        value in {"world_readable", "shared"}
-        or membership == "join"
-        or (value == "invited" and membership == "invite")
-    )
-
-
-@given(st.lists(st.sampled_from([*VISIBILITIES, *MEMBERSHIPS, "message"]), max_size=12))
-def test_runs_are_what_the_rule_says_entry_by_entry(steps: list[str]) -> None:
-    value, membership = "shared", "leave"
-    changes, memberships, expected = [(0, "shared")], [(0, "leave")], []
-    for seq, step in enumerate(steps, 1):
-        before = readable(value, membership)
-        if step in VISIBILITIES:
-            value = step
-            changes.append((seq, step))
-        elif step in MEMBERSHIPS:
-            membership = step
-            memberships.append((seq, step))
-        # "the event which changes it is visible by either value" (Room History Visibility)
-        changed = step != "message"
-        if readable(value, membership) or (changed and before):
-            expected.append(seq)
-    runs = list(views._runs(tuple(changes), memberships, END))
-    assert [seq for seq in range(1, len(steps) + 1) if any(a <= seq <= b for a, b in runs)] == expected
-    assert all(first <= last for first, last in runs)
-    assert all(a[1] < b[0] for a, b in pairwise(runs))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["why"])
+async def test_a_user_reads_what_the_rules_show(server: Server, case: dict[str, Any]) -> None:
+    await append(server.store, ROOM, *entries_of(ROOM, case["log"]))
+    reads = sorted({*case.get("reads", case["sees"]), *case.get("commits", [])})
+    lookup = Views(server.store)
+    if not reads:
+        with pytest.raises(HttpError):
+            lookup.require(ROOM, BOB_OF_B)
+        return
+    view = lookup.require(ROOM, BOB_OF_B)
+    page = view.after(server.store, after=0, before=END, limit=100)
+    everything = server.store.entries(ROOM, after=0, limit=100)
+    assert [found.seq for found in everything if view.shows(found)] == reads
+    assert [found.seq for found in page] == [seq for seq in reads if view.sees(seq)]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])

@@ -1,0 +1,173 @@
+//! `Member`: a leaf of the tree, shared rather than copied. What is in it is encoded only when somebody asks.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use openmls::group::PublicGroup;
+use openmls::prelude::{Credential, CredentialType, LeafNode, LeafNodeIndex, Lifetime};
+use openmls::treesync::LeafNodeSource;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tls_codec::Serialize;
+
+use crate::convert::ExtensionList;
+use crate::error::{Failure, Outcome};
+use crate::lifetimes::Judging;
+use crate::members;
+use crate::values::Capabilities;
+
+/// Leaf index to member.
+pub type Roster = BTreeMap<u32, Member>;
+
+#[pyclass(frozen, eq, hash, module = "openmls")]
+#[derive(Clone)]
+pub struct Member {
+    pub leaf_index: u32,
+    leaf: Arc<LeafNode>,
+    /// Apart from `leaf`, which may hold a stand-in.
+    lifetime: Option<(u64, u64)>,
+}
+
+impl Member {
+    /// A leaf of a group, or one that `judging` has verified.
+    pub fn new(leaf_index: u32, leaf: &LeafNode, judging: Option<&Judging<'_>>) -> Outcome<Self> {
+        check_credential(leaf.credential())?;
+        Ok(Self {
+            leaf_index,
+            lifetime: lifetime(leaf, judging),
+            leaf: Arc::new(leaf.clone()),
+        })
+    }
+
+    /// Everyone in a group.
+    pub fn roster(group: &PublicGroup) -> Outcome<Roster> {
+        group
+            .treesync()
+            .full_leaves()
+            .map(|(index, leaf)| Ok((index.u32(), Self::new(index.u32(), leaf, None)?)))
+            .collect()
+    }
+
+    /// The member at a leaf, if there is one.
+    pub fn at(group: &PublicGroup, leaf_index: u32) -> Outcome<Option<Self>> {
+        group
+            .leaf(LeafNodeIndex::new(leaf_index))
+            .map(|leaf| Self::new(leaf_index, leaf, None))
+            .transpose()
+    }
+
+    pub fn list(group: &PublicGroup) -> Outcome<Vec<Self>> {
+        Ok(Self::roster(group)?.into_values().collect())
+    }
+
+    pub fn identity(&self) -> &[u8] {
+        self.leaf.credential().serialized_content()
+    }
+
+    pub fn signature_key(&self) -> &[u8] {
+        self.leaf.signature_key().as_slice()
+    }
+
+    /// Whether both stand for the same client: the credential and the signature key.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        self.leaf.credential() == other.leaf.credential()
+            && self.leaf.signature_key() == other.leaf.signature_key()
+    }
+}
+
+/// Only basic credentials have an identity. Taking the content of another type for one would let it pose as
+/// somebody.
+pub fn check_credential(credential: &Credential) -> Outcome<()> {
+    match credential.credential_type() {
+        CredentialType::Basic => Ok(()),
+        _ => Err(Failure::invalid_commit(
+            "only basic credentials are supported",
+        )),
+    }
+}
+
+fn lifetime(leaf: &LeafNode, judging: Option<&Judging<'_>>) -> Option<(u64, u64)> {
+    let LeafNodeSource::KeyPackage(shown) = leaf.leaf_node_source() else {
+        return None;
+    };
+    let genuine: Lifetime = judging.map_or(*shown, |judging| judging.genuine(shown));
+    Some((genuine.not_before(), genuine.not_after()))
+}
+
+// The signature of a leaf covers all of it, and every leaf here was verified: with one signature under one key,
+// two leaves are the same, however one of them is shown.
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        self.leaf_index == other.leaf_index
+            && self.leaf.signature_key() == other.leaf.signature_key()
+            && self.leaf.signature() == other.leaf.signature()
+    }
+}
+
+impl Eq for Member {}
+
+impl Hash for Member {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.leaf_index.hash(state);
+        self.signature_key().hash(state);
+        self.leaf.encryption_key().hash(state);
+    }
+}
+
+#[pymethods]
+impl Member {
+    #[getter]
+    fn leaf_index(&self) -> u32 {
+        self.leaf_index
+    }
+
+    #[getter(identity)]
+    fn py_identity(&self) -> &[u8] {
+        self.identity()
+    }
+
+    #[getter]
+    fn credential(&self) -> PyResult<Vec<u8>> {
+        let encoded = self.leaf.credential().tls_serialize_detached();
+        Ok(encoded.map_err(Failure::from)?)
+    }
+
+    #[getter(signature_key)]
+    fn py_signature_key(&self) -> &[u8] {
+        self.signature_key()
+    }
+
+    #[getter]
+    fn encryption_key(&self) -> PyResult<Vec<u8>> {
+        Ok(members::encryption_key(&self.leaf)?)
+    }
+
+    #[getter]
+    fn capabilities(&self) -> PyResult<Capabilities> {
+        Ok(Capabilities::of(self.leaf.capabilities())?)
+    }
+
+    #[getter]
+    fn extensions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        (&ExtensionList(members::extension_list(self.leaf.extensions())?)).into_pyobject(py)
+    }
+
+    #[getter]
+    fn app_data(&self) -> BTreeMap<u16, Vec<u8>> {
+        members::app_data(self.leaf.extensions())
+    }
+
+    #[getter]
+    fn lifetime(&self) -> Option<(u64, u64)> {
+        self.lifetime
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<Member leaf_index={} identity={:?}>",
+            self.leaf_index,
+            String::from_utf8_lossy(self.identity())
+        )
+    }
+}

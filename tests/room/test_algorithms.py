@@ -1,0 +1,41 @@
+"""What encryption algorithms are called."""
+
+from __future__ import annotations
+
+import openmls
+import pytest
+
+from linearized.room.algorithms import DEFAULT_ALGORITHM, ciphersuite_of, welcome_algorithm, welcome_content
+
+
+def test_the_draft_s_own_algorithm_is_the_default() -> None:
+    assert DEFAULT_ALGORITHM == "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
+    assert ciphersuite_of(DEFAULT_ALGORITHM) == openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "suite"),
+    [
+        ("m.mls.v1.dhkemp256-aes128gcm-sha256-p256", openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256),
+        (
+            "m.mls.v1.dhkemx25519-chacha20poly1305-sha256-ed25519",
+            openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
+        ),
+        ("m.mls.v1.dhkemx448-aes256gcm-sha512-ed448", None),
+        ("dhkemx25519-aes128gcm-sha256-ed25519", None),
+        ("m.megolm.v1.aes-sha2", None),
+        ("org.example.my-encryption", None),
+        ("", None),
+    ],
+)
+def test_each_algorithm_stands_for_one_suite_or_none_of_ours(algorithm: str, suite: int | None) -> None:
+    assert ciphersuite_of(algorithm) == suite
+
+
+def test_a_welcome_has_all_the_draft_s_fields() -> None:
+    assert welcome_algorithm(1) == "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519"
+    assert welcome_content(ciphersuite=2, ciphertext="AA", commit_event_id="$c") == {
+        "algorithm": "m.mls.v1.welcome.dhkemp256-aes128gcm-sha256-p256",
+        "ciphertext": "AA",
+        "commit_event_id": "$c",
+    }
