@@ -20,6 +20,7 @@ _COMMANDS = {
     "init": ("linearized.commands.provider", "init"),
     "serve": ("linearized.commands.provider", "serve"),
     "user": ("linearized.commands.provider", "user"),
+    "keys": ("linearized.commands.provider", "keys"),
     "room": ("linearized.commands.rooms", "room"),
     "bridge": ("linearized.commands.bridge", "bridge"),
     "demo": ("linearized.commands.demonstration", "demo"),

@@ -18,9 +18,14 @@ from linearized.exceptions import ConfigError
 from linearized.settings import (
     USER_ID,
     Address,
+    IPAddress,
+    IPNetwork,
     Section,
     as_address,
     as_count,
+    as_nameservers,
+    as_networks,
+    as_optional_server_names,
     as_server_name,
     as_server_names,
     as_text,
@@ -31,6 +36,10 @@ __all__ = [
     "Address",
     "BridgeConfig",
     "Config",
+    "DiscoveryConfig",
+    "IPAddress",
+    "IPNetwork",
+    "KeysConfig",
     "LimitsConfig",
     "ListenConfig",
     "StoreConfig",
@@ -94,6 +103,23 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryConfig:
+    """``[discovery]`` without its overrides: ``allowed_networks`` may be connected to though they are not
+    public, ``nameservers`` are asked instead of the system's.
+    """
+
+    allowed_networks: tuple[IPNetwork, ...] = ()
+    nameservers: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysConfig:
+    """``[keys]``: ``notaries`` are asked for the keys of servers that do not answer; none by default."""
+
+    notaries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """``[limits]``: bounds an operator may want to move; the others are constants beside their code."""
 
@@ -114,6 +140,8 @@ class Config:
     listen: ListenConfig
     tls: TlsConfig
     discovery_overrides: Mapping[str, Address] = field(default_factory=dict)
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
     store: StoreConfig = field(default_factory=StoreConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
@@ -147,12 +175,15 @@ def parse_config(text: str, *, base: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the settings file is not TOML: {error}") from error
     top = Section("", raw, base)
+    discovery = top.section("discovery", optional=True)
     config = Config(
         server_name=top.take("server_name", as_server_name),
         data_dir=top.take("data_dir", as_text, "data", then=top.path),
         listen=_listen(top.section("listen")),
         tls=_tls(top.section("tls")),
-        discovery_overrides=_overrides(top.section("discovery", optional=True)),
+        discovery_overrides=_overrides(discovery),
+        discovery=_discovery(discovery),
+        keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
         store=_store(top.section("store", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
@@ -182,7 +213,6 @@ def _tls(section: Section) -> TlsConfig:
 
 def _overrides(section: Section) -> dict[str, Address]:
     inner = section.section("overrides", optional=True)
-    section.finish()
     overrides: dict[str, Address] = {}
     for name, value in inner.rest().items():
         try:
@@ -190,6 +220,21 @@ def _overrides(section: Section) -> dict[str, Address]:
         except ValueError as error:
             raise ConfigError(f'{inner.name}."{name}": {error}') from error
     return overrides
+
+
+def _discovery(section: Section) -> DiscoveryConfig:
+    discovery = DiscoveryConfig(
+        allowed_networks=section.take("allowed_networks", as_networks, []),
+        nameservers=section.take("nameservers", as_nameservers, []),
+    )
+    section.finish()
+    return discovery
+
+
+def _keys(section: Section) -> KeysConfig:
+    keys = KeysConfig(notaries=section.take("notaries", as_optional_server_names, []))
+    section.finish()
+    return keys
 
 
 def _bridge(section: Section) -> BridgeConfig:
@@ -270,10 +315,19 @@ key = {key}
 # Authorities to trust besides the system's, and the only ones client certificates are accepted from.
 {trusted_ca}
 
+[discovery]
+# Networks to connect to though they are not public, and resolvers to ask instead of the system's.
+# allowed_networks = ["10.0.0.0/8"]
+# nameservers = ["192.0.2.53"]
+
 [discovery.overrides]
 # Where to find a server, instead of asking its /.well-known/matrix/server or using port 8448.
 {overrides}
 {bridges}
+[keys]
+# Servers to ask for the keys of those that do not answer themselves.
+# notaries = ["notary.example"]
+
 [store]
 # "FULL" keeps every acknowledged entry through a power cut, "NORMAL" only through a crash of this process.
 # synchronous = "FULL"

@@ -7,12 +7,15 @@ of the types below raises ``MlsError`` (or a subclass) and changes nothing on fa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
 
+import openmls
 from openmls import AppDataUpdate, Member, MessageInfo, MlsError, PublicGroup, StagedCommit, WrongEpoch
 
 __all__ = [
+    "CIPHERSUITES",
     "AppDataUpdate",
     "Member",
     "MessageInfo",
@@ -22,6 +25,21 @@ __all__ = [
     "StagedCommit",
     "WrongEpoch",
 ]
+
+
+CIPHERSUITES: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519": openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
+        "MLS_128_DHKEMP256_AES128GCM_SHA256_P256": openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256,
+        "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519": (
+            openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519
+        ),
+        "MLS_256_DHKEMP384_AES256GCM_SHA384_P384": openmls.CIPHERSUITE_P384_AES256GCM_SHA384_P384,
+    }
+)
+"""The cipher suites of rooms, by their registered names (RFC 9420, section 17.1). The binding has X-Wing too,
+whose number nobody has registered: a room of it could have members of one implementation only.
+"""
 
 
 class Mls(Protocol):

@@ -10,6 +10,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from linearized.config import Config
+from linearized.own_keys import load_retired_keys
+from linearized.protocol.signing import ServerIdentity
 from linearized.provider_files import database_path, load_signing_key
 from linearized.room_check import KeyLookup, RoomReport, check_room
 from linearized.server.mls import OpenMls
@@ -24,7 +26,7 @@ def verify_room(config: Config, room_id: str, console: Console) -> RoomReport:
         BrokenLog: something is not as it must be.
         ConfigError, StoreError, InvalidInput: it could not be checked at all.
     """
-    own = load_signing_key(config)
+    own = ServerIdentity(config.server_name, load_signing_key(config), load_retired_keys(config.data_dir))
     store = SqliteStore.open_readonly(database_path(config))
     began = time.monotonic()
     with Progress(console=console, transient=True) as progress:
@@ -32,7 +34,7 @@ def verify_room(config: Config, room_id: str, console: Console) -> RoomReport:
         report = check_room(
             store,
             room_id,
-            keys=known_keys(store, config.server_name, {own.key_id: own.verify_key}),
+            keys=known_keys(store, config.server_name, own.verify_keys),
             mls=OpenMls(lambda: int(time.time() * 1000)),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -41,7 +43,7 @@ def verify_room(config: Config, room_id: str, console: Console) -> RoomReport:
 
 
 def known_keys(store: Store, server_name: str, own: Mapping[str, bytes]) -> KeyLookup:
-    """Our own key from the key file, others' as the server has seen and kept them."""
+    """Our own keys from the key files, others' as the server has seen and kept them."""
     seen: dict[str, Mapping[str, bytes]] = {server_name: own}
 
     def lookup(server: str, key_id: str) -> bytes | None:

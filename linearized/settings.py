@@ -32,6 +32,9 @@ class Address:
         return f"{host}:{self.port}"
 
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _REQUIRED: Any = object()
 
 
@@ -147,6 +150,37 @@ def as_server_names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("expected a non-empty list of domains")
     return tuple(as_server_name(item) for item in value)
+
+
+def as_optional_server_names(value: Any) -> tuple[str, ...]:
+    """A list of server names, which may be empty."""
+    return as_server_names(value) if value != [] else ()
+
+
+def as_networks(value: Any) -> tuple[IPNetwork, ...]:
+    """A list of IP networks such as ``10.0.0.0/8``."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of networks such as 10.0.0.0/8")
+    return tuple(ipaddress.ip_network(as_text(item)) for item in value)
+
+
+_DNS_PORT = 53
+
+
+def as_nameservers(value: Any) -> tuple[Address, ...]:
+    """A list of IP addresses, each with a port if it is not 53."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of IP addresses such as 192.0.2.1 or 192.0.2.1:5353")
+    return tuple(_nameserver(as_text(item)) for item in value)
+
+
+def _nameserver(text: str) -> Address:
+    try:
+        return Address(host=str(ipaddress.ip_address(text)), port=_DNS_PORT)
+    except ValueError:
+        address = as_address(text)
+        ipaddress.ip_address(address.host)
+        return address
 
 
 def as_user_id(value: Any) -> str:

@@ -12,8 +12,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from linearized.cli import main
 from linearized.config import load_config
+from linearized.own_keys import load_identity
 from linearized.protocol.signing import SigningKey
-from linearized.provider_files import load_signing_key
+from linearized.provider_files import database_path, load_signing_key
+from linearized.store.sqlite_lock import ServerLock
 
 
 def run(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -26,7 +28,7 @@ def make(directory: Path, *more: str | Path) -> Result:
 
 def test_help_names_every_command_and_the_exit_statuses() -> None:
     shown = run("--help").output
-    for command in ("init", "serve", "user", "room", "bridge", "demo"):
+    for command in ("init", "serve", "user", "keys", "room", "bridge", "demo"):
         assert f"\n  {command} " in shown
     assert "Exit status: 0 done, 1 a check failed, 2 wrong command line or settings" in " ".join(
         shown.split()
@@ -39,6 +41,7 @@ def test_help_names_every_command_and_the_exit_statuses() -> None:
         "init",
         "serve",
         "user create",
+        "keys rotate",
         "room list",
         "room verify",
         "bridge registration",
@@ -166,6 +169,34 @@ def test_user_create_refuses_bad_names_and_passwords(tmp_path: Path, name: str, 
     result = run("user", "create", "--config", settings, name, "--password-file", "-", stdin=f"{password}\n")
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
+
+
+def test_keys_rotate_makes_a_new_key_and_keeps_the_old_one_for_verification(tmp_path: Path) -> None:
+    make(tmp_path)
+    settings = tmp_path / "a" / "linearized.toml"
+    before = load_signing_key(load_config(settings))
+    result = run("keys", "rotate", "--config", settings)
+    assert result.exit_code == 0, result.output
+    config = load_config(settings)
+    after = load_identity(config.server_name, config.data_dir)
+    assert after.key.key_id != before.key_id
+    assert after.verify_keys[before.key_id] == before.verify_key
+    assert result.output == f"a.example now signs with {after.key.key_id}; {before.key_id} is retired\n"
+
+
+def test_keys_are_not_rotated_under_a_running_server(tmp_path: Path) -> None:
+    make(tmp_path)
+    settings = tmp_path / "a" / "linearized.toml"
+    config = load_config(settings)
+    before = load_signing_key(config)
+    lock = ServerLock(database_path(config))
+    try:
+        result = run("keys", "rotate", "--config", settings)
+    finally:
+        lock.release()
+    assert result.exit_code == 2
+    assert "in use by another server" in result.output
+    assert load_signing_key(config).verify_key == before.verify_key
 
 
 def test_room_verify_of_an_unknown_room_is_status_2(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""``linearized init``, ``serve`` and ``user``: making and running a provider."""
+"""``linearized init``, ``serve``, ``user`` and ``keys``: making and running a provider."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -12,8 +13,10 @@ from linearized.accounts import create_account
 from linearized.commands.common import PATH, config_option, reporting
 from linearized.config import load_config
 from linearized.exceptions import ConfigError
+from linearized.own_keys import rotate
 from linearized.provider_files import SETTINGS, ProviderPlan, create_provider, database_path
 from linearized.server.run import serve as run
+from linearized.store.sqlite_lock import ServerLock
 
 
 @click.command()
@@ -100,3 +103,25 @@ def user_create(*, config_file: Path, name: str, password_file: TextIO) -> None:
     config = load_config(config_file)
     user_id = create_account(config, database_path(config), name, password_file.readline().rstrip("\r\n"))
     click.echo(user_id)
+
+
+@click.group()
+def keys() -> None:
+    """The keys the provider signs with."""
+
+
+@keys.command("rotate")
+@config_option
+@reporting
+def keys_rotate(config_file: Path) -> None:
+    """Make a new signing key and retire the present one. The server must be stopped.
+
+    The retired key's public half is published, so that what it signed stays verifiable.
+    """
+    config = load_config(config_file)
+    lock = ServerLock(database_path(config))  # a running server would go on signing with the retired key
+    try:
+        new, retired = rotate(config.data_dir, now=int(time.time() * 1000))
+    finally:
+        lock.release()
+    click.echo(f"{config.server_name} now signs with {new.key_id}; {retired.key_id} is retired")

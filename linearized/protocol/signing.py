@@ -86,12 +86,29 @@ class SigningKey:
         return self._signer.sign(message).signature
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetiredKey:
+    """The public half of a key that signs nothing any more: 32 bytes, and when it ceased, milliseconds since
+    the Unix epoch.
+    """
+
+    key_id: str
+    verify_key: bytes
+    expired_ts: int
+
+
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """A server's name and the key it signs with."""
+    """A server's name, the key it signs with, and those it signed with before."""
 
     name: str
     key: SigningKey
+    retired: tuple[RetiredKey, ...] = ()
+
+    @property
+    def verify_keys(self) -> dict[str, bytes]:
+        """Every public key of the server by key ID: what it ever signed can be verified with these."""
+        return {**{key.key_id: key.verify_key for key in self.retired}, self.key.key_id: self.key.verify_key}
 
 
 def sign_json(obj: JsonObject, *, name: str, key: SigningKey) -> JsonObject:

@@ -18,6 +18,7 @@ _SUITES: Mapping[str, int] = MappingProxyType(
         "dhkemx25519-aes128gcm-sha256-ed25519": 1,
         "dhkemp256-aes128gcm-sha256-p256": 2,
         "dhkemx25519-chacha20poly1305-sha256-ed25519": 3,
+        "dhkemp384-aes256gcm-sha384-p384": 7,
     }
 )
 _NAMES: Mapping[int, str] = MappingProxyType({number: name for name, number in _SUITES.items()})

@@ -16,7 +16,7 @@ from linearized.room.credentials import decode_credential, encode_credential
 CREDENTIAL_KEY: Final = "m.mls.v1.credential.ed25519"
 """Draft: a device "MUST specify its basic credential with the m.mls.v1.credential.ed25519 key algorithm"."""
 
-_FIELDS: Final = frozenset({"device_id", "user_id", "algorithms", "keys", "signatures"})
+FIELDS: Final = ("device_id", "user_id", "algorithms", "keys", "signatures")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def verify_device(obj: JsonObject, *, user_id: str, device_id: str) -> Device:
         CanonicalJsonError: it has no canonical form.
     """
     # "All top-level fields in the object above MUST be supplied."
-    if not obj.keys() >= _FIELDS:
+    if not obj.keys() >= set(FIELDS):
         raise EventFormatError("a field of the device is missing")
     if (obj["user_id"], obj["device_id"]) != (user_id, device_id):
         raise EventFormatError("the object is about another device")

@@ -77,9 +77,11 @@ class App:
             return _UNKNOWN_ROUTE, None, json_response({})
         pattern, request = _UNKNOWN_ROUTE, None
         try:
-            route, params = self._router.match("GET" if method == "HEAD" else method, path)
+            # Before the route, so that the body of a request for no endpoint is thrown away as any other's: a
+            # connection on which it comes after our answer is lost to every request that shares it.
+            request = build_request(scope, receive, {})
+            route, request.params = self._router.match("GET" if method == "HEAD" else method, path)
             pattern = route.pattern
-            request = build_request(scope, receive, params)
             return pattern, request, await route.handler(request)
         # Everything a handler raises: what is not the caller's doing is logged by type and place, and hidden.
         except Exception as error:  # noqa: BLE001

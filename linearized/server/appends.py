@@ -35,7 +35,14 @@ def append_of(
     entries = [entry for accepted in batch for entry in accepted.entries]
     groups = [accepted for accepted in batch if accepted.group is not None]
     existing = current_followers(store.followers(room_id))
-    followers = cursor_changes(room_id, entries=entries, state=state, existing=existing, ours=ours)
+    followers = cursor_changes(
+        room_id,
+        entries=entries,
+        state=state,
+        existing=existing,
+        ours=ours,
+        signs=lambda provider: bool(store.server_keys(provider)),
+    )
     hub = hub_of(state)
     if hub != own_name:
         row = _moved_row(store, room_id, hub)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap
 from linearized.room.submissions import NewEntry
+from linearized.server.acl import SERVER_ACL, state_allows
 from linearized.store.base import FollowerRow
 
 MIMI: Final = "mimi"
@@ -30,7 +31,7 @@ def joined_providers(state: StateMap, *, ours: frozenset[str]) -> dict[str, str]
         protocol = event.provenance["protocol"] if event.provenance is not None else LINEARIZED
         # Who was in a Matrix room whose past was imported is a member here as well; their homeserver never
         # came, and gets nothing.
-        if domain in ours or protocol == MATRIX:
+        if domain in ours or protocol == MATRIX or not state_allows(state, domain):
             continue
         if providers.get(domain) != LINEARIZED:  # a provider that takes PDUs gets PDUs
             providers[domain] = protocol
@@ -44,31 +45,35 @@ def cursor_changes(
     state: StateMap,
     existing: Mapping[str, FollowerRow],
     ours: frozenset[str],
+    signs: Callable[[str], bool] = lambda _provider: False,
 ) -> tuple[FollowerRow, ...]:
     """Cursors that start or stop with new entries.
 
     A provider whose first user joins follows from there; one whose last user is gone follows up to and
     including the entry that says so ("The server implied by the sender for a kick or ban … up to the point of
     that kick or ban", Linearized Matrix, Sending Events). One whose users come by another protocol than
-    before follows by that one from there on.
+    before follows by that one from there on. A server ACL that denies a provider ends its cursor likewise;
+    one that admits it again lets it go on where it was. A Linearized Matrix server that never followed is
+    sent the one entry by which an invited or knocking user of its was turned away.
 
     Args:
         existing: by provider, the follower that still runs, or else one that has stopped.
+        signs: whether a provider is a Linearized Matrix server that we know.
     """
     new = list(entries)
     moved = {user_domain(key): index for index, key in _membership_moves(new)}
-    if moved.keys() <= ours:
+    ruled = max((index for index, entry in enumerate(new) if _is_acl(entry)), default=None)
+    if moved.keys() <= ours and ruled is None:
         return ()
     providers = joined_providers(state, ours=ours)
+    if ruled is not None:
+        moved |= {name: ruled for name in (*providers, *existing) if moved.get(name, -1) < ruled}
     changes: list[FollowerRow] = []
     for provider, protocol in providers.items():
         known = existing.get(provider)
         stopped = known is None or known.stop_seq is not None
         if provider in moved and (stopped or (known is not None and known.protocol != protocol)):
-            first = next(index for index, key in _membership_moves(new) if user_domain(key) == provider)
-            # A MIMI provider begins with the Welcome, after the commit that made it; the others with their
-            # join.
-            cursor = _commit_at(new, first) if protocol == MIMI else new[first].seq - 1
+            cursor = _beginning(new, provider, protocol, known)
             changes.append(FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor))
             if known is not None and known.stop_seq is None:
                 changes.append(replace(known, stop_seq=cursor))
@@ -77,7 +82,32 @@ def cursor_changes(
             last = moved[provider]
             stop = _commit_at(new, last) if known.protocol == MIMI else new[last].seq
             changes.append(replace(known, stop_seq=stop))
+    for provider, entry in _turned_away(new).items():
+        known = existing.get(provider)
+        if (
+            provider not in ours | providers.keys()
+            and signs(provider)
+            and (known is None or is_finished(known))
+        ):
+            only = FollowerRow(
+                room_id=room_id,
+                provider=provider,
+                protocol=LINEARIZED,
+                cursor=entry.seq - 1,
+                stop_seq=entry.seq,
+            )
+            changes.append(only)
     return tuple(changes)
+
+
+def _turned_away(new: Sequence[NewEntry]) -> dict[str, NewEntry]:
+    """By provider, the last entry by which somebody else removed or banned one of its users."""
+    return {
+        user_domain(user_id): new[index]
+        for index, user_id in _membership_moves(new)
+        if new[index].event.content.get("membership") in {"leave", "ban"}
+        and new[index].event.sender != user_id
+    }
 
 
 def current_followers(followers: Iterable[FollowerRow]) -> dict[str, FollowerRow]:
@@ -93,6 +123,19 @@ def current_followers(followers: Iterable[FollowerRow]) -> dict[str, FollowerRow
 def is_finished(follower: FollowerRow) -> bool:
     """Whether a follower has everything it may have."""
     return follower.stop_seq is not None and follower.cursor >= follower.stop_seq
+
+
+def _beginning(new: Sequence[NewEntry], provider: str, protocol: str, known: FollowerRow | None) -> int:
+    """The entry after which a provider follows from now on."""
+    first = next((index for index, key in _membership_moves(new) if user_domain(key) == provider), None)
+    if first is None:  # it was denied by an ACL; or it joined while it was
+        return known.cursor if known is not None else new[0].seq - 1
+    # A MIMI provider begins with the Welcome, after the commit that made it; the others with their join.
+    return _commit_at(new, first) if protocol == MIMI else new[first].seq - 1
+
+
+def _is_acl(entry: NewEntry) -> bool:
+    return entry.event.type == SERVER_ACL and entry.event.state_key == ""
 
 
 def _membership_moves(new: Sequence[NewEntry]) -> list[tuple[int, str]]:

@@ -5,7 +5,8 @@ with an SRV record, or neither; an SRV record; port 8448. Before all of them com
 ``[discovery.overrides]``.
 
 Fetching the document and looking up SRV records are given as functions, so that the cases are tested without
-a network. IP addresses are looked up when connecting.
+a network. IP addresses are looked up when connecting (``connecting``), and ``dns_lookup`` remembers SRV
+records as long as they say.
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ MAX_CACHED = 10_000  # names remembered; anybody may make us resolve any name, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where to connect, the name the TLS certificate must be for, and the HTTP ``Host`` header."""
+    """Where to connect, in the order to try; the name the TLS certificate must be for; and the HTTP ``Host``
+    header. ``trusted`` if the operator gave the address.
+    """
 
-    address: Address
+    addresses: tuple[Address, ...]
     tls_name: str
     host_header: str
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +58,7 @@ class WellKnown:
 
 
 FetchWellKnown = Callable[[str], Awaitable[WellKnown]]
-LookUpSrv = Callable[[str], Awaitable[Address | None]]
-
-
-async def no_srv(_name: str) -> Address | None:
-    """Look no SRV record up: peers are found by ``.well-known``, an explicit port, or port 8448."""
-    return None
+LookUpSrv = Callable[[str], Awaitable[tuple[Address, ...] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,8 @@ class Resolver:
     Args:
         overrides: by server name, the address to use whatever the name's owner publishes.
         fetch: gets a host's document, following redirects; does not raise for a host that has none.
-        srv: the target of an SRV record for a name such as ``_matrix._tcp.example.org``.
+        srv: the targets of an SRV record for a name such as ``_matrix._tcp.example.org``, best first; None
+            without a record, none if it says that there is no such service.
         clock: milliseconds since the Unix epoch.
     """
 
@@ -84,8 +84,8 @@ class Resolver:
         *,
         overrides: Mapping[str, Address],
         fetch: FetchWellKnown,
+        srv: LookUpSrv,
         clock: Callable[[], int],
-        srv: LookUpSrv = no_srv,
     ) -> None:
         self._overrides = overrides
         self._fetch = fetch
@@ -123,14 +123,17 @@ class Resolver:
         return _direct(netloc, host, port or HTTPS_PORT)
 
     def _overridden(self, name: str) -> Destination:
-        return Destination(address=self._overrides[name], tls_name=split(name)[0], host_header=name)
+        return Destination(
+            addresses=(self._overrides[name],), tls_name=split(name)[0], host_header=name, trusted=True
+        )
 
     async def _by_srv(self, host: str) -> Destination:
         # "the target of the SRV record must prove it is a valid delegate/target for <[delegated_]hostname>
         # via TLS".
-        target = await self._srv(f"_matrix._tcp.{host}")
-        address = target or Address(host=host, port=DEFAULT_PORT)
-        return Destination(address=address, tls_name=host, host_header=host)
+        targets = await self._srv(f"_matrix._tcp.{host}")
+        if targets is None:
+            targets = (Address(host=host, port=DEFAULT_PORT),)
+        return Destination(addresses=targets, tls_name=host, host_header=host)
 
     async def _delegate(self, host: str) -> str | None:
         """What the host delegates to, None if it does not; remembered for as long as the answer may be."""
@@ -158,7 +161,7 @@ def split(server_name: str) -> tuple[str, int | None]:
 
 
 def _direct(server_name: str, host: str, port: int) -> Destination:
-    return Destination(address=Address(host=host, port=port), tls_name=host, host_header=server_name)
+    return Destination(addresses=(Address(host=host, port=port),), tls_name=host, host_header=server_name)
 
 
 def _parse(answer: WellKnown) -> str | None:

@@ -24,6 +24,7 @@ from linearized.room.submissions import Reason, Rejected
 from linearized.server.exchange import OutboundError
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.hub import Overloaded
+from linearized.server.keys import Crowded
 from linearized.server.providers.client import ProviderError
 
 REASONS: Mapping[Reason, tuple[int, str]] = {
@@ -96,6 +97,7 @@ FACES: Mapping[type, Callable[[Any], HttpError]] = {
     Overloaded: lambda error: HttpError(
         429, "M_LIMIT_EXCEEDED", str(error), retry_after_ms=OVERLOAD_RETRY_MS
     ),
+    Crowded: lambda error: HttpError(429, "M_LIMIT_EXCEEDED", str(error), retry_after_ms=OVERLOAD_RETRY_MS),
     trio.TooSlowError: lambda _: HttpError(
         504, "M_UNKNOWN", "It took too long; whether it was done will show"
     ),

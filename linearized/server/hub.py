@@ -24,6 +24,7 @@ from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
+from linearized.server.acl import require_allowed
 from linearized.server.appends import append_of
 from linearized.server.loading import restore_room
 from linearized.server.telemetry import describe
@@ -243,6 +244,11 @@ class Hub:
         """The answer remembered under a reply's scope and key, if there is one."""
         return self._store.reply(reply.scope, reply.key)
 
+    @property
+    def name(self) -> str:
+        """This server."""
+        return self._identity.name
+
     def now(self) -> int:
         """The acceptance time of a batch, milliseconds since the Unix epoch."""
         return self._clock()
@@ -378,6 +384,7 @@ class _Actor:
         if job.submission is None:
             return
         self._require_new(job, answers)
+        require_allowed(room.state, job.submission, self._hub.name)
         accepted = room.submit(job.submission, now=now)
         decided.append((job, accepted))
         if (reply := job.filled(accepted)) is not None:

@@ -1,4 +1,4 @@
-"""Invites of our users to rooms of other hubs that we have no copy of: kept, shown, declined.
+"""Our users' invites to rooms of other hubs, and their knocks: of rooms that we have no copy of.
 
 Such a room has a record and a membership and an empty log; the join fetches the rest.
 """
@@ -15,18 +15,19 @@ from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.hashing import event_id, lpdu_identity
-from linearized.protocol.versions import get_version
+from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.store.base import MembershipRow, Reply, Role, RoomAppend, RoomRow
 
 # The stripped state of an invite: a reply of this scope, keyed "<room ID> <user ID>", its value a JSON list.
 INVITE_STATE: Final = "invite state"
+# The same for what a hub showed of a room that one of our users knocked on.
+KNOCK_STATE: Final = "knock state"
 # Six types are asked for; more than this is not "context", and every client of the user has to take it.
 MAX_STRIPPED: Final = 50
 # "Stripped state events MUST only have sender, type, state_key, and content" (Stripped State).
 _STRIPPED_FIELDS: Final = ("sender", "type", "state_key", "content")
-
-UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
 
 
 def has_copy(row: RoomRow) -> bool:
@@ -48,9 +49,7 @@ async def note_invite(
     if row is not None and has_copy(row):
         return
     target = event.state_key or ""
-    shown = [
-        {name: item[name] for name in _STRIPPED_FIELDS if name in item} for item in stripped[:MAX_STRIPPED]
-    ]
+    shown = [_stripped(item) for item in stripped[:MAX_STRIPPED]]
     invite = {name: event.pdu[name] for name in _STRIPPED_FIELDS}
     await node.store.append(
         RoomAppend(
@@ -70,32 +69,90 @@ async def note_invite(
 
 
 async def decline(node: Node, row: RoomRow, user_id: str) -> str:
-    """Turn an invite down at the room's hub (make_leave, send_leave); the event ID of the LPDU that did it.
+    """Turn an invite down, or take a knock back, at the room's hub (make_leave, send_leave); the event ID of
+    the LPDU that did it.
 
     Raises:
         OutboundError: the hub refused or did not answer.
     """
-    target = f"{quote(row.room_id, safe='')}/{quote(user_id, safe='')}"
-    await node.federation.request(row.hub, "GET", f"/_matrix/federation/v1/make_leave/{target}")
-    version = get_version(row.version)
-    lpdu = build_lpdu(
-        identity=node.identity,
-        version=version,
-        room_id=row.room_id,
-        type="m.room.member",
-        sender=user_id,
-        content={"membership": "leave"},
-        origin_server_ts=node.clock(),
-        hub_server=row.hub,
-        state_key=user_id,
-    )
-    txn = encode_base64url(lpdu_identity(lpdu, version).encode())
-    await node.federation.request(row.hub, "POST", f"{UNSTABLE}/send_leave/{txn}", json=lpdu)
+    await node.federation.request(row.hub, "GET", _make(row.room_id, user_id, "leave"))
+    lpdu = _lpdu(node, row, user_id, {"membership": "leave"})
+    await node.federation.request(row.hub, "POST", _send(lpdu, "leave", get_version(row.version)), json=lpdu)
     await node.store.append(
         RoomAppend(room_id=row.room_id, memberships=(_membership(row.room_id, user_id, "leave"),))
     )
     node.notifier.users_changed([user_id])
+    return event_id(lpdu, get_version(row.version))
+
+
+async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str | None) -> str:
+    """Ask to be invited to a room of another hub that we have no copy of (make_knock, send_knock); the event
+    ID of the LPDU that did it. What the hub shows of the room is kept.
+
+    Raises:
+        EventFormatError: we do not know the room's version.
+        OutboundError: the hub refused or did not answer.
+    """
+    versions = "&".join(f"ver={quote(name)}" for name in ROOM_VERSIONS)
+    template = await node.federation.request(hub, "GET", f"{_make(room_id, user_id, 'knock')}?{versions}")
+    known = node.store.room(room_id)
+    # The draft shows the bare event, without the version; peers wrap it and say it.
+    version = get_version(template.get("room_version", known.version if known is not None else "I.1"))
+    row = _row(room_id, hub, version.name)
+    content: JsonObject = {"membership": "knock"}
+    if reason is not None:
+        content["reason"] = reason
+    lpdu = _lpdu(node, row, user_id, content)
+    answer = await node.federation.request(hub, "POST", _send(lpdu, "knock", version), json=lpdu)
+    shown = [_stripped(item) for item in _list(answer.get("stripped_state")) if isinstance(item, dict)]
+    await node.store.append(
+        RoomAppend(
+            room_id=room_id,
+            room=row,
+            memberships=(_membership(room_id, user_id, "knock"),),
+            replies=(
+                Reply(
+                    scope=KNOCK_STATE,
+                    key=f"{room_id} {user_id}",
+                    value=orjson.dumps(shown).decode(),
+                ),
+            ),
+        )
+    )
+    node.notifier.users_changed([user_id])
     return event_id(lpdu, version)
+
+
+def _make(room_id: str, user_id: str, change: str) -> str:
+    target = f"{quote(room_id, safe='')}/{quote(user_id, safe='')}"
+    return f"/_matrix/federation/v1/make_{change}/{target}"
+
+
+def _send(lpdu: JsonObject, change: str, version: RoomVersion) -> str:
+    return f"{UNSTABLE}/send_{change}/{encode_base64url(lpdu_identity(lpdu, version).encode())}"
+
+
+def _lpdu(node: Node, row: RoomRow, user_id: str, content: JsonObject) -> JsonObject:
+    """Our own event, not the hub's template: "The sending server SHOULD remove all other fields"."""
+    return build_lpdu(
+        identity=node.identity,
+        version=get_version(row.version),
+        room_id=row.room_id,
+        type="m.room.member",
+        sender=user_id,
+        content=content,
+        origin_server_ts=node.clock(),
+        hub_server=row.hub,
+        state_key=user_id,
+    )
+
+
+def _stripped(item: JsonObject) -> JsonObject:
+    return {name: item[name] for name in _STRIPPED_FIELDS if name in item}
+
+
+def _list(value: object) -> list[object]:
+    return value[:MAX_STRIPPED] if isinstance(value, list) else []
 
 
 def _row(room_id: str, hub: str, version: str) -> RoomRow:

@@ -19,6 +19,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.hub_rules import MAX_TRANSFERS
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap, has_hub_transfers
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.store.base import RoomRow
 
@@ -33,7 +34,7 @@ STRIPPED: Final = (
 )
 # Beside the draft's fields of an invite, for a room that is not its creator's any more.
 HUB_EVENTS: Final = "dev.linearized.hub_events"
-INVITE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/invite/{txn}"
+INVITE: Final = UNSTABLE + "/invite/{txn}"
 
 
 def stripped_state(state: StateMap) -> list[JsonObject]:

@@ -1,23 +1,15 @@
-"""Signing key files and key documents: ours, made; other servers', checked."""
+"""Key documents: ours, made; other servers', checked."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from linearized.exceptions import ConfigError, InvalidInput, SignatureError
+from linearized.exceptions import InvalidInput, SignatureError
 from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_key_id
-from linearized.protocol.signing import KEY_BYTES, ServerIdentity, SigningKey, sign_json, verify_json
-
-KEY_FILE = "signing.key"
-_SEED_BYTES = 32
-_VERSION_BYTES = 3
+from linearized.protocol.signing import KEY_BYTES, ServerIdentity, sign_json, verify_json
 
 HOUR_MS = 3_600_000
 # The draft: "Servers SHOULD use a timestamp approximately 12 hours into the future when responding with their
@@ -28,35 +20,6 @@ LONGEST_VALIDITY_MS = 7 * 24 * HOUR_MS
 MAX_KEYS = 50  # keys of one server; a dozen would be many
 
 
-def load_signing_key(data_dir: Path) -> SigningKey:
-    """Read our signing key, or make one (readable by us alone) the first time.
-
-    Raises:
-        ConfigError: the file is malformed, unreadable, or readable by others.
-    """
-    path = data_dir / KEY_FILE
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
-    except FileExistsError:
-        return _read_signing_key(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot create the signing key: {error}") from error
-    key = SigningKey.generate(secrets.token_hex(_VERSION_BYTES), secrets.token_bytes(_SEED_BYTES))
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(key.to_line() + "\n")
-    return key
-
-
-def _read_signing_key(path: Path) -> SigningKey:
-    try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(f"{path}: others can read the signing key; chmod it to 600")
-        return SigningKey.parse(path.read_text(encoding="ascii"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the signing key: {error}") from error
-
-
 def own_document(identity: ServerIdentity, now: int) -> JsonObject:
     """Our own key document, signed (draft, ``GET /_matrix/key/v2/server``)."""
     document: JsonObject = {
@@ -64,7 +27,12 @@ def own_document(identity: ServerIdentity, now: int) -> JsonObject:
         "valid_until_ts": now + OWN_VALIDITY_MS,
         "m.linearized": True,
         "verify_keys": {identity.key.key_id: {"key": encode_base64(identity.key.verify_key)}},
-        "old_verify_keys": {},
+        # A rotation that broke off may have left the present key among the retired ones.
+        "old_verify_keys": {
+            key.key_id: {"key": encode_base64(key.verify_key), "expired_ts": key.expired_ts}
+            for key in identity.retired
+            if key.key_id != identity.key.key_id
+        },
     }
     return sign_json(document, name=identity.name, key=identity.key)
 

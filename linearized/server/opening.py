@@ -17,17 +17,18 @@ import trio
 
 from linearized.config import Config
 from linearized.exceptions import ConfigError, StoreError
+from linearized.own_keys import load_identity
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
 from linearized.server.followers import Followers
 from linearized.server.hub import Hub
-from linearized.server.key_documents import load_signing_key
 from linearized.server.keys import KeyRing
 from linearized.server.mls import OpenMls
 from linearized.server.moves import Moves
 from linearized.server.node import Node
+from linearized.server.notaries import Notaries
 from linearized.server.notifier import Notifier
 from linearized.server.outbound import FederationClient
 from linearized.server.providers.client import ProviderClient
@@ -67,7 +68,7 @@ async def open_node(
         ConfigError: a key file cannot be used.
         StoreError: the database cannot be used, for instance because another server does.
     """
-    identity = ServerIdentity(name=config.server_name, key=load_signing_key(config.data_dir))
+    identity = load_identity(config.server_name, config.data_dir)
     mls_signer = _load_mls_signer(config.data_dir)
     store = SqliteStore.open(
         config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
@@ -128,7 +129,9 @@ def _assemble(
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
-    followers = Followers(store=store, providers=providers, federation=outbound, nursery=nursery)
+    followers = Followers(
+        own_name=identity.name, store=store, providers=providers, federation=outbound, nursery=nursery
+    )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
     def appended(room_id: str, state: StateMap) -> None:
@@ -152,7 +155,13 @@ def _assemble(
         notifier=notifier,
         clock=clock,
         ids=ids,
-        keys=KeyRing(identity=identity, store=store, fetch=outbound.server_keys, clock=clock),
+        keys=KeyRing(
+            identity=identity,
+            store=store,
+            fetch=outbound.server_keys,
+            clock=clock,
+            notaries=Notaries(config.keys.notaries, outbound.notary_keys),
+        ),
         federation=outbound,
         providers=providers,
         followers=followers,

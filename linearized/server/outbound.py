@@ -6,11 +6,13 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from weakref import WeakValueDictionary
 
 import httpx
+import orjson
 import trio
 
 from linearized.config import Config, TlsConfig
@@ -18,7 +20,10 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.discovery import Destination, LookUpSrv, Resolver, WellKnown, no_srv
+from linearized.server.connecting import Guard, GuardedTransport
+from linearized.server.discovery import Destination, Resolver, WellKnown
+from linearized.server.dns_lookup import Dns
+from linearized.server.endpoints import final_path
 from linearized.server.exchange import (
     AnswerTooLarge,
     OutboundError,
@@ -43,19 +48,24 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_WELL_KNOWN_BYTES = 16 * 1024  # a host name in JSON
 # Fifty keys take a fifth of it. Anybody can make us fetch any server's, and we keep what we get.
 MAX_KEY_DOCUMENT_BYTES = 64 * 1024
+MAX_NOTARY_BYTES = 4 * MAX_KEY_DOCUMENT_BYTES  # a server with that many sets of keys rotates often
 MAX_REDIRECTS = 5  # "30x HTTP redirection MUST be followed, though loops SHOULD be avoided"
 WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next step for longer
 
+# Seconds between tries while a server answers that another transaction of ours is in flight there.
+IN_FLIGHT_PAUSES = (0.5, 1.0, 2.0)
+
+_BAD_REQUEST = 400
 _UNAUTHORIZED = 401
+_NOT_FOUND = 404
 
 
 @dataclass(slots=True)
 class _Peer:
-    """The connections to one destination, and the place in line for its transactions."""
+    """The connections to one destination."""
 
     client: httpx.AsyncClient
     users: int = 0
-    transactions: trio.Lock = field(default_factory=trio.Lock)
 
 
 def client_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -88,15 +98,22 @@ class FederationClient:
         identity: ServerIdentity,
         *,
         clock: Callable[[], int],
-        srv: LookUpSrv = no_srv,
+        names: Dns | None = None,
     ) -> None:
         self._identity = identity
         self._context = client_context(config.tls)
         self._seconds = config.limits.request_seconds
+        self._names = names or Dns(config.discovery.nameservers)
+        self._allowed = config.discovery.allowed_networks
         self._peers: OrderedDict[Destination, _Peer] = OrderedDict()
+        # Weak, so that a server nothing is sent to leaves nothing behind.
+        self._transactions: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._without_content: set[str] = set()
         self.resolver = Resolver(
-            overrides=config.discovery_overrides, fetch=self._fetch_well_known, clock=clock, srv=srv
+            overrides=config.discovery_overrides,
+            fetch=self._fetch_well_known,
+            srv=self._names.srv,
+            clock=clock,
         )
 
     async def __aenter__(self) -> FederationClient:
@@ -139,6 +156,10 @@ class FederationClient:
             if again.status != _UNAUTHORIZED:
                 self._without_content.add(server_name)
                 reply = again
+        final = final_path(path)
+        if final is not None and reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED":
+            # A server that has given up the draft's unstable paths.
+            return await self.request(server_name, method, final, json=json)
         return json_object(server_name, reply)
 
     async def get_json(self, server_name: str, path: str, *, limit: int = MAX_RESPONSE_BYTES) -> JsonObject:
@@ -148,10 +169,9 @@ class FederationClient:
             OutboundError: as for ``request``.
         """
         destination = await self._resolve(server_name)
-        url = f"https://{destination.address}{path}"
         return json_object(
             server_name,
-            await self._send(server_name, destination, "GET", url, headers={}, body=b"", limit=limit),
+            await self._send(server_name, destination, "GET", path, headers={}, body=b"", limit=limit),
         )
 
     async def server_keys(self, server_name: str) -> JsonObject:
@@ -161,6 +181,15 @@ class FederationClient:
             OutboundError: as for ``request``.
         """
         return await self.get_json(server_name, "/_matrix/key/v2/server", limit=MAX_KEY_DOCUMENT_BYTES)
+
+    async def notary_keys(self, notary: str, server_name: str) -> JsonObject:
+        """What a notary has of a server's keys, unchecked; also what is no longer valid.
+
+        Raises:
+            OutboundError: as for ``request``.
+        """
+        path = f"/_matrix/key/v2/query/{quote(server_name, safe='')}?minimum_valid_until_ts=0"
+        return await self.get_json(notary, path, limit=MAX_NOTARY_BYTES)
 
     async def raw(
         self,
@@ -183,13 +212,12 @@ class FederationClient:
             raise ProviderError(f"{provider} gave a URL that is not https with a plain host")
         destination = self.resolver.as_written(parts.netloc)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        where = f"https://{destination.address}{target}"
         try:
             reply = await self._send(
                 provider,
                 destination,
                 method,
-                where,
+                target,
                 headers=headers or {},
                 body=content,
                 limit=limit,
@@ -209,12 +237,12 @@ class FederationClient:
         self, server_name: str, method: str, path: str, json: JsonObject | None, content: JsonObject | None
     ) -> Reply:
         destination = await self._resolve(server_name)
-        url = httpx.URL(f"https://{destination.address}{path}")
+        target = httpx.URL(f"https://{destination.tls_name}{path}").raw_path.decode("ascii")
         authorization = sign_request(
             self._identity,
             destination=server_name,
             method=method,
-            uri=url.raw_path.decode("ascii"),
+            uri=target,
             content=content,
         )
         body = b"" if json is None else canonical_json(json)
@@ -224,36 +252,69 @@ class FederationClient:
         if method == "PUT" and "/send/" in path:
             # "The sending server MUST wait for a 200 OK response from the receiver before sending another
             # request with a different :txnId."
-            async with self._peer(destination).transactions:
-                return await self._send(server_name, destination, method, url, headers=headers, body=body)
-        return await self._send(server_name, destination, method, url, headers=headers, body=body)
+            async with self._transactions.setdefault(server_name, trio.Lock()):
+                return await self._transaction(server_name, destination, target, headers, body)
+        return await self._send(server_name, destination, method, target, headers=headers, body=body)
+
+    async def _transaction(
+        self, server_name: str, destination: Destination, target: str, headers: Mapping[str, str], body: bytes
+    ) -> Reply:
+        """Send a transaction, and again for as long as the receiver still works on one that we gave up."""
+        for pause in IN_FLIGHT_PAUSES:
+            reply = await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
+            if reply.status != _BAD_REQUEST or _errcode(reply) != "M_BAD_STATE":
+                return reply
+            await trio.sleep(pause)
+        return await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
 
     async def _send(
         self,
         server_name: str,
         destination: Destination,
         method: str,
-        url: httpx.URL | str,
+        target: str,
         *,
         headers: Mapping[str, str],
         body: bytes,
         limit: int | None = None,
     ) -> Reply:
+        failure: Exception | None = None
         try:
             with trio.fail_after(self._seconds):
-                async with self._connected(destination) as client:
-                    request = client.build_request(
-                        method,
-                        url,
-                        headers={**headers, "Host": destination.host_header},
-                        content=body,
-                        extensions={"sni_hostname": destination.tls_name},
-                    )
-                    return await exchange(client, request, limit or MAX_RESPONSE_BYTES)
+                for address in destination.addresses:
+                    url = f"https://{address}{target}"
+                    try:
+                        return await self._attempt(
+                            destination, method, url, headers=headers, body=body, limit=limit
+                        )
+                    except httpx.ConnectError as error:  # nothing was sent: the next SRV target may answer
+                        failure = error
         except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge) as error:
             raise OutboundError(f"{server_name} cannot be reached: {why(error)}") from error
         except trio.TooSlowError as error:
             raise OutboundError(f"{server_name} did not answer within {self._seconds} seconds") from error
+        reason = why(failure) if failure is not None else "its SRV record says that it offers no such service"
+        raise OutboundError(f"{server_name} cannot be reached: {reason}") from failure
+
+    async def _attempt(
+        self,
+        destination: Destination,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        limit: int | None,
+    ) -> Reply:
+        async with self._connected(destination) as client:
+            request = client.build_request(
+                method,
+                url,
+                headers={**headers, "Host": destination.host_header},
+                content=body,
+                extensions={"sni_hostname": destination.tls_name},
+            )
+            return await exchange(client, request, limit or MAX_RESPONSE_BYTES)
 
     @asynccontextmanager
     async def _connected(self, destination: Destination) -> AsyncIterator[httpx.AsyncClient]:
@@ -272,19 +333,23 @@ class FederationClient:
     def _peer(self, destination: Destination) -> _Peer:
         peer = self._peers.get(destination)
         if peer is None:
-            peer = self._peers[destination] = _Peer(self._new_client())
+            peer = self._peers[destination] = _Peer(self._new_client(destination))
         self._peers.move_to_end(destination)
         return peer
 
-    def _new_client(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=CONNECTIONS,
-            keepalive_expiry=KEEP_SECONDS,
-        )
-        timeout = httpx.Timeout(self._seconds, connect=CONNECT_SECONDS)
+    def _new_client(self, destination: Destination) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            http2=True, verify=self._context, limits=limits, timeout=timeout, trust_env=False
+            transport=self._transport(trusted=destination.trusted),
+            trust_env=False,
+            timeout=httpx.Timeout(self._seconds, connect=CONNECT_SECONDS),
+        )
+
+    def _transport(self, *, trusted: bool) -> GuardedTransport:
+        return GuardedTransport(
+            self._context,
+            Guard(self._names, allowed=self._allowed, trusted=trusted),
+            connections=CONNECTIONS,
+            keep_seconds=KEEP_SECONDS,
         )
 
     async def _fetch_well_known(self, host: str) -> WellKnown:
@@ -293,7 +358,7 @@ class FederationClient:
         try:
             with trio.fail_after(WELL_KNOWN_SECONDS):
                 async with httpx.AsyncClient(
-                    verify=self._context,
+                    transport=self._transport(trusted=False),
                     trust_env=False,
                     timeout=WELL_KNOWN_SECONDS,
                     follow_redirects=True,
@@ -306,6 +371,15 @@ class FederationClient:
         return WellKnown(
             status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
         )
+
+
+def _errcode(reply: Reply) -> object:
+    """The error code of an answer; None if it has none."""
+    try:
+        document = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        return None
+    return document.get("errcode") if isinstance(document, dict) else None
 
 
 async def _only_https(request: httpx.Request) -> None:

@@ -250,6 +250,31 @@ class Rooms:
                 return room_id
         raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
 
+    async def knock(
+        self, room_id: str, *, user_id: str, via: Sequence[str], reason: str | None = None
+    ) -> str:
+        """Ask to be invited, through the first server of ``via`` that takes it; the room ID.
+
+        Raises:
+            InvalidInput, OutboundError: none did; what the first of them said.
+        """
+        row = self.row(room_id)
+        if row is not None and invited.has_copy(row):
+            content: JsonObject = {"membership": "knock"} | ({"reason": reason} if reason is not None else {})
+            await self.send(
+                room_id, LocalEvent(sender=user_id, type="m.room.member", state_key=user_id, content=content)
+            )
+            return room_id
+        failure: LinearizedError | None = None
+        for server in [row.hub, *via] if row is not None else via:
+            try:
+                await invited.knock(self._node, room_id, user_id, hub=server, reason=reason)
+            except (InvalidInput, OutboundError) as error:  # the next one may take it
+                failure = failure or error
+            else:
+                return room_id
+        raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to knock on this room at")
+
     async def invite(self, room_id: str, *, sender: str, target: str, reason: str | None = None) -> str:
         """Invite a user; a user of another server is invited through that server, which may refuse."""
         content: JsonObject = {"membership": "invite"}

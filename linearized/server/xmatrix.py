@@ -46,6 +46,10 @@ class RequestKeys(Protocol):
         """Those of a server's keys that are valid now."""
         ...
 
+    async def confirm(self, server: str) -> None:
+        """A server has proved itself with one of them."""
+        ...
+
 
 def sign_request(
     identity: ServerIdentity, *, destination: str, method: str, uri: str, content: JsonObject | None
@@ -142,6 +146,63 @@ def verify_header(
             return
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request that says which server it is from, and the keys by which it may prove it."""
+
+    headers: tuple[XMatrix, ...]
+    keys: Mapping[str, bytes]
+
+    @property
+    def origin(self) -> str:
+        """The server it says it is from."""
+        return self.headers[0].origin
+
+    def prove(self, request: Request, content: JsonObject | None, *, own_name: str) -> None:
+        """Check every header; ``content`` is the parsed body, None for a request without one.
+
+        Raises:
+            HttpError: 401 ``M_FORBIDDEN``.
+        """
+        try:
+            for header in self.headers:
+                verify_header(
+                    header,
+                    method=request.method,
+                    uri=request.raw_target,
+                    content=content,
+                    own_name=own_name,
+                    keys=self.keys,
+                )
+        except InvalidInput as error:
+            raise _refused(error) from error
+
+
+async def claimed(request: Request, *, own_name: str, keys: RequestKeys) -> Claim:
+    """What a request's headers claim, before its body is read: a request that cannot be authentic whatever
+    its body says costs no more than its headers.
+
+    Raises:
+        HttpError: 401 ``M_FORBIDDEN``.
+        Crowded: from ``keys``.
+    """
+    # "Validate all presented Authorization headers. Ensure at least one Authorization header is present. If
+    # either fails …, the request MUST be rejected with an HTTP 401 Unauthorized status code and M_FORBIDDEN
+    # error code".
+    try:
+        headers = _parse_all(request.authorization)
+        # "destination - The name of the receiving server. MUST match the destination in the signed JSON."
+        if any(header.destination != own_name for header in headers):
+            raise SignatureError("the request is for another server")
+        key_ids = [header.key_id for header in headers]
+        known = await keys.request_keys(headers[0].origin, key_ids)
+        if not all(key_id in known for key_id in key_ids):
+            raise SignatureError(f"a key of {headers[0].origin} is unknown or no longer valid")
+    except InvalidInput as error:
+        raise _refused(error) from error
+    return Claim(tuple(headers), known)
+
+
 async def authenticate(
     request: Request, content: JsonObject | None, *, own_name: str, keys: RequestKeys
 ) -> str:
@@ -151,26 +212,16 @@ async def authenticate(
 
     Raises:
         HttpError: 401 ``M_FORBIDDEN``.
+        Crowded: from ``keys``.
     """
-    # "Validate all presented Authorization headers. Ensure at least one Authorization header is present. If
-    # either fails …, the request MUST be rejected with an HTTP 401 Unauthorized status code and M_FORBIDDEN
-    # error code".
-    try:
-        headers = _parse_all(request.authorization)
-        origin = headers[0].origin
-        known = await keys.request_keys(origin, [header.key_id for header in headers])
-        for header in headers:
-            verify_header(
-                header,
-                method=request.method,
-                uri=request.raw_target,
-                content=content,
-                own_name=own_name,
-                keys=known,
-            )
-    except InvalidInput as error:
-        raise HttpError(401, "M_FORBIDDEN", f"Signature error on request: {error}") from error
-    return origin
+    claim = await claimed(request, own_name=own_name, keys=keys)
+    claim.prove(request, content, own_name=own_name)
+    await keys.confirm(claim.origin)
+    return claim.origin
+
+
+def _refused(error: InvalidInput) -> HttpError:
+    return HttpError(401, "M_FORBIDDEN", f"Signature error on request: {error}")
 
 
 def _parse_all(values: Sequence[str]) -> list[XMatrix]:

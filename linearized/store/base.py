@@ -218,7 +218,7 @@ class Store(HistoryStore, MovingStore, Protocol):
         ...
 
     async def delete_device(self, user_id: str, device_id: str) -> None:
-        """Forget a device, its key packages and the messages waiting for it."""
+        """Forget a device, what it says of itself, its key packages and the messages waiting for it."""
         ...
 
     async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
@@ -256,6 +256,14 @@ class Store(HistoryStore, MovingStore, Protocol):
 
     async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
         """Move a follower's cursor forward, and leave its stop as it is; nothing without such a follower."""
+        ...
+
+    async def put_device_object(self, user_id: str, device_id: str, value: bytes) -> None:
+        """Insert or replace what a device, of this server or another, says of itself: a JSON object."""
+        ...
+
+    async def delete_device_objects(self, user_id: str, device_ids: Sequence[str]) -> None:
+        """Forget what devices say of themselves."""
         ...
 
     async def put_reply(self, reply: Reply) -> None:
@@ -341,6 +349,10 @@ class Store(HistoryStore, MovingStore, Protocol):
         """The user's devices, by device ID."""
         ...
 
+    def device_objects(self, user_id: str) -> dict[str, bytes]:
+        """What the user's devices say of themselves, by device ID."""
+        ...
+
     def device_by_token(self, token_hash: str) -> DeviceRow | None:
         """The device whose access token has this SHA-256 (hex), or None."""
         ...
@@ -359,6 +371,10 @@ class Store(HistoryStore, MovingStore, Protocol):
 
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
         """Messages waiting for the device with ``position > after``, oldest first."""
+        ...
+
+    def to_device_addresses(self, device_id: str) -> list[str]:
+        """The users for whose device of this name messages are waiting, in order."""
         ...
 
     def to_device_position(self) -> int:

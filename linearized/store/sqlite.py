@@ -262,6 +262,18 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingR
             partial(sqlite_devices.delete_to_device, user_id=user_id, device_id=device_id, up_to=up_to)
         )
 
+    async def put_device_object(self, user_id: str, device_id: str, value: bytes) -> None:
+        """Insert or replace what a device says of itself."""
+        await self._write(
+            partial(sqlite_devices.put_device_object, user_id=user_id, device_id=device_id, value=value)
+        )
+
+    async def delete_device_objects(self, user_id: str, device_ids: Sequence[str]) -> None:
+        """Forget what devices say of themselves."""
+        await self._write(
+            partial(sqlite_devices.delete_device_objects, user_id=user_id, device_ids=device_ids)
+        )
+
     async def put_reply(self, reply: Reply) -> None:
         """Remember a reply; the first one for its scope and key stays."""
         await self._write(partial(sqlite_devices.insert_reply, reply=reply))

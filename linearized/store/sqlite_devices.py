@@ -54,6 +54,14 @@ class DeviceReads(Reader):
         )
         return [_device(row) for row in rows]
 
+    def device_objects(self, user_id: str) -> dict[str, bytes]:
+        """What the user's devices say of themselves, by device ID."""
+        return dict(
+            self._query(
+                "SELECT device_id, value FROM device_objects WHERE user_id = ? ORDER BY device_id", user_id
+            )
+        )
+
     def device_by_token(self, token_hash: str) -> DeviceRow | None:
         """The device whose access token has this SHA-256 (hex), or None."""
         rows = self._query(
@@ -83,6 +91,13 @@ class DeviceReads(Reader):
             )
             for position, type_, sender, content in rows
         ]
+
+    def to_device_addresses(self, device_id: str) -> list[str]:
+        """The users for whose device of this name messages are waiting, in order; reads the whole queue."""
+        rows = self._query(
+            "SELECT DISTINCT user_id FROM to_device WHERE device_id = ? ORDER BY user_id", device_id
+        )
+        return [user_id for (user_id,) in rows]
 
     def to_device_position(self) -> int:
         """The position of the newest message ever stored, delivered or not."""
@@ -182,13 +197,30 @@ def put_device(transaction: Transaction, device: DeviceRow) -> None:
 
 
 def delete_device(transaction: Transaction, user_id: str, device_id: str) -> None:
-    """Forget a device, its key packages and the messages waiting for it."""
+    """Forget a device, what it says of itself, its key packages and the messages waiting for it."""
     for statement in (
+        "DELETE FROM device_objects WHERE user_id = ? AND device_id = ?",
         "DELETE FROM devices WHERE user_id = ? AND device_id = ?",
         "DELETE FROM key_packages WHERE user_id = ? AND device_id = ?",
         "DELETE FROM to_device WHERE user_id = ? AND device_id = ?",
     ):
         transaction.connection.execute(statement, (user_id, device_id))
+
+
+def put_device_object(transaction: Transaction, user_id: str, device_id: str, value: bytes) -> None:
+    """Insert or replace what a device says of itself."""
+    transaction.connection.execute(
+        "INSERT OR REPLACE INTO device_objects (user_id, device_id, value) VALUES (?, ?, ?)",
+        (user_id, device_id, value),
+    )
+
+
+def delete_device_objects(transaction: Transaction, user_id: str, device_ids: Sequence[str]) -> None:
+    """Forget what devices say of themselves."""
+    transaction.connection.executemany(
+        "DELETE FROM device_objects WHERE user_id = ? AND device_id = ?",
+        [(user_id, device_id) for device_id in device_ids],
+    )
 
 
 def put_server_keys(transaction: Transaction, keys: Sequence[ServerKeyRow]) -> None:

@@ -233,7 +233,22 @@ def m0003_key_packages(db: Database) -> None:
 
 
 @migrations()
-def m0004_verifiable_history(db: Database) -> None:
+def m0004_device_objects(db: Database) -> None:
+    """What devices say of themselves, signed: those of this server's users and of users they meet."""
+    db.execute(
+        """
+        CREATE TABLE device_objects (
+            user_id TEXT NOT NULL,
+            device_id TEXT NOT NULL,
+            value BLOB NOT NULL,
+            PRIMARY KEY (user_id, device_id)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
+@migrations()
+def m0005_verifiable_history(db: Database) -> None:
     """Merkle tiles, audits of other hubs' logs, and what was found wrong with them."""
     db.execute(
         """
@@ -280,7 +295,7 @@ def m0004_verifiable_history(db: Database) -> None:
 
 
 @migrations()
-def m0005_hub_transfers(db: Database) -> None:
+def m0006_hub_transfers(db: Database) -> None:
     """Logs of rooms that this server is about to order."""
     db.execute(
         """

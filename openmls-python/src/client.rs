@@ -2,27 +2,30 @@
 
 use std::sync::Arc;
 
-use openmls::group::{GroupId, MlsGroup, StagedWelcome};
-use openmls::prelude::{KeyPackage, Lifetime};
-use openmls_basic_credential::SignatureKeyPair as Signer;
-use openmls_traits::OpenMlsProvider as _;
+use openmls::group::{GroupId, MlsGroup};
+use openmls::prelude::{Extensions, GroupContext};
+use openmls::schedule::psk::ResumptionPskUsage;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple};
 use tls_codec::Serialize;
 
-use crate::convert::component_map;
-use crate::error::{self, Failure, Outcome};
+use crate::app_data::NewValues;
+use crate::config;
+use crate::convert::{component_map, sender_list};
+use crate::error::{Failure, Outcome};
 use crate::group::Group;
 use crate::guard::{caught, detached, locked, viewed};
 use crate::join::{self, ExternalJoin};
+use crate::key_store::{self, NewKeyPackage};
 use crate::keys::{self, SignatureKeyPair};
-use crate::member::check_credential;
+use crate::options::{self, Retention};
 use crate::provider::Provider;
-use crate::state::{unknown_group, ClientState, GroupState, Joining, Slot};
-use crate::store::Store;
+use crate::psk::PskId;
+use crate::state::{unknown_group, ClientState, GroupState, Joining};
+use crate::successor::{self, Successor};
 use crate::values::{short, CommitBundle};
-use crate::{config, wire};
+use crate::welcome::{self, WelcomePreview};
 
 #[pyclass(frozen, module = "openmls")]
 pub struct Client {
@@ -43,121 +46,31 @@ impl Client {
     }
 }
 
-/// Take up a group whose store holds all of it.
-fn enter(slot: &mut Slot, state: GroupState) -> Outcome<()> {
-    if matches!(&slot.current, Some(present) if present.group.is_active()) {
-        return Err(Failure::not_allowed("this client is already in the group"));
-    }
-    *slot = Slot {
-        current: Some(state),
-        joining: None,
-    };
-    Ok(())
+/// What a new group is to be.
+struct NewGroup {
+    extensions: Extensions<GroupContext>,
+    leaf_app_data: NewValues,
+    retention: Retention,
+    now: Option<u64>,
 }
 
-fn create_group(
-    client: &ClientState,
-    group_id: &[u8],
-    app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
-    external_senders: Vec<(Vec<u8>, Vec<u8>)>,
-    required_capabilities: bool,
-    now: Option<u64>,
-) -> Outcome<()> {
+fn create_group(client: &ClientState, group_id: &[u8], request: NewGroup) -> Outcome<()> {
     let provider = Provider::default();
-    let extensions = config::group_extensions(app_data, external_senders, required_capabilities)?;
     let group = MlsGroup::new_with_group_id(
         &provider,
         &client.signer,
-        &config::create_config(client.suite, extensions, now),
+        &config::create_config(
+            client.suite,
+            request.extensions,
+            config::leaf_extensions(request.leaf_app_data)?,
+            request.retention,
+            request.now,
+        )?,
         GroupId::from_slice(group_id),
         client.credential(),
     )
     .map_err(Failure::not_allowed)?;
-    client.change_entry(group_id, |slot| {
-        if !slot.is_empty() {
-            return Err(Failure::not_allowed("this client is already in the group"));
-        }
-        enter(slot, GroupState { provider, group })
-    })
-}
-
-fn join_welcome(
-    client: &ClientState,
-    key_packages: &mut Provider,
-    welcome: &[u8],
-    ratchet_tree: Option<&[u8]>,
-) -> Outcome<Vec<u8>> {
-    let welcome = wire::welcome(welcome)?;
-    let tree = ratchet_tree.map(wire::ratchet_tree).transpose()?;
-    // Joining consumes a key package and writes a group into the same store, so it works on a copy; the
-    // two parts are separated afterwards and nothing is lost if it fails.
-    let before = key_packages.storage().contents();
-    let provider = Provider::new(Store::new(before.clone()));
-    let mut builder = StagedWelcome::build_from_welcome(&provider, &config::join_config(), welcome)
-        .map_err(error::from_welcome)?
-        // A member whose key package expired since it was added is still a member.
-        .skip_lifetime_validation();
-    if let Some(tree) = tree {
-        builder = builder.with_ratchet_tree(tree);
-    }
-    let announced = builder
-        .processed_welcome()
-        .own_key_package()
-        .map(|key_package| key_package.leaf_node().clone());
-    let staged = builder.build().map_err(error::from_welcome)?;
-    // RFC 9420 section 12.4.3.1: "Identify a leaf whose LeafNode is identical to the one in the KeyPackage."
-    // OpenMLS compares signature keys only.
-    if announced.is_none() || announced.as_ref() != staged.own_leaf_node() {
-        return Err(Failure::invalid_commit(
-            "the tree does not hold the leaf of the key package",
-        ));
-    }
-    for member in staged.members() {
-        check_credential(&member.credential)?;
-    }
-    let group = staged.into_group(&provider).map_err(error::from_welcome)?;
-    let group_id = group.group_id().to_vec();
-    let (kept, moved) = provider.into_storage().into_contents().split(&before);
-    let state = GroupState {
-        provider: Provider::new(Store::new(moved)),
-        group,
-    };
-    client.change_entry(&group_id, |slot| enter(slot, state))?;
-    *key_packages = Provider::new(Store::new(kept));
-    Ok(group_id)
-}
-
-fn key_package(
-    client: &ClientState,
-    key_packages: &Provider,
-    now: u64,
-    lifetime: u64,
-    last_resort: bool,
-) -> Outcome<Vec<u8>> {
-    let not_after = now
-        .checked_add(lifetime)
-        .ok_or_else(|| Failure::not_allowed("the lifetime is too long"))?;
-    let lifetime = Lifetime::init(now.saturating_sub(config::CLOCK_SKEW), not_after);
-    if !lifetime.has_acceptable_range() {
-        return Err(Failure::not_allowed("the lifetime is too long"));
-    }
-    let mut builder = KeyPackage::builder()
-        .key_package_lifetime(lifetime)
-        .leaf_node_capabilities(config::capabilities());
-    if last_resort {
-        builder = builder
-            .key_package_extensions(config::last_resort_extensions()?)
-            .mark_as_last_resort();
-    }
-    let bundle = builder
-        .build(
-            client.suite,
-            key_packages,
-            &client.signer,
-            client.credential(),
-        )
-        .map_err(Failure::internal)?;
-    Ok(bundle.key_package().tls_serialize_detached()?)
+    client.change_entry(group_id, |slot| slot.begin(GroupState { provider, group }))
 }
 
 #[pymethods]
@@ -173,7 +86,7 @@ impl Client {
         detached(py, || {
             let suite = config::ciphersuite(ciphersuite)?;
             let signer = match signature_key {
-                None => Signer::new(suite.signature_algorithm()).map_err(Failure::internal)?,
+                None => keys::generate_signer(suite)?,
                 Some(pair) if pair.suite.signature_algorithm() == suite.signature_algorithm() => {
                     pair.signer.clone()
                 }
@@ -239,22 +152,75 @@ impl Client {
         })
     }
 
-    #[pyo3(signature = (*, now, lifetime, last_resort = false))]
+    #[pyo3(signature = (*, now, lifetime, last_resort = false, app_data = None, leaf_app_data = None))]
     fn key_package(
         &self,
         py: Python<'_>,
         now: u64,
         lifetime: u64,
         last_resort: bool,
+        app_data: Option<&Bound<'_, PyAny>>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<u8>> {
-        let client = &self.inner;
-        locked(py, &client.key_packages, |key_packages| {
-            key_package(client, key_packages, now, lifetime, last_resort)
+        let request = NewKeyPackage {
+            now,
+            lifetime,
+            last_resort,
+            app_data: component_map(app_data)?,
+            leaf_app_data: component_map(leaf_app_data)?,
+        };
+        locked(py, &self.inner.key_packages, |key_packages| {
+            key_store::create(&self.inner, key_packages, request)
         })
     }
 
+    #[pyo3(signature = (*, key_package, init_key, encryption_key))]
+    fn import_key_package(
+        &self,
+        py: Python<'_>,
+        key_package: &[u8],
+        init_key: &[u8],
+        encryption_key: &[u8],
+    ) -> PyResult<Vec<u8>> {
+        locked(py, &self.inner.key_packages, |key_packages| {
+            key_store::import(
+                &self.inner,
+                key_packages,
+                key_package,
+                init_key,
+                encryption_key,
+            )
+        })
+    }
+
+    fn key_package_references<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let references = viewed(py, &self.inner.key_packages, key_store::references)?;
+        PyTuple::new(py, references)
+    }
+
+    fn forget_key_package(&self, py: Python<'_>, reference: &[u8]) -> PyResult<()> {
+        locked(py, &self.inner.key_packages, |key_packages| {
+            key_store::forget(key_packages, reference)
+        })
+    }
+
+    fn add_psk(&self, py: Python<'_>, psk: &PskId, secret: &[u8]) -> PyResult<()> {
+        locked(py, &self.inner.psks, |psks| psks.add(psk, secret))
+    }
+
+    fn remove_psk(&self, py: Python<'_>, psk: &PskId) -> PyResult<()> {
+        locked(py, &self.inner.psks, |psks| psks.remove(psk))
+    }
+
+    fn psks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let ids = viewed(py, &self.inner.psks, |psks| Ok(psks.ids()))?;
+        PyTuple::new(py, ids)
+    }
+
     #[pyo3(signature = (*, group_id, app_data = None, external_senders = Vec::new(), required_capabilities = true,
-                        now = None))]
+                        leaf_app_data = None, now = None, past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn create_group(
         &self,
         py: Python<'_>,
@@ -262,42 +228,153 @@ impl Client {
         app_data: Option<&Bound<'_, PyAny>>,
         external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
         required_capabilities: bool,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
         now: Option<u64>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
     ) -> PyResult<Group> {
-        let app_data = component_map(app_data)?;
-        let senders = external_senders
-            .iter()
-            .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
-            .collect();
-        detached(py, || {
-            create_group(
-                &self.inner,
-                group_id,
-                app_data,
-                senders,
+        let request = NewGroup {
+            extensions: config::group_extensions(
+                component_map(app_data)?,
+                sender_list(external_senders),
                 required_capabilities,
-                now,
-            )
-        })?;
+            )?,
+            leaf_app_data: component_map(leaf_app_data)?,
+            retention: Retention::new(
+                past_epochs,
+                out_of_order_tolerance,
+                maximum_forward_distance,
+            )?,
+            now,
+        };
+        detached(py, || create_group(&self.inner, group_id, request))?;
         Ok(self.handle(group_id.to_vec()))
     }
 
-    #[pyo3(signature = (*, welcome, ratchet_tree))]
+    #[pyo3(signature = (group_id, *, add, leaf_app_data = None, now = None,
+                        past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
+    fn create_reinit(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        add: Vec<PyBackedBytes>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+        now: Option<u64>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
+    ) -> PyResult<(Group, CommitBundle)> {
+        let retention = Retention::new(
+            past_epochs,
+            out_of_order_tolerance,
+            maximum_forward_distance,
+        )?;
+        let leaf_app_data = component_map(leaf_app_data)?;
+        let add = add.iter().map(|data| data.to_vec()).collect();
+        let client = &self.inner;
+        let (successor, bundle) = detached(py, || {
+            let reinit = successor::announced(client, group_id)?;
+            let successor = reinit.successor().to_vec();
+            let request = Successor {
+                group_id: successor.clone(),
+                extensions: Some(reinit.extensions),
+                usage: ResumptionPskUsage::Reinit,
+                add,
+                leaf_app_data,
+                retention,
+                now,
+            };
+            Ok((successor, successor::create(client, group_id, request)?))
+        })?;
+        Ok((self.handle(successor), bundle))
+    }
+
+    #[pyo3(signature = (group_id, *, branch_id, add, app_data = None, external_senders = None,
+                        leaf_app_data = None, now = None, past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
+    fn create_branch(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        branch_id: &[u8],
+        add: Vec<PyBackedBytes>,
+        app_data: Option<&Bound<'_, PyAny>>,
+        external_senders: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+        now: Option<u64>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
+    ) -> PyResult<(Group, CommitBundle)> {
+        let extensions = match (app_data, external_senders) {
+            (None, None) => None,
+            (app_data, senders) => Some(config::group_extensions(
+                component_map(app_data)?,
+                sender_list(senders.unwrap_or_default()),
+                true,
+            )?),
+        };
+        let request = Successor {
+            group_id: branch_id.to_vec(),
+            extensions,
+            usage: ResumptionPskUsage::Branch,
+            add: add.iter().map(|data| data.to_vec()).collect(),
+            leaf_app_data: component_map(leaf_app_data)?,
+            retention: Retention::new(
+                past_epochs,
+                out_of_order_tolerance,
+                maximum_forward_distance,
+            )?,
+            now,
+        };
+        let bundle = detached(py, || successor::create(&self.inner, group_id, request))?;
+        Ok((self.handle(branch_id.to_vec()), bundle))
+    }
+
+    #[pyo3(signature = (*, welcome, ratchet_tree, past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn join_welcome(
         &self,
         py: Python<'_>,
         welcome: &[u8],
         ratchet_tree: Option<&[u8]>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
     ) -> PyResult<Group> {
-        let client = &self.inner;
-        let group_id = locked(py, &client.key_packages, |key_packages| {
-            join_welcome(client, key_packages, welcome, ratchet_tree)
+        let retention = Retention::new(
+            past_epochs,
+            out_of_order_tolerance,
+            maximum_forward_distance,
+        )?;
+        let group_id = locked(py, &self.inner.key_packages, |key_packages| {
+            welcome::join(&self.inner, key_packages, welcome, ratchet_tree, retention)
         })?;
         Ok(self.handle(group_id))
     }
 
+    #[pyo3(signature = (*, welcome, ratchet_tree))]
+    fn preview_welcome(
+        &self,
+        py: Python<'_>,
+        welcome: &[u8],
+        ratchet_tree: Option<&[u8]>,
+    ) -> PyResult<WelcomePreview> {
+        viewed(py, &self.inner.key_packages, |key_packages| {
+            welcome::preview(&self.inner, key_packages, welcome, ratchet_tree)
+        })
+    }
+
     #[pyo3(signature = (*, group_info, ratchet_tree, replace_leaf = None, aad = &[][..], proposals = Vec::new(),
-                        app_data_updates = None, new_app_data = None))]
+                        psks = Vec::new(), app_data_updates = None, new_app_data = None, leaf_app_data = None,
+                        past_epochs = options::PAST_EPOCHS,
+                        out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
+                        maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn join_external(
         &self,
         py: Python<'_>,
@@ -306,8 +383,13 @@ impl Client {
         replace_leaf: Option<u32>,
         aad: &[u8],
         proposals: Vec<PyBackedBytes>,
+        psks: Vec<Py<PskId>>,
         app_data_updates: Option<&Bound<'_, PyAny>>,
         new_app_data: Option<&Bound<'_, PyAny>>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+        past_epochs: u32,
+        out_of_order_tolerance: u32,
+        maximum_forward_distance: u32,
     ) -> PyResult<(Group, CommitBundle)> {
         let request = ExternalJoin {
             group_info,
@@ -315,8 +397,15 @@ impl Client {
             replace_leaf,
             aad,
             proposals: proposals.iter().map(|message| message.to_vec()).collect(),
+            psks: psks.iter().map(|id| id.get().clone()).collect(),
             app_data_updates: component_map(app_data_updates)?,
             new_app_data: component_map(new_app_data)?,
+            leaf_app_data: component_map(leaf_app_data)?,
+            retention: Retention::new(
+                past_epochs,
+                out_of_order_tolerance,
+                maximum_forward_distance,
+            )?,
         };
         let (group_id, bundle) = detached(py, || {
             let joined = join::external(&self.inner, &request)?;

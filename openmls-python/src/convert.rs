@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::wire::WireExtension;
@@ -58,4 +59,11 @@ impl<'py> IntoPyObject<'py> for &ExtensionList {
         }
         Ok(dict)
     }
+}
+/// External senders: a raw signature public key and the content of a basic credential each.
+pub fn sender_list(senders: Vec<(PyBackedBytes, PyBackedBytes)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    senders
+        .iter()
+        .map(|(key, identity)| (key.to_vec(), identity.to_vec()))
+        .collect()
 }

@@ -10,6 +10,7 @@ use openmls::group::{
     PublicProcessMessageError, StageCommitError, ValidationError, WelcomeError,
 };
 use openmls::prelude::{CreationFromExternalError, ExternalCommitBuilderError};
+use openmls::schedule::errors::PskError;
 use openmls::treesync::errors::TreeSyncFromNodesError;
 use openmls::treesync::RatchetTreeError;
 use pyo3::exceptions::PyRuntimeError;
@@ -152,6 +153,7 @@ pub fn from_stage(error: StageCommitError, current: u64) -> Failure {
         | StageCommitError::GroupContextExtensionsProposalValidationError(_) => {
             Kind::InvalidProposal
         }
+        StageCommitError::PskError(PskError::KeyNotFound) => Kind::NotAllowed,
         StageCommitError::LibraryError(_) => Kind::Poisoned,
         _ => Kind::InvalidCommit,
     };
@@ -190,7 +192,8 @@ pub fn from_process<E: Display>(error: ProcessMessageError<E>, current: u64) -> 
 pub fn from_create_commit(error: CreateCommitError) -> Failure {
     let kind = match &error {
         CreateCommitError::LibraryError(_) => Kind::Poisoned,
-        CreateCommitError::CannotRemoveSelf => Kind::NotAllowed,
+        CreateCommitError::CannotRemoveSelf
+        | CreateCommitError::PskError(PskError::KeyNotFound) => Kind::NotAllowed,
         CreateCommitError::ProposalValidationError(_)
         | CreateCommitError::MissingProposal
         | CreateCommitError::WrongProposalSenderType
@@ -230,6 +233,9 @@ pub fn from_welcome<E: Display>(error: WelcomeError<E>) -> Failure {
             Failure::not_allowed("this client is already in the group")
         }
         WelcomeError::MissingRatchetTree => Failure::not_allowed("the ratchet tree is missing"),
+        WelcomeError::Psk(PskError::KeyNotFound) => {
+            Failure::not_allowed("a pre-shared key of the Welcome is unknown to this client")
+        }
         WelcomeError::NoMatchingKeyPackage
         | WelcomeError::NoMatchingEncryptionKey
         | WelcomeError::PrivateInitKeyNotFound

@@ -14,7 +14,7 @@ use crate::requirements::Requirements;
 use crate::tracked::Public;
 use crate::values::Capabilities;
 use crate::wire::{self, WireExtension, WireReInit};
-use crate::{external_updates, key_packages, members, public_proposal};
+use crate::{external_proposals, key_packages, members, public_proposal};
 
 /// Proposal types, RFC 9420 section 17.4.
 const ADD: u16 = 1;
@@ -44,7 +44,7 @@ impl ExternalSender<'_> {
     fn signed(&self, proposal: &[u8]) -> Outcome<Vec<u8>> {
         let context = self.public.group.group_context();
         let message = public_proposal::external(context, self.index, proposal, self.signer)?;
-        external_updates::verify(context, &public_proposal::decode(&message)?)?;
+        external_proposals::verify(context, &public_proposal::decode(&message)?)?;
         Ok(message)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use openmls::group::MlsGroup;
-use openmls::prelude::{LeafNodeIndex, MlsMessageBodyOut, MlsMessageOut};
+use openmls::prelude::{MlsMessageBodyOut, MlsMessageOut};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::OpenMlsProvider as _;
 use pyo3::prelude::*;
@@ -11,17 +11,24 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyTuple;
 use tls_codec::Serialize;
 
+use crate::aad::Aad;
 use crate::app_data::{self, NewValues};
 use crate::committing::{commit, CommitRequest};
-use crate::convert::component_map;
-use crate::error::{Failure, Kind, Outcome};
+use crate::context::{self, ContextChange, RequiredCapabilities};
+use crate::convert::{component_map, sender_list};
+use crate::error::{Failure, Outcome};
 use crate::guard::detached;
+use crate::processed::Processed;
 use crate::processing::process;
+use crate::proposing::{self, Request};
+use crate::psk::PskId;
+use crate::reinit::{self, ReInit};
 use crate::state::{unknown_group, ClientState, GroupState, Slot};
-use crate::values::{short, AppDataUpdate, CommitBundle, Member, Processed};
-use crate::{members, wire};
+use crate::values::{short, AppDataUpdate, CommitBundle, Member, ProposalInfo};
+use crate::{config, members, wire};
 
 fn group_info(state: &GroupState, signer: &Signer) -> Outcome<(Vec<u8>, Vec<u8>)> {
+    reinit::refuse_ended(state)?;
     if !state.group.is_active() {
         return Err(Failure::not_allowed(
             "this client was removed from the group",
@@ -46,12 +53,17 @@ fn merge_pending(slot: &mut Slot) -> Outcome<()> {
         return Ok(());
     }
     let GroupState { provider, group } = slot.current()?;
-    if group.pending_commit().is_none() {
-        return Err(Failure::not_allowed("no commit is pending"));
-    }
+    let staged = group
+        .pending_commit()
+        .ok_or_else(|| Failure::not_allowed("no commit is pending"))?;
+    let reinit = reinit::in_commit(group, staged)?;
     group
         .merge_pending_commit(provider)
-        .map_err(Failure::half_done)
+        .map_err(Failure::half_done)?;
+    match &reinit {
+        Some(reinit) => reinit::end(provider.storage(), reinit),
+        None => Ok(()),
+    }
 }
 
 fn clear_pending(slot: &mut Slot) -> Outcome<()> {
@@ -86,12 +98,9 @@ impl Group {
     fn read<T: Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&GroupState, &Signer) -> Outcome<T> + Send,
+        work: impl FnOnce(&GroupState) -> Outcome<T> + Send,
     ) -> PyResult<T> {
-        detached(py, || {
-            let slot = self.client.slot(&self.group_id)?;
-            slot.view(|slot| work(slot.in_use()?, &self.client.signer))
-        })
+        detached(py, || self.client.view_group(&self.group_id, work))
     }
 
     fn write<T: Send>(
@@ -100,6 +109,40 @@ impl Group {
         work: impl FnOnce(&mut GroupState, &Signer) -> Outcome<T> + Send,
     ) -> PyResult<T> {
         self.slot(py, |slot| work(slot.current()?, &self.client.signer))
+    }
+
+    /// The same for work of many steps, all of which are undone if one fails.
+    fn undoable<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut GroupState, &Signer) -> Outcome<T> + Send,
+    ) -> PyResult<T> {
+        self.write(py, |state, signer| {
+            state.undoable(|state| work(state, signer))
+        })
+    }
+
+    /// The same for a commit, which must be the only one that is pending.
+    fn commits<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut GroupState, &Signer) -> Outcome<T> + Send,
+    ) -> PyResult<T> {
+        self.slot(py, |slot| {
+            if slot.joining.is_some() {
+                return Err(Failure::not_allowed(
+                    "an external commit is pending already",
+                ));
+            }
+            let signer = &self.client.signer;
+            slot.current()?.undoable(|state| work(state, signer))
+        })
+    }
+
+    fn propose(&self, py: Python<'_>, request: Request) -> PyResult<Vec<u8>> {
+        self.undoable(py, |state, signer| {
+            proposing::propose(state, signer, request)
+        })
     }
 
     /// The group in use, or the one being joined; for properties that make sense for both.
@@ -138,14 +181,25 @@ impl Group {
 
     #[getter]
     fn is_active(&self, py: Python<'_>) -> PyResult<bool> {
-        self.peek(py, |group, base| base.is_none() && group.is_active())
+        Ok(
+            self.peek(py, |group, base| base.is_none() && group.is_active())?
+                && self.reinit(py)?.is_none(),
+        )
+    }
+
+    #[getter]
+    fn reinit(&self, py: Python<'_>) -> PyResult<Option<ReInit>> {
+        self.read(py, |state| reinit::ended_by(state))
     }
 
     #[getter]
     fn has_pending_commit(&self, py: Python<'_>) -> PyResult<bool> {
-        self.slot(py, |slot| {
+        detached(py, || {
+            let slot = self.client.slot(&self.group_id)?;
             let pending = |state: &GroupState| state.group.pending_commit().is_some();
-            Ok(slot.joining.is_some() || slot.current.as_ref().is_some_and(pending))
+            slot.view(|slot| {
+                Ok(slot.joining.is_some() || slot.current.as_ref().is_some_and(pending))
+            })
         })
     }
 
@@ -155,18 +209,16 @@ impl Group {
     }
 
     fn members<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let list = self.read(py, |state, _| Member::list(state.group.public_group()))?;
+        let list = self.read(py, |state| Member::list(state.group.public_group()))?;
         PyTuple::new(py, list)
     }
 
     fn app_data(&self, py: Python<'_>) -> PyResult<NewValues> {
-        self.read(py, |state, _| {
-            Ok(members::app_data(state.group.extensions()))
-        })
+        self.read(py, |state| Ok(members::app_data(state.group.extensions())))
     }
 
     fn group_context(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        self.read(py, |state, _| {
+        self.read(py, |state| {
             Ok(state
                 .group
                 .public_group()
@@ -176,34 +228,89 @@ impl Group {
     }
 
     fn group_info(&self, py: Python<'_>) -> PyResult<(Vec<u8>, Vec<u8>)> {
-        self.read(py, group_info)
+        self.read(py, |state| group_info(state, &self.client.signer))
     }
 
-    #[pyo3(signature = (*, add = Vec::new(), remove = Vec::new(), app_data_updates = None,
-                        new_app_data = None, aad = &[][..]))]
+    fn external_senders<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let senders = self.read(py, |state| {
+            context::external_senders(state.group.extensions())
+        })?;
+        PyTuple::new(py, senders)
+    }
+
+    fn required_capabilities(&self, py: Python<'_>) -> PyResult<Option<RequiredCapabilities>> {
+        self.read(py, |state| {
+            Ok(RequiredCapabilities::of(state.group.extensions()))
+        })
+    }
+
+    #[pyo3(signature = (*, add = Vec::new(), remove = Vec::new(), psks = Vec::new(), app_data_updates = None,
+                        app_data_removals = Vec::new(), new_app_data = None, app_ephemeral = Vec::new(),
+                        external_senders = None, required_capabilities = None, leaf_app_data = None, aad = &[][..],
+                        safe_aad = None, pending = true, ratchet_tree_extension = false, now = None))]
     fn commit(
         &self,
         py: Python<'_>,
         add: Vec<PyBackedBytes>,
         remove: Vec<u32>,
+        psks: Vec<Py<PskId>>,
         app_data_updates: Option<&Bound<'_, PyAny>>,
+        app_data_removals: Vec<u16>,
         new_app_data: Option<&Bound<'_, PyAny>>,
+        app_ephemeral: Vec<(u16, PyBackedBytes)>,
+        external_senders: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
+        required_capabilities: Option<&RequiredCapabilities>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
         aad: &[u8],
+        safe_aad: Option<&Bound<'_, PyAny>>,
+        pending: bool,
+        ratchet_tree_extension: bool,
+        now: Option<u64>,
     ) -> PyResult<CommitBundle> {
         let request = CommitRequest {
             add: add.iter().map(|data| data.to_vec()).collect(),
             remove,
+            psks: psks.iter().map(|id| id.get().clone()).collect(),
             updates: component_map(app_data_updates)?,
+            removals: app_data_removals,
             new_values: component_map(new_app_data)?,
-            aad: aad.to_vec(),
+            ephemeral: app_ephemeral
+                .iter()
+                .map(|(component, data)| (*component, data.to_vec()))
+                .collect(),
+            context: ContextChange {
+                external_senders: external_senders.map(sender_list),
+                required: required_capabilities.cloned(),
+            },
+            leaf_app_data: leaf_app_data
+                .map(|data| component_map(Some(data)))
+                .transpose()?,
+            aad: Aad {
+                plain: aad.to_vec(),
+                safe: component_map(safe_aad)?,
+            },
+            take_pending: pending,
+            tree_inside: ratchet_tree_extension,
+            now,
         };
-        self.slot(py, |slot| {
-            if slot.joining.is_some() {
-                return Err(Failure::not_allowed(
-                    "an external commit is pending already",
-                ));
-            }
-            commit(slot.current()?, &self.client.signer, request)
+        let known = self.client.known_psks()?;
+        self.commits(py, |state, signer| commit(state, signer, &known, request))
+    }
+
+    #[pyo3(signature = (reference, *, aad = &[][..], safe_aad = None))]
+    fn commit_reinit(
+        &self,
+        py: Python<'_>,
+        reference: &[u8],
+        aad: &[u8],
+        safe_aad: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<CommitBundle> {
+        let aad = Aad {
+            plain: aad.to_vec(),
+            safe: component_map(safe_aad)?,
+        };
+        self.commits(py, |state, signer| {
+            reinit::commit(state, signer, reference, aad)
         })
     }
 
@@ -217,30 +324,127 @@ impl Group {
         })
     }
 
+    #[pyo3(signature = (key_package, *, now = None))]
+    fn propose_add(
+        &self,
+        py: Python<'_>,
+        key_package: &[u8],
+        now: Option<u64>,
+    ) -> PyResult<Vec<u8>> {
+        self.propose(py, Request::Add(key_package.to_vec(), now))
+    }
+
+    #[pyo3(signature = (*, leaf_app_data = None))]
+    fn propose_update(
+        &self,
+        py: Python<'_>,
+        leaf_app_data: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<u8>> {
+        let data = leaf_app_data
+            .map(|data| component_map(Some(data)))
+            .transpose()?;
+        self.propose(py, Request::Update(data))
+    }
+
     fn propose_remove(&self, py: Python<'_>, leaf_index: u32) -> PyResult<Vec<u8>> {
-        self.write(py, |state, signer| {
-            let (message, _) = state
-                .group
-                .propose_remove_member(&state.provider, signer, LeafNodeIndex::new(leaf_index))
-                .map_err(|failure| Failure::new(Kind::InvalidProposal, failure))?;
-            Ok(message.tls_serialize_detached()?)
-        })
+        self.propose(py, Request::Remove(leaf_index))
     }
 
     fn propose_self_remove(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        self.write(py, |state, signer| {
-            let message = state
-                .group
-                .leave_group_via_self_remove(&state.provider, signer)
-                .map_err(Failure::not_allowed)?;
-            Ok(message.tls_serialize_detached()?)
+        self.propose(py, Request::SelfRemove)
+    }
+
+    fn propose_psk(&self, py: Python<'_>, psk: &PskId) -> PyResult<Vec<u8>> {
+        let known = self.client.known_psks()?;
+        self.propose(py, Request::Psk(psk.clone(), known))
+    }
+
+    fn propose_app_data_update(
+        &self,
+        py: Python<'_>,
+        component_id: u16,
+        payload: Option<&[u8]>,
+    ) -> PyResult<Vec<u8>> {
+        let payload = payload.map(<[u8]>::to_vec);
+        self.propose(py, Request::AppDataUpdate(component_id, payload))
+    }
+
+    fn propose_app_ephemeral(
+        &self,
+        py: Python<'_>,
+        component_id: u16,
+        data: &[u8],
+    ) -> PyResult<Vec<u8>> {
+        self.propose(py, Request::AppEphemeral(component_id, data.to_vec()))
+    }
+
+    #[pyo3(signature = (*, external_senders = None, required_capabilities = None))]
+    fn propose_group_context_extensions(
+        &self,
+        py: Python<'_>,
+        external_senders: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
+        required_capabilities: Option<&RequiredCapabilities>,
+    ) -> PyResult<Vec<u8>> {
+        let change = ContextChange {
+            external_senders: external_senders.map(sender_list),
+            required: required_capabilities.cloned(),
+        };
+        self.propose(py, Request::Context(change))
+    }
+
+    #[pyo3(signature = (*, group_id, ciphersuite = None, app_data = None, external_senders = Vec::new()))]
+    fn propose_reinit(
+        &self,
+        py: Python<'_>,
+        group_id: &[u8],
+        ciphersuite: Option<u16>,
+        app_data: Option<&Bound<'_, PyAny>>,
+        external_senders: Vec<(PyBackedBytes, PyBackedBytes)>,
+    ) -> PyResult<Vec<u8>> {
+        let app_data = component_map(app_data)?;
+        let senders = sender_list(external_senders);
+        self.undoable(py, |state, signer| {
+            let suite = ciphersuite.unwrap_or_else(|| state.group.ciphersuite().into());
+            let extensions = config::group_extensions(app_data, senders, true)?;
+            let reinit = ReInit::new(group_id, suite, extensions)?;
+            reinit::propose(state, signer, &reinit)
         })
     }
 
-    #[pyo3(signature = (plaintext, *, aad = &[][..]))]
-    fn encrypt(&self, py: Python<'_>, plaintext: &[u8], aad: &[u8]) -> PyResult<Vec<u8>> {
+    fn pending_proposals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let list = self.read(py, |state| {
+            state
+                .group
+                .pending_proposals()
+                .map(|queued| ProposalInfo::of(queued, None))
+                .collect::<Outcome<Vec<_>>>()
+        })?;
+        PyTuple::new(py, list)
+    }
+
+    fn remove_pending_proposal(&self, py: Python<'_>, reference: &[u8]) -> PyResult<()> {
+        self.write(py, |state, _| proposing::remove_pending(state, reference))
+    }
+
+    fn clear_pending_proposals(&self, py: Python<'_>) -> PyResult<()> {
+        self.write(py, |state, _| proposing::take_out(state).map(|_| ()))
+    }
+
+    #[pyo3(signature = (plaintext, *, aad = &[][..], safe_aad = None))]
+    fn encrypt(
+        &self,
+        py: Python<'_>,
+        plaintext: &[u8],
+        aad: &[u8],
+        safe_aad: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<u8>> {
+        let aad = Aad {
+            plain: aad.to_vec(),
+            safe: component_map(safe_aad)?,
+        };
         self.write(py, |state, signer| {
-            state.group.set_aad(aad.to_vec());
+            reinit::refuse_ended(state)?;
+            aad.set(&mut state.group)?;
             let message = state
                 .group
                 .create_message(&state.provider, signer, plaintext)
@@ -254,7 +458,7 @@ impl Group {
         py: Python<'py>,
         message: &[u8],
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let updates: Vec<AppDataUpdate> = self.read(py, |state, _| {
+        let updates: Vec<AppDataUpdate> = self.read(py, |state| {
             let commit = wire::commit(message)?;
             Ok(app_data::of_commit(
                 &commit,
@@ -265,7 +469,7 @@ impl Group {
     }
 
     fn pending_app_data_updates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let updates: Vec<AppDataUpdate> = self.read(py, |state, _| {
+        let updates: Vec<AppDataUpdate> = self.read(py, |state| {
             Ok(state
                 .group
                 .pending_proposals()
@@ -284,7 +488,8 @@ impl Group {
         now: Option<u64>,
     ) -> PyResult<Processed> {
         let values = component_map(new_app_data)?;
-        self.write(py, |state, _| process(state, message, values, now))
+        let known = self.client.known_psks()?;
+        self.write(py, |state, _| process(state, &known, message, values, now))
     }
 
     #[pyo3(signature = (*, label, context, length))]
@@ -295,11 +500,26 @@ impl Group {
         context: &[u8],
         length: usize,
     ) -> PyResult<Vec<u8>> {
-        self.read(py, |state, _| {
+        self.read(py, |state| {
             state
                 .group
                 .export_secret(state.provider.crypto(), label, context, length)
                 .map_err(Failure::not_allowed)
+        })
+    }
+
+    fn safe_export_secret(&self, py: Python<'_>, component_id: u16) -> PyResult<Vec<u8>> {
+        self.write(py, |state, _| {
+            let GroupState { provider, group } = state;
+            group
+                .safe_export_secret(provider.crypto(), provider.storage(), component_id)
+                .map_err(Failure::not_allowed)
+        })
+    }
+
+    fn epoch_authenticator(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        self.read(py, |state| {
+            Ok(state.group.epoch_authenticator().as_slice().to_vec())
         })
     }
 

@@ -1,15 +1,19 @@
 //! Joining by external commit (RFC 9420 section 12.4.3.2), also in place of a leaf whose keys are lost.
 
-use openmls::group::{CommitBuilder, Initial, MlsGroup};
-use openmls::messages::proposals::AppDataUpdateProposal;
+use openmls::group::{CommitBuilder, GroupId, Initial, MlsGroup};
+use openmls::messages::proposals::{AppDataUpdateProposal, PreSharedKeyProposal};
 use openmls::prelude::{LeafNodeParameters, MlsMessageBodyIn, PublicMessageIn};
+use openmls::schedule::PreSharedKeyId;
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
 
+use crate::aad::Aad;
 use crate::app_data::{self, NewValues};
 use crate::committing::encode_bundle;
 use crate::error::{self, Failure, Kind, Outcome};
+use crate::options::Retention;
 use crate::provider::Provider;
+use crate::psk::{self, PskId};
 use crate::replace::Replacement;
 use crate::state::{ClientState, GroupState};
 use crate::values::CommitBundle;
@@ -23,8 +27,11 @@ pub struct ExternalJoin<'a> {
     /// SelfRemove proposals pending at the hub, to "include [...] in its external Commit by reference"
     /// (draft-ietf-mls-extensions, SelfRemove).
     pub proposals: Vec<Vec<u8>>,
+    pub psks: Vec<PskId>,
     pub app_data_updates: NewValues,
     pub new_app_data: NewValues,
+    pub leaf_app_data: NewValues,
+    pub retention: Retention,
 }
 
 pub struct Joined {
@@ -56,7 +63,7 @@ where
 {
     MlsGroup::external_commit_builder()
         .with_ratchet_tree(wire::ratchet_tree(tree)?)
-        .with_config(config::join_config())
+        .with_config(config::join_config(request.retention))
         .with_aad(request.aad.to_vec())
         .with_proposals(public_messages(&request.proposals)?)
         // A member whose key package expired since it was added is still a member.
@@ -77,7 +84,14 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
         (None, None) => return Err(Failure::not_allowed("the ratchet tree is missing")),
     };
     let base_epoch = decoded.epoch().as_u64();
+    let aad = Aad {
+        plain: request.aad.to_vec(),
+        ..Aad::default()
+    };
+    aad.check(decoded.group_context().safe_aad_required())?;
     let provider = Provider::default();
+    let named = named_psks(client, &provider, decoded.group_id(), &request.psks)?;
+    client.known_psks()?.lend(&provider, &named)?;
     // Everything received is verified here, whatever happens below.
     let honest = begin(&provider, client, request.group_info, &tree, request)?;
     let replacement = replacement(client, &tree, request)?;
@@ -97,8 +111,10 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
     .leaf_node_parameters(
         LeafNodeParameters::builder()
             .with_capabilities(config::capabilities())
+            .with_extensions(config::leaf_extensions(request.leaf_app_data.clone())?)
             .build(),
-    );
+    )
+    .add_psk_proposals(named.iter().cloned().map(PreSharedKeyProposal::new));
     for (component, payload) in &request.app_data_updates {
         builder = builder.add_app_data_update_proposal(AppDataUpdateProposal::update(
             *component,
@@ -107,7 +123,7 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
     }
     let mut stage = builder
         .load_psks(provider.storage())
-        .map_err(Failure::invalid_commit)?
+        .map_err(error::from_create_commit)?
         .create_group_info(true);
     let changes = app_data::resolve(
         stage.app_data_dictionary_updater(),
@@ -120,6 +136,7 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
         .map_err(error::from_create_commit)?
         .finalize(&provider)
         .map_err(error::from_external_finalize)?;
+    psk::take_back(&provider, &named)?;
     let tree = group.export_ratchet_tree().tls_serialize_detached()?;
     let bundle = encode_bundle(bundle, tree)?;
     Ok(Joined {
@@ -127,6 +144,25 @@ pub fn external(client: &ClientState, request: &ExternalJoin<'_>) -> Outcome<Joi
         state: GroupState { provider, group },
         bundle,
     })
+}
+
+/// An external commit can name PSKs (RFC 9420 section 12.4.3.2), but who is not in the group has no resumption secrets
+/// of it.
+fn named_psks(
+    client: &ClientState,
+    provider: &Provider,
+    group_id: &GroupId,
+    psks: &[PskId],
+) -> Outcome<Vec<PreSharedKeyId>> {
+    let known = client.known_psks()?.ids();
+    psks.iter()
+        .map(|id| {
+            if !known.contains(id) {
+                return Err(Failure::not_allowed("an unknown pre-shared key"));
+            }
+            id.for_use(provider.rand(), client.suite, group_id)
+        })
+        .collect()
 }
 
 /// How to stand in for the leaf to be replaced, if its signature key is not ours.

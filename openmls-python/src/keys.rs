@@ -38,7 +38,7 @@ fn check_length(suite: Ciphersuite, private: &[u8]) -> Outcome<()> {
 }
 
 /// A new signer.
-fn generate_signer(suite: Ciphersuite) -> Outcome<Signer> {
+pub fn generate_signer(suite: Ciphersuite) -> Outcome<Signer> {
     let scheme = suite.signature_algorithm();
     if scheme == SignatureScheme::ECDSA_SECP384R1_SHA384 {
         // `Signer::new` leaves a copy of a P-384 scalar behind in memory.

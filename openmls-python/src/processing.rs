@@ -9,14 +9,16 @@ use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::lifetimes::Judging;
 use crate::members::{self, member_index};
+use crate::processed::{AppEphemeral, Processed};
+use crate::psk::{self, Psks};
 use crate::stand_ins::{Showing, StandIns};
 use crate::state::GroupState;
 use crate::store::Store;
-use crate::values::{Member, Processed, ProposalInfo};
-use crate::{config, external_updates, rules, wire};
+use crate::values::{Member, ProposalInfo};
+use crate::{aad, config, external_proposals, reinit, rules, wire};
 
 /// Keep a verified proposal, once.
-fn keep_proposal(
+pub fn keep_proposal(
     group: &mut MlsGroup,
     provider: &impl OpenMlsProvider<StorageProvider = Store>,
     proposal: QueuedProposal,
@@ -42,6 +44,8 @@ struct Incoming<'a> {
     data: &'a [u8],
     judging: Judging<'a>,
     values: NewValues,
+    /// Whether a ReInit has closed the group.
+    ended: bool,
 }
 
 fn committed(
@@ -65,16 +69,30 @@ fn committed(
         &updates,
         &incoming.judging,
     )?;
+    let mut ephemeral = Vec::new();
+    for proposal in staged.queued_proposals() {
+        let info = ProposalInfo::of(proposal, Some(&incoming.judging))?;
+        result.proposals.push(info);
+        ephemeral.extend(AppEphemeral::of(proposal));
+    }
     result.kind = "commit";
     result.self_removed = staged.self_removed();
     result.epoch = staged.epoch().as_u64();
     result.sender_leaf = Some(changes.committer.leaf_index);
     result.sender_identity = changes.committer.identity().to_vec();
+    result.committer = Some(changes.committer);
     result.added = changes.added;
     result.removed = changes.removed;
+    result.updated = changes.updated;
+    result.app_ephemeral = ephemeral;
+    result.app_data = Some(members::app_data(staged.group_context().extensions()));
+    let reinit = reinit::in_commit(group, &staged)?;
     group
         .merge_staged_commit(provider, staged)
         .map_err(Failure::half_done)?;
+    if let Some(reinit) = &reinit {
+        reinit::end(provider.storage(), reinit)?;
+    }
     Ok(result)
 }
 
@@ -82,16 +100,37 @@ fn committed(
 /// the system clock if that is None.
 pub fn process(
     state: &mut GroupState,
+    psks: &Psks,
     data: &[u8],
     values: NewValues,
     now: Option<u64>,
 ) -> Outcome<Processed> {
+    let named = psk::of_commit(data, state.group.pending_proposals())?;
+    if named.is_empty() {
+        return judged(state, data, values, now);
+    }
+    state.undoable(|state| {
+        psks.lend(&state.provider, &named)?;
+        let processed = judged(state, data, values, now)?;
+        psk::take_back(&state.provider, &named)?;
+        Ok(processed)
+    })
+}
+
+fn judged(
+    state: &mut GroupState,
+    data: &[u8],
+    values: NewValues,
+    now: Option<u64>,
+) -> Outcome<Processed> {
+    let ended = reinit::ended_by(state)?.is_some();
     let judging = Judging::new(data, now, state.group.pending_proposals())?;
     let stand_ins = judging.stand_ins.clone();
     let incoming = Incoming {
         data,
         judging,
         values,
+        ended,
     };
     match stand_ins {
         None => take_in(&mut state.group, &state.provider, incoming),
@@ -122,8 +161,8 @@ fn take_in_with_stand_ins(
     Ok(processed)
 }
 
-/// Keep an AppDataUpdate of an external sender, which has been verified.
-fn external_update(
+/// Keep a proposal of an external sender that OpenMLS would refuse and that has been verified.
+fn external_proposal(
     group: &mut MlsGroup,
     provider: &impl OpenMlsProvider<StorageProvider = Store>,
     proposal: QueuedProposal,
@@ -131,10 +170,13 @@ fn external_update(
 ) -> Outcome<Processed> {
     app_data::refuse_rest(&incoming.values)?;
     let (content, _) = wire::public_content(incoming.data)?;
+    let context = group.public_group().group_context();
+    let (safe_aad, aad) = aad::split(context, content.authenticated_data.as_slice())?;
     let result = Processed {
         kind: "proposal",
         epoch: content.epoch,
-        aad: content.authenticated_data.into(),
+        safe_aad,
+        aad,
         proposal: Some(ProposalInfo::of(&proposal, None)?),
         ..Processed::default()
     };
@@ -170,9 +212,12 @@ fn take_in(
         app_data::refuse_rest(&incoming.values)?;
     }
     rules::check_sender(&message)?;
+    if incoming.ended && message.epoch() == group.epoch() {
+        return Err(Failure::not_allowed("the group was ended by a ReInit"));
+    }
     if group.is_active() {
-        if let Some(proposal) = external_updates::verified(group.public_group(), incoming.data)? {
-            return external_update(group, provider, proposal, &incoming);
+        if let Some(proposal) = external_proposals::verified(group.public_group(), incoming.data)? {
+            return external_proposal(group, provider, proposal, &incoming);
         }
     }
     let processed = group
@@ -183,7 +228,8 @@ fn take_in(
         epoch: processed.epoch().as_u64(),
         sender_leaf: member_index(&sender),
         sender_identity: processed.credential().serialized_content().to_vec(),
-        aad: processed.aad().to_vec(),
+        aad: processed.tail_aad().to_vec(),
+        safe_aad: processed.safe_aad().map(aad::items),
         ..Processed::default()
     };
     let content = processed.into_content();
@@ -203,6 +249,8 @@ fn take_in(
             result.kind = "proposal";
             incoming.judging.check(&proposal)?;
             result.proposal = Some(ProposalInfo::of(&proposal, Some(&incoming.judging))?);
+            psk::refuse_foreign(&proposal, group.group_id())?;
+            result.app_ephemeral.extend(AppEphemeral::of(&proposal));
             keep_proposal(group, provider, *proposal)?;
             Ok(result)
         }

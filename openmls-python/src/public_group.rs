@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use openmls_traits::OpenMlsProvider as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tls_codec::Serialize;
@@ -14,6 +15,7 @@ use crate::external_sender::ExternalSender;
 use crate::guard::{caught, detached, locked, viewed, Handle};
 use crate::keys::SignatureKeyPair;
 use crate::member::Roster;
+use crate::reinit::{self, ReInit};
 use crate::staged::StagedCommit;
 use crate::tracked::Public;
 use crate::values::{short, Member, ProposalInfo};
@@ -126,6 +128,13 @@ impl PublicGroup {
     fn ciphersuite(&self, py: Python<'_>) -> PyResult<u16> {
         viewed(py, &self.inner, |public| {
             Ok(public.group.ciphersuite().into())
+        })
+    }
+
+    #[getter]
+    fn reinit(&self, py: Python<'_>) -> PyResult<Option<ReInit>> {
+        viewed(py, &self.inner, |public| {
+            reinit::ended_in(public.provider.storage())
         })
     }
 

@@ -13,6 +13,7 @@ use crate::lifetimes::Judging;
 use crate::members::{self, member_index, Changes};
 use crate::values::AppDataUpdate;
 use crate::wire::{self, WireCommit};
+use crate::{psk, reinit};
 
 fn invalid(message: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::InvalidProposal, message)
@@ -49,8 +50,10 @@ pub fn check(
 ) -> Outcome<()> {
     for proposal in staged.queued_proposals() {
         check_proposal(proposal, judging)?;
+        psk::refuse_foreign(proposal, group.group_id())?;
         judging.check(proposal)?;
     }
+    reinit::check(staged, commit)?;
     check_each_leaf_once(staged, sender)?;
     let present = members::app_data(group.group_context().extensions());
     check_app_data(updates, &present)?;
@@ -65,9 +68,6 @@ fn check_proposal(proposal: &QueuedProposal, judging: &Judging<'_>) -> Outcome<(
         Proposal::SelfRemove if proposal.proposal_or_ref_type() == ProposalOrRefType::Proposal => {
             Err(invalid("a SelfRemove by value"))
         }
-        // RFC 9420 section 11.2: a ReInit ends the group in favour of a successor, which nothing here could
-        // create; merged like another proposal, it would leave a group that others consider dead.
-        Proposal::ReInit(_) => Err(invalid("ReInit is not supported")),
         // RFC 9420 section 7.2: "Applications MUST define a maximum total lifetime that is acceptable for a
         // LeafNode, and reject any LeafNode where the total lifetime is longer than this duration."
         Proposal::Add(add)

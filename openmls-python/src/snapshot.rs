@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{Failure, Outcome};
+use crate::psk::Psks;
 use crate::store::{serialized, Value};
 
 const MAGIC: &[u8; 10] = b"openmls-py\0".first_chunk().unwrap();
@@ -37,6 +38,7 @@ pub struct ClientSnapshot<S> {
     pub identity: Vec<u8>,
     pub signature_key: Value,
     pub key_packages: S,
+    pub psks: Psks,
     pub groups: Vec<SlotSnapshot<S>>,
 }
 

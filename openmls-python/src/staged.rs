@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::members::Changes;
+use crate::reinit::ReInit;
 use crate::stand_ins::StandIns;
 use crate::values::{AppDataUpdate, Member, ProposalInfo};
 
@@ -24,6 +25,8 @@ pub struct StagedCommit {
     pub origin: Origin,
     /// What stands in for lifetimes in `staged`.
     pub stand_ins: Option<StandIns>,
+    /// What it closes the group for.
+    pub reinit: Option<ReInit>,
     pub changes: Changes,
     /// Stored proposals that it does not take.
     pub unused: Vec<ProposalInfo>,

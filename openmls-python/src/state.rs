@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::{caught, Handle};
 use crate::provider::Provider;
+use crate::psk::Psks;
 use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot};
 use crate::store::{Contents, Store, Value};
 use crate::{config, keys};
@@ -108,9 +109,33 @@ impl Slot {
         self.current.as_mut().ok_or_else(unknown_group)
     }
 
+    /// Take up a group that its store holds all of.
+    pub fn enter(&mut self, state: GroupState) -> Outcome<()> {
+        if matches!(&self.current, Some(present) if present.group.is_active()) {
+            return Err(already_here());
+        }
+        *self = Self {
+            current: Some(state),
+            joining: None,
+        };
+        Ok(())
+    }
+
+    /// The same for a group of our own, which nobody can have known.
+    pub fn begin(&mut self, state: GroupState) -> Outcome<()> {
+        if !self.is_empty() {
+            return Err(already_here());
+        }
+        self.enter(state)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.current.is_none() && self.joining.is_none()
     }
+}
+
+fn already_here() -> Failure {
+    Failure::not_allowed("this client is already in the group")
 }
 
 pub fn unknown_group() -> Failure {
@@ -126,6 +151,7 @@ pub struct ClientState {
     pub signer: Signer,
     /// Holds the key packages and nothing else.
     pub key_packages: Handle<Provider>,
+    pub psks: Handle<Psks>,
     pub groups: Handle<Groups>,
 }
 
@@ -136,6 +162,7 @@ impl ClientState {
             identity,
             signer,
             key_packages: Handle::new(Provider::default()),
+            psks: Handle::new(Psks::default()),
             groups: Handle::new(Groups::new()),
         }
     }
@@ -145,6 +172,11 @@ impl ClientState {
             credential: BasicCredential::new(self.identity.clone()).into(),
             signature_key: self.signer.public().into(),
         }
+    }
+
+    /// The pre-shared keys as they are now.
+    pub fn known_psks(&self) -> Outcome<Psks> {
+        self.psks.view(|psks| Ok(psks.clone()))
     }
 
     pub fn slot(&self, group_id: &[u8]) -> Outcome<Arc<Handle<Slot>>> {
@@ -166,6 +198,15 @@ impl ClientState {
             }
             result
         })
+    }
+
+    /// Look at the state in use of a group.
+    pub fn view_group<T>(
+        &self,
+        group_id: &[u8],
+        work: impl FnOnce(&GroupState) -> Outcome<T>,
+    ) -> Outcome<T> {
+        self.slot(group_id)?.view(|slot| work(slot.in_use()?))
     }
 
     /// Run `work` on a group; the list of groups is free for others meanwhile.
@@ -207,6 +248,7 @@ impl ClientState {
             identity: self.identity.clone(),
             signature_key: Value(keys::private_of(&self.signer)?),
             key_packages: key_packages.get()?.storage(),
+            psks: self.known_psks()?,
             groups,
         };
         snapshot::encode(Holds::Client, &body)
@@ -241,6 +283,7 @@ impl ClientState {
             identity: body.identity,
             signer,
             key_packages: Handle::new(Provider::new(body.key_packages)),
+            psks: Handle::new(body.psks),
             groups: Handle::new(groups),
         })
     }

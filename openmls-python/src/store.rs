@@ -243,6 +243,17 @@ impl Store {
             .transpose()
     }
 
+    /// The keys of a table.
+    pub fn keys<K: DeserializeOwned>(&self, table: Table) -> Stored<Vec<K>> {
+        self.shelf()
+            .contents
+            .values
+            .keys()
+            .filter(|(of, _)| *of == table)
+            .map(|(_, key)| decoded(key))
+            .collect()
+    }
+
     fn drop_value(&self, table: Table, key: Vec<u8>) {
         self.shelf().contents.values.remove(&(table, key));
     }

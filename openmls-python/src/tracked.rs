@@ -24,7 +24,7 @@ use crate::staged::{Origin, StagedCommit};
 use crate::stand_ins::StandIns;
 use crate::store::Store;
 use crate::values::{AppDataUpdate, ProposalInfo};
-use crate::{config, external_updates, rules, wire};
+use crate::{config, external_proposals, reinit, rules, wire};
 
 pub struct Public {
     pub provider: Provider,
@@ -111,12 +111,13 @@ impl Public {
         }
         let message = ProtocolMessage::from(message);
         rules::check_sender(&message)?;
+        reinit::refuse_ended_in(self.provider.storage())?;
         Ok(message)
     }
 
     fn verified(&self, data: &[u8], judging: &Judging<'_>) -> Outcome<QueuedProposal> {
         let message = self.protocol_message(&judging.message)?;
-        if let Some(proposal) = external_updates::verified(&self.group, data)? {
+        if let Some(proposal) = external_proposals::verified(&self.group, data)? {
             return Ok(proposal);
         }
         let processed = match &judging.stand_ins {
@@ -254,6 +255,7 @@ impl Public {
             app_data: members::app_data(context.extensions()),
             changes,
             stand_ins: judging.stand_ins,
+            reinit: reinit::in_staged(&staged)?,
             staged: Mutex::new(Some(staged)),
         })
     }
@@ -278,7 +280,11 @@ impl Public {
             public
                 .group
                 .merge_commit(public.provider.storage(), commit)
-                .map_err(Failure::half_done)
+                .map_err(Failure::half_done)?;
+            match &staged.reinit {
+                Some(reinit) => reinit::end(public.provider.storage(), reinit),
+                None => Ok(()),
+            }
         };
         match &staged.stand_ins {
             None => merge(self),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from openmls import Client, CommitBundle, Group, PublicGroup, SignatureKeyPair, StagedCommit
+from openmls import Client, CommitBundle, Group, ProposalInfo, PublicGroup, SignatureKeyPair, StagedCommit
 
 GROUP_ID = b"mimi://hub.example/g/clubhouse"
 WEEK = 7 * 24 * 3600
@@ -135,3 +135,9 @@ class Room:
                     assert heard.sender_leaf == group.own_leaf_index
                     assert heard.aad == b"seen by the hub"
                     assert heard.epoch == group.epoch
+
+
+def ref_of(proposal: ProposalInfo) -> bytes:
+    """The reference of a proposal that is sent by itself."""
+    assert proposal.reference is not None
+    return proposal.reference

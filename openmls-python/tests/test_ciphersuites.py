@@ -79,7 +79,7 @@ def test_clients_join_from_outside_and_come_back_with_new_keys_in_place_of_their
 
 def test_app_data_is_updated(room: Room) -> None:
     room.add("bob")
-    bundle = room.groups["bob"].commit(app_data_updates=[(0x8001, b"new topic")], new_app_data={0x8001: b"t"})
+    bundle = room.groups["bob"].commit(app_data_updates={0x8001: b"new topic"}, new_app_data={0x8001: b"t"})
     room.accept(bundle, "bob", {0x8001: b"t"})
     assert room.groups["alice"].app_data()[0x8001] == b"t"
 

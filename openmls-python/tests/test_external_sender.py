@@ -1,12 +1,12 @@
 """The hub as an external sender (RFC 9420 section 12.1.8): what it proposes, and what members make of it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import openmls
 from forge import (
-    BY_REFERENCE,
     NEW_MEMBER_PROPOSAL,
     ForgedKeyPackage,
     Forgery,
@@ -27,7 +27,7 @@ from openmls import (
     UnknownGroup,
     WrongEpoch,
 )
-from support import GROUP_ID, WEEK, Room, uri
+from support import GROUP_ID, WEEK, Room, ref_of, uri
 
 COMPONENT, ABSENT, SAFE_AAD = 0x8001, 0x8002, 2
 YEAR = 365 * 24 * 3600
@@ -179,7 +179,7 @@ def test_a_proposed_client_is_added_by_the_next_commit(room: Room) -> None:
 def test_a_proposed_client_is_judged_by_the_time_given(room: Room, years: int) -> None:
     then = room.now + years * YEAR
     package = room.client("dave").key_package(now=then, lifetime=WEEK)
-    propose = {"signer": room.hub_key, "sender_index": 0, "key_package": package}
+    propose: dict[str, Any] = {"signer": room.hub_key, "sender_index": 0, "key_package": package}
     message = room.hub.propose_add(now=then, **propose)
     assert room.hub.stage_proposal(message, now=then).key_package == package
     for wrong in (None, room.now, then + WEEK):
@@ -190,7 +190,7 @@ def test_a_proposed_client_is_judged_by_the_time_given(room: Room, years: int) -
 
 
 def test_a_client_that_does_not_fit_the_group_is_not_proposed(room: Room) -> None:
-    propose = {"signer": room.hub_key, "sender_index": 0, "now": room.now}
+    propose: dict[str, Any] = {"signer": room.hub_key, "sender_index": 0, "now": room.now}
     dave = room.client("dave")
     forged = ForgedKeyPackage.read(room.key_package("dave"))
     forged.capabilities[3] = b"\x00\x0a"  # proposals: SelfRemove, without AppDataUpdate
@@ -234,7 +234,7 @@ def test_application_data_changes_by_a_proposal_of_the_hub(room: Room) -> None:
 
 
 def test_a_component_is_removed_by_a_proposal_of_the_hub(room: Room) -> None:
-    propose = {"signer": room.hub_key, "sender_index": 0, "payload": None}
+    propose: dict[str, Any] = {"signer": room.hub_key, "sender_index": 0, "payload": None}
     info = everywhere(room, room.hub.propose_app_data_update(component_id=COMPONENT, **propose))
     assert (info.operation, info.payload) == ("remove", None)
     staged = room.accept(room.groups["carol"].commit(), "carol")
@@ -323,8 +323,8 @@ def test_extensions_that_no_commit_could_bring_in_are_not_proposed(room: Room) -
     demanding = vector(b"\xf0\x01") + vector(b"\x00\x08\x00\x0a") + vector(b"\x00\x01")
     with pytest.raises(InvalidProposal, match="extension 0xf001"):
         propose({**present, REQUIRED_CAPABILITIES: demanding})
-    demanding = vector(b"\x00\x06") + vector(b"\x00\x09") + vector(b"\x00\x01\x00\x02")
-    with pytest.raises(InvalidProposal, match="proposal 0x0009, credential 0x0002"):
+    demanding = vector(b"\x00\x06") + vector(b"\xf0\x09") + vector(b"\x00\x01\x00\x02")
+    with pytest.raises(InvalidProposal, match="proposal 0xf009, credential 0x0002"):
         propose({**present, REQUIRED_CAPABILITIES: demanding})
     for malformed in ({**present, EXTERNAL_SENDERS: b"\x05"}, {**present, 2: b"\x00"}):
         with pytest.raises(InvalidProposal):
@@ -334,22 +334,45 @@ def test_extensions_that_no_commit_could_bring_in_are_not_proposed(room: Room) -
     propose(present)
 
 
-def test_a_reinit_is_made_for_others_and_refused_here(room: Room) -> None:
-    """OpenMLS takes no ReInit from an external sender, and nothing here could create the successor."""
+def test_a_member_closes_the_group_by_the_reinit_of_an_external_sender(room: Room) -> None:
     message = reinit(room, room.hub_key, 0)
     content = b"\x00\x05" + vector(b"next") + b"\x00\x01\x00\x01" + extension_vector(room.hub.extensions())
     assert message == proposal_message(
         room.hub_key, external(0), content, group_id=GROUP_ID, epoch=room.hub.epoch
     )
+    info = everywhere(room, message)
+    assert (info.kind, info.sender, info.external_sender) == ("reinit", "external", 0)
+    assert (info.reinit_group_id, info.reinit_ciphersuite) == (b"next", 1)
+    bundle = room.groups["bob"].commit_reinit(ref_of(info))
+    staged = room.hub.stage_commit(bundle.commit)
+    room.hub.verify_group_info(staged=staged, group_info=bundle.group_info)
+    [taken] = staged.proposals
+    assert (taken.kind, taken.external_sender, taken.reference) == ("reinit", 0, info.reference)
+    room.hub.merge(staged)
+    for name, group in room.groups.items():
+        if name == "bob":
+            group.merge_pending_commit()
+        else:
+            group.process(bundle.commit)
+        assert group.reinit is not None
+        assert (group.reinit.group_id, group.is_active) == (b"next", False)
+    assert room.hub.reinit is not None
+    assert room.hub.reinit.group_id == b"next"
+
+
+def test_a_reinit_of_an_external_sender_to_an_older_version_is_refused(room: Room) -> None:
+    content = b"\x00\x05" + vector(b"next") + b"\x00\x00\x00\x01" + vector(b"")
+    message = proposal_message(room.hub_key, external(0), content, group_id=GROUP_ID, epoch=room.hub.epoch)
     refused(room, message, InvalidProposal)
-    forgery = Forgery.read(room.groups["bob"].commit().commit)
-    forgery.proposals = BY_REFERENCE + vector(openmls.proposal_reference(message, ciphersuite=1))
-    with pytest.raises(InvalidProposal):
-        room.hub.stage_commit(forgery.sign(room.clients["bob"], room.hub.group_context()))
 
 
 def test_a_reinit_to_an_older_version_or_with_malformed_extensions_is_not_made(room: Room) -> None:
-    propose = {"signer": room.hub_key, "sender_index": 0, "group_id": b"next", "ciphersuite": 1}
+    propose: dict[str, Any] = {
+        "signer": room.hub_key,
+        "sender_index": 0,
+        "group_id": b"next",
+        "ciphersuite": 1,
+    }
     with pytest.raises(InvalidProposal):
         room.hub.propose_reinit(version=0, extensions={}, **propose)
     with pytest.raises(InvalidProposal):

@@ -13,7 +13,7 @@ from openmls import (
     NotAllowed,
     SignatureKeyPair,
 )
-from support import GROUP_ID, WEEK, Room, uri
+from support import GROUP_ID, WEEK, Room, ref_of, uri
 
 COMPONENT = 0x8001
 ADD, REINIT, SELF_REMOVE, REMOVE = b"\x00\x01", b"\x00\x05", b"\x00\x0a", b"\x00\x03"
@@ -105,7 +105,7 @@ def test_a_self_remove_by_value_is_refused(room: Room) -> None:
 
 def test_a_committer_cannot_take_its_own_self_remove_by_reference(room: Room) -> None:
     info = room.hub.add_proposal(room.groups["bob"].propose_self_remove())
-    refused(room, with_proposals(room, "bob", BY_REFERENCE + vector(info.reference)), InvalidCommit)
+    refused(room, with_proposals(room, "bob", BY_REFERENCE + vector(ref_of(info))), InvalidCommit)
 
 
 def test_a_committer_cannot_remove_itself(room: Room) -> None:
@@ -115,7 +115,7 @@ def test_a_committer_cannot_remove_itself(room: Room) -> None:
 def test_a_remove_beside_a_self_remove_of_the_same_leaf_is_refused(room: Room) -> None:
     info = room.hub.add_proposal(room.groups["carol"].propose_self_remove())
     commit = with_proposals(
-        room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,)
+        room, "bob", BY_REFERENCE + vector(ref_of(info)), BY_VALUE + remove(2), shape=(2,)
     )
     refused(room, commit, InvalidProposal)
 
@@ -123,9 +123,21 @@ def test_a_remove_beside_a_self_remove_of_the_same_leaf_is_refused(room: Room) -
 def test_two_removes_of_one_leaf_are_refused(room: Room) -> None:
     info = room.hub.add_proposal(room.groups["alice"].propose_remove(2))
     commit = with_proposals(
-        room, "bob", BY_REFERENCE + vector(info.reference), BY_VALUE + remove(2), shape=(2,)
+        room, "bob", BY_REFERENCE + vector(ref_of(info)), BY_VALUE + remove(2), shape=(2,)
     )
     refused(room, commit, InvalidProposal)
+
+
+@pytest.mark.parametrize(
+    ("usage", "group_id", "nonce"),
+    [(1, b"another", 32), (2, GROUP_ID, 32), (3, GROUP_ID, 32), (1, GROUP_ID, 16)],
+    ids=["of another group", "for a re-init", "for a branch", "with a short nonce"],
+)
+def test_a_resumption_psk_that_does_not_belong_into_a_commit_is_refused(
+    room: Room, usage: int, group_id: bytes, nonce: int
+) -> None:
+    psk = b"\x00\x04\x02" + bytes([usage]) + vector(group_id) + (1).to_bytes(8, "big") + vector(b"n" * nonce)
+    refused(room, with_proposals(room, "bob", BY_VALUE + psk), InvalidProposal)
 
 
 def test_a_remove_of_an_empty_leaf_is_refused(room: Room) -> None:
@@ -137,9 +149,13 @@ def test_an_unknown_proposal_reference_is_refused(room: Room) -> None:
     refused(room, with_proposals(room, "bob", BY_REFERENCE + vector(b"\x07" * 32)), InvalidProposal)
 
 
-def test_a_reinit_is_refused(room: Room) -> None:
+def test_a_reinit_beside_something_else_or_to_an_older_version_is_refused(room: Room) -> None:
     reinit = REINIT + vector(b"next") + b"\x00\x01\x00\x01" + vector(b"")
-    refused(room, with_proposals(room, "bob", BY_VALUE + reinit), InvalidProposal)
+    beside = with_proposals(room, "bob", BY_VALUE + reinit, BY_VALUE + remove(2), shape=(2,))
+    refused(room, beside, InvalidProposal)
+    refused(room, with_proposals(room, "bob", BY_VALUE + reinit, BY_VALUE + reinit), InvalidProposal)
+    older = REINIT + vector(b"next") + b"\x00\x00\x00\x01" + vector(b"")
+    refused(room, with_proposals(room, "bob", BY_VALUE + older), InvalidProposal)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +203,7 @@ def test_a_joiner_cannot_use_a_pending_remove_by_reference(room: Room) -> None:
     joiner = Client.create(identity=uri("dave"))
     _, bundle = joiner.join_external(group_info=room.group_info, ratchet_tree=room.tree)
     forgery = Forgery.read(bundle.commit)
-    forgery.proposals += BY_REFERENCE + vector(info.reference)
+    forgery.proposals += BY_REFERENCE + vector(ref_of(info))
     refused(room, forgery.sign(joiner, room.hub.group_context()), InvalidCommit)
 
 

@@ -24,6 +24,7 @@ from mixed import KEY_PACKAGE_HEADER, WEEK, Mixed
 from openmls import Client, InvalidCommit, MlsError, StagedCommit
 from peers import EXPORTED
 from peers.ts_mls import TsMls, TsMlsPeer
+from support import ref_of
 
 TOPIC, ROLES, NEW = 0x8001, 0x8002, 0x8000
 Values = dict[int, bytes]
@@ -106,7 +107,7 @@ def test_an_update_proposed_by_hand_is_committed_by_hand_by_reference(room: ByHa
     proposal = room.bob.propose(app_data_update(TOPIC, b"+"))
     info = room.hub.add_proposal(proposal)
     assert (info.kind, info.sender_leaf) == ("app_data_update", room.leaf("bob"))
-    assert vector(info.reference) == by_reference(proposal)[1:]
+    assert vector(ref_of(info)) == by_reference(proposal)[1:]
     for group in room.ours.values():
         assert group.process(proposal).kind == "proposal"
         [pending] = group.pending_app_data_updates()

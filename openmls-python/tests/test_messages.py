@@ -140,6 +140,15 @@ def entrances(room: Room) -> dict[str, Callable[[bytes], object]]:
         "observe": lambda data: PublicGroup.observe(group_info=data, ratchet_tree=room.tree),
         "observe tree": lambda data: PublicGroup.observe(group_info=room.group_info, ratchet_tree=data),
         "join_welcome": lambda data: bob.join_welcome(welcome=data, ratchet_tree=room.tree),
+        "preview_welcome": lambda data: bob.preview_welcome(welcome=data, ratchet_tree=room.tree),
+        "preview_welcome tree": lambda data: bob.preview_welcome(welcome=data, ratchet_tree=data),
+        "import_key_package": lambda data: bob.import_key_package(
+            key_package=data, init_key=data[:32], encryption_key=data[-32:]
+        ),
+        "member propose_add": alice.propose_add,
+        "forget_key_package": bob.forget_key_package,
+        "commit_reinit": alice.commit_reinit,
+        "create_branch": lambda data: bob.create_branch(GROUP_ID, branch_id=b"b", add=[data]),
         "join_external": lambda data: bob.join_external(group_info=data, ratchet_tree=room.tree),
         "join_external tree": lambda data: bob.join_external(
             group_info=room.group_info, ratchet_tree=data, replace_leaf=0

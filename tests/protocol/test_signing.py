@@ -11,6 +11,8 @@ from linearized.exceptions import CanonicalJsonError, ConfigError, SignatureErro
 from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.signing import (
     MAX_SIGNATURES_PER_ENTITY,
+    RetiredKey,
+    ServerIdentity,
     SigningKey,
     add_signature,
     sign_json,
@@ -180,3 +182,12 @@ def test_an_object_without_a_canonical_form_can_be_neither_signed_nor_verified()
         sign_json({"a": 1.5}, name=HUB.name, key=HUB.key)
     with pytest.raises(CanonicalJsonError):
         verify({**SIGNED, "a": 1.5})
+
+
+def test_every_key_a_server_ever_signed_with_verifies() -> None:
+    old = SigningKey.generate("old", b"o" * 32)
+    retired = RetiredKey(key_id=old.key_id, verify_key=old.verify_key, expired_ts=1)
+    identity = ServerIdentity(HUB.name, HUB.key, (retired,))
+    assert identity.verify_keys == {old.key_id: old.verify_key, HUB.key.key_id: HUB.key.verify_key}
+    for key in (old, HUB.key):
+        verify_json(sign_json({}, name=HUB.name, key=key), name=HUB.name, keys=identity.verify_keys)

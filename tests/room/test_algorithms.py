@@ -5,6 +5,7 @@ from __future__ import annotations
 import openmls
 import pytest
 
+from linearized.mls import CIPHERSUITES
 from linearized.room.algorithms import DEFAULT_ALGORITHM, ciphersuite_of, welcome_algorithm, welcome_content
 
 
@@ -21,6 +22,8 @@ def test_the_draft_s_own_algorithm_is_the_default() -> None:
             "m.mls.v1.dhkemx25519-chacha20poly1305-sha256-ed25519",
             openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
         ),
+        ("m.mls.v1.dhkemp384-aes256gcm-sha384-p384", openmls.CIPHERSUITE_P384_AES256GCM_SHA384_P384),
+        ("m.mls.v1.xwing-chacha20poly1305-sha256-ed25519", None),
         ("m.mls.v1.dhkemx448-aes256gcm-sha512-ed448", None),
         ("dhkemx25519-aes128gcm-sha256-ed25519", None),
         ("m.megolm.v1.aes-sha2", None),
@@ -30,6 +33,11 @@ def test_the_draft_s_own_algorithm_is_the_default() -> None:
 )
 def test_each_algorithm_stands_for_one_suite_or_none_of_ours(algorithm: str, suite: int | None) -> None:
     assert ciphersuite_of(algorithm) == suite
+
+
+@pytest.mark.parametrize("suite", CIPHERSUITES.values())
+def test_every_suite_that_key_packages_may_have_is_one_of_a_room(suite: int) -> None:
+    assert ciphersuite_of(welcome_algorithm(suite).replace("welcome.", "")) == suite
 
 
 def test_a_welcome_has_all_the_draft_s_fields() -> None:

@@ -23,6 +23,7 @@ from linearized.provider_files import ProviderPlan, create_provider
 from linearized.server import outbound, run
 from linearized.server.app import App, build_app
 from linearized.server.clients.passwords import hash_password
+from linearized.server.discovery import Destination
 from linearized.server.node import Node
 from linearized.server.opening import open_node, system_clock
 from linearized.server.outbound import FederationClient
@@ -78,7 +79,7 @@ class MemoryFederation(FederationClient):
             super().__init__(config, identity, clock=clock)
         self._network = network
 
-    def _new_client(self) -> httpx.AsyncClient:
+    def _new_client(self, _destination: Destination) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=self._network.transport(self._identity.name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,13 @@ client = "localhost:8008"
 certificate = "a.pem"
 key = "a.key"
 trusted_ca = "ca.pem"
+[discovery]
+allowed_networks = ["10.0.0.0/8", "fd00::/8"]
+nameservers = ["192.0.2.53", "[::1]:5353"]
 [discovery.overrides]
 "b.example" = "127.0.0.1:9448"
+[keys]
+notaries = ["notary.example"]
 [store]
 synchronous = "NORMAL"
 [limits]
@@ -75,6 +81,9 @@ max_backfill = 7
     assert config.listen.client == Address(host="localhost", port=8008)
     assert config.tls.trusted_ca == base / "ca.pem"
     assert config.discovery_overrides == {"b.example": Address(host="127.0.0.1", port=9448)}
+    assert config.discovery.allowed_networks == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert [str(server) for server in config.discovery.nameservers] == ["192.0.2.53:53", "[::1]:5353"]
+    assert config.keys.notaries == ("notary.example",)
     assert config.store.synchronous == "NORMAL"
     assert config.limits.max_backfill == 7
     assert config.bridges[0].token == TOKEN
@@ -107,6 +116,12 @@ def test_the_bridge_token_is_not_shown(base: Path) -> None:
             MINIMAL + '[discovery.overrides]\n"b.example" = "b"',
             'discovery.overrides."b.example": expected host',
         ),
+        (MINIMAL + "[discovery]\nallowed_networks = 1", "discovery.allowed_networks: expected a list"),
+        (MINIMAL + '[discovery]\nallowed_networks = ["10.0.0.1/8"]', "discovery.allowed_networks: "),
+        (MINIMAL + "[discovery]\nnameservers = {}", "discovery.nameservers: expected a list"),
+        (MINIMAL + '[discovery]\nnameservers = ["dns.example:53"]', "discovery.nameservers: "),
+        (MINIMAL + '[discovery]\nnameservers = ["dns.example"]', "discovery.nameservers: "),
+        (MINIMAL + '[keys]\nnotaries = ["a/b"]', "keys.notaries: expected a server name"),
         ("bridges = 1\n" + MINIMAL, "bridges: expected a list of tables"),
         (MINIMAL + bridge(domains="[]"), "bridges[0].domains: expected a non-empty list"),
         (MINIMAL + bridge(bot='"bridge"'), "bridges[0].bot: expected a user ID"),

@@ -17,7 +17,7 @@ class Internet:
     """What hosts publish, and what was asked of them."""
 
     documents: dict[str, WellKnown] = field(default_factory=dict)
-    records: dict[str, Address] = field(default_factory=dict)
+    records: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
     now: int = 1_700_000_000_000
 
@@ -29,7 +29,7 @@ class Internet:
         self.fetched.append(host)
         return self.documents.get(host, WellKnown(status=0))
 
-    async def srv(self, name: str) -> Address | None:
+    async def srv(self, name: str) -> tuple[Address, ...] | None:
         return self.records.get(name)
 
     def resolver(self, **overrides: str) -> Resolver:
@@ -37,8 +37,13 @@ class Internet:
         return Resolver(overrides=addresses, fetch=self.fetch, clock=lambda: self.now, srv=self.srv)
 
 
-def at(host: str, port: int, tls_name: str, host_header: str) -> Destination:
-    return Destination(address=Address(host=host, port=port), tls_name=tls_name, host_header=host_header)
+def at(host: str, port: int, tls_name: str, host_header: str, *, trusted: bool = False) -> Destination:
+    return Destination(
+        addresses=(Address(host=host, port=port),),
+        tls_name=tls_name,
+        host_header=host_header,
+        trusted=trusted,
+    )
 
 
 @pytest.fixture
@@ -60,19 +65,19 @@ async def test_a_delegation_with_a_port(internet: Internet) -> None:
 
 async def test_a_delegation_with_an_srv_record(internet: Internet) -> None:
     internet.delegates("b.example", "c.example")
-    internet.records["_matrix._tcp.c.example"] = Address(host="host.d.example", port=1234)
+    internet.records["_matrix._tcp.c.example"] = (Address(host="host.d.example", port=1234),)
     found = await internet.resolver().resolve("b.example")
     assert found == at("host.d.example", 1234, "c.example", "c.example")
 
 
 async def test_a_delegation_without_port_or_record(internet: Internet) -> None:
     internet.delegates("b.example", "c.example")
-    internet.records["_matrix._tcp.b.example"] = Address(host="not-this.example", port=1)
+    internet.records["_matrix._tcp.b.example"] = (Address(host="not-this.example", port=1),)
     assert await internet.resolver().resolve("b.example") == at("c.example", 8448, "c.example", "c.example")
 
 
 async def test_an_srv_record_without_delegation(internet: Internet) -> None:
-    internet.records["_matrix._tcp.b.example"] = Address(host="host.d.example", port=1234)
+    internet.records["_matrix._tcp.b.example"] = (Address(host="host.d.example", port=1234),)
     found = await internet.resolver().resolve("b.example")
     assert found == at("host.d.example", 1234, "b.example", "b.example")
 
@@ -84,9 +89,13 @@ async def test_nothing_published_means_port_8448(internet: Internet) -> None:
 async def test_an_override_comes_before_everything(internet: Internet) -> None:
     internet.delegates("b.example", "c.example")
     resolver = internet.resolver(**{"b.example": "127.0.0.1", "c.example:1": "127.0.0.2"})
-    assert await resolver.resolve("b.example") == at("127.0.0.1", 9448, "b.example", "b.example")
-    assert await resolver.resolve("c.example:1") == at("127.0.0.2", 9448, "c.example", "c.example:1")
-    assert resolver.as_written("b.example") == at("127.0.0.1", 9448, "b.example", "b.example")
+    assert await resolver.resolve("b.example") == at(
+        "127.0.0.1", 9448, "b.example", "b.example", trusted=True
+    )
+    assert await resolver.resolve("c.example:1") == at(
+        "127.0.0.2", 9448, "c.example", "c.example:1", trusted=True
+    )
+    assert resolver.as_written("b.example") == at("127.0.0.1", 9448, "b.example", "b.example", trusted=True)
     assert internet.fetched == []
 
 
@@ -110,7 +119,7 @@ def test_a_url_is_taken_as_written(internet: Internet) -> None:
 async def test_an_invalid_document_is_no_delegation(internet: Internet, answer: WellKnown) -> None:
     internet.documents["b.example"] = answer
     found = await internet.resolver().resolve("b.example")
-    assert found.address == Address(host="b.example", port=8448)
+    assert found.addresses == (Address(host="b.example", port=8448),)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +182,13 @@ async def test_memory_for_names_is_bounded(internet: Internet, monkeypatch: pyte
     assert internet.fetched == ["b.example", "c.example", "d.example", "b.example"]
 
 
-async def test_without_dns_there_are_no_srv_records() -> None:
-    assert await discovery.no_srv("_matrix._tcp.b.example") is None
+async def test_srv_targets_are_kept_in_their_order_and_prove_the_servers_name(internet: Internet) -> None:
+    first, second = Address(host="one.d.example", port=1), Address(host="two.d.example", port=2)
+    internet.records["_matrix._tcp.b.example"] = (first, second)
+    found = await internet.resolver().resolve("b.example")
+    assert found == Destination(addresses=(first, second), tls_name="b.example", host_header="b.example")
+
+
+async def test_a_record_that_says_there_is_no_such_service_is_believed(internet: Internet) -> None:
+    internet.records["_matrix._tcp.b.example"] = ()
+    assert (await internet.resolver().resolve("b.example")).addresses == ()

@@ -19,10 +19,13 @@ from linearized.mimi.messages import decode_fanout_stream, message_role
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import Accepted
-from linearized.server import followers as followers_module
+from linearized.server import batches
+from linearized.server.batches import MAX_PDUS
 from linearized.server.cursors import LINEARIZED, MIMI
-from linearized.server.followers import LONGEST_ASKED_PAUSE, LONGEST_PAUSE, MAX_PDUS, Followers
+from linearized.server.delivering import Worker
+from linearized.server.followers import Followers
 from linearized.server.outbound import FederationClient, OutboundError
+from linearized.server.pauses import LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from linearized.server.providers.client import Answer, ProviderClient, ProviderError
 from linearized.server.welcomes import PROVIDER_TYPE, provider_address
 from linearized.store.base import EntryRow, FollowerRow, NewToDevice, Role, RoomAppend, RoomRow
@@ -130,6 +133,7 @@ async def delivering(path: Path, peer: Peer | None = None, *, jitter: float = 0.
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
         followers = Followers(
+            own_name="a.example",
             store=store,
             providers=cast("ProviderClient", peer),
             federation=cast("FederationClient", peer),
@@ -496,7 +500,7 @@ async def test_a_provider_that_changes_its_protocol_gets_every_entry_once(settin
 
 async def test_a_room_without_its_follower_is_passed_over(setting: Setting) -> None:
     await setting.room()
-    followers_module._Worker.changed(setting.followers._worker("b.example"), ROOM)
+    Worker.changed(setting.followers._worker("b.example"), ROOM)
     await setting.append()
     await quiet()
     assert not setting.peer.sent
@@ -505,7 +509,7 @@ async def test_a_room_without_its_follower_is_passed_over(setting: Setting) -> N
 async def test_busy_rooms_take_turns(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    monkeypatch.setattr(followers_module, "MAX_PDUS", 1)
+    monkeypatch.setattr(batches, "MAX_PDUS", 1)
     await setting.room(linear())
     await setting.room(linear(room_id=OTHER), room_id=OTHER)
     setting.peer.send_answer = OutboundError("unreachable")

@@ -1,54 +1,22 @@
-"""Our signing key file, and the checks of a key document."""
+"""Key documents: ours, and the checks of others'."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from linearized.exceptions import ConfigError, InvalidInput
+from linearized.exceptions import InvalidInput
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.signing import sign_json, verify_json
+from linearized.protocol.signing import RetiredKey, ServerIdentity, sign_json, verify_json
 from linearized.server.key_documents import (
     HOUR_MS,
-    KEY_FILE,
-    load_signing_key,
     own_document,
     parse_document,
 )
 
 from .test_keys import NEW, OLD, OWN, START, document
-
-
-def test_the_key_is_made_once_and_only_we_can_read_it(tmp_path: Path) -> None:
-    data = tmp_path / "deep" / "data"
-    made = load_signing_key(data)
-    assert load_signing_key(data).verify_key == made.verify_key
-    assert (data / KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert load_signing_key(tmp_path / "other").verify_key != made.verify_key
-
-
-def test_a_key_others_can_read_is_refused(tmp_path: Path) -> None:
-    load_signing_key(tmp_path)
-    (tmp_path / KEY_FILE).chmod(0o640)
-    with pytest.raises(ConfigError, match="others can read the signing key"):
-        load_signing_key(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff", b"ed25519 a_1 !!!", b"rsa a b"])
-def test_a_malformed_key_file_is_named_but_not_quoted(tmp_path: Path, content: bytes) -> None:
-    load_signing_key(tmp_path)
-    (tmp_path / KEY_FILE).write_bytes(content)
-    with pytest.raises(ConfigError, match="signing key"):
-        load_signing_key(tmp_path)
-
-
-def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot create the signing key"):
-        load_signing_key(tmp_path / "file" / "data")
 
 
 def test_our_document_is_signed_and_good_for_twelve_hours() -> None:
@@ -58,6 +26,18 @@ def test_our_document_is_signed_and_good_for_twelve_hours() -> None:
     assert parsed.valid_until == START + 12 * HOUR_MS
     assert parsed.current == {OWN.key.key_id: OWN.key.verify_key}
     assert ours["m.linearized"] is True
+
+
+def test_retired_keys_are_published_as_old_ones_and_never_the_present_one() -> None:
+    retired = tuple(
+        RetiredKey(key_id=key.key_id, verify_key=key.verify_key, expired_ts=START - 5)
+        for key in (OLD, OWN.key)
+    )
+    ours = own_document(ServerIdentity("a.example", OWN.key, retired), START)
+    parsed = parse_document(ours, "a.example", START)
+    assert parsed.current == {OWN.key.key_id: OWN.key.verify_key}
+    assert parsed.old == {OLD.key_id: OLD.verify_key}
+    assert parsed.expired == {OLD.key_id: START - 5}
 
 
 def test_a_key_that_did_not_sign_is_not_the_servers() -> None:

@@ -12,10 +12,11 @@ import trio.testing
 
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.signing import ServerIdentity, SigningKey, sign_json
+from linearized.protocol.signing import RetiredKey, ServerIdentity, SigningKey, sign_json
 from linearized.server import keys as keys_module
 from linearized.server.key_documents import HOUR_MS, own_document
-from linearized.server.keys import KeyRing
+from linearized.server.keys import Crowded, KeyRing
+from linearized.server.notaries import Notaries
 from linearized.server.outbound import OutboundError
 from linearized.store.sqlite import SqliteStore
 
@@ -51,6 +52,15 @@ class Peers:
     published: dict[str, JsonObject] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
     hold: trio.Event | None = None
+    known_to: dict[str, object] = field(default_factory=dict)  # by notary, whatever it answers
+    queried: list[tuple[str, str]] = field(default_factory=list)
+
+    async def query(self, notary: str, server: str) -> JsonObject:
+        self.queried.append((notary, server))
+        await trio.lowlevel.checkpoint()
+        if notary not in self.known_to:
+            raise OutboundError("down")
+        return {"server_keys": self.known_to[notary]}
 
     async def fetch(self, server: str) -> JsonObject:
         self.fetched.append(server)
@@ -80,8 +90,16 @@ async def ring(peers: Peers, store: SqliteStore) -> KeyRing:
     return new_ring(peers, store)
 
 
-def new_ring(peers: Peers, store: SqliteStore) -> KeyRing:
-    return KeyRing(identity=OWN, store=store, clock=lambda: peers.now, fetch=peers.fetch)
+def new_ring(
+    peers: Peers, store: SqliteStore, *, identity: ServerIdentity = OWN, notaries: tuple[str, ...] = ()
+) -> KeyRing:
+    return KeyRing(
+        identity=identity,
+        store=store,
+        clock=lambda: peers.now,
+        fetch=peers.fetch,
+        notaries=Notaries(notaries, peers.query),
+    )
 
 
 async def test_keys_are_fetched_once_and_kept(ring: KeyRing, peers: Peers) -> None:
@@ -240,6 +258,7 @@ async def test_keys_survive_a_restart(peers: Peers, store: SqliteStore) -> None:
 async def test_a_notary_keeps_documents_with_distinct_keys(ring: KeyRing, peers: Peers) -> None:
     first = peers.published["b.example"]
     assert await ring.document("b.example", START) == [first]
+    await ring.confirm("b.example")
     second = document(NEW, until=START + 24 * HOUR_MS)
     peers.published["b.example"] = second
     peers.now += 12 * HOUR_MS
@@ -262,3 +281,126 @@ async def test_memory_for_servers_is_bounded(
     for name in ("c.example", "d.example", "e.example", "e.example", "c.example"):
         await ring.request_keys(name, [OLD.key_id])
     assert peers.fetched == ["c.example", "d.example", "e.example", "c.example"]
+
+
+async def test_what_we_signed_with_a_retired_key_is_ours(peers: Peers, store: SqliteStore) -> None:
+    retired = RetiredKey(key_id=OLD.key_id, verify_key=OLD.verify_key, expired_ts=START)
+    ring = new_ring(peers, store, identity=ServerIdentity("a.example", OWN.key, (retired,)))
+    assert (await ring.keys_for("a.example", [OLD.key_id]))[OLD.key_id] == OLD.verify_key
+    (published,) = await ring.document("a.example", 0)
+    assert published["old_verify_keys"][OLD.key_id]["expired_ts"] == START
+
+
+# --- what anybody may make us do ---
+
+
+async def test_nothing_is_written_for_a_server_that_did_not_prove_itself(
+    ring: KeyRing, peers: Peers, store: SqliteStore
+) -> None:
+    await ring.request_keys("b.example", [OLD.key_id])
+    await ring.document("b.example", START)
+    assert store.server_keys("b.example") == []
+    await ring.confirm("b.example")
+    assert [row.key_id for row in store.server_keys("b.example")] == [OLD.key_id]
+    await ring.confirm("c.example")
+    assert store.server_keys("c.example") == []
+
+
+async def test_confirming_a_server_that_never_answered_keeps_nothing(
+    ring: KeyRing, peers: Peers, store: SqliteStore
+) -> None:
+    peers.published.clear()
+    await ring.request_keys("b.example", [OLD.key_id])
+    await ring.confirm("b.example")
+    assert store.server_keys("b.example") == []
+    await ring.request_keys("b.example", [OLD.key_id])
+    assert len(peers.fetched) == 1, "its pause goes on"
+
+
+async def test_strangers_are_fetched_so_many_at_a_time_and_others_are_refused_at_once(
+    ring: KeyRing, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ring.request_keys("b.example", [OLD.key_id])
+    await ring.confirm("b.example")
+    peers.now += 12 * HOUR_MS
+    peers.hold = trio.Event()
+    monkeypatch.setattr(keys_module, "STRANGERS_WAITING", 3)
+    refused: list[str] = []
+
+    async def ask(server: str) -> None:
+        try:
+            await ring.request_keys(server, [OLD.key_id])
+        except Crowded:
+            refused.append(server)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(keys_module.STRANGER_FETCHES + 5):
+            nursery.start_soon(ask, f"s{number}.example")
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(peers.fetched) == 1 + keys_module.STRANGER_FETCHES
+        assert len(refused) == 5
+        for _ in range(5):
+            nursery.start_soon(ask, "s0.example")
+        await trio.testing.wait_all_tasks_blocked()
+        assert refused[5:] == ["s0.example"] * 2, "a few may wait for the same server"
+        assert await ring.document("s99.example", START) == []
+        nursery.start_soon(ask, "b.example")
+        await trio.testing.wait_all_tasks_blocked()
+        assert peers.fetched[-1] == "b.example", "a server we know is not held up by them"
+        peers.hold.set()
+    assert len(peers.fetched) == 2 + keys_module.STRANGER_FETCHES
+
+
+async def test_a_fetch_that_takes_too_long_is_given_up(
+    ring: KeyRing, peers: Peers, autojump_clock: trio.testing.MockClock
+) -> None:
+    peers.hold = trio.Event()
+    assert await ring.request_keys("b.example", [OLD.key_id]) == {}
+    assert trio.current_time() == keys_module.FETCH_SECONDS
+
+
+async def test_documents_of_strangers_take_bounded_memory(
+    ring: KeyRing, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_UNPROVEN", 2)
+    names = [f"s{number}.example" for number in range(4)]
+    for name in names:
+        peers.published[name] = document(OLD, until=START + HOUR_MS, server=name)
+        assert await ring.request_keys(name, [OLD.key_id])
+    kept = [name for name in names if await ring.request_keys(name, [OLD.key_id])]
+    assert kept == names[2:]
+    assert len(peers.fetched) == 4, "what was dropped is not fetched again before its time"
+
+
+async def test_a_flood_of_names_pushes_out_no_server_that_proved_itself(
+    ring: KeyRing, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_SERVERS", 2)
+    await ring.request_keys("b.example", [OLD.key_id])
+    await ring.confirm("b.example")
+    for number in range(5):
+        await ring.request_keys(f"s{number}.example", [OLD.key_id])
+    assert await ring.request_keys("b.example", [OLD.key_id])
+    assert peers.fetched.count("b.example") == 1
+
+
+async def test_the_servers_that_proved_themselves_take_bounded_memory_too(
+    ring: KeyRing, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_SERVERS", 1)
+    for name in ("c.example", "d.example"):
+        peers.published[name] = document(OLD, until=START + HOUR_MS, server=name)
+        await ring.keys_for(name, [OLD.key_id])
+    assert list(ring._known) == ["d.example"]
+    assert await ring.keys_for("c.example", [OLD.key_id]) == {OLD.key_id: OLD.verify_key}
+
+
+async def test_the_keys_kept_of_one_server_are_bounded_but_a_new_one_is_used(
+    ring: KeyRing, peers: Peers, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MAX_KEPT_KEYS", 1)
+    await ring.keys_for("b.example", [OLD.key_id])
+    peers.now += keys_module.MIN_REFETCH_MS
+    peers.published["b.example"] = document(NEW, until=peers.now + HOUR_MS, old={OLD: peers.now})
+    assert await ring.keys_for("b.example", [NEW.key_id]) == {NEW.key_id: NEW.verify_key}
+    assert [row.key_id for row in store.server_keys("b.example")] == [OLD.key_id]

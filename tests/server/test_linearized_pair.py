@@ -292,6 +292,8 @@ async def miss(pair: HubPair, count: int) -> None:
     await pair.a.node.store.move_cursor(
         pair.room_id, "b.example", follower.protocol, pair.row(pair.a).head_seq
     )
+    # What was sent without an answer would be sent again as it was.
+    pair.a.node.followers._workers["b.example"]._pending = None
     pair.network.down.discard("b.example")
 
 

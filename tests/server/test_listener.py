@@ -268,3 +268,36 @@ def test_only_dns_names_of_a_certificate_count() -> None:
     assert peer_domains(certificate) == ("b.example",)
     assert peer_domains({}) == ()
     assert peer_domains(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(["h2", "http/1.1"], "h2"), (["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1"), ([], None)],
+)
+async def test_the_protocol_is_negotiated_with_http2_first(
+    authority: Authority, tls: TlsConfig, offered: list[str], chosen: str | None
+) -> None:
+    context = authority.client()
+    if offered:
+        context.set_alpn_protocols(offered)
+    async with serving(bind(tls)) as (address,):
+        stream = await trio.open_ssl_over_tcp_stream(
+            address.host, address.port, ssl_context=context, https_compatible=True
+        )
+        async with stream:
+            await stream.do_handshake()
+            assert stream.selected_alpn_protocol() == chosen
+            assert stream.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_body_for_no_endpoint_does_not_cost_the_connection(
+    authority: Authority, tls: TlsConfig, http2: bool
+) -> None:
+    async with (
+        serving(bind(tls), max_connections=1) as (address,),
+        httpx.AsyncClient(http2=http2, verify=authority.client()) as client,
+    ):
+        for method, path in (("PUT", "/nothing"), ("POST", "/who/x"), ("PUT", "/echo/")):
+            answer = await client.request(method, f"https://{address}{path}", content=b"x" * 300_000)
+            assert answer.json()["errcode"] == "M_UNRECOGNIZED"

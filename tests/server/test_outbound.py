@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import pytest
 import trio
 import trustme
 
-from linearized.config import Address, Config, LimitsConfig, ListenConfig, TlsConfig
+from linearized.config import Address, Config, DiscoveryConfig, LimitsConfig, ListenConfig, TlsConfig
 from linearized.exceptions import ConfigError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.server import exchange, outbound
+from linearized.server import endpoints, exchange, outbound
 from linearized.server.app import build_app
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.listener import Binding
 from linearized.server.outbound import FederationClient, OutboundError, client_context
@@ -111,6 +113,7 @@ def config(tls: TlsConfig, *at: tuple[str, Address], seconds: int = 10) -> Confi
         listen=ListenConfig(tls=Address(host="127.0.0.1", port=0)),
         tls=tls,
         discovery_overrides=dict(at),
+        discovery=DiscoveryConfig(allowed_networks=(ip_network("127.0.0.0/8"),)),
         limits=LimitsConfig(request_seconds=seconds),
     )
 
@@ -358,3 +361,54 @@ async def test_a_key_document_has_a_largest_size(their_tls: TlsConfig, our_tls: 
                     await client.server_keys("a.example")
             else:
                 assert (await client.server_keys("a.example")).keys() == {"x"}
+
+
+async def test_a_server_without_the_unstable_paths_is_asked_by_the_final_ones(
+    their_tls: TlsConfig, our_tls: TlsConfig
+) -> None:
+    peer = Peer()
+    async with talking(peer, their_tls, our_tls) as client:
+        answer = await client.request("a.example", "PUT", f"{UNSTABLE}/send/1", json={"pdus": []})
+        assert answer == {"ok": True}
+        assert [request.raw_target for request in peer.requests] == ["/_matrix/federation/v2/send/1"]
+        for path in (f"{UNSTABLE}/nothing/1", "/_matrix/federation/v1/nothing"):
+            with pytest.raises(OutboundError) as refused:
+                await client.request("a.example", "PUT", path, json={})
+            assert (refused.value.status, refused.value.errcode) == (404, "M_UNRECOGNIZED")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"errcode": "M_NOT_FOUND"}', b"[]"])
+async def test_any_other_404_is_an_answer(
+    their_tls: TlsConfig, our_tls: TlsConfig, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(Response(status=404, body=body))
+    monkeypatch.setattr(endpoints, "UNSTABLE", "/_matrix/federation/v1")
+    monkeypatch.setattr(endpoints, "FINAL_VERSIONS", {"thing": "v7"})
+    async with talking(peer, their_tls, our_tls) as client:
+        with pytest.raises(OutboundError):
+            await client.request("a.example", "PUT", PATH, json={})
+    assert [request.raw_target for request in peer.requests] == [PATH]
+
+
+@pytest.mark.parametrize(("refusals", "sent"), [(1, 2), (3, 4), (9, 4)])
+async def test_a_transaction_waits_for_the_one_the_receiver_still_works_on(
+    their_tls: TlsConfig, our_tls: TlsConfig, monkeypatch: pytest.MonkeyPatch, refusals: int, sent: int
+) -> None:
+    monkeypatch.setattr(outbound, "IN_FLIGHT_PAUSES", (0.0, 0.0, 0.0))
+    busy = Response(status=400, body=b'{"errcode": "M_BAD_STATE", "error": "wait"}')
+
+    class Busy(Peer):
+        async def handle(self, request: Request) -> Response:
+            answer = await super().handle(request)
+            return busy if len(self.requests) <= refusals else answer
+
+    peer = Busy()
+    async with talking(peer, their_tls, our_tls) as client:
+        path = "/_matrix/federation/v2/send/1"
+        if refusals < sent:
+            assert await client.request("a.example", "PUT", path, json={}) == {"ok": True}
+        else:
+            with pytest.raises(OutboundError) as refused:
+                await client.request("a.example", "PUT", path, json={})
+            assert refused.value.errcode == "M_BAD_STATE"
+    assert len(peer.requests) == sent

@@ -18,8 +18,8 @@ import trustme
 
 from linearized.config import Address, Config, default_config, load_config
 from linearized.exceptions import ConfigError
+from linearized.own_keys import load_signing_key
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.server.key_documents import load_signing_key
 from linearized.server.opening import system_clock
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.run import Serving, serve

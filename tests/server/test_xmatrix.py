@@ -40,6 +40,11 @@ class Keys:
     )
     asked: list[str] = field(default_factory=list)
 
+    confirmed: list[str] = field(default_factory=list)
+
+    async def confirm(self, server: str) -> None:
+        self.confirmed.append(server)
+
     async def request_keys(self, server: str, key_ids: Sequence[str]) -> Mapping[str, bytes]:
         self.asked.append(server)
         return {key_id: key for key_id, key in self.valid.items() if key_id in key_ids}
@@ -170,7 +175,7 @@ async def test_a_request_for_another_server_is_refused() -> None:
 
 
 async def test_a_request_signed_with_no_valid_key_is_refused() -> None:
-    assert "known key" in await refused(signed(content={}), content={}, keys=Keys(valid={}))
+    assert "no longer valid" in await refused(signed(content={}), content={}, keys=Keys(valid={}))
 
 
 async def test_an_unsigned_request_is_refused_without_a_look_at_keys() -> None:

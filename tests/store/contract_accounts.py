@@ -87,14 +87,26 @@ class AccountContract:
             await store.put_device(
                 DeviceRow(user_id=BOB, device_id=device_id, display_name=None, token_hash=None)
             )
+            await store.put_device_object(BOB, device_id, b"{}")
         await store.put_key_packages([key_package(1), key_package(2, device_id="LAPTOP")])
         await store.put_to_device([to_device(1), to_device(2, device_id="LAPTOP")])
         await store.delete_device(BOB, "PHONE")
         assert [device.device_id for device in store.devices(BOB)] == ["LAPTOP"]
+        assert store.device_objects(BOB) == {"LAPTOP": b"{}"}
         assert store.key_package(key_package(1).reference) is None
         assert store.key_package(key_package(2).reference) is not None
         assert store.to_device(BOB, "PHONE", after=0, limit=10) == []
         assert len(store.to_device(BOB, "LAPTOP", after=0, limit=10)) == 1
+
+    async def test_what_devices_say_of_themselves_is_replaced_and_forgotten(self, store: Store) -> None:
+        await store.put_device_object(BOB, "PHONE", b'{"a":1}')
+        await store.put_device_object(BOB, "PHONE", b'{"a":2}')
+        await store.put_device_object(BOB, "LAPTOP", b"{}")
+        await store.put_device_object(ALICE, "PHONE", b"{}")
+        assert store.device_objects(BOB) == {"LAPTOP": b"{}", "PHONE": b'{"a":2}'}
+        await store.delete_device_objects(BOB, ["PHONE", "GONE"])
+        assert store.device_objects(BOB) == {"LAPTOP": b"{}"}
+        assert store.device_objects(ALICE) == {"PHONE": b"{}"}
 
     async def test_messages_wait_in_order_until_deleted_and_positions_never_return(
         self, store: Store
@@ -112,6 +124,8 @@ class AccountContract:
             sender=ALICE,
             content=b'{"n":0}',
         )
+        assert store.to_device_addresses("PHONE") == [BOB]
+        assert store.to_device_addresses("WATCH") == []
         newest = store.to_device_position()
         assert newest == store.to_device(BOB, "LAPTOP", after=0, limit=1)[0].position > waiting[-1].position
         assert store.to_device(BOB, "PHONE", after=waiting[0].position, limit=1) == [waiting[1]]

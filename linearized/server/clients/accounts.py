@@ -11,6 +11,7 @@ import trio
 from linearized.config import BridgeConfig
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_device_id, parse_user_id
+from linearized.server import device_lists
 from linearized.server.clients.auth import (
     Caller,
     bearer_token,
@@ -202,6 +203,7 @@ async def logout_all(context: Context, request: Request, caller: Caller) -> Resp
 async def _log_out(context: Context, caller: Caller, devices: list[str]) -> None:
     for device_id in devices:
         await context.node.store.delete_device(caller.user_id, device_id)
+    await device_lists.announce(context.node, caller.user_id, removed=devices)
     # A long poll of a device that is gone ends, and its next one is refused.
     context.node.notifier.users_changed([caller.user_id])
 

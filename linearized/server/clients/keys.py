@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 import openmls
+import orjson
 
-from linearized.exceptions import IdentifierError
-from linearized.mls import MlsError
+from linearized.exceptions import IdentifierError, InvalidInput
+from linearized.mls import CIPHERSUITES, MlsError
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
+from linearized.room.credentials import ClientIdentity
+from linearized.server import claims, device_lists, device_objects
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
@@ -28,6 +31,7 @@ from linearized.server.clients.fields import (
     texts,
 )
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.outbound import OutboundError
 from linearized.store.base import DeviceRow, KeyPackageRow, UserRow
 
 _MS_PER_SECOND: Final = 1000
@@ -37,14 +41,6 @@ MAX_PACKAGES_PER_UPLOAD: Final = 100
 MAX_PACKAGES_PER_DEVICE: Final = 200
 # Claims and queries of one request; each claim is one transaction.
 MAX_DEVICES_PER_REQUEST: Final = 100
-# "by name, not value" (MSC4244): the suites of the IANA registry that the MLS library has.
-CIPHERSUITES: Final = {
-    "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519": openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
-    "MLS_128_DHKEMP256_AES128GCM_SHA256_P256": openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256,
-    "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519": (
-        openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519
-    ),
-}
 
 
 def key_counts(context: Context, caller: Caller) -> dict[str, int]:
@@ -69,8 +65,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     """``POST keys/upload``: each package must be valid and bear the device's own client URI."""
     device_id = caller.require_device()
     body = await request.json()
-    if optional_object(body, "device_keys"):
-        raise invalid("device_keys: this server keeps MLS key packages only")
+    device_keys = _device_object(body, caller, device_id)
     now = context.node.clock() // _MS_PER_SECOND
     packages = [
         *_packages(body, "one_time_keys", caller, device_id, now=now, last_resort=False),
@@ -81,6 +76,10 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     new = sum(not package.last_resort for package in packages)
     if key_counts(context, caller)[MLS] + new > MAX_PACKAGES_PER_DEVICE:
         raise HttpError(400, "M_LIMIT_EXCEEDED", f"A device may keep {MAX_PACKAGES_PER_DEVICE} key packages")
+    if device_keys is not None:
+        await _ensure_device(context, caller, device_id)
+        await context.node.store.put_device_object(caller.user_id, device_id, orjson.dumps(device_keys))
+        await device_lists.announce(context.node, caller.user_id, changed=[device_keys])
     if packages:
         await _ensure_device(context, caller, device_id)
         await context.node.store.put_key_packages(packages)
@@ -88,6 +87,17 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
             if package.last_resort:
                 context.remember_fallback(caller.user_id, device_id, package.not_after)
     return json_response({"one_time_key_counts": key_counts(context, caller)})
+
+
+def _device_object(body: JsonObject, caller: Caller, device_id: str) -> JsonObject | None:
+    """The device object of an upload, checked; None if there is none. Olm's has no MLS credential."""
+    given = optional_object(body, "device_keys")
+    if not given:
+        return None
+    try:
+        return device_objects.checked(given, user_id=caller.user_id, device_id=device_id)
+    except InvalidInput as error:
+        raise invalid(f"device_keys: this server keeps MLS devices only: {error}") from error
 
 
 def _packages(
@@ -106,6 +116,8 @@ def _packages(
             info = openmls.inspect_key_package(key_package, now=now)
         except MlsError as error:
             raise invalid(f"{member}: {name}: {error}") from error
+        if info.ciphersuite not in CIPHERSUITES.values():
+            raise invalid(f"{member}: {name}: no room here uses ciphersuite {info.ciphersuite:#06x}")
         if info.identity != expected.encode():
             raise invalid(f"{member}: {name}: the package's identity is not {expected}")
         if info.last_resort is not last_resort:
@@ -161,16 +173,17 @@ async def query(context: Context, request: Request, caller: Caller) -> Response:
                 "error": "Device lists of other servers are not kept here",
             }
             continue
+        objects = context.node.store.device_objects(user_id)
         devices[user_id] = {
-            device.device_id: _device_keys(device)
+            device.device_id: _device_keys(device, objects.get(device.device_id))
             for device in context.node.store.devices(user_id)
             if not names or device.device_id in names
         }
     return json_response({"device_keys": devices, "failures": failures})
 
 
-def _device_keys(device: DeviceRow) -> JsonObject:
-    """A device as Matrix lists it. It has no long-term keys here: its keys are in its key packages."""
+def _device_keys(device: DeviceRow, said: bytes | None) -> JsonObject:
+    """A device as Matrix lists it: what it says of itself, or, if it never did, that it is there."""
     described: JsonObject = {
         "user_id": device.user_id,
         "device_id": device.device_id,
@@ -178,19 +191,21 @@ def _device_keys(device: DeviceRow) -> JsonObject:
         "keys": {},
         "signatures": {},
     }
+    if said is not None:
+        described = orjson.loads(said)
     if device.display_name is not None:
         described["unsigned"] = {"device_display_name": device.display_name}
     return described
 
 
 async def claim(context: Context, request: Request, caller: Caller) -> Response:
-    """``POST keys/claim`` for devices of this server. Through a room, use ``mls/key_material``, which also
-    finds others.
+    """``POST keys/claim``, also for devices of Linearized Matrix servers the user shares rooms with.
+
+    Through a room, use ``mls/key_material``, which also finds others.
 
     The key ID of an answer is the KeyPackageRef: what the device called it at upload does not matter to
     others.
     """
-    del caller
     body = await request.json()
     wanted = required_object(body, "one_time_keys")
     suites = _suites(required_object(body, "mls"))
@@ -198,14 +213,11 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
     if len(pairs) > MAX_DEVICES_PER_REQUEST:
         raise invalid(f"one_time_keys names more than {MAX_DEVICES_PER_REQUEST} devices")
     found: dict[str, JsonObject] = {}
-    failures: JsonObject = {}
+    remote: dict[str, list[ClientIdentity]] = {}
     for user_id, device_id in pairs:
         domain = _domain(user_id)
         if domain not in context.node.served_domains:
-            failures[domain] = {
-                "errcode": "M_NOT_FOUND",
-                "error": "Keys of other servers are claimed through a room",
-            }
+            remote.setdefault(domain, []).append(ClientIdentity(user_id, device_id))
             continue
         package = await context.node.store.claim_key_package(
             user_id=user_id, device_id=device_id, ciphersuites=suites, now_ms=context.node.clock()
@@ -214,7 +226,36 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
             key = {"key": encode_base64(package.key_package)}
             name = f"{MLS}:{encode_base64url(package.reference)}"
             found.setdefault(user_id, {})[device_id] = {name: key}
+    failures = await _claim_elsewhere(context, caller, remote, suites, found)
     return json_response({"one_time_keys": found, "failures": failures})
+
+
+async def _claim_elsewhere(
+    context: Context,
+    caller: Caller,
+    remote: dict[str, list[ClientIdentity]],
+    suites: list[int],
+    found: dict[str, JsonObject],
+) -> JsonObject:
+    """Claim keys at the Linearized Matrix servers the user shares rooms with; what failed, by server."""
+    failures: JsonObject = {}
+    near = await device_lists.linearized_servers(context.node, caller.user_id) if remote else []
+    for domain, devices in remote.items():
+        if domain not in near or claims.CIPHERSUITE not in suites:
+            failures[domain] = {
+                "errcode": "M_NOT_FOUND",
+                "error": "Keys of other servers are claimed through a room",
+            }
+            continue
+        try:
+            given = await claims.claim_at(context.node, domain, devices)
+        except OutboundError as error:
+            failures[domain] = {"errcode": error.errcode or "M_UNKNOWN", "error": str(error)}
+            continue
+        for device, reference, package in given:
+            name = f"{MLS}:{encode_base64url(reference)}"
+            found.setdefault(device.user_id, {})[device.device_id] = {name: {"key": encode_base64(package)}}
+    return failures
 
 
 def _claimed_devices(wanted: JsonObject, user_id: str) -> list[str]:
@@ -231,6 +272,7 @@ def _suites(mls: JsonObject) -> list[int]:
     if mls.get("required_capabilities") is not None:
         raise invalid("mls.required_capabilities: ask through mls/key_material, which checks capabilities")
     names = texts(mls, "acceptable_ciphersuites", limit=MAX_DEVICES_PER_REQUEST)
+    # MSC4244 has the suites "by name, not value".
     return [CIPHERSUITES[name] for name in names if name in CIPHERSUITES]
 
 

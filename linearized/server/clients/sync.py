@@ -21,6 +21,7 @@ from linearized.server.clients.keys import key_counts, unused_fallback_types
 from linearized.server.clients.sync_rooms import Question, Section, room_section
 from linearized.server.clients.tokens import SyncToken, parse_sync_token
 from linearized.server.clients.window import read_window
+from linearized.server.device_lists import changed_since
 from linearized.server.http import Request, Response, json_response
 
 # The longest a client may ask us to wait. Proxies give up on silent connections after a minute or so.
@@ -106,25 +107,38 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         section, value = room_section(asked, room_window)
         if section is not Section.NONE:
             rooms[section.value][room_window.row.room_id] = value
-    to_device, last = _to_device(context, question)
-    token = SyncToken(position=window.target, to_device=last)
+    to_device, last, full = _to_device(context, question)
+    changed, heard = _changed(context, question, until=last if full else None)
+    token = SyncToken(position=window.target, to_device=max(last, heard))
     answer: JsonObject = {
         "next_batch": str(token),
         "rooms": rooms,
         "to_device": {"events": to_device},
         "presence": {"events": []},
         "account_data": {"events": []},
-        "device_lists": {"changed": [], "left": []},
+        "device_lists": {"changed": changed, "left": []},
         "device_one_time_keys_count": key_counts(context, caller),
         "device_unused_fallback_key_types": unused_fallback_types(context, caller),
     }
-    return token, answer, bool(to_device) or any(rooms.values())
+    return token, answer, bool(to_device) or bool(changed) or any(rooms.values())
 
 
-def _to_device(context: Context, question: _Question) -> tuple[list[JsonObject], int]:
+def _changed(context: Context, question: _Question, *, until: int | None) -> tuple[list[str], int]:
+    """Users whose devices changed; and how far this sync has heard of such changes. A first sync needs none:
+    the client knows no devices yet.
+    """
     caller, after = question.caller, question.token.to_device
     if caller.device_id is None:
         return [], after
+    users, heard = changed_since(context.node, caller.user_id, after=after, until=until)
+    return [] if question.initial else users, heard
+
+
+def _to_device(context: Context, question: _Question) -> tuple[list[JsonObject], int, bool]:
+    """The messages that wait, the position of the last of them, and whether more may wait behind it."""
+    caller, after = question.caller, question.token.to_device
+    if caller.device_id is None:
+        return [], after, False
     rows = context.node.store.to_device(caller.user_id, caller.device_id, after=after, limit=MAX_TO_DEVICE)
     events = [{"content": orjson.loads(row.content), "sender": row.sender, "type": row.type} for row in rows]
-    return events, rows[-1].position if rows else after
+    return events, rows[-1].position if rows else after, len(rows) == MAX_TO_DEVICE

@@ -6,6 +6,7 @@ implementations use today.
 
 from __future__ import annotations
 
+from linearized.server.endpoints import FINAL, UNSTABLE
 from linearized.server.federation import devices, events, invites, joining, lookup, proofs, transfer
 from linearized.server.federation.calls import SignedHandler, signed
 from linearized.server.federation.ratelimit import RateLimit
@@ -13,8 +14,7 @@ from linearized.server.federation.transactions import Transactions
 from linearized.server.http import Route
 from linearized.server.node import Node
 
-FINAL = "/_matrix/federation"
-UNSTABLE = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
+__all__ = ["FINAL", "UNSTABLE", "routes"]
 
 
 def routes(node: Node) -> list[Route]:
@@ -33,6 +33,7 @@ def routes(node: Node) -> list[Route]:
         ("POST", "v3", "send_join/{txn_id}", joining.send_join),
         ("GET", "v1", "make_knock/{room_id}/{user_id}", joining.make_knock),
         ("POST", "v3", "send_knock/{txn_id}", joining.send_knock),
+        ("GET", "v1", "user/{user_id}/device/{device_id}", devices.device),
         ("POST", "v1", "user/keys/claim", devices.claim_keys),
     )
     return [

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import orjson
+
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_room_id
+from linearized.server.acl import SERVER_ACL, allows
 from linearized.server.exchange import NAMED_HUB
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.http import Handler, HttpError, Request, Response
 from linearized.server.node import Node
-from linearized.server.xmatrix import authenticate
+from linearized.server.xmatrix import claimed
 from linearized.store.base import Role, RoomRow
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
@@ -52,10 +55,13 @@ def signed(node: Node, handler: SignedHandler, limit: RateLimit | None = None) -
     """
 
     async def handle(request: Request) -> Response:
+        claim = await claimed(request, own_name=node.identity.name, keys=node.keys)
         # "All HTTP POST and PUT endpoints require the sending server to supply a (potentially empty) JSON
         # object".
         body = None if request.method in _WITHOUT_BODY else await request.json()
-        origin = await authenticate(request, body, own_name=node.identity.name, keys=node.keys)
+        claim.prove(request, body, own_name=node.identity.name)
+        origin = claim.origin
+        await node.keys.confirm(origin)
         node.followers.contacted(origin)
         if limit is not None:
             limit.take(origin)
@@ -64,18 +70,36 @@ def signed(node: Node, handler: SignedHandler, limit: RateLimit | None = None) -
     return handle
 
 
-def hub_room(node: Node, room_id: object) -> RoomRow:
-    """A room we are the hub of.
+def hub_room(call: Call, room_id: object) -> RoomRow:
+    """A room we are the hub of, and that lets the caller take part.
 
     Raises:
-        HttpError: 404 ``M_NOT_FOUND`` for a room we do not know, 400 ``M_WRONG_SERVER`` for another hub's.
+        HttpError: 404 ``M_NOT_FOUND`` for a room we do not know, 400 ``M_WRONG_SERVER`` for another hub's,
+            403 ``M_FORBIDDEN`` if the room's server ACL denies the caller.
     """
-    row = node.rooms.row(room_id) if isinstance(room_id, str) and is_room_id(room_id) else None
+    row = call.node.rooms.row(room_id) if isinstance(room_id, str) and is_room_id(room_id) else None
     if row is None:
         raise not_found()
     if row.role is not Role.HUB:
         raise HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {row.hub}", **{NAMED_HUB: row.hub})
+    require_admitted(call.node, row, call.origin)
     return row
+
+
+def require_admitted(node: Node, row: RoomRow, server: str) -> None:
+    """Check a room's server ACL.
+
+    Raises:
+        HttpError: 403 ``M_FORBIDDEN``.
+    """
+    if not is_admitted(node, row, server):
+        raise HttpError(403, "M_FORBIDDEN", "This server is denied by the room's server ACL")
+
+
+def is_admitted(node: Node, row: RoomRow, server: str) -> bool:
+    """Whether a room's server ACL lets a server take part."""
+    rule = node.store.state_entry(row.room_id, SERVER_ACL, "", seq=row.head_seq)
+    return rule is None or allows(orjson.loads(rule.pdu)["content"], server)
 
 
 def not_found() -> HttpError:

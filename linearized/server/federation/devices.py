@@ -1,4 +1,7 @@
-"""To-device messages and key packages of Linearized Matrix (draft, MLS transport)."""
+"""Devices in Linearized Matrix: what they say of themselves, messages to them, their key packages.
+
+Draft, MLS transport.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,40 @@ import orjson
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.server import device_lists
+from linearized.server.claims import ALGORITHM, CIPHERSUITE
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
 from linearized.server.telemetry import get_log
 from linearized.store.base import NewToDevice
 
-ALGORITHM = "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
-CIPHERSUITE = 1  # MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 (RFC 9420, 17.1)
 MAX_CLAIMS = 200  # key packages in one request: the devices of a few dozen users
 
 log = get_log(part="devices")
+
+
+async def device(call: Call) -> Response:
+    """``GET /user/{userId}/device/{deviceId}``: what a device of ours says of itself, as it signed it.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND`` if the user is not ours, or has no such device, or it says nothing.
+    """
+    user_id, device_id = call.param("user_id"), call.param("device_id")
+    found = call.node.store.device_objects(user_id).get(device_id)
+    # "If the user ID does not belong the receiving server, a 404 Not Found …. The same applies if the user ID
+    # does not exist, or the user does not have the device ID requested."
+    if found is None or not _has_device(call.node, user_id, device_id):
+        raise HttpError(404, "M_NOT_FOUND", "There is no such device")
+    return Response(body=found)
+
+
+async def receive(node: Node, edu: JsonObject, origin: str) -> None:
+    """Take an ephemeral unit; of a type that is not the draft's it is dropped."""
+    if edu.get("type") == device_lists.UPDATE:
+        await device_lists.receive(node, edu, origin)
+    else:
+        await deliver(node, edu, origin)
 
 
 async def deliver(node: Node, edu: JsonObject, origin: str) -> None:

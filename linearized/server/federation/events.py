@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 import trio
 
-from linearized.server.federation.calls import Call, hub_room, not_found
+from linearized.server.federation.calls import Call, hub_room, is_admitted, not_found
 from linearized.server.federation.visibility import projected, visible_until
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
@@ -29,7 +29,9 @@ async def event(call: Call) -> Response:
     """
     entry = call.node.store.entry_by_id(call.param("event_id"))
     row = call.node.rooms.row(entry.room_id) if entry is not None else None
-    if entry is None or row is None or not _visible(call, row, entry):
+    if entry is None or row is None or not is_admitted(call.node, row, call.origin):
+        raise not_found()
+    if not _visible(call, row, entry):
         raise not_found()
     if row.role is Role.FOLLOWER:  # what a MIMI hub sent us has no PDUs
         raise not_found()
@@ -58,7 +60,7 @@ async def state_ids(call: Call) -> Response:
 
 async def backfill(call: Call) -> Response:
     """``GET /backfill/{roomId}?v=&limit=``: an event and those before it, oldest first."""
-    row = hub_room(call.node, call.param("room_id"))
+    row = hub_room(call, call.param("room_id"))
     last = _entry(call, row, call.query("v"))
     limit = min(_positive(call.query("limit")), call.node.config.limits.max_backfill)
     # "The number of returned pdus MUST NOT exceed the limit provided by the caller. … pdus contains the
@@ -95,7 +97,7 @@ def _auth_events(entries: Iterable[EntryRow]) -> set[str]:
 
 
 def _state_before(call: Call) -> list[EntryRow]:
-    row = hub_room(call.node, call.param("room_id"))
+    row = hub_room(call, call.param("room_id"))
     entry = _entry(call, row, call.query("event_id"))
     # "prior to considering state changes induced by the event in the original request"
     return call.node.store.state_at(row.room_id, seq=entry.seq - 1)

@@ -16,7 +16,7 @@ from linearized.protocol.state import HUB
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.federation import lpdus
-from linearized.server.federation.calls import Call, not_found
+from linearized.server.federation.calls import Call, not_found, require_admitted
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.hub import Repeated
 from linearized.server.invited import note_invite
@@ -39,6 +39,8 @@ async def invite(call: Call) -> Response:
     if not isinstance(event, dict) or not _is_invite(event):
         raise HttpError(400, "M_BAD_JSON", "event must be the invite of a user")
     row = call.node.rooms.row(str(event.get("room_id")))
+    if row is not None:
+        require_admitted(call.node, row, call.origin)
     if row is not None and row.role is Role.HUB:
         return _answer(await _as_hub(call, row, event))
     return _answer(await _as_target(call, event))
@@ -88,7 +90,7 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # that server handed it over to. Anybody else could take the room's ID away from its hub here.
     if room_domain(event.room_id) != call.origin:
         await _check_moved(call, event.room_id, version)
-    await _verify(call.node, event, version)
+    await verify_sent(call.node, event, version)
     target = event.state_key or ""
     node = call.node
     # What makes a user ineligible "is left as an implementation detail"; ours must exist.
@@ -124,7 +126,7 @@ async def _check_moved(call: Call, room_id: str, version: RoomVersion) -> None:
     # From the creator on: what is forged fails at the first signature that had to be somebody else's, before
     # it makes us ask more servers for their keys.
     for event in (create, *reversed(transfers)):
-        await _verify(call.node, event, version)
+        await verify_sent(call.node, event, version)
 
 
 def _list(value: object) -> list[object]:
@@ -146,7 +148,12 @@ def _version(name: object) -> RoomVersion:
         ) from error
 
 
-async def _verify(node: Node, event: Event, version: RoomVersion) -> None:
+async def verify_sent(node: Node, event: Event, version: RoomVersion) -> None:
+    """Check an event of a room that we have no copy of: its signatures, and that its content is whole.
+
+    Raises:
+        InvalidInput: it does not hold.
+    """
     found: dict[tuple[str, str], bytes] = {}
     for server, key_ids in required_keys(event, version=version):
         for key_id, key in (await node.keys.keys_for(server, key_ids)).items():

@@ -32,7 +32,7 @@ async def make_knock(call: Call) -> Response:
 
 async def make_leave(call: Call) -> Response:
     """``GET /make_leave/{roomId}/{userId}``."""
-    row = hub_room(call.node, call.param("room_id"))
+    row = hub_room(call, call.param("room_id"))
     return json_response({"event": _template(call, row, "leave"), "room_version": row.version})
 
 
@@ -66,7 +66,7 @@ async def send_knock(call: Call) -> Response:
 
 
 def _make_versioned(call: Call, membership: str) -> JsonObject:
-    row = hub_room(call.node, call.param("room_id"))
+    row = hub_room(call, call.param("room_id"))
     template = _template(call, row, membership)
     # "If the room version is not one of the ver strings the sender supplied, a 400 Bad Request HTTP status
     # code is returned alongside M_INCOMPATIBLE_ROOM_VERSION error code".
@@ -132,7 +132,7 @@ def _template(call: Call, row: RoomRow, membership: str) -> JsonObject:
 async def _append(call: Call, membership: str) -> tuple[RoomRow, EntryRow]:
     """Append the LPDU of a membership change; the entry it became, the same one when it is sent again."""
     lpdu = call.body
-    row = hub_room(call.node, lpdu.get("room_id"))
+    row = hub_room(call, lpdu.get("room_id"))
     content, sender = lpdu.get("content"), lpdu.get("sender")
     if (
         lpdu.get("type") != MEMBER

@@ -9,10 +9,14 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import sign_json
 from linearized.server.discovery import split
+from linearized.server.endpoints import FINAL, UNSTABLE
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.key_documents import LONGEST_VALIDITY_MS, own_document
 from linearized.server.node import Node
 
+# A hundred servers with a dozen keys each take half of it, and nobody need say who they are to send it.
+MAX_QUERY_BYTES = 128 * 1024
+VERSION_PATHS = (f"{FINAL}/v1/version", f"{UNSTABLE}/version")
 CONCURRENT_QUERIES = 10  # servers asked at a time on behalf of one notary request
 
 
@@ -23,7 +27,7 @@ def routes(node: Node) -> list[Route]:
         Route("GET", "/_matrix/key/v2/server", lookup.own_keys),
         Route("GET", "/_matrix/key/v2/query/{server_name}", lookup.query_one),
         Route("POST", "/_matrix/key/v2/query", lookup.query_many),
-        Route("GET", "/_matrix/federation/v1/version", lookup.version),
+        *(Route("GET", path, lookup.version) for path in VERSION_PATHS),
         Route("GET", "/.well-known/matrix/server", lookup.well_known),
     ]
 
@@ -52,6 +56,7 @@ class Lookup:
 
     async def query_many(self, request: Request) -> Response:
         """``POST /_matrix/key/v2/query``. We answer with every key of the servers asked for, as we may."""
+        await request.body(MAX_QUERY_BYTES)
         wanted = _criteria(await request.json(), self._node.config.limits.max_notary_servers)
         found: dict[str, list[JsonObject]] = {}
         limiter = trio.CapacityLimiter(CONCURRENT_QUERIES)

@@ -6,7 +6,7 @@ from typing import Final
 
 from linearized.protocol.identifiers import is_room_id
 from linearized.server import proofs
-from linearized.server.federation.calls import Call, not_found, signed
+from linearized.server.federation.calls import Call, not_found, require_admitted, signed
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.visibility import visible_until
 from linearized.server.http import Response, Route, json_response
@@ -62,4 +62,5 @@ def _visible(call: Call) -> tuple[RoomRow, int]:
     until = visible_until(call.node, row, call.origin) if row is not None else None
     if row is None or until is None:
         raise not_found()
+    require_admitted(call.node, row, call.origin)
     return row, until

@@ -14,8 +14,8 @@ from linearized.protocol.hashing import event_id
 from linearized.protocol.outcomes import Outcome
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
 from linearized.room.refusals import outcome_of
-from linearized.server.federation import devices, lpdus
-from linearized.server.federation.calls import Call
+from linearized.server.federation import devices, lpdus, removals
+from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
 from linearized.server.invited import has_copy
 from linearized.server.telemetry import get_log
@@ -102,7 +102,7 @@ async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -
             if outcome is Outcome.REJECTED:
                 _note(failed, pdu, row, str(error))
     for edu in edus:
-        await devices.deliver(call.node, edu, call.origin)
+        await devices.receive(call.node, edu, call.origin)
     return orjson.dumps({"failed_pdus": failed}).decode()
 
 
@@ -110,10 +110,12 @@ async def _take(call: Call, row: RoomRow | None, pdu: JsonObject) -> None:
     # 1.1. "If that room ID is invalid/not found, the event is rejected."
     if row is None:
         raise InvalidInput("Unknown room")
+    if not is_admitted(call.node, row, call.origin):
+        raise InvalidInput("This server is denied by the room's server ACL")
     # 1.2. "If the server is not participating in the room, the event is dropped/skipped."
     if not has_copy(row):
-        return
-    if not lpdus.is_lpdu(pdu):
+        await removals.take(call.node, row, pdu, call.origin)
+    elif not lpdus.is_lpdu(pdu):
         await call.node.rooms.receive_pdu(row.room_id, pdu, call.origin)
     elif row.role is Role.HUB:
         # 2. "If the event is an LPDU and the receiving server is the hub, the additional PDU fields are

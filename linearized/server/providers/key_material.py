@@ -15,6 +15,7 @@ from linearized.mimi.key_material import (
     KeyMaterialUserCode,
     basic_identity,
 )
+from linearized.mls import CIPHERSUITES
 from linearized.protocol.identifiers import client_uri, provider_of_uri, user_id_from_uri
 from linearized.room.credentials import client_of
 from linearized.server.node import Node
@@ -23,14 +24,8 @@ from linearized.server.providers.client import ProviderError
 # How long a claimed package's route is kept for the Welcome that should follow: a commit is made minutes
 # after the claim; a day covers a client that was put to sleep in between.
 ROUTE_LIFETIME_MS: Final = 24 * 3_600_000
-# The cipher suites that the MLS library has, and so all that can be in the store.
-SUITES: Final = frozenset(
-    {
-        openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
-        openmls.CIPHERSUITE_P256_AES128GCM_SHA256_P256,
-        openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
-    }
-)
+# All that can be in the store.
+SUITES: Final = frozenset(CIPHERSUITES.values())
 
 
 class BadRequest(Exception):  # noqa: N818 - answered with 400

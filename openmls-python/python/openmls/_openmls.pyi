@@ -269,6 +269,96 @@ class AppDataUpdate:
     def sender_leaf(self) -> int | None: ...
 
 @final
+class AppEphemeral:
+    """An AppEphemeral proposal (draft-ietf-mls-extensions section 4.8).
+
+    ``sender_leaf`` is None if the sender is no member.
+    """
+
+    @property
+    def component_id(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def sender_leaf(self) -> int | None: ...
+
+@final
+class PskId:
+    """Names a pre-shared key (RFC 9420 section 8.4). The nonce of each use is made when it is used."""
+
+    @staticmethod
+    def external(psk_id: bytes) -> PskId:
+        """A key of the application, known by ``psk_id``."""
+    @staticmethod
+    def application(component_id: int, psk_id: bytes) -> PskId:
+        """A key of a component (draft-ietf-mls-extensions section 4.5)."""
+    @staticmethod
+    def resumption(epoch: int) -> PskId:
+        """The resumption secret of an earlier epoch of the group in which it is used."""
+    @property
+    def kind(self) -> Literal["external", "application", "resumption"]: ...
+    @property
+    def psk_id(self) -> bytes | None: ...
+    @property
+    def component_id(self) -> int | None: ...
+    @property
+    def epoch(self) -> int | None: ...
+
+@final
+class RequiredCapabilities:
+    """What every member must support (RFC 9420 section 11.1), as numbers of the IANA registries."""
+
+    @staticmethod
+    def create(
+        *, extensions: Sequence[int] = ..., proposals: Sequence[int] = ..., credentials: Sequence[int] = ...
+    ) -> RequiredCapabilities: ...
+    @property
+    def extensions(self) -> tuple[int, ...]: ...
+    @property
+    def proposals(self) -> tuple[int, ...]: ...
+    @property
+    def credentials(self) -> tuple[int, ...]: ...
+
+@final
+class ReInit:
+    """The parameters of the group that replaces one which a ReInit closed (RFC 9420 section 11.2).
+
+    ``external_senders`` are (raw signature public key, content of the basic credential).
+    """
+
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def app_data(self) -> dict[int, bytes]: ...
+    @property
+    def external_senders(self) -> tuple[tuple[bytes, bytes], ...]: ...
+    @property
+    def required_capabilities(self) -> RequiredCapabilities | None: ...
+
+@final
+class WelcomePreview:
+    """What a verified Welcome invites to. ``sender`` is the inviter, who signed the GroupInfo."""
+
+    @property
+    def group_id(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def ciphersuite(self) -> int: ...
+    @property
+    def own_leaf_index(self) -> int: ...
+    @property
+    def sender(self) -> Member: ...
+    @property
+    def members(self) -> tuple[Member, ...]: ...
+    @property
+    def app_data(self) -> dict[int, bytes]: ...
+
+@final
 class ProposalInfo:
     """A verified proposal.
 
@@ -331,8 +421,8 @@ class CommitBundle:
     """What a committer sends.
 
     ``commit`` is an MLSMessage(PublicMessage), ``welcome`` an MLSMessage(Welcome), ``group_info`` a GroupInfo
-    of the new epoch with `external_pub` and without ratchet tree, ``ratchet_tree`` the content of the
-    `ratchet_tree` extension of the new epoch.
+    of the new epoch with `external_pub` and, unless asked for, without ratchet tree, ``ratchet_tree`` the
+    content of the `ratchet_tree` extension of the new epoch.
     """
 
     @property
@@ -348,10 +438,15 @@ class CommitBundle:
 class Processed:
     """What `Group.process` found.
 
-    ``kind`` "application": ``plaintext``, ``aad``, the sender and the epoch of the message.
+    ``kind`` "application": ``plaintext``, the sender and the epoch of the message.
     ``kind`` "proposal": ``proposal`` says what was stored.
-    ``kind`` "commit": the committer as sender, the new ``epoch``, who was ``added`` and ``removed``; with
-    ``self_removed`` the group is no longer active.
+    ``kind`` "commit": the committer as sender and as ``committer``, the new ``epoch``, the ``proposals`` in
+    the order of the commit, who was ``added``, ``removed`` and ``updated`` (as in `StagedCommit`), the
+    ``app_data`` of the group after it; with ``self_removed`` the group is no longer active.
+
+    ``app_ephemeral`` are the AppEphemeral proposals in it, in order. In a group with the `safe_aad` component
+    ``safe_aad`` is what each component sent and ``aad`` what follows, which should be nothing; in others
+    ``safe_aad`` is None.
     """
 
     @property
@@ -365,15 +460,27 @@ class Processed:
     @property
     def aad(self) -> bytes: ...
     @property
+    def safe_aad(self) -> dict[int, bytes] | None: ...
+    @property
     def plaintext(self) -> bytes | None: ...
     @property
     def self_removed(self) -> bool: ...
+    @property
+    def app_data(self) -> dict[int, bytes] | None: ...
+    @property
+    def committer(self) -> Member | None: ...
     @property
     def added(self) -> tuple[Member, ...]: ...
     @property
     def removed(self) -> tuple[Member, ...]: ...
     @property
+    def updated(self) -> tuple[Member, ...]: ...
+    @property
     def proposal(self) -> ProposalInfo | None: ...
+    @property
+    def proposals(self) -> tuple[ProposalInfo, ...]: ...
+    @property
+    def app_ephemeral(self) -> tuple[AppEphemeral, ...]: ...
 
 @final
 class SignatureKeyPair:
@@ -429,7 +536,14 @@ class HpkeKeyPair:
 
 @final
 class Client:
-    """A signature key, a basic credential, key packages and groups, behind one lock."""
+    """A signature key, a basic credential, key packages, pre-shared keys and groups, behind one lock.
+
+    ``past_epochs`` (at most 64) of a group is how many epochs back its messages can be decrypted,
+    ``out_of_order_tolerance`` (at most 1024) how many messages of a sender may overtake one that can still be
+    read, ``maximum_forward_distance`` (at most 100000) how many may be missing before one. They are kept with
+    the group; larger windows weaken forward secrecy. ``leaf_app_data`` is the `app_data_dictionary` of our
+    leaf.
+    """
 
     @staticmethod
     def create(
@@ -453,12 +567,41 @@ class Client:
         """The Credential struct."""
     def sign_with_label(self, *, label: str, content: bytes) -> bytes:
         """SignWithLabel of RFC 9420 section 5.1.2."""
-    def key_package(self, *, now: int, lifetime: int, last_resort: bool = False) -> bytes:
+    def key_package(
+        self,
+        *,
+        now: int,
+        lifetime: int,
+        last_resort: bool = False,
+        app_data: Mapping[int, bytes] = ...,
+        leaf_app_data: Mapping[int, bytes] = ...,
+    ) -> bytes:
         """Make a KeyPackage valid from an hour before ``now`` for ``lifetime`` seconds after it.
 
-        The private keys stay here until a Welcome uses them; for ``last_resort`` they stay for ever.
-        Raises NotAllowed for a lifetime of more than 84 days, which peers would refuse.
+        ``app_data`` is the `app_data_dictionary` of the key package, ``leaf_app_data`` that of the leaf. The
+        private keys stay here until a Welcome uses them; for ``last_resort`` they stay until
+        `forget_key_package`. Raises NotAllowed for a lifetime of more than 84 days, which peers would refuse,
+        and for component 0x0004, which ``last_resort`` sets.
         """
+    def import_key_package(self, *, key_package: bytes, init_key: bytes, encryption_key: bytes) -> bytes:
+        """Take over a KeyPackage, or an MLSMessage holding one, that was made elsewhere; gives its reference.
+
+        ``init_key`` and ``encryption_key`` are the raw HPKE private keys. Raises NotAllowed if they do not
+        belong to it, or if it is not of our signature key, credential and ciphersuite; InvalidKeyPackage.
+        """
+    def key_package_references(self) -> tuple[bytes, ...]:
+        """Give the references of the key packages whose private keys are here, sorted."""
+    def forget_key_package(self, reference: bytes) -> None:
+        """Erase the private keys of a key package. Raises NotAllowed if there are none."""
+    def add_psk(self, psk: PskId, secret: bytes) -> None:
+        """Keep an external or application PSK for all groups and Welcomes, in place of an older one.
+
+        Raises NotAllowed for a resumption PSK, for more than 4096 bytes or more than 1024 keys.
+        """
+    def remove_psk(self, psk: PskId) -> None:
+        """Erase a PSK. Raises NotAllowed if there is none."""
+    def psks(self) -> tuple[PskId, ...]:
+        """Give the IDs of the PSKs that are kept, sorted."""
     def create_group(
         self,
         *,
@@ -466,7 +609,11 @@ class Client:
         app_data: Mapping[int, bytes] = ...,
         external_senders: Sequence[tuple[bytes, bytes]] = ...,
         required_capabilities: bool = True,
+        leaf_app_data: Mapping[int, bytes] = ...,
         now: int | None = None,
+        past_epochs: int = 3,
+        out_of_order_tolerance: int = 32,
+        maximum_forward_distance: int = 2000,
     ) -> Group:
         """Create a group at epoch 0 with an `app_data_dictionary` of ``app_data``.
 
@@ -477,13 +624,71 @@ class Client:
         where clients that know RFC 9420 alone can be members as long as there is no ``app_data``. Raises
         NotAllowed if the group exists here.
         """
-    def join_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> Group:
+    def create_reinit(
+        self,
+        group_id: bytes,
+        *,
+        add: Sequence[bytes],
+        leaf_app_data: Mapping[int, bytes] = ...,
+        now: int | None = None,
+        past_epochs: int = 3,
+        out_of_order_tolerance: int = 32,
+        maximum_forward_distance: int = 2000,
+    ) -> tuple[Group, CommitBundle]:
+        """Create the successor of a group that a ReInit closed (RFC 9420 section 11.2); gives it in epoch 1.
+
+        Its parameters are those of `Group.reinit` of ``group_id``. ``add`` are key packages of all other
+        members, who refuse it otherwise; they must prove with the resumption secret that they were in the old
+        group. Only the Welcome of the bundle is for anybody: its ``commit`` is of epoch 0, where nobody else
+        is, and takes the PSK by reference to a proposal that is not sent, so a delivery service begins with
+        ``group_info``.
+
+        Raises NotAllowed if there was no ReInit, if it names another ciphersuite than that of this client, or
+        without ``add``; InvalidKeyPackage, InvalidProposal, UnknownGroup.
+        """
+    def create_branch(
+        self,
+        group_id: bytes,
+        *,
+        branch_id: bytes,
+        add: Sequence[bytes],
+        app_data: Mapping[int, bytes] | None = None,
+        external_senders: Sequence[tuple[bytes, bytes]] | None = None,
+        leaf_app_data: Mapping[int, bytes] = ...,
+        now: int | None = None,
+        past_epochs: int = 3,
+        out_of_order_tolerance: int = 32,
+        maximum_forward_distance: int = 2000,
+    ) -> tuple[Group, CommitBundle]:
+        """Create a group of some members of ``group_id``, which goes on (RFC 9420 section 11.3).
+
+        Like `create_reinit`, but ``add`` are some members. Without ``app_data`` and ``external_senders`` it
+        has the extensions of ``group_id``.
+        """
+    def join_welcome(
+        self,
+        *,
+        welcome: bytes,
+        ratchet_tree: bytes | None,
+        past_epochs: int = 3,
+        out_of_order_tolerance: int = 32,
+        maximum_forward_distance: int = 2000,
+    ) -> Group:
         """Join by a Welcome, or an MLSMessage holding one.
 
-        ``ratchet_tree`` may be None if the Welcome carries the tree. Raises CannotDecrypt if it is not for
-        one of our key packages, NotAllowed if we are in the group already (`forget_group` first),
-        InvalidCommit or InvalidSignature if GroupInfo and tree do not hold together. A failed join uses up no
-        key package.
+        ``ratchet_tree`` may be None if the Welcome carries the tree. PSKs that it names are looked up here;
+        if it goes on from another group, by ReInit or by branching, that group must be here and the new one
+        is checked against it: its parameters, and that everybody was in the old group; after a ReInit also
+        that nobody is missing. Members are told by their identities.
+
+        Raises CannotDecrypt if it is not for one of our key packages, NotAllowed if we are in the group
+        already (`forget_group` first) or do not have a PSK, InvalidCommit or InvalidSignature if GroupInfo
+        and tree do not hold together. A failed join uses up no key package.
+        """
+    def preview_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> WelcomePreview:
+        """Decrypt and verify a Welcome without joining: nothing changes and no key package is used up.
+
+        Raises what `join_welcome` raises, but not for a group we are in.
         """
     def join_external(
         self,
@@ -493,8 +698,13 @@ class Client:
         replace_leaf: int | None = None,
         aad: bytes = ...,
         proposals: Sequence[bytes] = ...,
+        psks: Sequence[PskId] = ...,
         app_data_updates: Mapping[int, bytes] = ...,
         new_app_data: Mapping[int, bytes] = ...,
+        leaf_app_data: Mapping[int, bytes] = ...,
+        past_epochs: int = 3,
+        out_of_order_tolerance: int = 32,
+        maximum_forward_distance: int = 2000,
     ) -> tuple[Group, CommitBundle]:
         """Join by an external commit (RFC 9420 section 12.4.3.2), kept pending until
         `Group.merge_pending_commit`.
@@ -503,9 +713,11 @@ class Client:
         leaf with our present signature key is replaced in any case. It is for the application to check that
         the leaf is ours: nobody's MLS implementation compares the credentials. ``proposals`` are the pending
         SelfRemoves of the epoch. Until merged, an older state of the group stays in use, and a group that had
-        none is not active; another external join of the group that is still pending is dropped.
+        none is not active; another external join of the group that is still pending is dropped. In a group
+        with the `safe_aad` component an external commit carries no additional data.
 
-        Raises NotAllowed without tree or `external_pub`, or if the signature key belongs to another leaf;
+        Raises NotAllowed without tree or `external_pub`, for a PSK that is not here, or if the signature key
+        belongs to another leaf;
         InvalidProposal if ``replace_leaf`` is empty; InvalidCommit or InvalidSignature if GroupInfo and tree
         do not hold together.
         """
@@ -528,7 +740,11 @@ class Group:
     def own_leaf_index(self) -> int: ...
     @property
     def is_active(self) -> bool:
-        """False after our removal, and before an external join is merged."""
+        """False after our removal, after a ReInit, and before an external join is merged."""
+    @property
+    def reinit(self) -> ReInit | None:
+        """What follows, if a ReInit closed the group: nothing can be sent in it any more, and of what arrives
+        only messages of earlier epochs are read."""
     @property
     def has_pending_commit(self) -> bool: ...
     @property
@@ -541,35 +757,111 @@ class Group:
         """Give the GroupContext struct."""
     def group_info(self) -> tuple[bytes, bytes]:
         """Sign a GroupInfo of the current epoch; gives it without tree, and the ratchet tree."""
+    def external_senders(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the external senders: raw signature public key and content of the basic credential."""
+    def required_capabilities(self) -> RequiredCapabilities | None:
+        """Give what members must support, None if nothing is required."""
     def commit(
         self,
         *,
         add: Sequence[bytes] = ...,
         remove: Sequence[int] = ...,
+        psks: Sequence[PskId] = ...,
         app_data_updates: Mapping[int, bytes] = ...,
+        app_data_removals: Sequence[int] = ...,
         new_app_data: Mapping[int, bytes] = ...,
+        app_ephemeral: Sequence[tuple[int, bytes]] = ...,
+        external_senders: Sequence[tuple[bytes, bytes]] | None = None,
+        required_capabilities: RequiredCapabilities | None = None,
+        leaf_app_data: Mapping[int, bytes] | None = None,
         aad: bytes = ...,
+        safe_aad: Mapping[int, bytes] = ...,
+        pending: bool = True,
+        ratchet_tree_extension: bool = False,
+        now: int | None = None,
     ) -> CommitBundle:
         """Commit new proposals and all pending ones, always with an update path; pending until merged.
 
-        ``add`` are key packages, ``remove`` leaf indices, ``app_data_updates`` the payload of an update per
-        component. ``new_app_data`` must have the resulting value of exactly the components that these and the
-        pending proposals update (see `pending_app_data_updates`). Proposals that remove ourselves are left
-        out. Raises NotAllowed if a commit is pending or ``remove`` has our own leaf, InvalidKeyPackage,
-        InvalidProposal.
+        ``add`` are key packages, whose lifetimes must cover the system clock and, if given, ``now`` (seconds
+        since 1970). ``remove`` are leaf indices, ``app_data_updates`` the payload of an update per component,
+        ``app_ephemeral`` pairs of component and data. ``new_app_data`` must have the resulting value of
+        exactly the components that these and the pending proposals update (see `pending_app_data_updates`).
+        ``external_senders`` (as in `Client.create_group`) and ``required_capabilities`` replace those of the
+        group, ``leaf_app_data`` the `app_data_dictionary` of our leaf; None leaves them alone.
+
+        ``aad`` is readable by everyone. A group with the `safe_aad` component takes ``safe_aad`` instead,
+        data per component (draft-ietf-mls-extensions section 4.9). Without ``pending`` the stored proposals
+        are not committed. With ``ratchet_tree_extension`` the tree is also in the Welcome and the GroupInfo.
+
+        Of the pending proposals these are left out: what removes ourselves, PSKs that are not here, ReInits
+        (`commit_reinit`), and app data changes that cannot go with the others. Raises NotAllowed if a commit
+        is pending, if the group is closed, for our own leaf in ``remove``, for an unknown PSK, and for a
+        resumption PSK together with an Add; InvalidKeyPackage; InvalidProposal.
+        """
+    def commit_reinit(
+        self, reference: bytes, *, aad: bytes = ..., safe_aad: Mapping[int, bytes] = ...
+    ) -> CommitBundle:
+        """Commit the stored ReInit proposal ``reference``, alone. Once merged, the group is closed.
+
+        Raises NotAllowed if there is no such proposal.
         """
     def merge_pending_commit(self) -> None:
         """Enter the epoch of the pending commit or external join. Raises NotAllowed without one."""
     def clear_pending_commit(self) -> None:
         """Drop the pending commit or external join; a group that was only being joined is forgotten."""
+    def propose_add(self, key_package: bytes, *, now: int | None = None) -> bytes:
+        """Propose to add a client; ``now`` as in `commit`.
+
+        Like all ``propose_`` methods it stores the proposal here and gives an MLSMessage(PublicMessage) for
+        everybody, and raises NotAllowed while a commit is pending, after our removal and after a ReInit.
+        """
+    def propose_update(self, *, leaf_app_data: Mapping[int, bytes] | None = None) -> bytes:
+        """Propose new keys for our leaf, which somebody else must commit.
+
+        ``leaf_app_data`` replaces its `app_data_dictionary`; None leaves that alone.
+        """
     def propose_remove(self, leaf_index: int) -> bytes:
-        """Propose to remove a member; gives an MLSMessage(PublicMessage) and stores the proposal here."""
+        """Propose to remove a member. Raises InvalidProposal if there is none."""
     def propose_self_remove(self) -> bytes:
         """Propose to leave (draft-ietf-mls-extensions section 6.3); someone else must commit it."""
-    def encrypt(self, plaintext: bytes, *, aad: bytes = ...) -> bytes:
+    def propose_psk(self, psk: PskId) -> bytes:
+        """Propose to use a PSK. Raises NotAllowed if it is not here."""
+    def propose_app_data_update(self, component_id: int, payload: bytes | None) -> bytes:
+        """Propose to update a component, or to remove it with None."""
+    def propose_app_ephemeral(self, component_id: int, data: bytes) -> bytes:
+        """Propose to attach data to the commit (draft-ietf-mls-extensions section 4.8)."""
+    def propose_group_context_extensions(
+        self,
+        *,
+        external_senders: Sequence[tuple[bytes, bytes]] | None = None,
+        required_capabilities: RequiredCapabilities | None = None,
+    ) -> bytes:
+        """Propose to replace extensions, as in `commit`.
+
+        Raises NotAllowed without a change, InvalidProposal if a member does not support what is required.
+        """
+    def propose_reinit(
+        self,
+        *,
+        group_id: bytes,
+        ciphersuite: int | None = None,
+        app_data: Mapping[int, bytes] = ...,
+        external_senders: Sequence[tuple[bytes, bytes]] = ...,
+    ) -> bytes:
+        """Propose to close the group in favour of a new one (RFC 9420 section 12.1.5).
+
+        The arguments are those of `Client.create_group`; the ciphersuite is that of this group if None.
+        """
+    def pending_proposals(self) -> tuple[ProposalInfo, ...]:
+        """Give the stored proposals of this epoch, oldest first."""
+    def remove_pending_proposal(self, reference: bytes) -> None:
+        """Drop a stored proposal; a commit that takes it can then not be processed. Raises NotAllowed."""
+    def clear_pending_proposals(self) -> None:
+        """Drop all stored proposals, as if by `remove_pending_proposal`."""
+    def encrypt(self, plaintext: bytes, *, aad: bytes = ..., safe_aad: Mapping[int, bytes] = ...) -> bytes:
         """Encrypt an application message.
 
-        Gives an MLSMessage(PrivateMessage). ``aad`` is readable by everyone.
+        Gives an MLSMessage(PrivateMessage). ``aad`` or ``safe_aad`` (as in `commit`) is readable by everyone.
         """
     def app_data_updates(self, message: bytes) -> tuple[AppDataUpdate, ...]:
         """Give the updates a commit would apply, in order. Nothing is verified: `process` does that."""
@@ -588,6 +880,13 @@ class Group:
         """
     def export_secret(self, *, label: str, context: bytes, length: int) -> bytes:
         """MLS-Exporter of RFC 9420 section 8.5; ``length`` in bytes."""
+    def safe_export_secret(self, component_id: int) -> bytes:
+        """SafeExportSecret of draft-ietf-mls-extensions section 4.4: one secret per component and epoch.
+
+        It is given once; after that its key material is erased and NotAllowed is raised.
+        """
+    def epoch_authenticator(self) -> bytes:
+        """Give the `epoch_authenticator` of RFC 9420 section 8.7, equal for all who agree on the epoch."""
 
 @final
 class StagedCommit:
@@ -666,6 +965,9 @@ class PublicGroup:
     def epoch(self) -> int: ...
     @property
     def ciphersuite(self) -> int: ...
+    @property
+    def reinit(self) -> ReInit | None:
+        """What follows, if a ReInit closed the group; nothing is taken in it any more (NotAllowed)."""
     def members(self) -> tuple[Member, ...]:
         """Give the members in leaf order."""
     def member(self, leaf_index: int) -> Member | None:
@@ -770,9 +1072,7 @@ class PublicGroup:
         extensions: Mapping[int, bytes],
         version: int = 1,
     ) -> bytes:
-        """Make a ReInit proposal as an external sender.
+        """Make a ReInit proposal as an external sender, for a member to commit (`Group.commit_reinit`).
 
-        Nothing here can create the successor of a group, so `PublicGroup` and `Group` refuse the proposal
-        (InvalidProposal); it is for members of another implementation. Raises InvalidSignature, NotAllowed,
-        InvalidProposal.
+        Raises InvalidSignature, NotAllowed, InvalidProposal.
         """

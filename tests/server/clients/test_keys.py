@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import openmls
+import orjson
 import pytest
 
 from linearized.protocol.base64 import encode_base64
+from linearized.protocol.identifiers import client_uri
 from linearized.server.clients import keys
 from linearized.store.base import DeviceRow
 from tests.server.clients.mls_support import LIFETIME, MlsDevice, use_real_time
 from tests.server.clients.support import Client, Server
+from tests.server.device_support import device_object
 
 SUITE = "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519"
 
@@ -34,6 +38,24 @@ async def test_uploaded_packages_are_counted(phone: MlsDevice) -> None:
     assert await phone.upload(3) == {"mls": 3}
     assert (await phone.client.sync())["device_one_time_keys_count"] == {"mls": 3}
     assert (await phone.client.call("POST", "/keys/upload", {})).ok() == {"one_time_key_counts": {"mls": 3}}
+
+
+async def test_a_device_says_of_itself_what_it_signed(server: Server, alice: Client, bob: Client) -> None:
+    said = device_object(alice.user_id, "DEVICE")
+    (await alice.call("POST", "/keys/upload", {"device_keys": said})).ok()
+    answer = (await bob.call("POST", "/keys/query", {"device_keys": {alice.user_id: []}})).ok()
+    assert answer["device_keys"][alice.user_id]["DEVICE"].items() >= said.items()
+    assert orjson.loads(server.store.device_objects(alice.user_id)["DEVICE"]) == said
+
+
+async def test_a_device_cannot_speak_for_another(server: Server, alice: Client, bob: Client) -> None:
+    for said in (
+        device_object(bob.user_id, "DEVICE"),
+        device_object(alice.user_id, "OTHER"),
+        {**device_object(alice.user_id, "DEVICE"), "signatures": {}},
+    ):
+        (await alice.call("POST", "/keys/upload", {"device_keys": said})).refused(400, "M_INVALID_PARAM")
+    assert server.store.device_objects(alice.user_id) == {}
 
 
 async def test_uploading_a_package_again_changes_nothing(phone: MlsDevice) -> None:
@@ -68,6 +90,16 @@ async def test_a_package_that_has_expired_is_refused(server: Server, phone: MlsD
     (await phone.client.call("POST", "/keys/upload", upload("mls:1", package))).refused(
         400, "M_INVALID_PARAM"
     )
+
+
+async def test_a_package_that_no_room_has_a_use_for_is_refused(server: Server, phone: MlsDevice) -> None:
+    assert phone.client.device_id is not None
+    identity = client_uri(phone.client.user_id, phone.client.device_id).encode()
+    for suite, status in ((openmls.CIPHERSUITE_P384_AES256GCM_SHA384_P384, 200), (0x4D, 400)):
+        other = openmls.Client.create(identity=identity, ciphersuite=suite)
+        package = other.key_package(now=server.clock.now // 1000, lifetime=LIFETIME)
+        answer = await phone.client.call("POST", "/keys/upload", upload("mls:1", package))
+        assert answer.status == status
 
 
 async def test_a_package_is_what_it_is_uploaded_as(phone: MlsDevice) -> None:

@@ -72,6 +72,11 @@ class Foreign:
         default=lambda body: json_response({"pdu": body["event"]})
     )
 
+    claims: list[JsonObject] = field(default_factory=list)
+    claim_answer: Response = field(default_factory=lambda: json_response({"one_time_keys": {}}))
+    template: JsonObject = field(default_factory=dict)
+    knock_answer: Response = field(default_factory=lambda: json_response({"stripped_state": []}))
+
     def __post_init__(self) -> None:
         self.identity = ServerIdentity(
             self.name, SigningKey.generate("f", self.name.encode().ljust(32, b"f"))
@@ -81,6 +86,9 @@ class Foreign:
                 Route("GET", "/_matrix/key/v2/server", self._keys),
                 Route("PUT", f"{UNSTABLE}/send/{{txn}}", self._take),
                 Route("POST", f"{UNSTABLE}/invite/{{txn}}", self._invited),
+                Route("POST", f"{UNSTABLE}/user/keys/claim", self._claimed),
+                Route("GET", "/_matrix/federation/v1/make_knock/{room_id}/{user_id}", self._make),
+                Route("POST", f"{UNSTABLE}/send_knock/{{txn}}", self._knocked),
             ]
         )
 
@@ -90,6 +98,16 @@ class Foreign:
     async def _take(self, request: Request) -> Response:
         self.received += (await request.json())["pdus"]
         return json_response({"failed_pdus": {}})
+
+    async def _claimed(self, request: Request) -> Response:
+        self.claims.append(await request.json())
+        return self.claim_answer
+
+    async def _make(self, _request: Request) -> Response:
+        return json_response(self.template)
+
+    async def _knocked(self, _request: Request) -> Response:
+        return self.knock_answer
 
     async def _invited(self, request: Request) -> Response:
         body = await request.json()

@@ -8,7 +8,9 @@ import pytest
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import verify_json
-from linearized.server.federation.devices import ALGORITHM, MAX_CLAIMS
+from linearized.server.claims import ALGORITHM
+from linearized.server.federation.devices import MAX_CLAIMS
+from linearized.server.federation.lookup import MAX_QUERY_BYTES
 from linearized.server.key_documents import parse_document
 from linearized.store.base import DeviceRow, KeyPackageRow
 
@@ -117,6 +119,13 @@ async def test_a_malformed_name_or_time_is_refused(tmp_path: Path, path: str) ->
     async with world(tmp_path) as w:
         status, answer = await get(w, f"/_matrix/key/v2/query/{path}")
         assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM")
+
+
+async def test_a_query_has_a_largest_size(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        body = {"server_keys": {}, "more": "x" * MAX_QUERY_BYTES}
+        status, answer = await post(w, "/_matrix/key/v2/query", body)
+        assert (status, answer["errcode"]) == (413, "M_TOO_LARGE")
 
 
 async def test_version_and_place_are_public(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from linearized.protocol.base64 import decode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import Checkpoint, verify_checkpoint
 from linearized.room.merkle import entry_leaf, verify_consistency, verify_inclusion
+from linearized.room.submissions import LocalEvent
 from linearized.server import proofs
 from linearized.server.http import HttpError
 from linearized.store.base import Role, RoomAppend, RoomRow
 from linearized.store.history import AuditRow
 
-from .support import BOB, Answer, Foreign, World, room, world
+from .support import ALICE, BOB, Answer, Foreign, World, room, world
 from .test_events import entries, note
 
 SCHEMAS = Path(__file__).parents[3] / "schemas" / "linearized"
@@ -165,3 +166,13 @@ async def test_a_participant_passes_on_the_checkpoint_it_holds_of_the_present_hu
         with pytest.raises(HttpError) as refused:
             await proofs.checkpoint(w.server.node, row, size=None, until=3)
         assert refused.value.errcode == "M_NOT_FOUND"
+
+
+async def test_a_server_that_the_acl_denies_gets_no_proofs(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        rule = {"allow": ["*"], "deny": ["b.example"]}
+        acl = LocalEvent(sender=ALICE, type="m.room.server_acl", state_key="", content=rule)
+        await w.server.node.rooms.send(room_id, acl)
+        assert (await ask(w, room_id, "checkpoint")).errcode == "M_FORBIDDEN"

@@ -19,14 +19,17 @@ PATIENCE = 20
 
 
 @asynccontextmanager
-async def pair(directory: Path) -> AsyncIterator[tuple[Server, Server, Network, str]]:
+async def pair(
+    directory: Path, *, alice_account: bool = True
+) -> AsyncIterator[tuple[Server, Server, Network, str]]:
     """a.example with a room of Alice's, and b.example whose Bob has joined it."""
     network = Network()
     async with (
         running_server("a.example", directory, network) as a,
         running_server("b.example", directory, network) as b,
     ):
-        await account(a, ALICE)
+        if alice_account:
+            await account(a, ALICE)
         await account(b, BOB)
         room_id = await room(a)
         await b.node.rooms.join_remote(room_id, user_id=BOB, via=["a.example"])

@@ -1,17 +1,14 @@
-//! AppDataUpdate proposals of external senders.
+//! Proposals of external senders that OpenMLS refuses: AppDataUpdate and ReInit.
 //!
-//! draft-ietf-mls-extensions, AppDataUpdate: "An AppDataUpdate proposal can be sent by an external sender." OpenMLS
-//! takes only Add, Remove and GroupContextExtensions from one. Once such a proposal is in its store it handles it
-//! like any other, so it is verified here and put there in the form in which OpenMLS stores proposals.
+//! draft-ietf-mls-extensions, AppDataUpdate: "An AppDataUpdate proposal can be sent by an external sender." RFC 9420
+//! section 12.1.8 lists "reinit" as well. OpenMLS takes only Add, Remove and GroupContextExtensions from one, so these
+//! are verified here and stored as it would have stored them.
 
 use openmls::ciphersuite::hash_ref::make_proposal_ref;
 use openmls::framing::SafeAad;
 use openmls::group::{GroupContext, PublicGroup, QueuedProposal};
 use openmls::messages::proposals::{AppDataUpdateOperation, AppDataUpdateProposal};
-use openmls::prelude::{
-    Proposal, ProposalIn, ProposalOrRefType, ProposalType, Sender, SenderExtensionIndex,
-};
-use serde_json::json;
+use openmls::prelude::{Proposal, ProposalIn, ProposalType, Sender, SenderExtensionIndex};
 use tls_codec::{DeserializeBytes, Serialize, VLBytes};
 
 use crate::crypto::Crypto;
@@ -19,9 +16,11 @@ use crate::error::{Failure, Kind, Outcome};
 use crate::labels;
 use crate::members::app_data;
 use crate::public_proposal::{self, PublicProposal};
+use crate::queued::queued_as;
+use crate::reinit;
 use crate::wire::{public_content, WireSender, CONTENT_PROPOSAL};
 
-/// The proposal in `data`, verified, if it is an AppDataUpdate of an external sender of `group`; None for any other
+/// The proposal in `data`, verified, if it is one of these of an external sender of `group`; None for any other
 /// message, about which nothing is said here. Group and epoch of the message are for the caller to compare.
 pub fn verified(group: &PublicGroup, data: &[u8]) -> Outcome<Option<QueuedProposal>> {
     let is_external = public_content(data).is_ok_and(|(content, _)| {
@@ -32,8 +31,10 @@ pub fn verified(group: &PublicGroup, data: &[u8]) -> Outcome<Option<QueuedPropos
         return Ok(None);
     }
     let message = public_proposal::decode(data)?;
-    let ProposalIn::AppDataUpdate(update) = &message.proposal else {
-        return Ok(None);
+    let proposal = match &message.proposal {
+        ProposalIn::AppDataUpdate(update) => Proposal::AppDataUpdate(update.clone()),
+        ProposalIn::ReInit(reinit) => Proposal::ReInit(reinit.clone()),
+        _ => return Ok(None),
     };
     let context = group.group_context();
     let sender = verify(context, &message)?;
@@ -41,8 +42,18 @@ pub fn verified(group: &PublicGroup, data: &[u8]) -> Outcome<Option<QueuedPropos
         SafeAad::tls_deserialize_bytes(message.content.authenticated_data.as_slice())
             .map_err(|_| Failure::not_allowed("the authenticated data holds no SafeAAD"))?;
     }
-    check(group, update)?;
-    queued(group, &message, update, sender).map(Some)
+    match &proposal {
+        Proposal::AppDataUpdate(update) => check_update(group, update)?,
+        _ => reinit::check_version(&proposal)?,
+    }
+    let reference = make_proposal_ref(
+        message.authenticated,
+        group.ciphersuite(),
+        &Crypto::default(),
+    )
+    .map_err(Failure::internal)?;
+    let sender = Sender::External(SenderExtensionIndex::new(sender));
+    queued_as(group.group_id(), &reference, sender, proposal).map(Some)
 }
 
 /// RFC 9420 section 6.1: the signature of an external sender is verified with "the signature key at the index
@@ -69,7 +80,7 @@ pub fn verify(context: &GroupContext, message: &PublicProposal<'_>) -> Outcome<u
     Ok(index)
 }
 
-fn check(group: &PublicGroup, update: &AppDataUpdateProposal) -> Outcome<()> {
+fn check_update(group: &PublicGroup, update: &AppDataUpdateProposal) -> Outcome<()> {
     let invalid = |text: String| Err(Failure::new(Kind::InvalidProposal, text));
     let component = update.component_id();
     // "An AppDataUpdate proposal is invalid if [...] it specifies the removal of state for a component_id that has
@@ -94,25 +105,4 @@ fn check(group: &PublicGroup, update: &AppDataUpdateProposal) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-fn queued(
-    group: &PublicGroup,
-    message: &PublicProposal<'_>,
-    update: &AppDataUpdateProposal,
-    sender: u32,
-) -> Outcome<QueuedProposal> {
-    let reference = make_proposal_ref(
-        message.authenticated,
-        group.ciphersuite(),
-        &Crypto::default(),
-    )
-    .map_err(Failure::internal)?;
-    serde_json::from_value(json!({
-        "proposal": Proposal::AppDataUpdate(Box::new(update.clone())),
-        "proposal_reference": reference,
-        "sender": Sender::External(SenderExtensionIndex::new(sender)),
-        "proposal_or_ref_type": ProposalOrRefType::Reference,
-    }))
-    .map_err(Failure::internal)
 }
