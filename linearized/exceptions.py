@@ -68,5 +68,9 @@ class AuthorizationError(InvalidInput):
         self.reason = reason
 
 
+class ProofError(InvalidInput):
+    """A Merkle proof, a checkpoint or a proof of equivocation does not show what it should."""
+
+
 class MimiDecodeError(InvalidInput):
     """Bytes are not the TLS presentation-language or CBOR structure they should be."""

@@ -16,11 +16,12 @@ from linearized.mls import Mls
 from linearized.protocol.authorization import authorize, select_auth_events
 from linearized.protocol.canonical import parse_json_object
 from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.state import StateMap
 from linearized.protocol.verify import verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, admit, encryption_algorithm
 from linearized.room_check_group import GroupWalk
-from linearized.store.base import EntryRow, Role, RoomRow, Store
+from linearized.store.base import EntryRow, GroupRow, Role, RoomRow, Store
 
 # Rows read at a time: large enough to forget the cost of a query, small enough to hold 64 KiB events.
 PAGE = 200
@@ -81,7 +82,7 @@ def check_room(
         raise InvalidInput(f"there is no room {room_id} in this database")
     if room.role is Role.FOLLOWER:
         raise InvalidInput(f"{room_id} is followed over MIMI; its signed log is at its hub, {room.hub}")
-    walk = _Walk(room, keys, mls)
+    walk = LogWalk(room, keys, mls)
     for row in _entries(store, room):
         walk.step(row)
         if walk.report.entries % PAGE == 0:
@@ -102,8 +103,13 @@ def _entries(store: Store, room: RoomRow) -> Iterator[EntryRow]:
         after = page[-1].seq
 
 
-class _Walk:
-    """The room as derived so far."""
+class LogWalk:
+    """A room as derived from its log so far; ``step`` takes the next entry.
+
+    Args:
+        room: whose ID and version the entries must have; ``head_seq`` does not matter.
+        keys: verify key (32 bytes) by server name and key ID.
+    """
 
     def __init__(self, room: RoomRow, keys: KeyLookup, mls: Mls) -> None:
         self._room = room
@@ -114,6 +120,25 @@ class _Walk:
         self._seen: set[str] = set()
         self._group = GroupWalk(room.room_id, mls)
         self.report = RoomReport(room_id=room.room_id, version=room.version, hub=room.hub)
+
+    @property
+    def state(self) -> StateMap:
+        """The room's state after the entries so far."""
+        return self._state
+
+    @property
+    def head(self) -> str | None:
+        """Event ID of the last entry."""
+        return self._previous
+
+    @property
+    def epoch(self) -> int | None:
+        """The MLS group's epoch after the entries so far."""
+        return self._group.epoch
+
+    def group(self) -> GroupRow | None:
+        """The group the log's commits led to, as a hub keeps it; None before the first."""
+        return self._group.row()
 
     def step(self, row: EntryRow) -> None:
         """Check the next entry; raises BrokenLog."""

@@ -13,16 +13,19 @@ from linearized.room.admission import COMMIT, ENCRYPTED
 from linearized.room.commits import verify_commit
 from linearized.room.grouping import INITIAL_GROUP
 from linearized.room.tie import check_agreement, check_leaf_changes
+from linearized.store.base import GroupRow
 
 
 class GroupWalk:
     """Follows a log's commits from the initial group state in the first of them."""
 
     def __init__(self, room_id: str, mls: Mls) -> None:
+        self._room_id = room_id
         self._group_ids = {group_id(room_id), room_id.encode()}
         self._mls = mls
         self._group: PublicGroup | None = None
         self._last_commit: str | None = None
+        self._group_info = b""
         # A commit's membership entries stand before it in its batch and carry the epoch it leads to.
         self._awaiting_commit = False
 
@@ -40,6 +43,19 @@ class GroupWalk:
     def ratchet_tree(self) -> bytes | None:
         """The tree of the current epoch, TLS-encoded."""
         return self._group.export_ratchet_tree() if self._group is not None else None
+
+    def row(self) -> GroupRow | None:
+        """The group as a hub keeps it; None before the first commit."""
+        if self._group is None or self._last_commit is None:
+            return None
+        return GroupRow(
+            room_id=self._room_id,
+            epoch=self._group.epoch,
+            snapshot=self._group.save(),
+            group_info=self._group_info,
+            ratchet_tree=self._group.export_ratchet_tree(),
+            commit_event_id=self._last_commit,
+        )
 
     def step(self, event: Event, stored_epoch: int | None, state: StateMap) -> None:
         """Take the next entry.
@@ -81,6 +97,7 @@ class GroupWalk:
         group.merge(commit.staged)
         self._group = group
         self._last_commit = event.event_id
+        self._group_info = commit.group_info
 
     def _initial(self, event: Event) -> PublicGroup:
         initial = event.content.get(INITIAL_GROUP)

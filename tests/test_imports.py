@@ -26,6 +26,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "linearized.client",
         "linearized.protocol",
         "linearized.mimi",
+        # What a client checks a hub's signed log with.
+        "linearized.room.checkpoint",
+        "linearized.room.merkle",
         "linearized.exceptions",
         "linearized.__version__",
     ),

@@ -43,6 +43,23 @@ class LogPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedCheckpoint:
+    """A hub's checkpoint as it came; ``key_id`` names the key that is said to have signed it."""
+
+    note: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inclusion:
+    """A proof that an event is entry ``seq`` of the hub's log of ``size`` entries."""
+
+    seq: int
+    size: int
+    path: list[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportEvent:
     """One event of a bridged room's past, as its homeserver has it."""
 
@@ -87,7 +104,15 @@ def encode_binary(data: bytes) -> str:
 
 def decode_binary(answer: JsonObject, name: str) -> bytes:
     """The bytes of a base64 member of an answer."""
-    text = json_string(answer, name)
+    return _decode(json_string(answer, name), name)
+
+
+def decode_binaries(answer: JsonObject, name: str) -> list[bytes]:
+    """The bytes of each item of a member of an answer that is a list of base64."""
+    return [_decode(text, name) for text in json_list(answer, name) if isinstance(text, str)]
+
+
+def _decode(text: str, name: str) -> bytes:
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except Base64Error as error:

@@ -17,9 +17,12 @@ import orjson
 from linearized.client.answers import (
     ImportEvent,
     ImportResult,
+    Inclusion,
     LoginResult,
     LogPage,
     Page,
+    SignedCheckpoint,
+    decode_binaries,
     decode_binary,
     encode_binary,
     json_integer,
@@ -279,6 +282,30 @@ class ProviderApi:
             pdus=json_objects(answer.get("pdus")),
             first_seq=json_integer(answer, "first_seq"),
             head_seq=json_integer(answer, "head_seq"),
+        )
+
+    async def checkpoint(self, room_id: str, *, size: int | None = None) -> SignedCheckpoint:
+        """The hub's signed statement about its log, or about the first ``size`` entries of it."""
+        answer = await self._transport.json(
+            "GET",
+            f"{_MLS}/rooms/{path_part(room_id)}/checkpoint",
+            query={} if size is None else {"size": str(size)},
+            idempotent=True,
+        )
+        return SignedCheckpoint(note=json_string(answer, "checkpoint"), key_id=json_string(answer, "key_id"))
+
+    async def inclusion(self, room_id: str, event_id: str, *, size: int) -> Inclusion:
+        """The hub's proof that an event is among the first ``size`` entries of its log."""
+        answer = await self._transport.json(
+            "GET",
+            f"{_MLS}/rooms/{path_part(room_id)}/proof/inclusion",
+            query={"event_id": event_id, "size": str(size)},
+            idempotent=True,
+        )
+        return Inclusion(
+            seq=json_integer(answer, "seq"),
+            size=json_integer(answer, "size"),
+            path=decode_binaries(answer, "hashes"),
         )
 
     async def server_keys(self) -> JsonObject:

@@ -26,6 +26,8 @@ from linearized.protocol.signing import verify_json
 from linearized.protocol.state import hub_of
 from linearized.protocol.verify import verify_event
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.checkpoint import Checkpoint, verify_checkpoint
+from linearized.room.merkle import Frontier, entry_leaf, verify_inclusion
 
 KeyLookup = Callable[[str, str], bytes | None]
 # Entries asked for at once; the server may give fewer.
@@ -59,6 +61,7 @@ class LogReport:
     epoch: int | None = None
     head: str | None = None
     types: Counter[str] = field(default_factory=Counter)
+    tree: Frontier = field(default_factory=Frontier)
 
 
 class LogVerifier:
@@ -149,6 +152,7 @@ class LogVerifier:
             self._state[event.type, event.state_key] = event
         report.room_id, report.hub, report.head = event.room_id, hub_of(self._state), event.event_id
         report.entries += 1
+        report.tree.append(entry_leaf(event.event_id))
         report.imported += event.imported
         report.commits += event.type == "m.mls.commit"
         report.epoch = None if self._group is None else self._group.epoch
@@ -184,6 +188,49 @@ async def fetch_and_verify(api: ProviderApi, room_id: str, keys: KeyLookup) -> L
             raise LogBroken(done + 1, "the server does not tell this entry")
         for pdu in page.pdus:
             verifier.take(pdu)
+
+
+async def check_signed(api: ProviderApi, report: LogReport, keys: KeyLookup) -> Checkpoint:
+    """Check that a log that was read and verified is the one its hub signs for; the signed checkpoint.
+
+    Keep it: if the hub ever signs another root for that size, the two are the proof.
+
+    Raises:
+        LogBroken: the hub signs another log.
+        ProofError, SignatureError: what came is no checkpoint of the hub's.
+        ApiError, ServerUnreachable: it does not tell at all.
+    """
+    signed = await _checkpoint(api, report.room_id, report.hub, keys, report.entries)
+    if (signed.size, signed.root) != (report.entries, report.tree.root()):
+        raise LogBroken(report.entries, "the hub signs another log than it tells")
+    return signed
+
+
+async def check_included(
+    api: ProviderApi, room_id: str, event_id: str, *, hub: str, keys: KeyLookup
+) -> tuple[int, Checkpoint]:
+    """Check that one event that was read is in the log that the hub signs for.
+
+    Returns:
+        Its place in the hub's log, and the checkpoint that it is proved against.
+
+    Raises:
+        ProofError, SignatureError: it is not shown to be.
+        ApiError, ServerUnreachable: as ``check_signed``.
+    """
+    signed = await _checkpoint(api, room_id, hub, keys, None)
+    proof = await api.inclusion(room_id, event_id, size=signed.size)
+    verify_inclusion(entry_leaf(event_id), proof.seq - 1, signed.size, proof.path, signed.root)
+    return proof.seq, signed
+
+
+async def _checkpoint(
+    api: ProviderApi, room_id: str, hub: str, keys: KeyLookup, size: int | None
+) -> Checkpoint:
+    answer = await api.checkpoint(room_id, size=size)
+    key = keys(hub, answer.key_id)
+    known = {answer.key_id: key} if key is not None else {}
+    return verify_checkpoint(answer.note, hub=hub, room_id=room_id, keys=known)
 
 
 def server_keys(answer: JsonObject) -> dict[tuple[str, str], bytes]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from linearized.commands.common import EXIT_BROKEN, config_option, make_console, reporting
+from linearized.commands.common import EXIT_BROKEN, FILE, PATH, config_option, make_console, reporting
 from linearized.config import load_config
+from linearized.control import ask_server
+from linearized.exceptions import InvalidInput
+from linearized.proof_files import parse_key, read_proof, write_proofs
 from linearized.provider_files import database_path
+from linearized.room.evidence import verify_equivocation
 from linearized.room_check import BrokenLog
 from linearized.room_report import verify_room
 from linearized.store.sqlite import SqliteStore
@@ -18,7 +23,7 @@ from linearized.store.sqlite import SqliteStore
 
 @click.group()
 def room() -> None:
-    """Look at the rooms in a provider's database. Reads only; the server may be running."""
+    """Look at the rooms in a provider's database, while the server runs or not; hand one over."""
 
 
 @room.command("list")
@@ -44,9 +49,79 @@ def room_verify(config_file: Path, room_id: str) -> None:
     Exit status 1 on the first thing that is not as it must be, naming the entry.
     """
     config = load_config(config_file)
-
+    found = SqliteStore.open_readonly(database_path(config)).findings(room_id)
     try:
         verify_room(config, room_id, make_console())
     except BrokenLog as broken:
         click.echo(f"linearized: {room_id} is broken at {broken}", err=True)
         sys.exit(EXIT_BROKEN)
+    if found:
+        click.echo(f"linearized: {len(found)} findings about its hub, see `room proofs`", err=True)
+        sys.exit(EXIT_BROKEN)
+
+
+@room.command("proofs")
+@config_option
+@click.argument("room_id", required=False)
+@click.option("--write", type=PATH, metavar="DIR", help="Also write each proof into a file in DIR.")
+@reporting
+def room_proofs(*, config_file: Path, room_id: str | None, write: Path | None) -> None:
+    """List what was found wrong with the hubs of ROOM_ID, or of all rooms.
+
+    A proof holds for anybody who has the hub's public key (see verify-proof). A suspicion is what this server
+    saw, and only its word for it.
+    """
+    findings = SqliteStore.open_readonly(database_path(load_config(config_file))).findings(room_id)
+    table = Table("found", "room", "hub", "kind", "what", "digest", box=None)
+    for found in findings:
+        when = datetime.fromtimestamp(found.found_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        kind = "proof" if found.proven else "suspicion"
+        table.add_row(when, found.room_id, found.hub, kind, found.reason, found.digest[:16])
+    make_console().print(table)
+    if write is not None:
+        for path in write_proofs(findings, write):
+            click.echo(path)
+
+
+@room.command("transfer")
+@config_option
+@click.argument("room_id")
+@click.argument("hub")
+@reporting
+def room_transfer(*, config_file: Path, room_id: str, hub: str) -> None:
+    """Hand ROOM_ID over to the server HUB, which orders it from then on. Our server must be running.
+
+    HUB takes part in the room already, and one of its users has the power level for m.room.hub there. It
+    copies and checks the whole log first; the room goes on meanwhile.
+    """
+    config = load_config(config_file)
+    answer = ask_server(config, "transfer", room_id=room_id, hub=hub)
+    click.echo(f"{room_id} is ordered by {hub} from {answer['event_id']} on")
+
+
+@room.command("verify-proof")
+@click.argument("file", type=FILE)
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    required=True,
+    metavar="ed25519:KEY",
+    help="The hub's public key, base64, from a source you trust. May be repeated.",
+)
+@reporting
+def room_verify_proof(*, file: Path, keys: tuple[str, ...]) -> None:
+    """Check a proof that a hub told two histories of a room. Needs no settings and no database.
+
+    Exit status 1 if it proves nothing.
+    """
+    document = read_proof(file)
+    known = {str(number): parse_key(key) for number, key in enumerate(keys)}
+    try:
+        proof = verify_equivocation(document, known)
+    except InvalidInput as error:
+        click.echo(f"linearized: {file} proves nothing: {error}", err=True)
+        sys.exit(EXIT_BROKEN)
+    click.echo(
+        f"{proof.hub} signed two histories of {proof.room_id}, which differ in the first {proof.size} entries"
+    )

@@ -1,7 +1,7 @@
 """Whether an event may be appended to a room (draft, Authorization Rules).
 
 One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and
-2 (signatures) are ``verify_event``'s. Rules L1 to L3 are those ``dev.linearized.1`` adds, H1 and H2 are
+2 (signatures) are ``verify_event``'s. Rules L1 to L4 are those ``dev.linearized.1`` adds, H1 and H2 are
 MSC3995's, M1 and M2 those of Matrix that the draft left out; room version data turns them on. Every refusal
 is an ``AuthorizationError`` that carries the rule's number.
 """
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
+from linearized.protocol.hub_rules import check_transfer
 from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
 from linearized.protocol.membership_rules import check_member_shape, check_membership
 from linearized.protocol.power_level_rules import check_power_levels, check_power_levels_shape
@@ -20,6 +21,7 @@ from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.state import (
     AUTHORISED,
     CREATE,
+    HUB,
     JOIN_RULES,
     POWER_LEVELS,
     StateMap,
@@ -76,6 +78,8 @@ def authorize(
     _check_auth_events(event, state, auth_events or {}, version)
     if version.single_hub:
         _check_hub(event, state)
+    if version.hub_transfers and event.type == "m.room.hub":
+        check_transfer(event, state)
     if version.hub_rules:
         _check_hub_server(event, state)
     if version.federate_rule:
@@ -125,6 +129,10 @@ def _selection(
             member = ("m.room.member", str(authoriser))
             if member not in keys:
                 keys.append(member)
+    # MSC3995, Auth rule changes: an event "must reference the m.room.hub state event (if any)"; here the next
+    # transfer alone, so that whoever is shown the last one can follow them back to the room's creator.
+    if version.hub_transfers and type == "m.room.hub":
+        keys.append(HUB)
     return keys
 
 

@@ -186,9 +186,18 @@ def verify_message(
             signature = decode_base64(signatures[key_id])
         except InvalidInput as error:
             raise SignatureError(f"the signature of {name} with {key_id} is not base64") from error
-        if len(signature) != SIGNATURE_BYTES or len(keys[key_id]) != KEY_BYTES:
-            raise SignatureError(f"the signature of {name} with {key_id} or that key has a wrong length")
-        try:
-            nacl.signing.VerifyKey(keys[key_id]).verify(message, signature)
-        except nacl.exceptions.BadSignatureError as error:
-            raise SignatureError(f"the signature of {name} with {key_id} is wrong") from error
+        verify_bytes(message, signature, keys[key_id], name=f"{name} with {key_id}")
+
+
+def verify_bytes(message: bytes, signature: bytes, key: bytes, *, name: str) -> None:
+    """Check one raw signature on bytes; ``name`` is only for the error's text.
+
+    Raises:
+        SignatureError: it is wrong, or has not 64 bytes, or the key not 32.
+    """
+    if len(signature) != SIGNATURE_BYTES or len(key) != KEY_BYTES:
+        raise SignatureError(f"the signature of {name} or that key has a wrong length")
+    try:
+        nacl.signing.VerifyKey(key).verify(message, signature)
+    except nacl.exceptions.BadSignatureError as error:
+        raise SignatureError(f"the signature of {name} is wrong") from error

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain
+from linearized.protocol.versions import ROOM_VERSIONS
 
 StateMap: TypeAlias = Mapping[tuple[str, str], Event]
 """The latest state event for each ``(type, state_key)``."""
@@ -15,6 +16,7 @@ StateMap: TypeAlias = Mapping[tuple[str, str], Event]
 CREATE = ("m.room.create", "")
 POWER_LEVELS = ("m.room.power_levels", "")
 JOIN_RULES = ("m.room.join_rules", "")
+HUB = ("m.room.hub", "")
 
 AUTHORISED = "join_authorised_via_users_server"
 """In the content of a join: the user by whose server somebody who was not invited may come in."""
@@ -47,12 +49,25 @@ def hub_of(state: StateMap) -> str:
     """Give the server name of the room's hub.
 
     Draft, Hub Selection: "The hub server for a room is the server denoted by the sender of the m.room.create
-    event".
+    event". Hub Transfers: "either the sender of m.room.hub or m.room.create if no hub state event is
+    present", in rooms whose version has them.
 
     Raises:
         AuthorizationError: the room has no create event.
     """
-    return user_domain(creator(state))
+    moved = state.get(HUB) if has_hub_transfers(state) else None
+    return user_domain(moved.sender if moved is not None else creator(state))
+
+
+def has_hub_transfers(state: StateMap) -> bool:
+    """Whether the room's version, which its create event names, has hub transfers.
+
+    Raises:
+        AuthorizationError: the room has no create event.
+    """
+    name = create_event(state).content.get("room_version")
+    version = ROOM_VERSIONS.get(name) if isinstance(name, str) else None
+    return version is not None and version.hub_transfers
 
 
 def membership(state: StateMap, user_id: str) -> str:

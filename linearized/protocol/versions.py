@@ -23,6 +23,7 @@ class RoomVersion:
         vouched_events: whether a hub may stand in for a sender's server, saying so in ``provenance``.
         single_hub: whether every event must come through the room's hub.
         sealed_messages: whether an encrypted room takes no plaintext messages.
+        hub_transfers: whether an ``m.room.hub`` event makes another server the room's hub (rule L4).
         lpdu_hashes: whether a participant's part of an event has a content hash of its own, ``hashes.lpdu``.
         hub_server_always: whether a hub names itself in ``hub_server`` of its own users' events, too.
         hashes_unsigned: whether content hashes cover ``unsigned``.
@@ -49,6 +50,7 @@ class RoomVersion:
     vouched_events: bool = False
     single_hub: bool = False
     sealed_messages: bool = False
+    hub_transfers: bool = False
     lpdu_hashes: bool = True
     hub_server_always: bool = False
     hashes_unsigned: bool = True
@@ -163,12 +165,15 @@ _DEV_1 = replace(
     _I_1,
     name="dev.linearized.1",
     kept_fields=_I_1.kept_fields | {"provenance"},
+    # Rule L4 reads it, and a redacted transfer is one all the same.
+    kept_content=MappingProxyType({**_I_1.kept_content, "m.room.hub": frozenset({"after"})}),
     # Bridged rooms have these rules; who was invited may join under them, as in Matrix room versions 8 to 11.
     invite_join_rules=_I_1.invite_join_rules | {"restricted", "knock_restricted"},
     knock_join_rules=_I_1.knock_join_rules | {"knock_restricted"},
     vouched_events=True,
     single_hub=True,
     sealed_messages=True,
+    hub_transfers=True,
 )
 
 ROOM_VERSIONS: Mapping[str, RoomVersion] = MappingProxyType(

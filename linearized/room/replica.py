@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize
 from linearized.protocol.events import Event
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT
 from linearized.room.observing import check_group_event
@@ -57,6 +57,11 @@ class Replica:
         self._grouped = grouped
 
     @property
+    def hub(self) -> str:
+        """Who orders the room after the events taken so far."""
+        return self._hub
+
+    @property
     def state(self) -> StateMap:
         """Current state."""
         return self._state
@@ -72,15 +77,16 @@ class Replica:
             Rejected: the hub should not have accepted it; nothing changed.
         """
         seq, head_id = self._head
-        ordered_by = event.hub_server or self._hub
-        if ordered_by != self._hub:
-            raise Rejected(Reason.WRONG_HUB, f"The event was ordered by {ordered_by}")
         # "Events which specify a hub_server are expected to have exactly 1 entry in this array"
         # (prev_events).
         if len(event.prev_events) != 1:
             raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
         if head_id is not None and event.prev_events[0] != head_id:
             raise Gap(event.prev_events[0])
+        # Only of the next event is it known who has to have ordered it.
+        ordered_by = event.hub_server or self._hub
+        if ordered_by != self._hub:
+            raise Rejected(Reason.WRONG_HUB, f"The event was ordered by {ordered_by}")
         try:
             authorize(event, self._state, version=self._version, first_commit_seen=self._grouped)
         except AuthorizationError as error:
@@ -89,6 +95,8 @@ class Replica:
         self._grouped = self._grouped or event.type == COMMIT
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
+            if (event.type, event.state_key) == HUB:
+                self._hub = hub_of(self._state)
         self._head = (seq + 1, event.event_id)
         return NewEntry(seq=seq + 1, event=event, epoch=None, soft_failed=soft_failed)
 

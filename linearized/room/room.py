@@ -27,7 +27,7 @@ from linearized.protocol.events import Event, check_lpdu
 from linearized.protocol.identifiers import user_domain, user_id_from_uri
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
-from linearized.protocol.state import StateMap, hub_of
+from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
@@ -186,6 +186,9 @@ class Room:
         lpdu = submission.lpdu
         if lpdu["type"] in {COMMIT, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
+        # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
+        if self.version.hub_transfers and lpdu["type"] == HUB[0] and not submission.transfer:
+            raise Rejected(Reason.FORBIDDEN, "A transfer is arranged with the hub's operator")
         if lpdu["type"] == ENCRYPTED:
             self._check_ciphertext(lpdu["content"])
             # The sender "MUST send an event with content matching": algorithm, ciphertext, commit_event_id.

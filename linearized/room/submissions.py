@@ -72,11 +72,15 @@ class LocalEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearizedPdu:
-    """An LPDU from a participant server; ``keys`` are the sender's server's verify keys, by key ID."""
+    """An LPDU from a participant server; ``keys`` are the sender's server's verify keys, by key ID.
+
+    ``transfer`` says that it is the ``m.room.hub`` event of a transfer that this hub has agreed to.
+    """
 
     lpdu: JsonObject
     origin: str
     keys: Mapping[str, bytes]
+    transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,11 @@ import trio
 from linearized import __version__
 from linearized.exceptions import CanonicalJsonError, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
+from linearized.protocol.identifiers import is_server_name
 
 _OK = 200
+NAMED_HUB = "dev.linearized.hub"
+"""In the error object of an ``M_WRONG_SERVER``: the room's hub."""
 
 
 class OutboundError(LinearizedError):
@@ -24,6 +27,7 @@ class OutboundError(LinearizedError):
         status: its HTTP status; None if there was no answer.
         errcode: its Matrix error code, if it gave one.
         retry_after_s: how long it asked us to wait.
+        hub: with ``M_WRONG_SERVER``, the server it says is the room's hub.
     """
 
     def __init__(
@@ -33,11 +37,13 @@ class OutboundError(LinearizedError):
         status: int | None = None,
         errcode: str | None = None,
         retry_after_s: float | None = None,
+        hub: str | None = None,
     ) -> None:
         super().__init__(text)
         self.status = status
         self.errcode = errcode
         self.retry_after_s = retry_after_s
+        self.hub = hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,18 +99,20 @@ def json_object(server_name: str, reply: Reply) -> JsonObject:
             return parse_json_object(reply.body)
         except CanonicalJsonError as error:
             raise OutboundError(f"{server_name} answered with no JSON object: {error}", status=_OK) from error
-    errcode = text = None
+    errcode = text = hub = None
     try:
         document = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
         document = None  # a proxy's error page, say
     if isinstance(document, dict):
         errcode, text = document.get("errcode"), document.get("error")
+        hub = document.get(NAMED_HUB)
     raise OutboundError(
         f"{server_name} answered {reply.status}" + (f": {text}" if isinstance(text, str) else ""),
         status=reply.status,
         errcode=errcode if isinstance(errcode, str) else None,
         retry_after_s=retry_after(reply.headers, document if isinstance(document, dict) else {}),
+        hub=hub if isinstance(hub, str) and is_server_name(hub) else None,
     )
 
 

@@ -8,7 +8,8 @@ one (group commit).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,16 +20,21 @@ from linearized.exceptions import StoreError
 from linearized.mls import Mls
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
 from linearized.room.room import Room
-from linearized.room.submissions import Accepted, Reason, Rejected, Submission
+from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
 from linearized.server.acl import require_allowed
-from linearized.server.cursors import current_followers, cursor_changes
+from linearized.server.appends import append_of
 from linearized.server.loading import restore_room
 from linearized.server.telemetry import describe
-from linearized.server.welcomes import route_welcomes
-from linearized.store.base import EntryRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
+from linearized.store.base import (
+    Reply,
+    Role,
+    RoomAppend,
+    RoomRow,
+    Store,
+)
 
 log = structlog.get_logger("linearized.hub")
 
@@ -62,7 +68,7 @@ class Repeated(Exception):  # noqa: N818 - says what the submission is
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    submission: Submission
+    submission: Submission | None  # None: nothing to decide, its place in the queue is what counts
     reply: Reply | None
     done: trio.Event = field(default_factory=trio.Event)
     accepted: Accepted | None = None
@@ -112,6 +118,7 @@ class Hub:
         self._nursery = nursery
         self._appended = appended
         self._actors: dict[str, _Actor] = {}
+        self._paused: set[str] = set()
 
     async def submit(
         self,
@@ -146,6 +153,8 @@ class Hub:
         Raises:
             Overloaded, StoreError, trio.TooSlowError: as ``submit``; some may have been stored.
         """
+        if room_id in self._paused and not all(_is_transfer(submission) for submission, _ in submissions):
+            raise Overloaded("the room is being handed over to another hub")
         jobs = [_Job(submission, reply) for submission, reply in submissions]
         with trio.fail_after(SUBMIT_SECONDS):
             actor = self._actor(room_id)
@@ -180,8 +189,28 @@ class Hub:
             head_seq=0,
             epoch=None,
         )
-        await self._store.append(self._append_of(room_id, room.state, accepted, (), row))
+        await self._store.append(self._append_of(room, accepted, row=row))
         self._announce(room_id, room.state)
+
+    @asynccontextmanager
+    async def paused(self, room_id: str) -> AsyncIterator[None]:
+        """Take nothing for a room but its transfer; what waited before has been decided.
+
+        Raises:
+            Overloaded: it is paused already.
+            Rejected, trio.TooSlowError: as ``submit``.
+        """
+        if room_id in self._paused:
+            raise Overloaded("the room is being handed over to another hub")
+        self._paused.add(room_id)
+        try:
+            last = _Job(None, None)
+            with trio.fail_after(SUBMIT_SECONDS):
+                self._actor(room_id).put(last)
+                await last.done.wait()
+            yield
+        finally:
+            self._paused.discard(room_id)
 
     def _actor(self, room_id: str) -> _Actor:
         actor = self._actors.get(room_id)
@@ -208,7 +237,7 @@ class Hub:
         """Write what a batch of submissions became."""
         replies = tuple(reply for job, accepted in decided if (reply := job.filled(accepted)) is not None)
         batch = [accepted for _, accepted in decided]
-        await self._store.append(self._append_of(room.room_id, room.state, batch, replies, None))
+        await self._store.append(self._append_of(room, batch, replies))
         self._announce(room.room_id, room.state)
 
     def remembered(self, reply: Reply) -> str | None:
@@ -224,9 +253,14 @@ class Hub:
         """The acceptance time of a batch, milliseconds since the Unix epoch."""
         return self._clock()
 
-    def forget(self, room_id: str) -> None:
-        """Drop an idle actor."""
-        self._actors.pop(room_id, None)
+    def forget(self, room_id: str, actor: _Actor) -> None:
+        """Drop an actor that is idle, or whose room has moved to another hub."""
+        if self._actors.get(room_id) is actor:
+            del self._actors[room_id]
+
+    def has_moved(self, room: Room) -> bool:
+        """Whether another server orders a room now."""
+        return hub_of(room.state) != self._identity.name
 
     def _announce(self, room_id: str, state: StateMap) -> None:
         try:
@@ -236,47 +270,20 @@ class Hub:
 
     def _append_of(
         self,
-        room_id: str,
-        state: StateMap,
+        room: Room,
         batch: list[Accepted],
-        replies: tuple[Reply, ...],
-        row: RoomRow | None,
+        replies: tuple[Reply, ...] = (),
+        row: RoomRow | None = None,
     ) -> RoomAppend:
-        entries = [entry for accepted in batch for entry in accepted.entries]
-        groups = [accepted for accepted in batch if accepted.group is not None]
-        existing = current_followers(self._store.followers(room_id))
-        return RoomAppend(
-            room_id=room_id,
-            entries=tuple(
-                EntryRow(
-                    room_id=room_id,
-                    seq=entry.seq,
-                    event_id=entry.event.event_id,
-                    type=entry.event.type,
-                    state_key=entry.event.state_key,
-                    sender=entry.event.sender,
-                    origin_server_ts=entry.event.origin_server_ts,
-                    epoch=entry.epoch,
-                    pdu=entry.event.raw,
-                )
-                for entry in entries
-            ),
-            room=row,
-            group=_group_row(room_id, groups[-1]) if groups else None,
+        return append_of(
+            self._store,
+            room.room_id,
+            room.state,
+            batch,
+            own_name=self._identity.name,
+            ours=self._ours,
             replies=replies,
-            to_device=tuple(
-                message
-                for accepted in batch
-                for message in route_welcomes(self._store, room_id, accepted, ours=self._ours)
-            ),
-            followers=cursor_changes(
-                room_id,
-                entries=entries,
-                state=state,
-                existing=existing,
-                ours=self._ours,
-                signs=lambda provider: bool(self._store.server_keys(provider)),
-            ),
+            row=row,
         )
 
 
@@ -304,7 +311,7 @@ class _Actor:
         finally:
             # No await between the empty queue and forgetting the actor: nobody can queue in between. When the
             # server stops there may be some left, and none of them has been decided.
-            self._hub.forget(self._room_id)
+            self._hub.forget(self._room_id, self)
             self._turn_away()
 
     async def _gather(self) -> list[_Job]:
@@ -334,12 +341,7 @@ class _Actor:
             answers: dict[tuple[str, str], str] = {}  # of this batch, which the store does not have yet
             for index, job in enumerate(batch):
                 try:
-                    self._require_new(job, answers)
-                    require_allowed(room.state, job.submission, self._hub.name)
-                    accepted = room.submit(job.submission, now=now)
-                    decided.append((job, accepted))
-                    if (reply := job.filled(accepted)) is not None:
-                        answers[reply.scope, reply.key] = reply.value
+                    self._submit(room, job, now, decided, answers)
                 except (Rejected, Repeated) as error:
                     job.error = error
                 except Exception as error:  # noqa: BLE001 - a bug: it costs its submission, not the neighbours
@@ -363,12 +365,37 @@ class _Actor:
             for job, accepted in decided:
                 job.accepted = accepted
             for job in taken:
-                if isinstance(job.error, Rejected):
+                if isinstance(job.error, Rejected) and job.submission is not None:
                     _log_rejection(self._room_id, job.submission, job.error)
-            room = None if spoilt else room
+            room = None if spoilt else self._still_ours(room)
         for job in taken:
             job.done.set()
         return room, batch[len(taken) :]
+
+    def _submit(
+        self,
+        room: Room,
+        job: _Job,
+        now: int,
+        decided: list[tuple[_Job, Accepted]],
+        answers: dict[tuple[str, str], str],
+    ) -> None:
+        """Have the room decide one submission; raises what it refuses with."""
+        if job.submission is None:
+            return
+        self._require_new(job, answers)
+        require_allowed(room.state, job.submission, self._hub.name)
+        accepted = room.submit(job.submission, now=now)
+        decided.append((job, accepted))
+        if (reply := job.filled(accepted)) is not None:
+            answers[reply.scope, reply.key] = reply.value
+
+    def _still_ours(self, room: Room) -> Room | None:
+        """The room, unless it has moved: it may come back one day, as another than it was."""
+        if not self._hub.has_moved(room):
+            return room
+        self._hub.forget(self._room_id, self)
+        return None
 
     def _require_new(self, job: _Job, answers: Mapping[tuple[str, str], str]) -> None:
         """Here and not when it was submitted: what it repeats may have waited in the same queue."""
@@ -388,17 +415,8 @@ class _Actor:
             job.done.set()
 
 
-def _group_row(room_id: str, accepted: Accepted) -> GroupRow:
-    group = accepted.group
-    assert group is not None  # noqa: S101 - the caller chose one with a group
-    return GroupRow(
-        room_id=room_id,
-        epoch=group.epoch,
-        snapshot=group.snapshot,
-        group_info=group.group_info,
-        ratchet_tree=group.ratchet_tree,
-        commit_event_id=accepted.event_id,
-    )
+def _is_transfer(submission: Submission) -> bool:
+    return isinstance(submission, LinearizedPdu) and submission.transfer
 
 
 def _log_rejection(room_id: str, submission: Submission, error: Rejected) -> None:

@@ -45,6 +45,10 @@ class States:
         seq, state = self._kept.get(row.room_id, (0, {}))
         return state if seq and seq == row.head_seq else state_of(self._store, row)
 
+    def forget(self, room_id: str) -> None:
+        """Drop what is noted of a room."""
+        self._kept.pop(room_id, None)
+
     def keep(self, room_id: str, seq: int, state: StateMap) -> None:
         """Note the state after entry ``seq``, which is stored."""
         self._kept[room_id] = (seq, state)

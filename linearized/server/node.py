@@ -11,11 +11,14 @@ import openmls
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.notifier import Notifier
+from linearized.server.tree import Trees
 from linearized.store.base import Store
 
 if TYPE_CHECKING:
+    from linearized.server.auditing import Auditor
     from linearized.server.followers import Followers
     from linearized.server.keys import KeyRing
+    from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
     from linearized.server.rooms import Rooms
@@ -38,7 +41,14 @@ class Node:
     federation: FederationClient
     providers: ProviderClient
     followers: Followers
-    rooms: Rooms = field(init=False)  # it needs the node itself, so it is set right after
+    trees: Trees = field(init=False)
+    # These need the node itself, so they are set right after.
+    rooms: Rooms = field(init=False)
+    audits: Auditor = field(init=False)
+    moves: Moves = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trees = Trees(self.store, self.identity)
 
     @property
     def served_domains(self) -> frozenset[str]:

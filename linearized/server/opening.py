@@ -21,10 +21,12 @@ from linearized.own_keys import load_identity
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
+from linearized.server.auditing import Auditor
 from linearized.server.followers import Followers
 from linearized.server.hub import Hub
 from linearized.server.keys import KeyRing
 from linearized.server.mls import OpenMls
+from linearized.server.moves import Moves
 from linearized.server.node import Node
 from linearized.server.notaries import Notaries
 from linearized.server.notifier import Notifier
@@ -88,6 +90,10 @@ async def open_node(
                     ids=ids,
                 )
                 node.followers.start()
+                node.audits.begin()
+                nursery.start_soon(node.audits.run)
+                node.moves.begin()
+                nursery.start_soon(node.moves.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
                     yield node
@@ -161,6 +167,8 @@ def _assemble(
         followers=followers,
     )
     node.rooms = Rooms(node, hub)
+    node.audits = Auditor(node)
+    node.moves = Moves(node, hub)
     return node
 
 

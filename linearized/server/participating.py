@@ -4,7 +4,7 @@ keep them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -20,16 +20,19 @@ from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hashing import event_id, lpdu_hash, lpdu_identity
+from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain
 from linearized.protocol.identifiers import user_domain
-from linearized.protocol.state import StateMap, hub_of
+from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
+from linearized.server.rows import entry_row
 from linearized.server.soft_failures import replies_for
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
@@ -120,6 +123,9 @@ class Participating:
         self, row: RoomRow, event: LocalEvent, request: Callable[[JsonObject, str], Awaitable[None]]
     ) -> str:
         """Send an LPDU to the hub by ``request`` and wait for the event it becomes."""
+        self._node.audits.require_trusted(row)
+        if row.hub == self._node.identity.name:
+            raise Overloaded("the room is about to be ordered here")
         lpdu = self._lpdu(row, event)
         key = lpdu_identity(lpdu, get_version(row.version))
         came_back = self._node.store.reply(_echo_scope(row.room_id), key)
@@ -135,27 +141,41 @@ class Participating:
             self._echoes.pop(key, None)
         return found[0]
 
-    async def receive(self, row: RoomRow, pdu: JsonObject) -> None:
+    async def receive(self, row: RoomRow, pdu: JsonObject, *, via: str | None = None) -> None:
         """Take an event from the room's hub; one we have is taken for received.
+
+        Args:
+            via: another server that says it is the hub now; what lies between is asked of it, and has to hold
+                the transfer.
 
         Raises:
             InvalidInput: its format, signatures or hashes are wrong, or the rules forbid it.
             OutboundError: events before it are missing, and the hub does not answer.
         """
         async with self._locks.setdefault(row.room_id, trio.Lock()):
-            await self._receive(self._node.store.room(row.room_id) or row, pdu)
+            await self._receive(self._node.store.room(row.room_id) or row, pdu, via)
 
-    async def _receive(self, row: RoomRow, pdu: JsonObject) -> None:
+    async def _receive(self, row: RoomRow, pdu: JsonObject, via: str | None = None) -> None:
+        self._node.audits.require_trusted(row)
         event = await self._verified(pdu, row)
         if self._node.store.entry_by_id(event.event_id) is not None:
             return
         try:
             entries, state = self._accepted(row, [event])
         except Gap:
-            entries, state = self._accepted(row, await self._close_gap(row, event))
-        await self._store(row, entries)
+            entries, state = self._accepted(row, await self._close_gap(row, event, via or row.hub))
+        hub = hub_of(state)
+        await self._store(row, entries, hub)
+        self._node.audits.received(row.room_id, len(entries))
         self._states.keep(row.room_id, entries[-1].seq, state)
         self._node.notifier.room_changed(state)
+        if hub != row.hub:
+            self._node.audits.due(row.room_id)
+            self._node.moves.due(row.room_id)
+
+    def forget(self, room_id: str) -> None:
+        """Keep nothing in memory of a room whose log was renumbered."""
+        self._states.forget(room_id)
 
     async def join(self, room_id: str, user_id: str, hub: str) -> None:
         """Join a room through its hub (make_join, send_join) and start our copy of its log with the join.
@@ -218,11 +238,27 @@ class Participating:
             known[event.type, event.state_key] = event
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
             await trio.lowlevel.checkpoint()  # a large room must not hold up everybody else
-        _check_hub(known, row.hub, version)
+        transfers = await self._transfers(known, answer, row)
+        _check_hub(known, transfers, row.hub, version)
         replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
         self._node.notifier.room_changed(replica.state)
+        self._node.audits.due(row.room_id)
+
+    async def _transfers(self, known: StateMap, answer: JsonObject, row: RoomRow) -> dict[str, Event]:
+        """The verified transfers in a join's state and its auth chain, by event ID."""
+        found = {known[HUB].event_id: known[HUB]} if HUB in known else {}
+        chain = answer.get("auth_chain")
+        hubs = [
+            pdu
+            for pdu in (chain if isinstance(chain, list) else [])
+            if isinstance(pdu, dict) and pdu.get("type") == HUB[0]
+        ]
+        for pdu in hubs[:MAX_TRANSFERS]:
+            event = await self._verified(pdu, row)
+            found[event.event_id] = event
+        return found
 
     def _lpdu(self, row: RoomRow, event: LocalEvent) -> JsonObject:
         return build_lpdu(
@@ -273,8 +309,8 @@ class Participating:
         )
         return [replica.receive(event) for event in events], replica.state
 
-    async def _close_gap(self, row: RoomRow, event: Event) -> list[Event]:
-        """Fetch what lies between our head and ``event``, which comes last, and verify it."""
+    async def _close_gap(self, row: RoomRow, event: Event, hub: str) -> list[Event]:
+        """Fetch from ``hub`` what lies between our head and ``event``, which comes last, and verify it."""
         head_id = self._head_id(row)
         chain = [event]
         size = len(event.raw)
@@ -282,7 +318,7 @@ class Participating:
             earliest = _previous(chain[-1])
             query = f"v={quote(earliest, safe='')}&limit={BACKFILL_LIMIT}"
             answer = await self._node.federation.request(
-                row.hub, "GET", f"{UNSTABLE}/backfill/{quote(row.room_id, safe='')}?{query}"
+                hub, "GET", f"{UNSTABLE}/backfill/{quote(row.room_id, safe='')}?{query}"
             )
             by_id = {found.event_id: found for found in await self._page(answer, row)}
             while (missing := by_id.pop(_previous(chain[-1]), None)) is not None:
@@ -304,12 +340,13 @@ class Participating:
             await trio.lowlevel.checkpoint()  # verifying a page takes a few dozen milliseconds
         return events
 
-    async def _store(self, row: RoomRow, entries: list[NewEntry]) -> None:
+    async def _store(self, row: RoomRow, entries: list[NewEntry], hub: str) -> None:
         version = get_version(row.version)
         echoed = [_echoed(entry.event, version) for entry in entries if self._is_ours(entry.event)]
         await self._node.store.append(
             RoomAppend(
                 room_id=row.room_id,
+                room=replace(row, hub=hub) if hub != row.hub else None,
                 entries=tuple(_row(entry) for entry in entries),
                 replies=(*echoed, *replies_for(entries)),
             )
@@ -324,19 +361,20 @@ class Participating:
         return user_domain(event.sender) == self._node.identity.name
 
 
-def _check_hub(state: StateMap, hub: str, version: RoomVersion) -> None:
-    """Whoever we join through has to be whom the room's create event makes its hub: a server that could order
-    a room of another's namespace could take its ID away from it.
+def _check_hub(state: StateMap, transfers: Mapping[str, Event], hub: str, version: RoomVersion) -> None:
+    """Whoever we join through has to be whom the room's create event makes its hub, or whom its hubs have
+    handed it over to: a server that could order a room of another's namespace could take its ID away from it.
     """
     create = state.get(("m.room.create", ""))
     if create is None:
         raise Rejected(Reason.MALFORMED, "The hub's answer has no create event")
     try:
         authorize(create, {}, version=version)
+        actual = check_hub_chain(create, transfers, state.get(HUB) if version.hub_transfers else None)
     except AuthorizationError as error:
         raise Rejected(Reason.FORBIDDEN, str(error)) from error
-    if hub_of(state) != hub:
-        raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {hub_of(state)}")
+    if actual != hub:
+        raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {actual}")
 
 
 def _echoed(event: Event, version: RoomVersion) -> Reply:
@@ -370,15 +408,5 @@ def _epoch(event: Event) -> int | None:
 
 
 def _row(entry: NewEntry) -> EntryRow:
-    event = entry.event
-    return EntryRow(
-        room_id=event.room_id,
-        seq=entry.seq,
-        event_id=event.event_id,
-        type=event.type,
-        state_key=event.state_key,
-        sender=event.sender,
-        origin_server_ts=event.origin_server_ts,
-        epoch=_epoch(event) if entry.soft_failed is None else None,
-        pdu=event.raw,
-    )
+    epoch = _epoch(entry.event) if entry.soft_failed is None else None
+    return entry_row(entry.event, seq=entry.seq, epoch=epoch)

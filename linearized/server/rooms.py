@@ -48,6 +48,8 @@ from linearized.store.base import Reply, Role, RoomRow
 ROOM_ID_BYTES: Final = 12
 
 IMPORT_SCOPE: Final = "import"
+# Hubs asked because others named them, in one attempt to join: a room that has just moved again, and again.
+MAX_NAMED: Final = 3
 
 
 class Rooms:
@@ -152,9 +154,14 @@ class Rooms:
                 ``Participating`` raises.
         """
         row = self._known(room_id)
-        if row.role is not Role.PARTICIPANT or row.hub != origin:
+        if row.role is Role.PARTICIPANT and row.hub == origin:
+            await self.participating.receive(row, pdu)
+            return
+        # A transfer may have passed us by while we were away; who has taken part so far may say so.
+        transfers = get_version(row.version).hub_transfers and row.hub != self._node.identity.name
+        if row.role is not Role.PARTICIPANT or not transfers or not self.is_participant(room_id, origin):
             raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
-        await self.participating.receive(row, pdu)
+        await self.participating.receive(row, pdu, via=origin)
 
     async def send(self, room_id: str, event: LocalEvent, *, reply: Reply | None = None) -> str:
         """Send an event of one of our users, by whatever way the room's hub takes it; its event ID.
@@ -230,11 +237,15 @@ class Rooms:
             await self.send(room_id, join)
             return room_id
         failure: LinearizedError | None = None
-        for server in via:
+        servers = list(via)
+        for server in servers:
             try:
                 await self.participating.join(room_id, user_id, server)
             except (InvalidInput, OutboundError) as error:  # the next one may let us
                 failure = failure or error
+                named = error.hub if isinstance(error, OutboundError) else None
+                if named is not None and named not in servers and len(servers) < len(via) + MAX_NAMED:
+                    servers.append(named)  # the room has moved there, says who had it
             else:
                 return room_id
         raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
@@ -311,6 +322,8 @@ class Rooms:
                 another user's name; every other refusal is in the response.
         """
         row = self._known(room_id)
+        if row.role is Role.PARTICIPANT:
+            self._node.audits.require_trusted(row)
         try:
             decoded = HandshakeBundle.decode(bundle)
         except MimiDecodeError as error:

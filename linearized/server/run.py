@@ -10,8 +10,10 @@ import structlog
 import trio
 
 from linearized.config import Address, Config
+from linearized.control import control_path
 from linearized.server import clients, federation, providers, telemetry
 from linearized.server.app import build_app
+from linearized.server.control import commands, serve_control
 from linearized.server.discovery import split
 from linearized.server.http import Request, Response, Route, json_response
 from linearized.server.listener import Binding, serve_bindings, server_context
@@ -59,21 +61,24 @@ async def serve(
                 bindings.append(
                     Binding(address=config.listen.client, app=build_app(client_routes(node), log=log))
                 )
-            async with trio.open_nursery() as listeners:
-                addresses = await listeners.start(
-                    partial(
-                        serve_bindings,
-                        bindings,
-                        stop=stop,
-                        max_connections=config.limits.max_connections,
-                        grace_seconds=config.limits.grace_seconds,
-                        log=log,
+            async with trio.open_nursery() as control:
+                await control.start(serve_control, control_path(config), commands(node))
+                async with trio.open_nursery() as listeners:
+                    addresses = await listeners.start(
+                        partial(
+                            serve_bindings,
+                            bindings,
+                            stop=stop,
+                            max_connections=config.limits.max_connections,
+                            grace_seconds=config.limits.grace_seconds,
+                            log=log,
+                        )
                     )
-                )
-                log.info("listening", addresses=[str(address) for address in addresses])
-                task_status.started(
-                    Serving(tls=addresses[0], client=addresses[1] if config.listen.client else None)
-                )
+                    log.info("listening", addresses=[str(address) for address in addresses])
+                    task_status.started(
+                        Serving(tls=addresses[0], client=addresses[1] if config.listen.client else None)
+                    )
+                control.cancel_scope.cancel()
             log.info("stopped")
         nursery.cancel_scope.cancel()
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from linearized.store.history import HistoryStore
+from linearized.store.moving import MovingStore
+
 
 class Role(StrEnum):
     """Our part in a room."""
@@ -191,7 +194,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(Protocol):
+class Store(HistoryStore, MovingStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

@@ -22,9 +22,16 @@ from typing import Self, TypeVar
 import trio
 
 from linearized.exceptions import ConfigError, StoreError
-from linearized.store import sqlite_append, sqlite_devices, sqlite_key_packages
+from linearized.store import (
+    sqlite_append,
+    sqlite_devices,
+    sqlite_history,
+    sqlite_key_packages,
+    sqlite_moving,
+)
 from linearized.store.base import (
     DeviceRow,
+    EntryRow,
     FollowerRow,
     KeyPackageRow,
     MediaRow,
@@ -34,9 +41,13 @@ from linearized.store.base import (
     ServerKeyRow,
     UserRow,
 )
+from linearized.store.history import AuditRow, FindingRow
+from linearized.store.moving import Adoption
 from linearized.store.sqlite_devices import DeviceReads
+from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
+from linearized.store.sqlite_moving import MovingReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
 from linearized.store.sqlite_writer import GroupWriter, Operation
@@ -57,7 +68,7 @@ _PRIVATE = 0o600
 T = TypeVar("T")
 
 
-class SqliteStore(RoomReads, DeviceReads, KeyPackageReads):
+class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingReads):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
     def __init__(
@@ -274,6 +285,32 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads):
     async def put_media(self, media: MediaRow) -> None:
         """Record an uploaded file; StoreError if its ID exists."""
         await self._write(partial(sqlite_devices.put_media, media=media))
+
+    async def put_tree_hashes(self, room_id: str, level: int, first: int, hashes: Sequence[bytes]) -> None:
+        """Store neighbouring hashes of one tile level; those stored already stay."""
+        await self._write(
+            partial(sqlite_history.put_tree_hashes, room_id=room_id, level=level, first=first, hashes=hashes)
+        )
+
+    async def put_audit(self, audit: AuditRow) -> None:
+        """Insert or replace the audit of a room."""
+        await self._write(partial(sqlite_history.put_audit, audit=audit))
+
+    async def put_finding(self, finding: FindingRow) -> bool:
+        """Keep a finding; False if it is kept already."""
+        return await self._write(partial(sqlite_history.put_finding, finding=finding))
+
+    async def stage_entries(self, room_id: str, entries: Sequence[EntryRow]) -> None:
+        """Append entries to a room's staged log."""
+        await self._write(partial(sqlite_moving.stage_entries, room_id=room_id, entries=entries))
+
+    async def drop_staged(self, room_id: str) -> None:
+        """Forget a room's staged log."""
+        await self._write(partial(sqlite_moving.drop_staged, room_id=room_id))
+
+    async def adopt(self, adoption: Adoption) -> None:
+        """Put the staged log in the place of our copy."""
+        await self._write(partial(sqlite_moving.adopt, adoption=adoption))
 
 
 def _create_private(path: Path) -> None:

@@ -31,7 +31,7 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
             [(number, row.user_id, row.membership, row.seq) for row in members],
         )
     if change.group is not None:
-        _put_group(transaction, change.group, number)
+        put_group(transaction, change.group, number)
     for reply in change.replies:
         insert_reply(transaction, reply)
     insert_to_device(transaction, change.to_device)
@@ -165,7 +165,8 @@ def _memberships_set_by(entries: tuple[EntryRow, ...]) -> Iterator[MembershipRow
             )
 
 
-def _put_group(transaction: Transaction, group: GroupRow, number: int) -> None:
+def put_group(transaction: Transaction, group: GroupRow, number: int) -> None:
+    """Insert or replace a room's group."""
     transaction.connection.execute(
         "INSERT OR REPLACE INTO groups"
         " (room_nr, epoch, snapshot, group_info, ratchet_tree, commit_event_id) VALUES (?, ?, ?, ?, ?, ?)",

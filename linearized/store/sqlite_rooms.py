@@ -78,12 +78,12 @@ class RoomReads(Reader):
             return []
         base = number << SEQ_BITS
         rows = self._query(sql, base + first, base + last, limit)
-        return [_entry(room_id, row) for row in rows]
+        return [entry_of(room_id, row) for row in rows]
 
     def entry_by_id(self, event_id: str) -> EntryRow | None:
         """The entry with this event ID, in whichever room."""
         rows = self._query(_ENTRY_BY_ID, event_key(event_id), event_id)
-        return _entry(rows[0][0], rows[0][1:]) if rows else None
+        return entry_of(rows[0][0], rows[0][1:]) if rows else None
 
     def state_at(self, room_id: str, *, seq: int) -> list[EntryRow]:
         """The state entries in force after entry ``seq``, in log order."""
@@ -91,12 +91,12 @@ class RoomReads(Reader):
         if number is None:
             return []
         rows = self._query(_STATE_AT, number, seq)
-        return [_entry(room_id, row) for row in rows]
+        return [entry_of(room_id, row) for row in rows]
 
     def state_entry(self, room_id: str, event_type: str, state_key: str, *, seq: int) -> EntryRow | None:
         """The state entry of one type and key in force after entry ``seq``, or None."""
         rows = self._query(_STATE_ENTRY, self._room_number(room_id), event_type, state_key, seq)
-        return _entry(room_id, rows[0]) if rows else None
+        return entry_of(room_id, rows[0]) if rows else None
 
     def memberships(self, room_id: str) -> list[MembershipRow]:
         """Everybody who has or had a membership in the room."""
@@ -165,7 +165,8 @@ def _room(row: tuple[Any, ...]) -> RoomRow:
     return RoomRow(room_id=room_id, version=version, role=Role(role), hub=hub, head_seq=head_seq, epoch=epoch)
 
 
-def _entry(room_id: str, row: tuple[Any, ...]) -> EntryRow:
+def entry_of(room_id: str, row: tuple[Any, ...]) -> EntryRow:
+    """An entry from its columns, ``seq`` to ``pdu``."""
     seq, event_id, type_, state_key, sender, origin_server_ts, epoch, pdu = row
     return EntryRow(
         room_id=room_id,

@@ -3,14 +3,22 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from linearized.client import Session
-from linearized.client.verify import LogBroken, fetch_and_verify, server_keys, verify_log
-from linearized.exceptions import SignatureError
+from linearized.client.verify import (
+    LogBroken,
+    check_included,
+    check_signed,
+    fetch_and_verify,
+    server_keys,
+    verify_log,
+)
+from linearized.exceptions import ProofError, SignatureError
 from tests.bridges.support import open_world
 from tests.bridges.test_import import history
 from tests.client.support import drain, message
@@ -41,6 +49,38 @@ async def test_a_whole_log_is_checked_to_its_head(tmp_path: Path) -> None:
         assert report.entries == len(pdus)
         assert (report.commits, report.epoch, report.hub) == (3, 3, "a.example")
         assert report.types["m.room.encrypted"] == 2
+
+
+async def test_what_was_read_is_held_against_what_the_hub_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with room_with_a_past(tmp_path) as (alice, room_id, keys, pdus):
+
+        def lookup(*name: str) -> bytes | None:
+            return keys.get((name[0], name[1]))
+
+        report = await fetch_and_verify(alice.api, room_id, lookup)
+        signed = await check_signed(alice.api, report, lookup)
+        assert signed.size == len(pdus)
+        # A log that was cut short is signed too, as a beginning of the whole one.
+        beginning = verify_log(pdus[:4], lookup)
+        assert (await check_signed(alice.api, beginning, lookup)).size == 4
+        assert beginning.head is not None
+        seq, newest = await check_included(alice.api, room_id, beginning.head, hub="a.example", keys=lookup)
+        assert (seq, newest) == (4, signed)
+        with pytest.raises(SignatureError):
+            await check_signed(alice.api, report, lambda *_: None)
+        beginning.entries += 1
+        with pytest.raises(LogBroken):
+            await check_signed(alice.api, beginning, lookup)
+        real = alice.api.inclusion
+
+        async def another(room: str, event_id: str, *, size: int) -> Any:
+            return replace(await real(room, event_id, size=size), seq=5)
+
+        monkeypatch.setattr(alice.api, "inclusion", another)
+        with pytest.raises(ProofError):
+            await check_included(alice.api, room_id, beginning.head, hub="a.example", keys=lookup)
 
 
 async def test_every_kind_of_tampering_is_found_where_it_happened(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def make_state(spec: dict[str, Any] | None, version: str) -> StateMap:
             "state_key": "",
             "content": {"join_rule": spec["join_rule"]},
         }
+    if "hub" in spec:
+        events["$hub"] = {"type": "m.room.hub", "state_key": "", "sender": spec["hub"]}
     for user_id, membership in spec.get("members", {ALICE: "join"}).items():
         events[f"${user_id}"] = {
             "type": "m.room.member",

@@ -211,6 +211,8 @@ CONTENTS: list[tuple[str, dict[str, Any], bool]] = [
     ("m.mls.proposal", {"message": "AAEC"}, True),
     ("m.mls.proposal", {}, False),
     ("m.mls.proposal", {"message": "-_8"}, False),
+    ("m.room.hub", {"after": "$a"}, True),
+    ("m.room.hub", {}, False),
     ("m.room.encrypted", {"algorithm": "m.mls.v1.x", "ciphertext": "AA", "commit_event_id": "$a"}, True),
     ("m.room.encrypted", {"algorithm": "m.mls.v1.x", "ciphertext": "AA"}, False),
     ("m.room.encrypted", {"algorithm": "", "ciphertext": "AA", "commit_event_id": "$a"}, False),

@@ -73,11 +73,13 @@ def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> No
     }
     assert differences("dev.linearized.1", "I.1") == {
         "kept_fields",
+        "kept_content",
         "invite_join_rules",
         "knock_join_rules",
         "vouched_events",
         "single_hub",
         "sealed_messages",
+        "hub_transfers",
     }
 
 

@@ -34,9 +34,13 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass
 class Network:
-    """Who is on the wire. A name in ``down`` refuses connections; ``log`` records every request made."""
+    """Who is on the wire. A name in ``down`` refuses connections; ``log`` records every request made.
+
+    ``views`` are for hostile servers: what an origin finds under a name instead, None for nobody.
+    """
 
     apps: dict[str, App] = field(default_factory=dict)
+    views: dict[tuple[str, str], App | None] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     log: list[tuple[str, str, str, str]] = field(default_factory=list)
 
@@ -52,7 +56,7 @@ class _Wire(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         name = request.headers["host"].partition(":")[0]
-        app = self._network.apps.get(name)
+        app = self._network.views.get((self._origin, name), self._network.apps.get(name))
         if app is None or name in self._network.down:
             raise httpx.ConnectError(f"{name} is down", request=request)
         self._network.log.append((self._origin, name, request.method, request.url.raw_path.decode()))

@@ -377,3 +377,43 @@ async def test_only_rooms_this_server_orders_are_decided_here(setting: Setting) 
     assert refused.value.code is Reason.WRONG_HUB
     with pytest.raises(StoreError):
         setting.hub.load("!unknown:a.example")
+
+
+# --- pauses ---
+
+
+async def test_a_pause_begins_when_what_waited_has_been_decided_and_nothing_new_is_taken(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running_hub(tmp_path / "store.sqlite3") as setting:
+        await setting.hold("one", "two")
+        begun, ended = trio.Event(), trio.Event()
+
+        async def pause() -> None:
+            async with setting.hub.paused(ROOM):
+                begun.set()
+                await ended.wait()
+
+        setting.nursery.start_soon(pause)
+        await trio.testing.wait_all_tasks_blocked()
+        await setting.say("too late")
+        assert isinstance(setting.results["too late"], Overloaded)
+        assert not begun.is_set()
+        setting.let_go()
+        await begun.wait()
+        assert isinstance(setting.results["one"], Accepted)
+        assert isinstance(setting.results["two"], Accepted)
+        with pytest.raises(Overloaded):
+            async with setting.hub.paused(ROOM):
+                pass
+        ended.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await setting.say("afterwards")
+        assert isinstance(setting.results["afterwards"], Accepted)
+
+
+async def test_a_pause_of_a_room_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    async with running_hub(tmp_path / "store.sqlite3") as setting:
+        with pytest.raises(Rejected):
+            async with setting.hub.paused("!unknown:a.example"):
+                pass

@@ -13,8 +13,10 @@ from linearized.store.sqlite import SqliteStore
 pytest.register_assert_rewrite(
     "tests.store.contract",
     "tests.store.contract_accounts",
+    "tests.store.contract_history",
     "tests.store.contract_key_packages",
     "tests.store.contract_log",
+    "tests.store.contract_moving",
     "tests.store.contract_state",
 )
 

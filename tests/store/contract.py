@@ -14,8 +14,10 @@ from linearized.store.base import (
     Store,
 )
 from tests.store.contract_accounts import AccountContract
+from tests.store.contract_history import HistoryContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
+from tests.store.contract_moving import MovingContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
     ROOM,
@@ -49,5 +51,13 @@ class ClosingContract:
         await store.aclose()
 
 
-class StoreContract(LogContract, StateContract, AccountContract, KeyPackageContract, ClosingContract):
+class StoreContract(
+    LogContract,
+    StateContract,
+    AccountContract,
+    KeyPackageContract,
+    HistoryContract,
+    MovingContract,
+    ClosingContract,
+):
     """The whole protocol."""

@@ -20,6 +20,7 @@ from linearized.server.clients import (
     media,
     membership,
     mls,
+    proofs,
     sending,
     sync,
     to_device,
@@ -88,6 +89,9 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{_MLS_ROOM}/mls/group_info", mls.group_info),
     ("POST", f"{_MLS_ROOM}/import", imports.import_events),
     ("GET", f"{_MLS_ROOM}/log", log.log),
+    ("GET", f"{_MLS_ROOM}/checkpoint", proofs.checkpoint),
+    ("GET", f"{_MLS_ROOM}/proof/consistency", proofs.consistency),
+    ("GET", f"{_MLS_ROOM}/proof/inclusion", proofs.inclusion),
 )
 
 

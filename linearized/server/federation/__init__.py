@@ -7,7 +7,7 @@ implementations use today.
 from __future__ import annotations
 
 from linearized.server.endpoints import FINAL, UNSTABLE
-from linearized.server.federation import devices, events, invites, joining, lookup
+from linearized.server.federation import devices, events, invites, joining, lookup, proofs, transfer
 from linearized.server.federation.calls import SignedHandler, signed
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.transactions import Transactions
@@ -47,5 +47,7 @@ def routes(node: Node) -> list[Route]:
             for method, version, pattern, handler in endpoints
             for path in (f"{FINAL}/{version}/{pattern}", f"{UNSTABLE}/{pattern}")
         ),
+        *proofs.routes(node, limit),
+        *transfer.routes(node, limit),
         *lookup.routes(node),
     ]

@@ -10,6 +10,7 @@ import orjson
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_room_id
 from linearized.server.acl import SERVER_ACL, allows
+from linearized.server.exchange import NAMED_HUB
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.http import Handler, HttpError, Request, Response
 from linearized.server.node import Node
@@ -80,7 +81,7 @@ def hub_room(call: Call, room_id: object) -> RoomRow:
     if row is None:
         raise not_found()
     if row.role is not Role.HUB:
-        raise HttpError(400, "M_WRONG_SERVER", "This server is not the room's hub")
+        raise HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {row.hub}", **{NAMED_HUB: row.hub})
     require_admitted(call.node, row, call.origin)
     return row
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import orjson
 
 from linearized.exceptions import EventFormatError, InvalidInput
+from linearized.protocol.authorization import authorize
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hashing import signed_bytes
+from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain
 from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
 from linearized.protocol.signing import add_signature
+from linearized.protocol.state import HUB
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.federation import lpdus
@@ -17,6 +20,7 @@ from linearized.server.federation.calls import Call, not_found, require_admitted
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.hub import Repeated
 from linearized.server.invited import note_invite
+from linearized.server.invites import HUB_EVENTS
 from linearized.server.node import Node
 from linearized.store.base import Role, RoomRow
 
@@ -82,10 +86,10 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # Whoever hands us the invite must be the hub that vouches for it.
     if call.origin != (event.hub_server or user_domain(event.sender)):
         raise HttpError(403, "M_FORBIDDEN", "The invite is another hub's")
-    # A room's hub is its creator's server, and rule 3.2 puts the room ID in that server's namespace. Anybody
-    # else could take the room's ID away from its hub here.
+    # A room's hub is its creator's server, and rule 3.2 puts the room ID in that server's namespace; or whom
+    # that server handed it over to. Anybody else could take the room's ID away from its hub here.
     if room_domain(event.room_id) != call.origin:
-        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
+        await _check_moved(call, event.room_id, version)
     await verify_sent(call.node, event, version)
     target = event.state_key or ""
     node = call.node
@@ -99,6 +103,30 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     return add_signature(
         event.pdu, name=node.identity.name, key_id=node.identity.key.key_id, signature=signature
     )
+
+
+async def _check_moved(call: Call, room_id: str, version: RoomVersion) -> None:
+    """Follow the transfers that come with an invite from the room's creator to the caller.
+
+    Raises:
+        InvalidInput, HttpError: they do not lead there.
+    """
+    shown = call.body.get(HUB_EVENTS)
+    shape = isinstance(shown, list) and 1 < len(shown) <= MAX_TRANSFERS + 1
+    if not version.hub_transfers or not isinstance(shown, list) or not shape:
+        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
+    create, *transfers = (parse_pdu(pdu, version) for pdu in shown)
+    kinds = {event.type for event in transfers}
+    if kinds != {HUB[0]} or {event.room_id for event in (create, *transfers)} != {room_id}:
+        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
+    authorize(create, {}, version=version)
+    by_id = {event.event_id: event for event in transfers}
+    if check_hub_chain(create, by_id, transfers[0]) != call.origin:
+        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
+    # From the creator on: what is forged fails at the first signature that had to be somebody else's, before
+    # it makes us ask more servers for their keys.
+    for event in (create, *reversed(transfers)):
+        await verify_sent(call.node, event, version)
 
 
 def _list(value: object) -> list[object]:

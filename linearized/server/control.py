@@ -1,0 +1,132 @@
+"""The operator's way to a running server: a Unix socket in its data directory.
+
+Whoever may open the socket's file is the operator; it is made for the server's own user alone, so there is no
+token to keep. One request on each connection, a JSON object in a line; one answer, ``{"ok": …}`` or
+``{"error": "…"}``, in a line.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import orjson
+import structlog
+import trio
+
+from linearized.exceptions import CanonicalJsonError, LinearizedError
+from linearized.protocol.canonical import JsonObject, parse_json_object
+from linearized.server.hub import Overloaded
+from linearized.server.node import Node
+from linearized.server.telemetry import describe
+
+log = structlog.get_logger("linearized.control")
+
+# A command and its arguments; a room ID and a server name have 255 bytes each.
+MAX_REQUEST_BYTES: Final = 4096
+# The command line writes its request at once.
+REQUEST_SECONDS: Final = 10.0
+# What the kernel allows for the path of a Unix socket (sun_path, with the NUL that ends it).
+MAX_PATH_BYTES: Final = 107
+_PRIVATE: Final = 0o177
+
+Command = Callable[[JsonObject], Awaitable[JsonObject]]
+
+
+def commands(node: Node) -> dict[str, Command]:
+    """What an operator can have a server do."""
+
+    async def transfer(request: JsonObject) -> JsonObject:
+        event_id = await node.moves.transfer(str(request.get("room_id")), str(request.get("hub")))
+        return {"event_id": event_id}
+
+    return {"transfer": transfer}
+
+
+async def serve_control(
+    path: Path,
+    known: Mapping[str, Command],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer commands on a socket until cancelled.
+
+    Without a socket (its path is too long for the system, say) the server runs all the same, and a warning
+    says so.
+    """
+    try:
+        listener = _listen(path)
+    except OSError as error:
+        log.warning("no_control_socket", path=str(path), **describe(error))
+        task_status.started()
+        return
+    task_status.started()
+    try:
+        await trio.serve_listeners(partial(_answer, known), [listener])
+    finally:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _listen(path: Path) -> trio.SocketListener:
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise OSError(f"a path of more than {MAX_PATH_BYTES} bytes")
+    # The database's lock says that no other server of this directory runs, so this is a dead one's.
+    _remove(path)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(_PRIVATE)  # the file must never be open to others, not even for a moment
+    try:
+        plain.bind(os.fspath(path))
+    except OSError:
+        plain.close()
+        raise
+    finally:
+        os.umask(before)
+    plain.listen()
+    return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+
+
+async def _answer(known: Mapping[str, Command], stream: trio.SocketStream) -> None:
+    async with stream:
+        try:
+            answer = await _run(known, await _request(stream))
+            await stream.send_all(orjson.dumps(answer) + b"\n")
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            return  # whoever asked has gone away, or never asked
+
+
+async def _request(stream: trio.SocketStream) -> bytes:
+    data = b""
+    with trio.fail_after(REQUEST_SECONDS):
+        while not data.endswith(b"\n") and len(data) <= MAX_REQUEST_BYTES:
+            chunk = await stream.receive_some(MAX_REQUEST_BYTES)
+            if not chunk:
+                break
+            data += chunk
+    return data
+
+
+async def _run(known: Mapping[str, Command], data: bytes) -> JsonObject:
+    try:
+        request = parse_json_object(data[:MAX_REQUEST_BYTES])
+    except CanonicalJsonError as error:
+        return {"error": f"that is no request: {error}"}
+    command = known.get(str(request.get("command")))
+    if command is None:
+        return {"error": "this server does not know that command"}
+    try:
+        return {"ok": await command(request)}
+    except (LinearizedError, Overloaded) as error:
+        return {"error": str(error)}
+    except trio.TooSlowError:
+        return {"error": "it took too long; whether it was done will show"}
+    except Exception as error:  # noqa: BLE001 - a bug in a command: it costs the command, not the server
+        log.error("command_failed", command=request.get("command"), **describe(error))
+        return {"error": "something went wrong; see the server's log"}

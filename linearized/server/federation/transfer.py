@@ -1,0 +1,90 @@
+"""Hub transfers between servers: the whole log for the one that takes over, and what it is asked for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import is_event_id, is_room_id
+from linearized.server import proofs
+from linearized.server.federation.calls import Call, not_found, signed
+from linearized.server.federation.ratelimit import RateLimit
+from linearized.server.http import HttpError, Response, Route, json_response
+from linearized.server.node import Node
+from linearized.store.base import EntryRow, Role, RoomRow
+
+ROOM: Final = "/_linearized/v1/rooms/{room_id}"
+DEFAULT_PAGE: Final = 200
+MAX_PAGE: Final = 500
+# Bytes of PDUs in one page: five hundred ordinary ones fit; a few of the largest commits do.
+MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+
+
+def routes(node: Node, limit: RateLimit) -> list[Route]:
+    """The three endpoints."""
+    return [
+        # Reading a long log takes many requests, and only whom we let take a room over may make them.
+        Route("GET", f"{ROOM}/log", signed(node, log)),
+        Route("POST", f"{ROOM}/transfer/prepare", signed(node, prepare, limit)),
+        Route("POST", f"{ROOM}/transfer/accept", signed(node, accept, limit)),
+    ]
+
+
+async def log(call: Call) -> Response:
+    """``GET /log?after=&limit=``: entries as stored, each with the epoch after it.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND`` for everybody but the server that takes the room over.
+    """
+    row = _room(call)
+    if not call.node.moves.may_copy(row, call.origin):
+        raise not_found()
+    after = proofs.number("after", call.query("after")) or 0
+    limit = proofs.number("limit", call.request.query_one("limit")) or DEFAULT_PAGE
+    entries = _fitting(call.node.store.entries(row.room_id, after=after, limit=min(limit, MAX_PAGE)))
+    epochs = ",".join("null" if entry.epoch is None else str(entry.epoch) for entry in entries)
+    pdus = b",".join(entry.pdu for entry in entries)
+    return Response(body=b'{"epochs":[' + epochs.encode() + b'],"pdus":[' + pdus + b"]}")
+
+
+async def prepare(call: Call) -> Response:
+    """``POST /transfer/prepare``: copy the log for a while; answers how much of it is there."""
+    row = _of_hub(call)
+    return json_response({"staged": await call.node.moves.prepare(row, call.origin)})
+
+
+async def accept(call: Call) -> Response:
+    """``POST /transfer/accept``: copy the rest, and sign the transfer that follows it."""
+    row = _of_hub(call)
+    after, size = call.body.get("after"), call.body.get("size")
+    if not isinstance(after, str) or not is_event_id(after):
+        raise HttpError(400, "M_BAD_JSON", "after must be an event ID")
+    if type(size) is not int or size < 1:
+        raise HttpError(400, "M_BAD_JSON", "size must be a number of entries")
+    lpdu: JsonObject = await call.node.moves.accept(row, call.origin, after=after, size=size)
+    return json_response({"lpdu": lpdu})
+
+
+def _room(call: Call) -> RoomRow:
+    room_id = call.param("room_id")
+    row = call.node.rooms.row(room_id) if is_room_id(room_id) else None
+    if row is None:
+        raise not_found()
+    return row
+
+
+def _of_hub(call: Call) -> RoomRow:
+    """A room that we take part in and the caller orders."""
+    row = _room(call)
+    if row.role is not Role.PARTICIPANT or row.hub != call.origin or not row.head_seq:
+        raise not_found()
+    return row
+
+
+def _fitting(entries: list[EntryRow]) -> list[EntryRow]:
+    size = 0
+    for number, entry in enumerate(entries):
+        size += len(entry.pdu)
+        if size > MAX_PAGE_BYTES and number:
+            return entries[:number]
+    return entries

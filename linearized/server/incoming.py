@@ -1,0 +1,147 @@
+"""The log of a room on its way here from the hub that hands it over: fetched in pages, checked, staged.
+
+Nothing of it is believed. Every entry is checked as ``linearized room verify`` checks it, from the first on,
+and the MLS group the hub needs is the one that the log's own commits lead to. Where we held a checkpoint, the
+log has to have that root.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+import trio
+
+from linearized.exceptions import InvalidInput
+from linearized.protocol.events import parse_pdu, parse_stored
+from linearized.protocol.state import StateMap
+from linearized.protocol.verify import required_keys
+from linearized.protocol.versions import get_version
+from linearized.room.checkpoint import Checkpoint, read_checkpoint
+from linearized.room.merkle import Frontier, entry_leaf
+from linearized.room.submissions import Reason, Rejected
+from linearized.room_check import BrokenLog, LogWalk
+from linearized.server.mls import OpenMls
+from linearized.server.node import Node
+from linearized.server.rows import entry_row
+from linearized.store.base import EntryRow, GroupRow, RoomRow
+
+# Entries asked for at once; the hub may give fewer.
+PAGE: Final = 200
+# Entries checked between two checkpoints of the loop: a few milliseconds.
+BREATH: Final = 10
+
+
+class Incoming:
+    """One room's log, as far as it has come.
+
+    Args:
+        source: the hub that hands the room over.
+    """
+
+    def __init__(self, node: Node, row: RoomRow, source: str) -> None:
+        self._node = node
+        self._row = row
+        self._source = source
+        self._keys: dict[tuple[str, str], bytes] = {}
+        self._walk = LogWalk(row, lambda *name: self._keys.get(name), OpenMls(node.clock))
+        self._tree = Frontier()
+        self._held = self._checkpoint()
+        self._path = f"/_linearized/v1/rooms/{quote(row.room_id, safe='')}/log"
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+        return self._source
+
+    @property
+    def size(self) -> int:
+        """Entries checked and staged."""
+        return self._tree.size
+
+    @property
+    def head(self) -> str | None:
+        """Event ID of the last of them."""
+        return self._walk.head
+
+    @property
+    def state(self) -> StateMap:
+        """The room's state after them."""
+        return self._walk.state
+
+    @property
+    def epoch(self) -> int | None:
+        """The MLS group's epoch after them."""
+        return self._walk.epoch
+
+    def group(self) -> GroupRow | None:
+        """The MLS group that their commits lead to, as a hub keeps it."""
+        return self._walk.group()
+
+    async def resume(self) -> None:
+        """Check again what was staged before a restart.
+
+        Raises:
+            Rejected: it does not hold; it is thrown away.
+        """
+        while page := self._node.store.staged(self._row.room_id, after=self.size, limit=PAGE):
+            await self._take(page)
+
+    async def fetch(self, *, limit: int = PAGE) -> int:
+        """Fetch, check and stage a page; how many entries it had.
+
+        Raises:
+            Rejected: it does not hold; what was staged is thrown away.
+            OutboundError: the hub does not give it.
+        """
+        query = f"after={self.size}&limit={min(limit, PAGE)}"
+        answer = await self._node.federation.request(self._source, "GET", f"{self._path}?{query}")
+        pdus, epochs = answer.get("pdus"), answer.get("epochs")
+        if not isinstance(pdus, list) or not isinstance(epochs, list) or len(pdus) != len(epochs):
+            raise Rejected(Reason.MALFORMED, "The hub's answer is no page of a log")
+        try:
+            rows = [
+                self._row_of(pdu, epoch, self.size + number)
+                for number, (pdu, epoch) in enumerate(zip(pdus[:limit], epochs, strict=False), 1)
+            ]
+        except InvalidInput as error:
+            raise Rejected(Reason.MALFORMED, f"The hub's log does not hold: {error}") from error
+        await self._take(rows)
+        await self._node.store.stage_entries(self._row.room_id, rows)
+        return len(rows)
+
+    async def _take(self, rows: list[EntryRow]) -> None:
+        try:
+            for number, row in enumerate(rows):
+                await self._learn_keys(row)
+                self._walk.step(row)
+                self._tree.append(entry_leaf(row.event_id))
+                if self._held is not None and self._tree.size == self._held.size:
+                    self._require_root(self._held)
+                if number % BREATH == 0:
+                    await trio.lowlevel.checkpoint()
+        except (BrokenLog, InvalidInput) as error:
+            await self._node.store.drop_staged(self._row.room_id)
+            raise Rejected(Reason.FORBIDDEN, f"The hub's log does not hold: {error}") from error
+
+    async def _learn_keys(self, row: EntryRow) -> None:
+        version = get_version(self._row.version)
+        event = parse_stored(row.pdu, version, row.event_id)
+        for server, key_ids in required_keys(event, version=version):
+            if not all((server, key_id) in self._keys for key_id in key_ids):
+                found = await self._node.keys.keys_for(server, key_ids)
+                self._keys.update({(server, key_id): key for key_id, key in found.items()})
+
+    def _require_root(self, held: Checkpoint) -> None:
+        if self._tree.root() != held.root:
+            raise InvalidInput("it is another log than the one its hub signed")
+
+    def _checkpoint(self) -> Checkpoint | None:
+        audit = self._node.store.audit(self._row.room_id)
+        return read_checkpoint(audit.checkpoint) if audit is not None else None
+
+    def _row_of(self, pdu: object, epoch: object, seq: int) -> EntryRow:
+        if not isinstance(pdu, dict) or not (epoch is None or type(epoch) is int):
+            raise InvalidInput("an entry is an object with an epoch")
+        event = parse_pdu(pdu, get_version(self._row.version))
+        return entry_row(event, seq=seq, epoch=epoch)

@@ -1,0 +1,153 @@
+"""Merkle tiles, audits and findings in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linearized.exceptions import StoreError
+from linearized.store.history import AuditRow, FindingRow
+from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS
+from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_writer import Transaction
+
+_AUDIT = """
+SELECT hub, anchor_seq, anchor_size, anchor_frontier, size, frontier, checkpoint, key_id, checked_at
+FROM audits WHERE room_nr = ?
+"""
+_FINDINGS = """
+SELECT digest, room_id, hub, proven, reason, document, found_at FROM findings
+WHERE ?1 IS NULL OR room_id = ?1 ORDER BY found_at, digest
+"""
+
+
+def put_tree_hashes(
+    transaction: Transaction, *, room_id: str, level: int, first: int, hashes: Sequence[bytes]
+) -> None:
+    """Store neighbouring hashes of one tile level; those stored already stay."""
+    number = room_number(transaction, room_id)
+    transaction.connection.executemany(
+        "INSERT INTO tree (room_nr, level, position, hash) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [(number, level, first + index, found) for index, found in enumerate(hashes)],
+    )
+
+
+def put_audit(transaction: Transaction, audit: AuditRow) -> None:
+    """Insert or replace the audit of a room."""
+    transaction.connection.execute(
+        "INSERT OR REPLACE INTO audits (room_nr, hub, anchor_seq, anchor_size, anchor_frontier, size,"
+        " frontier, checkpoint, key_id, checked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            room_number(transaction, audit.room_id),
+            audit.hub,
+            audit.anchor_seq,
+            audit.anchor_size,
+            audit.anchor_frontier,
+            audit.size,
+            audit.frontier,
+            audit.checkpoint,
+            audit.key_id,
+            audit.checked_at,
+        ),
+    )
+
+
+def put_finding(transaction: Transaction, finding: FindingRow) -> bool:
+    """Keep a finding; False if it is kept already."""
+    inserted = transaction.connection.execute(
+        "INSERT INTO findings (digest, room_id, hub, proven, reason, document, found_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            finding.digest,
+            finding.room_id,
+            finding.hub,
+            finding.proven,
+            finding.reason,
+            finding.document,
+            finding.found_at,
+        ),
+    )
+    return inserted.rowcount > 0
+
+
+def room_number(transaction: Transaction, room_id: str) -> int:
+    """The number that stands for a room. Raises StoreError if it is unknown."""
+    row = transaction.connection.execute("SELECT room_nr FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+    if row is None:
+        raise StoreError(f"there is no room {room_id}")
+    number: int = row[0]
+    return number
+
+
+class HistoryReads(Reader):
+    """Reads about verifiable history."""
+
+    def event_ids(self, room_id: str, *, after: int, limit: int) -> list[str]:
+        """Event IDs of entries with ``seq > after``, ascending, at most ``limit``."""
+        number = self._room_number(room_id)
+        first = max(after, 0) + 1
+        if number is None or first > MAX_SEQ:
+            return []
+        base = number << SEQ_BITS
+        # The ID stands in front of the PDU, so the pages a large PDU overflows to are not read.
+        rows = self._query(
+            "SELECT event_id FROM entries WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+            base + first,
+            base + MAX_SEQ,
+            max(limit, 0),
+        )
+        return [event_id for (event_id,) in rows]
+
+    def tree_hashes(self, room_id: str, level: int, *, first: int, limit: int) -> list[bytes]:
+        """Hashes of a tile level from index ``first`` on, at most ``limit``."""
+        rows = self._query(
+            "SELECT hash FROM tree WHERE room_nr = ? AND level = ? AND position >= ?"
+            " ORDER BY position LIMIT ?",
+            self._room_number(room_id),
+            level,
+            first,
+            max(limit, 0),
+        )
+        return [found for (found,) in rows]
+
+    def tree_count(self, room_id: str, level: int) -> int:
+        """How many hashes of a tile level are stored."""
+        rows = self._query(
+            "SELECT coalesce(max(position) + 1, 0) FROM tree WHERE room_nr = ? AND level = ?",
+            self._room_number(room_id),
+            level,
+        )
+        count: int = rows[0][0]
+        return count
+
+    def audit(self, room_id: str) -> AuditRow | None:
+        """The audit of a room, or None."""
+        for row in self._query(_AUDIT, self._room_number(room_id)):
+            hub, anchor_seq, anchor_size, anchor_frontier, size, frontier, checkpoint, key_id, checked = row
+            return AuditRow(
+                room_id=room_id,
+                hub=hub,
+                anchor_seq=anchor_seq,
+                anchor_size=anchor_size,
+                anchor_frontier=anchor_frontier,
+                size=size,
+                frontier=frontier,
+                checkpoint=checkpoint,
+                key_id=key_id,
+                checked_at=checked,
+            )
+        return None
+
+    def findings(self, room_id: str | None = None) -> list[FindingRow]:
+        """The findings about one room, or about all, oldest first."""
+        return [
+            FindingRow(
+                digest=digest,
+                room_id=room,
+                hub=hub,
+                proven=bool(proven),
+                reason=reason,
+                document=document,
+                found_at=found_at,
+            )
+            for digest, room, hub, proven, reason, document, found_at in self._query(_FINDINGS, room_id)
+        ]
