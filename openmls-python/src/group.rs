@@ -189,7 +189,7 @@ impl Group {
 
     #[getter]
     fn reinit(&self, py: Python<'_>) -> PyResult<Option<ReInit>> {
-        self.read(py, |state| reinit::ended_by(state))
+        self.read(py, reinit::ended_by)
     }
 
     #[getter]

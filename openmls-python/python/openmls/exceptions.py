@@ -98,8 +98,8 @@ class SnapshotFormat(MlsError):
 class Poisoned(MlsError):
     """The native code panicked or contradicted itself, which is a defect of it.
 
-    If that cut a change short, what was being changed (a group, a `PublicGroup`, the client's key packages) is dropped
-    and refuses all further calls: load it again from a snapshot. Everything else goes on.
+    If that cut a change short, what was being changed (a group, a `PublicGroup`, the client's key packages)
+    is dropped and refuses all further calls: load it again from a snapshot. Everything else goes on.
     """
 
     code = "poisoned"
