@@ -174,13 +174,13 @@ def test_a_key_package_shows_all_that_is_in_it(bob: Client, now: int) -> None:
 
 def test_what_a_client_lacks_is_named(bob: Client, now: int) -> None:
     package = bob.key_package(now=now, lifetime=WEEK)
-    fits = {
+    fits: dict[str, Any] = {
         "ciphersuite": 1,
         "required_extensions": [1, 2, 3, 4, 5, 6],
         "required_proposals": [1, 2, 3, 4, 5, 6, 7, 8, 10],
         "required_credentials": (1,),
     }
-    assert inspect_key_package(package, now=now, **fits).identity == uri("bob")  # type: ignore[arg-type]  # mixed
+    assert inspect_key_package(package, now=now, **fits).identity == uri("bob")
     with pytest.raises(InvalidKeyPackage, match="ciphersuite 0x0001, not 0x0002"):
         inspect_key_package(package, now=now, ciphersuite=2)
     with pytest.raises(InvalidKeyPackage, match=r"extension 0x0007, extension 0xf000$"):
