@@ -13,6 +13,7 @@ import trio.testing
 from linearized.client import DecryptedMessage, Joined
 from linearized.client.errors import CommitRefused
 from linearized.exceptions import InvalidInput, LinearizedError
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.state import membership
 from linearized.room.submissions import LocalEvent, Rejected
 from linearized.server.federation import removals
@@ -151,6 +152,37 @@ async def test_a_second_user_of_a_participant_knocks_through_its_room(tmp_path: 
         await pair.b.node.rooms.knock(pair.room_id, user_id=BILL, via=[], reason="Me too")
         assert at_hub(pair, BILL) == "knock"
         pair.agree()
+        assert [path for *_, path in pair.network.log if "_knock/" in path] == [], "not by make and send"
+
+
+@pytest.mark.parametrize("change", ["join", "knock", "leave"])
+async def test_of_a_template_only_the_room_version_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    async with hub_pair(tmp_path) as pair:
+        real = pair.b.node.federation.request
+        foisted = {"content": {"membership": change, "reason": "The hub's"}, "org.example.more": 1}
+        templates = []
+
+        async def request(server: str, method: str, path: str, **more: Any) -> JsonObject:
+            answer = await real(server, method, path, **more)
+            if f"/make_{change}/" not in path:
+                return answer
+            templates.append(answer)
+            return {**answer, **foisted, "event": {**answer["event"], **foisted}}
+
+        monkeypatch.setattr(pair.b.node.federation, "request", request)
+        if change == "join":
+            await pair.join()
+        else:
+            await rule(pair, "knock")
+            await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=["a.example"])
+        if change == "leave":
+            await pair.b.node.rooms.send(pair.room_id, member(BOB, "leave"))
+        assert len(templates) == 1
+        event = pair.a.node.rooms.state(pair.room_id)["m.room.member", BOB]
+        assert event.content == {"membership": change}
+        assert "org.example.more" not in event.pdu
 
 
 async def test_a_knock_that_is_not_allowed_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -308,6 +308,23 @@ async def test_the_table_has_every_signed_endpoint(tmp_path: Path) -> None:
         assert tested == served
 
 
+async def test_every_endpoint_of_the_draft_is_served(tmp_path: Path) -> None:
+    draft = [
+        (endpoint.method, endpoint.paths(UNKNOWN)[0].partition("?")[0]) for endpoint in ENDPOINTS.values()
+    ]
+    draft += [
+        ("GET", "/.well-known/matrix/server"),
+        ("GET", "/_matrix/key/v2/server"),
+        ("GET", "/_matrix/key/v2/query/c.example"),
+        ("POST", "/_matrix/key/v2/query"),
+    ]
+    assert len(draft) == 18, "those that have a section of their own in it"
+    async with world(tmp_path) as w:
+        router = Router(routes(w.server.node))
+        served = {(route.method, route.pattern) for route in (router.match(*asked)[0] for asked in draft)}
+        assert len(served) == len(draft)
+
+
 async def test_the_body_of_a_request_that_cannot_be_authentic_is_not_read(tmp_path: Path) -> None:
     """Of what nobody can have signed, no byte is kept; what is well signed but for its body is read."""
     async with world(tmp_path) as w:
