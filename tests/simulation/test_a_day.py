@@ -1,4 +1,4 @@
-"""A day in the life of three servers of ours: rooms, quarrels, restarts and an outage, and at its end one truth.
+"""A day of three servers: rooms, quarrels, restarts and an outage, and at its end every copy is the same.
 
 ``LINEARIZED_SOAK_SEEDS`` and ``LINEARIZED_SOAK_ROUNDS`` make it longer (``make soak``).
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from linearized.exceptions import InvalidInput
@@ -23,7 +24,18 @@ from linearized.server.outbound import OutboundError
 from linearized.store.base import Reply
 from tests.simulation.checks import everybody_agrees, log
 from tests.simulation.world import (
-    ALICE, ANNA, B, BILL, BOB, C, CAROL, CLEO, SERVERS, USERS, World, clock, world,
+    ALICE,
+    ANNA,
+    BILL,
+    BOB,
+    CAROL,
+    CLEO,
+    SERVERS,
+    B,
+    C,
+    World,
+    clock,
+    world,
 )  # fmt: skip
 
 SEEDS = int(os.environ.get("LINEARIZED_SOAK_SEEDS", "1"))
@@ -38,7 +50,7 @@ class Day:
 
     world: World
     random: random.Random
-    square: str = ""  # public, ordered by a.example; b.example and c.example are there from the first event on
+    square: str = ""  # public, ordered by a.example; the others have all of it
     office: str = ""  # by invitation, ordered by a.example
     club: str = ""  # to knock at, ordered by c.example
     said: int = 0
@@ -65,7 +77,7 @@ class Day:
         """Restart a server while everybody talks: some of it goes unanswered."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.talk)
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             await self.world.restart(name)
         await self.world.settled()
 
@@ -147,7 +159,7 @@ class Day:
             await world.join(BILL, self.square)
 
     async def an_answer_lost(self) -> None:
-        """The hub cannot reach a participant: what that one said comes back late, and sent again is the same."""
+        """The hub cannot reach a participant: what it said comes back late, and sent again is the same."""
         world, body = self.world, self.body()
         reply = Reply(scope="txn of bob's phone", key=body, value="{event_id}")
         world.network.down.add(B)
@@ -180,7 +192,7 @@ class Day:
         assert len(log(world, C, self.square)) > len(kept)
 
     async def quarrels(self) -> None:
-        """Somebody is kicked and comes back, somebody leaves and comes back, somebody is banned for a time."""
+        """One is kicked and comes back, others leave and come back, one is banned for a time."""
         world = self.world
         await world.member(ALICE, self.office, BOB, "leave")
         await trio.sleep(60)
@@ -206,7 +218,7 @@ async def test_after_a_day_of_restarts_and_outages_every_copy_is_the_hubs_log(
     seed: int, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with world(tmp_path) as servers:
-        day = Day(servers, random.Random(seed))
+        day = Day(servers, random.Random(seed))  # noqa: S311 - choices that can be made again
         began = clock()
         await day.morning()
         await day.powers_and_topics()
@@ -218,9 +230,6 @@ async def test_after_a_day_of_restarts_and_outages_every_copy_is_the_hubs_log(
         await trio.sleep(max(0.0, 24 * HOUR - (clock() - began) / 1000))
         await day.talk()
         await servers.settled()
-        assert {user_domain(user_id) for user_id in USERS} == set(SERVERS)
-        assert all(
-            servers.participants(room_id) for room_id in (day.square, day.office, day.club)
-        )
+        assert all(servers.participants(room_id) for room_id in (day.square, day.office, day.club))
         assert min(servers.restarts.values()) >= 2
         await everybody_agrees(servers, whole={day.square: [B, C]})
