@@ -218,8 +218,9 @@ class World:
         with trio.fail_after(PATIENCE):
             for room_id, hub in self.rooms.items():
                 for name in self.participants(room_id):
-                    while name in names and self.head(name, room_id) != self.head(hub, room_id):
-                        await trio.sleep(1)  # noqa: ASYNC110 - two databases tell, no event does
+                    # Two databases are compared, and no event says when they are equal.
+                    while name in names and self.head(name, room_id) != self.head(hub, room_id):  # noqa: ASYNC110
+                        await trio.sleep(1)
 
 
 def clock() -> int:
