@@ -3,6 +3,7 @@
 #   make demo          set up, run the demonstration and leave it running until Ctrl-C
 #   make demo ONCE=1   the same, checked, then everything is stopped; the exit status says whether all of it held
 #   make test          all tests, the coverage gate on the pure packages, and one checked run of the demo
+#   make soak          the simulated day of three servers, longer and with many seeds
 #   make lint          formatting, static checks and types
 #   make bench         the benchmarks
 #   make clean         remove what this file made inside the checkout (the shared cache stays)
@@ -47,7 +48,7 @@ PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: debian debian-node demo test lint lint-python lint-rust bench clean venv synapse nio ts-mls
+.PHONY: debian debian-node demo test soak lint lint-python lint-rust bench clean venv synapse nio ts-mls
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
@@ -58,6 +59,11 @@ test: venv synapse nio ts-mls
 	cd openmls-python && ../$(BIN)/python -m pytest
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(MAKE) demo ONCE=1
+
+SOAK_SEEDS ?= 20
+SOAK_ROUNDS ?= 5
+soak: venv
+	LINEARIZED_SOAK_SEEDS=$(SOAK_SEEDS) LINEARIZED_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest tests/simulation
 
 lint: lint-python lint-rust
 

@@ -142,7 +142,8 @@ class Auditor:
             if member.membership == "join"
         }
         others = sorted(joined - ours)
-        if not others:
+        # Who has left is shown the log up to there: the hub rightly connects no later checkpoint to it.
+        if not others or not joined & self._node.served_domains:
             return
         self._turn += 1
         other = others[self._turn % len(others)]

@@ -213,6 +213,18 @@ async def test_a_hub_ahead_of_what_it_has_sent_is_followed_when_that_arrives(tmp
         assert not b.node.store.findings()
 
 
+async def test_who_was_removed_does_not_doubt_a_hub_for_what_others_are_shown_later(tmp_path: Path) -> None:
+    async with room_of_three(tmp_path) as (a, b, c, room_id):
+        kick = LocalEvent(
+            sender=ALICE, type="m.room.member", state_key="@bob:b.example", content={"membership": "leave"}
+        )
+        await arrived(b, await a.node.rooms.send(room_id, kick))
+        await say(a, room_id, c)
+        assert await c.node.audits.audit(room_id) is None
+        assert await b.node.audits.audit(room_id) is None
+        assert not b.node.store.findings()
+
+
 async def test_entries_that_are_not_those_it_signed_ahead_are_suspect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
