@@ -91,11 +91,14 @@ fn validated(data: &[u8]) -> Outcome<KeyPackage> {
         .map_err(invalid)
 }
 
+fn located_lifetime(data: &[u8]) -> Outcome<(usize, WireLifetime)> {
+    key_package_lifetime(data)
+        .map_err(as_invalid)?
+        .ok_or_else(|| invalid("the leaf is not that of a key package"))
+}
+
 fn valid_at(data: &[u8], now: u64) -> Outcome<KeyPackage> {
-    let decoded = wire::key_package(data).map_err(as_invalid)?;
-    let Some((offset, lifetime)) = key_package_lifetime(data).map_err(as_invalid)? else {
-        return Err(invalid("the leaf is not that of a key package"));
-    };
+    let (_, lifetime) = located_lifetime(data)?;
     // RFC 9420 section 7.2: "A client MUST NOT use the data in a LeafNode for any processing before the not_before
     // date, or after the not_after date."
     if !lifetime.covers(now) {
@@ -107,8 +110,15 @@ fn valid_at(data: &[u8], now: u64) -> Outcome<KeyPackage> {
     if !stale(&lifetime, clock()?) {
         return validated(data);
     }
+    valid_at_some_time(data)
+}
+
+/// Decode a KeyPackage struct and verify everything but when it is valid.
+pub fn valid_at_some_time(data: &[u8]) -> Outcome<KeyPackage> {
+    let decoded = wire::key_package(data).map_err(as_invalid)?;
+    let (offset, lifetime) = located_lifetime(data)?;
     let stand_ins = StandIns::new([lifetime].into_iter())?
-        .ok_or_else(|| Failure::internal("nothing is stale"))?;
+        .ok_or_else(|| Failure::internal("nothing to stand in for"))?;
     let mut shown = data.to_vec();
     stand_ins.show(&mut shown, offset, lifetime)?;
     wire::key_package(&shown)

@@ -1,27 +1,24 @@
 //! A client's own key packages: making them, taking them over from another device, counting and forgetting them.
 
 use openmls::ciphersuite::hash_ref::KeyPackageRef;
-use openmls::prelude::{Ciphersuite, KeyPackage, Lifetime, ProtocolVersion};
+use openmls::prelude::{Ciphersuite, KeyPackage, Lifetime};
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::random::OpenMlsRand;
 use openmls_traits::storage::{traits, Entity, StorageProvider, CURRENT_VERSION};
 use openmls_traits::types::HpkePrivateKey;
 use openmls_traits::OpenMlsProvider as _;
 use serde::{Deserialize, Serialize};
-use tls_codec::{
-    DeserializeBytes as _, Serialize as _, Size as _, TlsDeserializeBytes, TlsSerialize, TlsSize,
-    VLBytes,
-};
+use tls_codec::{Serialize as _, VLBytes};
 
 use crate::app_data::NewValues;
 use crate::config;
 use crate::crypto::Crypto;
-use crate::error::{Failure, Kind, Outcome};
+use crate::error::{Failure, Outcome};
+use crate::key_packages::valid_at_some_time;
 use crate::provider::Provider;
-use crate::stand_ins::StandIns;
 use crate::state::ClientState;
 use crate::store::Table;
-use crate::wire::{self, WireLeaf, WireLeafSource, WireLifetime};
+use crate::wire;
 
 /// What OpenMLS stores for a key package; it has no other way to hand over private keys.
 #[derive(Serialize, Deserialize)]
@@ -92,7 +89,8 @@ pub fn import(
     init_key: &[u8],
     encryption_key: &[u8],
 ) -> Outcome<Vec<u8>> {
-    let key_package = verified(key_package)?;
+    // Its lifetime may be over: it was used in time by who adds us.
+    let key_package = valid_at_some_time(wire::key_package_bytes(key_package))?;
     let leaf = key_package.leaf_node();
     let own = client.credential();
     if leaf.credential() != &own.credential || leaf.signature_key() != &own.signature_key {
@@ -130,48 +128,6 @@ pub fn import(
         .write_key_package(&reference, &bundle)
         .map_err(Failure::internal)?;
     Ok(reference.as_slice().to_vec())
-}
-
-/// Decode a key package and verify everything but its lifetime: it may have been used in time by who adds us.
-fn verified(data: &[u8]) -> Outcome<KeyPackage> {
-    let invalid = |failure: Failure| Failure::new(Kind::InvalidKeyPackage, failure.message);
-    let data = wire::key_package_bytes(data);
-    let decoded = wire::key_package(data).map_err(invalid)?;
-    let (offset, lifetime) = located_lifetime(data).map_err(invalid)?;
-    let stand_ins = StandIns::new([lifetime].into_iter())?
-        .ok_or_else(|| Failure::internal("no lifetime to stand in for"))?;
-    let mut shown = data.to_vec();
-    stand_ins.show(&mut shown, offset, lifetime)?;
-    wire::key_package(&shown)
-        .map_err(invalid)?
-        .validate(
-            &stand_ins.crypto(&[data]).map_err(invalid)?,
-            ProtocolVersion::Mls10,
-        )
-        .map_err(|error| Failure::new(Kind::InvalidKeyPackage, error))?;
-    // Its signatures were verified over the genuine bytes.
-    Ok(decoded.into_unchecked())
-}
-
-/// A KeyPackage up to its leaf.
-#[derive(Debug, TlsDeserializeBytes, TlsSerialize, TlsSize)]
-struct WireKeyPackageBegin {
-    version: u16,
-    ciphersuite: u16,
-    init_key: VLBytes,
-}
-
-/// Where in a KeyPackage struct the lifetime begins.
-fn located_lifetime(data: &[u8]) -> Outcome<(usize, WireLifetime)> {
-    let (_, rest) = WireKeyPackageBegin::tls_deserialize_bytes(data)?;
-    let (leaf, rest) = WireLeaf::tls_deserialize_bytes(rest)?;
-    let WireLeafSource::KeyPackage(lifetime) = leaf.source else {
-        return Err(Failure::malformed("the leaf is not that of a key package"));
-    };
-    let after = lifetime.tls_serialized_len()
-        + leaf.extensions.tls_serialized_len()
-        + leaf.signature.tls_serialized_len();
-    Ok((data.len() - rest.len() - after, lifetime))
 }
 
 /// Seal with one half, open with the other: that works for every KEM.

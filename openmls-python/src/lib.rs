@@ -53,6 +53,7 @@ mod staged;
 mod stand_ins;
 mod state;
 mod store;
+mod storing;
 mod successor;
 mod tracked;
 mod values;
