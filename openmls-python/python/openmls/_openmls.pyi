@@ -540,7 +540,7 @@ class HpkeKeyPair:
 
 @final
 class Client:
-    """A signature key, a basic credential, key packages, pre-shared keys and groups, behind one lock.
+    """A signature key, a basic credential, key packages, pre-shared keys and groups, each behind a lock.
 
     ``past_epochs`` (at most 64) of a group is how many epochs back its messages can be decrypted,
     ``out_of_order_tolerance`` (at most 1024) how many messages of a sender may overtake one that can still be
