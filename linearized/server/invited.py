@@ -73,9 +73,13 @@ async def decline(node: Node, row: RoomRow, user_id: str) -> str:
     the LPDU that did it.
 
     Raises:
+        EventFormatError: the hub names a room version that we do not know.
         OutboundError: the hub refused or did not answer.
     """
-    await node.federation.request(row.hub, "GET", _make(row.room_id, user_id, "leave"))
+    template = await node.federation.request(row.hub, "GET", _make(row.room_id, user_id, "leave"))
+    # "If the sending server does not recognize the returned room_version, it SHOULD NOT attempt to populate
+    # the template or use the send_leave endpoint."
+    get_version(template.get("room_version", row.version))
     lpdu = _lpdu(node, row, user_id, {"membership": "leave"})
     await node.federation.request(row.hub, "POST", _send(lpdu, "leave", get_version(row.version)), json=lpdu)
     await node.store.append(

@@ -12,7 +12,7 @@ import trio.testing
 
 from linearized.client import DecryptedMessage, Joined
 from linearized.client.errors import CommitRefused
-from linearized.exceptions import InvalidInput, LinearizedError
+from linearized.exceptions import EventFormatError, InvalidInput, LinearizedError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.state import membership
 from linearized.room.submissions import LocalEvent, Rejected
@@ -183,6 +183,27 @@ async def test_of_a_template_only_the_room_version_is_used(
         event = pair.a.node.rooms.state(pair.room_id)["m.room.member", BOB]
         assert event.content == {"membership": change}
         assert "org.example.more" not in event.pdu
+
+
+async def test_a_room_whose_version_we_do_not_know_is_not_left_by_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hub_pair(tmp_path) as pair:
+        await rule(pair, "knock")
+        await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=["a.example"])
+        real, asked = pair.b.node.federation.request, list[str]()
+
+        async def request(server: str, method: str, path: str, **more: Any) -> JsonObject:
+            asked.append(path)
+            answer = await real(server, method, path, **more)
+            return {**answer, "room_version": "org.example.unknown"}
+
+        monkeypatch.setattr(pair.b.node.federation, "request", request)
+        with pytest.raises(EventFormatError):
+            await pair.b.node.rooms.send(pair.room_id, member(BOB, "leave"))
+        assert [path for path in asked if "send_leave" in path] == []
+        assert len(asked) == 1
+        assert (at_hub(pair), at_home(pair)) == ("knock", "knock")
 
 
 async def test_a_knock_that_is_not_allowed_leaves_nothing_behind(tmp_path: Path) -> None:
