@@ -35,7 +35,11 @@ from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
+from linearized.room.policy_commits import check_commit, check_founder
+from linearized.room.policy_entries import policy_changes
+from linearized.room.policy_events import check_event
 from linearized.room.refusals import outcome_of
+from linearized.room.roles import roles_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -173,6 +177,7 @@ class Room:
             state_key=submission.state_key,
             provenance=submission.provenance,
         )
+        self._check_policy_of_events(draft)
         return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
@@ -197,6 +202,7 @@ class Room:
                 raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
         draft.complete(lpdu)
+        self._check_policy_of_events(draft)
         return draft
 
     def _check_lpdu(self, submission: LinearizedPdu) -> None:
@@ -225,6 +231,7 @@ class Room:
                 Reason.FORBIDDEN, "The commit was made by another user than the one who submits it"
             )
         check_introductions(staged, committer, submission.introduced)
+        self._check_policy_of_commit(transition)
         draft = self._draft()
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
@@ -249,6 +256,7 @@ class Room:
         if committer.user_id != lpdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
+        self._check_policy_of_commit(transition)
         if self._changes(transition):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
@@ -279,6 +287,7 @@ class Room:
             now=now,
             provenance=self._provenance(sender, submission.message),
         )
+        self._check_policy_of_events(draft)
         return self._take(draft, now)
 
     # --- parts ---
@@ -300,6 +309,17 @@ class Room:
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
         before = participants_of(transition.group.app_data())
+        roles = roles_of(staged.app_data)
+        if roles is not None:
+            check_founder(before, committer, roles, founding=transition.initial is not None)
+            return policy_changes(
+                before=before,
+                after=participants_of(staged.app_data),
+                roles=roles,
+                present=users_after(transition.group, staged),
+                committer=committer,
+                state=self._state,
+            )
         role = role_of_power_level(user_level(self._state, committer)).index
         if transition.initial is not None and before != {committer: role}:
             # Nothing in the log would say where any other role came from.
@@ -326,6 +346,21 @@ class Room:
                 state_key=change.state_key,
                 provenance=self._provenance(change.sender, transition.bundle.message),
             )
+
+    def _check_policy_of_commit(self, transition: Transition) -> None:
+        check_commit(
+            transition.group,
+            transition.commit.staged,
+            self._state,
+            founding=transition.initial is not None,
+        )
+
+    def _check_policy_of_events(self, draft: Draft) -> None:
+        """What the authorization rules allow, a room's policy may still not."""
+        policy = self._group.policy
+        if policy is not None:
+            for entry in draft.entries:
+                check_event(policy, entry.event, self._state)
 
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""

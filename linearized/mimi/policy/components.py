@@ -12,7 +12,12 @@ from linearized.mimi.policy.assets import AssetPolicy
 from linearized.mimi.policy.base import BaseRoomPolicy
 from linearized.mimi.policy.bots import BotPolicy
 from linearized.mimi.policy.capabilities import Capability
-from linearized.mimi.policy.join_links import JoinLinkPolicy, JoinLinksData
+from linearized.mimi.policy.join_links import (
+    JoinLinkPolicy,
+    JoinLinksData,
+    JoinLinksUpdate,
+    apply_link_update,
+)
 from linearized.mimi.policy.link_preview import LinkPreviewPolicy
 from linearized.mimi.policy.operational import OperationalParameters
 from linearized.mimi.policy.preauth import PreAuthData
@@ -73,6 +78,25 @@ def decode_policy(app_data: Mapping[int, bytes]) -> dict[int, Struct]:
             _check_fixed(base, roles)
         _check_referenced(found, roles)
     return found
+
+
+def apply_policy_update(app_data: Mapping[int, bytes], component: int, update: bytes) -> bytes:
+    """The data of a policy component after the ``update`` of an AppDataUpdate.
+
+    "the value of the update field completely replaces the value of the data field", except for joining links.
+
+    Raises:
+        MimiDecodeError: the update is malformed or does not apply.
+    """
+    if component != JOIN_LINKS:
+        POLICY_COMPONENTS[component].decode(update)
+        return update
+    links, policy = app_data.get(JOIN_LINKS), app_data.get(JOIN_LINK_POLICY)
+    return apply_link_update(
+        JoinLinksData() if links is None else JoinLinksData.decode(links),
+        JoinLinksUpdate.decode(update),
+        None if policy is None else JoinLinkPolicy.decode(policy),
+    ).encode()
 
 
 def _check_fixed(base: BaseRoomPolicy, roles: RoleData) -> None:

@@ -45,8 +45,13 @@ class JoinLinksUpdate(Struct):
     added_links: Annotated[tuple[JoinLink, ...], Vector(JoinLink, max_items=MAX_ITEMS)] = ()
 
 
-def apply_link_update(data: JoinLinksData, update: JoinLinksUpdate, policy: JoinLinkPolicy) -> JoinLinksData:
+def apply_link_update(
+    data: JoinLinksData, update: JoinLinksUpdate, policy: JoinLinkPolicy | None
+) -> JoinLinksData:
     """The links after an update: the named ones gone, new ones at the end.
+
+    Args:
+        policy: None in a room that has none on links.
 
     Raises:
         MimiDecodeError: an index is outside the list or there twice, or more links remain than may.
@@ -59,7 +64,7 @@ def apply_link_update(data: JoinLinksData, update: JoinLinksUpdate, policy: Join
     kept = tuple(link for index, link in enumerate(data.links) if index not in removed)
     links = kept + update.added_links
     # "If the on_request field is true, a maximum of one joining link will be persisted in the room policy"
-    limit = 1 if policy.on_request else MAX_ITEMS
+    limit = 1 if policy is not None and policy.on_request else MAX_ITEMS
     if len(links) > limit:
         raise MimiDecodeError(f"a room of this policy keeps {limit} joining links at most")
     return JoinLinksData(links=links)

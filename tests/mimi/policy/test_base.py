@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -45,5 +46,6 @@ def test_a_bool_is_zero_or_one() -> None:
     encoded[0] = 2
     with pytest.raises(MimiDecodeError, match="2 is not a bool"):
         BaseRoomPolicy.decode(bytes(encoded))
+    wrong: dict[str, Any] = {"multi_device": 1}
     with pytest.raises(ValueError, match="1 is not a bool"):
-        replace(BaseRoomPolicy(), **{"multi_device": 1}).encode()
+        replace(BaseRoomPolicy(), **wrong).encode()
