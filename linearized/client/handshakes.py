@@ -16,7 +16,7 @@ import trio
 
 from linearized.client.api import ProviderApi
 from linearized.client.app_data import new_app_data
-from linearized.client.device import CIPHERSUITE, ROLE_REGULAR, Change, MlsDevice
+from linearized.client.device import CIPHERSUITE, Change, MlsDevice
 from linearized.client.errors import (
     CommitLost,
     CommitRefused,
@@ -46,6 +46,7 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     UserRolePair,
 )
+from linearized.mimi.policy.presets import Preset
 from linearized.protocol.identifiers import room_uri, user_uri
 
 # Every attempt lost means another commit won; more in a row than this and the caller should hear of it.
@@ -82,9 +83,13 @@ class Handshakes:
         *,
         roles: Mapping[str, int] = NO_ROLES,
         external_senders: Sequence[tuple[bytes, bytes]] = (),
+        policy: Preset | None = None,
     ) -> str | None:
         """Make the room's group; its first commit, which tells the hub, adds ``users`` (user ID to
         KeyPackages).
+
+        ``policy`` is the MIMI room policy; it must be the one that the room was created with (see
+        ``linearized.mimi.policy.choice``), None if it was with none.
 
         Returns the commit's event ID. After a kill, calling it again continues.
 
@@ -93,7 +98,7 @@ class Handshakes:
         """
         async with self._lock:
             if not self._device.in_group(room_id):
-                self._device.create_group(room_id, external_senders=external_senders)
+                self._device.create_group(room_id, external_senders=external_senders, policy=policy)
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()
@@ -105,7 +110,8 @@ class Handshakes:
     ) -> str | None:
         """Add clients (KeyPackages by user ID); users who are no participants yet become some.
 
-        ``roles`` are role indices by user ID; who is not in there becomes a regular participant. A role
+        ``roles`` are role indices by user ID; who is not in there becomes a regular participant, or in a room
+        with a policy gets the lowest role that this user may give. A role
         above or below what a user's power level says changes the power level.
 
         Returns the event ID of the commit that began the current epoch; if there is nothing to do, nothing
@@ -251,12 +257,13 @@ class Handshakes:
 
         def change(group: openmls.Group) -> openmls.CommitBundle | None:
             present = device.participants(room_id)
+            entry_role = device.entry_role(room_id)
             # A hub takes no commit that leaves in the group who is no longer in the room.
             out = {*remove, *device.record(room_id).gone} - {device.owner.user_id, *add}
             indices = (present.index_of(user_uri(user_id)) for user_id in sorted(out))
             removed = tuple(index for index in indices if index is not None)
             added = tuple(
-                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
+                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, entry_role))
                 for user_id in add
                 if present.role_of(user_uri(user_id)) is None
             )

@@ -13,11 +13,12 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     changes,
 )
-from linearized.mimi.policy.components import PREAUTH_LIST, ROLES_LIST
+from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
+from linearized.mimi.policy.components import POLICY_COMPONENTS, PREAUTH_LIST, ROLES_LIST
 from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import StateMap, create_event
 from linearized.room.credentials import client_of
 from linearized.room.policy import forbid, policy_of
 from linearized.room.policy_actions import Action, check_action
@@ -40,6 +41,8 @@ def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, f
         Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``), or ``INVALID_COMMIT`` for a policy that cannot be.
     """
     app_data = group.app_data()
+    if founding:
+        check_choice(app_data, state)
     if not has_policy(app_data):
         return
     before = policy_of(app_data, group.members())
@@ -65,6 +68,27 @@ def check_founder(before: Mapping[str, int], committer: str, roles: RoleData, *,
     """
     if founding and (before.keys() != {committer} or is_banned(roles, before[committer])):
         raise Rejected(Reason.INVALID_COMMIT, "A new group's only participant is its creator")
+
+
+def check_choice(app_data: Mapping[int, bytes], state: StateMap) -> None:
+    """Hold a new group to the policy that the room was created with, if it was with one.
+
+    Args:
+        app_data: of the group that the room's first commit starts from.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT``.
+    """
+    choice = create_event(state).content.get(POLICY_CHOICE)
+    if choice is None:
+        return
+    try:
+        wanted = chosen_policy(choice).components()
+    except ValueError as error:
+        raise Rejected(Reason.INVALID_COMMIT, f"The room's policy is not known here: {error}") from error
+    found = {component: app_data[component] for component in POLICY_COMPONENTS if component in app_data}
+    if found != wanted:
+        raise Rejected(Reason.INVALID_COMMIT, "The group does not have the policy the room was created with")
 
 
 def _check_external(allowed: bool) -> None:

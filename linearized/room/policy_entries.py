@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
+from linearized.mimi.policy.preauth import PreAuthData
 from linearized.mimi.policy.roles import RoleData
 from linearized.mimi.room_policy import role_of_power_level
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.power_levels import user_level
-from linearized.protocol.state import POWER_LEVELS, StateMap, membership
+from linearized.protocol.state import JOIN_RULES, POWER_LEVELS, StateMap, join_rule, membership
 from linearized.room.participation import StateChange, membership_changes
-from linearized.room.roles import is_banned, power_levels_content
+from linearized.room.roles import is_banned, power_levels_content, rule_for
 
 
 def policy_changes(
@@ -17,6 +19,7 @@ def policy_changes(
     before: Mapping[str, int],
     after: Mapping[str, int],
     roles: RoleData,
+    preauth: PreAuthData,
     present: Set[str],
     committer: str,
     state: StateMap,
@@ -25,7 +28,7 @@ def policy_changes(
 
     Args:
         before, after: user ID to role index.
-        roles: after the commit.
+        roles, preauth: after the commit.
         present: the users with a leaf after the commit.
         committer: user ID.
         state: the room's state before the commit. Users whose membership already says so get no event.
@@ -41,6 +44,7 @@ def policy_changes(
     return [
         *_ban_changes(before=before, after=after, roles=roles, committer=committer, state=state),
         *(change for change in memberships if change.state_key not in banned),
+        *_join_rule_changes(roles, preauth, committer=committer, state=state),
         *_level_changes(after, roles=roles, committer=committer, state=state),
     ]
 
@@ -78,6 +82,18 @@ def _ban_changes(
         *(_member(committer, user, "leave") for user in sorted(lifted)),
         *(_member(committer, user, "ban") for user in sorted(bans)),
     ]
+
+
+def _join_rule_changes(
+    roles: RoleData, preauth: PreAuthData, *, committer: str, state: StateMap
+) -> list[StateChange]:
+    """The ``m.room.join_rules`` of a policy that lets users in by themselves, or does so no more."""
+    current = join_rule(state)
+    rule = rule_for(roles, preauth, current)
+    if rule == current:
+        return []
+    content: JsonObject = {"join_rule": rule}
+    return [StateChange(sender=committer, type=JOIN_RULES[0], state_key=JOIN_RULES[1], content=content)]
 
 
 def _level_changes(

@@ -35,11 +35,12 @@ from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
+from linearized.room.policy import policy_of
 from linearized.room.policy_commits import check_commit, check_founder
 from linearized.room.policy_entries import policy_changes
 from linearized.room.policy_events import check_event
 from linearized.room.refusals import outcome_of
-from linearized.room.roles import roles_of
+from linearized.room.roles import has_policy
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -309,13 +310,14 @@ class Room:
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
         before = participants_of(transition.group.app_data())
-        roles = roles_of(staged.app_data)
-        if roles is not None:
-            check_founder(before, committer, roles, founding=transition.initial is not None)
+        if has_policy(staged.app_data):
+            policy = policy_of(staged.app_data, staged.members)
+            check_founder(before, committer, policy.roles, founding=transition.initial is not None)
             return policy_changes(
                 before=before,
-                after=participants_of(staged.app_data),
-                roles=roles,
+                after=policy.participants,
+                roles=policy.roles,
+                preauth=policy.preauth,
                 present=users_after(transition.group, staged),
                 committer=committer,
                 state=self._state,
