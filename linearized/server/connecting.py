@@ -18,6 +18,7 @@ import httpx
 
 from linearized.config import IPAddress, IPNetwork
 from linearized.server.dns_lookup import LookupFailed
+from linearized.server.gathering import GatheringStream
 
 MAX_ADDRESSES: Final = 6  # of one host that we try; each may cost its share of the time to connect
 
@@ -94,7 +95,9 @@ class Guard(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError(f"{host} has no address we connect to")
         for address in usable:
             try:
-                return await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                return GatheringStream(
+                    await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:  # the next one may answer
                 failure = error
         raise failure
@@ -110,7 +113,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, context: ssl.SSLContext, guard: Guard, *, connections: int, keep_seconds: float
+        self,
+        context: ssl.SSLContext,
+        guard: Guard,
+        *,
+        connections: int,
+        keep_seconds: float,
+        http2: bool = True,
     ) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
@@ -118,7 +127,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             max_keepalive_connections=connections,
             keepalive_expiry=keep_seconds,
             http1=True,
-            http2=True,
+            http2=http2,
             network_backend=guard,
         )
 

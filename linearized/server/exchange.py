@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -59,8 +60,13 @@ class AnswerTooLarge(Exception):  # noqa: N818 - says what the answer is
     """An answer has more bytes than we read."""
 
 
-async def exchange(client: httpx.AsyncClient, request: httpx.Request, limit: int) -> Reply:
+async def exchange(
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]], request: httpx.Request, limit: int
+) -> Reply:
     """Send a request and read its answer.
+
+    Args:
+        send: gives the answer with its body still to come.
 
     Raises:
         AnswerTooLarge: it has more than ``limit`` bytes.
@@ -70,12 +76,14 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, limit: int
     # not.
     request.headers["Accept-Encoding"] = "identity"
     request.headers["User-Agent"] = f"linearized/{__version__}"
-    response = await client.send(request, stream=True)
+    response = await send(request)
+    body = response.stream
+    assert isinstance(body, httpx.AsyncByteStream)  # noqa: S101 - no transport of ours gives another
     chunks: list[bytes] = []
     size = 0
     try:
         with trio.CancelScope() as reading:
-            async for chunk in response.aiter_raw():
+            async for chunk in body:
                 size += len(chunk)
                 if size <= limit:
                     chunks.append(chunk)

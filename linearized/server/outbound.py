@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
@@ -21,6 +20,7 @@ from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.connecting import Guard, GuardedTransport
+from linearized.server.connections import Connections
 from linearized.server.discovery import Destination, Resolver, WellKnown
 from linearized.server.dns_lookup import Dns
 from linearized.server.endpoints import final_path
@@ -35,14 +35,13 @@ from linearized.server.exchange import (
 )
 from linearized.server.providers.client import MAX_RESPONSE_BYTES as MAX_MIMI_BYTES
 from linearized.server.providers.client import Answer, ProviderError
-from linearized.server.xmatrix import sign_request
+from linearized.server.xmatrix import sign_encoded
 
 __all__ = ["FederationClient", "OutboundError", "client_context"]
 
 CONNECT_SECONDS = 10  # name lookup, TCP and TLS
 KEEP_SECONDS = 60  # how long an idle connection is kept; below the 75 seconds servers keep their side
 CONNECTIONS = 4  # per destination; HTTP/2 needs one, HTTP/1.1 peers get a few
-MAX_DESTINATIONS = 1000  # destinations with open connections; the one unused for longest makes room
 # the state of a room of 25,000 members at 1 KB an event, with its auth chain
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_WELL_KNOWN_BYTES = 16 * 1024  # a host name in JSON
@@ -55,17 +54,14 @@ WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next
 # Seconds between tries while a server answers that another transaction of ours is in flight there.
 IN_FLIGHT_PAUSES = (0.5, 1.0, 2.0)
 
+NO_BODY = b"{}"
+"""What is signed for a request without a body."""
+
+_PLAIN_TARGET = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+")
+
 _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404
-
-
-@dataclass(slots=True)
-class _Peer:
-    """The connections to one destination."""
-
-    client: httpx.AsyncClient
-    users: int = 0
 
 
 def client_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -87,10 +83,7 @@ def client_context(tls: TlsConfig) -> ssl.SSLContext:
 
 
 class FederationClient:
-    """Sends requests to servers by name. An async context manager: leaving it closes every connection.
-
-    Each destination has its own connections: a connection proves one name, so it is never shared between two.
-    """
+    """Sends requests to servers by name. An async context manager: leaving it closes every connection."""
 
     def __init__(
         self,
@@ -103,9 +96,10 @@ class FederationClient:
         self._identity = identity
         self._context = client_context(config.tls)
         self._seconds = config.limits.request_seconds
+        self._timeouts = httpx.Timeout(self._seconds, connect=CONNECT_SECONDS).as_dict()
         self._names = names or Dns(config.discovery.nameservers)
         self._allowed = config.discovery.allowed_networks
-        self._peers: OrderedDict[Destination, _Peer] = OrderedDict()
+        self._connections = Connections(self._new_transport)
         # Weak, so that a server nothing is sent to leaves nothing behind.
         self._transactions: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._without_content: set[str] = set()
@@ -129,8 +123,7 @@ class FederationClient:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        while self._peers:
-            await self._peers.popitem()[1].client.aclose()
+        await self._connections.aclose()
 
     async def request(
         self, server_name: str, method: str, path: str, *, json: JsonObject | None = None
@@ -146,9 +139,10 @@ class FederationClient:
         Raises:
             OutboundError: no answer within ``limits.request_seconds``, or not a 200 with a JSON object.
         """
-        signed_content = {} if json is None and server_name not in self._without_content else json
-        reply = await self._signed(server_name, method, path, json, signed_content)
-        if reply.status == _UNAUTHORIZED and signed_content == {} and json is None:
+        body = None if json is None else canonical_json(json)
+        signed = NO_BODY if body is None and server_name not in self._without_content else body
+        reply = await self._signed(server_name, method, path, body, signed)
+        if reply.status == _UNAUTHORIZED and body is None and signed is not None:
             # "content … When a request doesn't contain a body, such as in GET requests, use an empty JSON
             # object." Matrix, and peers that grew from it, leave it out; a server that refuses the one may
             # take the other.
@@ -156,10 +150,21 @@ class FederationClient:
             if again.status != _UNAUTHORIZED:
                 self._without_content.add(server_name)
                 reply = again
-        final = final_path(path)
-        if final is not None and reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED":
-            # A server that has given up the draft's unstable paths.
+        final = _path_after(reply, path)
+        if final is not None:
             return await self.request(server_name, method, final, json=json)
+        return json_object(server_name, reply)
+
+    async def transaction(self, server_name: str, path: str, body: bytes) -> JsonObject:
+        """Send a transaction whose ``body`` is canonical JSON, and give the JSON object it is answered with.
+
+        Raises:
+            OutboundError: as for ``request``.
+        """
+        reply = await self._signed(server_name, "PUT", path, body, body)
+        final = _path_after(reply, path)
+        if final is not None:
+            return await self.transaction(server_name, final, body)
         return json_object(server_name, reply)
 
     async def get_json(self, server_name: str, path: str, *, limit: int = MAX_RESPONSE_BYTES) -> JsonObject:
@@ -234,38 +239,55 @@ class FederationClient:
         return await self.resolver.resolve(server_name)
 
     async def _signed(
-        self, server_name: str, method: str, path: str, json: JsonObject | None, content: JsonObject | None
+        self, server_name: str, method: str, path: str, body: bytes | None, content: bytes | None
     ) -> Reply:
+        """Send a signed request; ``content`` is what is signed of it."""
         destination = await self._resolve(server_name)
-        target = httpx.URL(f"https://{destination.tls_name}{path}").raw_path.decode("ascii")
-        authorization = sign_request(
+        target = path
+        if not _PLAIN_TARGET.fullmatch(path):  # else it is sent as it is, whoever encodes it
+            target = httpx.URL(f"https://{destination.tls_name}{path}").raw_path.decode("ascii")
+        authorization = sign_encoded(
             self._identity,
             destination=server_name,
             method=method,
             uri=target,
             content=content,
         )
-        body = b"" if json is None else canonical_json(json)
         headers = {"Authorization": authorization}
-        if json is not None:
+        if body is not None:
             headers["Content-Type"] = "application/json"
         if method == "PUT" and "/send/" in path:
             # "The sending server MUST wait for a 200 OK response from the receiver before sending another
             # request with a different :txnId."
             async with self._transactions.setdefault(server_name, trio.Lock()):
                 return await self._transaction(server_name, destination, target, headers, body)
-        return await self._send(server_name, destination, method, target, headers=headers, body=body)
+        return await self._send(server_name, destination, method, target, headers=headers, body=body or b"")
 
     async def _transaction(
-        self, server_name: str, destination: Destination, target: str, headers: Mapping[str, str], body: bytes
+        self,
+        server_name: str,
+        destination: Destination,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> Reply:
         """Send a transaction, and again for as long as the receiver still works on one that we gave up."""
+        send = partial(
+            self._send,
+            server_name,
+            destination,
+            "PUT",
+            target,
+            headers=headers,
+            body=body or b"",
+            in_turn=True,
+        )
         for pause in IN_FLIGHT_PAUSES:
-            reply = await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
+            reply = await send()
             if reply.status != _BAD_REQUEST or _errcode(reply) != "M_BAD_STATE":
                 return reply
             await trio.sleep(pause)
-        return await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
+        return await send()
 
     async def _send(
         self,
@@ -277,15 +299,22 @@ class FederationClient:
         headers: Mapping[str, str],
         body: bytes,
         limit: int | None = None,
+        in_turn: bool = False,
     ) -> Reply:
         failure: Exception | None = None
         try:
             with trio.fail_after(self._seconds):
                 for address in destination.addresses:
-                    url = f"https://{address}{target}"
+                    request = httpx.Request(
+                        method,
+                        f"https://{address}{target}",
+                        headers={**headers, "Host": destination.host_header},
+                        content=body,
+                        extensions={"sni_hostname": destination.tls_name, "timeout": self._timeouts},
+                    )
                     try:
-                        return await self._attempt(
-                            destination, method, url, headers=headers, body=body, limit=limit
+                        return await self._connections.exchange(
+                            destination, request, limit or MAX_RESPONSE_BYTES, in_turn=in_turn
                         )
                     except httpx.ConnectError as error:  # nothing was sent: the next SRV target may answer
                         failure = error
@@ -296,60 +325,16 @@ class FederationClient:
         reason = why(failure) if failure is not None else "its SRV record says that it offers no such service"
         raise OutboundError(f"{server_name} cannot be reached: {reason}") from failure
 
-    async def _attempt(
-        self,
-        destination: Destination,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
-        limit: int | None,
-    ) -> Reply:
-        async with self._connected(destination) as client:
-            request = client.build_request(
-                method,
-                url,
-                headers={**headers, "Host": destination.host_header},
-                content=body,
-                extensions={"sni_hostname": destination.tls_name},
-            )
-            return await exchange(client, request, limit or MAX_RESPONSE_BYTES)
+    def _new_transport(self, destination: Destination, http2: bool) -> httpx.AsyncBaseTransport:
+        return self._transport(trusted=destination.trusted, http2=http2)
 
-    @asynccontextmanager
-    async def _connected(self, destination: Destination) -> AsyncIterator[httpx.AsyncClient]:
-        peer = self._peer(destination)
-        peer.users += 1
-        try:
-            while len(self._peers) > MAX_DESTINATIONS:
-                idle = next((key for key, other in self._peers.items() if not other.users), None)
-                if idle is None:
-                    break
-                await self._peers.pop(idle).client.aclose()
-            yield peer.client
-        finally:
-            peer.users -= 1
-
-    def _peer(self, destination: Destination) -> _Peer:
-        peer = self._peers.get(destination)
-        if peer is None:
-            peer = self._peers[destination] = _Peer(self._new_client(destination))
-        self._peers.move_to_end(destination)
-        return peer
-
-    def _new_client(self, destination: Destination) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=self._transport(trusted=destination.trusted),
-            trust_env=False,
-            timeout=httpx.Timeout(self._seconds, connect=CONNECT_SECONDS),
-        )
-
-    def _transport(self, *, trusted: bool) -> GuardedTransport:
+    def _transport(self, *, trusted: bool, http2: bool = True) -> GuardedTransport:
         return GuardedTransport(
             self._context,
             Guard(self._names, allowed=self._allowed, trusted=trusted),
             connections=CONNECTIONS,
             keep_seconds=KEEP_SECONDS,
+            http2=http2,
         )
 
     async def _fetch_well_known(self, host: str) -> WellKnown:
@@ -365,12 +350,21 @@ class FederationClient:
                     max_redirects=MAX_REDIRECTS,
                     event_hooks={"request": [_only_https]},
                 ) as client:
-                    reply = await exchange(client, client.build_request("GET", url), MAX_WELL_KNOWN_BYTES)
+                    request = client.build_request("GET", url)
+                    reply = await exchange(partial(client.send, stream=True), request, MAX_WELL_KNOWN_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, trio.TooSlowError):
             return WellKnown(status=0)
         return WellKnown(
             status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
         )
+
+
+def _path_after(reply: Reply, path: str) -> str | None:
+    """The path to try next, if it was the path that a server did not know: it has given up the draft's
+    unstable ones.
+    """
+    final = final_path(path)
+    return final if reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED" else None
 
 
 def _errcode(reply: Reply) -> object:

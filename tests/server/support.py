@@ -79,8 +79,8 @@ class MemoryFederation(FederationClient):
             super().__init__(config, identity, clock=clock)
         self._network = network
 
-    def _new_client(self, _destination: Destination) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=self._network.transport(self._identity.name))
+    def _new_transport(self, _destination: Destination, _http2: bool) -> httpx.AsyncBaseTransport:
+        return self._network.transport(self._identity.name)
 
 
 @dataclass

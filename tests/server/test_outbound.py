@@ -21,7 +21,7 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.server import endpoints, exchange, outbound
+from linearized.server import connections, endpoints, exchange, outbound
 from linearized.server.app import build_app
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.http import HttpError, Request, Response, Route, json_response
@@ -283,11 +283,11 @@ async def test_a_mimi_request_goes_to_the_url_with_its_headers(
 async def test_connections_to_idle_servers_make_room(
     their_tls: TlsConfig, our_tls: TlsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound, "MAX_DESTINATIONS", 1)
+    monkeypatch.setattr(connections, "MAX_DESTINATIONS", 1)
     async with talking(Peer(), their_tls, our_tls, "a.example", "e.example") as client:
         for name in ("a.example", "e.example", "a.example"):
             await client.raw(name, "GET", f"https://{name}/nothing")
-            assert len(client._peers) == 1
+            assert len(client._connections) == 1
 
 
 def test_unusable_tls_files_are_a_settings_error(our_tls: TlsConfig) -> None:
