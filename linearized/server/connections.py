@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from linearized.server.discovery import Destination
-from linearized.server.exchange import Reply, exchange
+from linearized.server.exchange import Channel, Outgoing, Reply
 
 MAX_DESTINATIONS: Final = 1000  # with open connections; the one unused for longest makes room
 
@@ -28,8 +28,8 @@ _NO_PROTOCOL: Final = "no application protocol"
 class _Peer:
     """One destination. ``in_turn`` is for requests that follow one another, ``at_once`` for all others."""
 
-    at_once: httpx.AsyncBaseTransport
-    in_turn: httpx.AsyncBaseTransport
+    at_once: Channel
+    in_turn: Channel
     users: int = 0
     only_http2: bool = False
 
@@ -42,18 +42,18 @@ class Connections:
     """All of them.
 
     Args:
-        transport: makes what sends to a destination; offering HTTP/2, or HTTP/1.1 alone.
+        channel: makes one to a destination that offers HTTP/2, or HTTP/1.1 alone.
     """
 
-    def __init__(self, transport: Callable[[Destination, bool], httpx.AsyncBaseTransport]) -> None:
-        self._transport = transport
+    def __init__(self, channel: Callable[[Destination, bool], Channel]) -> None:
+        self._channel = channel
         self._peers: OrderedDict[Destination, _Peer] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._peers)
 
     async def exchange(
-        self, destination: Destination, request: httpx.Request, limit: int, *, in_turn: bool
+        self, destination: Destination, request: Outgoing, limit: int, *, in_turn: bool
     ) -> Reply:
         """Send a request and read its answer.
 
@@ -63,18 +63,18 @@ class Connections:
                 gained then by HTTP/2, which costs both sides twice the time of HTTP/1.1.
 
         Raises:
-            AnswerTooLarge, httpx.TransportError: as ``exchange.exchange``.
+            AnswerTooLarge, httpx.TransportError: as ``Channel.exchange``.
         """
         async with self._used(destination) as peer:
             if in_turn and not peer.only_http2:
                 try:
-                    return await exchange(peer.in_turn.handle_async_request, request, limit)
+                    return await peer.in_turn.exchange(request, limit)
                 except httpx.ConnectError as error:
                     # "Servers MUST support a minimum of HTTP/2" (draft, Transport): some support no other.
                     if not _speaks_another(error):
                         raise
                     peer.only_http2 = True
-            return await exchange(peer.at_once.handle_async_request, request, limit)
+            return await peer.at_once.exchange(request, limit)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -99,7 +99,7 @@ class Connections:
         peer = self._peers.get(destination)
         if peer is None:
             peer = self._peers[destination] = _Peer(
-                self._transport(destination, True), self._transport(destination, False)
+                self._channel(destination, True), self._channel(destination, False)
             )
         self._peers.move_to_end(destination)
         return peer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,8 +9,8 @@ from types import TracebackType
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
+import httpcore
 import httpx
-import orjson
 import trio
 
 from linearized.config import Config, TlsConfig
@@ -19,17 +18,22 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.connecting import Guard, GuardedTransport
+from linearized.server.connecting import Guard, GuardedChannel, GuardedTransport, guarded_pool
 from linearized.server.connections import Connections
 from linearized.server.discovery import Destination, Resolver, WellKnown
 from linearized.server.dns_lookup import Dns
-from linearized.server.endpoints import final_path
 from linearized.server.exchange import (
     AnswerTooLarge,
+    Channel,
     OutboundError,
+    Outgoing,
     Reply,
-    exchange,
+    errcode_of,
     json_object,
+    own_headers,
+    path_after,
+    read_within,
+    request_target,
     retry_after,
     why,
 )
@@ -57,11 +61,8 @@ IN_FLIGHT_PAUSES = (0.5, 1.0, 2.0)
 NO_BODY = b"{}"
 """What is signed for a request without a body."""
 
-_PLAIN_TARGET = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+")
-
 _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
-_NOT_FOUND = 404
 
 
 def client_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -96,10 +97,9 @@ class FederationClient:
         self._identity = identity
         self._context = client_context(config.tls)
         self._seconds = config.limits.request_seconds
-        self._timeouts = httpx.Timeout(self._seconds, connect=CONNECT_SECONDS).as_dict()
         self._names = names or Dns(config.discovery.nameservers)
         self._allowed = config.discovery.allowed_networks
-        self._connections = Connections(self._new_transport)
+        self._connections = Connections(self._new_channel)
         # Weak, so that a server nothing is sent to leaves nothing behind.
         self._transactions: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._without_content: set[str] = set()
@@ -150,7 +150,7 @@ class FederationClient:
             if again.status != _UNAUTHORIZED:
                 self._without_content.add(server_name)
                 reply = again
-        final = _path_after(reply, path)
+        final = path_after(reply, path)
         if final is not None:
             return await self.request(server_name, method, final, json=json)
         return json_object(server_name, reply)
@@ -162,7 +162,7 @@ class FederationClient:
             OutboundError: as for ``request``.
         """
         reply = await self._signed(server_name, "PUT", path, body, body)
-        final = _path_after(reply, path)
+        final = path_after(reply, path)
         if final is not None:
             return await self.transaction(server_name, final, body)
         return json_object(server_name, reply)
@@ -216,8 +216,8 @@ class FederationClient:
         if parts.scheme != "https" or not is_server_name(parts.netloc):
             raise ProviderError(f"{provider} gave a URL that is not https with a plain host")
         destination = self.resolver.as_written(parts.netloc)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
         try:
+            target = request_target(provider, parts.path + (f"?{parts.query}" if parts.query else ""))
             reply = await self._send(
                 provider,
                 destination,
@@ -243,9 +243,7 @@ class FederationClient:
     ) -> Reply:
         """Send a signed request; ``content`` is what is signed of it."""
         destination = await self._resolve(server_name)
-        target = path
-        if not _PLAIN_TARGET.fullmatch(path):  # else it is sent as it is, whoever encodes it
-            target = httpx.URL(f"https://{destination.tls_name}{path}").raw_path.decode("ascii")
+        target = request_target(server_name, path)
         authorization = sign_encoded(
             self._identity,
             destination=server_name,
@@ -284,7 +282,7 @@ class FederationClient:
         )
         for pause in IN_FLIGHT_PAUSES:
             reply = await send()
-            if reply.status != _BAD_REQUEST or _errcode(reply) != "M_BAD_STATE":
+            if reply.status != _BAD_REQUEST or errcode_of(reply) != "M_BAD_STATE":
                 return reply
             await trio.sleep(pause)
         return await send()
@@ -305,12 +303,13 @@ class FederationClient:
         try:
             with trio.fail_after(self._seconds):
                 for address in destination.addresses:
-                    request = httpx.Request(
-                        method,
-                        f"https://{address}{target}",
-                        headers={**headers, "Host": destination.host_header},
-                        content=body,
-                        extensions={"sni_hostname": destination.tls_name, "timeout": self._timeouts},
+                    request = Outgoing(
+                        method=method,
+                        address=address,
+                        tls_name=destination.tls_name,
+                        target=target,
+                        headers={"Host": destination.host_header, **headers},
+                        body=body,
                     )
                     try:
                         return await self._connections.exchange(
@@ -318,18 +317,19 @@ class FederationClient:
                         )
                     except httpx.ConnectError as error:  # nothing was sent: the next SRV target may answer
                         failure = error
-        except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge) as error:
+        except (httpx.HTTPError, AnswerTooLarge) as error:
             raise OutboundError(f"{server_name} cannot be reached: {why(error)}") from error
         except trio.TooSlowError as error:
             raise OutboundError(f"{server_name} did not answer within {self._seconds} seconds") from error
         reason = why(failure) if failure is not None else "its SRV record says that it offers no such service"
         raise OutboundError(f"{server_name} cannot be reached: {reason}") from failure
 
-    def _new_transport(self, destination: Destination, http2: bool) -> httpx.AsyncBaseTransport:
-        return self._transport(trusted=destination.trusted, http2=http2)
+    def _new_channel(self, destination: Destination, http2: bool) -> Channel:
+        pool = self._pool(trusted=destination.trusted, http2=http2)
+        return GuardedChannel(pool, connect_seconds=CONNECT_SECONDS, seconds=self._seconds)
 
-    def _transport(self, *, trusted: bool, http2: bool = True) -> GuardedTransport:
-        return GuardedTransport(
+    def _pool(self, *, trusted: bool, http2: bool = True) -> httpcore.AsyncConnectionPool:
+        return guarded_pool(
             self._context,
             Guard(self._names, allowed=self._allowed, trusted=trusted),
             connections=CONNECTIONS,
@@ -342,38 +342,23 @@ class FederationClient:
         url = httpx.URL(f"https://{host}/.well-known/matrix/server")
         try:
             with trio.fail_after(WELL_KNOWN_SECONDS):
-                async with httpx.AsyncClient(
-                    transport=self._transport(trusted=False),
-                    trust_env=False,
-                    timeout=WELL_KNOWN_SECONDS,
-                    follow_redirects=True,
-                    max_redirects=MAX_REDIRECTS,
-                    event_hooks={"request": [_only_https]},
-                ) as client:
-                    request = client.build_request("GET", url)
-                    reply = await exchange(partial(client.send, stream=True), request, MAX_WELL_KNOWN_BYTES)
+                async with (
+                    httpx.AsyncClient(
+                        transport=GuardedTransport(self._pool(trusted=False)),
+                        trust_env=False,
+                        timeout=WELL_KNOWN_SECONDS,
+                        follow_redirects=True,
+                        max_redirects=MAX_REDIRECTS,
+                        event_hooks={"request": [_only_https]},
+                    ) as client,
+                    client.stream("GET", url, headers=own_headers()) as answer,
+                ):
+                    body = await read_within(answer.aiter_raw(), MAX_WELL_KNOWN_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, trio.TooSlowError):
             return WellKnown(status=0)
         return WellKnown(
-            status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
+            status=answer.status_code, body=body, cache_control=answer.headers.get("cache-control", "")
         )
-
-
-def _path_after(reply: Reply, path: str) -> str | None:
-    """The path to try next, if it was the path that a server did not know: it has given up the draft's
-    unstable ones.
-    """
-    final = final_path(path)
-    return final if reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED" else None
-
-
-def _errcode(reply: Reply) -> object:
-    """The error code of an answer; None if it has none."""
-    try:
-        document = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None
-    return document.get("errcode") if isinstance(document, dict) else None
 
 
 async def _only_https(request: httpx.Request) -> None:

@@ -272,6 +272,10 @@ async def test_a_mimi_request_goes_to_the_url_with_its_headers(
                 await client.raw("a.example", "GET", url)
         with pytest.raises(ProviderError, match="cannot be reached"):
             await client.raw("c.example", "GET", "https://c.example:1/")
+        with pytest.raises(ProviderError, match="cannot be asked for that path"):
+            await client.raw("a.example", "GET", "https://a.example/x\x00")
+        await client.raw("a.example", "POST", "https://a.example/mimi/é%2F y?ü=\x20")
+    assert peer.requests[1].raw_target == "/mimi/%C3%A9%2F%20y?%C3%BC=%20"
     request = peer.requests[0]
     assert request.raw_target == "/mimi/x%2Fy?q=1"
     assert request.headers["from"] == "mimi@b.example"
