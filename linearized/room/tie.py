@@ -24,7 +24,7 @@ from linearized.protocol.visibility import is_world_readable
 from linearized.room.algorithms import signs_with_ed25519
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.room.devices import Published
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
 # what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
@@ -191,7 +191,7 @@ def check_devices(group: PublicGroup, staged: StagedCommit, published: Published
     tree before its device published another key stays until a device of its user removes or updates it.
 
     Raises:
-        Rejected: ``FORBIDDEN``.
+        OtherKeyPublished: a leaf is not what its device says.
     """
     if not signs_with_ed25519(group.ciphersuite):
         return  # the key in a device object is of Ed25519
@@ -202,10 +202,7 @@ def check_devices(group: PublicGroup, staged: StagedCommit, published: Published
         # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
         # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
         if published(client) not in (None, leaf.signature_key):
-            raise Rejected(
-                Reason.FORBIDDEN,
-                f"The device {client.device_id} of {client.user_id} has published another signature key",
-            )
+            raise OtherKeyPublished(client)
 
 
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -51,7 +51,25 @@ class Question:
     budget: int
 
 
-def room_section(question: Question, window: RoomWindow) -> tuple[Section, JsonObject]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One room's part of the answer.
+
+    Attributes:
+        met: users that came to be joined together with this one.
+        parted: users that ceased to be.
+    """
+
+    section: Section
+    value: JsonObject
+    met: frozenset[str] = frozenset()
+    parted: frozenset[str] = frozenset()
+
+
+_NOTHING: Final = Told(section=Section.NONE, value={})
+
+
+def room_section(question: Question, window: RoomWindow) -> Told:
     """What to tell a user about one changed room."""
     store = question.context.node.store
     room = store.room(window.row.room_id)
@@ -66,7 +84,7 @@ def room_section(question: Question, window: RoomWindow) -> tuple[Section, JsonO
         case "leave" | "ban" if part.changed and (not question.initial or question.wanted.include_leave):
             return part.left()
         case _:
-            return Section.NONE, {}
+            return _NOTHING
 
 
 def _without_entries(room: RoomRow) -> bool:
@@ -104,7 +122,7 @@ class _Part:
         first = self.window.first - 1 if _without_entries(self.room) else self.window.first
         return self.question.initial or self.row.seq >= first
 
-    def joined(self) -> tuple[Section, JsonObject]:
+    def joined(self) -> Told:
         """New entries; for a newcomer the latest ones, and all state before them."""
         view = self.question.context.views.view(self.room, self.row)
         assert view is not None  # noqa: S101 - whoever is joined has a view
@@ -122,7 +140,7 @@ class _Part:
         elif more:
             state = self._state_since(self.window.first, start)
         if not (timeline or state or more or arrived or self.question.full_state):
-            return Section.NONE, {}
+            return _NOTHING
         value: JsonObject = {
             "timeline": self._timeline_value(timeline, start, limited=more or (arrived and not fresh)),
             "state": {"events": self._client_events(state)},
@@ -130,12 +148,23 @@ class _Part:
             "account_data": {"events": []},
             "unread_notifications": {"highlight_count": 0, "notification_count": 0},
         }
-        members_changed = any(entry.type == MEMBER_TYPE for entry in (*timeline, *state))
-        if arrived or members_changed:
+        members = [entry for entry in (*state, *timeline) if entry.type == MEMBER_TYPE]
+        if arrived or members:
             value["summary"] = _summary(self.store, self.room.room_id, self.row.user_id)
-        return Section.JOIN, value
+        # The latest of each user; to a newcomer all who are there are new.
+        changed = {
+            entry.state_key or "": membership_of(entry)
+            for entry in members
+            if arrived or entry.seq >= self.window.first
+        }
+        return Told(
+            section=Section.JOIN,
+            value=value,
+            met=self._others(changed, "join"),
+            parted=self._others(changed, "leave", "ban"),
+        )
 
-    def left(self) -> tuple[Section, JsonObject]:
+    def left(self) -> Told:
         """Up to the entry that ended it; of a room never joined only that entry, which is about the user."""
         view = self.question.context.views.view(self.room, self.row)
         more = False
@@ -143,7 +172,7 @@ class _Part:
             after = 0 if self.question.initial else self.window.first - 1
             timeline, more = self._timeline(view, after=after, last=min(view.until, self.window.last))
         elif self.question.initial:
-            return Section.NONE, {}
+            return _NOTHING
         else:
             ended = self.store.entries(self.room.room_id, after=self.row.seq - 1, limit=1)
             timeline = [entry for entry in ended if entry.state_key == self.row.user_id]
@@ -151,20 +180,32 @@ class _Part:
         state: list[EntryRow] = []
         if more:
             state = self._state_since(0 if self.question.initial else self.window.first, start)
-        return Section.LEAVE, {
+        value: JsonObject = {
             "timeline": self._timeline_value(timeline, start, limited=more),
             "state": {"events": self._client_events(state)},
             "account_data": {"events": []},
         }
+        there: dict[str, str] = {}
+        if not self.question.initial and self._was_joined():
+            there = {member.user_id: member.membership for member in self.store.memberships(self.row.room_id)}
+        return Told(section=Section.LEAVE, value=value, parted=self._others(there, "join"))
 
-    def invited(self) -> tuple[Section, JsonObject]:
+    def invited(self) -> Told:
         """The room's face, from our copy of it or as the inviting server described it."""
         state = self.store.state_at(self.room.room_id, seq=self.window.last)
         events = stripped_state(state, invitee=self.row.user_id)
         if not state:
             described = self.store.reply(INVITE_STATE, f"{self.room.room_id} {self.row.user_id}")
             events = orjson.loads(described) if described is not None else []
-        return Section.INVITE, {"invite_state": {"events": events}}
+        return Told(section=Section.INVITE, value={"invite_state": {"events": events}})
+
+    def _others(self, members: Mapping[str, str], *memberships: str) -> frozenset[str]:
+        """The other users among ``members`` with one of the memberships."""
+        return frozenset(
+            user_id
+            for user_id, membership in members.items()
+            if membership in memberships and user_id != self.row.user_id
+        )
 
     def _timeline(self, view: View, *, after: int, last: int) -> tuple[list[EntryRow], bool]:
         """The last visible entries in (``after``, ``last``] that fit, oldest first; whether there are
