@@ -107,7 +107,7 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
     )
     met: set[str] = set()
     parted: set[str] = set()
-    rooms: JsonObject = {"join": {}, "invite": {}, "leave": {}}
+    rooms: JsonObject = {"join": {}, "invite": {}, "knock": {}, "leave": {}}
     for room_window in window.rooms:
         told = room_section(asked, room_window)
         met |= told.met

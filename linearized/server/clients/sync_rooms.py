@@ -1,4 +1,4 @@
-"""One room's part of a sync answer: joined, invited or left, with its timeline and the state around it."""
+"""One room's part of a sync answer: joined, invited, knocked on or left, with timeline and state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.clients.window import RoomWindow
 from linearized.server.histories import MEMBER_TYPE, history_of, membership_of
-from linearized.server.invited import INVITE_STATE
+from linearized.server.invited import INVITE_STATE, KNOCK_STATE
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
 
 MAX_HEROES: Final = 5  # "up to 5" (Client-Server API, RoomSummary)
@@ -29,6 +29,7 @@ class Section(Enum):
 
     JOIN = "join"
     INVITE = "invite"
+    KNOCK = "knock"
     LEAVE = "leave"
     NONE = ""
 
@@ -81,6 +82,8 @@ def room_section(question: Question, window: RoomWindow) -> Told:
             return part.joined()
         case "invite" if part.changed:
             return part.invited()
+        case "knock" if part.changed:
+            return part.knocking()
         case "leave" | "ban" if part.changed and (not question.initial or question.wanted.include_leave):
             return part.left()
         case _:
@@ -192,12 +195,20 @@ class _Part:
 
     def invited(self) -> Told:
         """The room's face, from our copy of it or as the inviting server described it."""
+        return Told(section=Section.INVITE, value={"invite_state": {"events": self._face(INVITE_STATE)}})
+
+    def knocking(self) -> Told:
+        """The room's face, from our copy of it or as its hub described it."""
+        return Told(section=Section.KNOCK, value={"knock_state": {"events": self._face(KNOCK_STATE)}})
+
+    def _face(self, described_in: str) -> list[JsonObject]:
+        """Stripped state; without a copy of the room what was remembered in the scope ``described_in``."""
         state = self.store.state_at(self.room.room_id, seq=self.window.last)
-        events = stripped_state(state, invitee=self.row.user_id)
-        if not state:
-            described = self.store.reply(INVITE_STATE, f"{self.room.room_id} {self.row.user_id}")
-            events = orjson.loads(described) if described is not None else []
-        return Told(section=Section.INVITE, value={"invite_state": {"events": events}})
+        if state:
+            return stripped_state(state, user_id=self.row.user_id)
+        described = self.store.reply(described_in, f"{self.room.room_id} {self.row.user_id}")
+        events: list[JsonObject] = orjson.loads(described) if described is not None else []
+        return events
 
     def _others(self, members: Mapping[str, str], *memberships: str) -> frozenset[str]:
         """The other users among ``members`` with one of the memberships."""
