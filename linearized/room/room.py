@@ -28,6 +28,7 @@ from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
@@ -46,6 +47,7 @@ from linearized.room.submissions import (
 )
 from linearized.room.tie import (
     check_agreement,
+    check_devices,
     check_introductions,
     check_leaf_changes,
     lists_participants,
@@ -64,6 +66,7 @@ class Room:
         mls: the MLS implementation.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        published: the keys of devices that have published one.
     """
 
     def __init__(
@@ -78,11 +81,13 @@ class Room:
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
         self.version = version
         self._identity = identity
         self._vouched = vouched_domains
+        self._published = published
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
         self._group = RoomGroup(room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id)
@@ -318,6 +323,7 @@ class Room:
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""
         staged = transition.commit.staged
+        check_devices(transition.group, staged, self._published)
         check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state)
         if not staged.is_external:
             check_agreement(transition.group, staged, draft.state)

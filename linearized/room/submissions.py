@@ -15,6 +15,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.outcomes import Outcome
 from linearized.protocol.verify import VerifiedLpdu
+from linearized.room.credentials import ClientIdentity
 
 
 class Reason(StrEnum):
@@ -56,6 +57,19 @@ class Rejected(InvalidInput):
         self.current_epoch = current_epoch
         self.invalid_proposals = invalid_proposals
         self.outcome = outcome
+
+
+class OtherKeyPublished(Rejected):
+    """A leaf has another signature key than its device has published, as far as the hub knows.
+
+    Attributes:
+        client: the device.
+    """
+
+    def __init__(self, client: ClientIdentity) -> None:
+        text = f"The device {client.device_id} of {client.user_id} has published another signature key"
+        super().__init__(Reason.FORBIDDEN, text)
+        self.client = client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

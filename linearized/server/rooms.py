@@ -31,7 +31,7 @@ from linearized.room.submissions import (
     Rejected,
     Submission,
 )
-from linearized.server import invited, invites
+from linearized.server import invited, invites, remote_devices
 from linearized.server.following import Following, entry_of
 from linearized.server.hub import EVENT_ID, Hub, Repeated
 from linearized.server.introductions import introduced, joiner_is
@@ -115,7 +115,7 @@ class Rooms:
         reply: Reply | None = None,
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
-        return await self._hub.submit(room_id, submission, reply=reply)
+        return await remote_devices.submit(self._node, self._hub, room_id, submission, reply)
 
     async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
         """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
@@ -133,7 +133,7 @@ class Rooms:
             value=EVENT_ID,
         )
         try:
-            accepted = await self._hub.submit(room_id, submission, reply=reply)
+            accepted = await self.submit(room_id, submission, reply=reply)
         except Repeated as error:
             entry = self._node.store.entry_by_id(error.value)
             assert entry is not None  # noqa: S101 - it is remembered in one transaction with its entry

@@ -59,6 +59,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{V3}/joined_rooms", membership.joined_rooms),
     ("POST", f"{V3}/join/{{room_id}}", membership.join),
     ("POST", f"{_ROOM}/join", membership.join),
+    ("POST", f"{V3}/knock/{{room_id}}", membership.knock),
     ("POST", f"{_ROOM}/leave", membership.leave),
     ("POST", f"{_ROOM}/invite", membership.invite),
     ("POST", f"{_ROOM}/kick", membership.kick),
