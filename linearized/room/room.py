@@ -33,6 +33,10 @@ from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
+from linearized.room.policy_commits import check_commit, check_founder
+from linearized.room.policy_entries import policy_changes
+from linearized.room.policy_events import check_event
+from linearized.room.roles import roles_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -174,6 +178,7 @@ class Room:
             state_key=submission.state_key,
             provenance=submission.provenance,
         )
+        self._check_policy_of_events(draft)
         return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
@@ -198,6 +203,7 @@ class Room:
                 raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
         draft.complete(submission.lpdu)
+        self._check_policy_of_events(draft)
         return draft
 
     def _check_addressed(self, lpdu: JsonObject) -> None:
@@ -218,6 +224,7 @@ class Room:
                 Reason.FORBIDDEN, "The commit was made by another user than the one who submits it"
             )
         check_introductions(staged, committer, submission.introduced)
+        self._check_policy_of_commit(transition)
         draft = self._draft()
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
@@ -242,6 +249,7 @@ class Room:
         if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
+        self._check_policy_of_commit(transition)
         if self._changes(transition):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
@@ -272,6 +280,7 @@ class Room:
             now=now,
             provenance=self._provenance(sender, submission.message),
         )
+        self._check_policy_of_events(draft)
         return self._take(draft, now)
 
     # --- parts ---
@@ -293,6 +302,17 @@ class Room:
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
         before = participants_of(transition.group.app_data())
+        roles = roles_of(staged.app_data)
+        if roles is not None:
+            check_founder(before, committer, roles, founding=transition.initial is not None)
+            return policy_changes(
+                before=before,
+                after=participants_of(staged.app_data),
+                roles=roles,
+                present=users_after(transition.group, staged),
+                committer=committer,
+                state=self._state,
+            )
         role = role_of_power_level(user_level(self._state, committer)).index
         if transition.initial is not None and before != {committer: role}:
             # Nothing in the log would say where any other role came from.
@@ -319,6 +339,21 @@ class Room:
                 state_key=change.state_key,
                 provenance=self._provenance(change.sender, transition.bundle.message),
             )
+
+    def _check_policy_of_commit(self, transition: Transition) -> None:
+        check_commit(
+            transition.group,
+            transition.commit.staged,
+            self._state,
+            founding=transition.initial is not None,
+        )
+
+    def _check_policy_of_events(self, draft: Draft) -> None:
+        """What the authorization rules allow, a room's policy may still not."""
+        policy = self._group.policy
+        if policy is not None:
+            for entry in draft.entries:
+                check_event(policy, entry.event, self._state)
 
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""
