@@ -21,9 +21,11 @@ from linearized.mls import AppDataUpdate, Member, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
+from linearized.room.algorithms import signs_with_ed25519
 from linearized.room.credentials import ClientIdentity, client_of
+from linearized.room.devices import Published
 from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
 # what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
@@ -192,6 +194,27 @@ def check_introductions(staged: StagedCommit, committer: ClientIdentity, introdu
             raise Rejected(
                 Reason.FORBIDDEN, f"The key package for {client.user_id} was not handed out by their provider"
             )
+
+
+def check_devices(group: PublicGroup, staged: StagedCommit, published: Published) -> None:
+    """Hold every leaf that a commit brings, changes or is made by to what its device has published.
+
+    A device of which no object is known is not held to anything: MIMI's have none. A leaf that stood in the
+    tree before its device published another key stays until a device of its user removes or updates it.
+
+    Raises:
+        OtherKeyPublished: a leaf is not what its device says.
+    """
+    if not signs_with_ed25519(group.ciphersuite):
+        return  # the key in a device object is of Ed25519
+    # In this order, so that what stands is each leaf as it is after the commit.
+    leaves = {leaf.leaf_index: leaf for leaf in (staged.committer, *staged.updated, *staged.added)}
+    for leaf in leaves.values():
+        client = identify(leaf)
+        # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
+        # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
+        if published(client) not in (None, leaf.signature_key):
+            raise OtherKeyPublished(client)
 
 
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:

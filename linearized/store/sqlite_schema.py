@@ -316,6 +316,12 @@ def m0006_hub_transfers(db: Database) -> None:
     )
 
 
+@migrations()
+def m0007_dismissed_findings(db: Database) -> None:
+    """When the operator has dealt with a finding."""
+    db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)
