@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.tls import Reader, encode_vector
+from linearized.mls import Member
 from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id
+from linearized.room.submissions import Reason, Rejected
 
 _URI_PREFIX = b"mimi://"
 
@@ -41,6 +43,18 @@ def client_of(identity: bytes, *, signature_key: bytes | None = None) -> ClientI
     if signature_key is not None and signature_key != named_key:
         raise IdentifierError("the credential names another signature key than the leaf's")
     return ClientIdentity(user_id, device_id)
+
+
+def identify(member: Member) -> ClientIdentity:
+    """The client a leaf belongs to.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT`` if its credential names none.
+    """
+    try:
+        return client_of(member.identity, signature_key=member.signature_key)
+    except IdentifierError as error:
+        raise Rejected(Reason.INVALID_COMMIT, str(error)) from error
 
 
 def encode_credential(user_id: str, device_id: str, signature_key: bytes) -> bytes:

@@ -18,8 +18,8 @@ from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
 from linearized.room.admission import COMMIT, admit, encryption_algorithm
+from linearized.room.content import binary
 from linearized.room.credentials import client_of
-from linearized.room.grouping import binary
 from linearized.room.submissions import Reason, Rejected
 
 

@@ -349,10 +349,8 @@ class Rooms:
         return update_accepted(accepted_at).encode(), event_id
 
     def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
-        """See ``introductions.introduced``; empty for proposals."""
-        if not bundle.is_commit:
-            return frozenset()
-        return introduced(self._node.store, bundle.message, now_ms=self._node.clock())
+        """See ``introductions.introduced``."""
+        return introduced(self._node.store, bundle, now_ms=self._node.clock())
 
     async def key_material(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""

@@ -71,9 +71,17 @@ def new_room(
     algorithm: str = ALGORITHM,
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
+    signer: openmls.SignatureKeyPair | None = None,
 ) -> Room:
     """A room that Alice has just created."""
-    room = Room(room_id=ROOM, version=get_version(version), identity=A, mls=MLS, vouched_domains=vouched)
+    room = Room(
+        room_id=ROOM,
+        version=get_version(version),
+        identity=A,
+        mls=MLS,
+        vouched_domains=vouched,
+        signer=signer,
+    )
     content: JsonObject = {"room_version": version}
     if encrypted:
         content["encryption"] = {"algorithm": algorithm}
@@ -131,13 +139,19 @@ class Member:
         return self.client.key_package(now=MLS.now, lifetime=LIFETIME)
 
     def create(
-        self, *, app_data: Mapping[int, bytes] | None = None, name: bytes | None = None, role: int = 2
+        self,
+        *,
+        app_data: Mapping[int, bytes] | None = None,
+        name: bytes | None = None,
+        role: int = 2,
+        external_senders: Sequence[tuple[bytes, bytes]] = (),
     ) -> Handshake:
         """Create the room's group and a first, empty commit."""
         listed = {PARTICIPANT_LIST: participant_list((self.user_id, role))}
         self.group = self.client.create_group(
             group_id=name if name is not None else group_id(ROOM),
             app_data=listed if app_data is None else app_data,
+            external_senders=external_senders,
         )
         initial = self.group.group_info()
         return handshake(self, self.group.commit(), initial_group=initial)
