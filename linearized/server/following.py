@@ -103,6 +103,22 @@ class Following:
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
 
+    async def leave(self, row: RoomRow, user_id: str) -> str:
+        """End the membership of a user of ours: nothing of the room is given to them any more.
+
+        That they go is for their client to tell the hub, by proposals: no provider can sign them.
+
+        Returns:
+            An event ID, of no entry: a followed room has no state.
+        """
+        membership = MembershipRow(room_id=row.room_id, user_id=user_id, membership="leave", seq=row.head_seq)
+        await self._node.store.append(RoomAppend(room_id=row.room_id, memberships=(membership,)))
+        self._node.notifier.users_changed([user_id])
+        left = canonical_json(
+            {"room_id": row.room_id, "user_id": user_id, "membership": "leave", "after": row.head_seq}
+        )
+        return "$" + encode_base64url(hashlib.sha256(left).digest())
+
     def _plan(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> RoomAppend | None:
         store = self._node.store
         row = store.room(room_id)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.state import membership
 from linearized.room.submissions import Reason
-from tests.room.party import HUB_USER, Party, commit_pending, leave, offer, propose_update, references
-from tests.room.support import ALICE, ANNA, BOB, CAROL, Member, member, refusal
+from tests.room.party import (
+    HUB_KEY,
+    HUB_SENDER,
+    HUB_USER,
+    Party,
+    commit_pending,
+    leave,
+    offer,
+    propose_update,
+    references,
+)
+from tests.room.support import ALICE, ANNA, BOB, CAROL, NOW, Member, member, new_room, refusal
 
 
 def test_a_leaving_user_is_out_at_once_and_gone_with_the_next_commit() -> None:
@@ -105,3 +117,21 @@ def test_members_come_by_proposals_of_others_with_who_proposed_them_as_inviter()
     party.members.append(carol)
     party.check()
     party.agree()
+
+
+@pytest.mark.parametrize("version", ["I.1", "org.matrix.i-d.ralston-mimi-linearized-matrix.02"])
+def test_a_room_of_the_drafts_versions_takes_commits_only(version: str) -> None:
+    room = new_room(version=version, signer=HUB_KEY)
+    alice = Member(ALICE)
+    room.submit(alice.create(external_senders=[HUB_SENDER]), now=NOW)
+    alice.accept()
+    refusal(room, offer(alice, alice.joined().propose_update()), Reason.INVALID_PROPOSAL)
+    accepted = room.submit(member(ALICE, "leave"), now=NOW)
+    assert [entry.event.type for entry in accepted.entries] == ["m.room.member"]
+
+
+def test_there_is_nothing_to_propose_to_before_the_first_commit() -> None:
+    alice = Member(ALICE)
+    alice.create()
+    alice.accept()
+    refusal(new_room(), offer(alice, alice.joined().propose_update()), Reason.FORBIDDEN)
