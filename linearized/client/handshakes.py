@@ -313,6 +313,13 @@ class Handshakes:
                 for user_id in add
                 if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
             )
+            # Who came by themselves, by an event and an external commit, is on the list from now on.
+            owners = {owner.user_id for owner in device.members(room_id).values()}
+            added += tuple(
+                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
+                for user_id in sorted(owners - out - add.keys())
+                if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
+            )
             update = ParticipantListUpdate(added=added, removed=removed) if added or removed else None
             leaves = [
                 leaf

@@ -169,7 +169,10 @@ class RoomGroup:
         if self._owners is None:
             self._owners = {member.leaf_index: identify(member).user_id for member in self._group.members()}
         missing = missing_removals(self._group, self._owners, state)
-        return _proposals(self._group, self._signer, keys.index(self._signer.public_key), missing)
+        try:
+            return _proposals(self._group, self._signer, keys.index(self._signer.public_key), missing)
+        except MlsError:
+            return []  # whoever created the group listed our key where it is of no use, as in another suite
 
     def content_of(self, transition: Transition) -> JsonObject:
         """The content of the ``m.mls.commit`` event for a commit that came as a bundle."""
