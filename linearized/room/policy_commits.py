@@ -20,12 +20,12 @@ from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, create_event
 from linearized.room.credentials import client_of
+from linearized.room.leaves import identify
 from linearized.room.policy import forbid, policy_of
 from linearized.room.policy_actions import Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.roles import has_policy, is_banned
 from linearized.room.submissions import Reason, Rejected
-from linearized.room.tie import identify
 
 
 def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool) -> None:
@@ -50,10 +50,10 @@ def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, f
     if not founding:
         if before.operational is not None and staged.is_external:
             _check_external(before.operational.external_commit_allowed)
-        actions = list(actions_of(group, staged))
-        _check_disruption(actions)
-        for action in actions:
-            check_action(before, action, app_data=app_data, state=state)
+        own, *others = actions_of(group, staged)
+        check_disruption([own, *others])
+        # What others proposed was judged when the hub took it (``policy_offers``).
+        check_action(before, own, app_data=app_data, state=state)
     check_limits(before, after)
 
 
@@ -96,7 +96,12 @@ def _check_external(allowed: bool) -> None:
         forbid("The room takes no external commits")
 
 
-def _check_disruption(actions: list[Action]) -> None:
+def check_disruption(actions: list[Action]) -> None:
+    """Refuse changes of the policy that may not go together with changes of the participants.
+
+    Raises:
+        Rejected: ``FORBIDDEN``.
+    """
     updated = {component for action in actions for component in action.components}
     # "an update to this component is not valid if it appear in the same commit as any Participant List
     # change."
@@ -110,7 +115,9 @@ def _check_disruption(actions: list[Action]) -> None:
 
 
 def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
-    """What a commit does, by who does it. What providers and the hub propose follows from the log."""
+    """What a commit does, by who does it, the committer first. What providers and the hub propose follows
+    from the log.
+    """
     committer = identify(staged.committer)
     by_user: dict[tuple[str, bytes], Action] = {}
     own = (committer.user_id, staged.committer_identity)
@@ -127,11 +134,14 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
                 continue
             author = (identify(member).user_id, member.identity)
         action = by_user.setdefault(author, Action(user_id=author[0], identity=author[1]))
-        by_user[author] = _with(action, proposal, group, listed)
+        by_user[author] = with_proposal(action, proposal, group, listed)
     yield from by_user.values()
 
 
-def _with(action: Action, proposal: ProposalInfo, group: PublicGroup, listed: ParticipantListData) -> Action:
+def with_proposal(
+    action: Action, proposal: ProposalInfo, group: PublicGroup, listed: ParticipantListData
+) -> Action:
+    """An action with one proposal more; ``listed`` is the participant list before it."""
     if proposal.key_package is not None:
         added = client_of(basic_identity(leaf_credential(proposal.key_package))).user_id
         return replace(action, added=(*action.added, added))

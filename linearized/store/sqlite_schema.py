@@ -322,6 +322,14 @@ def m0007_dismissed_findings(db: Database) -> None:
     db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
 
 
+@migrations()
+def m0008_proposals(db: Database) -> None:
+    """Proposals are found without reading the messages between them: those of an epoch, when a room is
+    loaded.
+    """
+    db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

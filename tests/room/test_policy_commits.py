@@ -411,13 +411,13 @@ def test_the_rooms_name_is_changed_by_who_may() -> None:
 TIMES = MinDefaultMaxTime(minimum_time=0, default_time=0, maximum_time=0)
 
 
-def operational(*, external_commits: bool) -> bytes:
+def operational(*, external_commits: bool, external_proposals: bool = True) -> bytes:
     return OperationalParameters(
         mandatory_capabilities=ExtendedCapabilities(),
         default_capabilities=ExtendedCapabilities(),
         forbidden_capabilities=ExtendedCapabilities(),
         handshake_formats=(1,),
-        external_proposal_allowed=True,
+        external_proposal_allowed=external_proposals,
         external_commit_allowed=external_commits,
         pending_proposal_policy=PendingProposalPolicy(
             pending_proposal_strategy=PendingProposalStrategy.UNSPECIFIED
