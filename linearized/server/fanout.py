@@ -12,11 +12,16 @@ from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
-from linearized.store.base import EntryRow, ToDeviceRow
+from linearized.server.welcomes import provider_address
+from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
 
 # One notification's size: large enough that its request costs little per message, small enough to be sent
 # again.
 MAX_NOTIFY_BYTES: Final = 1024 * 1024
+# Entries read for one notification; the byte limit usually cuts first.
+NOTIFY_PAGE: Final = 200
+# Welcomes read for one notification.
+WELCOME_PAGE: Final = 50
 # The MLSMessage of each entry type that MIMI followers get.
 _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
 
@@ -91,3 +96,24 @@ def next_notification(
     if reached == cursor and not parts:
         return None
     return Notification(body=b"".join(parts), cursor=reached, welcomes=taken)
+
+
+def read_notification(
+    store: Store, follower: FollowerRow, *, seq: int | None = None, welcomes: int | None = None
+) -> Notification | None:
+    """What a follower is to get next, pushed or pulled; None if there is nothing.
+
+    Args:
+        seq: the last entry to give it, if not as many as fit.
+        welcomes: the position of the last Welcome to give it, likewise.
+    """
+    entries = store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
+    last = min((stop for stop in (follower.stop_seq, seq) if stop is not None), default=None)
+    if last is not None:
+        entries = [entry for entry in entries if entry.seq <= last]
+    waiting = store.to_device(
+        provider_address(follower.provider), follower.room_id, after=0, limit=WELCOME_PAGE
+    )
+    if welcomes is not None:
+        waiting = [row for row in waiting if row.position <= welcomes]
+    return next_notification(cursor=follower.cursor, entries=entries, welcomes=waiting)

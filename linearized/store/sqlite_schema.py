@@ -316,6 +316,15 @@ def m0006_hub_transfers(db: Database) -> None:
     )
 
 
+@migrations()
+def m0018_pull(db: Database) -> None:
+    """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
+    db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    db.execute("CREATE TABLE pull_cursors (hub TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID")
+    # Finds one provider's cursors without reading everybody's.
+    db.execute("CREATE INDEX followers_provider ON followers (provider)")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import openmls
@@ -15,9 +16,9 @@ from linearized.room.submissions import ApplicationMessage, Handshake, Reason, R
 from linearized.server import assets
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import group_info, key_material
+from linearized.server.providers import follow, group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
-from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, PROXY_DOWNLOAD
+from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, FOLLOW, PROXY_DOWNLOAD
 from linearized.server.providers.responses import (
     submit_accepted,
     submit_rejected,
@@ -36,6 +37,8 @@ ENDPOINTS: Final = {
     "groupInfo": "roomId",
     PROXY_DOWNLOAD: "downloadUrl",
 }
+# No draft has pull followers; the directory lists their endpoint under a name of ours.
+FOLLOW_PATH: Final = "follow"
 
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
 
@@ -45,7 +48,8 @@ def routes(node: Node) -> list[Route]:
 
     async def directory(request: Request) -> Response:
         base = f"https://{node.identity.name}{PREFIX}"
-        return json_response({name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()})
+        endpoints = {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
+        return json_response(endpoints | {FOLLOW: f"{base}/{FOLLOW_PATH}"})
 
     handlers: dict[str, Endpoint] = {
         "keyMaterial": _key_material,
@@ -61,6 +65,14 @@ def routes(node: Node) -> list[Route]:
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
+        *(
+            Route(method, f"{PREFIX}/{FOLLOW_PATH}", partial(handler, node))
+            for method, handler in (
+                ("GET", follow.fetch),
+                ("POST", follow.register),
+                ("DELETE", follow.unregister),
+            )
+        ),
     ]
 
 
