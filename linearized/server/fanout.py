@@ -61,7 +61,7 @@ def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
 
 
 def next_notification(
-    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow]
+    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow], last: int | None = None
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
     nothing.
@@ -70,6 +70,7 @@ def next_notification(
         cursor: the last entry the follower has.
         entries: the entries after it, ascending.
         welcomes: the Welcomes waiting for the follower in this room, oldest first.
+        last: the last of the entries to send; those behind it may say what goes with it.
     """
     waiting = [(*project_welcome(row), row.position) for row in welcomes]
     parts: list[bytes] = []
@@ -85,6 +86,8 @@ def next_notification(
     reached = cursor
     take_welcomes(cursor)
     for entry in entries:
+        if last is not None and entry.seq > last:
+            break
         projected = project_entry(entry)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
@@ -109,11 +112,9 @@ def read_notification(
     """
     entries = store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
     last = min((stop for stop in (follower.stop_seq, seq) if stop is not None), default=None)
-    if last is not None:
-        entries = [entry for entry in entries if entry.seq <= last]
     waiting = store.to_device(
         provider_address(follower.provider), follower.room_id, after=0, limit=WELCOME_PAGE
     )
     if welcomes is not None:
         waiting = [row for row in waiting if row.position <= welcomes]
-    return next_notification(cursor=follower.cursor, entries=entries, welcomes=waiting)
+    return next_notification(cursor=follower.cursor, entries=entries, welcomes=waiting, last=last)
