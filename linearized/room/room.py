@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from linearized.exceptions import (
     EventFormatError,
@@ -32,7 +33,7 @@ from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.draft import Draft
-from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
+from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
 from linearized.room.refusals import outcome_of
@@ -68,6 +69,7 @@ class Room:
         mls: the MLS implementation.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        group_deleted: whether that commit ended the group.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Room:
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        group_deleted: bool = False,
     ) -> None:
         self.room_id = room_id
         self.version = version
@@ -89,7 +92,13 @@ class Room:
         self._vouched = vouched_domains
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
-        self._group = RoomGroup(room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id)
+        self._group = RoomGroup(
+            room_id=room_id,
+            mls=mls,
+            group=group,
+            last_commit_id=last_commit_id,
+            deleted=group_deleted,
+        )
 
     @property
     def state(self) -> StateMap:
@@ -219,6 +228,8 @@ class Room:
             raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
         transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
+        if submission.deletes_group:
+            transition = _deleting(transition)
         self._check_provider(committer.user_id, submission.provider)
         if submission.user_id not in {None, committer.user_id}:
             raise Rejected(
@@ -245,6 +256,8 @@ class Room:
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
+        if content.get(GROUP_DELETED) is True:
+            transition = _deleting(transition)
         committer = transition.commit.committer
         if committer.user_id != lpdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
@@ -338,10 +351,11 @@ class Room:
         self._group.check_ciphertext(content, algorithm=self._require_encryption())
 
     def _require_encryption(self) -> str:
-        """The room's algorithm."""
+        """The room's algorithm, for what is about to be encrypted or committed."""
         algorithm = encryption_algorithm(self._state)
         if algorithm is None:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
+        self._group.require_alive()
         return algorithm
 
     def _check_provider(self, user_id: str, provider: str) -> None:
@@ -376,6 +390,17 @@ class Room:
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
         return Accepted(entries=tuple(draft.entries), accepted_at=now, group=group, welcomes=welcomes)
+
+
+def _deleting(transition: Transition) -> Transition:
+    """A commit that ends the group."""
+    # "The MLSGroupUpdate MUST contain a PublicMessage with a commit that contains Remove proposals for every
+    # member of the group except the committer" (draft-robert-mimi-delivery-service, Delete group).
+    if len(transition.commit.staged.members) != 1:
+        raise Rejected(
+            Reason.INVALID_COMMIT, "A commit that deletes the group removes everybody but its sender"
+        )
+    return replace(transition, deletes=True)
 
 
 def _bundle_of(content: JsonObject) -> HandshakeBundle:

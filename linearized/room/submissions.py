@@ -94,6 +94,7 @@ class Handshake:
             by the provider of the user they name. A credential is a claim; this is what it rests on.
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
+        deletes_group: whether the commit is to end the room's group; it then removes all but its sender.
     """
 
     bundle: HandshakeBundle
@@ -101,6 +102,7 @@ class Handshake:
     user_id: str | None = None
     introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
+    deletes_group: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

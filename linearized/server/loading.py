@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+import orjson
+
 from linearized.mls import Mls
 from linearized.protocol.events import Event, parse_stored
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.grouping import GROUP_DELETED
 from linearized.room.room import Room
 from linearized.store.base import EntryRow, RoomRow, Store
 
@@ -57,6 +60,11 @@ class States:
             self._kept.popitem(last=False)
 
 
+def deletes_group(commit: EntryRow) -> bool:
+    """Whether a commit ended its room's group."""
+    return orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
+
+
 def restore_room(
     store: Store,
     row: RoomRow,
@@ -70,6 +78,7 @@ def restore_room(
     group = None
     if kept is not None:
         group = mls.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
+    commit = store.entry_by_id(kept.commit_event_id) if kept is not None else None
     last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
     return Room(
         room_id=row.room_id,
@@ -81,4 +90,5 @@ def restore_room(
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
+        group_deleted=commit is not None and deletes_group(commit),
     )

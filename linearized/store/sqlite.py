@@ -28,6 +28,7 @@ from linearized.store import (
     sqlite_history,
     sqlite_key_packages,
     sqlite_moving,
+    sqlite_past_trees,
     sqlite_pulling,
 )
 from linearized.store.base import (
@@ -50,6 +51,7 @@ from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
+from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_pulling import PullReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
@@ -71,7 +73,9 @@ _PRIVATE = 0o600
 T = TypeVar("T")
 
 
-class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingReads, PullReads):
+class SqliteStore(
+    RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingReads, PastTreeReads, PullReads
+):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
     def __init__(
@@ -310,6 +314,12 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingR
     async def put_pull_cursor(self, row: PullCursorRow) -> None:
         """Insert or replace the cursor of a hub we fetch from."""
         await self._write(partial(sqlite_append.put_pull_cursor, row=row))
+
+    async def forget_past_tree(self, room_id: str, epoch: int, reference: bytes) -> None:
+        """A new member has joined; the last one's group state is forgotten."""
+        await self._write(
+            partial(sqlite_past_trees.forget_past_tree, room_id=room_id, epoch=epoch, reference=reference)
+        )
 
     async def stage_entries(self, room_id: str, entries: Sequence[EntryRow]) -> None:
         """Append entries to a room's staged log."""

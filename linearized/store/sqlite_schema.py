@@ -325,6 +325,23 @@ def m0018_pull(db: Database) -> None:
     db.execute("CREATE INDEX followers_provider ON followers (provider)")
 
 
+@migrations()
+def m0019_past_trees(db: Database) -> None:
+    """Group states that new members begin with."""
+    db.execute(
+        """
+        CREATE TABLE past_trees (
+            room_nr INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,
+            group_info BLOB NOT NULL,
+            ratchet_tree BLOB NOT NULL,
+            waiting TEXT NOT NULL,
+            PRIMARY KEY (room_nr, epoch)
+        ) STRICT
+        """
+    )
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

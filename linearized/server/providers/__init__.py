@@ -16,9 +16,15 @@ from linearized.room.submissions import ApplicationMessage, Handshake, Reason, R
 from linearized.server import assets
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import follow, group_info, key_material
+from linearized.server.providers import delivery_service, follow, group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
-from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, FOLLOW, PROXY_DOWNLOAD
+from linearized.server.providers.client import (
+    CONTENT_TYPE,
+    DELIVERY_SERVICE,
+    DIRECTORY_PATH,
+    FOLLOW,
+    PROXY_DOWNLOAD,
+)
 from linearized.server.providers.responses import (
     submit_accepted,
     submit_rejected,
@@ -37,8 +43,10 @@ ENDPOINTS: Final = {
     "groupInfo": "roomId",
     PROXY_DOWNLOAD: "downloadUrl",
 }
-# No draft has pull followers; the directory lists their endpoint under a name of ours.
+# No draft has pull followers, and draft-robert-mimi-delivery-service has no transport: the directory lists
+# their endpoints under names of ours.
 FOLLOW_PATH: Final = "follow"
+DELIVERY_SERVICE_PATH: Final = "deliveryService"
 
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
 
@@ -49,7 +57,9 @@ def routes(node: Node) -> list[Route]:
     async def directory(request: Request) -> Response:
         base = f"https://{node.identity.name}{PREFIX}"
         endpoints = {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
-        return json_response(endpoints | {FOLLOW: f"{base}/{FOLLOW_PATH}"})
+        endpoints[FOLLOW] = f"{base}/{FOLLOW_PATH}"
+        endpoints[DELIVERY_SERVICE] = f"{base}/{DELIVERY_SERVICE_PATH}/{{roomId}}"
+        return json_response(endpoints)
 
     handlers: dict[str, Endpoint] = {
         "keyMaterial": _key_material,
@@ -57,6 +67,7 @@ def routes(node: Node) -> list[Route]:
         "notify": _notify,
         "submitMessage": _submit_message,
         "groupInfo": _group_info,
+        DELIVERY_SERVICE_PATH: _delivery_service,
     }
     return [
         Route("GET", DIRECTORY_PATH, directory),
@@ -136,6 +147,10 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
     return _binary(group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
+
+
+async def _delivery_service(node: Node, provider: str, target: str, body: bytes) -> Response:
+    return _binary(await delivery_service.answer(node, room_id_from_uri(target), body, provider=provider))
 
 
 async def _notify(node: Node, provider: str, target: str, body: bytes) -> Response:

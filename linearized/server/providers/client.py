@@ -25,6 +25,8 @@ MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 PROXY_DOWNLOAD: Final = "proxyDownload"
 FOLLOW: Final = "dev.linearized.follow"
 """The directory's name for the endpoint of pull followers, which no draft has a name for."""
+DELIVERY_SERVICE: Final = "dev.linearized.deliveryService"
+"""The directory's name for the endpoint of draft-robert-mimi-delivery-service, which has no transport."""
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
 ROOM_HEADER: Final = "mimi-room"
 CURSOR_HEADER: Final = "mimi-cursor"
