@@ -12,7 +12,16 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 import openmls
-from openmls import AppDataUpdate, Member, MessageInfo, MlsError, PublicGroup, StagedCommit, WrongEpoch
+from openmls import (
+    AppDataUpdate,
+    Member,
+    MessageInfo,
+    MlsError,
+    ProposalInfo,
+    PublicGroup,
+    StagedCommit,
+    WrongEpoch,
+)
 
 __all__ = [
     "CIPHERSUITES",
@@ -21,6 +30,7 @@ __all__ = [
     "MessageInfo",
     "Mls",
     "MlsError",
+    "ProposalInfo",
     "PublicGroup",
     "StagedCommit",
     "WrongEpoch",

@@ -15,6 +15,8 @@ from linearized.protocol.state import StateMap, membership
 from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
+from linearized.room.policy import RoomPolicy, policy_of
+from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 from linearized.room.tie import identify
 
@@ -57,6 +59,7 @@ class RoomGroup:
         self._room_id = room_id
         self._mls = mls
         self._group = group
+        self._policy: tuple[int, RoomPolicy | None] | None = None
         self.last_commit_id = last_commit_id
         self._deleted = deleted
 
@@ -68,6 +71,22 @@ class RoomGroup:
         """
         if self._deleted:
             raise Rejected(Reason.FORBIDDEN, "The room's group was deleted; its log can still be read")
+
+    @property
+    def policy(self) -> RoomPolicy | None:
+        """The room's policy; None without a group, or if its creator chose none. Worked out once an epoch.
+
+        Raises:
+            Rejected: ``INVALID_COMMIT`` if the policy is malformed, which no commit makes it.
+        """
+        group = self._group
+        if group is None:
+            return None
+        if self._policy is None or self._policy[0] != group.epoch:
+            app_data = group.app_data()
+            found = policy_of(app_data, group.members()) if has_policy(app_data) else None
+            self._policy = (group.epoch, found)
+        return self._policy[1]
 
     @property
     def epoch(self) -> int | None:

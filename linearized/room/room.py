@@ -13,30 +13,31 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from linearized.exceptions import (
-    EventFormatError,
-    HashMismatch,
     IdentifierError,
     MimiDecodeError,
-    SignatureError,
 )
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
 from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, check_lpdu
+from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain, user_id_from_uri
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
-from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
-from linearized.room.refusals import outcome_of
+from linearized.room.policy_commits import check_commit, check_founder
+from linearized.room.policy_entries import policy_changes
+from linearized.room.policy_events import check_event
+from linearized.room.roles import roles_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -51,6 +52,7 @@ from linearized.room.submissions import (
 )
 from linearized.room.tie import (
     check_agreement,
+    check_devices,
     check_introductions,
     check_leaf_changes,
     lists_participants,
@@ -70,6 +72,7 @@ class Room:
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
         group_deleted: whether that commit ended the group.
+        published: the keys of devices that have published one.
     """
 
     def __init__(
@@ -85,11 +88,13 @@ class Room:
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
         group_deleted: bool = False,
+        published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
         self.version = version
         self._identity = identity
         self._vouched = vouched_domains
+        self._published = published
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
         self._group = RoomGroup(
@@ -182,17 +187,18 @@ class Room:
             state_key=submission.state_key,
             provenance=submission.provenance,
         )
+        self._check_policy_of_events(draft)
         return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
-        if submission.lpdu.get("type") == COMMIT:
-            self._check_lpdu(submission)
+        if submission.pdu["type"] == COMMIT:
+            self._check_addressed(submission.pdu)
             return self._commit_event(submission.lpdu, now)
         return self._take(self._draft_lpdu(submission), now)
 
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
-        self._check_lpdu(submission)
-        lpdu = submission.lpdu
+        lpdu = submission.pdu
+        self._check_addressed(lpdu)
         if lpdu["type"] in {COMMIT, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
         # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
@@ -205,18 +211,11 @@ class Room:
             if not isinstance(lpdu["content"].get("commit_event_id"), str):
                 raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
-        draft.complete(lpdu)
+        draft.complete(submission.lpdu)
+        self._check_policy_of_events(draft)
         return draft
 
-    def _check_lpdu(self, submission: LinearizedPdu) -> None:
-        lpdu = submission.lpdu
-        try:
-            check_lpdu(lpdu, self.version)
-            verify_lpdu(lpdu, version=self.version, origin=submission.origin, keys=submission.keys)
-        except (SignatureError, HashMismatch) as error:
-            raise Rejected(Reason.BAD_SIGNATURE, str(error), outcome=outcome_of(error)) from error
-        except EventFormatError as error:
-            raise Rejected(Reason.MALFORMED, str(error), outcome=outcome_of(error)) from error
+    def _check_addressed(self, lpdu: JsonObject) -> None:
         if lpdu["room_id"] != self.room_id:
             raise Rejected(Reason.UNKNOWN_ROOM, "The event is for another room")
         if lpdu.get("hub_server") != self._identity.name:
@@ -236,6 +235,7 @@ class Room:
                 Reason.FORBIDDEN, "The commit was made by another user than the one who submits it"
             )
         check_introductions(staged, committer, submission.introduced)
+        self._check_policy_of_commit(transition)
         draft = self._draft()
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
@@ -249,19 +249,20 @@ class Room:
         )
         return self._take_commit(draft, transition, now)
 
-    def _commit_event(self, lpdu: JsonObject, now: int) -> Accepted:
+    def _commit_event(self, lpdu: VerifiedLpdu, now: int) -> Accepted:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
-        content = lpdu["content"]
+        content = lpdu.lpdu.pdu["content"]
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
         if content.get(GROUP_DELETED) is True:
             transition = _deleting(transition)
         committer = transition.commit.committer
-        if committer.user_id != lpdu["sender"]:
+        if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
+        self._check_policy_of_commit(transition)
         if self._changes(transition):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
@@ -292,6 +293,7 @@ class Room:
             now=now,
             provenance=self._provenance(sender, submission.message),
         )
+        self._check_policy_of_events(draft)
         return self._take(draft, now)
 
     # --- parts ---
@@ -313,6 +315,17 @@ class Room:
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
         before = participants_of(transition.group.app_data())
+        roles = roles_of(staged.app_data)
+        if roles is not None:
+            check_founder(before, committer, roles, founding=transition.initial is not None)
+            return policy_changes(
+                before=before,
+                after=participants_of(staged.app_data),
+                roles=roles,
+                present=users_after(transition.group, staged),
+                committer=committer,
+                state=self._state,
+            )
         role = role_of_power_level(user_level(self._state, committer)).index
         if transition.initial is not None and before != {committer: role}:
             # Nothing in the log would say where any other role came from.
@@ -340,9 +353,25 @@ class Room:
                 provenance=self._provenance(change.sender, transition.bundle.message),
             )
 
+    def _check_policy_of_commit(self, transition: Transition) -> None:
+        check_commit(
+            transition.group,
+            transition.commit.staged,
+            self._state,
+            founding=transition.initial is not None,
+        )
+
+    def _check_policy_of_events(self, draft: Draft) -> None:
+        """What the authorization rules allow, a room's policy may still not."""
+        policy = self._group.policy
+        if policy is not None:
+            for entry in draft.entries:
+                check_event(policy, entry.event, self._state)
+
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""
         staged = transition.commit.staged
+        check_devices(transition.group, staged, self._published)
         check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state)
         if not staged.is_external:
             check_agreement(transition.group, staged, draft.state)

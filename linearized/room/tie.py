@@ -16,13 +16,16 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     apply_update,
 )
-from linearized.mimi.room_policy import power_level_of_role
+from linearized.mimi.policy.components import POLICY_COMPONENTS, apply_policy_update
 from linearized.mls import AppDataUpdate, Member, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
+from linearized.room.algorithms import signs_with_ed25519
 from linearized.room.credentials import ClientIdentity, client_of
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.devices import Published
+from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
+from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
 # what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
@@ -43,8 +46,7 @@ def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
     try:
         listed = ParticipantListData.decode(data).participants
         users = {user_id_from_uri(pair.user): pair.role_index for pair in listed}
-        for role in set(users.values()):
-            power_level_of_role(role)
+        check_roles(roles_of(app_data), set(users.values()))
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
     return users
@@ -82,11 +84,23 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[AppDataUpdate]) -> 
                 raise Rejected(
                     Reason.INVALID_PROPOSAL, f"The participant list update is malformed: {error}"
                 ) from error
+        elif has_policy(current) and update.component_id in POLICY_COMPONENTS:
+            result[update.component_id] = _policy_component(current, update)
         else:
             raise Rejected(
                 Reason.INVALID_PROPOSAL, f"Component {update.component_id:#06x} is not one this room has"
             )
     return result
+
+
+def _policy_component(current: Mapping[int, bytes], update: AppDataUpdate) -> bytes:
+    try:
+        return apply_policy_update(current, update.component_id, update.payload)
+    except MimiDecodeError as error:
+        raise Rejected(
+            Reason.INVALID_PROPOSAL,
+            f"The update of component {update.component_id:#06x} cannot be applied: {error}",
+        ) from error
 
 
 def identify(member: Member) -> ClientIdentity:
@@ -182,6 +196,27 @@ def check_introductions(staged: StagedCommit, committer: ClientIdentity, introdu
             )
 
 
+def check_devices(group: PublicGroup, staged: StagedCommit, published: Published) -> None:
+    """Hold every leaf that a commit brings, changes or is made by to what its device has published.
+
+    A device of which no object is known is not held to anything: MIMI's have none. A leaf that stood in the
+    tree before its device published another key stays until a device of its user removes or updates it.
+
+    Raises:
+        OtherKeyPublished: a leaf is not what its device says.
+    """
+    if not signs_with_ed25519(group.ciphersuite):
+        return  # the key in a device object is of Ed25519
+    # In this order, so that what stands is each leaf as it is after the commit.
+    leaves = {leaf.leaf_index: leaf for leaf in (staged.committer, *staged.updated, *staged.added)}
+    for leaf in leaves.values():
+        client = identify(leaf)
+        # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
+        # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
+        if published(client) not in (None, leaf.signature_key):
+            raise OtherKeyPublished(client)
+
+
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:
     """After a member's commit, leaves, participant list and room membership must agree.
 
@@ -199,8 +234,13 @@ def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -
         leaves = set() if is_world_readable(state) else leaves
     else:
         participants = participants_of(staged.app_data)
+    roles = roles_of(staged.app_data)
     for user_id in sorted(leaves | participants.keys()):
         current = membership(state, user_id)
+        # Who is banned stays in the list, in the role of that name, and has no leaf.
+        banned = user_id not in leaves and is_banned(roles, participants[user_id])
+        if current == "ban" and banned:
+            continue
         if current != "join" and (user_id in leaves or current != "invite"):
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"

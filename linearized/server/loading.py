@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Final
 
 import orjson
@@ -14,6 +15,7 @@ from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.grouping import GROUP_DELETED
 from linearized.room.room import Room
+from linearized.server.device_objects import published
 from linearized.store.base import EntryRow, RoomRow, Store
 
 # Events of states kept in memory over all rooms, at about 2 KB each; the latest room is kept anyway.
@@ -91,4 +93,5 @@ def restore_room(
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
         group_deleted=commit is not None and deletes_group(commit),
+        published=partial(published, store),
     )

@@ -144,8 +144,8 @@ class PullFollower:
         follower = next(
             (
                 row
-                for row in self._store.followers(room_id)
-                if row.provider == self._provider and row.protocol == MIMI and not is_finished(row)
+                for row in self._store.cursors(room_id, self._provider)
+                if row.protocol == MIMI and not is_finished(row)
             ),
             None,
         )

@@ -317,6 +317,12 @@ def m0006_hub_transfers(db: Database) -> None:
 
 
 @migrations()
+def m0007_dismissed_findings(db: Database) -> None:
+    """When the operator has dealt with a finding."""
+    db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
+
+
+@migrations()
 def m0018_pull(db: Database) -> None:
     """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
     db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
