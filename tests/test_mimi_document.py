@@ -37,7 +37,7 @@ ROWS = [row for rows in TABLES.values() for row in rows]
 
 
 def mimi_classes() -> list[type]:
-    """Every class that a module of the package defines, without those of room policy in a package below it."""
+    """Every class that a module of the package defines, but for those of room policy in a package below."""
     found: list[type] = []
     for module in pkgutil.iter_modules(linearized.mimi.__path__):
         loaded = importlib.import_module(f"linearized.mimi.{module.name}")
