@@ -17,10 +17,13 @@ from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.content import binary
-from linearized.room.credentials import identify
 from linearized.room.departures import Missing, missing_removals
-from linearized.room.proposals import Offer, check_offer, verify_offer
+from linearized.room.devices import Published
+from linearized.room.leaves import identify
+from linearized.room.policy import RoomPolicy, policy_of
+from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
+from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 from linearized.room.tie import lists_participants
 
@@ -65,7 +68,24 @@ class RoomGroup:
         self._signer = signer
         self._group = group
         self._owners: dict[int, str] | None = None
+        self._policy: tuple[int, RoomPolicy | None] | None = None
         self.last_commit_id = last_commit_id
+
+    @property
+    def policy(self) -> RoomPolicy | None:
+        """The room's policy; None without a group, or if its creator chose none. Worked out once an epoch.
+
+        Raises:
+            Rejected: ``INVALID_COMMIT`` if the policy is malformed, which no commit makes it.
+        """
+        group = self._group
+        if group is None:
+            return None
+        if self._policy is None or self._policy[0] != group.epoch:
+            app_data = group.app_data()
+            found = policy_of(app_data, group.members()) if has_policy(app_data) else None
+            self._policy = (group.epoch, found)
+        return self._policy[1]
 
     @property
     def epoch(self) -> int | None:
@@ -126,12 +146,19 @@ class RoomGroup:
         return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
 
     def examine(
-        self, bundle: HandshakeBundle, state: StateMap, *, introduced: Set[bytes], now: int
+        self,
+        bundle: HandshakeBundle,
+        state: StateMap,
+        *,
+        introduced: Set[bytes],
+        published: Published,
+        now: int,
     ) -> tuple[PublicGroup, Offer]:
         """Verify and check proposals; nothing changes.
 
         Args:
             introduced: see ``Handshake``.
+            published: see ``check_devices``.
             now: the hub's acceptance time, milliseconds since the Unix epoch.
 
         Raises:
@@ -140,6 +167,7 @@ class RoomGroup:
         group = self._existing()
         offer = verify_offer(group, bundle, hub=self._hub, now=now)
         check_offer(group, offer, introduced=introduced, state=state, hub=self._hub)
+        check_proposed_devices(group, offer, published)
         return group, offer
 
     def keep(self, messages: Iterable[bytes], *, now: int) -> None:

@@ -11,7 +11,8 @@ from linearized.mimi.key_material import basic_identity
 from linearized.mls import ProposalInfo, PublicGroup
 from linearized.protocol.identifiers import provider_of_uri, user_domain
 from linearized.protocol.state import StateMap, membership
-from linearized.room.credentials import ClientIdentity, identify
+from linearized.room.credentials import ClientIdentity
+from linearized.room.leaves import identify
 from linearized.room.submissions import Reason, Rejected
 
 EXTERNAL_SENDERS: Final = 5

@@ -13,33 +13,33 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from linearized.exceptions import (
-    EventFormatError,
-    HashMismatch,
     IdentifierError,
     MimiDecodeError,
-    SignatureError,
 )
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
 from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup, SignatureKeyPair
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, check_lpdu
+from linearized.protocol.events import Event
 from linearized.protocol.identifiers import hub_user, user_domain, user_id_from_uri
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
-from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
+from linearized.room.acts import Act, acts_of, state_changes
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.content import binary
 from linearized.room.departures import check_departures
+from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import RoomGroup, Transition, initial_group
 from linearized.room.observing import public_commit
-from linearized.room.participation import Act, acts_of, membership_changes
+from linearized.room.policy_commits import check_commit, check_founder, check_offer_policy
+from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
-from linearized.room.refusals import outcome_of
+from linearized.room.roles import roles_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -54,6 +54,7 @@ from linearized.room.submissions import (
 )
 from linearized.room.tie import (
     check_agreement,
+    check_devices,
     check_introductions,
     check_leaf_changes,
     lists_participants,
@@ -75,6 +76,7 @@ class Room:
         pending: the proposals of the group's epoch so far, with the time each was accepted at, oldest first.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        published: the keys of devices that have published one.
     """
 
     def __init__(
@@ -91,11 +93,13 @@ class Room:
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
         self.version = version
         self._identity = identity
         self._vouched = vouched_domains
+        self._published = published
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
         self._group = RoomGroup(
@@ -191,17 +195,18 @@ class Room:
             state_key=submission.state_key,
             provenance=submission.provenance,
         )
+        self._check_policy_of_events(draft)
         return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
-        if submission.lpdu.get("type") == COMMIT:
-            self._check_lpdu(submission)
+        if submission.pdu["type"] == COMMIT:
+            self._check_addressed(submission.pdu)
             return self._commit_event(submission.lpdu, now)
         return self._take_event(self._draft_lpdu(submission), now)
 
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
-        self._check_lpdu(submission)
-        lpdu = submission.lpdu
+        lpdu = submission.pdu
+        self._check_addressed(lpdu)
         if lpdu["type"] in {COMMIT, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
         # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
@@ -214,18 +219,11 @@ class Room:
             if not isinstance(lpdu["content"].get("commit_event_id"), str):
                 raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
-        draft.complete(lpdu)
+        draft.complete(submission.lpdu)
+        self._check_policy_of_events(draft)
         return draft
 
-    def _check_lpdu(self, submission: LinearizedPdu) -> None:
-        lpdu = submission.lpdu
-        try:
-            check_lpdu(lpdu, self.version)
-            verify_lpdu(lpdu, version=self.version, origin=submission.origin, keys=submission.keys)
-        except (SignatureError, HashMismatch) as error:
-            raise Rejected(Reason.BAD_SIGNATURE, str(error), outcome=outcome_of(error)) from error
-        except EventFormatError as error:
-            raise Rejected(Reason.MALFORMED, str(error), outcome=outcome_of(error)) from error
+    def _check_addressed(self, lpdu: JsonObject) -> None:
         if lpdu["room_id"] != self.room_id:
             raise Rejected(Reason.UNKNOWN_ROOM, "The event is for another room")
         if lpdu.get("hub_server") != self._identity.name:
@@ -239,6 +237,7 @@ class Room:
         staged, committer = transition.commit.staged, transition.commit.committer
         self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
+        self._check_policy_of_commit(transition)
         draft = self._draft()
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
@@ -259,12 +258,24 @@ class Room:
             # by the same member".
             raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
         group, offer = self._group.examine(
-            submission.bundle, self._state, introduced=submission.introduced, now=now
+            submission.bundle,
+            self._state,
+            introduced=submission.introduced,
+            published=self._published,
+            now=now,
         )
         self._check_submitter(submission, offer.user_id)
+        check_offer_policy(group, offer, self._state)
+        roles = roles_of(group.app_data())
         acts = [
             replace(act, reference=None)
-            for act in acts_of(group, offer.proposals, committer=offer.user_id, hub=self._identity.name)
+            for act in acts_of(
+                group,
+                offer.proposals,
+                committer=offer.user_id,
+                hub=self._identity.name,
+                roles=(roles, roles),
+            )
         ]
         message = submission.bundle.message
         rehearsal = self._draft()
@@ -283,19 +294,20 @@ class Room:
         self._group.keep(offer.messages, now=now)
         return self._take_event(draft, now, stands=0)
 
-    def _commit_event(self, lpdu: JsonObject, now: int) -> Accepted:
+    def _commit_event(self, lpdu: VerifiedLpdu, now: int) -> Accepted:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
-        content = lpdu["content"]
+        content = lpdu.lpdu.pdu["content"]
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
         committer = transition.commit.committer
-        if committer.user_id != lpdu["sender"]:
+        if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
+        self._check_policy_of_commit(transition)
         present = users_after(transition.group, transition.commit.staged)
-        if any(membership_changes(act, present=present, state=self._state) for act in self._acts(transition)):
+        if any(state_changes(act, present=present, state=self._state) for act in self._acts(transition)):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
             )
@@ -325,6 +337,7 @@ class Room:
             now=now,
             provenance=self._provenance(sender, submission.message),
         )
+        self._check_policy_of_events(draft)
         return self._take(draft, now)
 
     # --- parts ---
@@ -344,24 +357,23 @@ class Room:
         if not self.version.vouched_events and not lists_participants(transition.group):
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
-        committer = transition.commit.committer.user_id
+        staged, committer = transition.commit.staged, transition.commit.committer.user_id
         before = participants_of(transition.group.app_data())
-        role = role_of_power_level(user_level(self._state, committer)).index
-        if transition.initial is not None and before != {committer: role}:
-            # Nothing in the log would say where any other role came from.
-            raise Rejected(
-                Reason.INVALID_COMMIT,
-                f"A new group's only participant is its creator, in the role of their power level, {role}",
-            )
-        participants_of(transition.commit.staged.app_data)
-        return list(
-            acts_of(
-                transition.group,
-                transition.commit.staged.proposals,
-                committer=committer,
-                hub=self._identity.name,
-            )
-        )
+        participants_of(staged.app_data)
+        roles = roles_of(transition.group.app_data()), roles_of(staged.app_data)
+        if roles[1] is not None:
+            check_founder(before, committer, roles[1], founding=transition.initial is not None)
+        elif transition.initial is not None:
+            role = role_of_power_level(user_level(self._state, committer)).index
+            if before != {committer: role}:
+                # Nothing in the log would say where any other role came from.
+                raise Rejected(
+                    Reason.INVALID_COMMIT,
+                    "A new group's only participant is its creator, in the role of their power level,"
+                    f" {role}",
+                )
+        hub = self._identity.name
+        return list(acts_of(transition.group, staged.proposals, committer=committer, hub=hub, roles=roles))
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
@@ -371,7 +383,7 @@ class Room:
 
     def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
         try:
-            for change in membership_changes(act, present=present, state=draft.state):
+            for change in state_changes(act, present=present, state=draft.state):
                 draft.write(
                     sender=change.sender,
                     event_type=change.type,
@@ -383,9 +395,25 @@ class Room:
         except Rejected as error:
             raise refused(str(error), act.reference) from error
 
+    def _check_policy_of_commit(self, transition: Transition) -> None:
+        check_commit(
+            transition.group,
+            transition.commit.staged,
+            self._state,
+            founding=transition.initial is not None,
+        )
+
+    def _check_policy_of_events(self, draft: Draft) -> None:
+        """What the authorization rules allow, a room's policy may still not."""
+        policy = self._group.policy
+        if policy is not None:
+            for entry in draft.entries:
+                check_event(policy, entry.event, self._state)
+
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""
         staged, hub = transition.commit.staged, self._identity.name
+        check_devices(transition.group, staged, self._published)
         check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state, hub=hub)
         check_departures(transition.group, staged, draft.state, hub=hub)
         if not staged.is_external:

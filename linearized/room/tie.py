@@ -5,7 +5,7 @@ All functions look at values and raise; none of them changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, Protocol
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
@@ -18,14 +18,18 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     apply_updates,
 )
-from linearized.mimi.room_policy import power_level_of_role
+from linearized.mimi.policy.components import POLICY_COMPONENTS, apply_policy_update
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
-from linearized.room.credentials import ClientIdentity, identify
+from linearized.room.algorithms import signs_with_ed25519
+from linearized.room.credentials import ClientIdentity
+from linearized.room.devices import Published
+from linearized.room.leaves import identify
 from linearized.room.proposers import proposer_of
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
+from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
 # what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
@@ -65,8 +69,7 @@ def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
     try:
         listed = ParticipantListData.decode(data).participants
         users = {user_id_from_uri(pair.user): pair.role_index for pair in listed}
-        for role in set(users.values()):
-            power_level_of_role(role)
+        check_roles(roles_of(app_data), set(users.values()))
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
     return users
@@ -91,25 +94,45 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[in
         if update.component_id is None or update.operation != "update" or update.payload is None:
             raise Rejected(Reason.INVALID_PROPOSAL, "A room's components are never removed")
         payloads.setdefault(update.component_id, []).append(update.payload)
-    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA}
+    current = group.app_data()
+    policy = POLICY_COMPONENTS if has_policy(current) else ()
+    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA, *policy}
     if unknown:
         raise Rejected(Reason.INVALID_PROPOSAL, f"Component {min(unknown):#06x} is not one this room has")
     result: dict[int, bytes] = {}
-    if metadata := payloads.get(ROOM_METADATA):
-        if len(metadata) > 1:
-            raise Rejected(Reason.INVALID_PROPOSAL, "A commit updates the room's metadata once at most")
-        result[ROOM_METADATA] = metadata[0]
-    if participants := payloads.get(PARTICIPANT_LIST):
-        try:
-            result[PARTICIPANT_LIST] = apply_updates(
-                ParticipantListData.decode(group.app_data()[PARTICIPANT_LIST]),
-                [ParticipantListUpdate.decode(payload) for payload in participants],
-            ).encode()
-        except (MimiDecodeError, KeyError) as error:
+    for component, several in payloads.items():
+        if component == PARTICIPANT_LIST:
+            result[component] = _participant_list(current, several)
+        elif len(several) > 1:
             raise Rejected(
-                Reason.INVALID_PROPOSAL, f"The participant list update cannot be applied: {error}"
-            ) from error
+                Reason.INVALID_PROPOSAL, f"A commit updates component {component:#06x} once at most"
+            )
+        elif component == ROOM_METADATA:
+            result[component] = several[0]
+        else:
+            result[component] = _policy_component(current, component, several[0])
     return result
+
+
+def _participant_list(current: Mapping[int, bytes], updates: Sequence[bytes]) -> bytes:
+    try:
+        return apply_updates(
+            ParticipantListData.decode(current[PARTICIPANT_LIST]),
+            [ParticipantListUpdate.decode(update) for update in updates],
+        ).encode()
+    except (MimiDecodeError, KeyError) as error:
+        raise Rejected(
+            Reason.INVALID_PROPOSAL, f"The participant list update cannot be applied: {error}"
+        ) from error
+
+
+def _policy_component(current: Mapping[int, bytes], component: int, update: bytes) -> bytes:
+    try:
+        return apply_policy_update(current, component, update)
+    except MimiDecodeError as error:
+        raise Rejected(
+            Reason.INVALID_PROPOSAL, f"The update of component {component:#06x} cannot be applied: {error}"
+        ) from error
 
 
 def check_proposals(staged: StagedCommit) -> None:
@@ -223,6 +246,30 @@ def check_introductions(staged: StagedCommit, committer: ClientIdentity, introdu
             )
 
 
+def check_devices(group: PublicGroup, staged: StagedCommit, published: Published) -> None:
+    """Hold every leaf that a commit brings, changes or is made by to what its device has published.
+
+    A device of which no object is known is not held to anything: MIMI's have none. A leaf that stood in the
+    tree before its device published another key stays until a device of its user removes or updates it.
+
+    Raises:
+        OtherKeyPublished: a leaf is not what its device says.
+    """
+    if not signs_with_ed25519(group.ciphersuite):
+        return  # the key in a device object is of Ed25519
+    # In this order, so that what stands is each leaf as it is after the commit.
+    leaves = {leaf.leaf_index: leaf for leaf in (staged.committer, *staged.updated, *staged.added)}
+    added = proposed_identities(staged)
+    updated = {each.sender_leaf: each.reference for each in staged.proposals if each.kind == "update"}
+    for leaf in leaves.values():
+        client = identify(leaf)
+        reference = added.get(leaf.identity) or updated.get(leaf.leaf_index)
+        # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
+        # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
+        if published(client) not in (None, leaf.signature_key):
+            raise OtherKeyPublished(client, reference)
+
+
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:
     """After a member's commit, leaves, participant list and room membership must agree.
 
@@ -240,8 +287,13 @@ def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -
         leaves = set() if is_world_readable(state) else leaves
     else:
         participants = participants_of(staged.app_data)
+    roles = roles_of(staged.app_data)
     for user_id in sorted(leaves | participants.keys()):
         current = membership(state, user_id)
+        # Who is banned stays in the list, in the role of that name, and has no leaf.
+        banned = user_id not in leaves and is_banned(roles, participants[user_id])
+        if current == "ban" and banned:
+            continue
         if current != "join" and (user_id in leaves or current != "invite"):
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"

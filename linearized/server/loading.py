@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Final
 
 import orjson
@@ -16,6 +17,7 @@ from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.departures import MAX_PENDING
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
+from linearized.server.device_objects import published
 from linearized.store.base import EntryRow, GroupRow, RoomRow, Store
 
 # Events of states kept in memory over all rooms, at about 2 KB each; the latest room is kept anyway.
@@ -106,4 +108,5 @@ def restore_room(
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
+        published=partial(published, store),
     )

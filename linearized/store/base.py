@@ -391,6 +391,10 @@ class Store(HistoryStore, MovingStore, Protocol):
         """The followers of one room, or of all."""
         ...
 
+    def cursors(self, room_id: str, provider: str) -> list[FollowerRow]:
+        """A provider's cursors in a room, one for each protocol it followed by."""
+        ...
+
     def server_keys(self, server_name: str) -> list[ServerKeyRow]:
         """The server's keys as last seen, by key ID."""
         ...

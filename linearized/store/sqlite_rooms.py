@@ -55,6 +55,9 @@ _FOLLOWERS_OF_ROOM = """
 SELECT r.room_id, f.provider, f.protocol, f.cursor, f.stop_seq
 FROM followers f JOIN rooms r USING (room_nr) WHERE f.room_nr = ? ORDER BY provider, protocol
 """
+_CURSORS = """
+SELECT protocol, cursor, stop_seq FROM followers WHERE room_nr = ? AND provider = ? ORDER BY protocol
+"""
 
 
 class RoomReads(Reader):
@@ -166,6 +169,14 @@ class RoomReads(Reader):
         return [
             FollowerRow(room_id=room, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop_seq)
             for room, provider, protocol, cursor, stop_seq in rows
+        ]
+
+    def cursors(self, room_id: str, provider: str) -> list[FollowerRow]:
+        """A provider's cursors in a room, one for each protocol it followed by."""
+        rows = self._query(_CURSORS, self._room_number(room_id), provider)
+        return [
+            FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop)
+            for protocol, cursor, stop in rows
         ]
 
 

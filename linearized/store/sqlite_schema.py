@@ -317,7 +317,13 @@ def m0006_hub_transfers(db: Database) -> None:
 
 
 @migrations()
-def m0007_proposals(db: Database) -> None:
+def m0007_dismissed_findings(db: Database) -> None:
+    """When the operator has dealt with a finding."""
+    db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
+
+
+@migrations()
+def m0008_proposals(db: Database) -> None:
     """Proposals are found without reading the messages between them: those of an epoch, when a room is
     loaded.
     """

@@ -19,15 +19,19 @@ from linearized.mimi.participants import (
     apply_update,
 )
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import parse_lpdu
 from linearized.protocol.identifiers import client_uri, group_id, user_uri
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.protocol.versions import get_version
+from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.admission import ALGORITHM
+from linearized.room.devices import Published, nothing_published
 from linearized.room.room import Room
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
     Handshake,
+    LinearizedPdu,
     LocalEvent,
     Reason,
     Rejected,
@@ -53,6 +57,13 @@ A = identity("a.example")
 B = identity("b.example")
 
 
+def linearized_pdu(pdu: JsonObject, origin: ServerIdentity, version: RoomVersion) -> LinearizedPdu:
+    """An LPDU as the server hands it to the room: checked."""
+    keys = {origin.key.key_id: origin.key.verify_key}
+    verified = verify_lpdu(parse_lpdu(pdu, version), version=version, origin=origin.name, keys=keys)
+    return LinearizedPdu(lpdu=verified)
+
+
 class SystemMls(OpenMls):
     """The binding checks lifetimes against the system's clock too, so the tests' key packages live in it."""
 
@@ -72,6 +83,7 @@ def new_room(
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
     signer: openmls.SignatureKeyPair | None = None,
+    published: Published = nothing_published,
 ) -> Room:
     """A room that Alice has just created."""
     room = Room(
@@ -81,6 +93,7 @@ def new_room(
         mls=MLS,
         vouched_domains=vouched,
         signer=signer,
+        published=published,
     )
     content: JsonObject = {"room_version": version}
     if encrypted:
@@ -254,9 +267,11 @@ def handshake(
     )
 
 
-def grouped_room(*others: Member, initial: Sequence[LocalEvent] = ()) -> tuple[Room, Member, Accepted]:
+def grouped_room(
+    *others: Member, initial: Sequence[LocalEvent] = (), published: Published = nothing_published
+) -> tuple[Room, Member, Accepted]:
     """A room with a group of Alice and the others, and what the last commit became."""
-    room = new_room(initial=initial)
+    room = new_room(initial=initial, published=published)
     alice = Member(ALICE)
     accepted = room.submit(alice.create(), now=NOW)
     alice.accept()

@@ -63,12 +63,14 @@ def _answer(pdu: JsonObject) -> Response:
 
 
 async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
-    known = lpdus.remembered(call.node, row, lpdu)
+    (checked,) = await lpdus.check_all(call.node, row, [lpdu], call.origin)
+    if isinstance(checked, InvalidInput):
+        raise checked
+    submission, reply = checked
+    known = call.node.store.reply(reply.scope, reply.key)
     if known is None:
-        keys = await lpdus.signing_keys(call.node, lpdu, call.origin)
-        reply = lpdus.reply_for(row, lpdu)
         try:
-            accepted = await call.node.rooms.invite_lpdu(row.room_id, lpdu, call.origin, keys, reply=reply)
+            accepted = await call.node.rooms.invite_lpdu(row.room_id, submission, reply=reply)
         except Repeated as error:
             known = error.value
         else:
@@ -96,7 +98,7 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # What makes a user ineligible "is left as an implementation detail"; ours must exist.
     if user_domain(target) not in node.served_domains or node.store.user(target) is None:
         raise HttpError(403, "M_FORBIDDEN", "This user cannot be invited")
-    stripped = [item for item in _list(call.body.get("invite_room_state")) if isinstance(item, dict)]
+    stripped = _list(call.body.get("invite_room_state"))
     await note_invite(node, event, hub=call.origin, version=version.name, stripped=stripped)
     # The draft: "Finally, the target server signs the event and returns it to the hub."
     signature = node.identity.key.sign(signed_bytes(event.pdu, version))
