@@ -7,7 +7,7 @@ commits it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListUpdate, changes
@@ -41,14 +41,18 @@ class Act:
         """Who is on the list only after it."""
         return self.after.keys() - self.before.keys()
 
-    def departures(self) -> Act:
-        """The part of it that takes users out: off the list, or into the role of the banned."""
-        kept = {
-            user: self.after[user] if is_banned(self.roles, self.after[user]) else role
-            for user, role in self.before.items()
-            if user in self.after
-        }
-        return replace(self, after=kept)
+
+def departures(acts: Sequence[Act]) -> Act | None:
+    """The part of one sender's acts that takes users out, off the list or into the role of the banned; None
+    if there is none.
+    """
+    first, after = acts[0], acts[-1].after
+    kept = {
+        user: after[user] if is_banned(first.roles, after[user]) else role
+        for user, role in first.before.items()
+        if user in after
+    }
+    return None if kept == first.before else replace(first, after=kept)
 
 
 def acts_of(

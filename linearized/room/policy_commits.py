@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from linearized.mimi.commit_parts import leaf_credential
@@ -17,11 +18,11 @@ from linearized.mimi.policy.components import PREAUTH_LIST, ROLES_LIST
 from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import StateMap, membership
 from linearized.room.credentials import client_of
 from linearized.room.leaves import identify
 from linearized.room.policy import RoomPolicy, forbid, policy_of
-from linearized.room.policy_actions import Action, check_action
+from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.proposals import Offer
 from linearized.room.roles import has_policy, is_banned
@@ -87,7 +88,29 @@ def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap) -> Non
     for proposal in offer.proposals:
         action = _with(action, proposal, group, listed)
     _check_disruption([action])
-    check_action(policy_of(app_data, group.members()), action, app_data=app_data, state=state)
+    policy = policy_of(app_data, group.members())
+    check_action(policy, action, app_data=app_data, state=state)
+    # Who has left since the epoch began counts no more, although only a commit takes them off the list.
+    policy = _without(policy, {user for user in policy.participants if membership(state, user) in GONE})
+    out = action.delisted | {user for user, index in action.moved.items() if is_banned(policy.roles, index)}
+    left = _without(policy, out - action.moved.keys())
+    clients = {user: count for user, count in left.clients.items() if user not in out}
+    check_limits(
+        policy,
+        replace(
+            policy,
+            participants={**left.participants, **action.moved, **action.listed},
+            clients=Counter(clients) - Counter(action.removed) + Counter(action.added),
+        ),
+    )
+
+
+def _without(policy: RoomPolicy, users: Set[str]) -> RoomPolicy:
+    return replace(
+        policy,
+        participants={user: index for user, index in policy.participants.items() if user not in users},
+        clients={user: count for user, count in policy.clients.items() if user not in users},
+    )
 
 
 def check_founder(before: Mapping[str, int], committer: str, roles: RoleData, *, founding: bool) -> None:

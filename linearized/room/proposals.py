@@ -130,7 +130,7 @@ def check_offer(
     try:
         values = resulting_app_data(group, _app_data((*pending, *offer.proposals)))
         if PARTICIPANT_LIST in values:
-            participants_of(values)
+            participants_of({**group.app_data(), **values})
     except Rejected as error:
         raise _invalid(*_app_data(offer.proposals), text=str(error)) from error
     _check_removals(group, offer, state)

@@ -28,7 +28,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
-from linearized.room.acts import Act, acts_of, state_changes
+from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.content import binary
 from linearized.room.departures import check_departures
@@ -289,8 +289,8 @@ class Room:
             now=now,
             provenance=self._provenance(offer.user_id, message),
         )
-        for act in acts:
-            self._write_act(draft, act.departures(), present=frozenset(), message=message, now=now)
+        if (leaving := departures(acts)) is not None:
+            self._write_act(draft, leaving, present=frozenset(), message=message, now=now)
         self._group.keep(offer.messages, now=now)
         return self._take_event(draft, now, stands=0)
 
