@@ -300,6 +300,14 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingR
         """Keep a finding; False if it is kept already."""
         return await self._write(partial(sqlite_history.put_finding, finding=finding))
 
+    async def dismiss_findings(self, digests: Sequence[str], now_ms: int) -> None:
+        """Note when the operator was done with findings."""
+        await self._write(partial(sqlite_history.dismiss_findings, digests=digests, now_ms=now_ms))
+
+    async def delete_audit(self, room_id: str) -> None:
+        """Forget how far a room was checked."""
+        await self._write(partial(sqlite_history.delete_audit, room_id=room_id))
+
     async def stage_entries(self, room_id: str, entries: Sequence[EntryRow]) -> None:
         """Append entries to a room's staged log."""
         await self._write(partial(sqlite_moving.stage_entries, room_id=room_id, entries=entries))

@@ -316,6 +316,20 @@ def m0006_hub_transfers(db: Database) -> None:
     )
 
 
+@migrations()
+def m0007_dismissed_findings(db: Database) -> None:
+    """When the operator has dealt with a finding."""
+    db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
+
+
+@migrations()
+def m0008_proposals(db: Database) -> None:
+    """Proposals are found without reading the messages between them: those of an epoch, when a room is
+    loaded.
+    """
+    db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)
