@@ -21,8 +21,9 @@ import trio
 # much at whom it is for; this many are half a processor's work. Ten followers of a busy room are then written
 # to every twenty-five milliseconds.
 REQUESTS_PER_SECOND: Final = 400
-# And at least, on a machine that is too slow for more: fifty events in each still come to a thousand.
-FEWEST_PER_SECOND: Final = 20
+# And at least, however late everything is, for it need not be our doing: ten followers are still written to
+# five times a second each, and a machine a tenth as fast has time left for what comes in.
+FEWEST_PER_SECOND: Final = 50
 # Requests that go at once after a quiet time: a message in a room of as many followers reaches all of them
 # without waiting for any turn.
 BURST: Final = 20
@@ -31,9 +32,10 @@ BURST: Final = 20
 LONGEST_LINGER: Final = 1.0
 # Seconds after which nothing is known any more about how busy the loop is.
 QUIET: Final = 1.0
-# Seconds of running late, on average, from which on turns become rarer. A loop that is busy for nine tenths
-# of the time is late by some milliseconds, one with more to do than it can by more and more.
-LATE: Final = 0.008
+# Seconds of running late, on average, from which on turns become rarer. An event that comes in and goes out
+# again passes through the loop some eight times, each time that much late: together they stay below the time
+# in which ten followers have their turns. A loop that is busy for four fifths of the time is this late.
+LATE: Final = 0.004
 # What a turn counts in that average: it follows the load within a tenth of a second, and no single hiccup.
 _WEIGHT: Final = 0.05
 # What the time between turns is multiplied by at each. At full speed it doubles in a fifth of a second, and

@@ -83,7 +83,7 @@ async def test_a_turn_that_was_not_needed_is_the_next_ones(autojump_clock: trio.
 async def test_a_loop_that_is_too_busy_is_given_fewer_requests_and_more_when_it_has_time(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    pace, work = Pace(), 0.01  # seconds that the loop spends on a request: four times what it has
+    pace, work = Pace(), 0.005  # seconds that the loop spends on a request: twice what it has
 
     async def worker() -> None:
         while True:
