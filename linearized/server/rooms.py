@@ -115,7 +115,10 @@ class Rooms:
         reply: Reply | None = None,
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
-        return await remote_devices.submit(self._node, self._hub, room_id, submission, reply)
+        (outcome,) = await self.submit_all(room_id, [(submission, reply)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
         """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
@@ -141,10 +144,10 @@ class Rooms:
         return accepted.accepted_at, accepted.event_id
 
     async def submit_all(
-        self, room_id: str, submissions: Sequence[tuple[Submission, Reply]]
+        self, room_id: str, submissions: Sequence[tuple[Submission, Reply | None]]
     ) -> list[Accepted | Rejected | Repeated]:
         """The same for several, in order (see ``Hub.submit_all``)."""
-        return await self._hub.submit_all(room_id, submissions)
+        return await remote_devices.submit_all(self._node, self._hub, room_id, submissions)
 
     async def receive_pdu(self, room_id: str, pdu: JsonObject, origin: str) -> None:
         """Take an event from the hub of a room we participate in.
