@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
@@ -223,7 +224,10 @@ class Rooms:
         new = {source: event for source, event in events if source not in results}
         outcomes = await self._hub.submit_all(
             room_id,
-            [(event, Reply(scope=scope, key=source, value=EVENT_ID)) for source, event in new.items()],
+            [
+                (event, Reply(scope=scope, key=source, value=EVENT_ID, lasting=True))
+                for source, event in new.items()
+            ],
         )
         for source, outcome in zip(new, outcomes, strict=True):
             match outcome:
@@ -415,4 +419,4 @@ class Rooms:
 
 
 def _filled(reply: Reply, event_id: str) -> Reply:
-    return Reply(scope=reply.scope, key=reply.key, value=reply.value.replace(EVENT_ID, event_id))
+    return replace(reply, value=reply.value.replace(EVENT_ID, event_id))
