@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import httpx
 import orjson
@@ -18,6 +19,11 @@ from linearized.protocol.identifiers import is_server_name
 _OK = 200
 NAMED_HUB = "dev.linearized.hub"
 """In the error object of an ``M_WRONG_SERVER``: the room's hub."""
+
+WRONG_EPOCH: Final = "M_WRONG_EPOCH"
+"""The ``errcode`` beside the ``error`` of a message in ``failed_pdus`` that is for another epoch than
+``current_epoch``, which stands there too.
+"""
 
 
 class OutboundError(LinearizedError):
