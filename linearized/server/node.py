@@ -11,6 +11,7 @@ import openmls
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.notifier import Notifier
+from linearized.server.segments import Segments
 from linearized.server.tree import Trees
 from linearized.store.base import Store
 
@@ -42,6 +43,7 @@ class Node:
     providers: ProviderClient
     followers: Followers
     trees: Trees = field(init=False)
+    segments: Segments = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
@@ -49,6 +51,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
+        self.segments = Segments(self.store, self.config.data_dir / "segments")
 
     @property
     def served_domains(self) -> frozenset[str]:

@@ -323,7 +323,15 @@ def m0007_dismissed_findings(db: Database) -> None:
 
 
 @migrations()
-def m0008_reply_days(db: Database) -> None:
+def m0008_proposals(db: Database) -> None:
+    """Proposals are found without reading the messages between them: those of an epoch, when a room is
+    loaded.
+    """
+    db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
+
+
+@migrations()
+def m0009_reply_days(db: Database) -> None:
     """The day on which each reply was given, so that it can be forgotten; none for those that last."""
     db.execute("CREATE TABLE reply_day (day INTEGER NOT NULL) STRICT")
     # The one place where the database's own clock is asked: the server's sets the day from its start on.
