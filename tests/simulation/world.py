@@ -6,6 +6,7 @@ users, as the end of a process would; starting it opens the same files again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ CAROL, CLEO = "@carol:c.example", "@cleo:c.example"
 USERS = (ALICE, ANNA, BOB, BILL, CAROL, CLEO)
 
 VERSION = "dev.linearized.1"
+# How many different days are tried.
+SEEDS = int(os.environ.get("LINEARIZED_SOAK_SEEDS", "1"))
 # When the simulated day begins, milliseconds since the Unix epoch: now, as MLS devices hold the lifetimes of
 # leaves to the system's clock as well as to the servers'.
 _MORNING: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("morning")
