@@ -69,10 +69,15 @@ _SCHEMA = (
 )
 
 
+class DatabaseInUse(StoreError):  # noqa: N818 - names the fact
+    """Another process has the bridge's database open."""
+
+
 class Database:
     """The open file.
 
     Raises:
+        DatabaseInUse: a bridge is running with it.
         SchemaTooNew: a newer version of the bridge wrote it.
         StoreError: it is not a database of ours.
     """
@@ -154,7 +159,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise StoreError(f"{path} is in use by another process") from error
+        raise DatabaseInUse(f"{path} is in use by another process") from error
     return descriptor
 
 

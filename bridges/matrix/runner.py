@@ -23,8 +23,9 @@ from hypercorn.typing import Framework
 
 from bridges.matrix.appservice import AppService
 from bridges.matrix.audit import audit
+from bridges.matrix.checks import Check, check_both
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.database import Database
+from bridges.matrix.database import Database, DatabaseInUse
 from bridges.matrix.failures import persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
@@ -36,6 +37,7 @@ from bridges.matrix.people import People
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
 from linearized.client import ClientError, ProviderApi
+from linearized.exceptions import ConfigError
 
 # A room's newest pages are read again this often.
 AUDIT_PAUSE = 600.0
@@ -64,6 +66,7 @@ class Bridge:
         self.queue = IncomingQueue(database)
         self.links = RoomLinks(database)
         self._arrived = trio.Event()
+        self._environment = environment
         names = config.names
         self._names = names
         homeserver = HomeserverApi(
@@ -120,6 +123,11 @@ class Bridge:
     def wake(self) -> None:
         """There may be something in the queue."""
         self._arrived.set()
+
+    async def check(self) -> list[Check]:
+        """Whether both sides are there and know us; the homeserver reaches us only while we listen."""
+        environment = self._environment
+        return await check_both(self.config, homeserver=environment.homeserver, provider=environment.provider)
 
     async def start(self) -> None:
         """Introduce ourselves to both sides; keeps trying until they are there."""
@@ -225,22 +233,34 @@ def _clock() -> int:
 
 
 @asynccontextmanager
+async def _connections(
+    config: BridgeConfig,
+) -> AsyncGenerator[tuple[httpx.AsyncClient, httpx.AsyncClient], None]:
+    """Connections to the homeserver and to the provider."""
+    tls = ssl.create_default_context()
+    if config.trusted_ca is not None:
+        try:
+            tls.load_verify_locations(config.trusted_ca)
+        except OSError as error:
+            raise ConfigError(f"provider.trusted_ca: cannot use {config.trusted_ca}: {error}") from error
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    async with (
+        httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as homeserver,
+        httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as provider,
+    ):
+        yield homeserver, provider
+
+
+@asynccontextmanager
 async def open_bridge(config: BridgeConfig) -> AsyncGenerator[Bridge, None]:
     """A bridge with its database and connections, for as long as the context lasts.
 
     Raises:
         StoreError: another bridge has the database open.
     """
-    tls = ssl.create_default_context()
-    if config.trusted_ca is not None:
-        tls.load_verify_locations(config.trusted_ca)
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
     database = Database(config.database)
     try:
-        async with (
-            httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as homeserver,
-            httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as provider,
-        ):
+        async with _connections(config) as (homeserver, provider):
             environment = Environment(
                 homeserver=homeserver,
                 provider=provider,
@@ -254,10 +274,23 @@ async def open_bridge(config: BridgeConfig) -> AsyncGenerator[Bridge, None]:
 
 
 async def listen(bridge: Bridge, *, task_status: trio.TaskStatus[list[str]]) -> None:
-    """Serve the application service; ``task_status`` is told the URLs."""
+    """Serve the application service; ``task_status`` is told the URLs.
+
+    Raises:
+        ConfigError: another program listens there, or the address is not ours.
+    """
+    address = bridge.config.listen
+    host, _, port = address.rpartition(":")
+    try:
+        # Hypercorn leaves its socket open when it cannot have the address, so we try first.
+        for probe in await trio.open_tcp_listeners(int(port), host=host.strip("[]")):
+            await probe.aclose()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"bridge.listen: cannot listen on {address}: {error}") from error
     server = HypercornConfig()
-    server.bind = [bridge.config.listen]
+    server.bind = [address]
     server.accesslog = None
+    server.loglevel = "WARNING"  # that it listens is said by whoever asked for it
     server.include_server_header = False
     # Hypercorn's types are those of its own dictionaries, narrower than what ASGI promises.
     await serve(cast("Framework", bridge.app), server, task_status=task_status)
@@ -273,10 +306,30 @@ async def run_bridge(
         StoreError: another bridge has the database open.
     """
     async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
-        await nursery.start(listen, bridge)
+        urls = await nursery.start(listen, bridge)
+        log.info("listening", urls=urls)
         await bridge.start()
         task_status.started()
         await bridge.run()
+
+
+async def run_checks(config: BridgeConfig) -> list[Check]:
+    """Ask both sides whether they are there and know us; a bridge that is not running listens for as long.
+
+    Raises:
+        ConfigError: another program listens where the bridge should.
+        StoreError: the database is not one of ours.
+    """
+    try:
+        async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
+            # Should the homeserver deliver now, its events are kept for when the bridge runs.
+            await nursery.start(listen, bridge)
+            checks = await bridge.check()
+            nursery.cancel_scope.cancel()
+    except DatabaseInUse:  # the running bridge will answer
+        async with _connections(config) as (homeserver, provider):
+            return await check_both(config, homeserver=homeserver, provider=provider)
+    return checks
 
 
 async def run_import(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,15 @@ import click
 import trio
 from rich.progress import Progress, TaskID
 
+from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import load_bridge_config
 from bridges.matrix.registration import write_registration
-from bridges.matrix.runner import run_bridge, run_import
+from bridges.matrix.runner import run_bridge, run_checks, run_import
 from linearized.bridge_files import BridgePlan, create_bridge
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, make_console, reporting, until_signalled
 from linearized.config import load_config
+
+REGISTRATION = "registration.yaml"
 
 bridge_option = click.option(
     "--config", "config_file", type=FILE, required=True, metavar="FILE", help="The bridge's bridge.toml."
@@ -58,14 +62,46 @@ def bridge_init(
     listen: str,
     url: str | None,
 ) -> None:
-    """Make a bridge in DIRECTORY: settings and the tokens it shares with the homeserver."""
+    """Make a bridge in DIRECTORY: settings, tokens, and the registration the homeserver has to load.
+
+    Then look whether both sides answer, and say what to do next. `linearized bridge check` looks again.
+    """
     plan = BridgePlan(
         homeserver_url=homeserver, domain=domain, provider_url=provider_url, listen=listen, url=url
     )
     settings = create_bridge(directory, load_config(provider), plan)
-    load_bridge_config(settings)
+    config = load_bridge_config(settings)
+    registration = (directory / REGISTRATION).resolve()
+    write_registration(config, registration)
     click.echo(f"made {settings}")
-    click.echo(f"next: linearized bridge registration --config {settings} registration.yaml")
+    click.echo(f"made {registration}; with Synapse, homeserver.yaml needs:")
+    click.echo(f"  app_service_config_files: [{json.dumps(str(registration))}]")
+    if not _show(trio.run(run_checks, config)):
+        click.echo(f"when that is done: linearized bridge check --config {settings}")
+        return
+    click.echo(f"next: linearized bridge run --config {settings}")
+    click.echo(f"then invite {config.names.bot} to a room")
+
+
+@bridge.command("check")
+@bridge_option
+@reporting
+def bridge_check(*, config_file: Path) -> None:
+    """Ask both sides whether they are there and know the bridge; exit status 1 if something is wrong.
+
+    Works beside a running bridge, and without one.
+    """
+    if not _show(trio.run(run_checks, load_bridge_config(config_file))):
+        sys.exit(EXIT_BROKEN)
+
+
+def _show(checks: list[Check]) -> bool:
+    """Print a line for each check and one for what to do; whether nothing failed."""
+    for check in checks:
+        click.echo(f"{check.outcome:<8}{check.name}: {check.found}")
+        if check.next_step:
+            click.echo(f"        -> {check.next_step}")
+    return all(check.outcome is not Outcome.FAILED for check in checks)
 
 
 @bridge.command("registration")

@@ -15,6 +15,7 @@ import httpx
 DOMAIN = "matrix.example"
 START = 1_795_300_000_000
 PAGE = 100
+OK = 200
 
 JsonObject = dict[str, Any]
 Fault = Callable[[str, httpx.Request], None]
@@ -41,6 +42,9 @@ class FakeHomeserver:
         self.pushes: list[JsonObject] = []
         self.requests: list[str] = []
         self.fault: Fault | None = None
+        # What pinging the application service answers, and whose token it has.
+        self.ping: tuple[int, str] = (200, "")
+        self.token_of: str | None = f"@_lin_bot:{DOMAIN}"
         self.count = 0
 
     def http(self) -> httpx.AsyncClient:
@@ -142,7 +146,11 @@ class FakeHomeserver:
         body = json.loads(request.content) if request.content else {}
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
-                answer = _ok(duration_ms=1)
+                answer = _ok(duration_ms=1) if self.ping[0] == OK else _error(*self.ping)
+            case ("GET",) if parts[2:] == ["versions"]:
+                answer = _ok(versions=["v1.12", "v1.13"])
+            case ("GET", "account", "whoami"):
+                answer = _ok(user_id=self.token_of) if self.token_of else _error(401, "M_UNKNOWN_TOKEN")
             case ("POST", "register"):
                 answer = self._register(body)
             case ("POST", "login"):
