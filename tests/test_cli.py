@@ -49,6 +49,9 @@ def test_help_names_every_command_and_the_exit_statuses() -> None:
         "bridge check",
         "bridge run",
         "bridge import",
+        "bridge room add",
+        "bridge room list",
+        "bridge room remove",
         "demo",
     ],
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,6 +17,9 @@ from click.testing import CliRunner, Result
 
 from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import load_bridge_config
+from bridges.matrix.database import Database
+from bridges.matrix.importer import ImportReport
+from bridges.matrix.records import RoomLinks
 from linearized.cli import main
 from linearized.client import ServerUnreachable
 from linearized.commands import bridge as bridge_commands
@@ -147,6 +152,57 @@ def test_missing_bridge_settings_are_status_2(tmp_path: Path, command: tuple[str
     result = run("bridge", command[0], "--config", tmp_path / "none.toml", *command[1:])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
+
+
+def test_the_bridged_rooms_are_listed_beside_a_running_bridge(
+    provider: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(provider)
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    database = Database(load_bridge_config(settings).database)
+    RoomLinks(database).begin("!old:matrix.example")
+    listed = run("bridge", "room", "list", "--config", settings)
+    database.close()
+    assert listed.exit_code == 0, listed.output
+    assert re.search(r"!old:matrix\.example .* - .* walking .* 0 .* 0 .* 0 .* 0", listed.output)
+
+
+def test_without_a_database_there_are_no_rooms_to_list(provider: Path) -> None:
+    init(provider)
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    load_bridge_config(settings).database.unlink(missing_ok=True)
+    result = run("bridge", "room", "list", "--config", settings)
+    assert result.exit_code == 2
+    assert "bridge.sqlite" in result.output
+
+
+def test_rooms_are_added_and_removed_by_name(provider: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def add(config: object, name: str, progress: Callable[[str, int, int], None]) -> ImportReport:
+        progress("reading", 1, 2)
+        asked.append(("add", name))
+        failed = 1 if "broken" in name else 0
+        return ImportReport(room_id="!new:hub.example", imported=5, left_out=1, failed=failed, members=2)
+
+    async def remove(config: object, name: str) -> str:
+        asked.append(("remove", name))
+        return "!old:matrix.example"
+
+    monkeypatch.setattr(bridge_commands, "run_import", add)
+    monkeypatch.setattr(bridge_commands, "run_unbridge", remove)
+    init(provider)
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    added = run("bridge", "room", "add", "--config", settings, "#old:matrix.example")
+    assert (added.exit_code, added.stdout) == (0, "!new:hub.example\n")
+    assert run("bridge", "import", "--config", settings, "#broken:matrix.example").exit_code == 1
+    removed = run("bridge", "room", "remove", "--config", settings, "#old:matrix.example")
+    assert removed.output == "!old:matrix.example is no longer bridged\n"
+    assert asked == [
+        ("add", "#old:matrix.example"),
+        ("add", "#broken:matrix.example"),
+        ("remove", "#old:matrix.example"),
+    ]
 
 
 def outcome(error: BaseException) -> Result:

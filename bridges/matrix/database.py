@@ -100,6 +100,26 @@ class Database:
             self._connection.close()
             raise StoreError(f"{path}: {error}") from error
 
+    @classmethod
+    def reading(cls, path: Path) -> Database:
+        """The file for reading only, beside the bridge that has it open.
+
+        Raises:
+            StoreError: there is none, or it is not of this version.
+        """
+        database = cls.__new__(cls)
+        database._lock = None
+        try:
+            database._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            database._connection.row_factory = sqlite3.Row
+            version = database.one("PRAGMA user_version")[0]
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from error
+        if version != len(_SCHEMA):
+            database.close()
+            raise StoreError(f"{path} is of another version; run the bridge first")
+        return database
+
     def _migrate(self) -> None:
         version = self.one("PRAGMA user_version")[0]
         if version > len(_SCHEMA):
