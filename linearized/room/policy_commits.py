@@ -19,12 +19,12 @@ from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap
 from linearized.room.credentials import client_of
+from linearized.room.leaves import identify
 from linearized.room.policy import forbid, policy_of
 from linearized.room.policy_actions import Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.roles import has_policy, is_banned
 from linearized.room.submissions import Reason, Rejected
-from linearized.room.tie import identify
 
 
 def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool) -> None:

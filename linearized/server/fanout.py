@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
 import orjson
@@ -11,7 +12,9 @@ import orjson
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
+from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
+from linearized.room.proposals import messages_of
 from linearized.server.welcomes import provider_address
 from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
 
@@ -39,14 +42,34 @@ class Notification:
     welcomes: int
 
 
-def project_entry(entry: EntryRow) -> bytes | None:
-    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history)."""
+def project_entry(entry: EntryRow, after: EntryRow | None = None) -> bytes | None:
+    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history).
+
+    Args:
+        after: the entry after it. If that holds what the hub proposes because of an external commit, it goes
+            with the commit, so that no member's commit comes in between; it is sent by itself all the same.
+    """
     field = _MESSAGE_FIELD.get(entry.type)
     if field is None:
         return None
     content = orjson.loads(entry.pdu)["content"]
-    message = FanoutMessage(timestamp=entry.origin_server_ts, message=decode_base64(content[field]))
+    message = FanoutMessage(
+        timestamp=entry.origin_server_ts,
+        message=decode_base64(content[field]),
+        more_proposals=tuple(messages_of(content)[1:]) if entry.type == PROPOSAL else (),
+        external_proposals=_stapled(entry, after) if entry.type == COMMIT and after is not None else (),
+    )
     return message.encode()
+
+
+def _stapled(commit: EntryRow, after: EntryRow) -> tuple[bytes, ...]:
+    # "To prevent a race condition where a member commit arrives before the regenerated proposals arrive, the
+    # hub can staple regenerated proposals to an external commit during the fanout process." One timestamp
+    # stands for both; where theirs differ, as after a participant's commit, the proposals follow.
+    made_by_hub = after.type == PROPOSAL and after.sender == hub_user(user_domain(after.sender))
+    if not made_by_hub or after.origin_server_ts != commit.origin_server_ts:
+        return ()
+    return tuple(messages_of(orjson.loads(after.pdu)["content"]))
 
 
 def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
@@ -85,10 +108,10 @@ def next_notification(
 
     reached = cursor
     take_welcomes(cursor)
-    for entry in entries:
+    for entry, after in zip_longest(entries, entries[1:]):
         if last is not None and entry.seq > last:
             break
-        projected = project_entry(entry)
+        projected = project_entry(entry, after)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
                 break

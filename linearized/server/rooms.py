@@ -189,13 +189,19 @@ class Rooms:
                 return (await self._hub.submit(room_id, event, reply=reply)).event_id
             except Repeated as error:
                 return error.value
+        leaving = (
+            event.type == "m.room.member"
+            and event.content.get("membership") == "leave"
+            and event.state_key == event.sender
+        )
         if not invited.has_copy(row):
-            leaving = event.type == "m.room.member" and event.content.get("membership") == "leave"
-            if not leaving or event.state_key != event.sender:
+            if not leaving:
                 raise Rejected(Reason.UNKNOWN_ROOM, "This server has no copy of that room yet")
             return await invited.decline(self._node, row, event.sender)
         if row.role is Role.PARTICIPANT:
             event_id = await self.participating.send(row, event, reply=reply)
+        elif leaving:
+            event_id = await self.following.leave(row, event.sender)
         else:
             event_id = await self._submit_message(row, event)
         if reply is not None:
@@ -357,10 +363,8 @@ class Rooms:
         return update_accepted(accepted_at).encode(), event_id
 
     def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
-        """See ``introductions.introduced``; empty for proposals."""
-        if not bundle.is_commit:
-            return frozenset()
-        return introduced(self._node.store, bundle.message, now_ms=self._node.clock())
+        """See ``introductions.introduced``."""
+        return introduced(self._node.store, bundle, now_ms=self._node.clock())
 
     async def key_material(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""

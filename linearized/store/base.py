@@ -299,6 +299,12 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, Protocol):
         """Entries with ``seq < before``, descending."""
         ...
 
+    def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``; the cost is
+        theirs alone.
+        """
+        ...
+
     def entry_by_id(self, event_id: str) -> EntryRow | None:
         """The entry with this event ID, in whichever room."""
         ...

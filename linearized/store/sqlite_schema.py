@@ -323,6 +323,14 @@ def m0007_dismissed_findings(db: Database) -> None:
 
 
 @migrations()
+def m0008_proposals(db: Database) -> None:
+    """Proposals are found without reading the messages between them: those of an epoch, when a room is
+    loaded.
+    """
+    db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
+
+
+@migrations()
 def m0018_pull(db: Database) -> None:
     """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
     db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")

@@ -15,7 +15,7 @@ import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.room.credentials import ClientIdentity
-from linearized.room.submissions import Accepted, LocalEvent, OtherKeyPublished
+from linearized.room.submissions import Accepted, LocalEvent, NewEntry, OtherKeyPublished
 from linearized.server import device_lists, remote_devices
 from linearized.server.http import Response, json_response
 from linearized.server.hub import Hub
@@ -105,7 +105,7 @@ class Decisions:
         said = held(self.w).get("PHONE")
         if said is None or orjson.loads(said) != self.wanted:
             raise OtherKeyPublished(self.client)
-        return Accepted(entries=(), accepted_at=1)
+        return Accepted(entries=(), entry=cast("NewEntry", None), accepted_at=1)  # nobody looks at it
 
 
 async def decided(hub: Decisions) -> Accepted:
