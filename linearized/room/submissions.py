@@ -66,9 +66,12 @@ class OtherKeyPublished(Rejected):
         client: the device.
     """
 
-    def __init__(self, client: ClientIdentity) -> None:
+    def __init__(self, client: ClientIdentity, reference: bytes | None = None) -> None:
         text = f"The device {client.device_id} of {client.user_id} has published another signature key"
-        super().__init__(Reason.FORBIDDEN, text)
+        if reference is None:
+            super().__init__(Reason.FORBIDDEN, text)
+        else:  # of the proposal that brings the leaf: a commit can leave it out
+            super().__init__(Reason.INVALID_PROPOSAL, text, invalid_proposals=(reference,))
         self.client = client
 
 

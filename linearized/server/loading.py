@@ -65,11 +65,6 @@ class States:
             self._kept.popitem(last=False)
 
 
-def deletes_group(commit: EntryRow) -> bool:
-    """Whether a commit ended its room's group."""
-    return orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
-
-
 def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
     """The proposals that the hub of a group has taken in its epoch (MLSMessages), each with the time it was
     accepted at, oldest first.
@@ -85,6 +80,11 @@ def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
         for entry in store.proposals(group.room_id, after=commit.seq, limit=MAX_PENDING)
         for message in messages_of(orjson.loads(entry.pdu)["content"])
     ]
+
+
+def deletes_group(commit: EntryRow) -> bool:
+    """Whether a commit ended its room's group."""
+    return orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
 
 
 def restore_room(

@@ -331,7 +331,7 @@ def m0008_proposals(db: Database) -> None:
 
 
 @migrations()
-def m0018_pull(db: Database) -> None:
+def m0009_pull(db: Database) -> None:
     """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
     db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
     db.execute("CREATE TABLE pull_cursors (hub TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID")
@@ -340,7 +340,7 @@ def m0018_pull(db: Database) -> None:
 
 
 @migrations()
-def m0019_past_trees(db: Database) -> None:
+def m0010_past_trees(db: Database) -> None:
     """Group states that new members begin with."""
     db.execute(
         """

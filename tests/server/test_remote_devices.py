@@ -105,7 +105,7 @@ class Decisions:
         said = held(self.w).get("PHONE")
         if said is None or orjson.loads(said) != self.wanted:
             raise OtherKeyPublished(self.client)
-        return Accepted(entries=(), entry=cast("NewEntry", None), accepted_at=1)  # nobody looks at it
+        return Accepted(entries=(), entry=cast("NewEntry", None), accepted_at=1)
 
 
 async def decided(hub: Decisions) -> Accepted:
