@@ -15,6 +15,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_id_from_uri, user_uri
 from linearized.protocol.state import membership
 from linearized.room.admission import COMMIT, PROPOSAL
+from linearized.room.devices import Published, nothing_published
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, GroupUpdate, Handshake, LocalEvent, Submission
@@ -45,8 +46,9 @@ class Party:
         initial: Sequence[LocalEvent] = (PUBLIC,),
         app_data: Mapping[int, bytes] | None = None,
         role: int = 1,
+        published: Published = nothing_published,
     ) -> None:
-        self.room = new_room(initial=initial, signer=HUB_KEY)
+        self.room = new_room(initial=initial, signer=HUB_KEY, published=published)
         self.alice = Member(ALICE)
         self.members: list[Member] = [self.alice]
         self.group: GroupUpdate
