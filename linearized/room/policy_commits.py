@@ -14,6 +14,7 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     changes,
 )
+from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.policy.components import POLICY_COMPONENTS, PREAUTH_LIST, ROLES_LIST
 from linearized.mimi.policy.roles import RoleData
@@ -22,7 +23,7 @@ from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, create_event, membership
 from linearized.room.credentials import client_of
 from linearized.room.leaves import identify
-from linearized.room.policy import RoomPolicy, forbid, policy_of
+from linearized.room.policy import RoomPolicy, forbid, policy_of, require
 from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.proposals import Offer
@@ -30,7 +31,9 @@ from linearized.room.roles import has_policy, is_banned
 from linearized.room.submissions import Reason, Rejected
 
 
-def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool) -> None:
+def check_commit(
+    group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool, deletes: bool
+) -> None:
     """Hold a verified commit to the policy of the room; without one it is held to nothing here.
 
     Args:
@@ -38,6 +41,7 @@ def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, f
         founding: whether this is the room's first commit. Whom it adds is the creator's choice, as the policy
             itself is: participants of a room with fixed membership "have the list of participants specified
             when they are created".
+        deletes: whether it is to end the group, and so removes everybody but its sender, whatever the limits.
 
     Raises:
         Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``), or ``INVALID_COMMIT`` for a policy that cannot be.
@@ -48,6 +52,10 @@ def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, f
     if not has_policy(app_data):
         return
     before = policy_of(app_data, group.members())
+    if deletes:
+        # "canDestroyRoom - the holder is authorized to completely destroy the room."
+        require(before, identify(staged.committer).user_id, Capability.DESTROY_ROOM)
+        return
     after = policy_of(staged.app_data, staged.members)
     if not founding:
         if before.operational is not None and staged.is_external:

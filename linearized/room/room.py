@@ -419,6 +419,7 @@ class Room:
             transition.commit.staged,
             self._state,
             founding=transition.initial is not None,
+            deletes=transition.deletes,
         )
 
     def _check_policy_of_events(self, draft: Draft) -> None:

@@ -498,3 +498,18 @@ def test_a_proposal_by_reference_is_its_senders_and_the_hubs_own_is_nobodys() ->
             ),
         ),
     ]
+
+
+def test_candestroyroom_ends_a_group_whatever_the_limits() -> None:
+    for capable in (True, False):
+        removed = frozenset() if capable else frozenset({Capability.DESTROY_ROOM})
+        anna = Member(ANNA)
+        room, alice, _ = found_room(
+            replace(OPEN, roles=with_role(GOVERNOR, without=removed)), anna, role=ADMIN
+        )
+        ending = replace(alice.remove(anna), deletes_group=True)
+        if capable:
+            room.submit(ending, now=NOW)
+            refusal(room, alice.message(), Reason.FORBIDDEN)
+        else:
+            assert "canDestroyRoom" in str(refusal(room, ending, Reason.FORBIDDEN))
