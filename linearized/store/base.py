@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
+from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pulling import PullCursorRow, PullStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
 # meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
@@ -136,6 +138,8 @@ class RoomAppend:
     replies: tuple[Reply, ...] = ()
     to_device: tuple[NewToDevice, ...] = ()
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
+    past_trees: tuple[PastTreeRow, ...] = ()
+    pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +210,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

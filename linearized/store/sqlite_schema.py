@@ -331,7 +331,33 @@ def m0008_proposals(db: Database) -> None:
 
 
 @migrations()
-def m0009_reply_days(db: Database) -> None:
+def m0009_pull(db: Database) -> None:
+    """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
+    db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    db.execute("CREATE TABLE pull_cursors (hub TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID")
+    # Finds one provider's cursors without reading everybody's.
+    db.execute("CREATE INDEX followers_provider ON followers (provider)")
+
+
+@migrations()
+def m0010_past_trees(db: Database) -> None:
+    """Group states that new members begin with."""
+    db.execute(
+        """
+        CREATE TABLE past_trees (
+            room_nr INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,
+            group_info BLOB NOT NULL,
+            ratchet_tree BLOB NOT NULL,
+            waiting TEXT NOT NULL,
+            PRIMARY KEY (room_nr, epoch)
+        ) STRICT
+        """
+    )
+
+
+@migrations()
+def m0011_reply_days(db: Database) -> None:
     """The day on which each reply was given, so that it can be forgotten; none for those that last."""
     db.execute("CREATE TABLE reply_day (day INTEGER NOT NULL) STRICT")
     # The one place where the database's own clock is asked: the server's sets the day from its start on.

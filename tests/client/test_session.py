@@ -146,6 +146,22 @@ async def test_a_device_far_behind_fills_the_gap_before_it_goes_on() -> None:
         assert not [i for i in items if isinstance(i, Undecryptable | GroupLost)]
 
 
+async def test_a_device_that_hears_late_of_its_welcome_misses_nothing_said_since() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE, BOB)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.send(ROOM, message("before"))
+        await alice.groups.invite(ROOM, [BOB])
+        for number in range(15):
+            await alice.groups.update_keys(ROOM)
+            await alice.send(ROOM, message(str(number)))
+        items = await drain(bob)
+        assert len([i for i in items if isinstance(i, DecryptedMessage)]) == 15
+        assert not [i for i in items if isinstance(i, GroupLost)]
+
+
 async def test_a_device_whose_state_is_older_than_the_log_remembers_rejoins() -> None:
     provider = FakeProvider()
     room = provider.room(ROOM, ALICE, BOB)

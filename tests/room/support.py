@@ -82,8 +82,8 @@ def new_room(
     algorithm: str = ALGORITHM,
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
-    published: Published = nothing_published,
     signer: openmls.SignatureKeyPair | None = None,
+    published: Published = nothing_published,
 ) -> Room:
     """A room that Alice has just created."""
     room = Room(
@@ -92,8 +92,8 @@ def new_room(
         identity=A,
         mls=MLS,
         vouched_domains=vouched,
-        published=published,
         signer=signer,
+        published=published,
     )
     content: JsonObject = {"room_version": version}
     if encrypted:
