@@ -19,7 +19,7 @@ from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks
-from bridges.matrix.rendering import RedactEvent, ToMatrix, external_parts
+from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
 from linearized.client import (
     ApiError,
     DecryptedMessage,
@@ -124,16 +124,17 @@ class Inbound:
 
     async def _uploads(self, content: MimiContent, ghost: HomeserverApi) -> dict[str, str]:
         uploads = {}
-        for part in external_parts(content):
+        for part in files(content):
+            key = file_key(part)
             try:
-                uploads[part.url] = await self._media.to_matrix(part, ghost)
+                uploads[key] = await self._media.to_matrix(part, ghost)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
-                log.warning("a file was not bridged", url=part.url, reason=str(error))
+                log.warning("a file was not bridged", file=key, reason=str(error))
             except ApiError as error:
                 if is_passing(error):
                     raise
-                log.warning("a file was not bridged", url=part.url, reason=str(error))
+                log.warning("a file was not bridged", file=key, reason=str(error))
         return uploads
 
     async def _notice(self, link: Link, item: Item, text: str) -> None:

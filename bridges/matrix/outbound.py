@@ -11,18 +11,20 @@ from html import escape
 
 import structlog
 
-from bridges.matrix.content import JsonObject, Known, NotBridged, ToMimi, media_of
+from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged, ToMimi, media_of
 from bridges.matrix.database import Database
-from bridges.matrix.failures import persist
+from bridges.matrix.failures import is_passing, persist
+from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import interoperable, with_bot
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, RoomLinks
-from linearized.client import Session
-from linearized.mimi.content import MimiContent
+from linearized.client import ApiError, Session
+from linearized.mimi.content import ExternalPart, MimiContent
 from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
 
 # State that means the same on both sides. Everything else a homeserver keeps in its state is its own affair.
@@ -39,6 +41,8 @@ BRIDGED_STATE = frozenset(
     }
 )
 _SALT_BYTES = 16
+# What nobody can do for somebody else.
+_OWN_ONLY = frozenset({"m.reaction", "m.room.redaction"})
 _GONE = frozenset({"leave", "ban"})
 
 log = structlog.get_logger(__name__)
@@ -57,8 +61,10 @@ class Outbound:
         people: People,
         ghosts: Ghosts,
         media: MediaCopier,
+        homeserver: HomeserverApi,
         random: Callable[[int], bytes],
     ) -> None:
+        self._homeserver = homeserver
         self._database = database
         self._names = names
         self._bot = bot
@@ -215,6 +221,28 @@ class Outbound:
                 await session.groups.join(room_id)
         return session
 
+    async def _attachment(self, media: Media | None) -> ExternalPart | None:
+        try:
+            return None if media is None else await self._media.to_part(media)
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            log.warning("a file was not bridged", reason=str(error))
+            return None
+
+    async def _poll(self, link: Link, kind: str, content: JsonObject) -> JsonObject | None:
+        """The poll that a vote is about: votes name answers by IDs that only the poll explains."""
+        target = about(content)
+        if kind not in POLL_RESPONSE or target is None:
+            return None
+        try:
+            poll = (await self._homeserver.event(link.matrix_room_id, target)).get("content")
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            return None  # redacted away, or never visible to us
+        return poll if isinstance(poll, dict) else None
+
     async def _fixed(self, link: Link, event: JsonObject, session: Session) -> MimiContent:
         """What the event becomes: decided once, then kept until it is sent."""
         event_id, room_id = str(event["event_id"]), link.room_id or ""
@@ -224,17 +252,28 @@ class Outbound:
         raw = event.get("content")
         content = raw if isinstance(raw, dict) else {}
         edited = content.get("m.new_content")
-        media = media_of(edited if isinstance(edited, dict) else content)
+        kind = str(event.get("type"))
+        media = _media(edited if isinstance(edited, dict) else content, kind)
         mapping = ToMimi(
             names=self._names,
             lookup=self._messages,
             sender_uri=session.device.owner.user_uri,
             room_uri=room_uri(room_id),
             salt=self._random(_SALT_BYTES),
+            poll=await self._poll(link, kind, content),
         )
-        mimi = mapping.convert(event, await self._media.to_part(media) if media is not None else None)
+        mimi = mapping.convert(event, await self._attachment(media))
         self._messages.fix_outgoing(event_id, mimi.encode(), session.message_id(room_id, mimi))
         return mimi
+
+
+def _media(content: JsonObject, kind: str) -> Media | None:
+    """The file of a message. Without one that it should have, the message says that it is missing."""
+    try:
+        return media_of(content, kind)
+    except NotBridged as problem:
+        log.info("a file was not bridged", reason=str(problem))
+        return None
 
 
 def relayed(event: JsonObject, sender: str) -> JsonObject:
@@ -243,16 +282,23 @@ def relayed(event: JsonObject, sender: str) -> JsonObject:
     Raises:
         NotBridged: it is nothing that can be said for somebody.
     """
-    content = event.get("content")
-    if event.get("type") != "m.room.message" or not isinstance(content, dict):
-        raise NotBridged("a user of another homeserver, and no message")
+    content, kind = event.get("content"), str(event.get("type"))
+    if not isinstance(content, dict) or not content or kind in _OWN_ONLY or is_for_programs(kind):
+        raise NotBridged("a user of another homeserver, and nothing that can be said for them")
+    if kind == STICKER:
+        content = {"msgtype": "m.image", **content}
+    elif kind != "m.room.message":
+        content = {"msgtype": "m.text", "body": readable(kind, content)}
     relation = content.get("m.relates_to")
     if isinstance(relation, dict) and relation.get("rel_type") == "m.replace":
-        raise NotBridged("an edit by a user of another homeserver")
+        # The bot cannot edit for somebody; it can say the new version.
+        new = content.get("m.new_content")
+        content = dict(new) if isinstance(new, dict) else content
+        content.pop("m.relates_to", None)
     body = {**content, "body": f"<{sender}> {content.get('body', '')}"}
     if isinstance(content.get("formatted_body"), str):
         body["formatted_body"] = f"<strong>{escape(sender)}</strong>: {content['formatted_body']}"
-    return {**event, "content": body}
+    return {**event, "type": "m.room.message", "content": body}
 
 
 def _timestamp(event: JsonObject) -> int | None:

@@ -109,6 +109,7 @@ class Bridge:
             people=people,
             ghosts=self.ghosts,
             media=media,
+            homeserver=homeserver,
             random=environment.random,
         )
         self.inbound = Inbound(
