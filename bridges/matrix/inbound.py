@@ -11,14 +11,14 @@ import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
-from bridges.matrix.failures import is_passing, persist
+from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks
+from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
 from linearized.client import (
     ApiError,
@@ -62,6 +62,7 @@ class Inbound:
         self._ghosts = ghosts
         self._media = media
         self._homeserver = homeserver
+        self._aside = SetAside(database)
         self._links = RoomLinks(database)
         self._messages = Messages(database)
 
@@ -71,13 +72,13 @@ class Inbound:
         if link is None:
             return
         try:
-            error = await persist(lambda: self._bridge(link, item))
+            reason = await carried(lambda: self._bridge(link, item))
         except NotBridged as decision:
             log.info("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(decision))
         else:
-            if error is not None:
-                reason = f"{type(error).__name__}: {error}"
-                log.error("lost", event_id=item.event_id, room_id=item.room_id, reason=reason)
+            if reason is not None:
+                self._aside.put(link.matrix_room_id, item.event_id, reason)
+                log.error("set aside", event_id=item.event_id, room_id=item.room_id, reason=reason)
 
     async def _bridge(self, link: Link, item: Item) -> None:
         match item:

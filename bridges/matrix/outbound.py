@@ -13,16 +13,16 @@ import structlog
 
 from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged, ToMimi, media_of
 from bridges.matrix.database import Database
-from bridges.matrix.failures import is_passing, persist
+from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import interoperable, with_bot
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
-from bridges.matrix.people import People
+from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, RoomLinks
+from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
 from linearized.client import ApiError, Session
 from linearized.mimi.content import ExternalPart, MimiContent
 from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
@@ -73,34 +73,63 @@ class Outbound:
         self._ghosts = ghosts
         self._media = media
         self._random = random
+        self._aside = SetAside(database)
         self._queue = IncomingQueue(database)
         self._links = RoomLinks(database)
         self._messages = Messages(database)
 
     async def handle(self, incoming: Incoming) -> None:
         """Bring one event across, or decide that it stays, or wait: whatever comes after it waits, too."""
+        joins = self._joins(incoming)
+        if len(joins) > 1 and await self._join(joins):
+            return
         skipped: str | None = None
         try:
-            error = await persist(lambda: self._bridge(incoming))
+            skipped = await carried(lambda: self._bridge(incoming))
         except NotBridged as decision:
             skipped = str(decision)
             log.info("not bridged", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
         else:
-            if error is not None:
-                skipped = f"{type(error).__name__}: {error}"
-                log.error("lost", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
+            if skipped is not None:
+                self._aside.put(incoming.room_id, incoming.event_id, skipped)
+                log.error("set aside", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
         self._queue.finish(incoming, skipped=skipped)
+
+    def _joins(self, incoming: Incoming) -> list[Incoming]:
+        """The event and those waiting right behind it, as far as each lets somebody new join."""
+        link = self._links.of_matrix(incoming.room_id)
+        found: dict[str, Incoming] = {}
+        if link is None or link.phase is not Phase.LIVE:
+            return []
+        if not self._puppets.bot.device.in_group(link.room_id or "") or not _is_join(incoming):
+            return []
+        for one in [incoming, *self._queue.behind(incoming, CHUNK - 1)]:
+            user = str(one.event.get("state_key"))
+            if not _is_join(one) or not self._names.is_bridged(user) or user in found:
+                break
+            if self._is_participant(link, user) or self._is_here(one):
+                break
+            found[user] = one
+        return list(found.values())
+
+    async def _join(self, joins: list[Incoming]) -> bool:
+        """Let many join by one commit; whether it worked. If not, each has to be looked at alone."""
+        link = self._links.of_matrix(joins[0].room_id)
+        if link is None:
+            return False
+        users = [str(one.event["state_key"]) for one in joins]
+        if await carried(lambda: self._people.add(link, users)) is not None:
+            return False
+        with self._database.together():
+            for one in joins:
+                self._queue.finish(one)
+        return True
 
     async def _bridge(self, incoming: Incoming) -> None:
         link, event = self._links.of_matrix(incoming.room_id), incoming.event
         if link is None or link.room_id is None:
             raise NotBridged("the room is not bridged")
-        known = self._database.first(
-            "SELECT 1 FROM history WHERE matrix_room_id = ? AND event_id = ?",
-            incoming.room_id,
-            incoming.event_id,
-        )
-        if known is not None or self._messages.by_matrix(incoming.event_id) is not None:
+        if self._is_here(incoming):
             raise NotBridged("the event is here already")
         sender, state_key = str(event.get("sender", "")), event.get("state_key")
         if event.get("type") == "m.room.member" and isinstance(state_key, str):
@@ -112,6 +141,15 @@ class Outbound:
             await self._state(link, event, sender, state_key)
         else:
             await self._message(link, event, sender)
+
+    def _is_here(self, incoming: Incoming) -> bool:
+        """Whether the event came with the room's past, or was carried across before."""
+        known = self._database.first(
+            "SELECT 1 FROM history WHERE matrix_room_id = ? AND event_id = ?",
+            incoming.room_id,
+            incoming.event_id,
+        )
+        return known is not None or self._messages.by_matrix(incoming.event_id) is not None
 
     # --- members ---
 
@@ -299,6 +337,15 @@ def relayed(event: JsonObject, sender: str) -> JsonObject:
     if isinstance(content.get("formatted_body"), str):
         body["formatted_body"] = f"<strong>{escape(sender)}</strong>: {content['formatted_body']}"
     return {**event, "type": "m.room.message", "content": body}
+
+
+def _is_join(incoming: Incoming) -> bool:
+    content = incoming.event.get("content")
+    return (
+        incoming.event.get("type") == "m.room.member"
+        and isinstance(content, dict)
+        and content.get("membership") == "join"
+    )
 
 
 def _timestamp(event: JsonObject) -> int | None:
