@@ -8,16 +8,14 @@ checked after the last lookup, and it is that very address we connect to: a seco
 from __future__ import annotations
 
 import ipaddress
-import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final, Protocol, cast
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 import httpcore
-import httpx
 
 from linearized.config import IPAddress, IPNetwork
 from linearized.server.dns_lookup import LookupFailed
+from linearized.server.gathering import GatheringStream
 
 MAX_ADDRESSES: Final = 6  # of one host that we try; each may cost its share of the time to connect
 
@@ -94,92 +92,12 @@ class Guard(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError(f"{host} has no address we connect to")
         for address in usable:
             try:
-                return await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                return GatheringStream(
+                    await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:  # the next one may answer
                 failure = error
         raise failure
 
     def _may(self, address: IPAddress) -> bool:
         return self._trusted or is_public(address) or any(address in network for network in self._allowed)
-
-
-class GuardedTransport(httpx.AsyncBaseTransport):
-    """What httpx sends requests by: httpcore's connection pool over a ``Guard``.
-
-    httpx's own transport does the same but takes no network backend.
-    """
-
-    def __init__(
-        self, context: ssl.SSLContext, guard: Guard, *, connections: int, keep_seconds: float
-    ) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=keep_seconds,
-            http1=True,
-            http2=True,
-            network_backend=guard,
-        )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; its body and the answer's are streamed.
-
-        Raises:
-            httpx.TransportError: there was no answer.
-        """
-        url = request.url
-        with _as_httpx(request):
-            response = await self._pool.handle_async_request(
-                httpcore.Request(
-                    method=request.method,
-                    url=httpcore.URL(
-                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                    ),
-                    headers=request.headers.raw,
-                    content=cast("AsyncIterator[bytes]", request.stream),
-                    extensions=request.extensions,
-                )
-            )
-        return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_Body(response, request),
-            extensions=response.extensions,
-        )
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._pool.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, response: httpcore.Response, request: httpx.Request) -> None:
-        self._response = response
-        self._request = request
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx(self._request):
-            async for part in self._response.aiter_stream():
-                yield part
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-_FAILURES: Final = (
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.TimeoutException,
-    httpcore.UnsupportedProtocol,
-)
-
-
-@contextmanager
-def _as_httpx(request: httpx.Request) -> Iterator[None]:
-    try:
-        yield
-    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise httpx.ConnectError(str(error), request=request) from error
-    except _FAILURES as error:
-        raise httpx.TransportError(f"{type(error).__name__}: {error}", request=request) from error

@@ -44,7 +44,15 @@ def commands(node: Node) -> dict[str, Command]:
         event_id = await node.moves.transfer(str(request.get("room_id")), str(request.get("hub")))
         return {"event_id": event_id}
 
-    return {"transfer": transfer}
+    async def dismiss(request: JsonObject) -> JsonObject:
+        finding = await node.audits.dismiss(str(request.get("digest")))
+        return {"room_id": finding.room_id, "hub": finding.hub}
+
+    async def resume(request: JsonObject) -> JsonObject:
+        findings = await node.audits.resume(str(request.get("room_id")))
+        return {"findings": len(findings)}
+
+    return {"transfer": transfer, "dismiss": dismiss, "resume": resume}
 
 
 async def serve_control(

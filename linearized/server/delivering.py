@@ -17,12 +17,13 @@ import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_uri
-from linearized.server.batches import EDUS, Batch, has_place, queued_units, waiting_units
+from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_units, waiting_units
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.fanout import next_notification
+from linearized.server.fanout import WELCOME_PAGE, next_notification, read_notification
 from linearized.server.outbound import FederationClient, OutboundError
+from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.providers.client import ProviderClient, ProviderError
 from linearized.server.telemetry import describe
@@ -31,12 +32,8 @@ from linearized.store.base import FollowerRow, Store, ToDeviceRow
 
 log = structlog.get_logger("linearized.delivering")
 
-# Entries read for one notification; the byte limit usually cuts first.
-NOTIFY_PAGE: Final = 200
 # Entries read of one room for one transaction, in which others may have their share.
 SEND_PAGE: Final = 50
-# Welcomes read for one notification.
-WELCOME_PAGE: Final = 50
 ACCEPTED: Final = frozenset({200, 201, 202})
 # Answers that speak for the whole provider, not for one room: too many requests, and what a proxy says of a
 # server behind it that is down.
@@ -61,10 +58,14 @@ class Worker:
         store: Store,
         providers: ProviderClient,
         federation: FederationClient,
+        pace: Pace,
         jitter: Callable[[], float],
         own_name: str,
+        pulls: Callable[[str], bool] = lambda _provider: False,
     ) -> None:
         self._own_name = own_name
+        self._pulls = pulls  # whether a provider fetches what it follows over MIMI
+        self._pace = pace
         self._provider = provider
         self._store = store
         self._providers = providers
@@ -126,30 +127,35 @@ class Worker:
         if self._pending is not None:
             await self._send(self._pending)
             return
+        await self._pace.turn()
         follower = self._follower(key) if key != EDUS else None
         if follower is not None and follower.protocol == MIMI:
-            try:
-                more = await self._notify(follower)
-            except ProviderError as error:
-                self._failed([key], error)
-            else:
-                self._done([key])
-                if more:
-                    self._again(key)
+            await self._step_mimi(follower)
             return
         batch = await self._gather()
         if batch:
             await self._send(batch)
+        else:
+            self._pace.give_back()
+
+    async def _step_mimi(self, follower: FollowerRow) -> None:
+        keys = [follower.room_id]
+        try:
+            more = await self._notify(follower)
+        except ProviderError as error:
+            self._failed(keys, error)
+        else:
+            self._done(keys)
+            if more:
+                self._again(follower.room_id)
 
     def _follower(self, room_id: str) -> FollowerRow | None:
         """Our cursor for this provider in a room. Two run at once only when a provider changes its protocol;
         the one that stops goes first.
         """
-        running = [
-            row
-            for row in self._store.followers(room_id)
-            if row.provider == self._provider and not is_finished(row)
-        ]
+        fetched = self._pulls(self._provider)
+        rows = self._store.cursors(room_id, self._provider)
+        running = [row for row in rows if not is_finished(row) and not (fetched and row.protocol == MIMI)]
         return min(running, key=lambda row: row.stop_seq is None, default=None)
 
     # --- MIMI: a notification for each room ---
@@ -157,19 +163,18 @@ class Worker:
     async def _notify(self, follower: FollowerRow) -> bool:
         """Send a room's next range; False if there was nothing left."""
         self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
-        entries = self._store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
-        if follower.stop_seq is not None:
-            entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
-        address = provider_address(self._provider)
-        welcomes = self._store.to_device(address, follower.room_id, after=0, limit=WELCOME_PAGE)
-        notification = next_notification(cursor=follower.cursor, entries=entries, welcomes=welcomes)
+        notification = read_notification(self._store, follower)
+        if notification is None or not notification.body:
+            self._pace.give_back()
         if notification is None:
             return False
         if notification.body:
             await self._post(follower.room_id, notification.body)
         await self._moved(follower, notification.cursor)
         if notification.welcomes:
-            await self._store.delete_to_device(address, follower.room_id, up_to=notification.welcomes)
+            await self._store.delete_to_device(
+                provider_address(self._provider), follower.room_id, up_to=notification.welcomes
+            )
         return True
 
     async def _post(self, room_id: str, body: bytes) -> None:
@@ -194,6 +199,7 @@ class Worker:
             return
         address = provider_address(self._provider)
         welcomes = self._store.to_device(address, room_id, after=0, limit=WELCOME_PAGE)
+        more = len(welcomes) == WELCOME_PAGE
         welcomes = welcomes[await self._welcome_devices(room_id, welcomes) :]
         notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
         if notification is not None:
@@ -205,6 +211,8 @@ class Worker:
                 return
             await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
         self._unwelcome.pop(room_id, None)
+        if more:
+            self._due[room_id] = None
 
     async def _welcome_devices(self, room_id: str, welcomes: list[ToDeviceRow]) -> int:
         """Queue those Welcomes for devices that are known to be for them, up to the first that is not; how
@@ -258,12 +266,15 @@ class Worker:
         if not entries:
             self._settled(room_id)
         batch.take(follower, entries)
+        # Beside a cursor that ends, another one may begin.
+        if len(entries) == SEND_PAGE or follower.stop_seq is not None:
+            batch.more.add(room_id)
 
     async def _send(self, batch: Batch) -> None:
         self._pending = batch
         path = LM_SEND.format(txn=batch.transaction_id())
         try:
-            answer = await self._federation.request(self._provider, "PUT", path, json=batch.body())
+            answer = await self._federation.transaction(self._provider, path, batch.body())
         except OutboundError as error:
             if error.errcode != IN_FLIGHT and not self._is_outage(error):
                 self._pending = None
@@ -277,28 +288,31 @@ class Worker:
         self._pending = None
         self._note_refusals(answer, batch)
         async with trio.open_nursery() as nursery:  # their writes share a commit
-            for room_id, (follower, seq) in batch.reached.items():
-                nursery.start_soon(self._reached, room_id, follower, seq)
+            for room_id in batch.reached:
+                nursery.start_soon(self._reached, batch, room_id)
             if batch.units:
-                nursery.start_soon(self._sent_units, batch.units[-1].position)
+                nursery.start_soon(self._sent_units, batch.units)
 
-    async def _reached(self, room_id: str, follower: FollowerRow, seq: int) -> None:
+    async def _reached(self, batch: Batch, room_id: str) -> None:
         try:
-            await self._moved(follower, seq)
+            await self._moved(*batch.reached[room_id])
         except Exception as error:  # noqa: BLE001 - as in run: this room's trouble is no other's
             self._broken(room_id, error)
         else:
             self._done([room_id])
-            self._again(room_id)
+            if room_id in batch.more:
+                self._again(room_id)
 
-    async def _sent_units(self, position: int) -> None:
+    async def _sent_units(self, units: list[ToDeviceRow]) -> None:
+        address = provider_address(self._provider)
         try:
-            await self._store.delete_to_device(provider_address(self._provider), EDUS, up_to=position)
+            await self._store.delete_to_device(address, EDUS, up_to=units[-1].position)
         except Exception as error:  # noqa: BLE001 - as above
             self._broken(EDUS, error)
         else:
             self._done([EDUS])
-            self._again(EDUS)
+            if len(units) == MAX_EDUS:
+                self._again(EDUS)
 
     def _note_refusals(self, answer: JsonObject, batch: Batch) -> None:
         failed = answer.get("failed_pdus")

@@ -11,6 +11,7 @@ import openmls
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.notifier import Notifier
+from linearized.server.segments import Segments
 from linearized.server.tree import Trees
 from linearized.store.base import Store
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
+    from linearized.server.pulling import Pulling
     from linearized.server.rooms import Rooms
 
 
@@ -42,13 +44,16 @@ class Node:
     providers: ProviderClient
     followers: Followers
     trees: Trees = field(init=False)
+    segments: Segments = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
     moves: Moves = field(init=False)
+    pulling: Pulling = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
+        self.segments = Segments(self.store, self.config.data_dir / "segments")
 
     @property
     def served_domains(self) -> frozenset[str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import linearized.mimi
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi import handshake, messages, tls
+from linearized.mimi import delivery_service, handshake, messages, tls
 from linearized.mimi._codecs import Nested
 from linearized.mimi.content import (
     Disposition,
@@ -31,11 +31,12 @@ from linearized.mimi.content import (
 from linearized.mimi.key_material import basic_identity
 from linearized.mimi.mls_framing import message_kind, walk_welcome, welcome_message, welcome_struct
 from linearized.mimi.tls import Codec, Reader, Struct, UnknownValue
+from tests.mimi.policy.strategies import RULED
 from tests.mimi.support import APPLICATION, COMMIT, GROUP_INFO, PROPOSAL, WALKS, public_message, u16, vec
 from tests.mimi.test_cbor import keys, values
 
-for module in pkgutil.iter_modules(linearized.mimi.__path__):
-    importlib.import_module(f"linearized.mimi.{module.name}")
+for module in pkgutil.walk_packages(linearized.mimi.__path__, "linearized.mimi."):
+    importlib.import_module(module.name)
 
 
 def every_struct() -> list[type[Struct]]:
@@ -57,8 +58,10 @@ STRUCTS = every_struct()
 WELCOMES = tuple(welcome_message(welcome) for welcome in WALKS[walk_welcome])
 SAMPLES: dict[Callable[[Reader], object], tuple[bytes, ...]] = {
     **WALKS,
-    messages._walk_application: (APPLICATION,),
-    messages._walk_fanned_out: (APPLICATION, PROPOSAL, COMMIT, *WELCOMES),
+    messages.walk_application: (APPLICATION,),
+    delivery_service.walk_welcome_message: WELCOMES,
+    delivery_service.walk_group_info_message: (u16(1) + u16(4) + GROUP_INFO,),
+    messages.walk_fanned_out: (APPLICATION, PROPOSAL, COMMIT, *WELCOMES),
 }
 
 
@@ -68,9 +71,11 @@ def strategy(codec: Codec, seen: dict[str, Any]) -> st.SearchStrategy[Any]:
     match codec:
         case tls.Uint(width=width):
             found = st.integers(0, (1 << (8 * width)) - 1)
+        case tls.Boolean():
+            found = st.booleans()
         case tls.Fixed(size=size):
             found = st.binary(min_size=size, max_size=size)
-        case tls.Opaque():
+        case tls.Opaque() | delivery_service.ShortOpaque():
             found = st.binary(max_size=80)
         case tls.Text(encoding=encoding, max_bytes=limit):
             found = st.text(st.characters(codec=encoding), max_size=min(limit // 4, 40))
@@ -112,6 +117,8 @@ def struct(kind: type[Struct]) -> st.SearchStrategy[Any]:
         return st.builds(handshake.GroupInfoOption, full=st.just(GROUP_INFO)) | st.builds(
             handshake.GroupInfoOption, partial=partial
         )
+    if kind in RULED:
+        return RULED[kind]
     return fields_of(kind)
 
 

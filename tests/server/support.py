@@ -8,7 +8,7 @@ name.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +17,14 @@ from unittest.mock import patch
 
 import httpx
 
-from linearized.config import Config, StoreConfig, load_config
+from linearized.config import Config, ProviderConfig, StoreConfig, load_config
 from linearized.protocol.signing import ServerIdentity
 from linearized.provider_files import ProviderPlan, create_provider
 from linearized.server import outbound, run
 from linearized.server.app import App, build_app
 from linearized.server.clients.passwords import hash_password
 from linearized.server.discovery import Destination
+from linearized.server.exchange import Channel, Outgoing, Reply, read_within
 from linearized.server.node import Node
 from linearized.server.opening import open_node, system_clock
 from linearized.server.outbound import FederationClient
@@ -69,6 +70,28 @@ class _Wire(httpx.AsyncBaseTransport):
         return await httpx.ASGITransport(app=with_peer).handle_async_request(request)
 
 
+class _WireChannel:
+    """The wire as the outbound client uses it."""
+
+    def __init__(self, wire: httpx.AsyncBaseTransport) -> None:
+        self._wire = wire
+
+    async def exchange(self, request: Outgoing, limit: int) -> Reply:
+        response = await self._wire.handle_async_request(
+            httpx.Request(
+                request.method,
+                f"https://{request.address}{request.target}",
+                headers=request.headers,
+                content=request.body,
+            )
+        )
+        body = await read_within(response.aiter_raw(), limit)
+        return Reply(status=response.status_code, headers=response.headers, body=body)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
 class MemoryFederation(FederationClient):
     """The outbound client, with the wire in place of TLS connections."""
 
@@ -80,8 +103,8 @@ class MemoryFederation(FederationClient):
             super().__init__(config, identity, clock=clock)
         self._network = network
 
-    def _new_client(self, _destination: Destination) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=self._network.transport(self._identity.name))
+    def _new_channel(self, _destination: Destination, _serial: bool) -> Channel:
+        return _WireChannel(self._network.transport(self._identity.name))
 
 
 @dataclass
@@ -135,6 +158,7 @@ async def running_server(
     *,
     peers: tuple[str, ...] = ("a.example", "b.example", "c.example"),
     bridged: tuple[str, ...] = (),
+    providers: Mapping[str, ProviderConfig] | None = None,
     clock: Callable[[], int] = system_clock,
     store_in_thread: bool = True,
 ) -> AsyncIterator[Server]:
@@ -158,7 +182,7 @@ async def running_server(
         return MemoryFederation(settings, identity, now, network)
 
     # No test here cuts the power, so nothing need be flushed to the disk.
-    config = replace(config, store=StoreConfig(synchronous="OFF"))
+    config = replace(config, store=StoreConfig(synchronous="OFF"), providers=providers or {})
     async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
         network.apps[name] = build_app(run.routes(node))
         try:

@@ -1,0 +1,109 @@
+"""What a commit in a room with a policy means in the log, beside joins and leaves: bans, and power levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from linearized.mimi.policy.roles import RoleData
+from linearized.mimi.room_policy import role_of_power_level
+from linearized.protocol.power_levels import user_level
+from linearized.protocol.state import POWER_LEVELS, StateMap, membership
+from linearized.room.participation import StateChange, membership_changes
+from linearized.room.roles import is_banned, power_levels_content
+
+
+def policy_changes(
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    roles: RoleData,
+    present: Set[str],
+    committer: str,
+    state: StateMap,
+) -> list[StateChange]:
+    """The state events a commit implies, in the order they have to stand in the log.
+
+    Args:
+        before, after: user ID to role index.
+        roles: after the commit.
+        present: the users with a leaf after the commit.
+        committer: user ID.
+        state: the room's state before the commit. Users whose membership already says so get no event.
+    """
+    memberships = membership_changes(
+        before=_listed_by_level(before, roles, state),
+        after=_listed_by_level(after, roles, state),
+        present=present,
+        committer=committer,
+        state=state,
+    )
+    banned = {user for user, index in after.items() if is_banned(roles, index)}
+    return [
+        *_ban_changes(before=before, after=after, roles=roles, committer=committer, state=state),
+        *(change for change in memberships if change.state_key not in banned),
+        *_level_changes(after, roles=roles, committer=committer, state=state),
+    ]
+
+
+def _listed_by_level(participants: Mapping[str, int], roles: RoleData, state: StateMap) -> dict[str, int]:
+    """Participants as a room without a policy would list them: those who are not banned, in the role of the
+    power level they have.
+    """
+    return {
+        user: role_of_power_level(user_level(state, user)).index
+        for user, index in participants.items()
+        if not is_banned(roles, index)
+    }
+
+
+def _ban_changes(
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    roles: RoleData,
+    committer: str,
+    state: StateMap,
+) -> list[StateChange]:
+    """The membership events by which users enter and leave the role of the banned.
+
+    Args:
+        before, after: user ID to role index.
+        state: the room's state before the commit. Users whose membership already says so get no event.
+    """
+    was = {user for user, index in before.items() if is_banned(roles, index)}
+    now = {user for user, index in after.items() if is_banned(roles, index)}
+    bans = {user for user in now - was if membership(state, user) != "ban"}
+    lifted = {user for user in was - now if membership(state, user) == "ban"}
+    return [
+        *(_member(committer, user, "leave") for user in sorted(lifted)),
+        *(_member(committer, user, "ban") for user in sorted(bans)),
+    ]
+
+
+def _level_changes(
+    participants: Mapping[str, int], *, roles: RoleData, committer: str, state: StateMap
+) -> list[StateChange]:
+    """The ``m.room.power_levels`` that roles demand, if it is not there.
+
+    Args:
+        participants: user ID to role index, after the commit.
+        roles: after the commit.
+    """
+    event = state.get(POWER_LEVELS)
+    current = None if event is None else event.content
+    content = power_levels_content(roles, participants, current)
+    # The level of who is gone stays: they may go by the commit of somebody who could not take it from them.
+    # Listed again, they have the one of their role.
+    before = {} if current is None else current.get("users")
+    if isinstance(before, dict):
+        content["users"] = {
+            **{user: level for user, level in before.items() if user not in participants},
+            **content["users"],
+        }
+    if content == current:
+        return []
+    return [StateChange(sender=committer, type=POWER_LEVELS[0], state_key=POWER_LEVELS[1], content=content)]
+
+
+def _member(sender: str, target: str, value: str) -> StateChange:
+    return StateChange(sender=sender, type="m.room.member", state_key=target, content={"membership": value})
