@@ -295,14 +295,13 @@ def _proposals(
         group.propose_remove(signer=signer, sender_index=sender_index, leaf_index=leaf)
         for leaf in missing.leaves
     ]
-    if missing.participants:
-        update = ParticipantListUpdate(removed=missing.participants)
+    if missing.update != ParticipantListUpdate():
         made.append(
             group.propose_app_data_update(
                 signer=signer,
                 sender_index=sender_index,
                 component_id=PARTICIPANT_LIST,
-                payload=update.encode(),
+                payload=missing.update.encode(),
             )
         )
     return made
