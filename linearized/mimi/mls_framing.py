@@ -84,6 +84,11 @@ def walk_public_handshake(reader: Reader) -> None:
     _walk_public(reader, ("proposal", "commit"))
 
 
+def walk_public_commit(reader: Reader) -> None:
+    """Pass one MLSMessage that is a PublicMessage with a commit."""
+    _walk_public(reader, ("commit",))
+
+
 def walk_welcome(reader: Reader) -> None:
     """Pass one Welcome: cipher suite, secrets, encrypted GroupInfo."""
     reader.skip(2)

@@ -30,6 +30,8 @@ from linearized.room.tie import lists_participants
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
 INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
+# In a commit that ended the room's group: true.
+GROUP_DELETED: Final = "dev.linearized.group_deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Transition:
     bundle: HandshakeBundle
     commit: VerifiedCommit
     initial: tuple[bytes, bytes] | None
+    deletes: bool = False
 
 
 class RoomGroup:
@@ -50,6 +53,7 @@ class RoomGroup:
         signer: the key the hub proposes with; None if it proposes nothing.
         group: None before the first commit. The proposals pending in its epoch are stored in it.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        deleted: whether that commit ended the group.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class RoomGroup:
         signer: SignatureKeyPair | None = None,
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        deleted: bool = False,
     ) -> None:
         self._room_id = room_id
         self._hub = hub
@@ -70,6 +75,16 @@ class RoomGroup:
         self._owners: dict[int, str] | None = None
         self._policy: tuple[int, RoomPolicy | None] | None = None
         self.last_commit_id = last_commit_id
+        self._deleted = deleted
+
+    def require_alive(self) -> None:
+        """Take nothing once the group was deleted.
+
+        Raises:
+            Rejected: ``FORBIDDEN``.
+        """
+        if self._deleted:
+            raise Rejected(Reason.FORBIDDEN, "The room's group was deleted; its log can still be read")
 
     @property
     def policy(self) -> RoomPolicy | None:
@@ -187,7 +202,9 @@ class RoomGroup:
         Args:
             state: the room's.
         """
-        if self._group is None or self._signer is None or not lists_participants(self._group):
+        if self._group is None or self._signer is None or self._deleted:
+            return []
+        if not lists_participants(self._group):
             return []
         keys = [sender.signature_key for sender in external_senders(self._group)]
         if self._signer.public_key not in keys:
@@ -208,6 +225,8 @@ class RoomGroup:
         }
         if self.last_commit_id is not None:
             content["prev_commit_event_id"] = self.last_commit_id
+        if transition.deletes:
+            content[GROUP_DELETED] = True
         if transition.initial is not None:
             group_info, ratchet_tree = transition.initial
             content[INITIAL_GROUP] = {
@@ -242,6 +261,7 @@ class RoomGroup:
             raise mls_rejection(error) from error
         self._group, self._owners = group, None
         self.last_commit_id = commit_id
+        self._deleted = transition.deletes
         update = GroupUpdate(
             epoch=group.epoch,
             snapshot=group.save(),

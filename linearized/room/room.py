@@ -34,7 +34,7 @@ from linearized.room.content import binary
 from linearized.room.departures import check_departures
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import RoomGroup, Transition, initial_group
+from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.policy_commits import check_commit, check_founder, check_offer_policy
 from linearized.room.policy_events import check_event
@@ -76,6 +76,7 @@ class Room:
         pending: the proposals of the group's epoch so far, with the time each was accepted at, oldest first.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        group_deleted: whether that commit ended the group.
         published: the keys of devices that have published one.
     """
 
@@ -93,6 +94,7 @@ class Room:
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        group_deleted: bool = False,
         published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
@@ -109,6 +111,7 @@ class Room:
             signer=signer if version.standalone_proposals else None,
             group=group,
             last_commit_id=last_commit_id,
+            deleted=group_deleted,
         )
         for message, accepted_at in pending:
             self._group.keep([message], now=accepted_at)
@@ -235,6 +238,8 @@ class Room:
             return self._proposal(submission, now)
         transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
+        if submission.deletes_group:
+            transition = _deleting(transition)
         self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
         self._check_policy_of_commit(transition)
@@ -301,6 +306,8 @@ class Room:
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
+        if content.get(GROUP_DELETED) is True:
+            transition = _deleting(transition)
         committer = transition.commit.committer
         if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
@@ -423,10 +430,11 @@ class Room:
         self._group.check_ciphertext(content, algorithm=self._require_encryption())
 
     def _require_encryption(self) -> str:
-        """The room's algorithm."""
+        """The room's algorithm, for what is about to be encrypted or committed."""
         algorithm = encryption_algorithm(self._state)
         if algorithm is None:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
+        self._group.require_alive()
         return algorithm
 
     def _check_provider(self, user_id: str, provider: str) -> None:
@@ -506,6 +514,17 @@ class Room:
 
 def _is_departure(event: Event) -> bool:
     return event.type == "m.room.member" and event.content.get("membership") in ("leave", "ban")
+
+
+def _deleting(transition: Transition) -> Transition:
+    """A commit that ends the group."""
+    # "The MLSGroupUpdate MUST contain a PublicMessage with a commit that contains Remove proposals for every
+    # member of the group except the committer" (draft-robert-mimi-delivery-service, Delete group).
+    if len(transition.commit.staged.members) != 1:
+        raise Rejected(
+            Reason.INVALID_COMMIT, "A commit that deletes the group removes everybody but its sender"
+        )
+    return replace(transition, deletes=True)
 
 
 def _bundle_of(content: JsonObject) -> HandshakeBundle:

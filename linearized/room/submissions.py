@@ -121,6 +121,7 @@ class Handshake:
             on.
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
+        deletes_group: whether the commit is to end the room's group; it then removes all but its sender.
     """
 
     bundle: HandshakeBundle
@@ -128,6 +129,7 @@ class Handshake:
     user_id: str | None = None
     introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
+    deletes_group: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

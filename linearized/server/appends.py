@@ -12,6 +12,7 @@ from linearized.server.cursors import current_followers, cursor_changes
 from linearized.server.rows import entry_row
 from linearized.server.welcomes import route_welcomes
 from linearized.store.base import FollowerRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
+from linearized.store.past_trees import PastTreeRow
 
 
 def append_of(
@@ -57,6 +58,7 @@ def append_of(
             message for accepted in batch for message in route_welcomes(store, room_id, accepted, ours=ours)
         ),
         followers=followers,
+        past_trees=tuple(_past_tree(room_id, accepted) for accepted in groups if accepted.welcomes),
     )
 
 
@@ -75,6 +77,20 @@ def _stopped(
     running = {row.provider: row for row in (*existing.values(), *changes) if row.stop_seq is None}
     ended = [row for row in changes if row.stop_seq is not None]
     return (*ended, *(replace(row, stop_seq=last) for row in running.values()))
+
+
+def _past_tree(room_id: str, accepted: Accepted) -> PastTreeRow:
+    """What the joiners of a commit begin with."""
+    # "the DS MUST keep track of epochs in which clients are added and store the corresponding group states
+    # until each client has successfully joined" (draft-robert-mimi-delivery-service, DS assisted joining).
+    group = _group_row(room_id, accepted)
+    return PastTreeRow(
+        room_id=room_id,
+        epoch=group.epoch,
+        group_info=group.group_info,
+        ratchet_tree=group.ratchet_tree,
+        waiting=frozenset(reference for effect in accepted.welcomes for reference in effect.references),
+    )
 
 
 def _group_row(room_id: str, accepted: Accepted) -> GroupRow:

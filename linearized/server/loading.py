@@ -15,6 +15,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.departures import MAX_PENDING
+from linearized.room.grouping import GROUP_DELETED
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.server.device_objects import published
@@ -81,6 +82,11 @@ def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
     ]
 
 
+def deletes_group(commit: EntryRow) -> bool:
+    """Whether a commit ended its room's group."""
+    return orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
+
+
 def restore_room(
     store: Store,
     row: RoomRow,
@@ -95,6 +101,7 @@ def restore_room(
     group = None
     if kept is not None:
         group = mls.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
+    commit = store.entry_by_id(kept.commit_event_id) if kept is not None else None
     last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
     return Room(
         room_id=row.room_id,
@@ -108,5 +115,6 @@ def restore_room(
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
+        group_deleted=commit is not None and deletes_group(commit),
         published=partial(published, store),
     )

@@ -32,6 +32,8 @@ from linearized.server.notaries import Notaries
 from linearized.server.notifier import Notifier
 from linearized.server.outbound import FederationClient
 from linearized.server.providers.client import ProviderClient
+from linearized.server.pull_followers import PullFollowers
+from linearized.server.pulling import Pulling
 from linearized.server.rooms import Rooms
 from linearized.server.telemetry import describe
 from linearized.store.base import Store
@@ -94,6 +96,7 @@ async def open_node(
                 nursery.start_soon(node.audits.run)
                 node.moves.begin()
                 nursery.start_soon(node.moves.run)
+                nursery.start_soon(node.pulling.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
                     yield node
@@ -129,8 +132,14 @@ def _assemble(
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
+    pulls = PullFollowers(store=store, key=identity.key, configured=config.pull_followers)
     followers = Followers(
-        own_name=identity.name, store=store, providers=providers, federation=outbound, nursery=nursery
+        own_name=identity.name,
+        store=store,
+        providers=providers,
+        federation=outbound,
+        nursery=nursery,
+        pulls=pulls,
     )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
@@ -170,6 +179,7 @@ def _assemble(
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)
     node.moves = Moves(node, hub)
+    node.pulling = Pulling(node)
     return node
 
 

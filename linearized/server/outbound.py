@@ -229,7 +229,7 @@ class FederationClient:
             )
         except OutboundError as error:
             raise ProviderError(str(error)) from error
-        return Answer(reply.status, reply.body, retry_after(reply.headers))
+        return Answer(reply.status, reply.body, retry_after(reply.headers), dict(reply.headers))
 
     async def _resolve(self, server_name: str) -> Destination:
         if not is_server_name(server_name):

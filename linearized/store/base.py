@@ -14,6 +14,8 @@ from typing import Protocol
 
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
+from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pulling import PullCursorRow, PullStore
 
 
 class Role(StrEnum):
@@ -124,6 +126,8 @@ class RoomAppend:
     replies: tuple[Reply, ...] = ()
     to_device: tuple[NewToDevice, ...] = ()
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
+    past_trees: tuple[PastTreeRow, ...] = ()
+    pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +198,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

@@ -330,6 +330,32 @@ def m0008_proposals(db: Database) -> None:
     db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
 
 
+@migrations()
+def m0009_pull(db: Database) -> None:
+    """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
+    db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    db.execute("CREATE TABLE pull_cursors (hub TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID")
+    # Finds one provider's cursors without reading everybody's.
+    db.execute("CREATE INDEX followers_provider ON followers (provider)")
+
+
+@migrations()
+def m0010_past_trees(db: Database) -> None:
+    """Group states that new members begin with."""
+    db.execute(
+        """
+        CREATE TABLE past_trees (
+            room_nr INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,
+            group_info BLOB NOT NULL,
+            ratchet_tree BLOB NOT NULL,
+            waiting TEXT NOT NULL,
+            PRIMARY KEY (room_nr, epoch)
+        ) STRICT
+        """
+    )
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -27,10 +27,11 @@ from linearized.server.followers import Followers
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from linearized.server.providers.client import Answer, ProviderClient, ProviderError
+from linearized.server.pull_followers import PullFollowers
 from linearized.server.welcomes import PROVIDER_TYPE, provider_address
 from linearized.store.base import EntryRow, FollowerRow, NewToDevice, Role, RoomAppend, RoomRow
 from linearized.store.sqlite import SqliteStore
-from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
+from tests.room.support import BOB, NOW, ROOM, A, Member, grouped_room
 from tests.server.test_fanout import rows
 
 OTHER = "!other:a.example"
@@ -137,6 +138,7 @@ async def delivering(path: Path, peer: Peer | None = None, *, jitter: float = 0.
             providers=cast("ProviderClient", peer),
             federation=cast("FederationClient", peer),
             nursery=nursery,
+            pulls=PullFollowers(store=store, key=A.key),
             jitter=lambda: jitter,
         )
         yield Setting(store, peer, followers)
