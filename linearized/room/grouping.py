@@ -25,7 +25,6 @@ from linearized.room.proposals import Offer, check_offer, check_proposed_devices
 from linearized.room.proposers import external_senders
 from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
-from linearized.room.tie import lists_participants
 
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
@@ -204,8 +203,7 @@ class RoomGroup:
         """
         if self._group is None or self._signer is None or self._deleted:
             return []
-        if not lists_participants(self._group):
-            return []
+        # Only rooms whose groups have a participant list have a signer.
         keys = [sender.signature_key for sender in external_senders(self._group)]
         if self._signer.public_key not in keys:
             return []

@@ -449,6 +449,7 @@ def test_a_group_of_another_suite_does_without_proposals_of_the_hub() -> None:
     alice.client = openmls.Client.create(identity=alice.client.identity, ciphersuite=2)
     room.submit(alice.create(name=group_id(ROOM), external_senders=[HUB_SENDER]), now=NOW)
     alice.accept()
+    room.submit(offer(alice, alice.joined().propose_update()), now=NOW)
     accepted = room.submit(member(ALICE, "leave"), now=NOW)
     assert [entry.event.type for entry in accepted.entries] == ["m.room.member"]
 
