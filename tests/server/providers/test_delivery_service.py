@@ -42,6 +42,7 @@ from linearized.protocol.identifiers import client_uri, user_uri
 from linearized.room.submissions import Handshake, Reason
 from linearized.server.providers.delivery_service import ERROR_CODES, MAX_ITEMS
 from linearized.store.base import Role, RoomAppend, RoomRow
+from tests.room.party import leave
 from tests.room.support import ALICE, ANNA, BOB, MLS, Member, handshake, state_event
 from tests.server.support import running_server
 
@@ -257,13 +258,18 @@ async def test_a_client_that_lost_its_state_rejoins_by_an_external_commit(here: 
 
 
 async def test_proposals_are_decided_as_update_decides_them(here: World) -> None:
-    proposal = here.bob.joined().propose_remove(here.alice.joined().own_leaf_index)
-    body = DSRequestBody(request_type=Type.PROPOSALS, proposals=ProposalRequest(proposals=(proposal,)))
-    found = await ask(here, signed(here.bob, body))
-    updated = await here.other.ask("update", here.uri, HandshakeBundle(message=proposal).encode())
+    def proposals(*messages: bytes) -> DSRequestBody:
+        return DSRequestBody(request_type=Type.PROPOSALS, proposals=ProposalRequest(proposals=messages))
+
+    lone = here.bob.joined().propose_remove(here.alice.joined().own_leaf_index)
+    await refused(here, signed(here.bob, proposals(lone)), DSErrorCode.NOT_ALLOWED)
+    updated = await here.other.ask("update", here.uri, HandshakeBundle(message=lone).encode())
     assert UpdateRoomResponse.decode(updated.content).code is UpdateResponseCode.NOT_ALLOWED
-    assert found.error is not None
-    assert found.error.code is DSErrorCode.NOT_ALLOWED
+    here.bob.joined().clear_pending_proposals()
+    leaving = leave(here.bob).bundle
+    body = proposals(leaving.message, *leaving.more_proposals)
+    assert (await ask(here, signed(here.bob, body))).response_type is DSResponseType.OK
+    assert not here.server.node.rooms.is_participant(here.room_id, "b.example")
 
 
 async def test_what_only_frames_well_is_malformed(here: World) -> None:
