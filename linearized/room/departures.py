@@ -31,6 +31,8 @@ from linearized.room.tie import participants_of
 # Proposals of one epoch, of whomever. A commit names each in 35 bytes and has to fit into an event of 64 KiB
 # together with its path; beyond it, who commits removes by value, which takes less room.
 MAX_PENDING: Final = 256
+# Users taken off the list by one proposal of the hub: eight bytes each, beside 63 removals in one event.
+MAX_DELISTED: Final = 1024
 # Who has been taken off the list and who was never on it; an invited user may be on it without a leaf.
 _LISTED: Final = frozenset({"join", "invite"})
 
@@ -98,7 +100,9 @@ def missing_removals(group: PublicGroup, owners: Mapping[int, str], state: State
         return Missing(leaves=(), update=ParticipantListUpdate())
     return Missing(
         leaves=tuple(leaves[: room - bool(removed or banned)]),
-        update=ParticipantListUpdate(changed=tuple(banned), removed=tuple(removed)),
+        update=ParticipantListUpdate(
+            changed=tuple(banned[:MAX_DELISTED]), removed=tuple(removed[: max(0, MAX_DELISTED - len(banned))])
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from linearized.client import GroupLost, NotInGroup, ServerUnreachable, Session
+from linearized.client import ApiError, GroupLost, NotInGroup, ServerUnreachable, Session
 from linearized.client.errors import CommitRefused
 from linearized.client.pending import is_leaving, list_changes
 from linearized.mimi.handshake import HandshakeBundle, UpdateResponseCode, UpdateRoomResponse
@@ -155,3 +155,35 @@ async def test_outside_of_a_group_nothing_is_pending() -> None:
         assert alice.device.must_tidy(elsewhere) is False
         with pytest.raises(NotInGroup):
             await alice.groups.leave(elsewhere)
+
+
+@pytest.mark.parametrize("takes_proposals", [True, False])
+@pytest.mark.parametrize("status", [None, 403, 500])
+async def test_a_session_leaves_by_proposals_where_it_can_and_by_the_event_everywhere(
+    monkeypatch: pytest.MonkeyPatch, takes_proposals: bool, status: int | None
+) -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await group_of(alice, bob)
+        asked: list[str] = []
+
+        async def leave(room_id: str) -> None:
+            asked.append(room_id)
+            if status is not None:
+                raise ApiError(status, "M_FORBIDDEN", "you are not in the room")
+
+        async def refuse(*_: object, **__: object) -> tuple[bytes, None]:
+            return UpdateRoomResponse(code=UpdateResponseCode.INVALID_PROPOSAL).encode(), None
+
+        monkeypatch.setattr(bob.api, "leave", leave)
+        if not takes_proposals:
+            monkeypatch.setattr(bob.api, "update", refuse)
+        if status is None or (takes_proposals and status == 403):
+            await bob.leave(ROOM)
+        else:
+            with pytest.raises(ApiError):
+                await bob.leave(ROOM)
+        assert asked == [ROOM]
+        proposed = [event for event in provider.rooms[ROOM].log if event["type"] == "m.mls.proposal"]
+        assert len(proposed) == takes_proposals
