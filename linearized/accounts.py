@@ -10,7 +10,7 @@ import trio
 
 from linearized.config import Config
 from linearized.exceptions import ConfigError
-from linearized.protocol.identifiers import is_new_user_id
+from linearized.protocol.identifiers import hub_user, is_new_user_id
 from linearized.server.clients.passwords import MAX_PASSWORD, SALT_BYTES, hash_password
 from linearized.store.base import UserRow
 from linearized.store.sqlite import SqliteStore
@@ -27,7 +27,7 @@ def create_account(config: Config, database: Path, localpart: str, password: str
         StoreError: the database is in use by a running server.
     """
     user_id = f"@{localpart}:{config.server_name}"
-    if not is_new_user_id(user_id):
+    if not is_new_user_id(user_id) or user_id == hub_user(config.server_name):
         raise ConfigError(f"{localpart!r} cannot be a user name: use a-z, 0-9 and . = _ / + -")
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise ConfigError(f"the password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")

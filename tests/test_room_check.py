@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from linearized.room_check import BrokenLog, RoomReport, check_room
 from linearized.room_report import known_keys
 from linearized.store.base import EntryRow, GroupRow, Role, RoomAppend, RoomRow
 from linearized.store.sqlite import SqliteStore
+from tests.room.party import Party, commit_pending, leave
 from tests.room.support import ALICE, BOB, CAROL, MLS, NOW, ROOM, A, Member, member, new_room, state_event
 
 VERSION = get_version("dev.linearized.1")
@@ -288,7 +290,26 @@ def test_a_hub_that_let_a_stranger_into_the_group_is_found_out(
     room.submit(alice.create(), now=NOW)
     alice.accept()
     with monkeypatch.context() as careless:
-        careless.setattr(Room, "_check_tie", lambda *_: None)
+        careless.setattr("linearized.room.room.check_tie", lambda *_, **__: None)
         room.submit(alice.add(bob, listed=False), now=NOW)
     with pytest.raises(BrokenLog, match=r"entry 4 .*@bob:b\.example is not joined"):
         check(made(recorder, tmp_path))
+
+
+def test_a_log_with_standalone_proposals_holds_and_a_commit_that_leaves_one_out_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    bob, phone = Member(BOB), Member(BOB, "PHONE")
+    party = Party(bob, phone)
+    party.submit(leave(bob, phone), by=bob)
+    tablet = Member(ALICE, "TABLET")
+    party.submit(party.join(tablet), by=tablet)
+    party.submit(commit_pending(party.alice), by=party.alice)
+    assert check(made(recorder, tmp_path / "good")).epoch == party.room.epoch
+    # The hub never took the proposals that the external commit contains.
+    recorder.entries = [entry for entry in recorder.entries if entry.type != "m.mls.proposal"]
+    for seq, entry in enumerate(recorder.entries, start=1):
+        recorder.entries[seq - 1] = replace(entry, seq=seq)
+    with pytest.raises(BrokenLog):
+        check(made(recorder, tmp_path / "bad"))

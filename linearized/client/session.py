@@ -17,7 +17,7 @@ import trio
 
 from linearized.client.api import ProviderApi
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
-from linearized.client.errors import ApiError, ClientError, MalformedAnswer, WrongEpochError
+from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import Item, Joined
@@ -42,6 +42,7 @@ MAX_SEND_ATTEMPTS = 8
 # How long to wait for a room or its next entry to reach our provider, each time.
 ROOM_WAIT_MS = 2_000
 _NOT_FOUND = 404
+_FORBIDDEN = 403
 _DRAW_BYTES = 8
 # Pages of a gap fetched before giving the group up for lost and rejoining instead.
 MAX_GAP_PAGES = 50
@@ -237,9 +238,20 @@ class Session:
         Raises:
             ClientError: as ``Handshakes.leave``; it may be called again.
         """
+        proposed = False
         if self.device.in_group(room_id):
-            await self.groups.leave(room_id)
-        await self.api.leave(room_id)
+            try:
+                await self.groups.leave(room_id)
+                proposed = True
+            except CommitRefused:
+                # A room that takes commits only. The event says it, and the next commit removes us.
+                proposed = False
+        try:
+            await self.api.leave(room_id)
+        except ApiError as error:
+            # With the proposals the hub wrote our leave, and it may be on its way to our provider still.
+            if not proposed or error.status != _FORBIDDEN:
+                raise
 
     # --- key packages ---
 

@@ -15,9 +15,10 @@ from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ParticipantListData,
     ParticipantListUpdate,
+    UserIndexRolePair,
     changes,
 )
-from linearized.mimi.policy.roles import RoleData
+from linearized.mimi.policy.roles import BANNED, RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
@@ -30,16 +31,18 @@ from linearized.room.tie import participants_of
 # Proposals of one epoch, of whomever. A commit names each in 35 bytes and has to fit into an event of 64 KiB
 # together with its path; beyond it, who commits removes by value, which takes less room.
 MAX_PENDING: Final = 256
+# Users taken off the list by one proposal of the hub: eight bytes each, beside 63 removals in one event.
+MAX_DELISTED: Final = 1024
 # Who has been taken off the list and who was never on it; an invited user may be on it without a leaf.
 _LISTED: Final = frozenset({"join", "invite"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """Removals that nobody has proposed yet: leaves, and indices of the participant list."""
+    """Removals that nobody has proposed yet: leaves, and what becomes of the participant list."""
 
     leaves: tuple[int, ...]
-    participants: tuple[int, ...]
+    update: ParticipantListUpdate
 
 
 def listed(group: PublicGroup) -> ParticipantListData:
@@ -82,16 +85,24 @@ def missing_removals(group: PublicGroup, owners: Mapping[int, str], state: State
         leaf for leaf, owner in owners.items() if leaf not in leaving and membership(state, owner) != "join"
     ]
     delisted, roles = delisted_by(group, pending), roles_of(group.app_data())
-    participants = [
-        index
-        for index, pair in enumerate(listed(group).participants)
-        if (user_id := user_id_from_uri(pair.user)) not in delisted
-        and not _may_be_listed(state, user_id, roles, pair.role_index)
-    ]
-    room = max(0, MAX_PENDING - len(pending) - bool(participants))
+    removed: list[int] = []
+    banned: list[UserIndexRolePair] = []
+    for index, pair in enumerate(listed(group).participants):
+        user_id = user_id_from_uri(pair.user)
+        if user_id in delisted or _may_be_listed(state, user_id, roles, pair.role_index):
+            continue
+        if membership(state, user_id) == "ban" and is_banned(roles, BANNED):
+            banned.append(UserIndexRolePair(user_index=index, role_index=BANNED))
+        else:
+            removed.append(index)
+    room = max(0, MAX_PENDING - len(pending))
+    if not room:
+        return Missing(leaves=(), update=ParticipantListUpdate())
     return Missing(
-        leaves=tuple(leaves[:room]),
-        participants=tuple(participants) if len(pending) < MAX_PENDING else (),
+        leaves=tuple(leaves[: room - bool(removed or banned)]),
+        update=ParticipantListUpdate(
+            changed=tuple(banned[:MAX_DELISTED]), removed=tuple(removed[: max(0, MAX_DELISTED - len(banned))])
+        ),
     )
 
 

@@ -25,7 +25,6 @@ from linearized.room.proposals import Offer, check_offer, check_proposed_devices
 from linearized.room.proposers import external_senders
 from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
-from linearized.room.tie import lists_participants
 
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
@@ -202,8 +201,9 @@ class RoomGroup:
         Args:
             state: the room's.
         """
-        if self._group is None or self._signer is None or not lists_participants(self._group):
+        if self._group is None or self._signer is None or self._deleted:
             return []
+        # Only rooms whose groups have a participant list have a signer.
         keys = [sender.signature_key for sender in external_senders(self._group)]
         if self._signer.public_key not in keys:
             return []
@@ -313,14 +313,13 @@ def _proposals(
         group.propose_remove(signer=signer, sender_index=sender_index, leaf_index=leaf)
         for leaf in missing.leaves
     ]
-    if missing.participants:
-        update = ParticipantListUpdate(removed=missing.participants)
+    if missing.update != ParticipantListUpdate():
         made.append(
             group.propose_app_data_update(
                 signer=signer,
                 sender_index=sender_index,
                 component_id=PARTICIPANT_LIST,
-                payload=update.encode(),
+                payload=missing.update.encode(),
             )
         )
     return made

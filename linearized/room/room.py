@@ -14,30 +14,23 @@ from dataclasses import replace
 
 from linearized.exceptions import (
     IdentifierError,
-    MimiDecodeError,
 )
-from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
-from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup, SignatureKeyPair
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import hub_user, user_domain, user_id_from_uri
-from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
-from linearized.room.content import binary
-from linearized.room.departures import check_departures
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, initial_group
-from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange
-from linearized.room.policy_commits import check_commit, check_founder, check_offer_policy
+from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
@@ -54,15 +47,13 @@ from linearized.room.submissions import (
     Submission,
     WelcomeEffect,
 )
-from linearized.room.tie import (
-    check_agreement,
-    check_devices,
-    check_introductions,
-    check_leaf_changes,
-    lists_participants,
-    participants_of,
-    refused,
-    users_after,
+from linearized.room.tie import check_introductions, refused, users_after
+from linearized.room.transitions import (
+    check_policy_of_commit,
+    check_tie,
+    commit_acts,
+    commit_bundle,
+    deleting,
 )
 
 
@@ -241,14 +232,14 @@ class Room:
         transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
         if submission.deletes_group:
-            transition = _deleting(transition)
+            transition = deleting(transition)
         self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
-        self._check_policy_of_commit(transition)
+        check_policy_of_commit(transition, self._state)
         draft = self._draft()
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
-        self._check_tie(draft, transition)
+        check_tie(transition, draft.state, self._published, hub=self._identity.name)
         draft.write(
             sender=committer.user_id,
             event_type=COMMIT,
@@ -305,24 +296,27 @@ class Room:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
         content = lpdu.lpdu.pdu["content"]
-        bundle = _bundle_of(content)
+        bundle = commit_bundle(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
         if content.get(GROUP_DELETED) is True:
-            transition = _deleting(transition)
+            transition = deleting(transition)
         committer = transition.commit.committer
         if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
-        self._check_policy_of_commit(transition)
+        check_policy_of_commit(transition, self._state)
         present = users_after(transition.group, transition.commit.staged)
-        if any(state_changes(act, present=present, state=self._state) for act in self._acts(transition)):
+        if any(
+            state_changes(act, present=present, state=self._state)
+            for act in commit_acts(transition, self._state, self.version, hub=self._identity.name)
+        ):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
             )
         draft = self._draft()
         draft.epoch = transition.commit.staged.epoch
-        self._check_tie(draft, transition)
+        check_tie(transition, draft.state, self._published, hub=self._identity.name)
         draft.complete(lpdu)
         return self._take_commit(draft, transition, now)
 
@@ -361,34 +355,11 @@ class Room:
             epoch=self.epoch,
         )
 
-    def _acts(self, transition: Transition) -> list[Act]:
-        """What a commit does to the participant list."""
-        if not self.version.vouched_events and not lists_participants(transition.group):
-            # Linearized Matrix knows no participant list; only MIMI providers need one.
-            return []
-        staged, committer = transition.commit.staged, transition.commit.committer.user_id
-        before = participants_of(transition.group.app_data())
-        participants_of(staged.app_data)
-        roles = roles_of(transition.group.app_data()), roles_of(staged.app_data)
-        if roles[1] is not None:
-            check_founder(before, committer, roles[1], founding=transition.initial is not None)
-        elif transition.initial is not None:
-            role = role_of_power_level(user_level(self._state, committer)).index
-            if before != {committer: role}:
-                # Nothing in the log would say where any other role came from.
-                raise Rejected(
-                    Reason.INVALID_COMMIT,
-                    "A new group's only participant is its creator, in the role of their power level,"
-                    f" {role}",
-                )
-        hub = self._identity.name
-        return list(acts_of(transition.group, staged.proposals, committer=committer, hub=hub, roles=roles))
-
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
         present = users_after(transition.group, transition.commit.staged)
         message, committer = transition.bundle.message, transition.commit.committer.user_id
-        acts = self._acts(transition)
+        acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
         # First, as long as the committer has the power level that the roles may be about to take.
         rule = join_rule_changes(transition.commit.staged.app_data, committer=committer, state=draft.state)
         self._write_changes(draft, rule, message, now)
@@ -413,30 +384,12 @@ class Room:
                 provenance=self._provenance(change.sender, message),
             )
 
-    def _check_policy_of_commit(self, transition: Transition) -> None:
-        check_commit(
-            transition.group,
-            transition.commit.staged,
-            self._state,
-            founding=transition.initial is not None,
-            deletes=transition.deletes,
-        )
-
     def _check_policy_of_events(self, draft: Draft) -> None:
         """What the authorization rules allow, a room's policy may still not."""
         policy = self._group.policy
         if policy is not None:
             for entry in draft.entries:
                 check_event(policy, entry.event, self._state)
-
-    def _check_tie(self, draft: Draft, transition: Transition) -> None:
-        """Room and group must agree after the entries of the draft and the commit."""
-        staged, hub = transition.commit.staged, self._identity.name
-        check_devices(transition.group, staged, self._published)
-        check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state, hub=hub)
-        check_departures(transition.group, staged, draft.state, hub=hub)
-        if not staged.is_external:
-            check_agreement(transition.group, staged, draft.state)
 
     def _check_ciphertext(self, content: JsonObject) -> None:
         self._group.check_ciphertext(content, algorithm=self._require_encryption())
@@ -526,31 +479,6 @@ class Room:
 
 def _is_departure(event: Event) -> bool:
     return event.type == "m.room.member" and event.content.get("membership") in ("leave", "ban")
-
-
-def _deleting(transition: Transition) -> Transition:
-    """A commit that ends the group."""
-    # "The MLSGroupUpdate MUST contain a PublicMessage with a commit that contains Remove proposals for every
-    # member of the group except the committer" (draft-robert-mimi-delivery-service, Delete group).
-    if len(transition.commit.staged.members) != 1:
-        raise Rejected(
-            Reason.INVALID_COMMIT, "A commit that deletes the group removes everybody but its sender"
-        )
-    return replace(transition, deletes=True)
-
-
-def _bundle_of(content: JsonObject) -> HandshakeBundle:
-    """The commit and GroupInfo in the content of an ``m.mls.commit``."""
-    try:
-        public_commit(content)
-    except MimiDecodeError as error:
-        raise Rejected(Reason.MALFORMED, str(error)) from error
-    return HandshakeBundle(
-        message=binary(content, "message"),
-        welcome=None,
-        group_info=GroupInfoOption(full=binary(content, "public_group_state"), partial=None),
-        ratchet_tree=None,
-    )
 
 
 def _domain_of(user_id: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from linearized.client import Session
 from linearized.client.verify import (
     LogBroken,
+    LogVerifier,
     check_included,
     check_signed,
     fetch_and_verify,
@@ -19,6 +20,7 @@ from linearized.client.verify import (
     verify_log,
 )
 from linearized.exceptions import ProofError, SignatureError
+from linearized.protocol.events import Event
 from tests.bridges.support import open_world
 from tests.bridges.test_import import history
 from tests.client.support import drain, message
@@ -121,3 +123,33 @@ async def test_an_imported_room_can_be_checked_like_any_other(tmp_path: Path) ->
         report = await fetch_and_verify(api, room_id, lambda *name: keys.get(name))
         assert report.imported >= 60
         assert report.commits == 2
+
+
+async def test_a_log_with_proposals_is_checked_and_one_without_those_it_needs_is_not(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        server = await club.server("a.example")
+        alice, bob = await club.device(server, "alice"), await club.device(server, "bob")
+        room_id = await new_room(alice)
+        await alice.groups.invite(room_id, [bob.device.owner.user_id])
+        await drain(bob)
+        await bob.leave(room_id)
+        await alice.catch_up()
+        await alice.send(room_id, message("alone"))
+        keys = server_keys(await alice.api.server_keys())
+        pdus = (await alice.api.log(room_id, after=0, limit=200)).pdus
+        report = verify_log(pdus, lambda *name: keys.get(name))
+        assert (report.commits, report.types["m.mls.proposal"]) == (3, 1)
+        verifier = Forgetful(lambda *name: keys.get(name))
+        kinds = [pdu["type"] for pdu in pdus]
+        commit = kinds.index("m.mls.commit", kinds.index("m.mls.proposal"))
+        for pdu in pdus[:commit]:
+            verifier.take(pdu)
+        with pytest.raises(LogBroken):
+            verifier.take(pdus[commit])
+
+
+class Forgetful(LogVerifier):
+    """One that keeps no proposals, so that a commit by reference cannot be followed."""
+
+    def _propose(self, event: Event) -> None:
+        del event

@@ -105,10 +105,13 @@ def test_a_ban_by_proposal_takes_effect_at_once_and_keeps_the_banned_listed() ->
     party.submit(commit_pending(anna), by=anna)
     assert party.members == [alice, anna]
     assert party.alice.participants().role_of(user_uri(BOB)) == BANNED
-    # He stays listed as banned when somebody else goes.
-    party.submit(member(ANNA, "leave"))
+    # He stays listed as banned when somebody else goes; who is banned by an event is listed so as well.
+    party.submit(member(ANNA, "ban", sender=ALICE))
     party.submit(commit_pending(alice), by=alice)
-    assert party.alice.participants().role_of(user_uri(BOB)) == BANNED
+    assert {user: alice.participants().role_of(user_uri(user)) for user in (BOB, ANNA)} == {
+        BOB: BANNED,
+        ANNA: BANNED,
+    }
 
 
 def test_new_roles_are_the_act_of_who_proposed_them() -> None:

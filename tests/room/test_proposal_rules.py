@@ -189,6 +189,22 @@ def test_beyond_the_limit_the_hub_proposes_nothing_and_members_remove_by_value(
     party.agree()
 
 
+def test_one_proposal_of_the_hub_delists_a_limited_number_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    anna, carl = Member(ANNA), Member("@carl:a.example")
+    party = Party(anna, carl, senders=[HUB_SENDER])
+    for user in (ANNA, "@carl:a.example"):
+        party.submit(member(user, "leave"))
+    monkeypatch.setattr(departures, "MAX_DELISTED", 1)
+    tablet = Member(ALICE, "TABLET")
+    party.submit(party.join(tablet), by=tablet)  # after which the hub proposes anew
+    kinds = [found.kind for found in party.group_of_hub().proposals()]
+    assert kinds == ["remove", "remove", "app_data_update"]
+    refusal(party.room, commit_pending(party.alice), Reason.FORBIDDEN)
+    party.alice.joined().clear_pending_commit()
+    party.submit(commit_pending(party.alice, update=ParticipantListUpdate(removed=(2,))), by=party.alice)
+    party.agree()
+
+
 # --- what ---
 
 
@@ -449,6 +465,7 @@ def test_a_group_of_another_suite_does_without_proposals_of_the_hub() -> None:
     alice.client = openmls.Client.create(identity=alice.client.identity, ciphersuite=2)
     room.submit(alice.create(name=group_id(ROOM), external_senders=[HUB_SENDER]), now=NOW)
     alice.accept()
+    room.submit(offer(alice, alice.joined().propose_update()), now=NOW)
     accepted = room.submit(member(ALICE, "leave"), now=NOW)
     assert [entry.event.type for entry in accepted.entries] == ["m.room.member"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from linearized.protocol.base64 import encode_base64
@@ -18,7 +20,7 @@ from tests.room.party import (
     propose_update,
     references,
 )
-from tests.room.support import ALICE, ANNA, BOB, CAROL, NOW, Member, member, new_room, refusal
+from tests.room.support import ALICE, ANNA, BOB, CAROL, NOW, Member, handshake, member, new_room, refusal
 
 
 def test_a_leaving_user_is_out_at_once_and_gone_with_the_next_commit() -> None:
@@ -135,3 +137,11 @@ def test_there_is_nothing_to_propose_to_before_the_first_commit() -> None:
     alice.create()
     alice.accept()
     refusal(new_room(), offer(alice, alice.joined().propose_update()), Reason.FORBIDDEN)
+
+
+def test_the_hub_proposes_nothing_to_a_group_that_was_deleted() -> None:
+    party = Party()
+    ending = replace(handshake(party.alice, party.alice.joined().commit()), deletes_group=True)
+    party.submit(ending, by=party.alice)
+    accepted = party.submit(member(ALICE, "leave"))
+    assert [entry.event.type for entry in accepted.entries] == ["m.room.member"]

@@ -11,6 +11,7 @@ import pytest
 from linearized.mimi.group_info import GroupInfoCode, GroupInfoResponse
 from linearized.mimi.handshake import UpdateResponseCode
 from linearized.protocol.base64 import decode_base64, encode_base64
+from linearized.store.base import MembershipRow, Role, RoomAppend, RoomRow
 from tests.server.clients.mls_support import MlsDevice, exchange, response_of, use_real_time
 from tests.server.clients.support import BOT, ENCRYPTED_ROOM, MLS, Client, Server, part, room
 from tests.server.device_support import device_object
@@ -193,3 +194,32 @@ async def test_group_state_is_asked_for_in_ones_own_name_only(bot: MlsDevice, en
     other = MlsDevice(replace(bot.client, user_id="@eve:a.example"))
     forged = other.group_info_request(openmls.HpkeKeyPair.generate())
     (await exchange(bot.client, encrypted, "group_info", forged)).refused(403, "M_FORBIDDEN")
+
+
+async def test_members_are_told_by_which_sender_the_hub_proposes(
+    server: Server, bot: MlsDevice, encrypted: str, bob: Client
+) -> None:
+    answer = (await bot.client.call("GET", f"{room(encrypted, MLS)}/mls/hub_sender")).ok()
+    assert decode_base64(answer["signature_key"]) == server.node.mls_signer.public_key
+    assert decode_base64(answer["identity"]) == b"mimi://a.example"
+    (await bob.call("GET", f"{room(encrypted, MLS)}/mls/hub_sender")).refused(403, "M_FORBIDDEN")
+
+
+async def test_who_is_not_the_hub_has_no_such_sender(server: Server, bot: MlsDevice) -> None:
+    followed = "!followed:c.example"
+    await server.node.store.append(
+        RoomAppend(
+            room_id=followed,
+            room=RoomRow(
+                room_id=followed,
+                version="dev.linearized.1",
+                role=Role.FOLLOWER,
+                hub="c.example",
+                head_seq=0,
+                epoch=None,
+            ),
+            memberships=(MembershipRow(room_id=followed, user_id=BOT, membership="join", seq=0),),
+        )
+    )
+    answer = await bot.client.call("GET", f"{room(followed, MLS)}/mls/hub_sender")
+    answer.refused(404, "M_NOT_FOUND")
