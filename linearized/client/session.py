@@ -37,7 +37,7 @@ KEY_PACKAGE_MINIMUM = 10
 # A message is encrypted anew when a commit overtook it; more than this many in a row means something is
 # wrong.
 MAX_SEND_ATTEMPTS = 8
-# How long to wait for a room to reach our provider, each time.
+# How long to wait for a room or its next entry to reach our provider, each time.
 ROOM_WAIT_MS = 2_000
 _NOT_FOUND = 404
 _DRAW_BYTES = 8
@@ -81,7 +81,7 @@ class Session:
         self._key_packages = key_packages
         self._echoes = echoes
         self._follower = Follower(device)
-        self.groups = Handshakes(api, device, self.catch_up)
+        self.groups = Handshakes(api, device, self.catch_up, self._wait)
         self._tidying = Tidying(device, clock=api.clock, draw=self._draw)
         self._tidying.look(device.state.rooms)
 
@@ -121,6 +121,10 @@ class Session:
         """Follow until nothing new comes; the items wait for ``items``."""
         while await self.step(0):
             pass
+
+    async def _wait(self) -> None:
+        """Give the room's next entry a moment to reach our provider."""
+        await self.step(ROOM_WAIT_MS)
 
     async def step(self, timeout_ms: int) -> bool:
         """One sync: fetch, process, save. Whether anything came.
@@ -267,7 +271,10 @@ class Session:
             except WrongEpochError:
                 # A commit came first. Follow it, then encrypt for the epoch it began.
                 self.device.unsend(key)
+                before = self.device.epoch(room_id)
                 await self.catch_up()
+                if self.device.state_epoch(room_id) == before:
+                    await self._wait()  # it is on its way from the hub to our provider
                 continue
             except ApiError as error:
                 if error.status != _NOT_FOUND:
@@ -275,7 +282,7 @@ class Session:
                 # We are in the group already, by a Welcome that overtook the room's copy on its way to our
                 # provider.
                 refusal = error
-                await self.step(ROOM_WAIT_MS)
+                await self._wait()
                 continue
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))

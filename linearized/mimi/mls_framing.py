@@ -61,6 +61,17 @@ def welcome_struct(mls_message: bytes) -> bytes:
     return mls_message[MESSAGE_HEADER:]
 
 
+def welcome_ciphersuite(message: bytes) -> int:
+    """The cipher suite of an MLSMessage with a Welcome (RFC 9420, 12.4.3.1).
+
+    Raises:
+        MimiDecodeError: it is too short.
+    """
+    reader = Reader(message)
+    reader.skip(MESSAGE_HEADER)
+    return reader.uint(2)
+
+
 def welcome_message(welcome: bytes) -> bytes:
     """The MLSMessage around a bare Welcome, as MLS clients and FanoutMessages carry it."""
     reader = Reader(welcome)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from linearized.exceptions import StoreError
 from linearized.protocol.state import StateMap, hub_of
 from linearized.room.submissions import Accepted
-from linearized.server.cursors import current_followers, cursor_changes
+from linearized.server.cursors import current_followers, cursor_changes, may_move_cursors
 from linearized.server.rows import entry_row
 from linearized.server.welcomes import route_welcomes
 from linearized.store.base import FollowerRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
@@ -35,7 +35,10 @@ def append_of(
     """
     entries = [entry for accepted in batch for entry in accepted.entries]
     groups = [accepted for accepted in batch if accepted.group is not None]
-    existing = current_followers(store.followers(room_id))
+    hub = hub_of(state)
+    # Most batches move no cursor, and a large room has many.
+    moves = hub != own_name or may_move_cursors(entries)
+    existing = current_followers(store.followers(room_id)) if moves else {}
     followers = cursor_changes(
         room_id,
         entries=entries,
@@ -44,7 +47,6 @@ def append_of(
         ours=ours,
         signs=lambda provider: bool(store.server_keys(provider)),
     )
-    hub = hub_of(state)
     if hub != own_name:
         row = _moved_row(store, room_id, hub)
         followers = _stopped(existing, followers, entries[-1].seq)

@@ -199,6 +199,7 @@ class Worker:
             return
         address = provider_address(self._provider)
         welcomes = self._store.to_device(address, room_id, after=0, limit=WELCOME_PAGE)
+        more = len(welcomes) == WELCOME_PAGE
         welcomes = welcomes[await self._welcome_devices(room_id, welcomes) :]
         notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
         if notification is not None:
@@ -210,6 +211,8 @@ class Worker:
                 return
             await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
         self._unwelcome.pop(room_id, None)
+        if more:
+            self._due[room_id] = None
 
     async def _welcome_devices(self, room_id: str, welcomes: list[ToDeviceRow]) -> int:
         """Queue those Welcomes for devices that are known to be for them, up to the first that is not; how

@@ -91,6 +91,8 @@ async def open_node(
                     clock=clock,
                     ids=ids,
                 )
+                # First of all, so that what is remembered from now on is remembered as of today.
+                await _tidy(store, clock)
                 node.followers.start()
                 node.audits.begin()
                 nursery.start_soon(node.audits.run)
@@ -111,12 +113,18 @@ async def open_node(
 async def _keep_house(store: Store, clock: Callable[[], int]) -> None:
     """Remove what has expired, now and every ``HOUSEKEEPING_SECONDS``."""
     while True:
-        try:
-            while await store.expire(clock()):
-                await trio.lowlevel.checkpoint()  # other writes come in between
-        except StoreError as error:  # a full disk, say; nothing depends on it, so the next round tries again
-            log.warning("housekeeping_failed", **describe(error))
+        while await _tidy(store, clock):
+            await trio.lowlevel.checkpoint()  # other writes come in between
         await trio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _tidy(store: Store, clock: Callable[[], int]) -> int:
+    """Remove some of what has expired; how much, 0 also if that failed."""
+    try:
+        return await store.expire(clock())
+    except StoreError as error:  # a full disk, say; nothing depends on it, so the next round tries again
+        log.warning("housekeeping_failed", **describe(error))
+        return 0
 
 
 def _assemble(

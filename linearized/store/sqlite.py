@@ -25,6 +25,7 @@ from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
     sqlite_append,
     sqlite_devices,
+    sqlite_expiry,
     sqlite_history,
     sqlite_key_packages,
     sqlite_moving,
@@ -256,8 +257,8 @@ class SqliteStore(
         )
 
     async def expire(self, now_ms: int) -> int:
-        """Remove expired key packages and routes, a bounded number at a time; how many. Repeat until 0."""
-        return await self._write(partial(sqlite_key_packages.expire, now_ms=now_ms))
+        """Remove some of what has expired; see ``Store.expire``."""
+        return await self._write(partial(sqlite_expiry.expire, now_ms=now_ms))
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
         """Store messages with the reply to their request; nothing if that reply is remembered already."""

@@ -356,6 +356,24 @@ def m0010_past_trees(db: Database) -> None:
     )
 
 
+@migrations()
+def m0011_reply_days(db: Database) -> None:
+    """The day on which each reply was given, so that it can be forgotten; none for those that last."""
+    db.execute("CREATE TABLE reply_day (day INTEGER NOT NULL) STRICT")
+    # The one place where the database's own clock is asked: the server's sets the day from its start on.
+    db.execute("INSERT INTO reply_day (day) VALUES (CAST(strftime('%s', 'now') AS INTEGER) / 86400)")
+    db.execute("ALTER TABLE replies ADD COLUMN day INTEGER")
+    # What was stored so far has its meaning in its scope: facts, and answers to repeatable requests.
+    db.execute(
+        """
+        UPDATE replies SET day = (SELECT day FROM reply_day)
+        WHERE scope NOT LIKE 'import %' AND scope NOT LIKE 'client-filter%' AND scope NOT LIKE 'keys of %'
+            AND scope NOT LIKE 'soft-failed %' AND scope NOT IN ('invite state', 'knock state')
+        """
+    )
+    db.execute("CREATE INDEX replies_day ON replies (day) WHERE day IS NOT NULL")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -78,6 +78,7 @@ class FakeProvider:
         self.one_time: dict[str, dict[str, bytes]] = {}
         self.fallback: dict[str, dict[str, bytes]] = {}
         self.position = 0
+        self.late: set[str] = set()  # users whom news reaches only while they wait for it
         self.fault: Fault | None = None
         self.requests: list[str] = []
         self.hub = openmls.SignatureKeyPair.generate()
@@ -126,8 +127,7 @@ class FakeProvider:
         body = json.loads(request.content) if request.content else {}
         parts = path.split("/")
         if path.endswith("/sync"):
-            since = int(request.url.params.get("since", "0"))
-            return httpx.Response(200, json=self._sync(user_id, device_id, since))
+            return httpx.Response(200, json=self._sync(user_id, device_id, request.url.params))
         if path.endswith("/keys/upload"):
             return httpx.Response(200, json=self._keys(user_id, device_id, body))
         room = self.rooms[parts[parts.index("rooms") + 1]]
@@ -147,7 +147,10 @@ class FakeProvider:
 
     # --- following ---
 
-    def _sync(self, user_id: str, device_id: str, since: int) -> dict[str, Any]:
+    def _sync(self, user_id: str, device_id: str, params: httpx.QueryParams) -> dict[str, Any]:
+        since = int(params.get("since", "0"))
+        if user_id in self.late and params.get("timeout", "0") == "0":
+            return {"next_batch": str(since)}
         address = client_uri(user_id, device_id)
         queue = [item for item in self.to_device.get(address, []) if item[0] > since]
         self.to_device[address] = queue

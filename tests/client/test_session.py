@@ -83,6 +83,30 @@ async def test_a_message_overtaken_by_a_commit_is_encrypted_again() -> None:
         assert [item.epoch for item in got] == [3]
 
 
+async def test_a_commit_that_is_still_on_its_way_is_waited_for() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE, BOB)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.groups.invite(ROOM, [BOB])
+        await drain(bob)
+        provider.late.add(BOB)
+        await alice.groups.update_keys(ROOM)
+        before = len(provider.requests)
+        await bob.send(ROOM, message("late"))
+        tries = [name for name in provider.requests[before:] if "/send/" in name]
+        assert len(tries) == 2
+        await alice.catch_up()
+        await alice.groups.update_keys(ROOM)
+        before = len(provider.requests)
+        await bob.groups.update_keys(ROOM)
+        tries = [name for name in provider.requests[before:] if name.endswith("/mls/update")]
+        assert len(tries) == 2
+        await drain(alice)
+        assert alice.device.epoch(ROOM) == bob.device.epoch(ROOM) == 5
+
+
 async def test_a_second_device_joins_by_itself_and_a_lost_one_rejoins_over_its_old_leaf() -> None:
     provider = FakeProvider()
     provider.room(ROOM, ALICE, BOB)

@@ -103,7 +103,7 @@ class MemoryFederation(FederationClient):
             super().__init__(config, identity, clock=clock)
         self._network = network
 
-    def _new_channel(self, _destination: Destination, _http2: bool) -> Channel:
+    def _new_channel(self, _destination: Destination, _serial: bool) -> Channel:
         return _WireChannel(self._network.transport(self._identity.name))
 
 

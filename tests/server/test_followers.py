@@ -20,6 +20,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import Accepted
 from linearized.server import batches
+from linearized.server import delivering as delivering_module
 from linearized.server.batches import MAX_PDUS
 from linearized.server.cursors import LINEARIZED, MIMI
 from linearized.server.delivering import Worker
@@ -417,6 +418,19 @@ async def test_a_linearized_matrix_server_gets_its_welcome_ahead_of_the_events(s
     assert roles(body) == ["welcome"]
     assert [len(pdus) for *_, pdus in setting.peer.sent] == [len(entries)]
     assert not setting.store.to_device(provider_address("b.example"), ROOM, after=0, limit=9)
+
+
+async def test_more_welcomes_than_a_page_holds_wait_for_no_further_event(
+    setting: Setting, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering_module, "WELCOME_PAGE", 1)
+    room, alice, _ = grouped_room()
+    added = room.submit(alice.add(Member(BOB)), now=NOW)
+    await setting.room(linear())
+    await setting.append_rows(rows(added), *[welcome(added, seq=3) for _ in range(3)])
+    await trio.sleep(1)
+    assert [roles(body) for *_, body in setting.peer.notified] == [["welcome"]] * 3
+    assert len(setting.peer.sent) == 1
 
 
 async def test_a_welcome_that_is_not_taken_holds_up_no_event(
