@@ -82,9 +82,10 @@ def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
     ]
 
 
-def deletes_group(commit: EntryRow) -> bool:
-    """Whether a commit ended its room's group."""
-    return orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
+def was_deleted(store: Store, group: GroupRow) -> bool:
+    """Whether a group's last commit ended it."""
+    commit = store.entry_by_id(group.commit_event_id)
+    return commit is not None and orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
 
 
 def restore_room(
@@ -101,7 +102,6 @@ def restore_room(
     group = None
     if kept is not None:
         group = mls.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
-    commit = store.entry_by_id(kept.commit_event_id) if kept is not None else None
     last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
     return Room(
         room_id=row.room_id,
@@ -115,6 +115,6 @@ def restore_room(
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
-        group_deleted=commit is not None and deletes_group(commit),
+        group_deleted=kept is not None and was_deleted(store, kept),
         published=partial(published, store),
     )

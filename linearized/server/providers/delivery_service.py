@@ -38,6 +38,7 @@ from linearized.mimi.handshake import (
 )
 from linearized.protocol.identifiers import client_from_uri, provider_of_uri, room_uri, user_domain, user_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
+from linearized.server.loading import was_deleted
 from linearized.server.node import Node
 from linearized.server.providers.ds_authentication import (
     DSRefused,
@@ -202,7 +203,8 @@ def _group_info(node: Node, room_id: str, request: DSRequest, provider: str) -> 
     if request.authentication_data.sender_index is not None:
         authenticate_sender(node, room_id, request, provider)
     group = node.store.group(room_id)
-    if group is None or not node.rooms.is_participant(room_id, provider):
+    takes_part = node.rooms.is_participant(room_id, provider)
+    if group is None or not takes_part or was_deleted(node.store, group):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "there is no such group for you here")
     return DSResponseBody(
         response_type=DSResponseType.EXTERNAL_COMMIT_INFO,

@@ -22,7 +22,7 @@ from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.key_material import basic_credential, basic_identity
 from linearized.protocol.identifiers import room_uri, user_domain
 from linearized.room.credentials import client_of
-from linearized.server.loading import pending_proposals
+from linearized.server.loading import pending_proposals, was_deleted
 from linearized.server.node import Node
 from linearized.server.providers.key_material import BadRequest
 from linearized.store.base import Role
@@ -67,6 +67,7 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
         or group is None
         or user_domain(requester.user_id) not in domains
         or memberships.get(requester.user_id) != "join"
+        or was_deleted(node.store, group)  # nobody can join it any more
     ):
         return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
     secret = GroupInfoRatchetTreeTBE(

@@ -436,6 +436,7 @@ async def test_a_group_is_deleted_by_a_commit_that_removes_everybody_else(here: 
     await refused(
         here, signed(here.bob, messages(here.bob.joined().encrypt(b"still?"))), DSErrorCode.NOT_ALLOWED
     )
+    await refused(here, unsigned(GROUP_INFO), DSErrorCode.NOT_ALLOWED)
     # The log is there as before.
     assert len(here.server.node.store.entries(here.room_id, after=0, limit=100)) == after
 
