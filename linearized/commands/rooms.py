@@ -158,7 +158,7 @@ def takeover() -> None:
 _gone = click.option(
     "--hub-is-gone",
     is_flag=True,
-    help="Also if the hub answers: you know that it will not order the room again.",
+    help="Also if the hub answers: you know that it will not order the room.",
 )
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from linearized.room.submissions import LocalEvent
+from linearized.store.base import Role
 from tests.interop.handover_support import PEERS, Club, club
 from tests.interop.hostile_hub import ALICE, arrived
 from tests.server.support import Server, running_server
@@ -16,6 +17,20 @@ class Bereft(Club):
     """A club with whoever else is in it, by name."""
 
     network_servers: dict[str, Server]
+
+    async def agreed(self) -> str:
+        """b.example takes the room over with the agreement of c.example; the takeover's event ID."""
+        await self.c.node.takeovers.accept(self.room_id, "b.example", hub_is_gone=False)
+        event_id = await self.b.node.takeovers.take(self.room_id, hub_is_gone=False)
+        await self.ordered_by(self.c, "b.example", Role.PARTICIPANT)
+        return event_id
+
+    def a_is_back(self) -> None:
+        self.network.down.discard("a.example")
+        self.network.views.clear()
+        for server in (self.a, self.b, self.c):
+            for name in PEERS:
+                server.node.followers.contacted(name)
 
 
 async def named(server: Server, room_id: str, sender: str, name: str) -> str:
@@ -64,6 +79,8 @@ async def bereft(
             if text is not None:
                 world.network.down.add(away)
                 await arrived(receiver, await named(world.a, world.room_id, ALICE, text))
+        # Nothing reaches it, and nothing of it reaches anybody.
         world.network.down.add("a.example")
+        world.network.views |= {("a.example", name): None for name in PEERS}
         world.network.down -= {"b.example", "c.example"}
         yield world

@@ -14,24 +14,15 @@ from linearized.room_check import check_room
 from linearized.server.hub import Overloaded
 from linearized.server.mls import OpenMls
 from linearized.store.base import Role
-from tests.interop.handover_support import Club
 from tests.interop.hostile_hub import BOB, CAROL, USERS, arrived
 from tests.interop.takeover_support import bereft, named
 from tests.server.test_two_providers import received
 
 
-async def take_over(world: Club) -> str:
-    """b.example takes the room over with the agreement of c.example."""
-    await world.c.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
-    event_id = await world.b.node.takeovers.take(world.room_id, hub_is_gone=False)
-    await world.ordered_by(world.c, "b.example", Role.PARTICIPANT)
-    return event_id
-
-
 async def test_a_room_goes_on_at_the_server_that_took_it_over(tmp_path: Path) -> None:
     async with bereft(tmp_path) as world:
         before = world.log(world.a)
-        event_id = await take_over(world)
+        event_id = await world.agreed()
 
         # The whole log is there, from the first entry on, with the takeover behind it that b.example signed
         # alone.
@@ -69,7 +60,7 @@ async def test_checkpoints_go_on_over_the_same_log(tmp_path: Path) -> None:
     async with bereft(tmp_path) as world:
         old = world.c.node.store.audit(world.room_id)
         assert old is not None
-        await take_over(world)
+        await world.agreed()
         assert await world.c.node.audits.audit(world.room_id) is None
         held = world.c.node.store.audit(world.room_id)
         assert held is not None
@@ -84,13 +75,13 @@ async def test_what_only_another_participant_was_sent_is_not_lost(tmp_path: Path
     async with bereft(tmp_path, only_c="the last words") as world:
         last = world.log(world.c)[-1]
         assert world.b.node.store.entry_by_id(last) is None
-        event_id = await take_over(world)
+        event_id = await world.agreed()
         assert world.log(world.b)[-2:] == [last, event_id]
 
 
 async def test_a_participant_that_was_behind_gets_all_that_it_missed(tmp_path: Path) -> None:
     async with bereft(tmp_path, only_b="the last words") as world:
-        event_id = await take_over(world)
+        event_id = await world.agreed()
         assert world.log(world.c)[-2:] == world.log(world.b)[-2:]
         assert world.log(world.c)[-1] == event_id
 
@@ -98,7 +89,7 @@ async def test_a_participant_that_was_behind_gets_all_that_it_missed(tmp_path: P
 async def test_a_participant_that_agrees_late_follows_then(tmp_path: Path) -> None:
     async with bereft(tmp_path, voters_of_two=False) as world:
         # Of b.example, c.example and d.example two agree, and that is enough.
-        await take_over(world)
+        await world.agreed()
         d = world.network_servers["d.example"]
         row = d.node.store.room(world.room_id)
         assert row is not None
@@ -138,7 +129,7 @@ async def test_a_taker_that_stops_in_between_goes_on_when_it_is_back(
 
 async def test_a_room_that_was_taken_over_is_handed_over_as_any_other(tmp_path: Path) -> None:
     async with bereft(tmp_path) as world:
-        await take_over(world)
+        await world.agreed()
         levels = {"users": {BOB: 100, CAROL: 100}}
         event = LocalEvent(sender=BOB, type="m.room.power_levels", state_key="", content=levels)
         await arrived(world.c, await world.b.node.rooms.send(world.room_id, event))
