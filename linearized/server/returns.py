@@ -131,6 +131,7 @@ class Returns:
         await self._node.store.dismiss_findings([found.digest], self._node.clock())
         await self._note(row, event, proven=True)
         self._hub.stop(row.room_id, taker)
+        self._node.notifier.room_changed(state)
         place = self._node.store.entry_by_id(event.prev_events[0])
         behind = row.head_seq - place.seq if place is not None else 0
         log.error("taken_over_from_us", room_id=row.room_id, by=taker, entries_nobody_else_has=behind)

@@ -23,8 +23,11 @@ from tests.interop.takeover_support import Bereft, bereft, named
 async def stopped(world: Bereft) -> None:
     """Wait until a.example has learnt of the takeover, and others confirmed it."""
     with trio.fail_after(PATIENCE):
-        while world.a.node.takeovers.successor(world.room_id) is None:
-            await trio.sleep(0.01)
+        while True:
+            ticket = world.a.node.notifier.ticket(ALICE)
+            if world.a.node.takeovers.successor(world.room_id) is not None:
+                return
+            await ticket.wait()
 
 
 async def test_the_old_hub_learns_of_it_and_orders_nothing_more(tmp_path: Path) -> None:

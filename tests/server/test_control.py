@@ -44,6 +44,18 @@ class Mover:
         self.asked: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
+    async def take(self, room_id: str, *, hub_is_gone: bool) -> str:
+        self.asked.append((room_id, str(hub_is_gone)))
+        return "$takeover"
+
+    async def accept(self, room_id: str, taker: str, *, hub_is_gone: bool) -> str:
+        self.asked.append((room_id, f"{taker} {hub_is_gone}"))
+        return "agreed"
+
+    async def withdraw(self, room_id: str) -> str:
+        self.asked.append((room_id, "withdraw"))
+        return "b.example"
+
     async def transfer(self, room_id: str, hub: str) -> str:
         self.asked.append((room_id, hub))
         if self.error is not None:
