@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 
 from linearized.client import EpochChanged
+from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint
 from linearized.room.submissions import LocalEvent
 from linearized.room_check import check_room
@@ -16,6 +19,7 @@ from linearized.server.mls import OpenMls
 from linearized.store.base import Role
 from tests.interop.hostile_hub import BOB, CAROL, USERS, arrived
 from tests.interop.takeover_support import bereft, named
+from tests.interop.test_two_histories import schema
 from tests.server.test_two_providers import received
 
 
@@ -137,3 +141,26 @@ async def test_a_room_that_was_taken_over_is_handed_over_as_any_other(tmp_path: 
         await world.ordered_by(world.c, "c.example", Role.HUB)
         assert world.log(world.c) == world.log(world.b)
         await world.heard("at c's", world.bob, world.carol)
+
+
+async def test_what_servers_say_to_each_other_is_what_the_schemas_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bereft(tmp_path, only_c="the last words") as world:
+        real, seen = world.b.node.federation.request, set()
+
+        async def request(name: str, method: str, path: str, **more: Any) -> JsonObject:
+            if path.endswith("/takeover"):
+                both = schema("takeover")["$defs"]
+                Draft202012Validator(both["request"]).validate(more["json"])
+            answer = await real(name, method, path, **more)
+            if path.endswith("/takeover"):
+                Draft202012Validator(both["response"]).validate(answer)
+            elif "/tail?" in path:
+                Draft202012Validator(schema("tail")).validate(answer)
+            seen.add(path.partition("?")[0].rpartition("/")[2])
+            return answer
+
+        monkeypatch.setattr(world.b.node.federation, "request", request)
+        await world.agreed()
+        assert seen >= {"tail", "takeover"}
