@@ -42,6 +42,7 @@ __all__ = [
     "KeysConfig",
     "LimitsConfig",
     "ListenConfig",
+    "ProviderConfig",
     "StoreConfig",
     "TlsConfig",
     "default_config",
@@ -59,6 +60,8 @@ MAX_BACKFILL = 100  # events per answer; at most 6.5 MB when every event is as l
 MAX_NOTARY_SERVERS = 100  # servers one notary request may make us contact
 # FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
 SYNCHRONOUS = ("FULL", "NORMAL")
+
+PUSH, PULL = WAYS = ("push", "pull")  # how MIMI messages get from a hub to a follower
 
 _TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
 
@@ -120,6 +123,17 @@ class KeysConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
+    ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them. ``fan_out`` is for
+    the rooms we are the hub of: with ``pull`` it fetches them, and is sent nothing.
+    """
+
+    delivery: str = "push"
+    fan_out: str = "push"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """``[limits]``: bounds an operator may want to move; the others are constants beside their code."""
 
@@ -144,7 +158,18 @@ class Config:
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
     store: StoreConfig = field(default_factory=StoreConfig)
+    providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    @property
+    def pulled_hubs(self) -> tuple[str, ...]:
+        """The hubs whose rooms we fetch."""
+        return tuple(name for name, settings in self.providers.items() if settings.delivery == PULL)
+
+    @property
+    def pull_followers(self) -> tuple[str, ...]:
+        """The providers that fetch the rooms we are the hub of."""
+        return tuple(name for name, settings in self.providers.items() if settings.fan_out == PULL)
 
     def bridge_for(self, domain: str) -> BridgeConfig | None:
         """The bridge that acts for a domain's users, if any."""
@@ -186,6 +211,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
         store=_store(top.section("store", optional=True)),
+        providers=_providers(top.section("providers", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
     )
     top.finish()
@@ -235,6 +261,26 @@ def _keys(section: Section) -> KeysConfig:
     keys = KeysConfig(notaries=section.take("notaries", as_optional_server_names, []))
     section.finish()
     return keys
+
+
+def _providers(section: Section) -> dict[str, ProviderConfig]:
+    providers: dict[str, ProviderConfig] = {}
+    for name, table in section.tables():
+        try:
+            server = as_server_name(name)
+        except ValueError as error:
+            raise ConfigError(f"{table.name}: {error}") from error
+        providers[server] = ProviderConfig(
+            delivery=table.take("delivery", _way, PUSH), fan_out=table.take("fan_out", _way, PUSH)
+        )
+        table.finish()
+    return providers
+
+
+def _way(value: Any) -> str:
+    if value not in WAYS:
+        raise ValueError(f"expected one of {', '.join(WAYS)}")
+    return str(value)
 
 
 def _bridge(section: Section) -> BridgeConfig:
@@ -327,6 +373,12 @@ key = {key}
 [keys]
 # Servers to ask for the keys of those that do not answer themselves.
 # notaries = ["notary.example"]
+
+# How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
+# of, with fan_out = "pull" it fetches the rooms we are the hub of.
+# [providers."b.example"]
+# delivery = "push"
+# fan_out = "push"
 
 [store]
 # "FULL" keeps every acknowledged entry through a power cut, "NORMAL" only through a crash of this process.

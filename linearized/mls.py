@@ -19,6 +19,7 @@ from openmls import (
     MlsError,
     ProposalInfo,
     PublicGroup,
+    SignatureKeyPair,
     StagedCommit,
     WrongEpoch,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "MlsError",
     "ProposalInfo",
     "PublicGroup",
+    "SignatureKeyPair",
     "StagedCommit",
     "WrongEpoch",
 ]

@@ -35,7 +35,7 @@ from linearized.client.answers import (
     key_objects,
     path_part,
 )
-from linearized.client.errors import MalformedAnswer
+from linearized.client.errors import ApiError, MalformedAnswer
 from linearized.client.transport import (
     MAX_MEDIA_BYTES,
     POLL_SLACK,
@@ -55,6 +55,7 @@ SOURCE_PARAMETER = "dev.linearized.source_event_id"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
 MEDIA_DEADLINE = 120.0
+_NOT_FOUND = 404
 
 
 class ProviderApi:
@@ -386,6 +387,20 @@ class ProviderApi:
     async def group_info(self, room_id: str, request: bytes) -> bytes:
         """Exchange a ``GroupInfoRequest`` for a ``GroupInfoResponse``."""
         return await self._exchange(room_id, "mls/group_info", request, idempotent=True)
+
+    async def hub_sender(self, room_id: str) -> tuple[bytes, bytes] | None:
+        """The external sender that stands for the room's hub in its group: raw public key, and the content of
+        its basic credential. None if our provider is not the hub.
+        """
+        try:
+            answer = await self._transport.json(
+                "GET", f"{_MLS}/rooms/{path_part(room_id)}/mls/hub_sender", idempotent=True
+            )
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+        return decode_binary(answer, "signature_key"), decode_binary(answer, "identity")
 
     async def import_events(self, room_id: str, events: Sequence[ImportEvent]) -> ImportResult:
         """Append a bridged room's past, in order, at most ``MAX_IMPORT_PAGE`` at once; repeating is

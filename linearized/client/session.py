@@ -7,8 +7,9 @@ sync token first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import openmls
 import trio
@@ -20,6 +21,7 @@ from linearized.client.following import ALGORITHM, Follower, Timeline, sequence,
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import Item, Joined
 from linearized.client.state import Outgoing
+from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError
 from linearized.mimi.content import MimiContent, message_id
@@ -35,9 +37,10 @@ KEY_PACKAGE_MINIMUM = 10
 # A message is encrypted anew when a commit overtook it; more than this many in a row means something is
 # wrong.
 MAX_SEND_ATTEMPTS = 8
-# How long to wait for a room to reach our provider, each time.
+# How long to wait for a room or its next entry to reach our provider, each time.
 ROOM_WAIT_MS = 2_000
 _NOT_FOUND = 404
+_DRAW_BYTES = 8
 # Pages of a gap fetched before giving the group up for lost and rejoining instead.
 MAX_GAP_PAGES = 50
 GAP_PAGE = 100
@@ -78,7 +81,9 @@ class Session:
         self._key_packages = key_packages
         self._echoes = echoes
         self._follower = Follower(device)
-        self.groups = Handshakes(api, device, self.catch_up)
+        self.groups = Handshakes(api, device, self.catch_up, self._wait)
+        self._tidying = Tidying(device, clock=api.clock, draw=self._draw)
+        self._tidying.look(device.state.rooms)
 
     # --- following ---
 
@@ -95,15 +100,31 @@ class Session:
                 yield item
                 self.device.acknowledge(item)
             try:
-                await self.step(POLL_MS)
+                await self.tidy()
+                await self.step(self._tidying.wait_ms(POLL_MS))
             except ClientError:
                 # The provider is away or refuses for now; what matters is that we come back.
                 await trio.sleep(RETRY_PAUSE)
+
+    async def tidy(self) -> None:
+        """Commit the removals that this device has waited long enough for others to commit."""
+        for room_id in self._tidying.due():
+            self._tidying.put_off(room_id)
+            try:
+                await self.groups.commit_pending(room_id)
+            except (LinearizedError, openmls.MlsError):
+                # Nobody waits for it. Whoever commits next has to do it; and we try again.
+                continue
+            self._tidying.look([room_id])
 
     async def catch_up(self) -> None:
         """Follow until nothing new comes; the items wait for ``items``."""
         while await self.step(0):
             pass
+
+    async def _wait(self) -> None:
+        """Give the room's next entry a moment to reach our provider."""
+        await self.step(ROOM_WAIT_MS)
 
     async def step(self, timeout_ms: int) -> bool:
         """One sync: fetch, process, save. Whether anything came.
@@ -116,24 +137,37 @@ class Session:
         token = answer.get("next_batch")
         if not isinstance(token, str):
             raise MalformedAnswer("the sync answer has no next_batch")
-        found = [await self._complete(timeline) for timeline in timelines(answer)]
+        joining = {welcome.room_id: welcome.commit_event_id for welcome in welcomes(answer)}
+        found = [await self._complete(timeline, joining) for timeline in timelines(answer)]
         if self.device.state.since != since:
             return True  # another task's sync was faster; the server will not repeat what that one took
         waiting = len(self.device.state.inbox)
         self._follower.apply(answer, found, token)
+        self._tidying.look(timeline.room_id for timeline in found)
         await self._after(answer, self.device.state.inbox[waiting:])
         return token != since and (since is None or bool(found) or bool(welcomes(answer)))
 
-    async def _complete(self, timeline: Timeline) -> Timeline:
-        """Fill the gap of a limited timeline, as far back as the last entry processed."""
-        last = self.device.record(timeline.room_id).last_seq
-        if not timeline.limited or last == 0 or not timeline.events:
+    async def _complete(self, timeline: Timeline, joining: Mapping[str, str | None]) -> Timeline:
+        """Fill the gap of a limited timeline, as far back as the last entry processed, or, in a room that
+        this device is new in, as the commit that its Welcome came with. (A follower's copy of a room begins
+        after that.)
+
+        Args:
+            joining: by room ID, the commits of the Welcomes that came with the timeline.
+        """
+        room_id, record = timeline.room_id, self.device.record(timeline.room_id)
+        last = record.last_seq
+        member = room_id in joining or self.device.in_group(room_id)
+        if not timeline.limited or not timeline.events or (last == 0 and not member):
             return timeline
+        begins = joining.get(room_id, record.commit_event_id) if last == 0 else None
         events = list(timeline.events)
         token = timeline.prev_batch
         for _ in range(MAX_GAP_PAGES):
             first = sequence(events[0])
             if token is None or (first is not None and first <= last + 1):
+                break
+            if begins is not None and any(event.get("event_id") == begins for event in events):
                 break
             page = await self.api.messages(timeline.room_id, start=token, direction="b", limit=GAP_PAGE)
             events[:0] = reversed(page.chunk)
@@ -162,6 +196,22 @@ class Session:
         except (LinearizedError, openmls.MlsError):
             # Not allowed back, or not now. The record says lost, so the next sync tries again.
             return
+
+    def _draw(self) -> float:
+        """A random number, at least 0 and below 1, from the same source as tokens."""
+        return int.from_bytes(sha256(self.api.ids(_DRAW_BYTES).encode()).digest()[:_DRAW_BYTES]) / 2**64
+
+    # --- leaving ---
+
+    async def leave(self, room_id: str) -> None:
+        """Leave a room for good, with all of this user's clients.
+
+        Raises:
+            ClientError: as ``Handshakes.leave``; it may be called again.
+        """
+        if self.device.in_group(room_id):
+            await self.groups.leave(room_id)
+        await self.api.leave(room_id)
 
     # --- key packages ---
 
@@ -208,6 +258,8 @@ class Session:
         key = txn_id or self.api.transaction_id()
         refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
         for _ in range(MAX_SEND_ATTEMPTS):
+            if key not in self.device.state.outbox and self.device.in_group(room_id):
+                await self.groups.commit_pending(room_id)
             message = self.device.encrypt(room_id, payload, txn_id=key)
             body = {
                 "algorithm": ALGORITHM,
@@ -219,7 +271,10 @@ class Session:
             except WrongEpochError:
                 # A commit came first. Follow it, then encrypt for the epoch it began.
                 self.device.unsend(key)
+                before = self.device.epoch(room_id)
                 await self.catch_up()
+                if self.device.state_epoch(room_id) == before:
+                    await self._wait()  # it is on its way from the hub to our provider
                 continue
             except ApiError as error:
                 if error.status != _NOT_FOUND:
@@ -227,7 +282,7 @@ class Session:
                 # We are in the group already, by a Welcome that overtook the room's copy on its way to our
                 # provider.
                 refusal = error
-                await self.step(ROOM_WAIT_MS)
+                await self._wait()
                 continue
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))

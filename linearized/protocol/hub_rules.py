@@ -1,4 +1,4 @@
-"""Another hub for a room: rules L4 (transfer) and L5 (takeover) of ``dev.linearized.1``, and chains of hubs.
+"""Another hub for a room: rules L4 (transfer) and L6 (takeover) of ``dev.linearized.1``, and chains of hubs.
 
 MSC3995, Hub transfers: "hub transfers can be completed by having both the current hub server and the new hub
 server sign an m.room.hub state event and send it to the room." Here that is an LPDU of the new hub, which the
@@ -43,7 +43,7 @@ def taken_from(event: Event) -> str | None:
 
 
 def check_transfer(event: Event, state: StateMap) -> None:
-    """Rules L4 and L5, before the rules that hold for every event.
+    """Rules L4 and L6, before the rules that hold for every event.
 
     Raises:
         AuthorizationError: the event may not make its sender's server the room's hub.
@@ -64,15 +64,15 @@ def check_transfer(event: Event, state: StateMap) -> None:
 
 
 def _check_takeover(event: Event, state: StateMap) -> None:
-    # L5. A hub that could sign is not gone. Who takes the room over signs alone, and does not hide that.
+    # L6. A hub that could sign is not gone. Who takes the room over signs alone, and does not hide that.
     if event.hub_server is not None:
-        raise AuthorizationError("L5", "a takeover is signed by the server that takes the room over, alone")
+        raise AuthorizationError("L6", "a takeover is signed by the server that takes the room over, alone")
     if taken_from(event) != hub_of(state):
-        raise AuthorizationError("L5", "the takeover is from another hub than the room's")
+        raise AuthorizationError("L6", "the takeover is from another hub than the room's")
     said = event.content[TAKEOVER]
     size, root = said.get("size"), said.get("root")
     if type(size) is not int or not 1 <= size <= MAX_SIZE or not isinstance(root, str):
-        raise AuthorizationError("L5", "the takeover does not name the log it goes on from")
+        raise AuthorizationError("L6", "the takeover does not name the log it goes on from")
 
 
 def check_hub_chain(
@@ -109,9 +109,9 @@ def _check_link(link: Event, giver: str, agreed: Set[str]) -> None:
         return
     taker = user_domain(link.sender)
     if link.hub_server is not None or taken_from(link) != giver:
-        raise AuthorizationError("L5", f"a takeover is not from the hub before it, {giver}")
+        raise AuthorizationError("L6", f"a takeover is not from the hub before it, {giver}")
     if taker not in agreed:
         raise AuthorizationError(
-            "L5",
+            "L6",
             f"{taker} took the room over from {giver}, and this server's operator has not agreed to that",
         )

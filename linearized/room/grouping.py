@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
-from linearized.exceptions import InvalidInput
 from linearized.mimi.handshake import HandshakeBundle, welcome_message
-from linearized.mls import Mls, MlsError, PublicGroup
-from linearized.protocol.base64 import decode_base64, encode_base64
+from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListUpdate
+from linearized.mls import Mls, MlsError, PublicGroup, SignatureKeyPair
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import group_id
 from linearized.protocol.state import StateMap, membership
 from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
+from linearized.room.content import binary
+from linearized.room.departures import Missing, missing_removals
+from linearized.room.devices import Published
+from linearized.room.leaves import identify
 from linearized.room.policy import RoomPolicy, policy_of
+from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
+from linearized.room.proposers import external_senders
 from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
-from linearized.room.tie import identify
+from linearized.room.tie import lists_participants
 
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
 INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
+# In a commit that ended the room's group: true.
+GROUP_DELETED: Final = "dev.linearized.group_deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,29 +42,49 @@ class Transition:
     bundle: HandshakeBundle
     commit: VerifiedCommit
     initial: tuple[bytes, bytes] | None
+    deletes: bool = False
 
 
 class RoomGroup:
     """See the module.
 
     Args:
-        group: None before the first commit.
+        hub: the server that orders the room.
+        signer: the key the hub proposes with; None if it proposes nothing.
+        group: None before the first commit. The proposals pending in its epoch are stored in it.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        deleted: whether that commit ended the group.
     """
 
     def __init__(
         self,
         *,
         room_id: str,
+        hub: str,
         mls: Mls,
+        signer: SignatureKeyPair | None = None,
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        deleted: bool = False,
     ) -> None:
         self._room_id = room_id
+        self._hub = hub
         self._mls = mls
+        self._signer = signer
         self._group = group
+        self._owners: dict[int, str] | None = None
         self._policy: tuple[int, RoomPolicy | None] | None = None
         self.last_commit_id = last_commit_id
+        self._deleted = deleted
+
+    def require_alive(self) -> None:
+        """Take nothing once the group was deleted.
+
+        Raises:
+            Rejected: ``FORBIDDEN``.
+        """
+        if self._deleted:
+            raise Rejected(Reason.FORBIDDEN, "The room's group was deleted; its log can still be read")
 
     @property
     def policy(self) -> RoomPolicy | None:
@@ -87,8 +116,7 @@ class RoomGroup:
         Raises:
             Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
         """
-        if self._group is None:
-            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
+        group = self._existing()
         # "algorithm denotes which specific algorithm clients MUST use for sending and receiving encrypted
         # events in the room."
         if content.get("algorithm") != algorithm:
@@ -99,13 +127,13 @@ class RoomGroup:
             raise mls_rejection(error) from error
         if info.wire_format != "private_message" or info.content_type != "application":
             raise Rejected(Reason.MALFORMED, "The ciphertext is not an application PrivateMessage")
-        if info.group_id != self._group.group_id:
+        if info.group_id != group.group_id:
             raise Rejected(Reason.MALFORMED, "The ciphertext is for another group")
-        if info.epoch != self._group.epoch:
+        if info.epoch != group.epoch:
             raise Rejected(
                 Reason.WRONG_EPOCH,
-                f"The message is for epoch {info.epoch}, the group is in {self._group.epoch}",
-                current_epoch=self._group.epoch,
+                f"The message is for epoch {info.epoch}, the group is in {group.epoch}",
+                current_epoch=group.epoch,
             )
 
     def stage(
@@ -132,6 +160,61 @@ class RoomGroup:
         commit = verify_commit(group, bundle, now=now)
         return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
 
+    def examine(
+        self,
+        bundle: HandshakeBundle,
+        state: StateMap,
+        *,
+        introduced: Set[bytes],
+        published: Published,
+        now: int,
+    ) -> tuple[PublicGroup, Offer]:
+        """Verify and check proposals; nothing changes.
+
+        Args:
+            introduced: see ``Handshake``.
+            published: see ``check_devices``.
+            now: the hub's acceptance time, milliseconds since the Unix epoch.
+
+        Raises:
+            Rejected: as ``verify_offer`` and ``check_offer``, or ``FORBIDDEN`` without a group.
+        """
+        group = self._existing()
+        offer = verify_offer(group, bundle, hub=self._hub, now=now)
+        check_offer(group, offer, introduced=introduced, state=state, hub=self._hub)
+        check_proposed_devices(group, offer, published)
+        return group, offer
+
+    def keep(self, messages: Iterable[bytes], *, now: int) -> None:
+        """Have verified proposals pending until the epoch ends.
+
+        Args:
+            now: when the hub accepted them, milliseconds since the Unix epoch.
+        """
+        group = self._existing()
+        for message in messages:
+            group.add_proposal(message, now=now // 1000)
+
+    def missing_removals(self, state: StateMap) -> list[bytes]:
+        """Proposals of the hub's own (MLSMessages) by which nobody stays in the group who is not in the room;
+        none if the group does not have the hub among its external senders.
+
+        Args:
+            state: the room's.
+        """
+        if self._group is None or self._signer is None or not lists_participants(self._group):
+            return []
+        keys = [sender.signature_key for sender in external_senders(self._group)]
+        if self._signer.public_key not in keys:
+            return []
+        if self._owners is None:
+            self._owners = {member.leaf_index: identify(member).user_id for member in self._group.members()}
+        missing = missing_removals(self._group, self._owners, state)
+        try:
+            return _proposals(self._group, self._signer, keys.index(self._signer.public_key), missing)
+        except MlsError:
+            return []  # whoever created the group listed our key where it is of no use, as in another suite
+
     def content_of(self, transition: Transition) -> JsonObject:
         """The content of the ``m.mls.commit`` event for a commit that came as a bundle."""
         content: JsonObject = {
@@ -140,6 +223,8 @@ class RoomGroup:
         }
         if self.last_commit_id is not None:
             content["prev_commit_event_id"] = self.last_commit_id
+        if transition.deletes:
+            content[GROUP_DELETED] = True
         if transition.initial is not None:
             group_info, ratchet_tree = transition.initial
             content[INITIAL_GROUP] = {
@@ -172,8 +257,9 @@ class RoomGroup:
             group.merge(transition.commit.staged)
         except MlsError as error:
             raise mls_rejection(error) from error
-        self._group = group
+        self._group, self._owners = group, None
         self.last_commit_id = commit_id
+        self._deleted = transition.deletes
         update = GroupUpdate(
             epoch=group.epoch,
             snapshot=group.save(),
@@ -189,6 +275,11 @@ class RoomGroup:
             commit_event_id=commit_id,
         )
         return update, (effect,)
+
+    def _existing(self) -> PublicGroup:
+        if self._group is None:
+            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
+        return self._group
 
     def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> PublicGroup:
         if initial is None:
@@ -215,19 +306,24 @@ class RoomGroup:
         return group
 
 
-def binary(content: JsonObject, key: str) -> bytes:
-    """A base64 member of an event's content.
-
-    Raises:
-        Rejected: ``MALFORMED`` if it is missing or not base64.
-    """
-    value = content.get(key)
-    if not isinstance(value, str):
-        raise Rejected(Reason.MALFORMED, f"content.{key} is missing")
-    try:
-        return decode_base64(value)
-    except (InvalidInput, ValueError) as error:
-        raise Rejected(Reason.MALFORMED, f"content.{key} is not base64") from error
+def _proposals(
+    group: PublicGroup, signer: SignatureKeyPair, sender_index: int, missing: Missing
+) -> list[bytes]:
+    made = [
+        group.propose_remove(signer=signer, sender_index=sender_index, leaf_index=leaf)
+        for leaf in missing.leaves
+    ]
+    if missing.participants:
+        update = ParticipantListUpdate(removed=missing.participants)
+        made.append(
+            group.propose_app_data_update(
+                signer=signer,
+                sender_index=sender_index,
+                component_id=PARTICIPANT_LIST,
+                payload=update.encode(),
+            )
+        )
+    return made
 
 
 def initial_group(content: JsonObject) -> tuple[bytes, bytes] | None:

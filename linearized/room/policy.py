@@ -25,9 +25,10 @@ from linearized.mimi.policy.roles import NO_ROLE, Role, RoleData
 from linearized.mimi.tls import Struct
 from linearized.mls import Member
 from linearized.room.claims import claims_of, preauthorized_role
+from linearized.room.leaves import identify
 from linearized.room.roles import is_banned
 from linearized.room.submissions import Reason, Rejected
-from linearized.room.tie import identify, participants_of
+from linearized.room.tie import participants_of
 
 S = TypeVar("S", bound=Struct)
 

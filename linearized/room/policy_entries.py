@@ -92,6 +92,14 @@ def _level_changes(
     event = state.get(POWER_LEVELS)
     current = None if event is None else event.content
     content = power_levels_content(roles, participants, current)
+    # The level of who is gone stays: they may go by the commit of somebody who could not take it from them.
+    # Listed again, they have the one of their role.
+    before = {} if current is None else current.get("users")
+    if isinstance(before, dict):
+        content["users"] = {
+            **{user: level for user, level in before.items() if user not in participants},
+            **content["users"],
+        }
     if content == current:
         return []
     return [StateChange(sender=committer, type=POWER_LEVELS[0], state_key=POWER_LEVELS[1], content=content)]

@@ -9,7 +9,8 @@ transaction. If storing fails, the caller throws the room away and restores it f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 from linearized.exceptions import (
     IdentifierError,
@@ -17,25 +18,27 @@ from linearized.exceptions import (
 )
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
 from linearized.mimi.room_policy import role_of_power_level
-from linearized.mls import Mls, PublicGroup
+from linearized.mls import Mls, PublicGroup, SignatureKeyPair
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.identifiers import user_domain, user_id_from_uri
+from linearized.protocol.identifiers import hub_user, user_domain, user_id_from_uri
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
+from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.content import binary
+from linearized.room.departures import check_departures
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
+from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, initial_group
 from linearized.room.observing import public_commit
-from linearized.room.participation import StateChange, membership_changes
-from linearized.room.policy_commits import check_commit, check_founder
-from linearized.room.policy_entries import policy_changes
+from linearized.room.policy_commits import check_commit, check_founder, check_offer_policy
 from linearized.room.policy_events import check_event
+from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
 from linearized.room.roles import roles_of
 from linearized.room.submissions import (
     Accepted,
@@ -56,6 +59,7 @@ from linearized.room.tie import (
     check_leaf_changes,
     lists_participants,
     participants_of,
+    refused,
     users_after,
 )
 
@@ -68,8 +72,11 @@ class Room:
         vouched_domains: domains without a Linearized Matrix server of their own whose users this hub may
             vouch for (its bridges'), in addition to MIMI providers, which are authenticated per submission.
         mls: the MLS implementation.
+        signer: the key the hub proposes with to groups that list it among their external senders.
+        pending: the proposals of the group's epoch so far, with the time each was accepted at, oldest first.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        group_deleted: whether that commit ended the group.
         published: the keys of devices that have published one.
     """
 
@@ -81,10 +88,13 @@ class Room:
         identity: ServerIdentity,
         mls: Mls,
         vouched_domains: frozenset[str] = frozenset(),
+        signer: SignatureKeyPair | None = None,
+        pending: Sequence[tuple[bytes, int]] = (),
         state: Mapping[tuple[str, str], Event] | None = None,
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        group_deleted: bool = False,
         published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
@@ -94,7 +104,17 @@ class Room:
         self._published = published
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
-        self._group = RoomGroup(room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id)
+        self._group = RoomGroup(
+            room_id=room_id,
+            hub=identity.name,
+            mls=mls,
+            signer=signer if version.standalone_proposals else None,
+            group=group,
+            last_commit_id=last_commit_id,
+            deleted=group_deleted,
+        )
+        for message, accepted_at in pending:
+            self._group.keep([message], now=accepted_at)
 
     @property
     def state(self) -> StateMap:
@@ -156,7 +176,7 @@ class Room:
     # --- the four kinds ---
 
     def _local(self, submission: LocalEvent, now: int) -> Accepted:
-        return self._take(self._draft_local(submission, now), now)
+        return self._take_event(self._draft_local(submission, now), now)
 
     def _draft_local(self, submission: LocalEvent, now: int) -> Draft:
         domain, provenance = _domain_of(submission.sender), submission.provenance
@@ -185,7 +205,7 @@ class Room:
         if submission.pdu["type"] == COMMIT:
             self._check_addressed(submission.pdu)
             return self._commit_event(submission.lpdu, now)
-        return self._take(self._draft_lpdu(submission), now)
+        return self._take_event(self._draft_lpdu(submission), now)
 
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
         lpdu = submission.pdu
@@ -215,14 +235,12 @@ class Room:
     def _handshake(self, submission: Handshake, now: int) -> Accepted:
         self._require_encryption()
         if not submission.bundle.is_commit:
-            raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
+            return self._proposal(submission, now)
         transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
-        self._check_provider(committer.user_id, submission.provider)
-        if submission.user_id not in {None, committer.user_id}:
-            raise Rejected(
-                Reason.FORBIDDEN, "The commit was made by another user than the one who submits it"
-            )
+        if submission.deletes_group:
+            transition = _deleting(transition)
+        self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
         self._check_policy_of_commit(transition)
         draft = self._draft()
@@ -238,6 +256,49 @@ class Room:
         )
         return self._take_commit(draft, transition, now)
 
+    def _proposal(self, submission: Handshake, now: int) -> Accepted:
+        """Proposals for somebody else to commit. Whom they take off the participant list is out at once."""
+        if not self.version.standalone_proposals:
+            # Linearized Matrix, MLS Considerations: "all commits MUST only contain proposals which are sent
+            # by the same member".
+            raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
+        group, offer = self._group.examine(
+            submission.bundle,
+            self._state,
+            introduced=submission.introduced,
+            published=self._published,
+            now=now,
+        )
+        self._check_submitter(submission, offer.user_id)
+        check_offer_policy(group, offer, self._state)
+        roles = roles_of(group.app_data())
+        acts = [
+            replace(act, reference=None)
+            for act in acts_of(
+                group,
+                offer.proposals,
+                committer=offer.user_id,
+                hub=self._identity.name,
+                roles=(roles, roles),
+            )
+        ]
+        message = submission.bundle.message
+        rehearsal = self._draft()
+        for act in acts:
+            self._write_act(rehearsal, act, present=act.added, message=message, now=now)
+        draft = self._draft()
+        draft.write(
+            sender=offer.user_id,
+            event_type=PROPOSAL,
+            content=content_of(offer.messages),
+            now=now,
+            provenance=self._provenance(offer.user_id, message),
+        )
+        if (leaving := departures(acts)) is not None:
+            self._write_act(draft, leaving, present=frozenset(), message=message, now=now)
+        self._group.keep(offer.messages, now=now)
+        return self._take_event(draft, now, stands=0)
+
     def _commit_event(self, lpdu: VerifiedLpdu, now: int) -> Accepted:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
@@ -245,12 +306,15 @@ class Room:
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
+        if content.get(GROUP_DELETED) is True:
+            transition = _deleting(transition)
         committer = transition.commit.committer
         if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
         self._check_policy_of_commit(transition)
-        if self._changes(transition):
+        present = users_after(transition.group, transition.commit.staged)
+        if any(state_changes(act, present=present, state=self._state) for act in self._acts(transition)):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
             )
@@ -295,50 +359,48 @@ class Room:
             epoch=self.epoch,
         )
 
-    def _changes(self, transition: Transition) -> list[StateChange]:
-        """The state events that a commit's new participant list implies."""
-        staged, committer = transition.commit.staged, transition.commit.committer.user_id
+    def _acts(self, transition: Transition) -> list[Act]:
+        """What a commit does to the participant list."""
         if not self.version.vouched_events and not lists_participants(transition.group):
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
+        staged, committer = transition.commit.staged, transition.commit.committer.user_id
         before = participants_of(transition.group.app_data())
-        roles = roles_of(staged.app_data)
-        if roles is not None:
-            check_founder(before, committer, roles, founding=transition.initial is not None)
-            return policy_changes(
-                before=before,
-                after=participants_of(staged.app_data),
-                roles=roles,
-                present=users_after(transition.group, staged),
-                committer=committer,
-                state=self._state,
-            )
-        role = role_of_power_level(user_level(self._state, committer)).index
-        if transition.initial is not None and before != {committer: role}:
-            # Nothing in the log would say where any other role came from.
-            raise Rejected(
-                Reason.INVALID_COMMIT,
-                f"A new group's only participant is its creator, in the role of their power level, {role}",
-            )
-        return membership_changes(
-            before=before,
-            after=participants_of(staged.app_data),
-            present=users_after(transition.group, staged),
-            committer=committer,
-            state=self._state,
-        )
+        participants_of(staged.app_data)
+        roles = roles_of(transition.group.app_data()), roles_of(staged.app_data)
+        if roles[1] is not None:
+            check_founder(before, committer, roles[1], founding=transition.initial is not None)
+        elif transition.initial is not None:
+            role = role_of_power_level(user_level(self._state, committer)).index
+            if before != {committer: role}:
+                # Nothing in the log would say where any other role came from.
+                raise Rejected(
+                    Reason.INVALID_COMMIT,
+                    "A new group's only participant is its creator, in the role of their power level,"
+                    f" {role}",
+                )
+        hub = self._identity.name
+        return list(acts_of(transition.group, staged.proposals, committer=committer, hub=hub, roles=roles))
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
-        for change in self._changes(transition):
-            draft.write(
-                sender=change.sender,
-                event_type=change.type,
-                content=change.content,
-                now=now,
-                state_key=change.state_key,
-                provenance=self._provenance(change.sender, transition.bundle.message),
-            )
+        present = users_after(transition.group, transition.commit.staged)
+        for act in self._acts(transition):
+            self._write_act(draft, act, present=present, message=transition.bundle.message, now=now)
+
+    def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
+        try:
+            for change in state_changes(act, present=present, state=draft.state):
+                draft.write(
+                    sender=change.sender,
+                    event_type=change.type,
+                    content=change.content,
+                    now=now,
+                    state_key=change.state_key,
+                    provenance=self._provenance(change.sender, message),
+                )
+        except Rejected as error:
+            raise refused(str(error), act.reference) from error
 
     def _check_policy_of_commit(self, transition: Transition) -> None:
         check_commit(
@@ -357,9 +419,10 @@ class Room:
 
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""
-        staged = transition.commit.staged
+        staged, hub = transition.commit.staged, self._identity.name
         check_devices(transition.group, staged, self._published)
-        check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state)
+        check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state, hub=hub)
+        check_departures(transition.group, staged, draft.state, hub=hub)
         if not staged.is_external:
             check_agreement(transition.group, staged, draft.state)
 
@@ -367,10 +430,11 @@ class Room:
         self._group.check_ciphertext(content, algorithm=self._require_encryption())
 
     def _require_encryption(self) -> str:
-        """The room's algorithm."""
+        """The room's algorithm, for what is about to be encrypted or committed."""
         algorithm = encryption_algorithm(self._state)
         if algorithm is None:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
+        self._group.require_alive()
         return algorithm
 
     def _check_provider(self, user_id: str, provider: str) -> None:
@@ -382,6 +446,14 @@ class Room:
         if domain != provider and not ours:
             raise Rejected(Reason.FORBIDDEN, f"{provider} does not speak for users of {domain}")
 
+    def _check_submitter(self, submission: Handshake, user_id: str) -> None:
+        """A handshake is submitted by the provider, and in the session, of the user who signed it."""
+        self._check_provider(user_id, submission.provider)
+        if submission.user_id not in {None, user_id}:
+            raise Rejected(
+                Reason.FORBIDDEN, "The handshake was made by another user than the one who submits it"
+            )
+
     def _provenance(self, user_id: str, message: bytes) -> JsonObject | None:
         domain = user_domain(user_id)
         if domain == self._identity.name:
@@ -390,21 +462,69 @@ class Room:
         return {"protocol": "mimi", "provider": domain, "mls": digest}
 
     def _take_commit(self, draft: Draft, transition: Transition, now: int) -> Accepted:
+        stands = len(draft.entries) - 1
         update, welcomes = self._group.merge(transition, draft.entries[-1].event.event_id)
-        return self._take(draft, now, group=update, welcomes=welcomes)
+        if transition.commit.staged.is_external:
+            # "An external commit will invalidate certain pending proposals … The hub would then be expected
+            # to regenerate any relevant, comparable proposals in the new epoch" (MIMI protocol, Fanout
+            # Messages).
+            self._propose_removals(draft, now)
+        return self._take(draft, now, stands=stands, group=update, welcomes=welcomes)
+
+    def _take_event(self, draft: Draft, now: int, *, stands: int = -1) -> Accepted:
+        """Take a draft over in which somebody may have left."""
+        entry = draft.entries[stands]
+        if any(_is_departure(each.event) for each in draft.entries):
+            self._propose_removals(draft, now)
+        return self._take(draft, now, stands=draft.entries.index(entry))
+
+    def _propose_removals(self, draft: Draft, now: int) -> None:
+        """Add the hub's own proposals to remove who is not in the room; nobody can object to them."""
+        missing = self._group.missing_removals(draft.state)
+        for start in range(0, len(missing), MAX_PENDING_OF_USER):
+            messages = missing[start : start + MAX_PENDING_OF_USER]
+            draft.write(
+                sender=hub_user(self._identity.name),
+                event_type=PROPOSAL,
+                content=content_of(messages),
+                now=now,
+            )
+            self._group.keep(messages, now=now)
 
     def _take(
         self,
         draft: Draft,
         now: int,
         *,
+        stands: int = -1,
         group: GroupUpdate | None = None,
         welcomes: tuple[WelcomeEffect, ...] = (),
     ) -> Accepted:
         self._state.update(draft.changes)
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
-        return Accepted(entries=tuple(draft.entries), accepted_at=now, group=group, welcomes=welcomes)
+        return Accepted(
+            entries=tuple(draft.entries),
+            entry=draft.entries[stands],
+            accepted_at=now,
+            group=group,
+            welcomes=welcomes,
+        )
+
+
+def _is_departure(event: Event) -> bool:
+    return event.type == "m.room.member" and event.content.get("membership") in ("leave", "ban")
+
+
+def _deleting(transition: Transition) -> Transition:
+    """A commit that ends the group."""
+    # "The MLSGroupUpdate MUST contain a PublicMessage with a commit that contains Remove proposals for every
+    # member of the group except the committer" (draft-robert-mimi-delivery-service, Delete group).
+    if len(transition.commit.staged.members) != 1:
+        raise Rejected(
+            Reason.INVALID_COMMIT, "A commit that deletes the group removes everybody but its sender"
+        )
+    return replace(transition, deletes=True)
 
 
 def _bundle_of(content: JsonObject) -> HandshakeBundle:

@@ -66,9 +66,12 @@ class OtherKeyPublished(Rejected):
         client: the device.
     """
 
-    def __init__(self, client: ClientIdentity) -> None:
+    def __init__(self, client: ClientIdentity, reference: bytes | None = None) -> None:
         text = f"The device {client.device_id} of {client.user_id} has published another signature key"
-        super().__init__(Reason.FORBIDDEN, text)
+        if reference is None:
+            super().__init__(Reason.FORBIDDEN, text)
+        else:  # of the proposal that brings the leaf: a commit can leave it out
+            super().__init__(Reason.INVALID_PROPOSAL, text, invalid_proposals=(reference,))
         self.client = client
 
 
@@ -113,10 +116,12 @@ class Handshake:
     Attributes:
         provider: the provider it came from; our own name for a local or bridged user's.
         user_id: the local user whose session it came in; None from another provider, which checked its own.
-        introduced: content of the basic credentials of those added leaves whose key packages were handed out
-            by the provider of the user they name. A credential is a claim; this is what it rests on.
+        introduced: content of the basic credentials of those added or proposed leaves whose key packages were
+            handed out by the provider of the user they name. A credential is a claim; this is what it rests
+            on.
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
+        deletes_group: whether the commit is to end the room's group; it then removes all but its sender.
     """
 
     bundle: HandshakeBundle
@@ -124,6 +129,7 @@ class Handshake:
     user_id: str | None = None
     introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
+    deletes_group: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +179,19 @@ class GroupUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """What a submission became."""
+    """What a submission became.
+
+    ``entry`` stands for the submission as a whole. It follows the membership changes that it brings about by
+    itself, and comes before what the hub adds because of it.
+    """
 
     entries: tuple[NewEntry, ...]
+    entry: NewEntry
     accepted_at: int
     group: GroupUpdate | None = None
     welcomes: tuple[WelcomeEffect, ...] = field(default=())
 
     @property
     def event_id(self) -> str:
-        """Event ID of the last entry, which stands for the submission as a whole."""
-        return self.entries[-1].event.event_id
+        """Event ID of ``entry``."""
+        return self.entry.event.event_id

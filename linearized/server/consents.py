@@ -111,7 +111,7 @@ class Consents:
                 Reason.FORBIDDEN, f"{MAX_DECISIONS} decisions about this takeover were made already"
             )
         scope = _scope(room_id, term)
-        await self._store.put_reply(Reply(scope=scope, key=str(number), value=decision))
+        await self._store.put_reply(Reply(scope=scope, key=str(number), value=decision, lasting=True))
         if self._store.reply(scope, str(number)) != decision:
             raise Rejected(Reason.FORBIDDEN, "Another decision about this takeover was made meanwhile")
 

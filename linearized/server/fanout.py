@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
 import orjson
@@ -11,12 +12,19 @@ import orjson
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
+from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
-from linearized.store.base import EntryRow, ToDeviceRow
+from linearized.room.proposals import messages_of
+from linearized.server.welcomes import provider_address
+from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
 
 # One notification's size: large enough that its request costs little per message, small enough to be sent
 # again.
 MAX_NOTIFY_BYTES: Final = 1024 * 1024
+# Entries read for one notification; the byte limit usually cuts first.
+NOTIFY_PAGE: Final = 200
+# Welcomes read for one notification.
+WELCOME_PAGE: Final = 50
 # The MLSMessage of each entry type that MIMI followers get.
 _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
 
@@ -34,14 +42,34 @@ class Notification:
     welcomes: int
 
 
-def project_entry(entry: EntryRow) -> bytes | None:
-    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history)."""
+def project_entry(entry: EntryRow, after: EntryRow | None = None) -> bytes | None:
+    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history).
+
+    Args:
+        after: the entry after it. If that holds what the hub proposes because of an external commit, it goes
+            with the commit, so that no member's commit comes in between; it is sent by itself all the same.
+    """
     field = _MESSAGE_FIELD.get(entry.type)
     if field is None:
         return None
     content = orjson.loads(entry.pdu)["content"]
-    message = FanoutMessage(timestamp=entry.origin_server_ts, message=decode_base64(content[field]))
+    message = FanoutMessage(
+        timestamp=entry.origin_server_ts,
+        message=decode_base64(content[field]),
+        more_proposals=tuple(messages_of(content)[1:]) if entry.type == PROPOSAL else (),
+        external_proposals=_stapled(entry, after) if entry.type == COMMIT and after is not None else (),
+    )
     return message.encode()
+
+
+def _stapled(commit: EntryRow, after: EntryRow) -> tuple[bytes, ...]:
+    # "To prevent a race condition where a member commit arrives before the regenerated proposals arrive, the
+    # hub can staple regenerated proposals to an external commit during the fanout process." One timestamp
+    # stands for both; where theirs differ, as after a participant's commit, the proposals follow.
+    made_by_hub = after.type == PROPOSAL and after.sender == hub_user(user_domain(after.sender))
+    if not made_by_hub or after.origin_server_ts != commit.origin_server_ts:
+        return ()
+    return tuple(messages_of(orjson.loads(after.pdu)["content"]))
 
 
 def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
@@ -56,7 +84,7 @@ def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
 
 
 def next_notification(
-    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow]
+    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow], last: int | None = None
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
     nothing.
@@ -65,6 +93,7 @@ def next_notification(
         cursor: the last entry the follower has.
         entries: the entries after it, ascending.
         welcomes: the Welcomes waiting for the follower in this room, oldest first.
+        last: the last of the entries to send; those behind it may say what goes with it.
     """
     waiting = [(*project_welcome(row), row.position) for row in welcomes]
     parts: list[bytes] = []
@@ -79,8 +108,10 @@ def next_notification(
 
     reached = cursor
     take_welcomes(cursor)
-    for entry in entries:
-        projected = project_entry(entry)
+    for entry, after in zip_longest(entries, entries[1:]):
+        if last is not None and entry.seq > last:
+            break
+        projected = project_entry(entry, after)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
                 break
@@ -91,3 +122,22 @@ def next_notification(
     if reached == cursor and not parts:
         return None
     return Notification(body=b"".join(parts), cursor=reached, welcomes=taken)
+
+
+def read_notification(
+    store: Store, follower: FollowerRow, *, seq: int | None = None, welcomes: int | None = None
+) -> Notification | None:
+    """What a follower is to get next, pushed or pulled; None if there is nothing.
+
+    Args:
+        seq: the last entry to give it, if not as many as fit.
+        welcomes: the position of the last Welcome to give it, likewise.
+    """
+    entries = store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
+    last = min((stop for stop in (follower.stop_seq, seq) if stop is not None), default=None)
+    waiting = store.to_device(
+        provider_address(follower.provider), follower.room_id, after=0, limit=WELCOME_PAGE
+    )
+    if welcomes is not None:
+        waiting = [row for row in waiting if row.position <= welcomes]
+    return next_notification(cursor=follower.cursor, entries=entries, welcomes=waiting, last=last)

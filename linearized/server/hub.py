@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from linearized.exceptions import StoreError
-from linearized.mls import Mls
+from linearized.mls import Mls, SignatureKeyPair
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
@@ -89,6 +89,7 @@ class Hub:
     Args:
         vouched: the domains of our bridges, whose users this server answers for without having keys of
             them.
+        signer: what the hub proposes with to groups, as an external sender.
         appended: called after an append is durable, with the room ID and the state after it.
     """
 
@@ -98,6 +99,7 @@ class Hub:
         identity: ServerIdentity,
         store: Store,
         mls: Mls,
+        signer: SignatureKeyPair,
         clock: Callable[[], int],
         vouched: frozenset[str],
         nursery: trio.Nursery,
@@ -106,6 +108,7 @@ class Hub:
         self._identity = identity
         self._store = store
         self._mls = mls
+        self._signer = signer
         self._clock = clock
         self._vouched = vouched
         self._ours = vouched | {identity.name}
@@ -173,6 +176,7 @@ class Hub:
             version=get_version(version),
             identity=self._identity,
             mls=self._mls,
+            signer=self._signer,
             vouched_domains=self._vouched,
         )
         now = self._clock()
@@ -236,7 +240,12 @@ class Hub:
         if row is None:
             raise StoreError(f"room {room_id} vanished")
         return restore_room(
-            self._store, row, identity=self._identity, mls=self._mls, vouched_domains=self._vouched
+            self._store,
+            row,
+            identity=self._identity,
+            mls=self._mls,
+            signer=self._signer,
+            vouched_domains=self._vouched,
         )
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:

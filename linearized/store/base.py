@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
+from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pulling import PullCursorRow, PullStore
+
+# How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
+# meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
+# not seen acknowledged when it is switched on. After a quarter of a year few come back. What is repeated even
+# later is a new request: an LPDU becomes a second event; a PDU is known by its ID however old it is.
+REPLY_DAYS: Final = 90
 
 
 class Role(StrEnum):
@@ -98,11 +106,15 @@ class NewToDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``."""
+    """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``.
+
+    ``lasting`` is for what is no answer but a fact; the others are forgotten after ``REPLY_DAYS``.
+    """
 
     scope: str
     key: str
     value: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +136,8 @@ class RoomAppend:
     replies: tuple[Reply, ...] = ()
     to_device: tuple[NewToDevice, ...] = ()
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
+    past_trees: tuple[PastTreeRow, ...] = ()
+    pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +208,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -239,7 +253,11 @@ class Store(HistoryStore, MovingStore, Protocol):
         ...
 
     async def expire(self, now_ms: int) -> int:
-        """Remove expired key packages and routes, a bounded number at a time; how many. Repeat until 0."""
+        """Remove expired key packages, routes and replies, a bounded number at a time; how many. Repeat until
+        0.
+
+        A reply counts as given on the day of the latest call before it.
+        """
         ...
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
@@ -267,7 +285,7 @@ class Store(HistoryStore, MovingStore, Protocol):
         ...
 
     async def put_reply(self, reply: Reply) -> None:
-        """Remember a reply; the first one for its scope and key stays."""
+        """Remember a reply; the first one for its scope and key stays until it expires."""
         ...
 
     async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None:
@@ -293,6 +311,12 @@ class Store(HistoryStore, MovingStore, Protocol):
 
     def entries_before(self, room_id: str, *, before: int, limit: int) -> list[EntryRow]:
         """Entries with ``seq < before``, descending."""
+        ...
+
+    def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``; the cost is
+        theirs alone.
+        """
         ...
 
     def entry_by_id(self, event_id: str) -> EntryRow | None:

@@ -322,6 +322,58 @@ def m0007_dismissed_findings(db: Database) -> None:
     db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
 
 
+@migrations()
+def m0008_proposals(db: Database) -> None:
+    """Proposals are found without reading the messages between them: those of an epoch, when a room is
+    loaded.
+    """
+    db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
+
+
+@migrations()
+def m0009_pull(db: Database) -> None:
+    """Providers that fetch what they follow, and how far we have come with the hubs that we fetch from."""
+    db.execute("CREATE TABLE pull_followers (provider TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    db.execute("CREATE TABLE pull_cursors (hub TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID")
+    # Finds one provider's cursors without reading everybody's.
+    db.execute("CREATE INDEX followers_provider ON followers (provider)")
+
+
+@migrations()
+def m0010_past_trees(db: Database) -> None:
+    """Group states that new members begin with."""
+    db.execute(
+        """
+        CREATE TABLE past_trees (
+            room_nr INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,
+            group_info BLOB NOT NULL,
+            ratchet_tree BLOB NOT NULL,
+            waiting TEXT NOT NULL,
+            PRIMARY KEY (room_nr, epoch)
+        ) STRICT
+        """
+    )
+
+
+@migrations()
+def m0011_reply_days(db: Database) -> None:
+    """The day on which each reply was given, so that it can be forgotten; none for those that last."""
+    db.execute("CREATE TABLE reply_day (day INTEGER NOT NULL) STRICT")
+    # The one place where the database's own clock is asked: the server's sets the day from its start on.
+    db.execute("INSERT INTO reply_day (day) VALUES (CAST(strftime('%s', 'now') AS INTEGER) / 86400)")
+    db.execute("ALTER TABLE replies ADD COLUMN day INTEGER")
+    # What was stored so far has its meaning in its scope: facts, and answers to repeatable requests.
+    db.execute(
+        """
+        UPDATE replies SET day = (SELECT day FROM reply_day)
+        WHERE scope NOT LIKE 'import %' AND scope NOT LIKE 'client-filter%' AND scope NOT LIKE 'keys of %'
+            AND scope NOT LIKE 'soft-failed %' AND scope NOT IN ('invite state', 'knock state')
+        """
+    )
+    db.execute("CREATE INDEX replies_day ON replies (day) WHERE day IS NOT NULL")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -76,7 +76,7 @@ def test_a_takeover_is_a_link_for_who_agreed_to_it_alone() -> None:
     for agreed in (frozenset[str](), frozenset({"c.example"})):
         with pytest.raises(AuthorizationError, match="has not agreed") as refused:
             hub(*chain, agreed=agreed)
-        assert refused.value.rule == "L5"
+        assert refused.value.rule == "L6"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_takeover_is_a_link_for_who_agreed_to_it_alone() -> None:
 def test_a_takeover_that_is_not_from_the_hub_before_is_no_link(link: Event) -> None:
     with pytest.raises(AuthorizationError, match="not from the hub before it") as refused:
         hub(link, agreed=frozenset({"b.example"}))
-    assert refused.value.rule == "L5"
+    assert refused.value.rule == "L6"
 
 
 def test_a_chain_is_followed_so_far_and_no_further() -> None:

@@ -82,6 +82,7 @@ def new_room(
     algorithm: str = ALGORITHM,
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
+    signer: openmls.SignatureKeyPair | None = None,
     published: Published = nothing_published,
 ) -> Room:
     """A room that Alice has just created."""
@@ -91,6 +92,7 @@ def new_room(
         identity=A,
         mls=MLS,
         vouched_domains=vouched,
+        signer=signer,
         published=published,
     )
     content: JsonObject = {"room_version": version}
@@ -150,13 +152,19 @@ class Member:
         return self.client.key_package(now=MLS.now, lifetime=LIFETIME)
 
     def create(
-        self, *, app_data: Mapping[int, bytes] | None = None, name: bytes | None = None, role: int = 2
+        self,
+        *,
+        app_data: Mapping[int, bytes] | None = None,
+        name: bytes | None = None,
+        role: int = 2,
+        external_senders: Sequence[tuple[bytes, bytes]] = (),
     ) -> Handshake:
         """Create the room's group and a first, empty commit."""
         listed = {PARTICIPANT_LIST: participant_list((self.user_id, role))}
         self.group = self.client.create_group(
             group_id=name if name is not None else group_id(ROOM),
             app_data=listed if app_data is None else app_data,
+            external_senders=external_senders,
         )
         initial = self.group.group_info()
         return handshake(self, self.group.commit(), initial_group=initial)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import openmls
 import pytest
 
-from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, PartialGroupInfo, RatchetTreePresence
+from linearized.mimi.handshake import GroupInfoOption
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ROOM_METADATA,
@@ -372,19 +372,6 @@ def test_a_group_info_of_another_epoch_is_refused() -> None:
     refusal(room, replace(good, bundle=replace(good.bundle, group_info=stale)), Reason.INVALID_COMMIT)
 
 
-def test_a_partial_group_info_is_refused_as_long_as_the_hub_cannot_complete_it() -> None:
-    room, alice, _ = grouped_room()
-    good = handshake(alice, alice.joined().commit())
-    partial = GroupInfoOption(
-        partial=PartialGroupInfo(
-            ratchet_tree_presence=RatchetTreePresence.NO_RATCHET_TREE,
-            group_info_extensions=b"\0",
-            signature=b"",
-        )
-    )
-    refusal(room, replace(good, bundle=replace(good.bundle, group_info=partial)), Reason.MALFORMED)
-
-
 def test_a_provider_speaks_for_its_own_users_only() -> None:
     bob = Member(BOB)
     room, alice, _ = grouped_room(bob)
@@ -428,15 +415,6 @@ def test_a_participant_that_is_no_user_is_refused() -> None:
     room, alice, _ = grouped_room()
     added = ParticipantListUpdate(added=(UserRolePair(user="mimi://b.example/x/bob", role_index=1),))
     refusal(room, alice.change(added), Reason.INVALID_COMMIT)
-
-
-def test_standalone_proposals_are_refused() -> None:
-    bob = Member(BOB)
-    room, _, _ = grouped_room(bob)
-    proposal = HandshakeBundle(message=bob.joined().propose_self_remove())
-    refusal(room, Handshake(bundle=proposal, provider="b.example"), Reason.INVALID_PROPOSAL)
-    ungrouped = Handshake(bundle=proposal, provider="b.example")
-    refusal(new_room(), ungrouped, Reason.INVALID_PROPOSAL)
 
 
 def test_a_welcome_that_is_none_is_refused() -> None:

@@ -89,6 +89,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{_MLS_ROOM}/mls/update", mls.update),
     ("POST", f"{_MLS_ROOM}/mls/key_material", mls.key_material),
     ("POST", f"{_MLS_ROOM}/mls/group_info", mls.group_info),
+    ("GET", f"{_MLS_ROOM}/mls/hub_sender", mls.hub_sender),
     ("POST", f"{_MLS_ROOM}/import", imports.import_events),
     ("GET", f"{_MLS_ROOM}/log", log.log),
     ("GET", f"{_MLS_ROOM}/segments", segments.index),

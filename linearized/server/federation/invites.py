@@ -74,7 +74,7 @@ async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
         except Repeated as error:
             known = error.value
         else:
-            return accepted.entries[-1].event.pdu
+            return accepted.entry.event.pdu
     stored = call.node.store.entry_by_id(known)
     if stored is None:
         raise not_found()

@@ -270,6 +270,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             identity=identity,
             store=store,
             mls=OpenMls(clock),
+            signer=node.mls_signer,
             clock=clock,
             vouched=node.bridged_domains,
             nursery=nursery,

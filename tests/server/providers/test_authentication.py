@@ -28,6 +28,8 @@ async def test_the_directory_names_every_endpoint_with_its_placeholder(tmp_path:
         "submitMessage": "https://a.example/_mimi/v1/submitMessage/{roomId}",
         "groupInfo": "https://a.example/_mimi/v1/groupInfo/{roomId}",
         "proxyDownload": "https://a.example/_mimi/v1/proxyDownload/{downloadUrl}",
+        "dev.linearized.deliveryService": "https://a.example/_mimi/v1/deliveryService/{roomId}",
+        "dev.linearized.follow": "https://a.example/_mimi/v1/follow",
     }
 
 
