@@ -58,11 +58,17 @@ class Copies:
             if trio.current_time() >= next_round:
                 next_round = trio.current_time() + ROUND_SECONDS
                 self.begin()
-                await self._node.takeovers.confirm_all()
+                await self._confirm()
             while self._due:
                 room_id = next(iter(self._due))
                 del self._due[room_id]
                 await self._guarded(room_id)
+
+    async def _confirm(self) -> None:
+        try:
+            await self._node.takeovers.confirm_all()
+        except Exception as error:  # noqa: BLE001 - a full disk, or a bug; the next round tries again
+            log.error("takeovers_not_confirmed", **describe(error))
 
     async def _guarded(self, room_id: str) -> None:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
@@ -60,7 +61,7 @@ async def test_a_hub_that_gives_no_answer_is_gone(
             if server == "a.example" and failure == "proxy":
                 raise OutboundError("the server behind is away", status=502)
             if server == "a.example":
-                raise takeovers.trio.TooSlowError
+                raise trio.TooSlowError
             return await real(server, method, path, **more)
 
         await world.c.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
@@ -250,7 +251,7 @@ async def test_who_asks_for_what_it_has_no_part_in_is_told_nothing(tmp_path: Pat
             ("c.example", "POST", "/_linearized/v1/rooms/no/takeover", "M_NOT_FOUND"),
             ("c.example", "POST", f"{room}/takeover", "M_BAD_JSON"),
         ):
-            body = {"json": {}} if method == "POST" else {}
+            body: dict[str, Any] = {"json": {}} if method == "POST" else {}
             with pytest.raises(OutboundError) as caught:
                 await ask(server, method, path, **body)
             assert caught.value.errcode == code
