@@ -150,6 +150,66 @@ def room_transfer(*, config_file: Path, room_id: str, hub: str) -> None:
     click.echo(f"{room_id} is ordered by {hub} from {answer['event_id']} on")
 
 
+@room.group("takeover")
+def takeover() -> None:
+    """Take a room over from a hub that is gone for good, or agree that another server does."""
+
+
+_gone = click.option(
+    "--hub-is-gone",
+    is_flag=True,
+    help="Also if the hub answers: you know that it will not order the room.",
+)
+
+
+@takeover.command("take")
+@config_option
+@click.argument("room_id")
+@_gone
+@reporting
+def takeover_take(*, config_file: Path, room_id: str, hub_is_gone: bool) -> None:
+    """Order ROOM_ID from now on, in the place of its hub. Our server must be running.
+
+    One of our users is joined with the power level for m.room.hub, our copy of the log is complete, and more
+    than half of the servers in the room, ours among them and the hub not, have agreed.
+    """
+    answer = ask_server(load_config(config_file), "takeover", room_id=room_id, hub_is_gone=_yes(hub_is_gone))
+    click.echo(f"{room_id} is ordered here from {answer['event_id']} on")
+
+
+@takeover.command("accept")
+@config_option
+@click.argument("room_id")
+@click.argument("server")
+@_gone
+@reporting
+def takeover_accept(*, config_file: Path, room_id: str, server: str, hub_is_gone: bool) -> None:
+    """Agree that SERVER takes ROOM_ID over from its hub. Our server must be running.
+
+    From then on nothing is taken from the hub, nor sent to it. Ask the other operators first: servers that
+    follow different successors are in different rooms. On the hub itself, once it is back: follow SERVER.
+    """
+    config = load_config(config_file)
+    answer = ask_server(
+        config, "takeover_accept", room_id=room_id, taker=server, hub_is_gone=_yes(hub_is_gone)
+    )
+    click.echo(answer["text"])
+
+
+@takeover.command("withdraw")
+@config_option
+@click.argument("room_id")
+@reporting
+def takeover_withdraw(*, config_file: Path, room_id: str) -> None:
+    """Take back that a server may take ROOM_ID over, and go on with its hub. Our server must be running."""
+    answer = ask_server(load_config(config_file), "takeover_withdraw", room_id=room_id)
+    click.echo(f"{answer['taker']} may not take {room_id} over any more")
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
 @room.command("verify-proof")
 @click.argument("file", type=FILE)
 @click.option(

@@ -168,8 +168,8 @@ _DEV_1 = replace(
     _I_1,
     name="dev.linearized.1",
     kept_fields=_I_1.kept_fields | {"provenance"},
-    # Rule L4 reads it, and a redacted transfer is one all the same.
-    kept_content=MappingProxyType({**_I_1.kept_content, "m.room.hub": frozenset({"after"})}),
+    # Rules L4 and L6 read it, and a redacted transfer is one all the same.
+    kept_content=MappingProxyType({**_I_1.kept_content, "m.room.hub": frozenset({"after", "takeover"})}),
     # Bridged rooms have these rules; who was invited may join under them, as in Matrix room versions 8 to 11.
     invite_join_rules=_I_1.invite_join_rules | {"restricted", "knock_restricted"},
     knock_join_rules=_I_1.knock_join_rules | {"knock_restricted"},

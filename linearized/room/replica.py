@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize
 from linearized.protocol.events import Event
+from linearized.protocol.hub_rules import is_takeover
+from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT
@@ -39,6 +41,7 @@ class Replica:
     Args:
         head: sequence number (ours) and event ID of the last entry.
         grouped: whether the room's first commit has been seen.
+        agreed: the server that our operator agreed takes the room over from its present hub, if any.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class Replica:
         state: Mapping[tuple[str, str], Event],
         head: tuple[int, str | None],
         grouped: bool,
+        agreed: str | None = None,
     ) -> None:
         self._version = version
         self._hub = hub
         self._state = dict(state)
         self._head = head
         self._grouped = grouped
+        self._agreed = agreed
 
     @property
     def hub(self) -> str:
@@ -83,6 +88,14 @@ class Replica:
             raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
         if head_id is not None and event.prev_events[0] != head_id:
             raise Gap(event.prev_events[0])
+        # The rules let anybody in charge write a takeover. Without our operator's word it is another history.
+        taken = self._version.hub_transfers and is_takeover(event)
+        if taken and user_domain(event.sender) != self._agreed:
+            taker = user_domain(event.sender)
+            raise Rejected(
+                Reason.FORBIDDEN,
+                f"{taker} takes the room over, and this server's operator has not agreed to that",
+            )
         # Only of the next event is it known who has to have ordered it.
         ordered_by = event.hub_server or self._hub
         if ordered_by != self._hub:
@@ -97,6 +110,7 @@ class Replica:
             self._state[event.type, event.state_key] = event
             if (event.type, event.state_key) == HUB:
                 self._hub = hub_of(self._state)
+                self._agreed = None  # that was about the hub before
         self._head = (seq + 1, event.event_id)
         return NewEntry(seq=seq + 1, event=event, epoch=None, soft_failed=soft_failed)
 

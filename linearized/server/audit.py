@@ -106,7 +106,7 @@ class Audit:
         if newest.size < held.size:
             # An old statement, and a true one. We know more already.
             return replace(held, checked_at=self.now)
-        frontier, seen = await self._follow(held, newest.size, last.size)
+        frontier, seen = await _follow(self.store, self.row, held, newest.size, last.size)
         if seen not in {None, last.root}:
             raise Contradiction("the hub sent us other entries than it had signed", [last, newest], key_id)
         try:
@@ -128,25 +128,6 @@ class Audit:
             checked_at=self.now,
         )
 
-    async def _follow(self, held: AuditRow, until: int, mark: int) -> tuple[Frontier, bytes | None]:
-        """The tree over our copy up to ``until`` leaves or its end, and its root at ``mark`` leaves, if it
-        came by there.
-        """
-        frontier = Frontier.decode(held.size, held.frontier)
-        seen = frontier.root() if frontier.size == mark else None
-        offset = held.anchor_size - held.anchor_seq
-        while frontier.size < until:
-            limit = min(PAGE, until - frontier.size)
-            page = self.store.event_ids(self.row.room_id, after=frontier.size - offset, limit=limit)
-            for event_id in page:
-                frontier.append(entry_leaf(event_id))
-                if frontier.size == mark:
-                    seen = frontier.root()
-            if len(page) < limit:
-                break
-            await trio.lowlevel.checkpoint()
-        return frontier, seen
-
     async def _consistent(self, first: Checkpoint, second: Checkpoint, key_id: str, reason: str) -> None:
         old, new = sorted((first, second), key=lambda checkpoint: checkpoint.size)
         try:
@@ -154,3 +135,31 @@ class Audit:
             verify_consistency(old.size, old.root, new.size, new.root, path)
         except ProofError as error:
             raise Contradiction(reason, [first, second], key_id) from error
+
+
+async def tree_of_copy(store: Store, row: RoomRow, held: AuditRow) -> Frontier:
+    """The tree over the hub's log up to the end of our copy of it."""
+    frontier, _ = await _follow(store, row, held, row.head_seq - held.anchor_seq + held.anchor_size, 0)
+    return frontier
+
+
+async def _follow(
+    store: Store, row: RoomRow, held: AuditRow, until: int, mark: int
+) -> tuple[Frontier, bytes | None]:
+    """The tree over our copy up to ``until`` leaves or its end, and its root at ``mark`` leaves, if it came
+    by there.
+    """
+    frontier = Frontier.decode(held.size, held.frontier)
+    seen = frontier.root() if frontier.size == mark else None
+    offset = held.anchor_size - held.anchor_seq
+    while frontier.size < until:
+        limit = min(PAGE, until - frontier.size)
+        page = store.event_ids(row.room_id, after=frontier.size - offset, limit=limit)
+        for event_id in page:
+            frontier.append(entry_leaf(event_id))
+            if frontier.size == mark:
+                seen = frontier.root()
+        if len(page) < limit:
+            break
+        await trio.lowlevel.checkpoint()
+    return frontier, seen

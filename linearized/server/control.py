@@ -52,7 +52,26 @@ def commands(node: Node) -> dict[str, Command]:
         findings = await node.audits.resume(str(request.get("room_id")))
         return {"findings": len(findings)}
 
-    return {"transfer": transfer, "dismiss": dismiss, "resume": resume}
+    async def takeover(request: JsonObject) -> JsonObject:
+        gone = request.get("hub_is_gone") == "yes"
+        return {"event_id": await node.takeovers.take(str(request.get("room_id")), hub_is_gone=gone)}
+
+    async def takeover_accept(request: JsonObject) -> JsonObject:
+        gone = request.get("hub_is_gone") == "yes"
+        room_id, taker = str(request.get("room_id")), str(request.get("taker"))
+        return {"text": await node.takeovers.accept(room_id, taker, hub_is_gone=gone)}
+
+    async def takeover_withdraw(request: JsonObject) -> JsonObject:
+        return {"taker": await node.takeovers.withdraw(str(request.get("room_id")))}
+
+    return {
+        "transfer": transfer,
+        "dismiss": dismiss,
+        "resume": resume,
+        "takeover": takeover,
+        "takeover_accept": takeover_accept,
+        "takeover_withdraw": takeover_withdraw,
+    }
 
 
 async def serve_control(

@@ -116,6 +116,7 @@ class Hub:
         self._appended = appended
         self._actors: dict[str, _Actor] = {}
         self._paused: set[str] = set()
+        self._stopped: dict[str, str] = {}  # rooms that were taken over from us, and by whom
 
     async def submit(
         self,
@@ -211,7 +212,17 @@ class Hub:
         finally:
             self._paused.discard(room_id)
 
+    def stop(self, room_id: str, successor: str) -> None:
+        """Append nothing more to a room: another server has taken it over."""
+        self._stopped[room_id] = successor
+
+    def resume(self, room_id: str) -> None:
+        """The operator has decided about a stopped room."""
+        self._stopped.pop(room_id, None)
+
     def _actor(self, room_id: str) -> _Actor:
+        if room_id in self._stopped:
+            raise Rejected(Reason.WRONG_HUB, f"{self._stopped[room_id]} has taken this room over")
         actor = self._actors.get(room_id)
         if actor is None:
             row = self._store.room(room_id)

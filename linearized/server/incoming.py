@@ -1,4 +1,4 @@
-"""The log of a room on its way here from the hub that hands it over: fetched in pages, checked, staged.
+"""The whole log of a room on its way here: fetched from its hub in pages, checked, staged.
 
 Nothing of it is believed. Every entry is checked as ``linearized room verify`` checks it, from the first on,
 and the MLS group the hub needs is the one that the log's own commits lead to. Where we held a checkpoint, the
@@ -7,6 +7,7 @@ log has to have that root.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from linearized.protocol.events import parse_pdu, parse_stored
 from linearized.protocol.state import StateMap
 from linearized.protocol.verify import required_keys
 from linearized.protocol.versions import get_version
+from linearized.room.admission import COMMIT
 from linearized.room.checkpoint import Checkpoint, read_checkpoint
 from linearized.room.merkle import Frontier, entry_leaf
 from linearized.room.submissions import Reason, Rejected
@@ -36,7 +38,7 @@ class Incoming:
     """One room's log, as far as it has come.
 
     Args:
-        source: the hub that hands the room over.
+        source: the hub that gives it.
     """
 
     def __init__(self, node: Node, row: RoomRow, source: str) -> None:
@@ -74,6 +76,11 @@ class Incoming:
         """The MLS group's epoch after them."""
         return self._walk.epoch
 
+    @property
+    def root(self) -> bytes:
+        """The Merkle root over them."""
+        return self._tree.root()
+
     def group(self) -> GroupRow | None:
         """The MLS group that their commits lead to, as a hub keeps it."""
         return self._walk.group()
@@ -82,7 +89,7 @@ class Incoming:
         """Check again what was staged before a restart.
 
         Raises:
-            Rejected: it does not hold; it is thrown away.
+            Rejected: it does not hold.
         """
         while page := self._node.store.staged(self._row.room_id, after=self.size, limit=PAGE):
             await self._take(page)
@@ -106,9 +113,43 @@ class Incoming:
             ]
         except InvalidInput as error:
             raise Rejected(Reason.MALFORMED, f"The hub's log does not hold: {error}") from error
-        await self._take(rows)
+        try:
+            await self._take(rows)
+        except Rejected:
+            await self._node.store.drop_staged(self._row.room_id)
+            raise
         await self._node.store.stage_entries(self._row.room_id, rows)
         return len(rows)
+
+    async def bridge(self) -> None:
+        """Go on with our own copy of the log, to its end. It begins with our join, and the hub has proved
+        where in its log that is.
+
+        Raises:
+            Rejected: what was staged does not reach it, or it does not hold.
+        """
+        room_id, store = self._row.room_id, self._node.store
+        held = store.audit(room_id)
+        if held is None or self.size < held.anchor_size:
+            needed = "those before its own" if held is None else str(held.anchor_size)
+            raise Rejected(
+                Reason.FORBIDDEN,
+                f"This server's copy of the log is not complete: of its beginning {self.size} entries are"
+                f" here, and {needed} are needed",
+            )
+        seq = self.size - held.anchor_size + held.anchor_seq
+        if store.event_ids(room_id, after=seq - 1, limit=1) != [self.head]:
+            raise Rejected(
+                Reason.FORBIDDEN, "The beginning of the log does not lead to this server's copy of it"
+            )
+        while page := store.entries(room_id, after=seq, limit=PAGE):
+            rows: list[EntryRow] = []
+            for entry in page:
+                epoch = (self.epoch or 0) + 1 if entry.type == COMMIT else self.epoch
+                rows.append(replace(entry, seq=self.size + 1, epoch=epoch))
+                await self._take(rows[-1:])
+            await store.stage_entries(room_id, rows)
+            seq = page[-1].seq
 
     async def _take(self, rows: list[EntryRow]) -> None:
         try:
@@ -121,8 +162,7 @@ class Incoming:
                 if number % BREATH == 0:
                     await trio.lowlevel.checkpoint()
         except (BrokenLog, InvalidInput) as error:
-            await self._node.store.drop_staged(self._row.room_id)
-            raise Rejected(Reason.FORBIDDEN, f"The hub's log does not hold: {error}") from error
+            raise Rejected(Reason.FORBIDDEN, f"The log does not hold: {error}") from error
 
     async def _learn_keys(self, row: EntryRow) -> None:
         version = get_version(self._row.version)

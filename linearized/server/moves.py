@@ -22,12 +22,13 @@ from linearized.exceptions import InvalidInput, StoreError
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import parse_lpdu
+from linearized.protocol.hub_rules import TAKEOVER
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.signing import signatures_of
 from linearized.protocol.state import HUB, StateMap, membership
 from linearized.protocol.verify import verify_lpdu
-from linearized.protocol.versions import get_version
+from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.submissions import LinearizedPdu, Reason, Rejected
 from linearized.server.cursors import LINEARIZED, joined_providers
 from linearized.server.exchange import OutboundError
@@ -101,7 +102,7 @@ class Moves:
         return accepted.event_id
 
     def may_copy(self, row: RoomRow, server: str) -> bool:
-        """Whether a server gets a room's whole log from us: it is taking the room over, or just has."""
+        """Whether a server gets a room's whole log from us, fast: it is taking the room over, or just has."""
         return self._offered.get(row.room_id) == server or (
             row.role is Role.PARTICIPANT and row.hub == server and get_version(row.version).hub_transfers
         )
@@ -156,6 +157,10 @@ class Moves:
 
     # --- the new hub ---
 
+    def lock(self, room_id: str) -> trio.Lock:
+        """Held by whoever works on a room's staged log."""
+        return self._locks.setdefault(room_id, trio.Lock())
+
     async def prepare(self, row: RoomRow, hub: str) -> int:
         """Copy the room's log for a while; the entries copied so far.
 
@@ -164,9 +169,9 @@ class Moves:
             OutboundError: the hub does not give it.
         """
         self._node.audits.require_trusted(row)
-        self._taker(row)
-        async with self._locks.setdefault(row.room_id, trio.Lock()):
-            incoming = await self._begun(row, hub)
+        self.taker(row)
+        async with self.lock(row.room_id):
+            incoming = await self.begun(row, hub)
             until = trio.current_time() + COPY_SECONDS
             while await incoming.fetch() and trio.current_time() < until:
                 pass
@@ -179,8 +184,8 @@ class Moves:
             Rejected: as ``prepare``, or the log does not end there.
             OutboundError: as ``prepare``.
         """
-        async with self._locks.setdefault(row.room_id, trio.Lock()):
-            incoming = await self._begun(row, hub)
+        async with self.lock(row.room_id):
+            incoming = await self.begun(row, hub)
             while incoming.size < size and await incoming.fetch(limit=size - incoming.size):
                 pass
             if (incoming.size, incoming.head) != (size, after):
@@ -190,35 +195,62 @@ class Moves:
                 version=get_version(row.version),
                 room_id=row.room_id,
                 type=HUB[0],
-                sender=self._taker(row),
+                sender=self.taker(row),
                 content={"after": after},
                 origin_server_ts=self._node.clock(),
                 hub_server=hub,
                 state_key="",
             )
 
-    async def _begun(self, row: RoomRow, hub: str) -> Incoming:
+    async def begun(self, row: RoomRow, hub: str) -> Incoming:
+        """The log as far as it was staged, to go on with from its hub. Hold ``lock``.
+
+        Raises:
+            Rejected: it does not hold; it is thrown away.
+        """
+        try:
+            return await self._resumed(row, hub)
+        except Rejected:
+            await self._node.store.drop_staged(row.room_id)
+            raise
+
+    async def from_copy(self, row: RoomRow) -> Incoming:
+        """The log from what was staged and our own copy. Hold ``lock``.
+
+        Raises:
+            Rejected: that is not the whole of it, or does not hold; nothing is thrown away, as nobody may be
+                there to give it again.
+        """
+        incoming = await self._resumed(row, self._node.identity.name)
+        await incoming.bridge()
+        return incoming
+
+    def release(self, room_id: str) -> None:
+        """Keep no checked log in memory. Hold ``lock``."""
+        self._incoming.pop(room_id, None)
+
+    async def _resumed(self, row: RoomRow, source: str) -> Incoming:
         known = self._incoming.get(row.room_id)
         staged = self._node.store.staged_head(row.room_id)
         # One that broke off in the middle of a page is ahead of what was staged.
-        if known is not None and (known.source, known.size) == (hub, staged):
+        if known is not None and (known.source, known.size) == (source, staged):
             return known
-        incoming = Incoming(self._node, row, hub)
+        incoming = Incoming(self._node, row, source)
         await incoming.resume()
         self._incoming[row.room_id] = incoming
         return incoming
 
-    def _taker(self, row: RoomRow) -> str:
+    def taker(self, row: RoomRow) -> str:
         """One of our users who may send the transfer: that they were given that power is the room's consent.
 
         Raises:
             Rejected: there is none.
         """
-        state = self._node.rooms.state(row.room_id)
-        needed = level_to_send(state, HUB[0], True, get_version(row.version))
-        for user_id in _joined(state, self._node.identity.name):
-            if user_level(state, user_id) >= needed:
-                return user_id
+        found = takers(
+            self._node.rooms.state(row.room_id), self._node.identity.name, get_version(row.version)
+        )
+        if found:
+            return found[0]
         raise Rejected(Reason.FORBIDDEN, f"No user of {self._node.identity.name} may take the room over")
 
     # --- putting the copied log in place ---
@@ -242,7 +274,7 @@ class Moves:
             self._wake = trio.Event()
             for room_id in list(self._due):
                 try:
-                    await self._adopt(room_id)
+                    await self.adopt(room_id)
                 except (OutboundError, InvalidInput, StoreError) as error:
                     log.warning("not_taken_over", room_id=room_id, **describe(error))
                 else:
@@ -251,41 +283,63 @@ class Moves:
                 await trio.sleep(RETRY_SECONDS)
                 self._wake.set()
 
-    async def _adopt(self, room_id: str) -> None:
-        store = self._node.store
-        row = store.room(room_id)
-        assert row is not None  # noqa: S101 - rooms are never removed
+    async def adopt(self, room_id: str) -> None:
+        """Order a room whose log ends with the event that makes us its hub.
+
+        Raises:
+            Rejected, StoreError: the log that we have does not hold, or does not end with it.
+            OutboundError: the old hub does not give the rest of it.
+        """
+        async with self.lock(room_id):
+            row = self._node.store.room(room_id)
+            assert row is not None  # noqa: S101 - rooms are never removed
+            if row.role is Role.PARTICIPANT:
+                await self._adopt(row)
+
+    async def _adopt(self, row: RoomRow) -> None:
+        store, room_id = self._node.store, row.room_id
         transfer = store.state_entry(room_id, *HUB, seq=row.head_seq)
         if transfer is None:
             raise StoreError(f"{room_id} was handed over without a transfer")
-        async with self._locks.setdefault(room_id, trio.Lock()):
-            incoming = await self._begun(row, orjson.loads(transfer.pdu)["hub_server"])
+        pdu = orjson.loads(transfer.pdu)
+        taken = TAKEOVER in pdu["content"]
+        if taken:
+            incoming = await self.from_copy(row)
+        else:
+            incoming = await self.begun(row, pdu["hub_server"])
             while incoming.head != transfer.event_id and await incoming.fetch():
                 pass
-            if incoming.head != transfer.event_id:
-                raise StoreError(f"the log of {room_id} does not end with its transfer")
-            providers = joined_providers(incoming.state, ours=self._node.served_domains)
-            await store.adopt(
-                Adoption(
-                    room=replace(row, role=Role.HUB, hub=self._node.identity.name, epoch=incoming.epoch),
-                    group=incoming.group(),
-                    followers=tuple(
-                        FollowerRow(
-                            room_id=room_id, provider=provider, protocol=protocol, cursor=incoming.size
-                        )
-                        for provider, protocol in providers.items()
-                    ),
-                )
+        if incoming.head != transfer.event_id:
+            raise StoreError(f"the log of {room_id} does not end with its transfer")
+        providers = joined_providers(incoming.state, ours=self._node.served_domains)
+        # A transfer was sent to everybody by the old hub; a takeover nobody has yet.
+        cursor = incoming.size - 1 if taken else incoming.size
+        await store.adopt(
+            Adoption(
+                room=replace(row, role=Role.HUB, hub=self._node.identity.name, epoch=incoming.epoch),
+                group=incoming.group(),
+                followers=tuple(
+                    FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor)
+                    for provider, protocol in providers.items()
+                ),
             )
-            del self._incoming[room_id]
+        )
+        await store.delete_audit(room_id)  # it counts as our copy did
+        self.release(room_id)
         self._node.rooms.participating.forget(room_id)
         self._node.notifier.room_changed(incoming.state)
+        self._node.followers.room_changed(room_id)
         log.info("taken_over", room_id=room_id, entries=incoming.size)
 
 
-def _joined(state: StateMap, server: str) -> list[str]:
+def takers(state: StateMap, server: str, version: RoomVersion) -> list[str]:
+    """The joined users of a server who may make it a room's hub."""
+    needed = level_to_send(state, HUB[0], True, version)
     return sorted(
         user_id
         for kind, user_id in state
-        if kind == "m.room.member" and membership(state, user_id) == "join" and user_domain(user_id) == server
+        if kind == "m.room.member"
+        and user_domain(user_id) == server
+        and membership(state, user_id) == "join"
+        and user_level(state, user_id) >= needed
     )

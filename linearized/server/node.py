@@ -10,6 +10,7 @@ import openmls
 
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
+from linearized.server.consents import Consents
 from linearized.server.notifier import Notifier
 from linearized.server.segments import Segments
 from linearized.server.tree import Trees
@@ -17,6 +18,7 @@ from linearized.store.base import Store
 
 if TYPE_CHECKING:
     from linearized.server.auditing import Auditor
+    from linearized.server.copies import Copies
     from linearized.server.followers import Followers
     from linearized.server.keys import KeyRing
     from linearized.server.moves import Moves
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from linearized.server.providers.client import ProviderClient
     from linearized.server.pulling import Pulling
     from linearized.server.rooms import Rooms
+    from linearized.server.takeovers import Takeovers
 
 
 @dataclass(slots=True)
@@ -49,10 +52,14 @@ class Node:
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
     moves: Moves = field(init=False)
+    copies: Copies = field(init=False)
+    takeovers: Takeovers = field(init=False)
+    consents: Consents = field(init=False)
     pulling: Pulling = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
+        self.consents = Consents(self.store)
         self.segments = Segments(self.store, self.config.data_dir / "segments")
 
     @property

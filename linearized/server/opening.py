@@ -22,6 +22,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
+from linearized.server.copies import Copies
 from linearized.server.followers import Followers
 from linearized.server.hub import Hub
 from linearized.server.keys import KeyRing
@@ -35,6 +36,7 @@ from linearized.server.providers.client import ProviderClient
 from linearized.server.pull_followers import PullFollowers
 from linearized.server.pulling import Pulling
 from linearized.server.rooms import Rooms
+from linearized.server.takeovers import Takeovers
 from linearized.server.telemetry import describe
 from linearized.store.base import Store
 from linearized.store.sqlite import SqliteStore
@@ -98,6 +100,8 @@ async def open_node(
                 nursery.start_soon(node.audits.run)
                 node.moves.begin()
                 nursery.start_soon(node.moves.run)
+                node.copies.begin()
+                nursery.start_soon(node.copies.run)
                 nursery.start_soon(node.pulling.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
@@ -187,6 +191,8 @@ def _assemble(
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)
     node.moves = Moves(node, hub)
+    node.copies = Copies(node)
+    node.takeovers = Takeovers(node, hub)
     node.pulling = Pulling(node)
     return node
 

@@ -28,6 +28,7 @@ from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.server.consents import Consents
 from linearized.server.exchange import WRONG_EPOCH
 from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
@@ -129,6 +130,9 @@ class Participating:
         self._node.audits.require_trusted(row)
         if row.hub == self._node.identity.name:
             raise Overloaded("the room is about to be ordered here")
+        taker = self._node.consents.current(row)
+        if taker is not None:
+            raise Overloaded(f"the room is about to be taken over by {taker}")
         lpdu = self._lpdu(row, event)
         key = lpdu_identity(lpdu, get_version(row.version))
         came_back = self._node.store.reply(_echo_scope(row.room_id), key)
@@ -215,6 +219,7 @@ class Participating:
         self._states.keep(row.room_id, entries[-1].seq, state)
         self._node.notifier.room_changed(state)
         if hub != row.hub:
+            self._node.consents.forget(row.room_id)
             self._node.audits.due(row.room_id)
             self._node.moves.due(row.room_id)
 
@@ -286,7 +291,7 @@ class Participating:
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
             await trio.lowlevel.checkpoint()  # a large room must not hold up everybody else
         transfers = await self._transfers(known, answer, row)
-        _check_hub(known, transfers, row.hub, version)
+        _check_hub(known, transfers, row, version, self._node.consents)
         replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
@@ -355,6 +360,7 @@ class Participating:
             state=self._states.of(row),
             head=(row.head_seq, self._head_id(row)),
             grouped=row.epoch is not None or first is None or not first.imported,
+            agreed=self._node.consents.current(row),
         )
         return [replica.receive(event) for event in events], replica.state
 
@@ -422,19 +428,24 @@ def _refused(refusal: object) -> Rejected:
     return Rejected(Reason.FORBIDDEN, text)
 
 
-def _check_hub(state: StateMap, transfers: Mapping[str, Event], hub: str, version: RoomVersion) -> None:
+def _check_hub(
+    state: StateMap, transfers: Mapping[str, Event], row: RoomRow, version: RoomVersion, consents: Consents
+) -> None:
     """Whoever we join through has to be whom the room's create event makes its hub, or whom its hubs have
-    handed it over to: a server that could order a room of another's namespace could take its ID away from it.
+    handed it over to, or whom our operator agreed to: a server that could order a room of another's namespace
+    could take its ID away from it.
     """
     create = state.get(("m.room.create", ""))
     if create is None:
         raise Rejected(Reason.MALFORMED, "The hub's answer has no create event")
     try:
         authorize(create, {}, version=version)
-        actual = check_hub_chain(create, transfers, state.get(HUB) if version.hub_transfers else None)
+        last = state.get(HUB) if version.hub_transfers else None
+        takers = consents.agreed_among(row.room_id, transfers.values())
+        actual = check_hub_chain(create, transfers, last, agreed=takers)
     except AuthorizationError as error:
         raise Rejected(Reason.FORBIDDEN, str(error)) from error
-    if actual != hub:
+    if actual != row.hub:
         raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {actual}")
 
 

@@ -170,6 +170,12 @@ class Rooms:
                 ``Participating`` raises.
         """
         row = self._known(room_id)
+        agreed = self._node.consents.current(row)
+        if agreed not in {None, origin}:
+            # What others are told of our log's end must stay true.
+            raise Rejected(Reason.WRONG_HUB, f"It was agreed that {agreed} takes this room over")
+        if row.role is Role.HUB and await self._node.takeovers.noticed(row, pdus, origin):
+            return [None] * len(pdus)
         if row.role is Role.PARTICIPANT and row.hub == origin:
             return await self.participating.receive_all(row, pdus)
         # A transfer may have passed us by while we were away; who has taken part so far may say so.

@@ -14,7 +14,7 @@ from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import moves
 from linearized.server.exchange import OutboundError
-from linearized.server.federation import transfer as transfer_face
+from linearized.server.federation import pages
 from linearized.server.hub import Overloaded
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
@@ -217,7 +217,7 @@ async def test_a_new_hub_that_never_comes_to_the_end_of_the_log_does_not_get_the
 async def test_a_log_is_copied_in_pages_of_bounded_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer_face, "MAX_PAGE_BYTES", 1)  # then a page is one entry
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 1)  # then a page is one entry
     async with club(tmp_path) as world:
         await world.hand_over()
         asked = [path for _, _, _, path in world.network.log if "/log?" in path]

@@ -26,9 +26,14 @@ def transfer(number: int, taker: str, giver: str, **changes: Any) -> Event:
     return make(f"${number}", spec | changes)
 
 
-def hub(*events: Event) -> str:
+def takeover(number: int, taker: str, giver: str, **changes: Any) -> Event:
+    said = {"hub": giver, "size": 5, "root": "cm9vdA"}
+    return transfer(number, taker, giver, **{"hub_server": None, "content": {"takeover": said}} | changes)
+
+
+def hub(*events: Event, agreed: frozenset[str] = frozenset()) -> str:
     return check_hub_chain(
-        CREATE, {event.event_id: event for event in events}, events[-1] if events else None
+        CREATE, {event.event_id: event for event in events}, events[-1] if events else None, agreed=agreed
     )
 
 
@@ -62,6 +67,30 @@ def test_a_chain_with_a_weak_link_holds_nothing(chain: list[Event]) -> None:
     with pytest.raises(AuthorizationError) as refused:
         hub(*chain)
     assert refused.value.rule == "L4"
+
+
+def test_a_takeover_is_a_link_for_who_agreed_to_it_alone() -> None:
+    chain = [takeover(1, "b.example", "a.example"), transfer(2, "c.example", "b.example")]
+    assert hub(*chain[:1], agreed=frozenset({"b.example"})) == "b.example"
+    assert hub(*chain, agreed=frozenset({"b.example", "x.example"})) == "c.example"
+    for agreed in (frozenset[str](), frozenset({"c.example"})):
+        with pytest.raises(AuthorizationError, match="has not agreed") as refused:
+            hub(*chain, agreed=agreed)
+        assert refused.value.rule == "L6"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        takeover(1, "b.example", "a.example", hub_server="a.example"),
+        takeover(1, "b.example", "c.example"),
+        takeover(1, "b.example", "a.example", content={"takeover": "a.example"}),
+    ],
+)
+def test_a_takeover_that_is_not_from_the_hub_before_is_no_link(link: Event) -> None:
+    with pytest.raises(AuthorizationError, match="not from the hub before it") as refused:
+        hub(link, agreed=frozenset({"b.example"}))
+    assert refused.value.rule == "L6"
 
 
 def test_a_chain_is_followed_so_far_and_no_further() -> None:

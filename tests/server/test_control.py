@@ -44,6 +44,18 @@ class Mover:
         self.asked: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
+    async def take(self, room_id: str, *, hub_is_gone: bool) -> str:
+        self.asked.append((room_id, str(hub_is_gone)))
+        return "$takeover"
+
+    async def accept(self, room_id: str, taker: str, *, hub_is_gone: bool) -> str:
+        self.asked.append((room_id, f"{taker} {hub_is_gone}"))
+        return "agreed"
+
+    async def withdraw(self, room_id: str) -> str:
+        self.asked.append((room_id, "withdraw"))
+        return "b.example"
+
     async def transfer(self, room_id: str, hub: str) -> str:
         self.asked.append((room_id, hub))
         if self.error is not None:
@@ -55,7 +67,7 @@ class Mover:
 async def serving(config: Config, moves: Mover) -> AsyncIterator[Path]:
     path = control_path(config)
     async with trio.open_nursery() as nursery:
-        known = control.commands(cast("Any", SimpleNamespace(moves=moves)))
+        known = control.commands(cast("Any", SimpleNamespace(moves=moves, takeovers=moves)))
         await nursery.start(control.serve_control, path, known)
         yield path
         nursery.cancel_scope.cancel()
@@ -77,6 +89,27 @@ async def test_a_command_is_run_and_its_result_comes_back(config: Config) -> Non
         result = await trio.to_thread.run_sync(run, [*arguments, "!r:a.example", "b.example"])
         assert (result.exit_code, "$transfer" in result.output) == (0, True), result.output
     assert not path.exists()
+
+
+async def test_a_takeover_is_done_agreed_to_and_withdrawn_by_command(config: Config) -> None:
+    moves = Mover()
+    settings = ["--config", str(config.data_dir.parent / "linearized.toml")]
+
+    async def run(*arguments: str) -> str:
+        name, *rest = arguments
+        command = partial(CliRunner().invoke, main, ["room", "takeover", name, *settings, *rest])
+        result = await trio.to_thread.run_sync(command)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    async with serving(config, moves):
+        assert "from $takeover on" in await run("take", "!r:a.example")
+        await run("take", "!r:a.example", "--hub-is-gone")
+        assert await run("accept", "!r:a.example", "b.example") == "agreed\n"
+        await run("accept", "!r:a.example", "b.example", "--hub-is-gone")
+        assert "b.example may not" in await run("withdraw", "!r:a.example")
+    asked = ["False", "True", "b.example False", "b.example True", "withdraw"]
+    assert moves.asked == [("!r:a.example", what) for what in asked]
 
 
 @pytest.mark.parametrize(

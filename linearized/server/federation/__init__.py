@@ -7,7 +7,7 @@ implementations use today.
 from __future__ import annotations
 
 from linearized.server.endpoints import FINAL, UNSTABLE
-from linearized.server.federation import devices, events, invites, joining, lookup, proofs, transfer
+from linearized.server.federation import devices, events, invites, joining, lookup, proofs, takeover, transfer
 from linearized.server.federation.calls import SignedHandler, signed
 from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.transactions import Transactions
@@ -49,5 +49,6 @@ def routes(node: Node) -> list[Route]:
         ),
         *proofs.routes(node, limit),
         *transfer.routes(node, limit),
+        *takeover.routes(node, limit),
         *lookup.routes(node),
     ]

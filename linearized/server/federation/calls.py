@@ -81,8 +81,9 @@ def hub_room(call: Call, room_id: object) -> RoomRow:
     row = call.node.rooms.row(room_id) if isinstance(room_id, str) and is_room_id(room_id) else None
     if row is None:
         raise not_found()
-    if row.role is not Role.HUB:
-        raise HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {row.hub}", **{NAMED_HUB: row.hub})
+    hub = row.hub if row.role is not Role.HUB else call.node.takeovers.successor(row.room_id)
+    if hub is not None:
+        raise wrong_server(hub)
     require_admitted(call.node, row, call.origin)
     return row
 
@@ -101,6 +102,11 @@ def is_admitted(node: Node, row: RoomRow, server: str) -> bool:
     """Whether a room's server ACL lets a server take part."""
     rule = node.store.state_entry(row.room_id, SERVER_ACL, "", seq=row.head_seq)
     return rule is None or allows(orjson.loads(rule.pdu)["content"], server)
+
+
+def wrong_server(hub: str) -> HttpError:
+    """The answer about a room that ``hub`` orders."""
+    return HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {hub}", **{NAMED_HUB: hub})
 
 
 def not_found() -> HttpError:

@@ -123,7 +123,8 @@ async def _check_moved(call: Call, room_id: str, version: RoomVersion) -> None:
         raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
     authorize(create, {}, version=version)
     by_id = {event.event_id: event for event in transfers}
-    if check_hub_chain(create, by_id, transfers[0]) != call.origin:
+    agreed = call.node.consents.agreed_among(room_id, transfers)
+    if check_hub_chain(create, by_id, transfers[0], agreed=agreed) != call.origin:
         raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
     # From the creator on: what is forged fails at the first signature that had to be somebody else's, before
     # it makes us ask more servers for their keys.

@@ -20,7 +20,7 @@ from linearized.room.submissions import Reason, Rejected
 from linearized.server.acl import SERVER_ACL
 from linearized.server.exchange import WRONG_EPOCH
 from linearized.server.federation import devices, lpdus, removals
-from linearized.server.federation.calls import Call, is_admitted
+from linearized.server.federation.calls import Call, is_admitted, wrong_server
 from linearized.server.http import HttpError, Response
 from linearized.server.invited import has_copy
 from linearized.server.telemetry import get_log
@@ -126,6 +126,8 @@ async def _take_all(call: Call, row: RoomRow | None, pdus: list[JsonObject]) -> 
     if has_copy(row) and lpdus.is_lpdu(pdus[0]):
         return await _take_lpdus(call, row, pdus)
     if has_copy(row):
+        if call.node.takeovers.replaced(row, call.origin):
+            raise wrong_server(row.hub)  # it was away, and does not know yet
         try:
             return await call.node.rooms.receive_pdus(row.room_id, pdus, call.origin)
         except InvalidInput as error:

@@ -2,49 +2,70 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_event_id, is_room_id
+from linearized.protocol.versions import get_version
 from linearized.server import proofs
-from linearized.server.federation.calls import Call, not_found, signed
+from linearized.server.federation.calls import Call, is_admitted, not_found, signed
+from linearized.server.federation.pages import fitting
 from linearized.server.federation.ratelimit import RateLimit
+from linearized.server.federation.visibility import PUBLIC
+from linearized.server.histories import visibility_changes
 from linearized.server.http import HttpError, Response, Route, json_response
+from linearized.server.moves import takers
 from linearized.server.node import Node
-from linearized.store.base import EntryRow, Role, RoomRow
+from linearized.store.base import Role, RoomRow
 
 ROOM: Final = "/_linearized/v1/rooms/{room_id}"
 DEFAULT_PAGE: Final = 200
 MAX_PAGE: Final = 500
-# Bytes of PDUs in one page: five hundred ordinary ones fit; a few of the largest commits do.
-MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 def routes(node: Node, limit: RateLimit) -> list[Route]:
     """The three endpoints."""
     return [
-        # Reading a long log takes many requests, and only whom we let take a room over may make them.
-        Route("GET", f"{ROOM}/log", signed(node, log)),
+        Route("GET", f"{ROOM}/log", signed(node, partial(log, limit))),
         Route("POST", f"{ROOM}/transfer/prepare", signed(node, prepare, limit)),
         Route("POST", f"{ROOM}/transfer/accept", signed(node, accept, limit)),
     ]
 
 
-async def log(call: Call) -> Response:
+async def log(limit: RateLimit, call: Call) -> Response:
     """``GET /log?after=&limit=``: entries as stored, each with the epoch after it.
 
     Raises:
-        HttpError: 404 ``M_NOT_FOUND`` for everybody but the server that takes the room over.
+        HttpError: 404 ``M_NOT_FOUND`` for everybody but the server that takes the room over, and those that
+            keep a whole copy for the day we are gone; for these 429 ``M_LIMIT_EXCEEDED`` if they hurry.
     """
     row = _room(call)
+    # Reading a long log takes many requests; whom we hand the room over to may make them all at once.
     if not call.node.moves.may_copy(row, call.origin):
-        raise not_found()
+        limit.take(call.origin)
+        if not may_keep(call.node, row, call.origin):
+            raise not_found()
     after = proofs.number("after", call.query("after")) or 0
-    limit = proofs.number("limit", call.request.query_one("limit")) or DEFAULT_PAGE
-    entries = _fitting(call.node.store.entries(row.room_id, after=after, limit=min(limit, MAX_PAGE)))
+    wanted = proofs.number("limit", call.request.query_one("limit")) or DEFAULT_PAGE
+    entries = fitting(call.node.store.entries(row.room_id, after=after, limit=min(wanted, MAX_PAGE)))
     epochs = ",".join("null" if entry.epoch is None else str(entry.epoch) for entry in entries)
     pdus = b",".join(entry.pdu for entry in entries)
     return Response(body=b'{"epochs":[' + epochs.encode() + b'],"pdus":[' + pdus + b"]}")
+
+
+def may_keep(node: Node, row: RoomRow, server: str) -> bool:
+    """Whether a server may have a room's whole log before anything happens to us: one of its users may take
+    the room over, and its users may read all of it. Power is no reason to see what the room's history
+    hides.
+    """
+    if row.role is not Role.HUB or not get_version(row.version).hub_transfers:
+        return False
+    state = node.rooms.state(row.room_id)
+    if takers(state, server, get_version(row.version)) == [] or not is_admitted(node, row, server):
+        return False
+    visibility = visibility_changes(node.store, row.room_id, row.head_seq)
+    return all(value in PUBLIC for _, value in visibility)
 
 
 async def prepare(call: Call) -> Response:
@@ -79,12 +100,3 @@ def _of_hub(call: Call) -> RoomRow:
     if row.role is not Role.PARTICIPANT or row.hub != call.origin or not row.head_seq:
         raise not_found()
     return row
-
-
-def _fitting(entries: list[EntryRow]) -> list[EntryRow]:
-    size = 0
-    for number, entry in enumerate(entries):
-        size += len(entry.pdu)
-        if size > MAX_PAGE_BYTES and number:
-            return entries[:number]
-    return entries

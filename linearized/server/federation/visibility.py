@@ -31,7 +31,7 @@ from linearized.server.histories import content_of, membership_changes, visibili
 from linearized.server.node import Node
 from linearized.store.base import EntryRow, MembershipRow, RoomRow
 
-_PUBLIC = frozenset({"shared", "world_readable"})  # to whoever may know of an event at all
+PUBLIC = frozenset({"shared", "world_readable"})  # to whoever may know of an event at all
 
 
 def visible_until(node: Node, row: RoomRow, server: str) -> int | None:
@@ -48,7 +48,7 @@ def projected(node: Node, row: RoomRow, server: str, entries: Sequence[EntryRow]
     if not entries:
         return []
     visibility = visibility_changes(node.store, row.room_id, row.head_seq)
-    if all(value in _PUBLIC for _, value in visibility):
+    if all(value in PUBLIC for _, value in visibility):
         return [entry.pdu for entry in entries]
     page = (entries[0].seq, entries[-1].seq)
     runs = _server_runs(node, visibility, _members(node, row, server), page)
