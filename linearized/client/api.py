@@ -50,6 +50,7 @@ _MLS = "/_matrix/client/unstable/dev.linearized.1"
 MAX_IMPORT_PAGE = 50
 # Tells the provider which event of its homeserver a bridge passes on.
 SOURCE_PARAMETER = "dev.linearized.source_event_id"
+FRANKING_CAPABILITY = "dev.linearized.franking"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
 MEDIA_DEADLINE = 120.0
@@ -313,6 +314,17 @@ class ProviderApi:
         return await self._transport.json("GET", "/_matrix/key/v2/server", idempotent=True)
 
     # --- MLS ---
+
+    async def franking_agents(self) -> dict[int, bytes]:
+        """The provider's franking agents (encoded FrankingAgentData) by cipher suite, from
+        ``GET /capabilities``; none if it franks nothing.
+        """
+        capabilities = json_object(await self._get("/capabilities"), "capabilities")
+        offered = capabilities.get(FRANKING_CAPABILITY)
+        if not isinstance(offered, dict):
+            return {}
+        agents = json_object(offered, "agents")
+        return {int(suite): decode_binary(agents, suite) for suite in agents if suite.isdecimal()}
 
     async def keys_upload(
         self, *, one_time: Mapping[str, bytes], fallback: Mapping[str, bytes] | None = None

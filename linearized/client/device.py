@@ -14,18 +14,21 @@ import openmls
 
 from linearized.client.app_data import new_app_data
 from linearized.client.errors import NotInGroup, StateFileError, UntrustedAnswer
+from linearized.client.franks import safe_aad, with_claims
 from linearized.client.identity import LeafOwner, leaf_owner
 from linearized.client.items import Item
 from linearized.client.state import Outgoing, PendingCommit, RoomRecord, SavedState
 from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError
+from linearized.mimi.content import MimiContent
+from linearized.mimi.franking import franking_components
 from linearized.mimi.handshake import (
     GroupInfoOption,
     HandshakeBundle,
     RatchetTreeOption,
     welcome_struct,
 )
-from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
+from linearized.mimi.participants import FRANKING_AGENT, PARTICIPANT_LIST, ParticipantListData, UserRolePair
 from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
 from linearized.protocol.identifiers import client_uri, group_id, room_id_from_group_id, user_uri
 
@@ -134,17 +137,22 @@ class MlsDevice:
     # --- joining ---
 
     def create_group(
-        self, room_id: str, *, external_senders: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        room_id: str,
+        *,
+        external_senders: Sequence[tuple[bytes, bytes]] = (),
+        franking_agent: bytes | None = None,
     ) -> tuple[bytes, bytes]:
         """Make the room's group with this device as its only member and its user as its only participant,
-        an admin.
+        an admin. With the hub's ``franking_agent`` (encoded FrankingAgentData) its messages are franked.
 
         Returns the GroupInfo and ratchet tree of epoch 0, which go with the first commit.
         """
         creator = UserRolePair(user=user_uri(self.owner.user_id), role_index=ROLE_ADMIN)
+        franking = {} if franking_agent is None else franking_components(franking_agent)
         group = self.client.create_group(
             group_id=group_id(room_id),
-            app_data={PARTICIPANT_LIST: ParticipantListData(participants=(creator,)).encode()},
+            app_data={PARTICIPANT_LIST: ParticipantListData(participants=(creator,)).encode(), **franking},
             external_senders=external_senders,
         )
         self.record(room_id)
@@ -312,13 +320,29 @@ class MlsDevice:
         """Encrypt MIMI content for the room, once for each ``txn_id``; saved before it is returned."""
         message = self.state.outbox.get(txn_id)
         if message is None:
-            ciphertext = self.group(room_id).encrypt(payload)
+            ciphertext = self._encrypt(room_id, payload)
             message = Outgoing(
                 room_id=room_id, ciphertext=ciphertext, digest=digest(ciphertext), payload=payload
             )
             self.state.outbox[txn_id] = message
             self.save()
         return message
+
+    def _encrypt(self, room_id: str, payload: bytes) -> bytes:
+        group = self.group(room_id)
+        if self.is_franked(room_id):
+            return group.encrypt(payload, safe_aad=safe_aad(payload))
+        return group.encrypt(payload)
+
+    def is_franked(self, room_id: str) -> bool:
+        """Whether the hub stamps the room's messages, so that each commits to its content."""
+        return self.in_group(room_id) and FRANKING_AGENT in self.group(room_id).app_data()
+
+    def prepare(self, room_id: str, content: MimiContent) -> MimiContent:
+        """The content as it is sent: in a franked room it names its sender and its room."""
+        if not self.is_franked(room_id):
+            return content
+        return with_claims(content, user_id=self.owner.user_id, room_id=room_id)
 
     def unsend(self, txn_id: str) -> None:
         """The hub refused the message: encrypt it anew next time."""

@@ -24,6 +24,7 @@ from linearized.client.errors import (
     KeyMaterialUnavailable,
     UntrustedAnswer,
 )
+from linearized.client.franks import agent_of
 from linearized.client.state import PendingCommit
 from linearized.mimi.group_info import (
     ENCRYPTION_LABEL,
@@ -90,10 +91,14 @@ class Handshakes:
 
         Raises:
             CommitRefused: the hub takes no group for this room.
+            FrankError: the provider gives another one's franking agent.
         """
         async with self._lock:
             if not self._device.in_group(room_id):
-                self._device.create_group(room_id, external_senders=external_senders)
+                agent = (await self._api.franking_agents()).get(CIPHERSUITE)
+                if agent is not None:
+                    agent_of(agent, room_id)
+                self._device.create_group(room_id, external_senders=external_senders, franking_agent=agent)
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()

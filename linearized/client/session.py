@@ -204,6 +204,7 @@ class Session:
             ApiError: the hub refused the message.
             ServerUnreachable: no answer; send again with the same ``txn_id``.
         """
+        content = self.device.prepare(room_id, content)
         payload = content.encode()
         key = txn_id or self.api.transaction_id()
         refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
@@ -235,6 +236,7 @@ class Session:
 
     def message_id(self, room_id: str, content: MimiContent) -> bytes:
         """The MIMI message ID that ``content`` has when this device's user sends it to the room."""
+        content = self.device.prepare(room_id, content)
         return message_id(content, sender_uri=user_uri(self.device.owner.user_id), room_uri=room_uri(room_id))
 
     def _confirm(self, key: str, message: Outgoing) -> None:

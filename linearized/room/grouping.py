@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from linearized.exceptions import InvalidInput
@@ -15,12 +17,14 @@ from linearized.protocol.state import StateMap, membership
 from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
+from linearized.room.franks import check_agent, check_tag, needs_tags
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 from linearized.room.tie import identify
 
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
 INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
+NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class RoomGroup:
     Args:
         group: None before the first commit.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        agents: this hub's encoded FrankingAgentData by cipher suite; none if it franks nothing.
     """
 
     def __init__(
@@ -48,11 +53,18 @@ class RoomGroup:
         mls: Mls,
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        agents: Mapping[int, bytes] = NO_AGENTS,
     ) -> None:
         self._room_id = room_id
         self._mls = mls
-        self._group = group
+        self._agents = agents
+        self._hold(group)
         self.last_commit_id = last_commit_id
+
+    def _hold(self, group: PublicGroup | None) -> None:
+        """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
+        self._group = group
+        self._franked = group is not None and needs_tags(group, self._agents)
 
     @property
     def epoch(self) -> int | None:
@@ -88,6 +100,8 @@ class RoomGroup:
                 f"The message is for epoch {info.epoch}, the group is in {self._group.epoch}",
                 current_epoch=self._group.epoch,
             )
+        if self._franked:
+            check_tag(info)
 
     def stage(
         self,
@@ -153,7 +167,8 @@ class RoomGroup:
             group.merge(transition.commit.staged)
         except MlsError as error:
             raise mls_rejection(error) from error
-        self._group = group
+        if self._group is not group:
+            self._hold(group)
         self.last_commit_id = commit_id
         update = GroupUpdate(
             epoch=group.epoch,
@@ -187,6 +202,7 @@ class RoomGroup:
         # m.room.create event". No commit can change it: ReInit is not among the proposals a room takes.
         if group.ciphersuite != ciphersuite_of(encryption_algorithm(state) or ""):
             raise Rejected(Reason.INVALID_COMMIT, "The group's cipher suite is not the room's")
+        check_agent(group, self._agents)
         members = group.members()
         if group.epoch != 0 or len(members) != 1:
             raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")

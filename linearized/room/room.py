@@ -32,7 +32,7 @@ from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.draft import Draft
-from linearized.room.grouping import RoomGroup, Transition, binary, initial_group
+from linearized.room.grouping import NO_AGENTS, RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
 from linearized.room.refusals import outcome_of
@@ -68,6 +68,7 @@ class Room:
         mls: the MLS implementation.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        agents: see ``RoomGroup``.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Room:
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        agents: Mapping[int, bytes] = NO_AGENTS,
     ) -> None:
         self.room_id = room_id
         self.version = version
@@ -89,7 +91,9 @@ class Room:
         self._vouched = vouched_domains
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
-        self._group = RoomGroup(room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id)
+        self._group = RoomGroup(
+            room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id, agents=agents
+        )
 
     @property
     def state(self) -> StateMap:

@@ -21,7 +21,7 @@ from linearized.server.batches import EDUS, Batch, has_place, queued_units, wait
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.fanout import next_notification
+from linearized.server.fanout import FrankOf, next_notification
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.providers.client import ProviderClient, ProviderError
@@ -61,6 +61,7 @@ class Worker:
         store: Store,
         providers: ProviderClient,
         federation: FederationClient,
+        frank_of: FrankOf,
         jitter: Callable[[], float],
         own_name: str,
     ) -> None:
@@ -69,6 +70,7 @@ class Worker:
         self._store = store
         self._providers = providers
         self._federation = federation
+        self._frank_of = frank_of
         self._jitter = jitter
         self._due: dict[str, None] = {}  # rooms (and EDUS) to deliver, in turn
         self._refused: dict[str, Pause] = {}  # those it did not take, not due before their time
@@ -162,7 +164,9 @@ class Worker:
             entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
         address = provider_address(self._provider)
         welcomes = self._store.to_device(address, follower.room_id, after=0, limit=WELCOME_PAGE)
-        notification = next_notification(cursor=follower.cursor, entries=entries, welcomes=welcomes)
+        notification = next_notification(
+            cursor=follower.cursor, entries=entries, welcomes=welcomes, frank_of=self._frank_of
+        )
         if notification is None:
             return False
         if notification.body:

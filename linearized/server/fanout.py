@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 
 from linearized.mimi.handshake import RatchetTreeOption
-from linearized.mimi.messages import FanoutMessage
+from linearized.mimi.messages import FanoutMessage, Frank
 from linearized.protocol.base64 import decode_base64
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
 from linearized.store.base import EntryRow, ToDeviceRow
@@ -19,6 +19,15 @@ from linearized.store.base import EntryRow, ToDeviceRow
 MAX_NOTIFY_BYTES: Final = 1024 * 1024
 # The MLSMessage of each entry type that MIMI followers get.
 _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
+
+FrankOf: TypeAlias = Callable[[EntryRow], Frank | None]
+"""Gives the hub's stamp on an entry, if it is a franked message."""
+
+
+def no_frank(entry: EntryRow) -> Frank | None:
+    """For a hub that franks nothing."""
+    del entry
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +43,17 @@ class Notification:
     welcomes: int
 
 
-def project_entry(entry: EntryRow) -> bytes | None:
+def project_entry(entry: EntryRow, frank_of: FrankOf = no_frank) -> bytes | None:
     """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history)."""
     field = _MESSAGE_FIELD.get(entry.type)
     if field is None:
         return None
     content = orjson.loads(entry.pdu)["content"]
-    message = FanoutMessage(timestamp=entry.origin_server_ts, message=decode_base64(content[field]))
+    message = FanoutMessage(
+        timestamp=entry.origin_server_ts,
+        message=decode_base64(content[field]),
+        frank=frank_of(entry),
+    )
     return message.encode()
 
 
@@ -56,7 +69,11 @@ def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
 
 
 def next_notification(
-    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow]
+    *,
+    cursor: int,
+    entries: Sequence[EntryRow],
+    welcomes: Sequence[ToDeviceRow],
+    frank_of: FrankOf = no_frank,
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
     nothing.
@@ -80,7 +97,7 @@ def next_notification(
     reached = cursor
     take_welcomes(cursor)
     for entry in entries:
-        projected = project_entry(entry)
+        projected = project_entry(entry, frank_of)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
                 break

@@ -20,6 +20,7 @@ import trio
 from linearized.server.batches import EDUS
 from linearized.server.cursors import is_finished
 from linearized.server.delivering import Worker
+from linearized.server.fanout import FrankOf, no_frank
 from linearized.server.outbound import FederationClient
 from linearized.server.providers.client import ProviderClient
 from linearized.store.base import FollowerRow, Store
@@ -30,6 +31,7 @@ class Followers:
 
     Args:
         own_name: this server.
+        frank_of: gives the frank of an entry of ours.
         jitter: gives a number in [0, 1); injected so that tests are deterministic.
     """
 
@@ -41,6 +43,7 @@ class Followers:
         providers: ProviderClient,
         federation: FederationClient,
         nursery: trio.Nursery,
+        frank_of: FrankOf = no_frank,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._own_name = own_name
@@ -48,6 +51,7 @@ class Followers:
         self._providers = providers
         self._federation = federation
         self._nursery = nursery
+        self._frank_of = frank_of
         self._jitter = jitter
         self._workers: dict[str, Worker] = {}
 
@@ -85,6 +89,7 @@ class Followers:
                 store=self._store,
                 providers=self._providers,
                 federation=self._federation,
+                frank_of=self._frank_of,
                 jitter=self._jitter,
             )
             self._nursery.start_soon(worker.run)

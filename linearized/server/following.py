@@ -22,6 +22,7 @@ from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
+from linearized.server.franking import with_frank
 from linearized.server.invited import has_copy
 from linearized.server.node import Node
 from linearized.server.welcomes import local_welcome
@@ -129,7 +130,7 @@ class Following:
                 sender=hub_user(hub),
                 origin_server_ts=message.timestamp,
                 epoch=openmls.inspect_message(message.message).epoch,
-                pdu=raw,
+                pdu=with_frank(raw, message.frank),
             )
         if row is None and not newcomers:
             return None

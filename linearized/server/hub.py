@@ -22,6 +22,7 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
+from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
 from linearized.server.acl import require_allowed
@@ -95,6 +96,7 @@ class Hub:
     Args:
         vouched: the domains of our bridges, whose users this server answers for without having keys of
             them.
+        agents: our encoded FrankingAgentData by cipher suite.
         appended: called after an append is durable, with the room ID and the state after it.
     """
 
@@ -108,8 +110,10 @@ class Hub:
         vouched: frozenset[str],
         nursery: trio.Nursery,
         appended: Callable[[str, StateMap], None],
+        agents: Mapping[int, bytes] = NO_AGENTS,
     ) -> None:
         self._identity = identity
+        self._agents = agents
         self._store = store
         self._mls = mls
         self._clock = clock
@@ -178,6 +182,7 @@ class Hub:
             identity=self._identity,
             mls=self._mls,
             vouched_domains=self._vouched,
+            agents=self._agents,
         )
         now = self._clock()
         accepted = [room.submit(submission, now=now) for submission in submissions]
@@ -230,7 +235,12 @@ class Hub:
         if row is None:
             raise StoreError(f"room {room_id} vanished")
         return restore_room(
-            self._store, row, identity=self._identity, mls=self._mls, vouched_domains=self._vouched
+            self._store,
+            row,
+            identity=self._identity,
+            mls=self._mls,
+            vouched_domains=self._vouched,
+            agents=self._agents,
         )
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:

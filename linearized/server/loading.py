@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 from linearized.mls import Mls
@@ -10,6 +11,7 @@ from linearized.protocol.events import Event, parse_stored
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.store.base import EntryRow, RoomRow, Store
 
@@ -64,6 +66,7 @@ def restore_room(
     identity: ServerIdentity,
     mls: Mls,
     vouched_domains: frozenset[str],
+    agents: Mapping[int, bytes] = NO_AGENTS,
 ) -> Room:
     """The room as its last durable entry left it."""
     kept = store.group(row.room_id)
@@ -81,4 +84,5 @@ def restore_room(
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
+        agents=agents,
     )

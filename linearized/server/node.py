@@ -17,6 +17,7 @@ from linearized.store.base import Store
 if TYPE_CHECKING:
     from linearized.server.auditing import Auditor
     from linearized.server.followers import Followers
+    from linearized.server.franking import Franking
     from linearized.server.keys import KeyRing
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
@@ -41,6 +42,7 @@ class Node:
     federation: FederationClient
     providers: ProviderClient
     followers: Followers
+    franking: Franking
     trees: Trees = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)

@@ -23,6 +23,8 @@ from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
 from linearized.server.followers import Followers
+from linearized.server.franking import Franking
+from linearized.server.franking_keys import FrankingKeys, load_franking_keys
 from linearized.server.hub import Hub
 from linearized.server.keys import KeyRing
 from linearized.server.mls import OpenMls
@@ -70,6 +72,7 @@ async def open_node(
     """
     identity = load_identity(config.server_name, config.data_dir)
     mls_signer = _load_mls_signer(config.data_dir)
+    franking_keys = load_franking_keys(config.data_dir)
     store = SqliteStore.open(
         config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
     )
@@ -83,6 +86,7 @@ async def open_node(
                     config=config,
                     identity=identity,
                     mls_signer=mls_signer,
+                    franking_keys=franking_keys,
                     store=store,
                     outbound=outbound,
                     nursery=nursery,
@@ -121,6 +125,7 @@ def _assemble(
     config: Config,
     identity: ServerIdentity,
     mls_signer: openmls.SignatureKeyPair,
+    franking_keys: FrankingKeys,
     store: Store,
     outbound: FederationClient,
     nursery: trio.Nursery,
@@ -129,8 +134,14 @@ def _assemble(
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
+    franking = Franking(franking_keys, own_name=identity.name, store=store)
     followers = Followers(
-        own_name=identity.name, store=store, providers=providers, federation=outbound, nursery=nursery
+        own_name=identity.name,
+        store=store,
+        providers=providers,
+        federation=outbound,
+        nursery=nursery,
+        frank_of=franking.of_entry,
     )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
@@ -146,6 +157,7 @@ def _assemble(
         vouched=served - {identity.name},
         nursery=nursery,
         appended=appended,
+        agents=franking.agents,
     )
     node = Node(
         config=config,
@@ -165,6 +177,7 @@ def _assemble(
         federation=outbound,
         providers=providers,
         followers=followers,
+        franking=franking,
     )
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)

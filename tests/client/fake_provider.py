@@ -124,11 +124,8 @@ class FakeProvider:
         user_id, _, device_id = request.headers["authorization"].removeprefix("Bearer ").partition("|")
         body = json.loads(request.content) if request.content else {}
         parts = path.split("/")
-        if path.endswith("/sync"):
-            since = int(request.url.params.get("since", "0"))
-            return httpx.Response(200, json=self._sync(user_id, device_id, since))
-        if path.endswith("/keys/upload"):
-            return httpx.Response(200, json=self._keys(user_id, device_id, body))
+        if "rooms" not in parts:
+            return httpx.Response(200, json=self._account(request, path, user_id, device_id))
         room = self.rooms[parts[parts.index("rooms") + 1]]
         if user_id not in room.members:
             return httpx.Response(403, json={"errcode": "M_FORBIDDEN", "error": "not joined"})
@@ -138,6 +135,14 @@ class FakeProvider:
             return httpx.Response(200, json=self._messages(room, request.url.params))
         handlers = {"update": self._update, "key_material": self._key_material, "group_info": self._info}
         return handlers[parts[-1]](room, user_id, body)
+
+    def _account(self, request: httpx.Request, path: str, user_id: str, device_id: str) -> dict[str, Any]:
+        if path.endswith("/sync"):
+            return self._sync(user_id, device_id, int(request.url.params.get("since", "0")))
+        if path.endswith("/keys/upload"):
+            return self._keys(user_id, device_id, json.loads(request.content))
+        assert path.endswith("/capabilities")
+        return {"capabilities": {}}
 
     # --- following ---
 

@@ -23,6 +23,7 @@ from linearized.protocol.identifiers import client_uri, group_id, user_uri
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
+from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import (
     Accepted,
@@ -71,9 +72,17 @@ def new_room(
     algorithm: str = ALGORITHM,
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
+    agents: Mapping[int, bytes] = NO_AGENTS,
 ) -> Room:
     """A room that Alice has just created."""
-    room = Room(room_id=ROOM, version=get_version(version), identity=A, mls=MLS, vouched_domains=vouched)
+    room = Room(
+        room_id=ROOM,
+        version=get_version(version),
+        identity=A,
+        mls=MLS,
+        vouched_domains=vouched,
+        agents=agents,
+    )
     content: JsonObject = {"room_version": version}
     if encrypted:
         content["encryption"] = {"algorithm": algorithm}
