@@ -57,6 +57,12 @@ REQUEST_SECONDS = 30  # what a peer may take to answer one of our requests befor
 MAX_MEDIA_BYTES = 50 * 1024 * 1024  # what homeservers commonly accept
 MAX_BACKFILL = 100  # events per answer; at most 6.5 MB when every event is as large as it may be
 MAX_NOTARY_SERVERS = 100  # servers one notary request may make us contact
+# Requests a second; ten times as many may come at once. Each is far above what its kind needs in ordinary use
+# and far below what it takes to keep a small machine busy.
+ADDRESS_RATE = 20  # one address, before anybody there is logged in
+ACCOUNT_RATE = 50  # all devices of one user: a client that starts asks for a few dozen things
+PROVIDER_RATE = 50  # a server catching up on a few hundred rooms at once stays below the burst
+GROUP_RATE = 100  # what one provider sends to one room: a hundred people who write every second
 # FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
 SYNCHRONOUS = ("FULL", "NORMAL")
 
@@ -129,6 +135,10 @@ class LimitsConfig:
     max_media_bytes: int = MAX_MEDIA_BYTES
     max_backfill: int = MAX_BACKFILL
     max_notary_servers: int = MAX_NOTARY_SERVERS
+    address_rate: int = ADDRESS_RATE
+    account_rate: int = ACCOUNT_RATE
+    provider_rate: int = PROVIDER_RATE
+    group_rate: int = GROUP_RATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +353,10 @@ _LIMIT_NOTES = {
     "max_media_bytes": "The largest file a client may upload.",
     "max_backfill": "Events in one answer to a peer that asks for history.",
     "max_notary_servers": "Servers one request may ask us the keys of.",
+    "address_rate": "Requests a second without a token from one address; ten times as many at once.",
+    "account_rate": "Requests a second of one account, likewise.",
+    "provider_rate": "Requests a second of another server, likewise.",
+    "group_rate": "Messages a second of another server to one room, likewise.",
 }
 
 

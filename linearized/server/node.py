@@ -10,6 +10,7 @@ import openmls
 
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
+from linearized.server.buckets import RateLimits
 from linearized.server.notifier import Notifier
 from linearized.server.tree import Trees
 from linearized.store.base import Store
@@ -44,6 +45,7 @@ class Node:
     followers: Followers
     franking: Franking
     trees: Trees = field(init=False)
+    limits: RateLimits = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
@@ -51,6 +53,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
+        self.limits = RateLimits.of(self.config.limits, self.clock)
 
     @property
     def served_domains(self) -> frozenset[str]:

@@ -7,8 +7,8 @@ from typing import Final
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_event_id, is_room_id
 from linearized.server import proofs
+from linearized.server.buckets import Buckets
 from linearized.server.federation.calls import Call, not_found, signed
-from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.http import HttpError, Response, Route, json_response
 from linearized.server.node import Node
 from linearized.store.base import EntryRow, Role, RoomRow
@@ -20,7 +20,7 @@ MAX_PAGE: Final = 500
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
-def routes(node: Node, limit: RateLimit) -> list[Route]:
+def routes(node: Node, limit: Buckets) -> list[Route]:
     """The three endpoints."""
     return [
         # Reading a long log takes many requests, and only whom we let take a room over may make them.

@@ -37,6 +37,9 @@ ENDPOINTS: Final = {
     PROXY_DOWNLOAD: "downloadUrl",
 }
 
+# What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
+TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage"})
+
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
 
 
@@ -57,16 +60,28 @@ def routes(node: Node) -> list[Route]:
     return [
         Route("GET", DIRECTORY_PATH, directory),
         *(
-            Route("POST", f"{PREFIX}/{name}/{{target}}", _authenticated(node, handler))
+            Route("POST", f"{PREFIX}/{name}/{{target}}", _authenticated(node, handler, room=name in TO_ROOMS))
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
     ]
 
 
-def _authenticated(node: Node, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _authenticated(
+    node: Node, endpoint: Endpoint, *, room: bool = False
+) -> Callable[[Request], Awaitable[Response]]:
+    """Run ``endpoint`` for a provider that proves who it is and does not ask too often.
+
+    Args:
+        room: what is sent to a room is counted for that room; everything else for the provider.
+    """
+
     async def handle(request: Request) -> Response:
         provider = authenticate_provider(node, request)
+        if room:
+            node.limits.group.take(f"{provider} {request.params['target']}")
+        else:
+            node.limits.provider.take(provider)
         try:
             return await endpoint(node, provider, request.params["target"], await request.body())
         except (MimiDecodeError, IdentifierError, key_material.BadRequest) as error:
