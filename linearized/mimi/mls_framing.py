@@ -142,8 +142,10 @@ def walk_extensions(reader: Reader) -> None:
 
 
 def walk_ratchet_tree(reader: Reader) -> None:
-    """Pass one ``optional<Node> ratchet_tree<V>``."""
-    _each(reader, lambda nodes: _optional(nodes, _node))
+    """Pass one ``optional<Node> ratchet_tree<V>``. Its length says where it ends; its nodes, of which a large
+    group has thousands, are for the MLS implementation to look at.
+    """
+    reader.skip_vectors(1)
 
 
 def walk_proposal(reader: Reader) -> None:
@@ -192,15 +194,6 @@ def _optional(reader: Reader, walk: Walk) -> None:
 def _extension(reader: Reader) -> None:
     reader.skip(2)
     reader.skip_vectors(1)
-
-
-def _node(reader: Reader) -> None:
-    _choose(_NODES, reader.uint(1), "node type")(reader)
-
-
-def _parent_node(reader: Reader) -> None:
-    reader.skip_vectors(2)  # encryption_key, parent_hash
-    _each(reader, lambda leaves: leaves.skip(4))
 
 
 def _content_front(reader: Reader) -> tuple[str, str]:
@@ -321,4 +314,3 @@ _CREDENTIALS: Mapping[int, Walk] = {
     1: _one_vector,  # basic
     2: lambda reader: _each(reader, _one_vector),  # x509
 }
-_NODES: Mapping[int, Walk] = {1: walk_leaf_node, 2: _parent_node}

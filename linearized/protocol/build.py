@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from linearized.exceptions import EventFormatError
-from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, check_lpdu, format_errors, parse_pdu, strip_unhashed
+from linearized.protocol.canonical import JsonObject, check_json
+from linearized.protocol.events import (
+    MAX_EVENT_DEPTH,
+    Event,
+    event_of,
+    format_errors,
+    parse_lpdu,
+)
 from linearized.protocol.hashing import content_hash, lpdu_hash, signed_bytes
 from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.protocol.schema import check_hub_fields, check_pdu_schema
 from linearized.protocol.signing import ServerIdentity, add_signature
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 
 
@@ -53,7 +61,9 @@ def build_event(
         pdu |= {"hub_server": identity.name, "provenance": provenance}
         with format_errors():
             pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu, version)}}
-    return _finish(pdu, identity, version, auth_events, prev_events)
+    with format_errors():
+        plain = check_json(pdu, max_depth=MAX_EVENT_DEPTH)
+    return _finish(pdu, identity, version, auth_events, prev_events, plain=plain, check=check_pdu_schema)
 
 
 def build_lpdu(
@@ -88,31 +98,33 @@ def build_lpdu(
     with format_errors():
         if version.lpdu_hashes:
             lpdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(lpdu, version)}}
-        lpdu = _signed(lpdu, identity, version)
-    check_lpdu(lpdu, version)
+        lpdu = _signed(lpdu, identity, signed_bytes(lpdu, version))
+    parse_lpdu(lpdu, version)
     return lpdu
 
 
 def complete_lpdu(
-    lpdu: JsonObject,
+    verified: VerifiedLpdu,
     *,
     identity: ServerIdentity,
     version: RoomVersion,
     auth_events: Sequence[str],
     prev_events: Sequence[str],
 ) -> Event:
-    """Make the hub's event of an LPDU that ``verify_lpdu`` accepted; ``lpdu`` is left alone.
+    """Make the hub's event of an LPDU.
 
     Raises:
         EventFormatError: the complete event does not match the schema or is too large; or the LPDU is for
             another hub.
     """
-    check_lpdu(lpdu, version)
+    lpdu = verified.lpdu
     # "When a hub server is converting an LPDU to a formal event, it MUST specify its own server name here."
     # The participant has signed the field, so the hub cannot.
-    if lpdu["hub_server"] != identity.name:
+    if lpdu.pdu["hub_server"] != identity.name:
         raise EventFormatError("the LPDU is for another hub")
-    return _finish(strip_unhashed(lpdu, version), identity, version, auth_events, prev_events)
+    return _finish(
+        lpdu.pdu, identity, version, auth_events, prev_events, plain=lpdu.plain, check=check_hub_fields
+    )
 
 
 def _base(
@@ -142,14 +154,22 @@ def _finish(
     version: RoomVersion,
     auth_events: Sequence[str],
     prev_events: Sequence[str],
+    *,
+    plain: bool,
+    check: Callable[[JsonObject, RoomVersion], None],
 ) -> Event:
+    """Complete, hash, sign and check. What is added nests no deeper and sorts no differently, so the walk
+    that gave ``plain`` is the only one.
+    """
     pdu = {**pdu, "auth_events": list(auth_events), "prev_events": list(prev_events)}
     with format_errors():
-        pdu["hashes"] = {**pdu.get("hashes", {}), "sha256": content_hash(pdu, version)}
-        pdu = _signed(pdu, identity, version)
-    return parse_pdu(pdu, version)
+        pdu["hashes"] = {**pdu.get("hashes", {}), "sha256": content_hash(pdu, version, plain=plain)}
+        signed = signed_bytes(pdu, version, plain=plain)
+        pdu = _signed(pdu, identity, signed)
+        check(pdu, version)
+        return event_of(pdu, version, signed=signed, plain=plain)
 
 
-def _signed(pdu: JsonObject, identity: ServerIdentity, version: RoomVersion) -> JsonObject:
-    signature = identity.key.sign(signed_bytes(pdu, version))
+def _signed(pdu: JsonObject, identity: ServerIdentity, message: bytes) -> JsonObject:
+    signature = identity.key.sign(message)
     return add_signature(pdu, name=identity.name, key_id=identity.key.key_id, signature=signature)

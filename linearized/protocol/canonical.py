@@ -109,6 +109,15 @@ def encode_checked(value: object, *, plain: bool) -> bytes:
 def parse_json_object(data: bytes) -> JsonObject:
     """Decode UTF-8 JSON text that must be an object, strictly; costs one decode and one walk.
 
+    Raises:
+        CanonicalJsonError: as ``parse_checked``.
+    """
+    return parse_checked(data)[0]
+
+
+def parse_checked(data: bytes) -> tuple[JsonObject, bool]:
+    """The same, with what ``check_json`` said of the object, for who encodes it again.
+
     Duplicate keys keep the last value (the decoder does not report them); everything derived from the result
     is encoded anew, so the bytes that arrived are never hashed, signed or passed on.
 
@@ -121,8 +130,7 @@ def parse_json_object(data: bytes) -> JsonObject:
         raise CanonicalJsonError(f"not JSON: {error.msg}") from error
     if not isinstance(value, dict):
         raise CanonicalJsonError("not a JSON object")
-    check_json(value)
-    return value
+    return value, check_json(value)
 
 
 def _sorted_by_utf16(value: object) -> object:

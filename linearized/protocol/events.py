@@ -28,7 +28,8 @@ class Event:
 
     ``pdu`` is the JSON object and ``raw`` its canonical JSON, exactly as hashed and signed; neither may be
     changed. ``origin_server_ts`` is in milliseconds since the Unix epoch. ``redacted`` says that a content
-    hash did not match and this is the redacted copy.
+    hash did not match and this is the redacted copy. ``plain`` is what ``check_json`` said of ``pdu``, None
+    if it has not been walked.
     """
 
     event_id: str
@@ -45,6 +46,7 @@ class Event:
     pdu: JsonObject = field(compare=False, repr=False)
     raw: bytes = field(repr=False)
     redacted: bool = False
+    plain: bool | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_state(self) -> bool:
@@ -55,6 +57,19 @@ class Event:
     def imported(self) -> bool:
         """Whether this is history from before a room was bridged."""
         return self.provenance is not None and self.provenance.get("imported") is True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lpdu:
+    """An LPDU of the right shape and size; nothing is known of its hash and its signatures.
+
+    ``pdu`` is the JSON object, which may not be changed, and ``hash`` what it hashes to. ``plain`` is what
+    ``check_json`` said of it.
+    """
+
+    pdu: JsonObject = field(repr=False)
+    hash: str
+    plain: bool
 
 
 def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
@@ -71,12 +86,21 @@ def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
         raise EventFormatError("an event is a JSON object")
     with format_errors():
         plain = check_json(pdu, max_depth=MAX_EVENT_DEPTH)
-        if "event_id" in pdu:
-            pdu = {name: value for name, value in pdu.items() if name != "event_id"}
+        pdu = _without_event_id(pdu)
         check_pdu_schema(pdu, version)
         pdu = strip_unhashed(pdu, version)
-        raw = _encode(pdu, plain=plain or version.code_point_order)
-        return _event(pdu, raw, event_id_of(signed_bytes(pdu, version)), redacted=False)
+        return event_of(pdu, version, signed=signed_bytes(pdu, version, plain=plain), plain=plain)
+
+
+def event_of(pdu: JsonObject, version: RoomVersion, *, signed: bytes, plain: bool) -> Event:
+    """Make the value of a PDU that was checked in all but its size; ``signed`` is its ``signed_bytes``.
+
+    Raises:
+        EventFormatError: it is too large.
+        CanonicalJsonError: a string holds a lone surrogate.
+    """
+    raw = _encode(pdu, plain=plain or version.code_point_order)
+    return _event(pdu, raw, event_id_of(signed), plain=plain)
 
 
 def parse_stored(raw: bytes, version: RoomVersion, event_id: str | None = None) -> Event:
@@ -88,11 +112,12 @@ def parse_stored(raw: bytes, version: RoomVersion, event_id: str | None = None) 
     pdu = orjson.loads(raw)
     if event_id is None:
         event_id = event_id_of(signed_bytes(pdu, version))
-    return _event(pdu, raw, event_id, redacted=False)
+    return _event(pdu, raw, event_id)
 
 
-def check_lpdu(lpdu: JsonObject, version: RoomVersion) -> None:
-    """Check the schema and size of an LPDU as received by a hub.
+def parse_lpdu(lpdu: JsonObject, version: RoomVersion) -> Lpdu:
+    """Read an LPDU as received by a hub: schema, size, hash. A top-level ``event_id`` is dropped, and so
+    is an ``unsigned`` that the hash does not cover; ``lpdu`` is left alone.
 
     Raises:
         EventFormatError: anything wrong with the format, including values with no canonical JSON form.
@@ -101,8 +126,11 @@ def check_lpdu(lpdu: JsonObject, version: RoomVersion) -> None:
         raise EventFormatError("an LPDU is a JSON object")
     with format_errors():
         plain = check_json(lpdu, max_depth=MAX_EVENT_DEPTH)
+        lpdu = _without_event_id(lpdu)
         check_lpdu_schema(lpdu, version)
         _encode(lpdu, plain=plain or version.code_point_order)
+        bare = strip_unhashed(lpdu, version)
+        return Lpdu(pdu=bare, hash=lpdu_hash(bare, version, plain=plain), plain=plain)
 
 
 def strip_unhashed(pdu: JsonObject, version: RoomVersion) -> JsonObject:
@@ -140,6 +168,12 @@ def format_errors() -> Iterator[None]:
         raise EventFormatError(str(error)) from error
 
 
+def _without_event_id(pdu: JsonObject) -> JsonObject:
+    if "event_id" not in pdu:
+        return pdu
+    return {name: value for name, value in pdu.items() if name != "event_id"}
+
+
 def _encode(pdu: JsonObject, *, plain: bool) -> bytes:
     raw = encode_checked(pdu, plain=plain)
     if len(raw) > MAX_EVENT_BYTES:
@@ -147,7 +181,9 @@ def _encode(pdu: JsonObject, *, plain: bool) -> bytes:
     return raw
 
 
-def _event(pdu: JsonObject, raw: bytes, event_id: str, *, redacted: bool) -> Event:
+def _event(
+    pdu: JsonObject, raw: bytes, event_id: str, *, redacted: bool = False, plain: bool | None = None
+) -> Event:
     return Event(
         event_id=event_id,
         room_id=pdu["room_id"],
@@ -163,4 +199,5 @@ def _event(pdu: JsonObject, raw: bytes, event_id: str, *, redacted: bool) -> Eve
         pdu=pdu,
         raw=raw,
         redacted=redacted,
+        plain=plain,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from linearized.protocol.base64 import encode_base64, encode_base64url
-from linearized.protocol.canonical import JsonObject, canonical_json
+from linearized.protocol.canonical import JsonObject, canonical_json, encode_checked
 from linearized.protocol.redaction import redact
 from linearized.protocol.versions import RoomVersion
 
@@ -16,13 +16,16 @@ _NOT_IN_LPDU = _ADDED_BY_THE_HUB | {"signatures"}
 """Not covered by an LPDU's content hash."""
 
 
-def lpdu_hash(pdu: JsonObject, version: RoomVersion) -> str:
+def lpdu_hash(pdu: JsonObject, version: RoomVersion, *, plain: bool | None = None) -> str:
     """Give the content hash of an LPDU, or of the LPDU inside a PDU (unpadded base64 of SHA-256).
+
+    Here and below, ``plain`` is what ``check_json`` said of ``pdu``, if it has been walked already.
 
     Raises:
         CanonicalJsonError: ``pdu`` has no canonical form.
     """
-    return _sha256({field: value for field, value in pdu.items() if field not in _NOT_IN_LPDU}, version)
+    covered = {field: value for field, value in pdu.items() if field not in _NOT_IN_LPDU}
+    return _sha256(covered, version, plain)
 
 
 def lpdu_identity(pdu: JsonObject, version: RoomVersion) -> str:
@@ -36,7 +39,7 @@ def lpdu_identity(pdu: JsonObject, version: RoomVersion) -> str:
     return str(carried["sha256"]) if carried is not None else lpdu_hash(pdu, version)
 
 
-def content_hash(pdu: JsonObject, version: RoomVersion) -> str:
+def content_hash(pdu: JsonObject, version: RoomVersion, *, plain: bool | None = None) -> str:
     """Give the content hash of a PDU (unpadded base64 of SHA-256); of ``hashes`` it covers ``lpdu``, if
     there.
 
@@ -47,7 +50,7 @@ def content_hash(pdu: JsonObject, version: RoomVersion) -> str:
     hashes = pdu.get("hashes")
     if version.lpdu_hashes and isinstance(hashes, dict) and "lpdu" in hashes:
         covered["hashes"] = {"lpdu": hashes["lpdu"]}
-    return _sha256(covered, version)
+    return _sha256(covered, version, plain)
 
 
 def lpdu_of(pdu: JsonObject) -> JsonObject:
@@ -62,7 +65,7 @@ def lpdu_of(pdu: JsonObject) -> JsonObject:
     return lpdu
 
 
-def signed_bytes(pdu: JsonObject, version: RoomVersion) -> bytes:
+def signed_bytes(pdu: JsonObject, version: RoomVersion, *, plain: bool | None = None) -> bytes:
     """Give what servers sign and the reference hash covers: canonical JSON, redacted, without ``signatures``.
 
     Raises:
@@ -70,7 +73,7 @@ def signed_bytes(pdu: JsonObject, version: RoomVersion) -> bytes:
     """
     redacted = redact(pdu, version)
     redacted.pop("signatures", None)
-    return canonical_json(redacted, code_point_order=version.code_point_order)
+    return _encode(redacted, version, plain)
 
 
 def event_id(pdu: JsonObject, version: RoomVersion) -> str:
@@ -87,8 +90,13 @@ def event_id_of(signed: bytes) -> str:
     return "$" + encode_base64url(hashlib.sha256(signed).digest())
 
 
-def _sha256(covered: JsonObject, version: RoomVersion) -> str:
+def _sha256(covered: JsonObject, version: RoomVersion, plain: bool | None) -> str:
     if not version.hashes_unsigned:
         covered.pop("unsigned", None)
-    data = canonical_json(covered, code_point_order=version.code_point_order)
-    return encode_base64(hashlib.sha256(data).digest())
+    return encode_base64(hashlib.sha256(_encode(covered, version, plain)).digest())
+
+
+def _encode(value: JsonObject, version: RoomVersion, plain: bool | None) -> bytes:
+    if plain is None:
+        return canonical_json(value, code_point_order=version.code_point_order)
+    return encode_checked(value, plain=plain or version.code_point_order)

@@ -8,6 +8,7 @@ string: that is why each user, device and room has one URI spelling, and any oth
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from linearized.exceptions import IdentifierError
@@ -17,6 +18,13 @@ MAX_IDENTIFIER_CHARS = 255
 
 MAX_HOSTNAME_CHARS = 255
 MAX_PORT = 65535
+
+KEPT = 8192
+"""Identifiers of each kind whose reading is kept: the same few name a busy room's servers, users and events
+over and over, some twenty times an event. At most 400 bytes each, since longer ones are refused before."""
+
+_MAX_SERVER_NAME_CHARS = MAX_HOSTNAME_CHARS + 6
+"""With a colon and a port of five digits."""
 
 # RFC 1123, section 2.1: dot-separated labels of letters, digits and inner hyphens, each up to 63 characters
 # (RFC 1035).
@@ -35,9 +43,12 @@ _PATH_SAFE = "!$&'()*+,;=@"
 
 def is_server_name(value: object) -> bool:
     """Whether ``value`` is a host name per RFC 1123 with an optional port, and no IP address literal."""
-    if not isinstance(value, str):
-        return False
-    match = _SERVER_NAME.fullmatch(value)
+    return isinstance(value, str) and len(value) <= _MAX_SERVER_NAME_CHARS and _is_server_name(value)
+
+
+@lru_cache(KEPT)
+def _is_server_name(name: str) -> bool:
+    match = _SERVER_NAME.fullmatch(name)
     if match is None:
         return False
     host, port = match.groups()
@@ -49,17 +60,27 @@ def is_server_name(value: object) -> bool:
 
 def is_room_id(value: object) -> bool:
     """Whether ``value`` matches ``"!" room_id_localpart ":" server_name``, at most 255 characters."""
-    if not isinstance(value, str) or len(value) > MAX_IDENTIFIER_CHARS or not value.startswith("!"):
+    return isinstance(value, str) and len(value) <= MAX_IDENTIFIER_CHARS and _is_room_id(value)
+
+
+@lru_cache(KEPT)
+def _is_room_id(room_id: str) -> bool:
+    if not room_id.startswith("!"):
         return False
-    localpart, _, domain = value[1:].partition(":")
+    localpart, _, domain = room_id[1:].partition(":")
     return _ROOM_LOCALPART.fullmatch(localpart) is not None and is_server_name(domain)
 
 
 def is_user_id(value: object) -> bool:
     """Whether ``value`` is a user ID as ``parse_user_id`` reads it (historical localparts included)."""
-    if not isinstance(value, str) or len(value) > MAX_IDENTIFIER_CHARS or not value.startswith("@"):
+    return isinstance(value, str) and len(value) <= MAX_IDENTIFIER_CHARS and _is_user_id(value)
+
+
+@lru_cache(KEPT)
+def _is_user_id(user_id: str) -> bool:
+    if not user_id.startswith("@"):
         return False
-    localpart, _, domain = value[1:].partition(":")
+    localpart, _, domain = user_id[1:].partition(":")
     # A lone surrogate cannot be encoded, so such a string could never have been received.
     return bool(localpart) and "\0" not in localpart and _is_unicode(localpart) and is_server_name(domain)
 

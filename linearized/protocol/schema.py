@@ -37,6 +37,15 @@ def check_pdu_schema(pdu: JsonObject, version: RoomVersion) -> None:
         EventFormatError: a field is missing or not what it must be; the text names it.
     """
     _check_common(pdu, version)
+    check_hub_fields(pdu, version)
+
+
+def check_hub_fields(pdu: JsonObject, version: RoomVersion) -> None:
+    """Check what a hub adds to an LPDU that passed ``check_lpdu_schema``, or what depends on it.
+
+    Raises:
+        EventFormatError: as for ``check_pdu_schema``.
+    """
     hashes = pdu.get("hashes")
     if not isinstance(hashes, dict):
         raise EventFormatError("hashes is missing or malformed")

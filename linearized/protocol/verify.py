@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from linearized.exceptions import HashMismatch, SignatureError
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, check_lpdu, redacted_copy, strip_unhashed
-from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_identity, lpdu_of, signed_bytes
+from linearized.protocol.events import Event, Lpdu, redacted_copy
+from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_of, signed_bytes
 from linearized.protocol.identifiers import is_user_id, user_domain
 from linearized.protocol.signing import signatures_of, verify_message
 from linearized.protocol.state import AUTHORISED
@@ -41,35 +42,44 @@ def verify_event(event: Event, *, version: RoomVersion, keys: Callable[[str, str
     # All other signatures MUST NOT be considered for signature validation, regardless of their individual
     # validity."
     for server in whole:
-        _check_signature(event.pdu, event.pdu, server, version, keys)
+        _check_signature(event, event.pdu, server, version, keys)
     for server in partial:
-        _check_signature(event.pdu, lpdu_of(event.pdu), server, version, keys)
+        _check_signature(event, lpdu_of(event.pdu), server, version, keys)
     # "If either the LPDU or PDU content hash doesn't match what the receiving server calculations, the event
     # is redacted before further processing."
     hashes = event.pdu["hashes"]
-    intact = hashes["sha256"] == content_hash(event.pdu, version) and (
-        "lpdu" not in hashes or hashes["lpdu"]["sha256"] == lpdu_hash(event.pdu, version)
+    intact = hashes["sha256"] == content_hash(event.pdu, version, plain=event.plain) and (
+        "lpdu" not in hashes or hashes["lpdu"]["sha256"] == lpdu_hash(event.pdu, version, plain=event.plain)
     )
     return event if intact else redacted_copy(event, version)
 
 
-def verify_lpdu(lpdu: JsonObject, *, version: RoomVersion, origin: str, keys: Mapping[str, bytes]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedLpdu:
+    """An LPDU of which ``verify_lpdu`` has checked that ``origin``, its sender's server, signed it, and that
+    its hash is right. Nothing else makes one.
+    """
+
+    lpdu: Lpdu
+    origin: str
+
+
+def verify_lpdu(lpdu: Lpdu, *, version: RoomVersion, origin: str, keys: Mapping[str, bytes]) -> VerifiedLpdu:
     """Check, as the hub, an LPDU that the server ``origin`` handed us; ``keys`` are that server's, by key ID.
 
     A hub refuses a wrong hash instead of appending a redacted event: the participant is there to be told.
 
     Raises:
-        EventFormatError: not an LPDU.
         SignatureError: ``origin`` is not the sender's server, or its signature is missing or wrong.
         HashMismatch: the LPDU hash does not match.
     """
-    check_lpdu(lpdu, version)
-    if user_domain(lpdu["sender"]) != origin:
+    if user_domain(lpdu.pdu["sender"]) != origin:
         raise SignatureError(f"the sender is not a user of {origin}")
-    verify_message(signed_bytes(lpdu, version), signatures_of(lpdu, origin), name=origin, keys=keys)
-    bare = strip_unhashed(lpdu, version)
-    if lpdu_identity(bare, version) != lpdu_hash(bare, version):
+    message = signed_bytes(lpdu.pdu, version, plain=lpdu.plain)
+    verify_message(message, signatures_of(lpdu.pdu, origin), name=origin, keys=keys)
+    if "hashes" in lpdu.pdu and lpdu.pdu["hashes"]["lpdu"]["sha256"] != lpdu.hash:
         raise HashMismatch("the LPDU hash does not match the event")
+    return VerifiedLpdu(lpdu=lpdu, origin=origin)
 
 
 def _signers(event: Event, version: RoomVersion) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -104,12 +114,13 @@ def _check_provenance(event: Event) -> None:
 
 
 def _check_signature(
-    signed: JsonObject,
+    event: Event,
     covered: JsonObject,
     server: str,
     version: RoomVersion,
     keys: Callable[[str, str], bytes | None],
 ) -> None:
-    signatures = signatures_of(signed, server)
+    signatures = signatures_of(event.pdu, server)
     known = {key_id: key for key_id in signatures if (key := keys(server, key_id)) is not None}
-    verify_message(signed_bytes(covered, version), signatures, name=server, keys=known)
+    message = signed_bytes(covered, version, plain=event.plain)
+    verify_message(message, signatures, name=server, keys=known)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.tls import Reader, encode_vector
 from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id
 
 _URI_PREFIX = b"mimi://"
+
+KEPT = 16_384
+"""Client URIs whose reading is kept: every commit looks at each leaf of its group a few times, and the
+largest groups have some ten thousand. About half a kilobyte each; what is refused is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +37,20 @@ def client_of(identity: bytes, *, signature_key: bytes | None = None) -> ClientI
         IdentifierError: it is neither, or names another key.
     """
     if identity.startswith(_URI_PREFIX):
-        try:
-            return ClientIdentity(*client_from_uri(identity.decode("ascii")))
-        except UnicodeDecodeError as error:
-            raise IdentifierError("the credential's client URI is not ASCII") from error
+        return _client_of_uri(identity)
     user_id, device_id, named_key = decode_credential(identity)
     # "signature_key is from MLS."
     if signature_key is not None and signature_key != named_key:
         raise IdentifierError("the credential names another signature key than the leaf's")
     return ClientIdentity(user_id, device_id)
+
+
+@lru_cache(KEPT)
+def _client_of_uri(identity: bytes) -> ClientIdentity:
+    try:
+        return ClientIdentity(*client_from_uri(identity.decode("ascii")))
+    except UnicodeDecodeError as error:
+        raise IdentifierError("the credential's client URI is not ASCII") from error
 
 
 def encode_credential(user_id: str, device_id: str, signature_key: bytes) -> bytes:

@@ -8,7 +8,6 @@ nothing to undo.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
 
 from linearized.exceptions import AuthorizationError, EventFormatError, InvalidInput
 from linearized.protocol.authorization import authorize, select_auth_events
@@ -18,6 +17,7 @@ from linearized.protocol.events import MAX_EVENT_BYTES, Event
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import admit
 from linearized.room.refusals import outcome_of
@@ -48,7 +48,8 @@ class Draft:
         self._version = version
         self._identity = identity
         self.changes: dict[tuple[str, str], Event] = {}
-        self.state: Mapping[tuple[str, str], Event] = ChainMap(self.changes, dict_view(state))
+        self._before = state
+        self.state: StateMap = state  # until the draft changes it: most drafts are one message
         self._seq, self._head = head
         self.entries: list[NewEntry] = []
         self.epoch = epoch
@@ -89,15 +90,16 @@ class Draft:
         self._add(event)
         return event
 
-    def complete(self, lpdu: JsonObject) -> Event:
-        """Complete a verified LPDU into an event, authorise and add it.
+    def complete(self, verified: VerifiedLpdu) -> Event:
+        """Complete an LPDU into an event, authorise and add it.
 
         Raises:
             Rejected: as for ``write``.
         """
+        lpdu = verified.lpdu.pdu
         try:
             event = complete_lpdu(
-                lpdu,
+                verified,
                 identity=self._identity,
                 version=self._version,
                 auth_events=self._select(
@@ -133,6 +135,7 @@ class Draft:
         self._head = event.event_id
         if event.state_key is not None:
             self.changes[event.type, event.state_key] = event
+            self.state = ChainMap(self.changes, dict_view(self._before))
         self.entries.append(NewEntry(seq=self._seq, event=event, epoch=self.epoch))
 
 

@@ -12,30 +12,26 @@ import hashlib
 from collections.abc import Mapping
 
 from linearized.exceptions import (
-    EventFormatError,
-    HashMismatch,
     IdentifierError,
     MimiDecodeError,
-    SignatureError,
 )
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
 from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, check_lpdu
+from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain, user_id_from_uri
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
-from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.draft import Draft
 from linearized.room.grouping import NO_AGENTS, RoomGroup, Transition, binary, initial_group
 from linearized.room.observing import public_commit
 from linearized.room.participation import StateChange, membership_changes
-from linearized.room.refusals import outcome_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -180,14 +176,14 @@ class Room:
         return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
-        if submission.lpdu.get("type") == COMMIT:
-            self._check_lpdu(submission)
+        if submission.pdu["type"] == COMMIT:
+            self._check_addressed(submission.pdu)
             return self._commit_event(submission.lpdu, now)
         return self._take(self._draft_lpdu(submission), now)
 
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
-        self._check_lpdu(submission)
-        lpdu = submission.lpdu
+        lpdu = submission.pdu
+        self._check_addressed(lpdu)
         if lpdu["type"] in {COMMIT, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
         # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
@@ -200,18 +196,10 @@ class Room:
             if not isinstance(lpdu["content"].get("commit_event_id"), str):
                 raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
-        draft.complete(lpdu)
+        draft.complete(submission.lpdu)
         return draft
 
-    def _check_lpdu(self, submission: LinearizedPdu) -> None:
-        lpdu = submission.lpdu
-        try:
-            check_lpdu(lpdu, self.version)
-            verify_lpdu(lpdu, version=self.version, origin=submission.origin, keys=submission.keys)
-        except (SignatureError, HashMismatch) as error:
-            raise Rejected(Reason.BAD_SIGNATURE, str(error), outcome=outcome_of(error)) from error
-        except EventFormatError as error:
-            raise Rejected(Reason.MALFORMED, str(error), outcome=outcome_of(error)) from error
+    def _check_addressed(self, lpdu: JsonObject) -> None:
         if lpdu["room_id"] != self.room_id:
             raise Rejected(Reason.UNKNOWN_ROOM, "The event is for another room")
         if lpdu.get("hub_server") != self._identity.name:
@@ -242,15 +230,15 @@ class Room:
         )
         return self._take_commit(draft, transition, now)
 
-    def _commit_event(self, lpdu: JsonObject, now: int) -> Accepted:
+    def _commit_event(self, lpdu: VerifiedLpdu, now: int) -> Accepted:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
-        content = lpdu["content"]
+        content = lpdu.lpdu.pdu["content"]
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
         committer = transition.commit.committer
-        if committer.user_id != lpdu["sender"]:
+        if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
         if self._changes(transition):

@@ -6,7 +6,6 @@ nothing in between. Times are milliseconds since the Unix epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -15,6 +14,7 @@ from linearized.mimi.handshake import HandshakeBundle
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.outcomes import Outcome
+from linearized.protocol.verify import VerifiedLpdu
 
 
 class Reason(StrEnum):
@@ -72,15 +72,24 @@ class LocalEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearizedPdu:
-    """An LPDU from a participant server; ``keys`` are the sender's server's verify keys, by key ID.
+    """A participant's LPDU, its signature and hash checked before it waits for its turn: that takes longest,
+    and says the same at every point of the log.
 
     ``transfer`` says that it is the ``m.room.hub`` event of a transfer that this hub has agreed to.
     """
 
-    lpdu: JsonObject
-    origin: str
-    keys: Mapping[str, bytes]
+    lpdu: VerifiedLpdu
     transfer: bool = False
+
+    @property
+    def origin(self) -> str:
+        """The server it is from."""
+        return self.lpdu.origin
+
+    @property
+    def pdu(self) -> JsonObject:
+        """Its JSON object."""
+        return self.lpdu.lpdu.pdu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ import orjson
 import trio
 
 from linearized.exceptions import CanonicalJsonError
-from linearized.protocol.canonical import JsonObject, parse_json_object
+from linearized.protocol.canonical import JsonObject, parse_checked
 
 # The largest body any Matrix or MIMI face takes: 50 PDUs of 64 KiB and JSON around them fit; media has its
 # own limit.
@@ -155,13 +155,21 @@ class Request:
         """Read the body as a JSON object; an empty body counts as an empty object.
 
         Raises:
+            HttpError: as ``checked_json``.
+        """
+        return (await self.checked_json())[0]
+
+    async def checked_json(self) -> tuple[JsonObject, bool]:
+        """The same, with what ``check_json`` said of the object.
+
+        Raises:
             HttpError: 400 ``M_NOT_JSON`` if it is not JSON, 400 ``M_BAD_JSON`` if it is JSON but not an
                 object of
                 interoperable values (draft, "Malformed Requests").
         """
         body = await self.body()
         try:
-            return parse_json_object(body or b"{}")
+            return parse_checked(body or b"{}")
         except CanonicalJsonError as error:
             raise HttpError(400, "M_BAD_JSON" if _is_json(body) else "M_NOT_JSON", str(error)) from error
 

@@ -8,7 +8,7 @@ one (group commit).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -74,12 +74,6 @@ class _Job:
     done: trio.Event = field(default_factory=trio.Event)
     accepted: Accepted | None = None
     error: Exception | None = None
-
-    def filled(self, accepted: Accepted) -> Reply | None:
-        """The answer to remember."""
-        if self.reply is None:
-            return None
-        return replace(self.reply, value=self.reply.value.replace(EVENT_ID, accepted.event_id))
 
     def outcome(self) -> Accepted | Rejected | Repeated:
         """What became of it; raises what kept the hub from deciding."""
@@ -165,7 +159,8 @@ class Hub:
             for job in jobs:
                 actor.put(job)
             for job in jobs:
-                await job.done.wait()
+                if not job.done.is_set():  # most were decided with the first
+                    await job.done.wait()
         return [job.outcome() for job in jobs]
 
     async def create(self, room_id: str, version: str, submissions: list[Submission]) -> None:
@@ -245,14 +240,25 @@ class Hub:
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:
         """Write what a batch of submissions became."""
-        replies = tuple(reply for job, accepted in decided if (reply := job.filled(accepted)) is not None)
+        replies = tuple(
+            replace(job.reply, value=_filled(job.reply, accepted))
+            for job, accepted in decided
+            if job.reply is not None
+        )
         batch = [accepted for _, accepted in decided]
         await self._store.append(self._append_of(room, batch, replies))
         self._announce(room.room_id, room.state)
 
-    def remembered(self, reply: Reply) -> str | None:
-        """The answer remembered under a reply's scope and key, if there is one."""
-        return self._store.reply(reply.scope, reply.key)
+    def remembered(self, replies: Sequence[Reply]) -> dict[tuple[str, str], str]:
+        """The answers remembered under the scopes and keys of replies, one query for each scope."""
+        keys: dict[str, list[str]] = {}
+        for reply in replies:
+            keys.setdefault(reply.scope, []).append(reply.key)
+        return {
+            (scope, key): value
+            for scope, wanted in keys.items()
+            for key, value in self._store.replies(scope, wanted).items()
+        }
 
     @property
     def name(self) -> str:
@@ -348,7 +354,7 @@ class _Actor:
         try:
             room = room or self._hub.load(self._room_id)
             spoilt = False
-            answers: dict[tuple[str, str], str] = {}  # of this batch, which the store does not have yet
+            answers = self._hub.remembered([job.reply for job in batch if job.reply is not None])
             for index, job in enumerate(batch):
                 try:
                     self._submit(room, job, now, decided, answers)
@@ -390,15 +396,20 @@ class _Actor:
         decided: list[tuple[_Job, Accepted]],
         answers: dict[tuple[str, str], str],
     ) -> None:
-        """Have the room decide one submission; raises what it refuses with."""
+        """Have the room decide one submission; raises what it refuses with.
+
+        ``answers`` are those remembered, and those to be remembered with this batch.
+        """
         if job.submission is None:
             return
-        self._require_new(job, answers)
+        # Here and not when it was submitted: what it repeats may have waited in the same queue.
+        if job.reply is not None and (known := answers.get((job.reply.scope, job.reply.key))) is not None:
+            raise Repeated(known)
         require_allowed(room.state, job.submission, self._hub.name)
         accepted = room.submit(job.submission, now=now)
         decided.append((job, accepted))
-        if (reply := job.filled(accepted)) is not None:
-            answers[reply.scope, reply.key] = reply.value
+        if job.reply is not None:
+            answers[job.reply.scope, job.reply.key] = _filled(job.reply, accepted)
 
     def _still_ours(self, room: Room) -> Room | None:
         """The room, unless it has moved: it may come back one day, as another than it was."""
@@ -406,14 +417,6 @@ class _Actor:
             return room
         self._hub.forget(self._room_id, self)
         return None
-
-    def _require_new(self, job: _Job, answers: Mapping[tuple[str, str], str]) -> None:
-        """Here and not when it was submitted: what it repeats may have waited in the same queue."""
-        if job.reply is None:
-            return
-        known = answers.get((job.reply.scope, job.reply.key)) or self._hub.remembered(job.reply)
-        if known is not None:
-            raise Repeated(known)
 
     def _turn_away(self) -> None:
         while True:
@@ -423,6 +426,11 @@ class _Actor:
                 return
             job.error = StoreError("the server is stopping")
             job.done.set()
+
+
+def _filled(reply: Reply, accepted: Accepted) -> str:
+    """The value to remember."""
+    return reply.value.replace(EVENT_ID, accepted.event_id)
 
 
 def _is_transfer(submission: Submission) -> bool:

@@ -21,10 +21,12 @@ import trio
 from linearized.exceptions import InvalidInput, StoreError
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import parse_lpdu
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.signing import signatures_of
 from linearized.protocol.state import HUB, StateMap, membership
+from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LinearizedPdu, Reason, Rejected
 from linearized.server.cursors import LINEARIZED, joined_providers
@@ -87,8 +89,11 @@ class Moves:
                 self._require_movable(row, new_hub)  # somebody may have joined meanwhile
                 with trio.fail_after(PAUSE_SECONDS):
                     lpdu = await self._signed(room_id, new_hub)
-                keys = await self._node.keys.keys_for(new_hub, list(signatures_of(lpdu, new_hub)))
-                transfer = LinearizedPdu(lpdu=lpdu, origin=new_hub, keys=keys, transfer=True)
+                version = get_version(row.version)
+                parsed = parse_lpdu(lpdu, version)
+                keys = await self._node.keys.keys_for(new_hub, list(signatures_of(parsed.pdu, new_hub)))
+                verified = verify_lpdu(parsed, version=version, origin=new_hub, keys=keys)
+                transfer = LinearizedPdu(lpdu=verified, transfer=True)
                 accepted = await self._hub.submit(room_id, transfer)
         finally:
             del self._offered[room_id]

@@ -4,7 +4,7 @@ keep them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -45,6 +45,9 @@ BACKFILL_LIMIT: Final = 100
 MAX_BACKFILLS: Final = 100
 # Events kept in memory to close one gap, bytes: what 10,000 events of 6 KB come to.
 MAX_GAP_BYTES: Final = 64 * 1024 * 1024
+
+Keys = dict[tuple[str, str], bytes]
+"""Verify keys by server and key ID."""
 
 UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
 
@@ -141,29 +144,71 @@ class Participating:
             self._echoes.pop(key, None)
         return found[0]
 
-    async def receive(self, row: RoomRow, pdu: JsonObject, *, via: str | None = None) -> None:
-        """Take an event from the room's hub; one we have is taken for received.
+    async def receive_all(
+        self, row: RoomRow, pdus: Sequence[JsonObject], *, via: str | None = None
+    ) -> list[InvalidInput | None]:
+        """Take events from the room's hub, which follow one another: one append if nothing is wrong with
+        them. One we have is taken for received.
 
         Args:
             via: another server that says it is the hub now; what lies between is asked of it, and has to hold
                 the transfer.
 
+        Returns:
+            For each event why it was refused: its format, signatures or hashes are wrong, or the rules forbid
+            it.
+
         Raises:
-            InvalidInput: its format, signatures or hashes are wrong, or the rules forbid it.
-            OutboundError: events before it are missing, and the hub does not answer.
+            Rejected: the hub was found to show two histories, and nothing is taken from it.
+            OutboundError: events before them are missing, and the hub does not answer.
         """
         async with self._locks.setdefault(row.room_id, trio.Lock()):
-            await self._receive(self._node.store.room(row.room_id) or row, pdu, via)
+            row = self._node.store.room(row.room_id) or row
+            self._node.audits.require_trusted(row)
+            outcomes: list[InvalidInput | None] = [None] * len(pdus)
+            events: dict[int, Event] = {}
+            keys: Keys = {}
+            for place, pdu in enumerate(pdus):
+                try:
+                    events[place] = await self._verified(pdu, row, keys)
+                except InvalidInput as error:
+                    outcomes[place] = error
+            fresh = [event for event in events.values() if self._is_new(event)]
+            try:
+                await self._take(row, fresh, via)
+            except (Gap, InvalidInput):  # one of them: which, and the others count all the same
+                for place, event in events.items():
+                    outcomes[place] = await self._take_one(row, event, via)
+            return outcomes
 
-    async def _receive(self, row: RoomRow, pdu: JsonObject, via: str | None = None) -> None:
-        self._node.audits.require_trusted(row)
-        event = await self._verified(pdu, row)
-        if self._node.store.entry_by_id(event.event_id) is not None:
+    async def _take_one(self, row: RoomRow, event: Event, via: str | None) -> InvalidInput | None:
+        try:
+            if self._is_new(event):
+                await self._take(self._node.store.room(row.room_id) or row, [event], via)
+        except InvalidInput as error:
+            return error
+        return None
+
+    def _is_new(self, event: Event) -> bool:
+        return self._node.store.entry_by_id(event.event_id) is None
+
+    async def _take(self, row: RoomRow, events: list[Event], via: str | None) -> None:
+        """Store events, and what is missing before the first of them; all or none.
+
+        Raises:
+            Gap: they do not follow one another.
+            InvalidInput: the rules forbid one of them.
+            OutboundError: as ``receive_all``.
+        """
+        if not events:
             return
         try:
-            entries, state = self._accepted(row, [event])
-        except Gap:
-            entries, state = self._accepted(row, await self._close_gap(row, event, via or row.hub))
+            entries, state = self._accepted(row, events)
+        except Gap as gap:
+            if gap.missing != _previous(events[0]):
+                raise
+            earlier = await self._close_gap(row, events[0], via or row.hub)
+            entries, state = self._accepted(row, [*earlier, *events[1:]])
         hub = hub_of(state)
         await self._store(row, entries, hub)
         self._node.audits.received(row.room_id, len(entries))
@@ -219,19 +264,21 @@ class Participating:
         state, joined = answer.get("state"), answer.get("event")
         if not isinstance(state, list) or not isinstance(joined, dict):
             raise Rejected(Reason.MALFORMED, "The hub's answer has no state and no event")
-        join = await self._verified(joined, row)
+        keys: Keys = {}
+        join = await self._verified(joined, row, keys)
         version = get_version(row.version)
         if lpdu_hash(join.pdu, version) != lpdu_identity(lpdu, version):
             raise Rejected(Reason.FORBIDDEN, "The hub's answer is about another event than our join")
         existing = self._node.store.room(row.room_id)
         if existing is not None and has_copy(existing):  # another of our users was faster
-            await self._receive(existing, joined)
+            self._node.audits.require_trusted(existing)
+            await self._take(existing, [join] if self._is_new(join) else [], None)
             return
         rows: list[EntryRow] = []
         known: dict[tuple[str, str], Event] = {}
         seen = {join.event_id}
         for pdu in state:
-            event = await self._verified(pdu, row)
+            event = await self._verified(pdu, row, keys)
             if event.state_key is None or event.event_id in seen:
                 continue  # some peers send the whole timeline, the join included
             seen.add(event.event_id)
@@ -255,8 +302,9 @@ class Participating:
             for pdu in (chain if isinstance(chain, list) else [])
             if isinstance(pdu, dict) and pdu.get("type") == HUB[0]
         ]
+        keys: Keys = {}
         for pdu in hubs[:MAX_TRANSFERS]:
-            event = await self._verified(pdu, row)
+            event = await self._verified(pdu, row, keys)
             found[event.event_id] = event
         return found
 
@@ -275,17 +323,18 @@ class Participating:
             state_key=event.state_key,
         )
 
-    async def _verified(self, pdu: object, row: RoomRow) -> Event:
+    async def _verified(self, pdu: object, row: RoomRow, found: Keys) -> Event:
+        """Check one event's format, signatures and hashes; ``found`` keeps keys for the next."""
         if not isinstance(pdu, dict):
             raise Rejected(Reason.MALFORMED, "An event is an object")
         version = get_version(row.version)
         event = parse_pdu(pdu, version)
         if event.room_id != row.room_id:
             raise Rejected(Reason.FORBIDDEN, "The event is of another room")
-        found: dict[tuple[str, str], bytes] = {}
         for server, key_ids in required_keys(event, version=version):
-            for key_id, key in (await self._node.keys.keys_for(server, key_ids)).items():
-                found[server, key_id] = key
+            if any((server, key_id) not in found for key_id in key_ids):
+                for key_id, key in (await self._node.keys.keys_for(server, key_ids)).items():
+                    found[server, key_id] = key
         return verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id)))
 
     def _head_id(self, row: RoomRow) -> str | None:
@@ -335,8 +384,9 @@ class Participating:
         if not isinstance(pdus, list):
             raise Rejected(Reason.MALFORMED, "The hub's answer has no events")
         events: list[Event] = []
+        keys: Keys = {}
         for pdu in pdus[:BACKFILL_LIMIT]:
-            events.append(await self._verified(pdu, row))
+            events.append(await self._verified(pdu, row, keys))
             await trio.lowlevel.checkpoint()  # verifying a page takes a few dozen milliseconds
         return events
 

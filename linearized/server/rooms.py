@@ -140,14 +140,26 @@ class Rooms:
             return entry.origin_server_ts, entry.event_id
         return accepted.accepted_at, accepted.event_id
 
-    async def submit_lpdu(
-        self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes]
-    ) -> Accepted:
-        """Have us, as the room's hub, append a participant's LPDU."""
-        return await self.submit(room_id, LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys))
+    async def submit_all(
+        self, room_id: str, submissions: Sequence[tuple[Submission, Reply]]
+    ) -> list[Accepted | Rejected | Repeated]:
+        """The same for several, in order (see ``Hub.submit_all``)."""
+        return await self._hub.submit_all(room_id, submissions)
 
     async def receive_pdu(self, room_id: str, pdu: JsonObject, origin: str) -> None:
         """Take an event from the hub of a room we participate in.
+
+        Raises:
+            InvalidInput: it was refused; and as ``receive_pdus``.
+        """
+        (refused,) = await self.receive_pdus(room_id, [pdu], origin)
+        if refused is not None:
+            raise refused
+
+    async def receive_pdus(
+        self, room_id: str, pdus: Sequence[JsonObject], origin: str
+    ) -> list[InvalidInput | None]:
+        """The same for events that follow one another; for each, why it was refused.
 
         Raises:
             Rejected: ``UNKNOWN_ROOM``, or ``WRONG_HUB`` if ``origin`` is not its hub; and what
@@ -155,13 +167,12 @@ class Rooms:
         """
         row = self._known(room_id)
         if row.role is Role.PARTICIPANT and row.hub == origin:
-            await self.participating.receive(row, pdu)
-            return
+            return await self.participating.receive_all(row, pdus)
         # A transfer may have passed us by while we were away; who has taken part so far may say so.
         transfers = get_version(row.version).hub_transfers and row.hub != self._node.identity.name
         if row.role is not Role.PARTICIPANT or not transfers or not self.is_participant(room_id, origin):
             raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
-        await self.participating.receive(row, pdu, via=origin)
+        return await self.participating.receive_all(row, pdus, via=origin)
 
     async def send(self, room_id: str, event: LocalEvent, *, reply: Reply | None = None) -> str:
         """Send an event of one of our users, by whatever way the room's hub takes it; its event ID.
@@ -289,17 +300,14 @@ class Rooms:
             return await self.participating.invite(row, event)
         return await self.send(room_id, event)
 
-    async def invite_lpdu(
-        self, room_id: str, lpdu: JsonObject, origin: str, keys: dict[str, bytes], *, reply: Reply
-    ) -> Accepted:
+    async def invite_lpdu(self, room_id: str, submission: LinearizedPdu, *, reply: Reply) -> Accepted:
         """As hub, take a participant's invite: authorise it, ask the target's server, then append it.
 
         Raises:
             Repeated: it was appended before; and what ``submit`` and ``invites.offer`` raise.
         """
-        submission = LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys)
         row = self._known(room_id)
-        if invites.is_outside(self._node, row, lpdu["state_key"]):
+        if invites.is_outside(self._node, row, submission.pdu["state_key"]):
             preview = self._hub.load(room_id).preview(submission, now=self._node.clock())
             await invites.offer(self._node, row, preview, self.state(room_id))
         return await self.submit(room_id, submission, reply=reply)

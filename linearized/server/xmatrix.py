@@ -9,7 +9,7 @@ from typing import Protocol
 
 from linearized.exceptions import InvalidInput, SignatureError
 from linearized.protocol.base64 import encode_base64
-from linearized.protocol.canonical import JsonObject, canonical_json
+from linearized.protocol.canonical import JsonObject, canonical_json, encode_checked
 from linearized.protocol.identifiers import is_key_id, is_server_name
 from linearized.protocol.signing import ServerIdentity, verify_message
 from linearized.server.http import HttpError, Request
@@ -121,8 +121,10 @@ def verify_header(
     content: JsonObject | None,
     own_name: str,
     keys: Mapping[str, bytes],
+    plain: bool | None = None,
 ) -> None:
-    """Check one header's signature; ``keys`` are the origin's currently valid keys.
+    """Check one header's signature; ``keys`` are the origin's currently valid keys. ``plain`` is what
+    ``check_json`` said of ``content``, if it has been walked already.
 
     Raises:
         SignatureError: wrong destination, unknown key or wrong signature.
@@ -136,7 +138,7 @@ def verify_header(
     # servers sign no content then. Both are accepted.
     forms: list[JsonObject | None] = [content] if content is not None else [{}, None]
     for last, form in enumerate(forms, start=1 - len(forms)):
-        message = _message(header.origin, header.destination, method, uri, form)
+        message = _message(header.origin, header.destination, method, uri, form, plain=plain)
         try:
             verify_message(message, signatures, name=header.origin, keys=known)
         except SignatureError:
@@ -158,8 +160,11 @@ class Claim:
         """The server it says it is from."""
         return self.headers[0].origin
 
-    def prove(self, request: Request, content: JsonObject | None, *, own_name: str) -> None:
-        """Check every header; ``content`` is the parsed body, None for a request without one.
+    def prove(
+        self, request: Request, content: JsonObject | None, *, own_name: str, plain: bool | None = None
+    ) -> None:
+        """Check every header; ``content`` is the parsed body, None for a request without one, and ``plain``
+        what ``check_json`` said of it.
 
         Raises:
             HttpError: 401 ``M_FORBIDDEN``.
@@ -173,6 +178,7 @@ class Claim:
                     content=content,
                     own_name=own_name,
                     keys=self.keys,
+                    plain=plain,
                 )
         except InvalidInput as error:
             raise _refused(error) from error
@@ -235,8 +241,17 @@ def _parse_all(values: Sequence[str]) -> list[XMatrix]:
     return headers
 
 
-def _message(origin: str, destination: str, method: str, uri: str, content: JsonObject | None) -> bytes:
+def _message(
+    origin: str,
+    destination: str,
+    method: str,
+    uri: str,
+    content: JsonObject | None,
+    *,
+    plain: bool | None = None,
+) -> bytes:
     signed: JsonObject = {"method": method, "uri": uri, "origin": origin, "destination": destination}
     if content is not None:
         signed["content"] = content
-    return canonical_json(signed)
+    # What is added around the content are texts under plain keys.
+    return canonical_json(signed) if plain is None else encode_checked(signed, plain=plain)

@@ -12,7 +12,9 @@ import trio.testing
 from linearized.exceptions import InvalidInput
 from linearized.protocol.build import build_lpdu, complete_lpdu
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import parse_lpdu
 from linearized.protocol.hashing import lpdu_hash
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LocalEvent
 from tests.server.test_linearized_pair import BOB, HubPair, joined_pair
@@ -35,10 +37,11 @@ def lpdu(pair: HubPair, body: str = "I owe you 10") -> JsonObject:
 def completed(pair: HubPair, said: JsonObject) -> JsonObject:
     """What the hub makes of it, signed as it should be."""
     last = pair.log(pair.a)[-1]
+    version = get_version("I.1")
     event = complete_lpdu(
+        VerifiedLpdu(lpdu=parse_lpdu(said, version), origin="b.example"),
         identity=pair.a.node.identity,
-        version=get_version("I.1"),
-        lpdu=said,
+        version=version,
         auth_events=[
             entry.event_id
             for entry in pair.log(pair.a)
@@ -132,11 +135,11 @@ async def test_a_hub_that_swallows_an_event_is_found_out_by_its_silence(
     monkeypatch.setattr("linearized.server.participating.ECHO_SECONDS", 0.2)
     async with joined_pair(tmp_path) as pair:
 
-        async def swallow(*_arguments: object, **_more: object) -> str:
+        async def swallow(*_arguments: object, **_more: object) -> list[str]:
             await trio.lowlevel.checkpoint()
-            return "$never"
+            return ["$never"]
 
-        monkeypatch.setattr("linearized.server.federation.lpdus.submit", swallow)
+        monkeypatch.setattr("linearized.server.federation.lpdus.submit_all", swallow)
         event = LocalEvent(sender=BOB, type="m.room.message", content={"body": "Anybody?"})
         with pytest.raises(trio.TooSlowError):
             await pair.b.node.rooms.send(pair.room_id, event)

@@ -72,8 +72,6 @@ def test_every_form_ends_where_it_should_and_nowhere_else(walk: Walk, data: byte
         (mls_framing.walk_proposal, u16(0x0008) + u16(0x22) + b"\x03"),
         (mls_framing.walk_credential, u16(3) + vec(b"")),  # credential type
         (mls_framing.walk_leaf_node, leaf_node(b"\x04")),  # leaf node source
-        (mls_framing.walk_ratchet_tree, vec(b"\x02")),  # presence octet
-        (mls_framing.walk_ratchet_tree, vec(b"\x01\x03")),  # node type
         (mls_framing.walk_capabilities, vec(b"\x00") + vec() * 4),  # half a value
         (mls_framing.walk_group_info, b"\x00\x02" + GROUP_INFO[2:]),  # MLS version
         (mls_framing.walk_key_package, b"\x00\x02" + KEY_PACKAGE[2:]),

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from linearized.protocol.build import build_event, build_lpdu, complete_lpdu
 from linearized.protocol.canonical import MAX_INTEGER, JsonObject
-from linearized.protocol.events import Event
+from linearized.protocol.events import Event, parse_lpdu
 from linearized.protocol.signing import ServerIdentity, SigningKey
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion
 
 quick = settings(max_examples=60, derandomize=True, deadline=None)
@@ -59,10 +60,15 @@ def lpdu(version: RoomVersion = DEV_1, **fields: Any) -> JsonObject:
     return build_lpdu(identity=PARTICIPANT, version=version, **fields)
 
 
+def trusted(pdu: JsonObject, version: RoomVersion = DEV_1) -> VerifiedLpdu:
+    """An LPDU as if its signature and hash had been checked."""
+    return VerifiedLpdu(lpdu=parse_lpdu(pdu, version), origin=PARTICIPANT.name)
+
+
 def participant_event(version: RoomVersion = DEV_1, **fields: Any) -> Event:
     """The same, completed by the hub."""
     return complete_lpdu(
-        lpdu(version, **fields),
+        trusted(lpdu(version, **fields), version),
         identity=HUB,
         version=version,
         auth_events=["$create"],

@@ -22,6 +22,7 @@ from tests.protocol.support import (
     local_event,
     lpdu,
     participant_event,
+    trusted,
     vouched_event,
 )
 
@@ -65,7 +66,9 @@ def test_an_lpdu_has_what_the_draft_lets_a_participant_set() -> None:
 def test_the_hub_adds_its_fields_hash_and_signature_to_an_lpdu() -> None:
     partial = lpdu()
     before = repr(partial)
-    event = complete_lpdu(partial, identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"])
+    event = complete_lpdu(
+        trusted(partial), identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"]
+    )
     assert repr(partial) == before
     assert event.auth_events == ("$a",)
     assert event.prev_events == ("$b",)
@@ -81,7 +84,7 @@ def test_the_hub_adds_its_fields_hash_and_signature_to_an_lpdu() -> None:
 def test_unsigned_the_participant_added_after_hashing_does_not_reach_the_log() -> None:
     partial = lpdu()
     event = complete_lpdu(
-        partial | {"unsigned": {"age": 1}},
+        trusted(partial | {"unsigned": {"age": 1}}),
         identity=HUB,
         version=DEV_1,
         auth_events=["$create"],
@@ -93,7 +96,9 @@ def test_unsigned_the_participant_added_after_hashing_does_not_reach_the_log() -
 def test_unsigned_the_participant_hashed_stays() -> None:
     partial = lpdu() | {"unsigned": {"age": 1}}
     partial["hashes"] = {"lpdu": {"sha256": lpdu_hash(partial, DEV_1)}}
-    event = complete_lpdu(partial, identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"])
+    event = complete_lpdu(
+        trusted(partial), identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"]
+    )
     assert event.pdu["unsigned"] == {"age": 1}
 
 
@@ -137,19 +142,23 @@ def test_what_does_not_match_the_schema_cannot_be_built(fields: dict[str, Any]) 
 def test_an_lpdu_cannot_be_completed_with_malformed_references(fields: dict[str, Any]) -> None:
     references = {"auth_events": ["$a"], "prev_events": ["$b"]} | fields
     with pytest.raises(EventFormatError):
-        complete_lpdu(lpdu(), identity=HUB, version=DEV_1, **references)
+        complete_lpdu(trusted(lpdu()), identity=HUB, version=DEV_1, **references)
 
 
 def test_an_lpdu_for_another_hub_cannot_be_completed() -> None:
     with pytest.raises(EventFormatError, match="another hub"):
         complete_lpdu(
-            lpdu(hub_server="c.example"), identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"]
+            trusted(lpdu(hub_server="c.example")),
+            identity=HUB,
+            version=DEV_1,
+            auth_events=["$a"],
+            prev_events=["$b"],
         )
 
 
 def test_only_an_lpdu_can_be_completed() -> None:
     with pytest.raises(EventFormatError):
-        complete_lpdu(local_event().pdu, identity=HUB, version=DEV_1, auth_events=["$a"], prev_events=["$b"])
+        trusted(local_event().pdu)
 
 
 def test_what_we_build_verifies_in_every_version() -> None:

@@ -12,7 +12,7 @@ from linearized.exceptions import EventFormatError, SignatureError
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.build import complete_lpdu
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, check_lpdu, parse_pdu, parse_stored
+from linearized.protocol.events import Event, parse_lpdu, parse_pdu, parse_stored
 from linearized.protocol.hashing import lpdu_hash, lpdu_identity
 from linearized.protocol.redaction import redact
 from linearized.protocol.signing import sign_json
@@ -30,6 +30,7 @@ from tests.protocol.support import (
     local_event,
     lpdu,
     participant_event,
+    trusted,
 )
 
 EARLY = pytest.mark.parametrize("version", [I_D_00, MSC3995], ids=lambda version: version.name)
@@ -50,11 +51,11 @@ def oracle(obj: JsonObject, *left_out: str) -> bytes:
 def test_an_lpdu_has_no_hashes(version: RoomVersion) -> None:
     partial = lpdu(version)
     assert "hashes" not in partial
-    verify_lpdu(partial, version=version, origin=PARTICIPANT.name, keys=KEYS)
+    verify_lpdu(parse_lpdu(partial, version), version=version, origin=PARTICIPANT.name, keys=KEYS)
     with pytest.raises(EventFormatError, match="hashes"):
-        check_lpdu(lpdu(I_1), version)
+        parse_lpdu(lpdu(I_1), version)
     with pytest.raises(EventFormatError, match="hashes"):
-        check_lpdu(partial, I_1)
+        parse_lpdu(partial, I_1)
 
 
 @EARLY
@@ -100,10 +101,10 @@ def test_the_participants_signature_covers_what_redaction_keeps_and_no_more(vers
     )
     renamed = partial | {"content": {"membership": "join", "displayname": "Mallory"}}
     # "This means a participant server can't currently protect its event contents" (MSC3995).
-    verify_lpdu(renamed, version=version, origin=PARTICIPANT.name, keys=KEYS)
+    verify_lpdu(parse_lpdu(renamed, version), version=version, origin=PARTICIPANT.name, keys=KEYS)
     with pytest.raises(SignatureError):
         verify_lpdu(
-            partial | {"content": {"membership": "leave"}},
+            parse_lpdu(partial | {"content": {"membership": "leave"}}, version),
             version=version,
             origin=PARTICIPANT.name,
             keys=KEYS,
@@ -123,9 +124,13 @@ def test_unsigned_is_never_hashed_and_never_kept(version: RoomVersion) -> None:
     read = parse_pdu(event.pdu | {"unsigned": {"age": 1}}, version)
     assert read == event
     partial = lpdu(version) | {"unsigned": {"age": 1}}
-    verify_lpdu(partial, version=version, origin=PARTICIPANT.name, keys=KEYS)
+    verify_lpdu(parse_lpdu(partial, version), version=version, origin=PARTICIPANT.name, keys=KEYS)
     completed = complete_lpdu(
-        partial, identity=HUB, version=version, auth_events=["$create"], prev_events=["$before"]
+        trusted(partial, version),
+        identity=HUB,
+        version=version,
+        auth_events=["$create"],
+        prev_events=["$before"],
     )
     assert completed == event
 

@@ -12,7 +12,7 @@ from linearized.exceptions import EventFormatError
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.events import (
     MAX_EVENT_BYTES,
-    check_lpdu,
+    parse_lpdu,
     parse_pdu,
     parse_stored,
 )
@@ -142,7 +142,7 @@ def test_an_event_is_an_object(value: Any) -> None:
     with pytest.raises(EventFormatError):
         parse_pdu(value, DEV_1)
     with pytest.raises(EventFormatError):
-        check_lpdu(value, DEV_1)
+        parse_lpdu(value, DEV_1)
 
 
 @pytest.mark.parametrize(("base", "path", "value", "accepted"), PDU_CHANGES)
@@ -159,10 +159,10 @@ def test_the_schema_of_a_pdu(base: str, path: str, value: object, accepted: bool
 def test_the_schema_of_an_lpdu(path: str, value: object, accepted: bool) -> None:
     partial = change("lpdu", path, value)
     if accepted:
-        check_lpdu(partial, DEV_1)
+        parse_lpdu(partial, DEV_1)
     else:
         with pytest.raises(EventFormatError):
-            check_lpdu(partial, DEV_1)
+            parse_lpdu(partial, DEV_1)
 
 
 def test_provenance_is_for_versions_with_vouched_events() -> None:
@@ -182,19 +182,19 @@ def test_a_lone_surrogate_is_a_format_error() -> None:
         with pytest.raises(EventFormatError, match="Unicode"):
             parse_pdu(local_event().pdu | {field: {"a": "\ud800"}}, DEV_1)
     with pytest.raises(EventFormatError, match="Unicode"):
-        check_lpdu(lpdu() | {"content": {"a": "\ud800"}}, DEV_1)
+        parse_lpdu(lpdu() | {"content": {"a": "\ud800"}}, DEV_1)
 
 
 def test_an_lpdu_hash_that_covers_unsigned_is_told_from_one_that_does_not() -> None:
     partial = lpdu() | {"unsigned": {"a": 1}}
-    check_lpdu(partial, DEV_1)
+    parse_lpdu(partial, DEV_1)
     assert lpdu_hash(partial, DEV_1) != lpdu_hash(lpdu(), DEV_1)
 
 
 @quick
 @given(any_json, st.sampled_from(list(ROOM_VERSIONS.values())))
 def test_any_json_gives_an_event_or_the_one_error(value: Any, version: RoomVersion) -> None:
-    for function in (parse_pdu, check_lpdu):
+    for function in (parse_pdu, parse_lpdu):
         with pytest.raises(EventFormatError):
             function(value, version)
 

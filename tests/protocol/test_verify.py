@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linearized.exceptions import EventFormatError, HashMismatch, SignatureError
-from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.events import Event, parse_lpdu, parse_pdu
 from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_of
 from linearized.protocol.redaction import redact
 from linearized.protocol.signing import ServerIdentity, SigningKey, sign_json
@@ -197,19 +197,24 @@ def test_signedjson_agrees_with_the_signatures_on_an_event() -> None:
 
 def test_an_lpdu_of_its_sender_s_server_is_accepted() -> None:
     for version in (I_1, DEV_1):
-        verify_lpdu(lpdu(version), version=version, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
+        verify_lpdu(
+            parse_lpdu(lpdu(version), version),
+            version=version,
+            origin=PARTICIPANT.name,
+            keys=PARTICIPANT_KEYS,
+        )
 
 
 def test_an_lpdu_of_another_server_s_user_is_refused() -> None:
     with pytest.raises(SignatureError, match="not a user of"):
-        verify_lpdu(lpdu(), version=DEV_1, origin=STRANGER.name, keys=PARTICIPANT_KEYS)
+        verify_lpdu(parse_lpdu(lpdu(), DEV_1), version=DEV_1, origin=STRANGER.name, keys=PARTICIPANT_KEYS)
 
 
 def test_an_lpdu_without_its_server_s_signature_is_refused() -> None:
     for signatures in ({}, {PARTICIPANT.name: {PARTICIPANT.key.key_id: "A" * 86}}):
         with pytest.raises(SignatureError):
             verify_lpdu(
-                lpdu() | {"signatures": signatures},
+                parse_lpdu(lpdu() | {"signatures": signatures}, DEV_1),
                 version=DEV_1,
                 origin=PARTICIPANT.name,
                 keys=PARTICIPANT_KEYS,
@@ -218,21 +223,26 @@ def test_an_lpdu_without_its_server_s_signature_is_refused() -> None:
 
 def test_an_lpdu_whose_hash_does_not_match_is_refused() -> None:
     with pytest.raises(HashMismatch):
-        verify_lpdu(lpdu() | {"content": {}}, version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
+        verify_lpdu(
+            parse_lpdu(lpdu() | {"content": {}}, DEV_1),
+            version=DEV_1,
+            origin=PARTICIPANT.name,
+            keys=PARTICIPANT_KEYS,
+        )
 
 
 def test_a_pdu_is_no_lpdu() -> None:
     with pytest.raises(EventFormatError):
-        verify_lpdu(participant_event().pdu, version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
+        parse_lpdu(participant_event().pdu, DEV_1)
 
 
 def test_unsigned_in_an_lpdu_is_read_with_or_without_being_hashed() -> None:
     partial = lpdu() | {"unsigned": {"age": 1}}
-    verify_lpdu(partial, version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
+    verify_lpdu(parse_lpdu(partial, DEV_1), version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
     partial["hashes"] = {"lpdu": {"sha256": lpdu_hash(partial, DEV_1)}}
     signed = sign_json(redact(partial, DEV_1), name=PARTICIPANT.name, key=PARTICIPANT.key)["signatures"]
     partial["signatures"] = signed
-    verify_lpdu(partial, version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
+    verify_lpdu(parse_lpdu(partial, DEV_1), version=DEV_1, origin=PARTICIPANT.name, keys=PARTICIPANT_KEYS)
 
 
 @quick

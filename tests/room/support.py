@@ -19,9 +19,11 @@ from linearized.mimi.participants import (
     apply_update,
 )
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import parse_lpdu
 from linearized.protocol.identifiers import client_uri, group_id, user_uri
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.protocol.versions import get_version
+from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.admission import ALGORITHM
 from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
@@ -29,6 +31,7 @@ from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
     Handshake,
+    LinearizedPdu,
     LocalEvent,
     Reason,
     Rejected,
@@ -52,6 +55,13 @@ def identity(name: str) -> ServerIdentity:
 
 A = identity("a.example")
 B = identity("b.example")
+
+
+def linearized_pdu(pdu: JsonObject, origin: ServerIdentity, version: RoomVersion) -> LinearizedPdu:
+    """An LPDU as the server hands it to the room: checked."""
+    keys = {origin.key.key_id: origin.key.verify_key}
+    verified = verify_lpdu(parse_lpdu(pdu, version), version=version, origin=origin.name, keys=keys)
+    return LinearizedPdu(lpdu=verified)
 
 
 class SystemMls(OpenMls):

@@ -30,6 +30,7 @@ from tests.room.support import (
     Member,
     grouped_room,
     handshake,
+    linearized_pdu,
     member,
     new_room,
     participant_list,
@@ -67,7 +68,7 @@ def lpdu(event_type: str, content: JsonObject, *, state_key: str | None = None) 
         hub_server=A.name,
         state_key=state_key,
     )
-    return LinearizedPdu(lpdu=built, origin=B.name, keys={B.key.key_id: B.key.verify_key})
+    return linearized_pdu(built, B, get_version("I.1"))
 
 
 def commit_content(submission: Handshake, **more: Any) -> JsonObject:

@@ -48,6 +48,7 @@ from tests.room.support import (
     Member,
     grouped_room,
     handshake,
+    linearized_pdu,
     member,
     new_room,
     participant_list,
@@ -541,7 +542,7 @@ def lpdu(
         hub_server=A.name,
         state_key=state_key,
     )
-    return LinearizedPdu(lpdu=built, origin="b.example", keys={B.key.key_id: B.key.verify_key})
+    return linearized_pdu(built, B, get_version("dev.linearized.1"))
 
 
 def linearized_room(*others: Member) -> tuple[Room, Member]:

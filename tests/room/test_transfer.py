@@ -16,7 +16,19 @@ from linearized.protocol.versions import get_version
 from linearized.room.replica import Gap, Replica
 from linearized.room.room import Room
 from linearized.room.submissions import LinearizedPdu, LocalEvent, Reason, Rejected
-from tests.room.support import ALICE, BOB, MLS, NOW, ROOM, A, B, new_room, refusal, state_event
+from tests.room.support import (
+    ALICE,
+    BOB,
+    MLS,
+    NOW,
+    ROOM,
+    A,
+    B,
+    linearized_pdu,
+    new_room,
+    refusal,
+    state_event,
+)
 
 
 def lpdu(
@@ -33,7 +45,7 @@ def lpdu(
         hub_server="a.example",
         state_key=state_key,
     )
-    return LinearizedPdu(lpdu=built, origin="b.example", keys={B.key.key_id: B.key.verify_key})
+    return linearized_pdu(built, B, room.version)
 
 
 def transfer(room: Room, *, after: str | None = None) -> LinearizedPdu:
@@ -102,7 +114,7 @@ def test_the_new_hub_goes_on_where_the_old_one_ended(room: Room) -> None:
         identity=A, version=room.version, room_id=ROOM, type="m.room.hub", sender=ALICE,
         content={"after": taken._head[1]}, origin_server_ts=NOW, hub_server="b.example", state_key="",
     )  # fmt: skip
-    back = LinearizedPdu(lpdu=built, origin="a.example", keys={A.key.key_id: A.key.verify_key}, transfer=True)
+    back = replace(linearized_pdu(built, A, room.version), transfer=True)
     event = taken.submit(back, now=NOW).entries[0].event
     assert first in event.auth_events
     assert hub_of(taken.state) == "a.example"

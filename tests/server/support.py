@@ -28,6 +28,7 @@ from linearized.server.node import Node
 from linearized.server.opening import open_node, system_clock
 from linearized.server.outbound import FederationClient
 from linearized.store.base import UserRow
+from linearized.store.sqlite import SqliteStore
 
 PASSWORD = "correct horse battery staple"
 
@@ -115,6 +116,12 @@ class Server:
             )
         )
         return user_id
+
+
+def commits(server: Server) -> int:
+    """How many transactions the server's database has seen."""
+    assert isinstance(server.node.store, SqliteStore)
+    return server.node.store.commits
 
 
 _PORTS = itertools.count(20_000)

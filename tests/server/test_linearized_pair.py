@@ -19,7 +19,8 @@ from linearized.exceptions import InvalidInput
 from linearized.mimi.content import text
 from linearized.protocol.build import build_event, complete_lpdu
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.events import Event, parse_lpdu, parse_pdu
+from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import ROOM_VERSIONS, get_version
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import loading, participating
@@ -518,8 +519,9 @@ async def test_only_the_creators_server_can_be_joined_through(
                 return {"room_version": "I.1"}
             create = event("m.room.create", {"room_version": "I.1"}, [], creator or "@eve:c.example")
             rules = event("m.room.join_rules", {"join_rule": "public"}, [create.event_id])
+            verified = VerifiedLpdu(lpdu=parse_lpdu(more["json"], V1), origin="b.example")
             joined = complete_lpdu(
-                more["json"], identity=eve.identity, version=V1, prev_events=["$last"],
+                verified, identity=eve.identity, version=V1, prev_events=["$last"],
                 auth_events=[*([create.event_id] if creator else []), rules.event_id],
             )  # fmt: skip
             return {"state": [*([create.pdu] if creator else []), rules.pdu], "event": joined.pdu}

@@ -159,7 +159,7 @@ async def test_a_room_nobody_told_us_of_is_unknown_to_every_call(tmp_path: Path)
             lambda: rooms.key_material(ROOM, request=b""),
             lambda: rooms.group_info(ROOM, request=b""),
             lambda: rooms.receive_pdu(ROOM, {}, "b.example"),
-            lambda: rooms.submit_lpdu(ROOM, {}, "b.example", {}),
+            lambda: rooms.submit(ROOM, event),
         ):
             with pytest.raises(Rejected) as refused:
                 await call()

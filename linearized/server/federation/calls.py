@@ -58,8 +58,9 @@ def signed(node: Node, handler: SignedHandler, limit: Buckets | None = None) -> 
         claim = await claimed(request, own_name=node.identity.name, keys=node.keys)
         # "All HTTP POST and PUT endpoints require the sending server to supply a (potentially empty) JSON
         # object".
-        body = None if request.method in _WITHOUT_BODY else await request.json()
-        claim.prove(request, body, own_name=node.identity.name)
+        without = request.method in _WITHOUT_BODY
+        body, plain = (None, None) if without else await request.checked_json()
+        claim.prove(request, body, own_name=node.identity.name, plain=plain)
         origin = claim.origin
         await node.keys.confirm(origin)
         node.followers.contacted(origin)

@@ -63,12 +63,14 @@ def _answer(pdu: JsonObject) -> Response:
 
 
 async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
-    known = lpdus.remembered(call.node, row, lpdu)
+    (checked,) = await lpdus.check_all(call.node, row, [lpdu], call.origin)
+    if isinstance(checked, InvalidInput):
+        raise checked
+    submission, reply = checked
+    known = call.node.store.reply(reply.scope, reply.key)
     if known is None:
-        keys = await lpdus.signing_keys(call.node, lpdu, call.origin)
-        reply = lpdus.reply_for(row, lpdu)
         try:
-            accepted = await call.node.rooms.invite_lpdu(row.room_id, lpdu, call.origin, keys, reply=reply)
+            accepted = await call.node.rooms.invite_lpdu(row.room_id, submission, reply=reply)
         except Repeated as error:
             known = error.value
         else:

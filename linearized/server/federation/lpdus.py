@@ -1,16 +1,26 @@
-"""An LPDU on its way into a room of ours: whoever sends it, and however often."""
+"""LPDUs on their way into a room of ours: whoever sends them, and however often."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from linearized.exceptions import InvalidInput, SignatureError
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import check_lpdu, strip_unhashed
-from linearized.protocol.hashing import lpdu_hash
+from linearized.protocol.events import Lpdu, parse_lpdu
 from linearized.protocol.signing import signatures_of
-from linearized.protocol.versions import get_version
-from linearized.room.submissions import LinearizedPdu
+from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.submissions import Accepted, LinearizedPdu, Rejected
 from linearized.server.hub import EVENT_ID, Repeated
 from linearized.server.node import Node
 from linearized.store.base import Reply, RoomRow
+
+# LPDUs checked before others get their turn: about a millisecond of signatures.
+CHECKED_AT_ONCE: Final = 10
 
 _COMPLETE = ("auth_events", "prev_events")
 
@@ -20,55 +30,90 @@ def is_lpdu(event: JsonObject) -> bool:
     return not any(field in event for field in _COMPLETE)
 
 
-def remembered(node: Node, row: RoomRow, lpdu: JsonObject) -> str | None:
-    """The ID of the event an LPDU became if it was accepted before.
+Checked = tuple[LinearizedPdu, Reply]
+"""An LPDU whose signature and hash are right, and how to remember, with its entry, what it becomes."""
+
+
+async def check_all(
+    node: Node, row: RoomRow, lpdus: Sequence[JsonObject], origin: str
+) -> list[Checked | InvalidInput]:
+    """Check the format, signatures and hashes of LPDUs of ``origin``, whose keys are looked up once for all;
+    what is wrong with one stands in its place.
+    """
+    version = get_version(row.version)
+    parsed = [_parsed(lpdu, version) for lpdu in lpdus]
+    keys = await node.keys.keys_for(origin, _key_ids(parsed, origin))
+    outcomes: list[Checked | InvalidInput] = []
+    for place, lpdu in enumerate(parsed, start=1):
+        try:
+            if isinstance(lpdu, InvalidInput):
+                raise lpdu
+            verified = verify_lpdu(lpdu, version=version, origin=origin, keys=keys)
+        except InvalidInput as error:
+            outcomes.append(error)
+        else:
+            reply = Reply(scope=f"lpdu {row.room_id}", key=lpdu.hash, value=EVENT_ID)
+            outcomes.append((LinearizedPdu(lpdu=verified), reply))
+        if place % CHECKED_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+    return outcomes
+
+
+async def submit_all(
+    node: Node, row: RoomRow, lpdus: Sequence[JsonObject], origin: str
+) -> list[str | InvalidInput]:
+    """Have a room of ours append LPDUs of ``origin``, in order and as one batch: for each the ID of the event
+    that it became, now or when it came before, or why it was refused.
+
+    An LPDU's hash is remembered in the same transaction as the entry, so a transaction that is repeated after
+    we broke off half-way appends nothing twice.
 
     Raises:
-        EventFormatError: it is not an LPDU.
+        Overloaded, StoreError, trio.TooSlowError: as ``Hub.submit_all``; some may have been appended.
     """
-    check_lpdu(lpdu, get_version(row.version))
-    return node.store.reply(_scope(row), _key(row, lpdu))
-
-
-def reply_for(row: RoomRow, lpdu: JsonObject) -> Reply:
-    """How to remember, with its entry, which event an LPDU becomes."""
-    return Reply(scope=_scope(row), key=_key(row, lpdu), value=EVENT_ID)
-
-
-async def signing_keys(node: Node, lpdu: JsonObject, origin: str) -> dict[str, bytes]:
-    """The keys with which ``origin`` signed an LPDU, those of them that are known.
-
-    Raises:
-        SignatureError: it has no signature of ``origin``.
-    """
-    return dict(await node.keys.keys_for(origin, list(signatures_of(lpdu, origin))))
+    checked = await check_all(node, row, lpdus, origin)
+    right = [item for item in checked if not isinstance(item, InvalidInput)]
+    try:
+        decided = iter(await node.rooms.submit_all(row.room_id, right) if right else ())
+    except Rejected as error:  # the room is not ours any more
+        return [item if isinstance(item, InvalidInput) else error for item in checked]
+    return [item if isinstance(item, InvalidInput) else _outcome(next(decided)) for item in checked]
 
 
 async def submit(node: Node, row: RoomRow, lpdu: JsonObject, origin: str) -> str:
-    """Have a room of ours append an LPDU of ``origin``; the event ID it got, also when it has it already.
-
-    The LPDU's hash is remembered in the same transaction as the entry, so a transaction that is repeated
-    after we broke off half-way appends nothing twice.
+    """The same for one LPDU; the event ID it got.
 
     Raises:
-        InvalidInput: it was refused.
+        InvalidInput: it was refused; and what ``submit_all`` raises.
     """
-    known = remembered(node, row, lpdu)
-    if known is not None:
-        return known
-    keys = await signing_keys(node, lpdu, origin)
-    submission = LinearizedPdu(lpdu=lpdu, origin=origin, keys=keys)
+    (outcome,) = await submit_all(node, row, [lpdu], origin)
+    if isinstance(outcome, InvalidInput):
+        raise outcome
+    return outcome
+
+
+def _parsed(lpdu: JsonObject, version: RoomVersion) -> Lpdu | InvalidInput:
     try:
-        accepted = await node.rooms.submit(row.room_id, submission, reply=reply_for(row, lpdu))
-    except Repeated as error:
-        return error.value
-    return accepted.event_id
+        return parse_lpdu(lpdu, version)
+    except InvalidInput as error:
+        return error
 
 
-def _key(row: RoomRow, lpdu: JsonObject) -> str:
-    version = get_version(row.version)
-    return lpdu_hash(strip_unhashed(lpdu, version), version)
+def _key_ids(lpdus: Sequence[Lpdu | InvalidInput], origin: str) -> list[str]:
+    """The keys by which ``origin`` says it signed any of them."""
+    found: dict[str, None] = {}
+    for lpdu in lpdus:
+        with suppress(SignatureError):  # none: that is for its verification to say
+            if isinstance(lpdu, Lpdu):
+                found |= dict.fromkeys(signatures_of(lpdu.pdu, origin))
+    return list(found)
 
 
-def _scope(row: RoomRow) -> str:
-    return f"lpdu {row.room_id}"
+def _outcome(decision: Accepted | Rejected | Repeated) -> str | Rejected:
+    match decision:
+        case Rejected():
+            return decision
+        case Repeated():
+            return decision.value
+        case _:
+            return decision.event_id

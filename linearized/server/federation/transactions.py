@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import orjson
 import trio
@@ -14,6 +16,7 @@ from linearized.protocol.hashing import event_id
 from linearized.protocol.outcomes import Outcome
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
 from linearized.room.refusals import outcome_of
+from linearized.server.acl import SERVER_ACL
 from linearized.server.federation import devices, lpdus, removals
 from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
@@ -24,6 +27,8 @@ from linearized.store.base import Reply, Role, RoomRow
 # "There MUST NOT be more than 100 entries in edus", "There MUST NOT be more than 50 entries in pdus".
 MAX_EDUS = 100
 MAX_PDUS = 50
+
+_DECISIVE = frozenset({SERVER_ACL, "m.room.hub"})
 
 log = get_log(part="transactions")
 
@@ -80,48 +85,86 @@ def _items(body: JsonObject, name: str, limit: int) -> list[JsonObject]:
 
 
 async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -> str:
-    """Take every event in turn. What is ours to fix (a full queue, a hub that does not answer) ends the
-    transaction, to be repeated; what is the event's fault is answered for good.
+    """Take every event, room by room and in each in turn. What is ours to fix (a full queue, a hub that does
+    not answer) ends the transaction, to be repeated; what is the event's fault is answered for good.
     """
     failed: dict[str, JsonObject] = {}
-    for pdu in pdus:
-        room_id = pdu.get("room_id")
-        row = call.node.rooms.row(room_id) if isinstance(room_id, str) else None
-        try:
-            await _take(call, row, pdu)
-        except InvalidInput as error:
-            outcome = outcome_of(error)
-            log.info(
-                "event_refused",
-                origin=call.origin,
-                room_id=row and row.room_id,
-                outcome=outcome.value,
-                reason=type(error).__name__,
-            )
-            # "Events which are dropped/ignored or accepted do not appear in failed_pdus."
-            if outcome is Outcome.REJECTED:
-                _note(failed, pdu, row, str(error))
+    for room_id, batch in _by_room(pdus):
+        row = call.node.rooms.row(room_id) if room_id is not None else None
+        for pdu, error in zip(batch, await _take_all(call, row, batch), strict=True):
+            if error is not None:
+                _refuse(call, row, pdu, error, failed)
     for edu in edus:
         await devices.receive(call.node, edu, call.origin)
     return orjson.dumps({"failed_pdus": failed}).decode()
 
 
-async def _take(call: Call, row: RoomRow | None, pdu: JsonObject) -> None:
+def _by_room(pdus: Sequence[JsonObject]) -> Iterator[tuple[str | None, list[JsonObject]]]:
+    """Events in the order they came, in runs of one room and one kind that are taken together. What changes
+    whom we listen to stands alone.
+    """
+    for (room_id, _, _), run in groupby(enumerate(pdus), _run_of):
+        yield room_id, [pdu for _, pdu in run]
+
+
+def _run_of(numbered: tuple[int, JsonObject]) -> tuple[str | None, bool, int]:
+    number, pdu = numbered
+    room_id, kind = pdu.get("room_id"), pdu.get("type")
+    alone = isinstance(kind, str) and kind in _DECISIVE
+    return room_id if isinstance(room_id, str) else None, lpdus.is_lpdu(pdu), number if alone else -1
+
+
+async def _take_all(call: Call, row: RoomRow | None, pdus: list[JsonObject]) -> list[InvalidInput | None]:
+    """Take a run of events; for each why it was refused, None if it was not."""
     # 1.1. "If that room ID is invalid/not found, the event is rejected."
     if row is None:
-        raise InvalidInput("Unknown room")
+        return [InvalidInput("Unknown room")] * len(pdus)
     if not is_admitted(call.node, row, call.origin):
-        raise InvalidInput("This server is denied by the room's server ACL")
+        return [InvalidInput("This server is denied by the room's server ACL")] * len(pdus)
+    if has_copy(row) and lpdus.is_lpdu(pdus[0]):
+        return await _take_lpdus(call, row, pdus)
+    if has_copy(row):
+        try:
+            return await call.node.rooms.receive_pdus(row.room_id, pdus, call.origin)
+        except InvalidInput as error:
+            return [error] * len(pdus)
     # 1.2. "If the server is not participating in the room, the event is dropped/skipped."
-    if not has_copy(row):
-        await removals.take(call.node, row, pdu, call.origin)
-    elif not lpdus.is_lpdu(pdu):
-        await call.node.rooms.receive_pdu(row.room_id, pdu, call.origin)
-    elif row.role is Role.HUB:
-        # 2. "If the event is an LPDU and the receiving server is the hub, the additional PDU fields are
-        # appended".
-        await lpdus.submit(call.node, row, pdu, call.origin)
+    return [await _skip(call, row, pdu) for pdu in pdus]
+
+
+async def _take_lpdus(call: Call, row: RoomRow, pdus: list[JsonObject]) -> list[InvalidInput | None]:
     # 3. "If the event is an LPDU and the receiving server is not the hub, the event is dropped/skipped."
+    if row.role is not Role.HUB:
+        return [None] * len(pdus)
+    # 2. "If the event is an LPDU and the receiving server is the hub, the additional PDU fields are
+    # appended".
+    outcomes = await lpdus.submit_all(call.node, row, pdus, call.origin)
+    return [outcome if isinstance(outcome, InvalidInput) else None for outcome in outcomes]
+
+
+async def _skip(call: Call, row: RoomRow, pdu: JsonObject) -> InvalidInput | None:
+    """All but the end of a wait."""
+    try:
+        await removals.take(call.node, row, pdu, call.origin)
+    except InvalidInput as error:
+        return error
+    return None
+
+
+def _refuse(
+    call: Call, row: RoomRow | None, pdu: JsonObject, error: InvalidInput, failed: dict[str, JsonObject]
+) -> None:
+    outcome = outcome_of(error)
+    log.info(
+        "event_refused",
+        origin=call.origin,
+        room_id=row and row.room_id,
+        outcome=outcome.value,
+        reason=type(error).__name__,
+    )
+    # "Events which are dropped/ignored or accepted do not appear in failed_pdus."
+    if outcome is Outcome.REJECTED:
+        _note(failed, pdu, row, str(error))
 
 
 def _note(failed: dict[str, JsonObject], pdu: JsonObject, row: RoomRow | None, reason: str) -> None:

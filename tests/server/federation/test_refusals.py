@@ -330,14 +330,14 @@ async def test_the_body_of_a_request_that_cannot_be_authentic_is_not_read(tmp_pa
     async with world(tmp_path) as w:
         endpoint, path = ENDPOINTS["send"], ENDPOINTS["send"].paths(UNKNOWN)[0]
         read: list[str] = []
-        real = Request.json
+        real = Request.checked_json
 
-        async def json(request: Request) -> JsonObject:
+        async def json(request: Request) -> tuple[JsonObject, bool]:
             read.append(request.raw_target)
             return await real(request)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Request, "json", json)
+            patch.setattr(Request, "checked_json", json)
             good = sign(w, endpoint, path, {})
             for authorization in (
                 None,
