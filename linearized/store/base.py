@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
 
@@ -194,7 +195,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, Protocol):
+class Store(HistoryStore, MovingStore, ContactStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -239,7 +240,10 @@ class Store(HistoryStore, MovingStore, Protocol):
         ...
 
     async def expire(self, now_ms: int) -> int:
-        """Remove expired key packages and routes, a bounded number at a time; how many. Repeat until 0."""
+        """Remove expired key packages, routes and old closed reports, a bounded number at a time; how many.
+
+        Repeat until 0.
+        """
         ...
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:

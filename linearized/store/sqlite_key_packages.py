@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from linearized.store.base import KeyPackageRow
+from linearized.store.sqlite_contacts import expire_reports
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
 
@@ -136,7 +137,7 @@ def put_key_package_routes(transaction: Transaction, routes: Mapping[bytes, str]
 
 
 def expire(transaction: Transaction, now_ms: int) -> int:
-    """Remove some key packages and routes that have expired; how many. Zero means none is left."""
+    """Remove some of what has expired: packages, routes, closed reports; how many. Zero: none is left."""
     removed = 0
     for statement, now in (
         (
@@ -151,4 +152,4 @@ def expire(transaction: Transaction, now_ms: int) -> int:
         ),
     ):
         removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
-    return removed
+    return removed + expire_reports(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)
