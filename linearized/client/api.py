@@ -188,6 +188,17 @@ class ProviderApi:
             f"/rooms/{path_part(room_id)}/kick", {"user_id": user_id, "reason": reason}, idempotent=False
         )
 
+    async def report(
+        self, room_id: str, event_id: str, *, reason: str = "", content: bytes | None = None
+    ) -> None:
+        """``POST /rooms/{room}/report/{event}``; with ``content``, what a franked message was decrypted to,
+        the hub gets the report.
+        """
+        body: JsonObject = {"reason": reason}
+        if content is not None:
+            body["dev.linearized.message_content"] = encode_binary(content)
+        await self._post(f"/rooms/{path_part(room_id)}/report/{path_part(event_id)}", body, idempotent=True)
+
     async def joined_rooms(self) -> list[str]:
         """``GET /joined_rooms``."""
         rooms = json_list(await self._get("/joined_rooms"), "joined_rooms")

@@ -18,7 +18,7 @@ from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
 from linearized.client.errors import ApiError, ClientError, MalformedAnswer, WrongEpochError
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
-from linearized.client.items import Item, Joined
+from linearized.client.items import DecryptedMessage, Item, Joined
 from linearized.client.state import Outgoing
 from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError
@@ -233,6 +233,15 @@ class Session:
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))
         raise refusal
+
+    async def report(self, message: DecryptedMessage, *, reason: str = "") -> None:
+        """Report a message: to the hub of its room, if it is franked, else to our own provider's operator.
+
+        Raises:
+            ApiError: it was not taken.
+        """
+        content = message.payload if message.frank is not None else None
+        await self.api.report(message.room_id, message.event_id, reason=reason, content=content)
 
     def message_id(self, room_id: str, content: MimiContent) -> bytes:
         """The MIMI message ID that ``content`` has when this device's user sends it to the room."""

@@ -18,7 +18,7 @@ import orjson
 import structlog
 import trio
 
-from linearized.exceptions import CanonicalJsonError, LinearizedError
+from linearized.exceptions import CanonicalJsonError, InvalidInput, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.server.hub import Overloaded
 from linearized.server.node import Node
@@ -44,7 +44,13 @@ def commands(node: Node) -> dict[str, Command]:
         event_id = await node.moves.transfer(str(request.get("room_id")), str(request.get("hub")))
         return {"event_id": event_id}
 
-    return {"transfer": transfer}
+    async def close_report(request: JsonObject) -> JsonObject:
+        number = request.get("number")
+        if not isinstance(number, int) or not await node.store.close_report(number, node.clock()):
+            raise InvalidInput(f"there is no open report {number}")
+        return {"number": number}
+
+    return {"transfer": transfer, "close_report": close_report}
 
 
 async def serve_control(

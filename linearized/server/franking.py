@@ -99,6 +99,14 @@ class Franking:
         return self._suites[room_id]
 
 
+def kept_frank(entry: EntryRow) -> str | None:
+    """The encoded frank (unpadded base64) that came with another hub's entry, if one did."""
+    if entry.type != ENCRYPTED:
+        return None
+    kept = orjson.loads(entry.pdu).get("unsigned", {}).get(FRANK)
+    return kept if isinstance(kept, str) else None
+
+
 def with_frank(pdu: bytes, frank: Frank | None) -> bytes:
     """Our copy of another hub's entry (canonical JSON) with the frank that came with it, for our clients."""
     if frank is None:

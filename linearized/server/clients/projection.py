@@ -9,10 +9,9 @@ import orjson
 
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
-from linearized.room.admission import ENCRYPTED
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.franking import FRANK
+from linearized.server.franking import FRANK, kept_frank
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow
 
@@ -47,7 +46,7 @@ def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObjec
         transaction_id = context.echoes.transaction_of(caller.scope, entry, pdu["content"])
         if transaction_id is not None:
             unsigned["transaction_id"] = transaction_id
-    frank = _frank_of(context, entry, pdu)
+    frank = _frank_of(context, entry)
     if frank is not None:
         unsigned[FRANK] = frank
     event: JsonObject = {
@@ -71,10 +70,10 @@ def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObjec
     return event
 
 
-def _frank_of(context: Context, entry: EntryRow, pdu: JsonObject) -> str | None:
+def _frank_of(context: Context, entry: EntryRow) -> str | None:
     """The hub's stamp on a message, for whoever wants to check or report it."""
-    kept = pdu.get("unsigned", {}).get(FRANK) if entry.type == ENCRYPTED else None
-    if isinstance(kept, str):
+    kept = kept_frank(entry)
+    if kept is not None:
         return kept
     frank = context.node.franking.of_entry(entry)
     return encode_base64(frank.encode()) if frank is not None else None

@@ -15,7 +15,7 @@ from linearized.room.submissions import ApplicationMessage, Handshake, Reason, R
 from linearized.server import assets
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import group_info, key_material
+from linearized.server.providers import contacts, group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
 from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, PROXY_DOWNLOAD
 from linearized.server.providers.responses import (
@@ -35,6 +35,7 @@ ENDPOINTS: Final = {
     "submitMessage": "roomId",
     "groupInfo": "roomId",
     PROXY_DOWNLOAD: "downloadUrl",
+    **contacts.TARGETS,
 }
 
 # What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
@@ -56,6 +57,7 @@ def routes(node: Node) -> list[Route]:
         "notify": _notify,
         "submitMessage": _submit_message,
         "groupInfo": _group_info,
+        **contacts.HANDLERS,
     }
     return [
         Route("GET", DIRECTORY_PATH, directory),
