@@ -36,6 +36,7 @@ __all__ = [
     "Address",
     "BridgeConfig",
     "Config",
+    "ConsentConfig",
     "DiscoveryConfig",
     "IPAddress",
     "IPNetwork",
@@ -66,6 +67,7 @@ GROUP_RATE = 100  # what one provider sends to one room: a hundred people who wr
 # FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
 SYNCHRONOUS = ("FULL", "NORMAL")
 
+EVERYBODY = "*"  # in consent.required_from
 _TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
 
 
@@ -126,6 +128,19 @@ class KeysConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentConfig:
+    """``[consent]``: the users of which other providers need a grant before they can add a user of ours who
+    has not said otherwise; ``*`` stands for all. Nobody does by default.
+    """
+
+    required_from: tuple[str, ...] = ()
+
+    def is_required_from(self, provider: str) -> bool:
+        """Whether users of that provider need a grant."""
+        return provider in self.required_from or EVERYBODY in self.required_from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """``[limits]``: bounds an operator may want to move; the others are constants beside their code."""
 
@@ -153,6 +168,7 @@ class Config:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
+    consent: ConsentConfig = field(default_factory=ConsentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
@@ -195,6 +211,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         discovery=_discovery(discovery),
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
+        consent=_consent(top.section("consent", optional=True)),
         store=_store(top.section("store", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
     )
@@ -270,6 +287,16 @@ def _read_token(label: str, path: Path) -> str:
     return token
 
 
+def _consent(section: Section) -> ConsentConfig:
+    consent = ConsentConfig(required_from=section.take("required_from", _providers, []))
+    section.finish()
+    return consent
+
+
+def _providers(value: Any) -> tuple[str, ...]:
+    return (EVERYBODY,) if value == [EVERYBODY] else as_optional_server_names(value)
+
+
 def _store(section: Section) -> StoreConfig:
     store = StoreConfig(synchronous=section.take("synchronous", _synchronous, "FULL"))
     section.finish()
@@ -337,6 +364,10 @@ key = {key}
 [keys]
 # Servers to ask for the keys of those that do not answer themselves.
 # notaries = ["notary.example"]
+
+[consent]
+# Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.
+# required_from = []
 
 [store]
 # "FULL" keeps every acknowledged entry through a power cut, "NORMAL" only through a crash of this process.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import openmls
 
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.buckets import RateLimits
+from linearized.server.buckets import Buckets, RateLimits
 from linearized.server.notifier import Notifier
 from linearized.server.tree import Trees
 from linearized.store.base import Store
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
     from linearized.server.rooms import Rooms
+
+
+# What may come about one user's consent, over all providers and from each: a few people a day ask, and each
+# entry makes the user's devices ring.
+CONSENTS_PER_SECOND: Final = 1 / 60
+CONSENT_BURST: Final = 20
+# Queries for people, of each provider and of each of our users: typing a name slowly, not trying all of them.
+QUERIES_PER_SECOND: Final = 1
+QUERY_BURST: Final = 30
 
 
 @dataclass(slots=True)
@@ -46,6 +55,8 @@ class Node:
     franking: Franking
     trees: Trees = field(init=False)
     limits: RateLimits = field(init=False)
+    consent_limit: Buckets = field(init=False)
+    query_limit: Buckets = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
@@ -54,6 +65,8 @@ class Node:
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
         self.limits = RateLimits.of(self.config.limits, self.clock)
+        self.consent_limit = Buckets(self.clock, per_second=CONSENTS_PER_SECOND, burst=CONSENT_BURST)
+        self.query_limit = Buckets(self.clock, per_second=QUERIES_PER_SECOND, burst=QUERY_BURST)
 
     @property
     def served_domains(self) -> frozenset[str]:

@@ -9,7 +9,9 @@ import pytest
 
 from linearized.config import LimitsConfig
 from linearized.server.buckets import Buckets, RateLimits, is_loopback
+from linearized.server.clients.failures import as_client_error
 from linearized.server.http import HttpError
+from linearized.server.providers.client import ProviderError
 from tests.server.clients.support import Clock, running_server
 from tests.server.federation.schemas import check
 from tests.server.federation.support import UNSTABLE, Foreign, world
@@ -172,3 +174,9 @@ async def test_an_address_is_limited_until_it_has_a_good_token(
         assert (await server.call("GET", "/_matrix/client/v3/account/whoami", token="wrong")).status == 429
         assert (await server.call("GET", "/_matrix/client/versions")).status == 429
         (await alice.call("GET", "/account/whoami")).ok()
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, 1000), (2.5, 2500), (1e9, 3_600_000)])
+def test_a_client_hears_of_another_providers_limit(asked: float | None, told: int) -> None:
+    error = as_client_error(ProviderError("b.example answered 429", status=429, retry_after_s=asked))
+    assert (error.status, error.errcode, error.extra) == (429, "M_LIMIT_EXCEEDED", {"retry_after_ms": told})

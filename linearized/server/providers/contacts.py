@@ -1,6 +1,7 @@
-"""What providers ask each other about people: abuse reports.
+"""What providers tell each other about people: consent, queries and abuse reports.
 
-The answers have no body: "The response code only indicates if the abuse report was accepted".
+Only queries are answered with a body: elsewhere "the response code merely indicates that the request was
+received".
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from types import MappingProxyType
 from typing import Final
 
 from linearized.mimi.abuse import AbuseReport
+from linearized.mimi.consent import ConsentEntry
+from linearized.mimi.identifier_query import IdentifierRequest
 from linearized.protocol.identifiers import room_id_from_uri
-from linearized.server import abuse
+from linearized.server import abuse, consents, identifiers
 from linearized.server.http import Response
 from linearized.server.node import Node
 
@@ -25,7 +28,36 @@ async def _report_abuse(node: Node, provider: str, target: str, body: bytes) -> 
     return Response(status=_ACCEPTED, content_type=_BINARY)
 
 
-TARGETS: Final[Mapping[str, str]] = MappingProxyType({"reportAbuse": "roomId"})
+async def _request_consent(node: Node, provider: str, target: str, body: bytes) -> Response:
+    await consents.receive(node, provider, target, ConsentEntry.decode(body), asking=True)
+    return Response(status=_ACCEPTED, content_type=_BINARY)
+
+
+async def _update_consent(node: Node, provider: str, target: str, body: bytes) -> Response:
+    await consents.receive(node, provider, target, ConsentEntry.decode(body), asking=False)
+    return Response(status=_ACCEPTED, content_type=_BINARY)
+
+
+async def _identifier_query(node: Node, provider: str, target: str, body: bytes) -> Response:
+    found = identifiers.answer(node, provider, target, IdentifierRequest.decode(body))
+    return Response(body=found.encode(), content_type=_BINARY)
+
+
+TARGETS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "requestConsent": "targetUser",
+        "updateConsent": "requesterUser",
+        "identifierQuery": "domain",
+        "reportAbuse": "roomId",
+    }
+)
 """Endpoint names of the directory and the placeholder the draft gives each."""
 
-HANDLERS: Final[Mapping[str, Endpoint]] = MappingProxyType({"reportAbuse": _report_abuse})
+HANDLERS: Final[Mapping[str, Endpoint]] = MappingProxyType(
+    {
+        "requestConsent": _request_consent,
+        "updateConsent": _update_consent,
+        "identifierQuery": _identifier_query,
+        "reportAbuse": _report_abuse,
+    }
+)

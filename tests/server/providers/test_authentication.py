@@ -27,6 +27,10 @@ async def test_the_directory_names_every_endpoint_with_its_placeholder(tmp_path:
         "notify": "https://a.example/_mimi/v1/notify/{roomId}",
         "submitMessage": "https://a.example/_mimi/v1/submitMessage/{roomId}",
         "groupInfo": "https://a.example/_mimi/v1/groupInfo/{roomId}",
+        "requestConsent": "https://a.example/_mimi/v1/requestConsent/{targetUser}",
+        "updateConsent": "https://a.example/_mimi/v1/updateConsent/{requesterUser}",
+        "identifierQuery": "https://a.example/_mimi/v1/identifierQuery/{domain}",
+        "reportAbuse": "https://a.example/_mimi/v1/reportAbuse/{roomId}",
         "proxyDownload": "https://a.example/_mimi/v1/proxyDownload/{downloadUrl}",
     }
 
