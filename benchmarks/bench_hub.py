@@ -18,6 +18,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import openmls
 import trio
 
 from linearized.protocol.signing import ServerIdentity, SigningKey
@@ -75,6 +76,7 @@ async def through_the_hub(identity: ServerIdentity, events: int, waiting: int) -
                 identity=identity,
                 store=store,
                 mls=OpenMls(clock),
+                signer=openmls.SignatureKeyPair.generate(),
                 clock=clock,
                 vouched=frozenset(),
                 nursery=nursery,

@@ -23,6 +23,7 @@ _COMMANDS = {
     "keys": ("linearized.commands.provider", "keys"),
     "room": ("linearized.commands.rooms", "room"),
     "abuse": ("linearized.commands.abuse", "abuse"),
+    "history": ("linearized.commands.history", "history"),
     "bridge": ("linearized.commands.bridge", "bridge"),
     "demo": ("linearized.commands.demonstration", "demo"),
 }

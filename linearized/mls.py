@@ -12,7 +12,17 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 import openmls
-from openmls import AppDataUpdate, Member, MessageInfo, MlsError, PublicGroup, StagedCommit, WrongEpoch
+from openmls import (
+    AppDataUpdate,
+    Member,
+    MessageInfo,
+    MlsError,
+    ProposalInfo,
+    PublicGroup,
+    SignatureKeyPair,
+    StagedCommit,
+    WrongEpoch,
+)
 
 __all__ = [
     "CIPHERSUITES",
@@ -21,7 +31,9 @@ __all__ = [
     "MessageInfo",
     "Mls",
     "MlsError",
+    "ProposalInfo",
     "PublicGroup",
+    "SignatureKeyPair",
     "StagedCommit",
     "WrongEpoch",
 ]

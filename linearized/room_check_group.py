@@ -8,10 +8,12 @@ from linearized.mls import Mls, MlsError, PublicGroup
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import group_id
-from linearized.protocol.state import StateMap
-from linearized.room.admission import COMMIT, ENCRYPTED
+from linearized.protocol.state import StateMap, hub_of
+from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.commits import verify_commit
+from linearized.room.departures import check_departures
 from linearized.room.grouping import INITIAL_GROUP
+from linearized.room.proposals import messages_of
 from linearized.room.tie import check_agreement, check_leaf_changes
 from linearized.store.base import GroupRow
 
@@ -70,6 +72,8 @@ class GroupWalk:
         try:
             if event.type == COMMIT:
                 self._commit(event, state)
+            elif event.type == PROPOSAL:
+                self._propose(event)
             elif event.type == ENCRYPTED:
                 self._ciphertext(event)
         except MlsError as error:
@@ -91,13 +95,21 @@ class GroupWalk:
         commit = verify_commit(group, bundle, now=event.origin_server_ts)
         if commit.committer.user_id != event.sender:
             raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
-        check_leaf_changes(group, commit.staged, commit.committer, state)
+        hub = hub_of(state)
+        check_leaf_changes(group, commit.staged, commit.committer, state, hub=hub)
+        check_departures(group, commit.staged, state, hub=hub)
         if not commit.staged.is_external:
             check_agreement(group, commit.staged, state)
         group.merge(commit.staged)
         self._group = group
         self._last_commit = event.event_id
         self._group_info = commit.group_info
+
+    def _propose(self, event: Event) -> None:
+        if self._group is None:
+            raise InvalidInput("a proposal before there is a group")
+        for message in messages_of(event.content):
+            self._group.add_proposal(message, now=event.origin_server_ts // 1000)
 
     def _initial(self, event: Event) -> PublicGroup:
         initial = event.content.get(INITIAL_GROUP)

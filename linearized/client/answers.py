@@ -43,6 +43,14 @@ class LogPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentIndex:
+    """The segments there are for us, as runs of numbers (first, last); ``head_seq`` is the log's length."""
+
+    head_seq: int
+    runs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignedCheckpoint:
     """A hub's checkpoint as it came; ``key_id`` names the key that is said to have signed it."""
 

@@ -21,6 +21,7 @@ from linearized.client.answers import (
     LoginResult,
     LogPage,
     Page,
+    SegmentIndex,
     SignedCheckpoint,
     decode_binaries,
     decode_binary,
@@ -34,7 +35,7 @@ from linearized.client.answers import (
     key_objects,
     path_part,
 )
-from linearized.client.errors import MalformedAnswer
+from linearized.client.errors import ApiError, MalformedAnswer
 from linearized.client.transport import (
     MAX_MEDIA_BYTES,
     POLL_SLACK,
@@ -42,6 +43,7 @@ from linearized.client.transport import (
     JsonObject,
     Transport,
 )
+from linearized.room.segments import MAX_SEGMENT_BYTES, SEGMENT
 
 _V3 = "/_matrix/client/v3"
 _MLS = "/_matrix/client/unstable/dev.linearized.1"
@@ -54,6 +56,7 @@ FRANKING_CAPABILITY = "dev.linearized.franking"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
 MEDIA_DEADLINE = 120.0
+_NOT_FOUND = 404
 
 
 class ProviderApi:
@@ -296,6 +299,35 @@ class ProviderApi:
             head_seq=json_integer(answer, "head_seq"),
         )
 
+    async def segments(self, room_id: str) -> SegmentIndex:
+        """Which segments of a room's log the server has for us; of rooms it orders."""
+        answer = await self._transport.json(
+            "GET", f"{_MLS}/rooms/{path_part(room_id)}/segments", idempotent=True
+        )
+        runs = [run for run in json_list(answer, "segments") if isinstance(run, list)]
+        if json_integer(answer, "entries") != SEGMENT or not all(_is_run(run) for run in runs):
+            raise MalformedAnswer("the server's segments are not what they should be")
+        return SegmentIndex(
+            head_seq=json_integer(answer, "head_seq"), runs=tuple((run[0], run[1]) for run in runs)
+        )
+
+    async def segment(self, room_id: str, number: int) -> bytes:
+        """One segment, packed (see ``linearized.room.segments``)."""
+        answer = await self._transport.request(
+            "GET",
+            f"{_MLS}/rooms/{path_part(room_id)}/segments/{number}",
+            idempotent=True,
+            deadline=MEDIA_DEADLINE,
+            limit=MAX_SEGMENT_BYTES,
+        )
+        return answer.body
+
+    async def keys_of(self, server: str) -> list[JsonObject]:
+        """``GET /_matrix/key/v2/query/{server}``: another server's keys, as the provider knows them."""
+        path = f"/_matrix/key/v2/query/{path_part(server)}"
+        answer = await self._transport.json("GET", path, idempotent=True)
+        return json_objects(answer.get("server_keys"))
+
     async def checkpoint(self, room_id: str, *, size: int | None = None) -> SignedCheckpoint:
         """The hub's signed statement about its log, or about the first ``size`` entries of it."""
         answer = await self._transport.json(
@@ -449,6 +481,20 @@ class ProviderApi:
         """Exchange a ``GroupInfoRequest`` for a ``GroupInfoResponse``."""
         return await self._exchange(room_id, "mls/group_info", request, idempotent=True)
 
+    async def hub_sender(self, room_id: str) -> tuple[bytes, bytes] | None:
+        """The external sender that stands for the room's hub in its group: raw public key, and the content of
+        its basic credential. None if our provider is not the hub.
+        """
+        try:
+            answer = await self._transport.json(
+                "GET", f"{_MLS}/rooms/{path_part(room_id)}/mls/hub_sender", idempotent=True
+            )
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+        return decode_binary(answer, "signature_key"), decode_binary(answer, "identity")
+
     async def import_events(self, room_id: str, events: Sequence[ImportEvent]) -> ImportResult:
         """Append a bridged room's past, in order, at most ``MAX_IMPORT_PAGE`` at once; repeating is
         harmless.
@@ -517,3 +563,7 @@ class ProviderApi:
     async def _exchange(self, room_id: str, name: str, request: bytes, *, idempotent: bool) -> bytes:
         answer = await self._mls(room_id, name, {"request": encode_binary(request)}, idempotent=idempotent)
         return decode_binary(answer, "response")
+
+
+def _is_run(run: list[Any]) -> bool:
+    return len(run) == 2 and all(type(end) is int and end >= 0 for end in run)  # noqa: PLR2004 - a pair

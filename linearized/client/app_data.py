@@ -11,6 +11,7 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     apply_updates,
 )
+from linearized.mimi.policy.components import POLICY_COMPONENTS, apply_policy_update
 
 
 class Update(Protocol):
@@ -35,11 +36,11 @@ class Update(Protocol):
 def new_app_data(current: Mapping[int, bytes], updates: Iterable[Update]) -> dict[int, bytes]:
     """The values of the components that ``updates`` change, by component ID.
 
-    The participant list's updates are deltas; every other component MIMI defines is updated by its whole
-    new value.
+    The updates of the participant list and of joining links are deltas; every other component MIMI defines is
+    updated by its whole new value.
 
     Raises:
-        MimiDecodeError: a participant list update is malformed or does not apply.
+        MimiDecodeError: such an update, or one of a policy component, is malformed or does not apply.
     """
     payloads: dict[int, list[bytes]] = {}
     for update in updates:
@@ -49,6 +50,8 @@ def new_app_data(current: Mapping[int, bytes], updates: Iterable[Update]) -> dic
 
 
 def _value(component: int, current: Mapping[int, bytes], payloads: list[bytes]) -> bytes:
+    if component in POLICY_COMPONENTS:
+        return apply_policy_update(current, component, payloads[-1])
     if component != PARTICIPANT_LIST:
         return payloads[-1]
     before = ParticipantListData.decode(current.get(component, ParticipantListData().encode()))

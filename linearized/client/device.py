@@ -7,7 +7,7 @@ commit made is a commit that will be recognised in the log, whenever the process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import openmls
@@ -17,6 +17,7 @@ from linearized.client.errors import NotInGroup, StateFileError, UntrustedAnswer
 from linearized.client.franks import safe_aad, with_claims
 from linearized.client.identity import LeafOwner, leaf_owner
 from linearized.client.items import Item
+from linearized.client.pending import drop, is_leaving, leaving_leaves, propose_leave, references
 from linearized.client.state import Outgoing, PendingCommit, RoomRecord, SavedState
 from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError
@@ -202,7 +203,7 @@ class MlsDevice:
             group_info=group_info,
             ratchet_tree=ratchet_tree,
             replace_leaf=own[0] if own else None,
-            proposals=_self_removes(seen, proposals),
+            proposals=_self_removes(seen, proposals, own),
         )
         return self._keep(room_id, bundle, external=True, initial=None)
 
@@ -217,7 +218,62 @@ class MlsDevice:
             if known in self.client.group_ids():
                 self.client.forget_group(known)
         record = self.record(room_id)
-        record.pending, record.lost = None, False
+        record.pending, record.lost, record.leaving = None, False, None
+
+    # --- proposals ---
+
+    def propose_leave(self, room_id: str) -> bytes:
+        """The bundle of proposals by which this device's user leaves the room; saved before it is returned,
+        and made once in an epoch.
+
+        Raises:
+            NotInGroup: this device is in no group.
+        """
+        group, record = self.group(room_id), self.record(room_id)
+        known = record.leaving
+        if (
+            known is None
+            or openmls.inspect_message(HandshakeBundle.decode(known).message).epoch != group.epoch
+        ):
+            known = record.leaving = propose_leave(group, self.owner)
+            self.save()
+        return known
+
+    def left(self, room_id: str) -> None:
+        """The hub knows that this user leaves."""
+        self.record(room_id).leaving = None
+        self.save()
+
+    def withdraw_leave(self, room_id: str) -> None:
+        """The hub did not take the proposals by which this user leaves: forget them."""
+        record = self.record(room_id)
+        if record.leaving is not None and self.in_group(room_id):
+            group, bundle = self.group(room_id), HandshakeBundle.decode(record.leaving)
+            made = {
+                openmls.proposal_reference(message, ciphersuite=CIPHERSUITE)
+                for message in (bundle.message, *bundle.more_proposals)
+            }
+            for reference in made & references(group):
+                group.remove_pending_proposal(reference)
+        self.left(room_id)
+
+    def pending(self, room_id: str) -> set[bytes]:
+        """The references of the proposals pending in the room's group; none outside of it."""
+        return references(self.group(room_id)) if self.in_group(room_id) else set()
+
+    def must_tidy(self, room_id: str) -> bool:
+        """Whether somebody is to be removed from the group, and this device could do it."""
+        if not self.in_group(room_id):
+            return False
+        group = self.group(room_id)
+        return bool(leaving_leaves(group)) and not is_leaving(group)
+
+    def drop_proposals(self, room_id: str, named: Collection[bytes]) -> bool:
+        """Forget proposals that the hub says are not valid any more; whether there were any."""
+        if not self.in_group(room_id) or not drop(self.group(room_id), named):
+            return False
+        self.save()
+        return True
 
     # --- commits ---
 
@@ -317,9 +373,16 @@ class MlsDevice:
     # --- messages ---
 
     def encrypt(self, room_id: str, payload: bytes, *, txn_id: str) -> Outgoing:
-        """Encrypt MIMI content for the room, once for each ``txn_id``; saved before it is returned."""
+        """Encrypt MIMI content for the room, once for each ``txn_id``; saved before it is returned.
+
+        Raises:
+            NotInGroup: this device is in no group, or on its way out of it.
+            openmls.NotAllowed: proposals are pending, which have to be committed first.
+        """
         message = self.state.outbox.get(txn_id)
         if message is None:
+            if is_leaving(self.group(room_id)):
+                raise NotInGroup(f"{self.owner.client_uri} is leaving the group of {room_id}")
             ciphertext = self._encrypt(room_id, payload)
             message = Outgoing(
                 room_id=room_id, ciphertext=ciphertext, digest=digest(ciphertext), payload=payload
@@ -373,16 +436,23 @@ def role_index(power_level: int) -> int:
     return role_of_power_level(power_level).index
 
 
-def _self_removes(group: openmls.PublicGroup, proposals: Sequence[bytes]) -> list[bytes]:
-    """The proposals an external commit may carry by reference: others have to wait for a member."""
+def _self_removes(group: openmls.PublicGroup, proposals: Sequence[bytes], own: Sequence[int]) -> list[bytes]:
+    """The proposals an external commit may carry by reference: others have to wait for a member. Leaves of
+    our ``own`` are replaced by value.
+    """
     kept = []
     for proposal in proposals:
         try:
-            if group.stage_proposal(proposal).kind == "self_remove":
+            found = group.stage_proposal(proposal)
+            if found.kind == "self_remove" and found.removed_leaf not in own:
                 kept.append(proposal)
         except openmls.MlsError:  # not valid in this epoch; the hub would refuse a commit that has it
             continue
     return kept
+
+
+def _epoch_of(bundle: bytes) -> int | None:
+    return openmls.inspect_message(HandshakeBundle.decode(bundle).message).epoch
 
 
 def digest(message: bytes) -> bytes:

@@ -225,15 +225,15 @@ class Follower:
             if not device.in_group(room_id) or info.epoch is None or info.epoch < device.epoch(room_id):
                 self._drop_hopeless(room_id, info)
                 return
-            if info.content_type == "commit":
-                # Two commits of one epoch: the log took this one, so ours lost.
-                device.drop_pending(room_id)
+            if info.content_type == "proposal" and info.epoch == device.epoch(room_id):
+                self._keep_proposals(room_id, [message, *_more(content)], common["timestamp"])
+                return
+            # Two commits of one epoch: the log took this one, so ours lost.
+            device.drop_pending(room_id)
             processed = device.process(room_id, message, accepted_ms=common["timestamp"])
         except (openmls.MlsError, InvalidInput, NotInGroup) as error:
             # An entry we cannot follow: the hub accepted it, so it is we who are out. Rejoining repairs it.
             self._lose(room_id, common, str(error), items)
-            return
-        if processed.kind != "commit":
             return
         device.record(room_id).commit_event_id = common["event_id"]
         items.append(
@@ -247,6 +247,15 @@ class Follower:
         )
         if processed.self_removed:
             items.append(GroupLost(**common, removed=True, reason="removed from the group"))
+
+    def _keep_proposals(self, room_id: str, messages: list[bytes], accepted_ms: int) -> None:
+        for message in messages:
+            try:
+                self._device.process(room_id, message, accepted_ms=accepted_ms)
+            except openmls.MlsError:
+                # Our own, which is there already, or one whose sender made it so that only a hub takes it for
+                # good: a member's membership tag is for members to check. It must not cost us the group.
+                continue
 
     def _drop_hopeless(self, room_id: str, info: openmls.MessageInfo) -> None:
         """An external commit of ours that another commit overtook can no longer be accepted."""
@@ -353,6 +362,11 @@ def _client(identity: bytes) -> str:
         return leaf_owner(identity).client_uri
     except (IdentifierError, MimiDecodeError):  # another implementation's credential; shown as it is
         return identity.decode("utf-8", "replace")
+
+
+def _more(content: JsonObject) -> list[bytes]:
+    more = content.get("more_proposals")
+    return [decode_base64(one) for one in more if isinstance(one, str)] if isinstance(more, list) else []
 
 
 def _text(content: JsonObject, name: str) -> str:

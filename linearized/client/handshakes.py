@@ -25,6 +25,7 @@ from linearized.client.errors import (
     UntrustedAnswer,
 )
 from linearized.client.franks import agent_of
+from linearized.client.pending import arriving_clients, is_leaving, leaving_leaves, list_changes
 from linearized.client.state import PendingCommit
 from linearized.mimi.group_info import (
     ENCRYPTION_LABEL,
@@ -46,6 +47,7 @@ from linearized.mimi.participants import (
     ParticipantListData,
     ParticipantListUpdate,
     UserRolePair,
+    touched_users,
 )
 from linearized.protocol.identifiers import room_uri, user_uri
 
@@ -85,7 +87,7 @@ class Handshakes:
         external_senders: Sequence[tuple[bytes, bytes]] = (),
     ) -> str | None:
         """Make the room's group; its first commit, which tells the hub, adds ``users`` (user ID to
-        KeyPackages).
+        KeyPackages). The hub is among its external senders if our provider is the hub.
 
         Returns the commit's event ID. After a kill, calling it again continues.
 
@@ -95,10 +97,14 @@ class Handshakes:
         """
         async with self._lock:
             if not self._device.in_group(room_id):
+                # "That extension MUST contain at least the Certificate of the Hub" (Authenticating
+                # proposals).
+                hub = await self._api.hub_sender(room_id)
+                senders = [*external_senders] if hub is None else [hub, *external_senders]
                 agent = (await self._api.franking_agents()).get(CIPHERSUITE)
                 if agent is not None:
                     agent_of(agent, room_id)
-                self._device.create_group(room_id, external_senders=external_senders, franking_agent=agent)
+                self._device.create_group(room_id, external_senders=senders, franking_agent=agent)
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()
@@ -132,6 +138,44 @@ class Handshakes:
         """Commit fresh keys of this device and whatever proposals are pending; raises as ``add_users``."""
         async with self._lock:
             return await self._commit(room_id, self._change(room_id, always=True))
+
+    async def commit_pending(self, room_id: str) -> None:
+        """Commit the proposals that are pending, if there are any and this device is not leaving itself;
+        raises as ``add_users``.
+        """
+        async with self._lock:
+            group = self._device.group(room_id)
+            if self._device.pending(room_id) and not is_leaving(group):
+                await self._commit(room_id, self._change(room_id, always=True))
+
+    async def leave(self, room_id: str) -> str | None:
+        """Propose to the hub that this user leaves with all their clients; the proposals' event ID, if our
+        provider is the hub.
+
+        The hub takes no more messages of this user from then on; the clients are out of the group with the
+        next commit. After a kill or a lost answer, calling it again continues.
+
+        Raises:
+            CommitRefused: the hub does not take them.
+            CommitLost, NotInGroup, ApiError, ServerUnreachable: as ``add_users``.
+        """
+        async with self._lock:
+            await self._settle(room_id)
+            for _ in range(MAX_COMMIT_ATTEMPTS):
+                if is_leaving(self._device.group(room_id)) and self._device.record(room_id).leaving is None:
+                    return None  # the hub knows
+                bundle = self._device.propose_leave(room_id)
+                raw, event_id = await self._api.update(room_id, bundle, initial_group=None)
+                response = UpdateRoomResponse.decode(raw)
+                if response.code is UpdateResponseCode.SUCCESS:
+                    self._device.left(room_id)
+                    return event_id
+                before = self._device.state_epoch(room_id)
+                await self._catch_up()
+                if self._device.state_epoch(room_id) == before:
+                    self._device.withdraw_leave(room_id)
+                    raise CommitRefused(int(response.code), response.description)
+            raise CommitLost(f"could not leave {room_id}")
 
     async def key_packages(self, room_id: str, user_id: str) -> list[bytes]:
         """Claim one key package for each client of a user, through the room's hub.
@@ -227,7 +271,7 @@ class Handshakes:
             return True, event_id
         # The epoch may have passed, by somebody's commit or by this very one if its first answer was lost;
         # and then a hub may find other faults with it first. The log decides.
-        before = self._device.state_epoch(room_id)
+        before, known = self._device.state_epoch(room_id), self._device.pending(room_id)
         await self._catch_up()
         record = self._device.record(room_id)
         if record.merged == pending.digest:
@@ -235,6 +279,12 @@ class Handshakes:
         self._device.discard_commit(room_id, pending)
         moved = self._device.state_epoch(room_id) != before
         if response.code is UpdateResponseCode.WRONG_EPOCH or moved:
+            return False, None
+        named = set(response.invalid_proposals)
+        # Of ours, some do not hold any more; of those we left out, some have come meanwhile. And a joiner
+        # asks anew for what is pending.
+        stale = self._device.drop_proposals(room_id, named & known)
+        if stale or named & self._device.pending(room_id) - known or (named and pending.external):
             return False, None
         raise CommitRefused(int(response.code), response.description)
 
@@ -256,18 +306,32 @@ class Handshakes:
 
         def change(group: openmls.Group) -> openmls.CommitBundle | None:
             present = device.participants(room_id)
+            # What is proposed is committed with it, and must not be in it twice.
+            touched = {user for found in list_changes(group) for user in touched_users(found)}
+            leaving = leaving_leaves(group)
             # A hub takes no commit that leaves in the group who is no longer in the room.
             out = {*remove, *device.record(room_id).gone} - {device.owner.user_id, *add}
-            indices = (present.index_of(user_uri(user_id)) for user_id in sorted(out))
+            indices = (present.index_of(user) for user in map(user_uri, sorted(out)) if user not in touched)
             removed = tuple(index for index in indices if index is not None)
             added = tuple(
                 UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
                 for user_id in add
-                if present.role_of(user_uri(user_id)) is None
+                if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
+            )
+            # Who came by themselves, by an event and an external commit, is on the list from now on.
+            owners = {owner.user_id for owner in device.members(room_id).values()}
+            added += tuple(
+                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
+                for user_id in sorted(owners - out - add.keys())
+                if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
             )
             update = ParticipantListUpdate(added=added, removed=removed) if added or removed else None
-            leaves = [leaf for leaf, owner in device.members(room_id).items() if owner.user_id in out]
-            members = {member.identity for member in group.members()}
+            leaves = [
+                leaf
+                for leaf, owner in device.members(room_id).items()
+                if owner.user_id in out and leaf not in leaving
+            ]
+            members = {member.identity for member in group.members()} | arriving_clients(group)
             now = self._api.clock() // 1000
             packages = [
                 package
@@ -276,7 +340,7 @@ class Handshakes:
                 # Someone else may have added the client while we were losing a race.
                 if openmls.inspect_key_package(package, now=now).identity not in members
             ]
-            if update is None and not packages and not leaves and not always:
+            if update is None and not packages and not leaves and not leaving and not always:
                 return None
             return _commit(group, update, add=packages, remove=leaves)
 

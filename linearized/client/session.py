@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import openmls
 import trio
@@ -20,6 +21,7 @@ from linearized.client.following import ALGORITHM, Follower, Timeline, sequence,
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import DecryptedMessage, Item, Joined
 from linearized.client.state import Outgoing
+from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError
 from linearized.mimi.content import MimiContent, message_id
@@ -38,6 +40,7 @@ MAX_SEND_ATTEMPTS = 8
 # How long to wait for a room to reach our provider, each time.
 ROOM_WAIT_MS = 2_000
 _NOT_FOUND = 404
+_DRAW_BYTES = 8
 # Pages of a gap fetched before giving the group up for lost and rejoining instead.
 MAX_GAP_PAGES = 50
 GAP_PAGE = 100
@@ -79,6 +82,8 @@ class Session:
         self._echoes = echoes
         self._follower = Follower(device)
         self.groups = Handshakes(api, device, self.catch_up)
+        self._tidying = Tidying(device, clock=api.clock, draw=self._draw)
+        self._tidying.look(device.state.rooms)
 
     # --- following ---
 
@@ -95,10 +100,22 @@ class Session:
                 yield item
                 self.device.acknowledge(item)
             try:
-                await self.step(POLL_MS)
+                await self.tidy()
+                await self.step(self._tidying.wait_ms(POLL_MS))
             except ClientError:
                 # The provider is away or refuses for now; what matters is that we come back.
                 await trio.sleep(RETRY_PAUSE)
+
+    async def tidy(self) -> None:
+        """Commit the removals that this device has waited long enough for others to commit."""
+        for room_id in self._tidying.due():
+            self._tidying.put_off(room_id)
+            try:
+                await self.groups.commit_pending(room_id)
+            except (LinearizedError, openmls.MlsError):
+                # Nobody waits for it. Whoever commits next has to do it; and we try again.
+                continue
+            self._tidying.look([room_id])
 
     async def catch_up(self) -> None:
         """Follow until nothing new comes; the items wait for ``items``."""
@@ -121,6 +138,7 @@ class Session:
             return True  # another task's sync was faster; the server will not repeat what that one took
         waiting = len(self.device.state.inbox)
         self._follower.apply(answer, found, token)
+        self._tidying.look(timeline.room_id for timeline in found)
         await self._after(answer, self.device.state.inbox[waiting:])
         return token != since and (since is None or bool(found) or bool(welcomes(answer)))
 
@@ -162,6 +180,22 @@ class Session:
         except (LinearizedError, openmls.MlsError):
             # Not allowed back, or not now. The record says lost, so the next sync tries again.
             return
+
+    def _draw(self) -> float:
+        """A random number, at least 0 and below 1, from the same source as tokens."""
+        return int.from_bytes(sha256(self.api.ids(_DRAW_BYTES).encode()).digest()[:_DRAW_BYTES]) / 2**64
+
+    # --- leaving ---
+
+    async def leave(self, room_id: str) -> None:
+        """Leave a room for good, with all of this user's clients.
+
+        Raises:
+            ClientError: as ``Handshakes.leave``; it may be called again.
+        """
+        if self.device.in_group(room_id):
+            await self.groups.leave(room_id)
+        await self.api.leave(room_id)
 
     # --- key packages ---
 
@@ -209,6 +243,8 @@ class Session:
         key = txn_id or self.api.transaction_id()
         refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
         for _ in range(MAX_SEND_ATTEMPTS):
+            if key not in self.device.state.outbox and self.device.in_group(room_id):
+                await self.groups.commit_pending(room_id)
             message = self.device.encrypt(room_id, payload, txn_id=key)
             body = {
                 "algorithm": ALGORITHM,

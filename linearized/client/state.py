@@ -47,7 +47,8 @@ class RoomRecord:
     ``merged`` the digest of the last own commit that took effect; ``lost`` if the group must be rejoined;
     ``joined_epoch`` is
     the first epoch this device was in; ``gone`` are users who left, whom the next commit has to remove if
-    they are in the group.
+    they are in the group; ``leaving`` the bundle of proposals by which this user leaves, while the hub may
+    not have it yet.
     """
 
     last_seq: int = 0
@@ -57,6 +58,7 @@ class RoomRecord:
     lost: bool = False
     joined_epoch: int = 0
     gone: list[str] = field(default_factory=list)
+    leaving: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

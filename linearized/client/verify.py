@@ -111,6 +111,8 @@ class LogVerifier:
             raise UntrustedAnswer("auth_events are not the current state")
         if event.type == "m.mls.commit":
             self._commit(event)
+        elif event.type == "m.mls.proposal":
+            self._propose(event)
         elif event.type == "m.room.encrypted":
             self._ciphertext(event)
         self._version = version
@@ -140,6 +142,13 @@ class LogVerifier:
         staged = group.stage_commit(message, new_app_data=values, now=event.origin_server_ts // 1000)
         group.verify_group_info(staged=staged, group_info=_binary(event.content, "public_group_state"))
         group.merge(staged)
+
+    def _propose(self, event: Event) -> None:
+        more = event.content.get("more_proposals", [])
+        if self._group is None or not isinstance(more, list):
+            raise UntrustedAnswer("a proposal before there is a group, or no list of proposals")
+        for message in (event.content, *({"message": one} for one in more)):
+            self._group.add_proposal(_binary(message, "message"), now=event.origin_server_ts // 1000)
 
     def _ciphertext(self, event: Event) -> None:
         info = openmls.inspect_message(_binary(event.content, "ciphertext"))

@@ -12,13 +12,25 @@ from rich.table import Table
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, config_option, make_console, reporting
 from linearized.config import load_config
 from linearized.control import ask_server
-from linearized.exceptions import InvalidInput
+from linearized.exceptions import ConfigError, InvalidInput
 from linearized.proof_files import parse_key, read_proof, write_proofs
 from linearized.provider_files import database_path
 from linearized.room.evidence import verify_equivocation
 from linearized.room_check import BrokenLog
 from linearized.room_report import verify_room
+from linearized.store.history import FindingRow
 from linearized.store.sqlite import SqliteStore
+
+
+def _one(findings: list[FindingRow], digest: str) -> FindingRow:
+    found = [row for row in findings if row.digest.startswith(digest)]
+    if len(found) != 1:
+        raise ConfigError(f"{len(found)} findings begin with {digest!r}")
+    return found[0]
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @click.group()
@@ -49,38 +61,77 @@ def room_verify(config_file: Path, room_id: str) -> None:
     Exit status 1 on the first thing that is not as it must be, naming the entry.
     """
     config = load_config(config_file)
-    found = SqliteStore.open_readonly(database_path(config)).findings(room_id)
+    findings = SqliteStore.open_readonly(database_path(config)).findings(room_id)
+    found = [row for row in findings if row.dismissed_at is None]
     try:
         verify_room(config, room_id, make_console())
     except BrokenLog as broken:
         click.echo(f"linearized: {room_id} is broken at {broken}", err=True)
         sys.exit(EXIT_BROKEN)
     if found:
-        click.echo(f"linearized: {len(found)} findings about its hub, see `room proofs`", err=True)
+        click.echo(f"linearized: {len(found)} findings about its hub, see `room findings`", err=True)
         sys.exit(EXIT_BROKEN)
 
 
-@room.command("proofs")
+@room.command("findings")
 @config_option
 @click.argument("room_id", required=False)
+@click.option("--all", "everything", is_flag=True, help="Dismissed ones, too.")
+@click.option(
+    "--show", metavar="DIGEST", help="Instead, print the document of one, by how its digest begins."
+)
 @click.option("--write", type=PATH, metavar="DIR", help="Also write each proof into a file in DIR.")
 @reporting
-def room_proofs(*, config_file: Path, room_id: str | None, write: Path | None) -> None:
+def room_findings(
+    *, config_file: Path, room_id: str | None, everything: bool, show: str | None, write: Path | None
+) -> None:
     """List what was found wrong with the hubs of ROOM_ID, or of all rooms.
 
     A proof holds for anybody who has the hub's public key (see verify-proof). A suspicion is what this server
     saw, and only its word for it.
     """
     findings = SqliteStore.open_readonly(database_path(load_config(config_file))).findings(room_id)
-    table = Table("found", "room", "hub", "kind", "what", "digest", box=None)
-    for found in findings:
-        when = datetime.fromtimestamp(found.found_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if show is not None:
+        click.echo(_one(findings, show).document)
+        return
+    listed = [found for found in findings if everything or found.dismissed_at is None]
+    table = Table("found", "room", "hub", "kind", "what", "dismissed", "digest", box=None)
+    for found in listed:
         kind = "proof" if found.proven else "suspicion"
-        table.add_row(when, found.room_id, found.hub, kind, found.reason, found.digest[:16])
+        done = _time(found.dismissed_at) if found.dismissed_at is not None else "-"
+        when = _time(found.found_at)
+        table.add_row(when, found.room_id, found.hub, kind, found.reason, done, found.digest[:16])
     make_console().print(table)
     if write is not None:
-        for path in write_proofs(findings, write):
+        for path in write_proofs(listed, write):
             click.echo(path)
+
+
+@room.command("dismiss")
+@config_option
+@click.argument("digest")
+@reporting
+def room_dismiss(*, config_file: Path, digest: str) -> None:
+    """Close the suspicion whose digest begins with DIGEST, once you know its cause.
+
+    Our server must be running. It is kept, and opened again if the same is found again.
+    """
+    answer = ask_server(load_config(config_file), "dismiss", digest=digest)
+    click.echo(f"the suspicion about {answer['hub']} in {answer['room_id']} is closed")
+
+
+@room.command("resume")
+@config_option
+@click.argument("room_id")
+@reporting
+def room_resume(*, config_file: Path, room_id: str) -> None:
+    """Go on with ROOM_ID, which a proof against its hub has stopped. Our server must be running.
+
+    You trust the hub again with this: what it signed before is not held against it any more. A participant
+    that still holds what the hub signed before will show it to us, and the room stops again.
+    """
+    answer = ask_server(load_config(config_file), "resume", room_id=room_id)
+    click.echo(f"{room_id} goes on; {answer['findings']} findings about its hub are closed")
 
 
 @room.command("transfer")

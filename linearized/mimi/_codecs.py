@@ -43,6 +43,22 @@ class Uint(Codec):
 
 
 @dataclass(frozen=True, slots=True)
+class Boolean(Codec):
+    """``enum {false(0), true(1)} bool``, in one octet."""
+
+    def write(self, value: Any, out: bytearray, seen: Seen) -> None:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is not a bool")
+        out.append(value)
+
+    def read(self, reader: Reader, seen: Seen) -> bool:
+        value = reader.uint(1)
+        if value > 1:
+            raise MimiDecodeError(f"{value} is not a bool")
+        return value == 1
+
+
+@dataclass(frozen=True, slots=True)
 class Fixed(Codec):
     """``opaque name[size]``."""
 
@@ -153,22 +169,28 @@ class Nested(Codec):
 
 @dataclass(frozen=True, slots=True)
 class Vector(Codec):
-    """``T name<V>``, as a tuple."""
+    """``T name<V>``, as a tuple; ``max_items`` where the number of items has a bound beside the length's."""
 
     element: Codec | type[Encodable]
     min_items: int = 0
+    max_items: int | None = None
 
     def write(self, value: Any, out: bytearray, seen: Seen) -> None:
         if len(value) < self.min_items:
             raise ValueError(f"at least {self.min_items} items expected, {len(value)} given")
+        if self.max_items is not None and len(value) > self.max_items:
+            raise ValueError(f"at most {self.max_items} items expected, {len(value)} given")
         content, codec = bytearray(), as_codec(self.element)
         for item in value:
             codec.write(item, content, seen)
         out += encode_vector(bytes(content))
 
     def read(self, reader: Reader, seen: Seen) -> tuple[Any, ...]:
-        inner, codec, items = reader.sub(), as_codec(self.element), []
+        inner, codec = reader.sub(), as_codec(self.element)
+        items: list[Any] = []
         while inner.remaining:
+            if len(items) == self.max_items:
+                raise MimiDecodeError(f"at most {self.max_items} items expected")
             items.append(codec.read(inner, seen))
         if len(items) < self.min_items:
             raise MimiDecodeError(f"at least {self.min_items} items expected, {len(items)} found")

@@ -1,5 +1,5 @@
-"""The parts of a commit a delivery service has to see before the MLS implementation judges it (RFC 9420,
-12.4).
+"""The parts of a commit or proposal a delivery service has to see before the MLS implementation judges it
+(RFC 9420, 12.1 and 12.4).
 
 Nothing here is verified; what is found is compared with what is verified later.
 """
@@ -15,6 +15,7 @@ from linearized.mimi.tls import Reader
 
 _SENDERS_WITH_INDEX: Final = frozenset({1, 2})  # member, external
 _NEW_MEMBER_COMMIT: Final = 4
+_PROPOSAL: Final = 2
 _COMMIT: Final = 3
 _BY_VALUE: Final = 1
 _ADD: Final = 1
@@ -63,6 +64,31 @@ def commit_parts(message: bytes) -> CommitParts:
         walk_credential(reader)
         joiner = reader.since(start)
     return CommitParts(epoch=epoch, key_packages=key_packages, joiner=joiner)
+
+
+def proposed_key_package(message: bytes) -> bytes | None:
+    """The key package in an Add proposal, without MLSMessage header; None in any other proposal.
+
+    Args:
+        message: an MLSMessage(PublicMessage) with a proposal, as ``HandshakeBundle.decode`` accepted it.
+
+    Raises:
+        MimiDecodeError: it is no proposal.
+    """
+    reader = Reader(message)
+    reader.skip(MESSAGE_HEADER)
+    reader.skip_vectors(1)  # group_id
+    reader.skip(8)  # epoch
+    if reader.uint(1) in _SENDERS_WITH_INDEX:
+        reader.skip(4)
+    reader.skip_vectors(1)  # authenticated_data
+    if reader.uint(1) != _PROPOSAL:
+        raise MimiDecodeError("a proposal was expected")
+    if reader.uint(2) != _ADD:
+        return None
+    start = reader.position
+    walk_key_package(reader)
+    return reader.since(start)
 
 
 def leaf_credential(key_package: bytes) -> bytes:

@@ -76,6 +76,13 @@ class ExternalSender(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalSenders(Struct):
+    """The content of a group's ``external_senders`` extension (RFC 9420, Section 12.1.8.1)."""
+
+    senders: Annotated[tuple[ExternalSender, ...], Vector(ExternalSender)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HPKECiphertext(Struct):
     """The output of ``EncryptWithLabel`` (RFC 9420, Section 5.1.3)."""
 

@@ -95,7 +95,7 @@ def changes(data: ParticipantListData, update: ParticipantListUpdate) -> Partici
     )
     # "A single commit is not valid if it contain any combination of Participant list updates that operate on
     # (add, remove, or change the role of) the same user in the participant list more than once."
-    touched = _touched(found)
+    touched = touched_users(found)
     if len(set(touched)) != len(touched):
         raise ParticipantListError("the update operates on the same user more than once")
     present = {pair.user for pair in everyone}
@@ -110,32 +110,33 @@ def apply_update(data: ParticipantListData, update: ParticipantListUpdate) -> Pa
     Raises:
         ParticipantListError: as ``changes``.
     """
-    found = changes(data, update)
-    roles = {pair.user: pair.role_index for pair in found.changed}
-    gone = set(found.removed)
+    return apply_updates(data, [update])
+
+
+def apply_updates(data: ParticipantListData, updates: Iterable[ParticipantListUpdate]) -> ParticipantListData:
+    """The list after all updates of one commit, whose indices are those of the list before the commit.
+
+    Nobody who proposes an update knows which others a commit will hold with it, and "the index of the
+    `participants` vector in the current `ParticipantListData` struct is referenced as the `user_index`".
+
+    Raises:
+        ParticipantListError: as ``changes``, or two updates operate on the same user.
+    """
+    all_changes = [changes(data, update) for update in updates]
+    touched = [user for found in all_changes for user in touched_users(found)]
+    if len(set(touched)) != len(touched):
+        raise ParticipantListError("the commit operates on the same user more than once")
+    roles = {pair.user: pair.role_index for found in all_changes for pair in found.changed}
+    gone = {user for found in all_changes for user in found.removed}
     kept = tuple(
         UserRolePair(user=pair.user, role_index=roles.get(pair.user, pair.role_index))
         for pair in data.participants
         if pair.user not in gone
     )
-    return ParticipantListData(participants=kept + found.added)
+    added = tuple(pair for found in all_changes for pair in found.added)
+    return ParticipantListData(participants=kept + added)
 
 
-def apply_updates(data: ParticipantListData, updates: Iterable[ParticipantListUpdate]) -> ParticipantListData:
-    """The list after all updates of one commit, in order; each one's indices are those of the list it meets.
-
-    Raises:
-        ParticipantListError: as ``changes``, or two updates operate on the same user.
-    """
-    seen: set[str] = set()
-    for update in updates:
-        touched = _touched(changes(data, update))
-        if not seen.isdisjoint(touched):
-            raise ParticipantListError("the commit operates on the same user more than once")
-        seen.update(touched)
-        data = apply_update(data, update)
-    return data
-
-
-def _touched(found: ParticipantChanges) -> list[str]:
+def touched_users(found: ParticipantChanges) -> list[str]:
+    """The user URIs that changes operate on."""
     return [*(pair.user for pair in found.changed), *found.removed, *(pair.user for pair in found.added)]

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self, TypeAlias, get_type_hints
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi._codecs import (
+    Boolean,
     Codec,
     Enumeration,
     Fixed,
@@ -35,6 +36,8 @@ from linearized.mimi._reader import MAX_VECTOR_BYTES, Reader, encode_vector, len
 __all__ = [
     "MAX_URI_BYTES",
     "MAX_VECTOR_BYTES",
+    "Bool",
+    "Boolean",
     "Bytes",
     "Codec",
     "Enumeration",
@@ -125,6 +128,7 @@ Uint8: TypeAlias = Annotated[int, Uint(1)]
 Uint16: TypeAlias = Annotated[int, Uint(2)]
 Uint32: TypeAlias = Annotated[int, Uint(4)]
 Uint64: TypeAlias = Annotated[int, Uint(8)]
+Bool: TypeAlias = Annotated[bool, Boolean()]
 Bytes: TypeAlias = Annotated[bytes, Opaque()]
 String: TypeAlias = Annotated[str, Text()]
 Uri: TypeAlias = Annotated[str, Text("ascii", MAX_URI_BYTES)]

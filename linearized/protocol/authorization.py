@@ -1,7 +1,7 @@
 """Whether an event may be appended to a room (draft, Authorization Rules).
 
 One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and
-2 (signatures) are ``verify_event``'s. Rules L1 to L4 are those ``dev.linearized.1`` adds, H1 and H2 are
+2 (signatures) are ``verify_event``'s. Rules L1 to L5 are those ``dev.linearized.1`` adds, H1 and H2 are
 MSC3995's, M1 and M2 those of Matrix that the draft left out; room version data turns them on. Every refusal
 is an ``AuthorizationError`` that carries the rule's number.
 """
@@ -14,7 +14,7 @@ from linearized.exceptions import AuthorizationError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.hub_rules import check_transfer
-from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
+from linearized.protocol.identifiers import hub_user, is_user_id, room_domain, user_domain
 from linearized.protocol.membership_rules import check_member_shape, check_membership
 from linearized.protocol.power_level_rules import check_power_levels, check_power_levels_shape
 from linearized.protocol.power_levels import level_to_send, user_level
@@ -34,7 +34,8 @@ from linearized.protocol.state import (
 from linearized.protocol.versions import RoomVersion
 
 COMMIT = "m.mls.commit"
-SEALED_TYPES = frozenset({COMMIT, "m.mls.proposal", "m.room.encrypted"})
+PROPOSAL = "m.mls.proposal"
+SEALED_TYPES = frozenset({COMMIT, PROPOSAL, "m.room.encrypted"})
 """The only non-state events of an encrypted ``dev.linearized.1`` room once it has a group."""
 
 
@@ -91,6 +92,15 @@ def authorize(
         _check_sealed(event, state, first_commit_seen=first_commit_seen)
     if event.type == "m.room.member":
         check_membership(event, state, version)
+        return
+    # L5. Allow a proposal that the room's hub makes itself, as an external sender of the group (MIMI
+    # protocol, Authenticating proposals). It moves no membership; what it proposes follows from the state.
+    if (
+        version.standalone_proposals
+        and event.type == PROPOSAL
+        and not event.is_state
+        and event.sender == hub_user(hub_of(state))
+    ):
         return
     _check_sender(event, state, version)
     # 9. If the event's type is m.room.power_levels:

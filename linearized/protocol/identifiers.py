@@ -94,6 +94,14 @@ def is_new_user_id(value: object) -> bool:
     )
 
 
+def hub_user(server_name: str) -> str:
+    """The sender of entries that a hub itself makes, or whose true sender only members of the group see.
+
+    Its localpart is none that anybody can register.
+    """
+    return f"@_mimi:{server_name}"
+
+
 def is_device_id(value: object) -> bool:
     """Whether ``value`` is one or more ASCII letters, digits and underscores."""
     return _matches(_DEVICE_ID, value)

@@ -24,6 +24,8 @@ class RoomVersion:
         single_hub: whether every event must come through the room's hub.
         sealed_messages: whether an encrypted room takes no plaintext messages.
         hub_transfers: whether an ``m.room.hub`` event makes another server the room's hub (rule L4).
+        standalone_proposals: whether members, and the hub itself (rule L5), may propose to a group without
+            committing.
         lpdu_hashes: whether a participant's part of an event has a content hash of its own, ``hashes.lpdu``.
         hub_server_always: whether a hub names itself in ``hub_server`` of its own users' events, too.
         hashes_unsigned: whether content hashes cover ``unsigned``.
@@ -51,6 +53,7 @@ class RoomVersion:
     single_hub: bool = False
     sealed_messages: bool = False
     hub_transfers: bool = False
+    standalone_proposals: bool = False
     lpdu_hashes: bool = True
     hub_server_always: bool = False
     hashes_unsigned: bool = True
@@ -174,6 +177,7 @@ _DEV_1 = replace(
     single_hub=True,
     sealed_messages=True,
     hub_transfers=True,
+    standalone_proposals=True,
 )
 
 ROOM_VERSIONS: Mapping[str, RoomVersion] = MappingProxyType(

@@ -26,6 +26,13 @@ _NAMES: Mapping[int, str] = MappingProxyType({number: name for name, number in _
 DEFAULT_ALGORITHM: Final = _ROOM + _NAMES[1]
 """The one every implementation has."""
 
+_ED25519: Final = frozenset(number for number, name in _NAMES.items() if name.endswith("-ed25519"))
+
+
+def signs_with_ed25519(ciphersuite: int) -> bool:
+    """Whether the signature keys of a cipher suite's leaves are of Ed25519."""
+    return ciphersuite in _ED25519
+
 
 def ciphersuite_of(algorithm: str) -> int | None:
     """The number of a room algorithm's cipher suite; None for an algorithm that is not one of ours."""

@@ -4,6 +4,7 @@ Credentials).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,10 +12,13 @@ from linearized.exceptions import EventFormatError, InvalidInput, SignatureError
 from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.signing import KEY_BYTES, add_signature, signatures_of, verify_message
-from linearized.room.credentials import decode_credential, encode_credential
+from linearized.room.credentials import ClientIdentity, decode_credential, encode_credential
 
 CREDENTIAL_KEY: Final = "m.mls.v1.credential.ed25519"
 """Draft: a device "MUST specify its basic credential with the m.mls.v1.credential.ed25519 key algorithm"."""
+
+Published = Callable[[ClientIdentity], bytes | None]
+"""What a hub knows of devices: the raw Ed25519 key in a device's valid object, None if it has none."""
 
 FIELDS: Final = ("device_id", "user_id", "algorithms", "keys", "signatures")
 
@@ -97,6 +101,15 @@ def verify_device(obj: JsonObject, *, user_id: str, device_id: str) -> Device:
         credential=credential,
         signature_key=signature_key,
     )
+
+
+def published_key(obj: JsonObject) -> bytes:
+    """The raw Ed25519 key in an object that ``verify_device`` took once."""
+    return decode_credential(_credential(obj["keys"][f"{CREDENTIAL_KEY}:{obj['device_id']}"]))[2]
+
+
+def nothing_published(_client: ClientIdentity) -> None:
+    """A ``Published`` of who knows no device."""
 
 
 def _credential(value: object) -> bytes:

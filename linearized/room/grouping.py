@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from linearized.exceptions import InvalidInput
 from linearized.mimi.handshake import HandshakeBundle, welcome_message
-from linearized.mls import Mls, MlsError, PublicGroup
-from linearized.protocol.base64 import decode_base64, encode_base64
+from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListUpdate
+from linearized.mls import Mls, MlsError, PublicGroup, SignatureKeyPair
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import group_id
 from linearized.protocol.state import StateMap, membership
 from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
+from linearized.room.content import binary
+from linearized.room.departures import Missing, missing_removals
 from linearized.room.franks import check_agent, check_tag, needs_tags
+from linearized.room.leaves import identify
+from linearized.room.policy import RoomPolicy, policy_of
+from linearized.room.proposals import Offer, check_offer, verify_offer
+from linearized.room.proposers import external_senders
+from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
-from linearized.room.tie import identify
+from linearized.room.tie import lists_participants
 
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
@@ -41,7 +48,9 @@ class RoomGroup:
     """See the module.
 
     Args:
-        group: None before the first commit.
+        hub: the server that orders the room.
+        signer: the key the hub proposes with; None if it proposes nothing.
+        group: None before the first commit. The proposals pending in its epoch are stored in it.
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: this hub's encoded FrankingAgentData by cipher suite; none if it franks nothing.
     """
@@ -50,13 +59,19 @@ class RoomGroup:
         self,
         *,
         room_id: str,
+        hub: str,
         mls: Mls,
+        signer: SignatureKeyPair | None = None,
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
     ) -> None:
         self._room_id = room_id
+        self._hub = hub
         self._mls = mls
+        self._signer = signer
+        self._policy: tuple[int, RoomPolicy | None] | None = None
+        self._owners: dict[int, str] | None = None
         self._agents = agents
         self._hold(group)
         self.last_commit_id = last_commit_id
@@ -65,6 +80,22 @@ class RoomGroup:
         """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
         self._group = group
         self._franked = group is not None and needs_tags(group, self._agents)
+
+    @property
+    def policy(self) -> RoomPolicy | None:
+        """The room's policy; None without a group, or if its creator chose none. Worked out once an epoch.
+
+        Raises:
+            Rejected: ``INVALID_COMMIT`` if the policy is malformed, which no commit makes it.
+        """
+        group = self._group
+        if group is None:
+            return None
+        if self._policy is None or self._policy[0] != group.epoch:
+            app_data = group.app_data()
+            found = policy_of(app_data, group.members()) if has_policy(app_data) else None
+            self._policy = (group.epoch, found)
+        return self._policy[1]
 
     @property
     def epoch(self) -> int | None:
@@ -127,6 +158,54 @@ class RoomGroup:
         commit = verify_commit(group, bundle, now=now)
         return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
 
+    def examine(
+        self, bundle: HandshakeBundle, state: StateMap, *, introduced: Set[bytes], now: int
+    ) -> tuple[PublicGroup, Offer]:
+        """Verify and check proposals; nothing changes.
+
+        Args:
+            introduced: see ``Handshake``.
+            now: the hub's acceptance time, milliseconds since the Unix epoch.
+
+        Raises:
+            Rejected: as ``verify_offer`` and ``check_offer``, or ``FORBIDDEN`` without a group.
+        """
+        if self._group is None:
+            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
+        offer = verify_offer(self._group, bundle, hub=self._hub, now=now)
+        check_offer(self._group, offer, introduced=introduced, state=state, hub=self._hub)
+        return self._group, offer
+
+    def keep(self, messages: Iterable[bytes], *, now: int) -> None:
+        """Have verified proposals pending until the epoch ends.
+
+        Args:
+            now: when the hub accepted them, milliseconds since the Unix epoch.
+        """
+        if self._group is not None:
+            for message in messages:
+                self._group.add_proposal(message, now=now // 1000)
+
+    def missing_removals(self, state: StateMap) -> list[bytes]:
+        """Proposals of the hub's own (MLSMessages) by which nobody stays in the group who is not in the room;
+        none if the group does not have the hub among its external senders.
+
+        Args:
+            state: the room's.
+        """
+        if self._group is None or self._signer is None or not lists_participants(self._group):
+            return []
+        keys = [sender.signature_key for sender in external_senders(self._group)]
+        if self._signer.public_key not in keys:
+            return []
+        if self._owners is None:
+            self._owners = {member.leaf_index: identify(member).user_id for member in self._group.members()}
+        missing = missing_removals(self._group, self._owners, state)
+        try:
+            return _proposals(self._group, self._signer, keys.index(self._signer.public_key), missing)
+        except MlsError:
+            return []  # whoever created the group listed our key where it is of no use, as in another suite
+
     def content_of(self, transition: Transition) -> JsonObject:
         """The content of the ``m.mls.commit`` event for a commit that came as a bundle."""
         content: JsonObject = {
@@ -169,6 +248,7 @@ class RoomGroup:
             raise mls_rejection(error) from error
         if self._group is not group:
             self._hold(group)
+        self._owners = None
         self.last_commit_id = commit_id
         update = GroupUpdate(
             epoch=group.epoch,
@@ -212,19 +292,24 @@ class RoomGroup:
         return group
 
 
-def binary(content: JsonObject, key: str) -> bytes:
-    """A base64 member of an event's content.
-
-    Raises:
-        Rejected: ``MALFORMED`` if it is missing or not base64.
-    """
-    value = content.get(key)
-    if not isinstance(value, str):
-        raise Rejected(Reason.MALFORMED, f"content.{key} is missing")
-    try:
-        return decode_base64(value)
-    except (InvalidInput, ValueError) as error:
-        raise Rejected(Reason.MALFORMED, f"content.{key} is not base64") from error
+def _proposals(
+    group: PublicGroup, signer: SignatureKeyPair, sender_index: int, missing: Missing
+) -> list[bytes]:
+    made = [
+        group.propose_remove(signer=signer, sender_index=sender_index, leaf_index=leaf)
+        for leaf in missing.leaves
+    ]
+    if missing.participants:
+        update = ParticipantListUpdate(removed=missing.participants)
+        made.append(
+            group.propose_app_data_update(
+                signer=signer,
+                sender_index=sender_index,
+                component_id=PARTICIPANT_LIST,
+                payload=update.encode(),
+            )
+        )
+    return made
 
 
 def initial_group(content: JsonObject) -> tuple[bytes, bytes] | None:

@@ -11,15 +11,16 @@ from __future__ import annotations
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.commit_parts import CommitParts, commit_parts, leaf_credential
 from linearized.mimi.key_material import basic_identity
-from linearized.mimi.mls_framing import walk_public_handshake
+from linearized.mimi.mls_framing import walk_public_handshake, walk_public_proposal
 from linearized.mimi.tls import Reader
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
-from linearized.room.admission import COMMIT, admit, encryption_algorithm
+from linearized.room.admission import COMMIT, PROPOSAL, admit, encryption_algorithm
+from linearized.room.content import binary
 from linearized.room.credentials import client_of
-from linearized.room.grouping import binary
+from linearized.room.proposals import messages_of
 from linearized.room.submissions import Reason, Rejected
 
 
@@ -34,11 +35,14 @@ def check_group_event(event: Event, state: StateMap) -> None:
             the event if it's a PDU" (draft, Updating Group State).
     """
     admit(event, state)
-    if event.type != COMMIT:
+    if event.type not in {COMMIT, PROPOSAL}:
         return
     if encryption_algorithm(state) is None:
         raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
     try:
+        if event.type == PROPOSAL:
+            _check_proposals(event.content)
+            return
         _check_added(public_commit(event.content), event.sender, state)
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.MALFORMED, str(error)) from error
@@ -60,6 +64,13 @@ def public_commit(content: JsonObject) -> CommitParts:
     walk_public_handshake(reader)
     reader.finish()
     return commit_parts(message)
+
+
+def _check_proposals(content: JsonObject) -> None:
+    for message in messages_of(content):
+        reader = Reader(message)
+        walk_public_proposal(reader)
+        reader.finish()
 
 
 def _check_added(parts: CommitParts, sender: str, state: StateMap) -> None:

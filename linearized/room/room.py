@@ -9,29 +9,39 @@ transaction. If storing fails, the caller throws the room away and restores it f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 from linearized.exceptions import (
     IdentifierError,
     MimiDecodeError,
 )
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
+from linearized.mimi.policy.roles import RoleData
 from linearized.mimi.room_policy import role_of_power_level
-from linearized.mls import Mls, PublicGroup
+from linearized.mls import Mls, PublicGroup, SignatureKeyPair
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.identifiers import user_domain, user_id_from_uri
+from linearized.protocol.identifiers import hub_user, user_domain, user_id_from_uri
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.content import binary
+from linearized.room.departures import check_departures
+from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import NO_AGENTS, RoomGroup, Transition, binary, initial_group
+from linearized.room.grouping import NO_AGENTS, RoomGroup, Transition, initial_group
 from linearized.room.observing import public_commit
-from linearized.room.participation import StateChange, membership_changes
+from linearized.room.participation import Act, StateChange, acts_of, membership_changes
+from linearized.room.policy_commits import check_commit, check_founder
+from linearized.room.policy_entries import level_changes, policy_changes
+from linearized.room.policy_events import check_event
+from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
+from linearized.room.roles import roles_of
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -46,10 +56,12 @@ from linearized.room.submissions import (
 )
 from linearized.room.tie import (
     check_agreement,
+    check_devices,
     check_introductions,
     check_leaf_changes,
     lists_participants,
     participants_of,
+    refused,
     users_after,
 )
 
@@ -62,9 +74,12 @@ class Room:
         vouched_domains: domains without a Linearized Matrix server of their own whose users this hub may
             vouch for (its bridges'), in addition to MIMI providers, which are authenticated per submission.
         mls: the MLS implementation.
+        signer: the key the hub proposes with to groups that list it among their external senders.
+        pending: the proposals of the group's epoch so far, with the time each was accepted at, oldest first.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: see ``RoomGroup``.
+        published: the keys of devices that have published one.
     """
 
     def __init__(
@@ -75,21 +90,33 @@ class Room:
         identity: ServerIdentity,
         mls: Mls,
         vouched_domains: frozenset[str] = frozenset(),
+        signer: SignatureKeyPair | None = None,
+        pending: Sequence[tuple[bytes, int]] = (),
         state: Mapping[tuple[str, str], Event] | None = None,
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
+        published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
         self.version = version
         self._identity = identity
         self._vouched = vouched_domains
+        self._published = published
         self._state: dict[tuple[str, str], Event] = dict(state or {})
         self._head = head
         self._group = RoomGroup(
-            room_id=room_id, mls=mls, group=group, last_commit_id=last_commit_id, agents=agents
+            room_id=room_id,
+            hub=identity.name,
+            mls=mls,
+            signer=signer if version.standalone_proposals else None,
+            group=group,
+            last_commit_id=last_commit_id,
+            agents=agents,
         )
+        for message, accepted_at in pending:
+            self._group.keep([message], now=accepted_at)
 
     @property
     def state(self) -> StateMap:
@@ -151,7 +178,7 @@ class Room:
     # --- the four kinds ---
 
     def _local(self, submission: LocalEvent, now: int) -> Accepted:
-        return self._take(self._draft_local(submission, now), now)
+        return self._take_event(self._draft_local(submission, now), now)
 
     def _draft_local(self, submission: LocalEvent, now: int) -> Draft:
         domain, provenance = _domain_of(submission.sender), submission.provenance
@@ -173,13 +200,14 @@ class Room:
             state_key=submission.state_key,
             provenance=submission.provenance,
         )
+        self._check_policy_of_events(draft)
         return draft
 
     def _lpdu(self, submission: LinearizedPdu, now: int) -> Accepted:
         if submission.pdu["type"] == COMMIT:
             self._check_addressed(submission.pdu)
             return self._commit_event(submission.lpdu, now)
-        return self._take(self._draft_lpdu(submission), now)
+        return self._take_event(self._draft_lpdu(submission), now)
 
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
         lpdu = submission.pdu
@@ -197,6 +225,7 @@ class Room:
                 raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
         draft = self._draft()
         draft.complete(submission.lpdu)
+        self._check_policy_of_events(draft)
         return draft
 
     def _check_addressed(self, lpdu: JsonObject) -> None:
@@ -208,15 +237,12 @@ class Room:
     def _handshake(self, submission: Handshake, now: int) -> Accepted:
         self._require_encryption()
         if not submission.bundle.is_commit:
-            raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
+            return self._proposal(submission, now)
         transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
-        self._check_provider(committer.user_id, submission.provider)
-        if submission.user_id not in {None, committer.user_id}:
-            raise Rejected(
-                Reason.FORBIDDEN, "The commit was made by another user than the one who submits it"
-            )
+        self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
+        self._check_policy_of_commit(transition)
         draft = self._draft()
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
@@ -230,6 +256,38 @@ class Room:
         )
         return self._take_commit(draft, transition, now)
 
+    def _proposal(self, submission: Handshake, now: int) -> Accepted:
+        """Proposals for somebody else to commit. Whom they take off the participant list is out at once."""
+        if not self.version.standalone_proposals:
+            # Linearized Matrix, MLS Considerations: "all commits MUST only contain proposals which are sent
+            # by the same member".
+            raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
+        group, offer = self._group.examine(
+            submission.bundle, self._state, introduced=submission.introduced, now=now
+        )
+        self._check_submitter(submission, offer.user_id)
+        acts = [
+            replace(act, reference=None)
+            for act in acts_of(group, offer.proposals, committer=offer.user_id, hub=self._identity.name)
+        ]
+        roles = roles_of(group.app_data())
+        message = submission.bundle.message
+        rehearsal = self._draft()
+        for act in acts:
+            self._write_act(rehearsal, act, roles, present=act.added, message=message, now=now)
+        draft = self._draft()
+        draft.write(
+            sender=offer.user_id,
+            event_type=PROPOSAL,
+            content=content_of(offer.messages),
+            now=now,
+            provenance=self._provenance(offer.user_id, message),
+        )
+        for act in acts:
+            self._write_act(draft, act.departures(), roles, present=frozenset(), message=message, now=now)
+        self._group.keep(offer.messages, now=now)
+        return self._take_event(draft, now, stands=0)
+
     def _commit_event(self, lpdu: VerifiedLpdu, now: int) -> Accepted:
         """An ``m.mls.commit`` of a Linearized Matrix participant: membership moves by events of its own."""
         self._require_encryption()
@@ -241,7 +299,10 @@ class Room:
         if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
-        if self._changes(transition):
+        self._check_policy_of_commit(transition)
+        present = users_after(transition.group, transition.commit.staged)
+        roles = roles_of(transition.commit.staged.app_data)
+        if any(_changes(act, roles, present=present, state=self._state) for act in self._acts(transition)):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
             )
@@ -271,6 +332,7 @@ class Room:
             now=now,
             provenance=self._provenance(sender, submission.message),
         )
+        self._check_policy_of_events(draft)
         return self._take(draft, now)
 
     # --- parts ---
@@ -285,13 +347,17 @@ class Room:
             epoch=self.epoch,
         )
 
-    def _changes(self, transition: Transition) -> list[StateChange]:
-        """The state events that a commit's new participant list implies."""
-        staged, committer = transition.commit.staged, transition.commit.committer.user_id
+    def _acts(self, transition: Transition) -> list[Act]:
+        """What a commit does to the participant list."""
         if not self.version.vouched_events and not lists_participants(transition.group):
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
+        committer = transition.commit.committer.user_id
         before = participants_of(transition.group.app_data())
+        roles = roles_of(transition.commit.staged.app_data)
+        if roles is not None:
+            check_founder(before, committer, roles, founding=transition.initial is not None)
+            return self._all_acts(transition)
         role = role_of_power_level(user_level(self._state, committer)).index
         if transition.initial is not None and before != {committer: role}:
             # Nothing in the log would say where any other role came from.
@@ -299,30 +365,77 @@ class Room:
                 Reason.INVALID_COMMIT,
                 f"A new group's only participant is its creator, in the role of their power level, {role}",
             )
-        return membership_changes(
-            before=before,
-            after=participants_of(staged.app_data),
-            present=users_after(transition.group, staged),
-            committer=committer,
-            state=self._state,
+        participants_of(transition.commit.staged.app_data)
+        return self._all_acts(transition)
+
+    def _all_acts(self, transition: Transition) -> list[Act]:
+        commit = transition.commit
+        acts = acts_of(
+            transition.group,
+            commit.staged.proposals,
+            committer=commit.committer.user_id,
+            hub=self._identity.name,
         )
+        return list(acts)
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
-        for change in self._changes(transition):
+        present = users_after(transition.group, transition.commit.staged)
+        roles = roles_of(transition.commit.staged.app_data)
+        message = transition.bundle.message
+        acts = self._acts(transition)
+        for act in acts:
+            self._write_act(draft, act, roles, present=present, message=message, now=now)
+        if roles is not None and acts:
+            self._write_changes(draft, level_changes(acts, roles=roles, state=draft.state), message, now)
+
+    def _write_act(
+        self,
+        draft: Draft,
+        act: Act,
+        roles: RoleData | None,
+        *,
+        present: Set[str],
+        message: bytes,
+        now: int,
+    ) -> None:
+        try:
+            self._write_changes(draft, _changes(act, roles, present=present, state=draft.state), message, now)
+        except Rejected as error:
+            raise refused(str(error), act.reference) from error
+
+    def _write_changes(self, draft: Draft, changes: Sequence[StateChange], message: bytes, now: int) -> None:
+        for change in changes:
             draft.write(
                 sender=change.sender,
                 event_type=change.type,
                 content=change.content,
                 now=now,
                 state_key=change.state_key,
-                provenance=self._provenance(change.sender, transition.bundle.message),
+                provenance=self._provenance(change.sender, message),
             )
+
+    def _check_policy_of_commit(self, transition: Transition) -> None:
+        check_commit(
+            transition.group,
+            transition.commit.staged,
+            self._state,
+            founding=transition.initial is not None,
+        )
+
+    def _check_policy_of_events(self, draft: Draft) -> None:
+        """What the authorization rules allow, a room's policy may still not."""
+        policy = self._group.policy
+        if policy is not None:
+            for entry in draft.entries:
+                check_event(policy, entry.event, self._state)
 
     def _check_tie(self, draft: Draft, transition: Transition) -> None:
         """Room and group must agree after the entries of the draft and the commit."""
-        staged = transition.commit.staged
-        check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state)
+        staged, hub = transition.commit.staged, self._identity.name
+        check_devices(transition.group, staged, self._published)
+        check_leaf_changes(transition.group, staged, transition.commit.committer, draft.state, hub=hub)
+        check_departures(transition.group, staged, draft.state, hub=hub)
         if not staged.is_external:
             check_agreement(transition.group, staged, draft.state)
 
@@ -345,6 +458,14 @@ class Room:
         if domain != provider and not ours:
             raise Rejected(Reason.FORBIDDEN, f"{provider} does not speak for users of {domain}")
 
+    def _check_submitter(self, submission: Handshake, user_id: str) -> None:
+        """A handshake is submitted by the provider, and in the session, of the user who signed it."""
+        self._check_provider(user_id, submission.provider)
+        if submission.user_id not in {None, user_id}:
+            raise Rejected(
+                Reason.FORBIDDEN, "The handshake was made by another user than the one who submits it"
+            )
+
     def _provenance(self, user_id: str, message: bytes) -> JsonObject | None:
         domain = user_domain(user_id)
         if domain == self._identity.name:
@@ -353,21 +474,65 @@ class Room:
         return {"protocol": "mimi", "provider": domain, "mls": digest}
 
     def _take_commit(self, draft: Draft, transition: Transition, now: int) -> Accepted:
+        stands = len(draft.entries) - 1
         update, welcomes = self._group.merge(transition, draft.entries[-1].event.event_id)
-        return self._take(draft, now, group=update, welcomes=welcomes)
+        if transition.commit.staged.is_external:
+            # "An external commit will invalidate certain pending proposals … The hub would then be expected
+            # to regenerate any relevant, comparable proposals in the new epoch" (MIMI protocol, Fanout
+            # Messages).
+            self._propose_removals(draft, now)
+        return self._take(draft, now, stands=stands, group=update, welcomes=welcomes)
+
+    def _take_event(self, draft: Draft, now: int, *, stands: int = -1) -> Accepted:
+        """Take a draft over in which somebody may have left."""
+        entry = draft.entries[stands]
+        if any(_is_departure(each.event) for each in draft.entries):
+            self._propose_removals(draft, now)
+        return self._take(draft, now, stands=draft.entries.index(entry))
+
+    def _propose_removals(self, draft: Draft, now: int) -> None:
+        """Add the hub's own proposals to remove who is not in the room; nobody can object to them."""
+        missing = self._group.missing_removals(draft.state)
+        for start in range(0, len(missing), MAX_PENDING_OF_USER):
+            messages = missing[start : start + MAX_PENDING_OF_USER]
+            draft.write(
+                sender=hub_user(self._identity.name),
+                event_type=PROPOSAL,
+                content=content_of(messages),
+                now=now,
+            )
+            self._group.keep(messages, now=now)
 
     def _take(
         self,
         draft: Draft,
         now: int,
         *,
+        stands: int = -1,
         group: GroupUpdate | None = None,
         welcomes: tuple[WelcomeEffect, ...] = (),
     ) -> Accepted:
         self._state.update(draft.changes)
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
-        return Accepted(entries=tuple(draft.entries), accepted_at=now, group=group, welcomes=welcomes)
+        return Accepted(
+            entries=tuple(draft.entries),
+            entry=draft.entries[stands],
+            accepted_at=now,
+            group=group,
+            welcomes=welcomes,
+        )
+
+
+def _is_departure(event: Event) -> bool:
+    return event.type == "m.room.member" and event.content.get("membership") in ("leave", "ban")
+
+
+def _changes(act: Act, roles: RoleData | None, *, present: Set[str], state: StateMap) -> list[StateChange]:
+    """The entries that an act implies, by the room's policy if it has one."""
+    if roles is None:
+        return membership_changes(act, present=present, state=state)
+    return policy_changes(act, roles=roles, present=present, state=state)
 
 
 def _bundle_of(content: JsonObject) -> HandshakeBundle:

@@ -15,6 +15,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.outcomes import Outcome
 from linearized.protocol.verify import VerifiedLpdu
+from linearized.room.credentials import ClientIdentity
 
 
 class Reason(StrEnum):
@@ -58,6 +59,19 @@ class Rejected(InvalidInput):
         self.outcome = outcome
 
 
+class OtherKeyPublished(Rejected):
+    """A leaf has another signature key than its device has published, as far as the hub knows.
+
+    Attributes:
+        client: the device.
+    """
+
+    def __init__(self, client: ClientIdentity) -> None:
+        text = f"The device {client.device_id} of {client.user_id} has published another signature key"
+        super().__init__(Reason.FORBIDDEN, text)
+        self.client = client
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalEvent:
     """An event of one of the hub's own users, or of a user it vouches for (then ``provenance`` is set)."""
@@ -99,8 +113,9 @@ class Handshake:
     Attributes:
         provider: the provider it came from; our own name for a local or bridged user's.
         user_id: the local user whose session it came in; None from another provider, which checked its own.
-        introduced: content of the basic credentials of those added leaves whose key packages were handed out
-            by the provider of the user they name. A credential is a claim; this is what it rests on.
+        introduced: content of the basic credentials of those added or proposed leaves whose key packages were
+            handed out by the provider of the user they name. A credential is a claim; this is what it rests
+            on.
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
     """
@@ -159,14 +174,19 @@ class GroupUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """What a submission became."""
+    """What a submission became.
+
+    ``entry`` stands for the submission as a whole. It follows the membership changes that it brings about by
+    itself, and comes before what the hub adds because of it.
+    """
 
     entries: tuple[NewEntry, ...]
+    entry: NewEntry
     accepted_at: int
     group: GroupUpdate | None = None
     welcomes: tuple[WelcomeEffect, ...] = field(default=())
 
     @property
     def event_id(self) -> str:
-        """Event ID of the last entry, which stands for the submission as a whole."""
-        return self.entries[-1].event.event_id
+        """Event ID of ``entry``."""
+        return self.entry.event.event_id

@@ -5,30 +5,56 @@ All functions look at values and raise; none of them changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Final, Protocol
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.commit_parts import leaf_credential
+from linearized.mimi.key_material import basic_identity
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ROOM_METADATA,
     ParticipantListData,
     ParticipantListUpdate,
-    apply_update,
+    apply_updates,
 )
-from linearized.mimi.room_policy import power_level_of_role
-from linearized.mls import AppDataUpdate, Member, PublicGroup, StagedCommit
+from linearized.mimi.policy.components import POLICY_COMPONENTS, apply_policy_update
+from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
-from linearized.room.credentials import ClientIdentity, client_of
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.algorithms import signs_with_ed25519
+from linearized.room.credentials import ClientIdentity
+from linearized.room.devices import Published
+from linearized.room.leaves import identify
+from linearized.room.proposers import proposer_of
+from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
+from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
 # what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
 ALLOWED_PROPOSALS: Final = frozenset(
     {"add", "update", "remove", "self_remove", "external_init", "app_data_update"}
 )
+
+
+class Update(Protocol):
+    """An AppDataUpdate, as a commit holds it or as a verified proposal."""
+
+    @property
+    def component_id(self) -> int | None:
+        """Which component."""
+        ...
+
+    @property
+    def operation(self) -> str | None:
+        """``update`` or ``remove``."""
+        ...
+
+    @property
+    def payload(self) -> bytes | None:
+        """The component's own update format."""
+        ...
 
 
 def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
@@ -43,8 +69,7 @@ def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
     try:
         listed = ParticipantListData.decode(data).participants
         users = {user_id_from_uri(pair.user): pair.role_index for pair in listed}
-        for role in set(users.values()):
-            power_level_of_role(role)
+        check_roles(roles_of(app_data), set(users.values()))
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
     return users
@@ -55,50 +80,54 @@ def lists_participants(group: PublicGroup) -> bool:
     return PARTICIPANT_LIST in group.app_data()
 
 
-def resulting_app_data(group: PublicGroup, updates: Iterable[AppDataUpdate]) -> dict[int, bytes]:
+def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[int, bytes]:
     """The component values a commit's AppDataUpdates lead to.
 
     Raises:
-        Rejected: ``INVALID_PROPOSAL`` for an unknown component, a removal, a second update of one component
-            ("A single commit is not valid if it contain any combination of Participant list updates that
-            operate on … the same user … more than once", MIMI protocol, Participant List) or a malformed one.
+        Rejected: ``INVALID_PROPOSAL`` for an unknown component, a removal, a malformed update, or updates
+            that do not go together: "A single commit is not valid if it contain any combination of
+            Participant list updates that operate on … the same user … more than once" (MIMI protocol,
+            Participant List), "Only a single Room metadata update is valid per commit" (Room Metadata).
     """
-    current = group.app_data()
-    result: dict[int, bytes] = {}
+    payloads: dict[int, list[bytes]] = {}
     for update in updates:
-        if update.operation != "update" or update.component_id in result:
+        if update.component_id is None or update.operation != "update" or update.payload is None:
+            raise Rejected(Reason.INVALID_PROPOSAL, "A room's components are never removed")
+        payloads.setdefault(update.component_id, []).append(update.payload)
+    policy = POLICY_COMPONENTS.keys() if has_policy(group.app_data()) else set()
+    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA} - policy
+    if unknown:
+        raise Rejected(Reason.INVALID_PROPOSAL, f"Component {min(unknown):#06x} is not one this room has")
+    result: dict[int, bytes] = {}
+    if metadata := payloads.get(ROOM_METADATA):
+        if len(metadata) > 1:
+            raise Rejected(Reason.INVALID_PROPOSAL, "A commit updates the room's metadata once at most")
+        result[ROOM_METADATA] = metadata[0]
+    if participants := payloads.get(PARTICIPANT_LIST):
+        try:
+            result[PARTICIPANT_LIST] = apply_updates(
+                ParticipantListData.decode(group.app_data()[PARTICIPANT_LIST]),
+                [ParticipantListUpdate.decode(payload) for payload in participants],
+            ).encode()
+        except (MimiDecodeError, KeyError) as error:
             raise Rejected(
-                Reason.INVALID_PROPOSAL, "A commit updates a component once at most and never removes it"
-            )
-        if update.component_id == ROOM_METADATA:
-            result[ROOM_METADATA] = update.payload
-        elif update.component_id == PARTICIPANT_LIST:
-            try:
-                result[PARTICIPANT_LIST] = apply_update(
-                    ParticipantListData.decode(current[PARTICIPANT_LIST]),
-                    ParticipantListUpdate.decode(update.payload),
-                ).encode()
-            except (MimiDecodeError, KeyError) as error:
-                raise Rejected(
-                    Reason.INVALID_PROPOSAL, f"The participant list update is malformed: {error}"
-                ) from error
-        else:
-            raise Rejected(
-                Reason.INVALID_PROPOSAL, f"Component {update.component_id:#06x} is not one this room has"
-            )
+                Reason.INVALID_PROPOSAL, f"The participant list update cannot be applied: {error}"
+            ) from error
+    for component_id in payloads.keys() & POLICY_COMPONENTS:
+        result[component_id] = _policy_component(group.app_data(), component_id, payloads[component_id])
     return result
 
 
-def identify(member: Member) -> ClientIdentity:
-    """The client a leaf belongs to.
-
-    Raises:
-        Rejected: ``INVALID_COMMIT`` if its credential names none.
-    """
+def _policy_component(current: Mapping[int, bytes], component_id: int, payloads: Sequence[bytes]) -> bytes:
+    if len(payloads) > 1:
+        raise Rejected(Reason.INVALID_PROPOSAL, "A commit updates a policy component once at most")
     try:
-        return client_of(member.identity, signature_key=member.signature_key)
-    except IdentifierError as error:
-        raise Rejected(Reason.INVALID_COMMIT, str(error)) from error
+        return apply_policy_update(current, component_id, payloads[0])
+    except MimiDecodeError as error:
+        raise Rejected(
+            Reason.INVALID_PROPOSAL,
+            f"The update of component {component_id:#06x} cannot be applied: {error}",
+        ) from error
 
 
 def check_proposals(staged: StagedCommit) -> None:
@@ -119,40 +148,69 @@ def check_identities_kept(group: PublicGroup, staged: StagedCommit) -> None:
 
 
 def check_leaf_changes(
-    group: PublicGroup, staged: StagedCommit, committer: ClientIdentity, state: StateMap
+    group: PublicGroup, staged: StagedCommit, committer: ClientIdentity, state: StateMap, *, hub: str
 ) -> None:
-    """Check who may add and remove which device.
+    """Check who may add and remove which device: each proposal by what its own sender may do.
 
     Args:
         state: the state after the membership entries that the commit itself brings about.
 
     Raises:
-        Rejected: ``FORBIDDEN``, or ``INVALID_COMMIT`` for a second leaf of one client.
+        Rejected: ``FORBIDDEN``, ``INVALID_PROPOSAL`` naming a proposal by reference that no longer holds, or
+            ``INVALID_COMMIT`` for a second leaf of one client.
     """
     removed = {member.leaf_index for member in staged.removed}
     readers = is_world_readable(state) and PARTICIPANT_LIST not in staged.app_data
     clients = {identify(member) for member in group.members() if member.leaf_index not in removed}
+    referenced = proposed_identities(staged)
     for member in staged.added:
         client = identify(member)
         # Linearized Matrix, Updating Group State: "Devices can only be added to the group if they belong to a
         # user which is joined to the room, or if the room is "world readable"". A participant list, where
         # there is one, has a place for members only.
         if membership(state, client.user_id) != "join" and not readers:
-            raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")
+            raise refused(f"{client.user_id} is not joined to the room", referenced.get(member.identity))
         if client in clients:
             raise Rejected(Reason.INVALID_COMMIT, f"{client.user_id} already has a leaf for that device")
         clients.add(client)
+    removals = {proposal.removed_leaf: proposal for proposal in staged.proposals}
     for member in staged.removed:
-        client = identify(member)
+        client, removal = identify(member), removals[member.leaf_index]
         if staged.is_external:
             # RFC 9420, 12.4.3.2: a Remove in an external commit is for "the prior appearance" of the one who
-            # joins.
-            if client != committer:
+            # joins. "An external Commit can contain zero or more SelfRemove proposals" (mls-extensions).
+            if client != committer and removal.kind != "self_remove":
                 raise Rejected(Reason.FORBIDDEN, "An external commit may only replace the joiner's own leaf")
-        # Linearized Matrix: "A device can remove another device if they both belong to the same user ID", "A
-        # device can be removed by anyone if the user ID to which it belongs is no longer in the join state".
-        elif client.user_id != committer.user_id and membership(state, client.user_id) == "join":
-            raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is still joined to the room")
+        elif not proposer_of(group, removal, hub=hub).may_remove(client.user_id, state):
+            raise refused(f"{client.user_id} is still joined to the room", removal.reference)
+
+
+def proposed_identities(staged: StagedCommit) -> dict[bytes, bytes | None]:
+    """The clients a commit adds by reference: the content of their credentials, and the reference."""
+    return {
+        added_identity(proposal): proposal.reference
+        for proposal in staged.proposals
+        if proposal.kind == "add" and proposal.by_reference
+    }
+
+
+def added_identity(proposal: ProposalInfo) -> bytes:
+    """The content of the basic credential in a verified Add proposal; empty if there is none such.
+
+    Raises:
+        MimiDecodeError: it has another kind of credential, which no room takes.
+    """
+    return basic_identity(leaf_credential(proposal.key_package or b""))
+
+
+def refused(text: str, reference: bytes | None) -> Rejected:
+    """The refusal of a commit for what a proposal does that is in it by value, or by ``reference``.
+
+    What is in it by reference was right when the hub took it; named, it can be left out.
+    """
+    if reference is None:
+        return Rejected(Reason.FORBIDDEN, text)
+    return Rejected(Reason.INVALID_PROPOSAL, text, invalid_proposals=(reference,))
 
 
 def users_after(group: PublicGroup, staged: StagedCommit) -> set[str]:
@@ -174,12 +232,34 @@ def check_introductions(staged: StagedCommit, committer: ClientIdentity, introdu
     """
     if staged.is_external:
         return  # the joiner is the committer, whom the provider or the session has spoken for
+    known = introduced | proposed_identities(staged).keys()  # checked when the proposals were taken
     for member in staged.added:
         client = identify(member)
-        if client.user_id != committer.user_id and member.identity not in introduced:
+        if client.user_id != committer.user_id and member.identity not in known:
             raise Rejected(
                 Reason.FORBIDDEN, f"The key package for {client.user_id} was not handed out by their provider"
             )
+
+
+def check_devices(group: PublicGroup, staged: StagedCommit, published: Published) -> None:
+    """Hold every leaf that a commit brings, changes or is made by to what its device has published.
+
+    A device of which no object is known is not held to anything: MIMI's have none. A leaf that stood in the
+    tree before its device published another key stays until a device of its user removes or updates it.
+
+    Raises:
+        OtherKeyPublished: a leaf is not what its device says.
+    """
+    if not signs_with_ed25519(group.ciphersuite):
+        return  # the key in a device object is of Ed25519
+    # In this order, so that what stands is each leaf as it is after the commit.
+    leaves = {leaf.leaf_index: leaf for leaf in (staged.committer, *staged.updated, *staged.added)}
+    for leaf in leaves.values():
+        client = identify(leaf)
+        # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
+        # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
+        if published(client) not in (None, leaf.signature_key):
+            raise OtherKeyPublished(client)
 
 
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:
@@ -199,8 +279,13 @@ def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -
         leaves = set() if is_world_readable(state) else leaves
     else:
         participants = participants_of(staged.app_data)
+    roles = roles_of(staged.app_data)
     for user_id in sorted(leaves | participants.keys()):
         current = membership(state, user_id)
+        # Who is banned stays in the list, in the role of that name, and has no leaf.
+        banned = user_id not in leaves and is_banned(roles, participants[user_id])
+        if current == "ban" and banned:
+            continue
         if current != "join" and (user_id in leaves or current != "invite"):
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"

@@ -118,10 +118,15 @@ def _header(name: str, value: str) -> tuple[bytes, bytes]:
     return name.encode("ascii"), value.encode("latin-1")
 
 
+def _length(response: Response) -> tuple[bytes, bytes]:
+    return _header("content-length", str(len(response.body)))
+
+
 async def _send(send: Send, response: Response, *, head: bool) -> None:
     headers = [
         _header("content-type", response.content_type),
-        _header("content-length", str(len(response.body))),
+        # "A server MUST NOT send Content-Length in such a response" to a condition, unless it is the whole's.
+        *([] if response.status == HTTPStatus.NOT_MODIFIED else [_length(response)]),
         *(_header(name, value) for name, value in response.headers),
     ]
     start: dict[str, Any] = {"type": "http.response.start", "status": response.status, "headers": headers}

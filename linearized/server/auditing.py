@@ -2,7 +2,8 @@
 and then while a room is live.
 
 A room whose hub is proved to have told two histories is stopped: what we have of it can still be read, and
-nothing more is taken from that hub or sent to it. See docs/decisions/0010-verifiable-log.md.
+nothing more is taken from that hub or sent to it, until the operator has it go on: they may know that the hub
+came back from an old backup, say. See docs/decisions/0010-verifiable-log.md.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ AT_ONCE: Final = 8
 # All requests of one audit together; a hub that answers slower than that is asked again later.
 AUDIT_DEADLINE: Final = 120.0
 
+# Of a digest, enough to name one: the lists show sixteen.
+MIN_DIGITS: Final = 8
+
 SUSPICION: Final = "dev.linearized.suspicion"
 
 
@@ -51,7 +55,7 @@ class Auditor:
         self._fresh: dict[str, int] = {}  # entries since the last audit; bounded by the rooms there are
         self._wake = trio.Event()
         self._turn = 0
-        self._stopped = {(found.room_id, found.hub) for found in node.store.findings() if found.proven}
+        self._stopped = {(found.room_id, found.hub) for found in node.store.findings() if _stops(found)}
 
     # --- what others tell us and ask us ---
 
@@ -65,6 +69,50 @@ class Auditor:
             raise Rejected(
                 Reason.FORBIDDEN, "The hub of this room has told two histories of it; it can only be read"
             )
+
+    async def dismiss(self, digest: str) -> FindingRow:
+        """Close a suspicion that the operator has looked into; should it arise again, it is a new one.
+
+        Args:
+            digest: the beginning of its digest.
+
+        Raises:
+            InvalidInput: there is no such open finding, or several; or it is a proof, which stops a room.
+        """
+        found = [row for row in self._node.store.findings() if row.digest.startswith(digest)]
+        matching = [row for row in found if row.dismissed_at is None]
+        if len(matching) != 1 or len(digest) < MIN_DIGITS:
+            raise InvalidInput(f"{len(matching)} open findings begin with {digest!r}; name one of them")
+        (finding,) = matching
+        if finding.proven:
+            raise InvalidInput(f"that is a proof, which stops {finding.room_id}: resume the room instead")
+        await self._node.store.dismiss_findings([finding.digest], self._node.clock())
+        log.warning("finding_dismissed", room_id=finding.room_id, hub=finding.hub, finding=finding.digest)
+        return finding
+
+    async def resume(self, room_id: str) -> list[FindingRow]:
+        """Trust the hub of a stopped room again: close every finding about it there, and audit it anew.
+
+        What it signed before is not held against it: it is compared with what it signs from now on.
+
+        Raises:
+            InvalidInput: the room is not stopped.
+        """
+        row = self._node.store.room(room_id)
+        if row is None or (room_id, row.hub) not in self._stopped:
+            raise InvalidInput(f"{room_id} is not stopped")
+        findings = [
+            found
+            for found in self._node.store.findings(room_id)
+            if found.hub == row.hub and found.dismissed_at is None
+        ]
+        # In this order: a room whose findings are closed must not be held to what it was stopped for.
+        await self._node.store.delete_audit(room_id)
+        await self._node.store.dismiss_findings([found.digest for found in findings], self._node.clock())
+        self._stopped.discard((room_id, row.hub))
+        log.warning("room_resumed", room_id=room_id, hub=row.hub, findings=len(findings))
+        self.due(room_id)
+        return findings
 
     def begin(self) -> None:
         """After a start: every room that others order is due."""
@@ -202,6 +250,11 @@ class Auditor:
                     room_id=row.room_id, hub=row.hub, key_id=key_id, first=first, second=second
                 )
         return None
+
+
+def _stops(found: FindingRow) -> bool:
+    """Whether a finding stops its room."""
+    return found.proven and found.dismissed_at is None
 
 
 def _is_audited(row: RoomRow) -> bool:

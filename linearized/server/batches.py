@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import orjson
 
 from linearized.protocol.base64 import encode_base64url
-from linearized.protocol.canonical import JsonObject
+from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.server.welcomes import provider_address
 from linearized.store.base import EntryRow, FollowerRow, NewToDevice, Store, ToDeviceRow
 
@@ -28,13 +29,20 @@ MAX_WAITING_EDUS: Final = 1_000
 # room ID is one).
 EDUS: Final = "edus"
 
+# In UTF-8, how the characters from U+E000 on begin: some room versions sort names with them in another order
+# than X-Matrix does. (Between that and U+D800 there are none.)
+_AMBIGUOUS: Final = re.compile(rb"[\xee-\xff]")
+
 
 @dataclass(slots=True)
 class Batch:
-    """One transaction. ``reached`` says by room how far each cursor gets with it."""
+    """One transaction. ``reached`` says by room how far each cursor gets with it, and ``more`` in which rooms
+    there may be more to send.
+    """
 
     events: list[EntryRow] = field(default_factory=list)
     reached: dict[str, tuple[FollowerRow, int]] = field(default_factory=dict)
+    more: set[str] = field(default_factory=set)
     units: list[ToDeviceRow] = field(default_factory=list)
     size: int = 0
 
@@ -55,22 +63,31 @@ class Batch:
         """Add a room's next entries, as many of them as fit."""
         for entry in entries:
             if self.is_full or (self.events and self.size + len(entry.pdu) > MAX_BATCH_BYTES):
+                self.more.add(follower.room_id)
                 break
             self.events.append(entry)
             self.size += len(entry.pdu)
             self.reached[follower.room_id] = (follower, entry.seq)
 
-    def body(self) -> JsonObject:
-        """The request."""
-        body: JsonObject = {"pdus": [orjson.loads(entry.pdu) for entry in self.events]}
-        if self.units:
-            body["edus"] = [orjson.loads(unit.content) for unit in self.units]
-        return body
+    def body(self) -> bytes:
+        """The request, as canonical JSON: entries go out as they are stored."""
+        pdus = b'"pdus":[' + b",".join(_canonical(entry.pdu) for entry in self.events) + b"]}"
+        if not self.units:
+            return b"{" + pdus
+        edus = b",".join(canonical_json(orjson.loads(unit.content)) for unit in self.units)
+        return b'{"edus":[' + edus + b"]," + pdus
 
     def transaction_id(self) -> str:
         """The same content is the same transaction, so a retry is recognised."""
         names = [entry.event_id for entry in self.events] + [f"#{unit.position}" for unit in self.units]
         return encode_base64url(hashlib.sha256("".join(names).encode()).digest())
+
+
+def _canonical(pdu: bytes) -> bytes:
+    """A stored event, which is canonical JSON in its room version's order, in the order of X-Matrix."""
+    if pdu.isascii() or _AMBIGUOUS.search(pdu) is None:
+        return pdu
+    return canonical_json(orjson.loads(pdu))
 
 
 def waiting_units(store: Store, server: str) -> list[ToDeviceRow]:

@@ -18,6 +18,8 @@ import httpx
 
 from linearized.config import IPAddress, IPNetwork
 from linearized.server.dns_lookup import LookupFailed
+from linearized.server.exchange import Outgoing, Reply, own_headers, read_within
+from linearized.server.gathering import GatheringStream
 
 MAX_ADDRESSES: Final = 6  # of one host that we try; each may cost its share of the time to connect
 
@@ -94,7 +96,9 @@ class Guard(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError(f"{host} has no address we connect to")
         for address in usable:
             try:
-                return await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                return GatheringStream(
+                    await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:  # the next one may answer
                 failure = error
         raise failure
@@ -103,24 +107,79 @@ class Guard(httpcore.AsyncNetworkBackend):
         return self._trusted or is_public(address) or any(address in network for network in self._allowed)
 
 
+def guarded_pool(
+    context: ssl.SSLContext, guard: Guard, *, connections: int, keep_seconds: float, http2: bool = True
+) -> httpcore.AsyncConnectionPool:
+    """Connections to whatever ``guard`` lets us connect to."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=context,
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        keepalive_expiry=keep_seconds,
+        http1=True,
+        http2=http2,
+        network_backend=guard,
+    )
+
+
+class GuardedChannel:
+    """A ``Channel`` over a ``guarded_pool``.
+
+    An ``httpx.AsyncClient`` would do the same and take as long again for it: it has redirects, cookies and
+    credentials to think of, which these requests do not have.
+
+    Args:
+        seconds: how long connecting, and each wait for the other side, may take.
+    """
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool, *, connect_seconds: float, seconds: float) -> None:
+        self._pool = pool
+        self._timeouts = {"connect": connect_seconds, "read": seconds, "write": seconds, "pool": seconds}
+
+    async def exchange(self, request: Outgoing, limit: int) -> Reply:
+        """Send a request and read its answer.
+
+        Raises:
+            AnswerTooLarge: it has more than ``limit`` bytes.
+            httpx.TransportError: there was none.
+        """
+        headers = {**request.headers, **own_headers()}
+        if request.body:
+            headers["Content-Length"] = str(len(request.body))
+        with _as_httpx():
+            response = await self._pool.handle_async_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(
+                        scheme=b"https",
+                        host=request.address.host.encode("ascii"),
+                        port=request.address.port,
+                        target=request.target.encode("ascii"),
+                    ),
+                    headers=list(headers.items()),
+                    content=request.body,
+                    extensions={"sni_hostname": request.tls_name, "timeout": self._timeouts},
+                )
+            )
+            try:
+                body = await read_within(response.aiter_stream(), limit)
+            finally:
+                await response.aclose()
+        return Reply(status=response.status, headers=httpx.Headers(response.headers), body=body)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """What httpx sends requests by: httpcore's connection pool over a ``Guard``.
+    """What an httpx client sends requests by: a ``guarded_pool``.
 
     httpx's own transport does the same but takes no network backend.
     """
 
-    def __init__(
-        self, context: ssl.SSLContext, guard: Guard, *, connections: int, keep_seconds: float
-    ) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=keep_seconds,
-            http1=True,
-            http2=True,
-            network_backend=guard,
-        )
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; its body and the answer's are streamed.
@@ -129,7 +188,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: there was no answer.
         """
         url = request.url
-        with _as_httpx(request):
+        with _as_httpx():
             response = await self._pool.handle_async_request(
                 httpcore.Request(
                     method=request.method,
@@ -144,7 +203,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=_Body(response, request),
+            stream=_Body(response),
             extensions=response.extensions,
         )
 
@@ -154,12 +213,11 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, response: httpcore.Response, request: httpx.Request) -> None:
+    def __init__(self, response: httpcore.Response) -> None:
         self._response = response
-        self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx(self._request):
+        with _as_httpx():
             async for part in self._response.aiter_stream():
                 yield part
 
@@ -176,10 +234,10 @@ _FAILURES: Final = (
 
 
 @contextmanager
-def _as_httpx(request: httpx.Request) -> Iterator[None]:
+def _as_httpx() -> Iterator[None]:
     try:
         yield
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise httpx.ConnectError(str(error), request=request) from error
+        raise httpx.ConnectError(str(error)) from error
     except _FAILURES as error:
-        raise httpx.TransportError(f"{type(error).__name__}: {error}", request=request) from error
+        raise httpx.TransportError(f"{type(error).__name__}: {error}") from error

@@ -50,7 +50,20 @@ def commands(node: Node) -> dict[str, Command]:
             raise InvalidInput(f"there is no open report {number}")
         return {"number": number}
 
-    return {"transfer": transfer, "close_report": close_report}
+    async def dismiss(request: JsonObject) -> JsonObject:
+        finding = await node.audits.dismiss(str(request.get("digest")))
+        return {"room_id": finding.room_id, "hub": finding.hub}
+
+    async def resume(request: JsonObject) -> JsonObject:
+        findings = await node.audits.resume(str(request.get("room_id")))
+        return {"findings": len(findings)}
+
+    return {
+        "transfer": transfer,
+        "dismiss": dismiss,
+        "resume": resume,
+        "close_report": close_report,
+    }
 
 
 async def serve_control(

@@ -148,11 +148,11 @@ def _membership_moves(new: Sequence[NewEntry]) -> list[tuple[int, str]]:
 
 
 def _commit_at(new: Sequence[NewEntry], index: int) -> int:
-    """The sequence number of the commit that a membership entry was written for, which follows it; else
-    its own.
+    """The sequence number of the commit that a membership entry was written for, or of the hub's proposals
+    to remove who left, which follow it; else its own.
     """
     for entry in new[index:]:
-        if entry.event.type == "m.mls.commit":
+        if entry.event.type in {"m.mls.commit", "m.mls.proposal"}:
             return entry.seq
         if entry.event.type not in {"m.room.member", "m.room.power_levels"}:
             break

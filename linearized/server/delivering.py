@@ -17,12 +17,13 @@ import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_uri
-from linearized.server.batches import EDUS, Batch, has_place, queued_units, waiting_units
+from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_units, waiting_units
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.fanout import FrankOf, next_notification
 from linearized.server.outbound import FederationClient, OutboundError
+from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.providers.client import ProviderClient, ProviderError
 from linearized.server.telemetry import describe
@@ -62,10 +63,12 @@ class Worker:
         providers: ProviderClient,
         federation: FederationClient,
         frank_of: FrankOf,
+        pace: Pace,
         jitter: Callable[[], float],
         own_name: str,
     ) -> None:
         self._own_name = own_name
+        self._pace = pace
         self._provider = provider
         self._store = store
         self._providers = providers
@@ -128,30 +131,34 @@ class Worker:
         if self._pending is not None:
             await self._send(self._pending)
             return
+        await self._pace.turn()
         follower = self._follower(key) if key != EDUS else None
         if follower is not None and follower.protocol == MIMI:
-            try:
-                more = await self._notify(follower)
-            except ProviderError as error:
-                self._failed([key], error)
-            else:
-                self._done([key])
-                if more:
-                    self._again(key)
+            await self._step_mimi(follower)
             return
         batch = await self._gather()
         if batch:
             await self._send(batch)
+        else:
+            self._pace.give_back()
+
+    async def _step_mimi(self, follower: FollowerRow) -> None:
+        keys = [follower.room_id]
+        try:
+            more = await self._notify(follower)
+        except ProviderError as error:
+            self._failed(keys, error)
+        else:
+            self._done(keys)
+            if more:
+                self._again(follower.room_id)
 
     def _follower(self, room_id: str) -> FollowerRow | None:
         """Our cursor for this provider in a room. Two run at once only when a provider changes its protocol;
         the one that stops goes first.
         """
-        running = [
-            row
-            for row in self._store.followers(room_id)
-            if row.provider == self._provider and not is_finished(row)
-        ]
+        rows = self._store.cursors(room_id, self._provider)
+        running = [row for row in rows if not is_finished(row)]
         return min(running, key=lambda row: row.stop_seq is None, default=None)
 
     # --- MIMI: a notification for each room ---
@@ -167,6 +174,8 @@ class Worker:
         notification = next_notification(
             cursor=follower.cursor, entries=entries, welcomes=welcomes, frank_of=self._frank_of
         )
+        if notification is None or not notification.body:
+            self._pace.give_back()
         if notification is None:
             return False
         if notification.body:
@@ -262,12 +271,15 @@ class Worker:
         if not entries:
             self._settled(room_id)
         batch.take(follower, entries)
+        # Beside a cursor that ends, another one may begin.
+        if len(entries) == SEND_PAGE or follower.stop_seq is not None:
+            batch.more.add(room_id)
 
     async def _send(self, batch: Batch) -> None:
         self._pending = batch
         path = LM_SEND.format(txn=batch.transaction_id())
         try:
-            answer = await self._federation.request(self._provider, "PUT", path, json=batch.body())
+            answer = await self._federation.transaction(self._provider, path, batch.body())
         except OutboundError as error:
             if error.errcode != IN_FLIGHT and not self._is_outage(error):
                 self._pending = None
@@ -281,28 +293,31 @@ class Worker:
         self._pending = None
         self._note_refusals(answer, batch)
         async with trio.open_nursery() as nursery:  # their writes share a commit
-            for room_id, (follower, seq) in batch.reached.items():
-                nursery.start_soon(self._reached, room_id, follower, seq)
+            for room_id in batch.reached:
+                nursery.start_soon(self._reached, batch, room_id)
             if batch.units:
-                nursery.start_soon(self._sent_units, batch.units[-1].position)
+                nursery.start_soon(self._sent_units, batch.units)
 
-    async def _reached(self, room_id: str, follower: FollowerRow, seq: int) -> None:
+    async def _reached(self, batch: Batch, room_id: str) -> None:
         try:
-            await self._moved(follower, seq)
+            await self._moved(*batch.reached[room_id])
         except Exception as error:  # noqa: BLE001 - as in run: this room's trouble is no other's
             self._broken(room_id, error)
         else:
             self._done([room_id])
-            self._again(room_id)
+            if room_id in batch.more:
+                self._again(room_id)
 
-    async def _sent_units(self, position: int) -> None:
+    async def _sent_units(self, units: list[ToDeviceRow]) -> None:
+        address = provider_address(self._provider)
         try:
-            await self._store.delete_to_device(provider_address(self._provider), EDUS, up_to=position)
+            await self._store.delete_to_device(address, EDUS, up_to=units[-1].position)
         except Exception as error:  # noqa: BLE001 - as above
             self._broken(EDUS, error)
         else:
             self._done([EDUS])
-            self._again(EDUS)
+            if len(units) == MAX_EDUS:
+                self._again(EDUS)
 
     def _note_refusals(self, answer: JsonObject, batch: Batch) -> None:
         failed = answer.get("failed_pdus")

@@ -18,7 +18,7 @@ from linearized.server.batches import has_place, queued_units
 from linearized.server.device_objects import checked
 from linearized.server.node import Node
 from linearized.server.telemetry import get_log
-from linearized.store.base import MembershipRow, NewToDevice
+from linearized.store.base import MembershipRow, NewToDevice, Store
 
 UPDATE: Final = "m.device_list_update"
 MAX_DEVICES: Final = 100  # of one user; the clients of one person are a handful
@@ -46,7 +46,7 @@ async def announce(
         "sender_id": user_id,
         "content": {"changed": list(changed), "removed": list(removed)},
     }
-    await _note_changed(node, user_id)
+    await note_changed(node, user_id)
     for server in await linearized_servers(node, user_id):
         if not has_place(node.store, server, 1):
             log.warning("device_list_update_dropped", server=server)
@@ -69,14 +69,14 @@ async def linearized_servers(node: Node, user_id: str) -> list[str]:
                 continue
             if (room.room_id, server) not in asked:
                 asked.add((room.room_id, server))
-                if _signs_events(node, member):
+                if signs_events(node.store, member):
                     found.add(server)
     return sorted(found)
 
 
-def _signs_events(node: Node, member: MembershipRow) -> bool:
+def signs_events(store: Store, member: MembershipRow) -> bool:
     """Whether a user came by Linearized Matrix; others' servers have no such endpoint."""
-    entry = node.store.state_entry(member.room_id, _MEMBER, member.user_id, seq=member.seq)
+    entry = store.state_entry(member.room_id, _MEMBER, member.user_id, seq=member.seq)
     return entry is not None and "provenance" not in orjson.loads(entry.pdu)
 
 
@@ -102,10 +102,10 @@ async def receive(node: Node, unit: JsonObject, origin: str) -> None:
     removed = [item for item in _list(content.get("removed")) if is_device_id(item)]
     if removed:
         await node.store.delete_device_objects(user_id, [str(item) for item in removed])
-    await _note_changed(node, user_id)
+    await note_changed(node, user_id)
 
 
-async def _note_changed(node: Node, user_id: str) -> None:
+async def note_changed(node: Node, user_id: str) -> None:
     """Let our users that share a room with ``user_id``, and that user, hear of the change."""
     watchers = _sharing(node, user_id)
     if user_domain(user_id) in node.served_domains:
@@ -133,6 +133,16 @@ def changed_since(node: Node, user_id: str, *, after: int, until: int | None) ->
     rows = node.store.to_device(user_id, CHANGED, after=after, limit=MAX_NOTED)
     rows = [row for row in rows if until is None or row.position <= until]
     return sorted({row.sender for row in rows}), rows[-1].position if rows else after
+
+
+def sharing_no_room(store: Store, user_id: str, others: Sequence[str]) -> list[str]:
+    """Those of ``others`` that are in no room with ``user_id``."""
+    mine = {row.room_id for row in store.rooms_of(user_id) if row.membership == "join"}
+    return [
+        other
+        for other in others
+        if not any(row.membership == "join" and row.room_id in mine for row in store.rooms_of(other))
+    ]
 
 
 def _sharing(node: Node, user_id: str) -> set[str]:

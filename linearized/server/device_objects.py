@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import orjson
+
 from linearized.exceptions import InvalidInput
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_device_id
-from linearized.room.devices import FIELDS, verify_device
+from linearized.room.credentials import ClientIdentity
+from linearized.room.devices import FIELDS, published_key, verify_device
+from linearized.store.base import Store
 
 MAX_OBJECT_BYTES: Final = 16_384  # a credential and a signature take one; a device may list more algorithms
 
@@ -36,3 +40,9 @@ def checked(value: object, *, user_id: str, device_id: str | None = None) -> Jso
         raise InvalidInput(f"the device object exceeds {MAX_OBJECT_BYTES} bytes")
     verify_device(found, user_id=user_id, device_id=name)
     return found
+
+
+def published(store: Store, client: ClientIdentity) -> bytes | None:
+    """The signature key that a device has published, as far as this server knows (``devices.Published``)."""
+    found = store.device_objects(client.user_id).get(client.device_id)
+    return published_key(orjson.loads(found)) if found is not None else None

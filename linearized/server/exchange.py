@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 import httpx
 import orjson
 import trio
 
 from linearized import __version__
+from linearized.config import Address
 from linearized.exceptions import CanonicalJsonError, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.protocol.identifiers import is_server_name
+from linearized.server.endpoints import final_path
 
 _OK = 200
+_NOT_FOUND = 404
+_PLAIN_TARGET = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+")
 NAMED_HUB = "dev.linearized.hub"
 """In the error object of an ``M_WRONG_SERVER``: the room's hub."""
 
@@ -59,33 +66,60 @@ class AnswerTooLarge(Exception):  # noqa: N818 - says what the answer is
     """An answer has more bytes than we read."""
 
 
-async def exchange(client: httpx.AsyncClient, request: httpx.Request, limit: int) -> Reply:
-    """Send a request and read its answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A complete request, and whom it is for: where to connect, and whose name the certificate must prove."""
+
+    method: str
+    address: Address
+    tls_name: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Channel(Protocol):
+    """Connections to one destination, over which requests are answered."""
+
+    async def exchange(self, request: Outgoing, limit: int) -> Reply:
+        """Send a request and read its answer.
+
+        Raises:
+            AnswerTooLarge: it has more than ``limit`` bytes.
+            httpx.TransportError: there was none.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+def own_headers() -> dict[str, str]:
+    """What every request of ours says. Nothing is decompressed: what a few kilobytes unpack to is for their
+    sender to decide, and the limit of an answer is not.
+    """
+    return {"Accept-Encoding": "identity", "User-Agent": f"linearized/{__version__}"}
+
+
+async def read_within(parts: AsyncIterable[bytes], limit: int) -> bytes:
+    """The whole of an answer's body.
 
     Raises:
         AnswerTooLarge: it has more than ``limit`` bytes.
-        httpx.HTTPError: there was none.
     """
-    # Nothing is decompressed: what a few kilobytes unpack to is for their sender to decide, and ``limit`` is
-    # not.
-    request.headers["Accept-Encoding"] = "identity"
-    request.headers["User-Agent"] = f"linearized/{__version__}"
-    response = await client.send(request, stream=True)
     chunks: list[bytes] = []
     size = 0
-    try:
-        with trio.CancelScope() as reading:
-            async for chunk in response.aiter_raw():
-                size += len(chunk)
-                if size <= limit:
-                    chunks.append(chunk)
-                else:
-                    reading.cancel()  # ends httpx's chain of generators from within, so that each is closed
-    finally:
-        await response.aclose()
+    with trio.CancelScope() as reading:
+        async for chunk in parts:
+            size += len(chunk)
+            if size <= limit:
+                chunks.append(chunk)
+            else:
+                reading.cancel()  # ends the chain of generators from within, so that each is closed
     if size > limit:
         raise AnswerTooLarge
-    return Reply(status=response.status_code, headers=response.headers, body=b"".join(chunks))
+    return b"".join(chunks)
 
 
 def json_object(server_name: str, reply: Reply) -> JsonObject:
@@ -135,3 +169,34 @@ def retry_after(headers: httpx.Headers, document: JsonObject | None = None) -> f
 def why(error: Exception) -> str:
     """Why there was no answer, in words that hold nothing of it."""
     return "its answer is too large" if isinstance(error, AnswerTooLarge) else type(error).__name__
+
+
+def request_target(server_name: str, path: str) -> str:
+    """A request target, with whatever needs it percent-encoded.
+
+    Raises:
+        OutboundError: it cannot be one.
+    """
+    if _PLAIN_TARGET.fullmatch(path):
+        return path
+    try:
+        return httpx.URL(f"https://{server_name}{path}").raw_path.decode("ascii")
+    except httpx.InvalidURL as error:
+        raise OutboundError(f"{server_name} cannot be asked for that path") from error
+
+
+def path_after(reply: Reply, path: str) -> str | None:
+    """The path to try next, if it was the path that a server did not know: it has given up the draft's
+    unstable ones.
+    """
+    final = final_path(path)
+    return final if reply.status == _NOT_FOUND and errcode_of(reply) == "M_UNRECOGNIZED" else None
+
+
+def errcode_of(reply: Reply) -> object:
+    """The error code of an answer; None if it has none."""
+    try:
+        document = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        return None
+    return document.get("errcode") if isinstance(document, dict) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final, TypeAlias
 
 import orjson
@@ -11,7 +12,9 @@ import orjson
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import FanoutMessage, Frank
 from linearized.protocol.base64 import decode_base64
+from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
+from linearized.room.proposals import messages_of
 from linearized.store.base import EntryRow, ToDeviceRow
 
 # One notification's size: large enough that its request costs little per message, small enough to be sent
@@ -43,8 +46,15 @@ class Notification:
     welcomes: int
 
 
-def project_entry(entry: EntryRow, frank_of: FrankOf = no_frank) -> bytes | None:
-    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history)."""
+def project_entry(
+    entry: EntryRow, after: EntryRow | None = None, frank_of: FrankOf = no_frank
+) -> bytes | None:
+    """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history).
+
+    Args:
+        after: the entry after it. If that holds what the hub proposes because of an external commit, it goes
+            with the commit, so that no member's commit comes in between; it is sent by itself all the same.
+    """
     field = _MESSAGE_FIELD.get(entry.type)
     if field is None:
         return None
@@ -53,8 +63,20 @@ def project_entry(entry: EntryRow, frank_of: FrankOf = no_frank) -> bytes | None
         timestamp=entry.origin_server_ts,
         message=decode_base64(content[field]),
         frank=frank_of(entry),
+        more_proposals=tuple(messages_of(content)[1:]) if entry.type == PROPOSAL else (),
+        external_proposals=_stapled(entry, after) if entry.type == COMMIT and after is not None else (),
     )
     return message.encode()
+
+
+def _stapled(commit: EntryRow, after: EntryRow) -> tuple[bytes, ...]:
+    # "To prevent a race condition where a member commit arrives before the regenerated proposals arrive, the
+    # hub can staple regenerated proposals to an external commit during the fanout process." One timestamp
+    # stands for both; where theirs differ, as after a participant's commit, the proposals follow.
+    made_by_hub = after.type == PROPOSAL and after.sender == hub_user(user_domain(after.sender))
+    if not made_by_hub or after.origin_server_ts != commit.origin_server_ts:
+        return ()
+    return tuple(messages_of(orjson.loads(after.pdu)["content"]))
 
 
 def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
@@ -96,8 +118,8 @@ def next_notification(
 
     reached = cursor
     take_welcomes(cursor)
-    for entry in entries:
-        projected = project_entry(entry, frank_of)
+    for entry, after in zip_longest(entries, entries[1:]):
+        projected = project_entry(entry, after, frank_of)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
                 break

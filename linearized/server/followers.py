@@ -3,7 +3,8 @@ them.
 
 There is no outbox. A worker per provider reads the range after each cursor, sends it, and moves the cursor
 when the provider has accepted it; an outage of any length is caught up the same way, and a slow provider
-delays nobody else. Linearized Matrix servers get the events of all their rooms together, fifty at a time.
+delays nobody else. Linearized Matrix servers get the events of all their rooms together, fifty at a time, and
+what is appended while they wait for their turn (``pacing``).
 
 A follower whose last user was removed gets the log up to there and then stays as it is, finished: its row is
 what a delivery under way at that moment finds, it costs a few bytes, and nothing is read or sent for it any
@@ -22,6 +23,7 @@ from linearized.server.cursors import is_finished
 from linearized.server.delivering import Worker
 from linearized.server.fanout import FrankOf, no_frank
 from linearized.server.outbound import FederationClient
+from linearized.server.pacing import Pace
 from linearized.server.providers.client import ProviderClient
 from linearized.store.base import FollowerRow, Store
 
@@ -53,6 +55,7 @@ class Followers:
         self._nursery = nursery
         self._frank_of = frank_of
         self._jitter = jitter
+        self._pace = Pace()
         self._workers: dict[str, Worker] = {}
 
     def start(self) -> None:
@@ -90,6 +93,7 @@ class Followers:
                 providers=self._providers,
                 federation=self._federation,
                 frank_of=self._frank_of,
+                pace=self._pace,
                 jitter=self._jitter,
             )
             self._nursery.start_soon(worker.run)

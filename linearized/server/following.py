@@ -8,6 +8,7 @@ written with the hub's name as sender; clients read the true one from the MLS cr
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -19,9 +20,10 @@ from linearized.exceptions import MimiDecodeError
 from linearized.mimi.messages import FanoutMessage, message_role
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json
-from linearized.protocol.identifiers import user_domain
+from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
+from linearized.room.proposals import content_of
 from linearized.server.franking import with_frank
 from linearized.server.invited import has_copy
 from linearized.server.node import Node
@@ -33,19 +35,20 @@ log = structlog.get_logger("linearized.following")
 _TYPES: Final = {"application": ENCRYPTED, "proposal": PROPOSAL, "commit": COMMIT}
 
 
-def hub_user(hub: str) -> str:
-    """The sender written on entries whose true sender only members can see."""
-    return f"@_mimi:{hub}"
-
-
-def entry_of(room_id: str, hub: str, *, timestamp: int, message: bytes) -> tuple[str, str, bytes]:
+def entry_of(
+    room_id: str, hub: str, *, timestamp: int, message: bytes, more: Sequence[bytes] = ()
+) -> tuple[str, str, bytes]:
     """Event ID, type and canonical JSON of a fanned-out message: the same message at the same time is the
     same event.
+
+    Args:
+        more: the proposals that came with a proposal.
     """
     role = message_role(message)
-    encoded = encode_base64(message)
     content: JsonObject = (
-        {"algorithm": ALGORITHM, "ciphertext": encoded} if role == "application" else {"message": encoded}
+        {"algorithm": ALGORITHM, "ciphertext": encode_base64(message)}
+        if role == "application"
+        else content_of((message, *more))
     )
     digest = encode_base64url(hashlib.sha256(message).digest())
     raw = canonical_json(
@@ -60,6 +63,17 @@ def entry_of(room_id: str, hub: str, *, timestamp: int, message: bytes) -> tuple
         }
     )
     return "$" + encode_base64url(hashlib.sha256(raw).digest()), _TYPES[role], raw
+
+
+def _to_log(message: FanoutMessage) -> Iterator[tuple[bytes, tuple[bytes, ...]]]:
+    """What of a fanned-out message becomes an entry, each with the proposals that came with it.
+
+    Those the hub staples to a commit it sends by themselves as well: they become the same entry.
+    """
+    yield message.message, message.more_proposals
+    if message.external_proposals:
+        first, *more = message.external_proposals
+        yield first, tuple(more)
 
 
 class Following:
@@ -90,6 +104,22 @@ class Following:
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
 
+    async def leave(self, row: RoomRow, user_id: str) -> str:
+        """End the membership of a user of ours: nothing of the room is given to them any more.
+
+        That they go is for their client to tell the hub, by proposals: no provider can sign them.
+
+        Returns:
+            An event ID, of no entry: a followed room has no state.
+        """
+        membership = MembershipRow(room_id=row.room_id, user_id=user_id, membership="leave", seq=row.head_seq)
+        await self._node.store.append(RoomAppend(room_id=row.room_id, memberships=(membership,)))
+        self._node.notifier.users_changed([user_id])
+        left = canonical_json(
+            {"room_id": row.room_id, "user_id": user_id, "membership": "leave", "after": row.head_seq}
+        )
+        return "$" + encode_base64url(hashlib.sha256(left).digest())
+
     def _plan(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> RoomAppend | None:
         store = self._node.store
         row = store.room(room_id)
@@ -115,23 +145,23 @@ class Following:
                 continue
             if not logged or (row is None and not newcomers):
                 continue
-            event_id, event_type, raw = entry_of(
-                room_id, hub, timestamp=message.timestamp, message=message.message
-            )
-            if event_id in entries or store.entry_by_id(event_id) is not None:
-                continue  # sent again: "the follower server SHOULD process only the first request"
-            seq = head + len(entries) + 1
-            entries[event_id] = EntryRow(
-                room_id=room_id,
-                seq=seq,
-                event_id=event_id,
-                type=event_type,
-                state_key=None,
-                sender=hub_user(hub),
-                origin_server_ts=message.timestamp,
-                epoch=openmls.inspect_message(message.message).epoch,
-                pdu=with_frank(raw, message.frank),
-            )
+            for content, more in _to_log(message):
+                event_id, event_type, raw = entry_of(
+                    room_id, hub, timestamp=message.timestamp, message=content, more=more
+                )
+                if event_id in entries or store.entry_by_id(event_id) is not None:
+                    continue  # sent again: "the follower server SHOULD process only the first request"
+                entries[event_id] = EntryRow(
+                    room_id=room_id,
+                    seq=head + len(entries) + 1,
+                    event_id=event_id,
+                    type=event_type,
+                    state_key=None,
+                    sender=hub_user(hub),
+                    origin_server_ts=message.timestamp,
+                    epoch=openmls.inspect_message(content).epoch,
+                    pdu=with_frank(raw, message.frank),
+                )
         if row is None and not newcomers:
             return None
         return RoomAppend(

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from linearized.exceptions import StoreError
-from linearized.mls import Mls
+from linearized.mls import Mls, SignatureKeyPair
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
@@ -91,6 +91,7 @@ class Hub:
         vouched: the domains of our bridges, whose users this server answers for without having keys of
             them.
         agents: our encoded FrankingAgentData by cipher suite.
+        signer: what the hub proposes with to groups, as an external sender.
         appended: called after an append is durable, with the room ID and the state after it.
     """
 
@@ -100,6 +101,7 @@ class Hub:
         identity: ServerIdentity,
         store: Store,
         mls: Mls,
+        signer: SignatureKeyPair,
         clock: Callable[[], int],
         vouched: frozenset[str],
         nursery: trio.Nursery,
@@ -110,6 +112,7 @@ class Hub:
         self._agents = agents
         self._store = store
         self._mls = mls
+        self._signer = signer
         self._clock = clock
         self._vouched = vouched
         self._ours = vouched | {identity.name}
@@ -176,6 +179,7 @@ class Hub:
             version=get_version(version),
             identity=self._identity,
             mls=self._mls,
+            signer=self._signer,
             vouched_domains=self._vouched,
             agents=self._agents,
         )
@@ -234,6 +238,7 @@ class Hub:
             row,
             identity=self._identity,
             mls=self._mls,
+            signer=self._signer,
             vouched_domains=self._vouched,
             agents=self._agents,
         )

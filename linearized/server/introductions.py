@@ -12,22 +12,23 @@ from collections.abc import Callable
 import openmls
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
-from linearized.mimi.commit_parts import commit_parts
+from linearized.mimi.commit_parts import commit_parts, proposed_key_package
+from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.key_material import basic_identity
 from linearized.protocol.identifiers import user_domain
 from linearized.room.credentials import client_of
 from linearized.store.base import Store
 
 
-def introduced(store: Store, commit: bytes, *, now_ms: int) -> frozenset[bytes]:
-    """The identities (contents of basic credentials) of those key packages in a commit that are on record as
+def introduced(store: Store, bundle: HandshakeBundle, *, now_ms: int) -> frozenset[bytes]:
+    """The identities (contents of basic credentials) of those key packages in a bundle that are on record as
     theirs.
 
     Args:
-        commit: an MLSMessage with a commit, as ``HandshakeBundle.decode`` accepted it.
+        bundle: as ``HandshakeBundle.decode`` accepted it.
     """
     known: set[bytes] = set()
-    for key_package in commit_parts(commit).key_packages:
+    for key_package in _key_packages(bundle):
         try:
             info = openmls.inspect_key_package(key_package, now=now_ms // 1000)
             client = client_of(info.identity)
@@ -40,6 +41,13 @@ def introduced(store: Store, commit: bytes, *, now_ms: int) -> frozenset[bytes]:
         elif store.key_package_route(info.reference) == user_domain(client.user_id):
             known.add(info.identity)
     return frozenset(known)
+
+
+def _key_packages(bundle: HandshakeBundle) -> tuple[bytes, ...]:
+    if bundle.is_commit:
+        return commit_parts(bundle.message).key_packages
+    proposed = map(proposed_key_package, (bundle.message, *bundle.more_proposals))
+    return tuple(key_package for key_package in proposed if key_package is not None)
 
 
 def joiner_is(commit: bytes, speaks_for: Callable[[str], bool]) -> bool:

@@ -15,6 +15,7 @@ from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.hashing import event_id, lpdu_identity
+from linearized.protocol.identifiers import is_user_id
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
@@ -22,7 +23,7 @@ from linearized.store.base import MembershipRow, Reply, Role, RoomAppend, RoomRo
 
 # The stripped state of an invite: a reply of this scope, keyed "<room ID> <user ID>", its value a JSON list.
 INVITE_STATE: Final = "invite state"
-# The same for what a hub showed of a room that one of our users knocked on.
+# The same for what a hub showed of a room that one of our users knocked on, the knock last.
 KNOCK_STATE: Final = "knock state"
 # Six types are asked for; more than this is not "context", and every client of the user has to take it.
 MAX_STRIPPED: Final = 50
@@ -38,10 +39,8 @@ def has_copy(row: RoomRow) -> bool:
     return row.role is not Role.PARTICIPANT or row.head_seq > 0
 
 
-async def note_invite(
-    node: Node, event: Event, *, hub: str, version: str, stripped: list[JsonObject]
-) -> None:
-    """Keep a verified invite from a hub until its user answers it.
+async def note_invite(node: Node, event: Event, *, hub: str, version: str, stripped: object) -> None:
+    """Keep a verified invite from a hub until its user answers it, and ``stripped`` state that came with it.
 
     In a room that we have a copy of, the invite arrives as an event of the log instead.
     """
@@ -49,8 +48,6 @@ async def note_invite(
     if row is not None and has_copy(row):
         return
     target = event.state_key or ""
-    shown = [_stripped(item) for item in stripped[:MAX_STRIPPED]]
-    invite = {name: event.pdu[name] for name in _STRIPPED_FIELDS}
     await node.store.append(
         RoomAppend(
             room_id=event.room_id,
@@ -60,7 +57,7 @@ async def note_invite(
                 Reply(
                     scope=INVITE_STATE,
                     key=f"{event.room_id} {target}",
-                    value=orjson.dumps([*shown, invite]).decode(),
+                    value=orjson.dumps([*_stripped(stripped), *_stripped([event.pdu])]).decode(),
                 ),
             ),
         )
@@ -108,7 +105,7 @@ async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str
         content["reason"] = reason
     lpdu = _lpdu(node, row, user_id, content)
     answer = await node.federation.request(hub, "POST", _send(lpdu, "knock", version), json=lpdu)
-    shown = [_stripped(item) for item in _list(answer.get("stripped_state")) if isinstance(item, dict)]
+    shown = [*_stripped(answer.get("stripped_state")), *_stripped([lpdu])]
     await node.store.append(
         RoomAppend(
             room_id=room_id,
@@ -151,12 +148,19 @@ def _lpdu(node: Node, row: RoomRow, user_id: str, content: JsonObject) -> JsonOb
     )
 
 
-def _stripped(item: JsonObject) -> JsonObject:
-    return {name: item[name] for name in _STRIPPED_FIELDS if name in item}
+def _stripped(value: object) -> list[JsonObject]:
+    """The stripped state in what another server sent as such; what is none is left out."""
+    items = value[:MAX_STRIPPED] if isinstance(value, list) else []
+    return [{name: item[name] for name in _STRIPPED_FIELDS} for item in items if _is_stripped(item)]
 
 
-def _list(value: object) -> list[object]:
-    return value[:MAX_STRIPPED] if isinstance(value, list) else []
+def _is_stripped(item: object) -> bool:
+    return (
+        isinstance(item, dict)
+        and all(isinstance(item.get(name), str) for name in ("type", "state_key"))
+        and is_user_id(item.get("sender"))
+        and isinstance(item.get("content"), dict)
+    )
 
 
 def _row(room_id: str, hub: str, version: str) -> RoomRow:

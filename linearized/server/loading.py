@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
-from linearized.mls import Mls
+import orjson
+
+from linearized.exceptions import StoreError
+from linearized.mls import Mls, SignatureKeyPair
 from linearized.protocol.events import Event, parse_stored
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.departures import MAX_PENDING
 from linearized.room.grouping import NO_AGENTS
+from linearized.room.proposals import messages_of
 from linearized.room.room import Room
-from linearized.store.base import EntryRow, RoomRow, Store
+from linearized.server.device_objects import published
+from linearized.store.base import EntryRow, GroupRow, RoomRow, Store
 
 # Events of states kept in memory over all rooms, at about 2 KB each; the latest room is kept anyway.
 MAX_KEPT_EVENTS: Final = 50_000
@@ -59,12 +66,30 @@ class States:
             self._kept.popitem(last=False)
 
 
+def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
+    """The proposals that the hub of a group has taken in its epoch (MLSMessages), each with the time it was
+    accepted at, oldest first.
+
+    Raises:
+        StoreError: the log does not have the commit that led to the epoch.
+    """
+    commit = store.entry_by_id(group.commit_event_id)
+    if commit is None:
+        raise StoreError(f"room {group.room_id} lacks its last commit")
+    return [
+        (message, entry.origin_server_ts)
+        for entry in store.proposals(group.room_id, after=commit.seq, limit=MAX_PENDING)
+        for message in messages_of(orjson.loads(entry.pdu)["content"])
+    ]
+
+
 def restore_room(
     store: Store,
     row: RoomRow,
     *,
     identity: ServerIdentity,
     mls: Mls,
+    signer: SignatureKeyPair,
     vouched_domains: frozenset[str],
     agents: Mapping[int, bytes] = NO_AGENTS,
 ) -> Room:
@@ -79,10 +104,13 @@ def restore_room(
         version=get_version(row.version),
         identity=identity,
         mls=mls,
+        signer=signer,
         vouched_domains=vouched_domains,
+        pending=pending_proposals(store, kept) if kept is not None else (),
         state=state_of(store, row),
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
         agents=agents,
+        published=partial(published, store),
     )

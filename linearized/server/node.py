@@ -12,6 +12,7 @@ from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.buckets import Buckets, RateLimits
 from linearized.server.notifier import Notifier
+from linearized.server.segments import Segments
 from linearized.server.tree import Trees
 from linearized.store.base import Store
 
@@ -57,6 +58,7 @@ class Node:
     limits: RateLimits = field(init=False)
     consent_limit: Buckets = field(init=False)
     query_limit: Buckets = field(init=False)
+    segments: Segments = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
@@ -67,6 +69,7 @@ class Node:
         self.limits = RateLimits.of(self.config.limits, self.clock)
         self.consent_limit = Buckets(self.clock, per_second=CONSENTS_PER_SECOND, burst=CONSENT_BURST)
         self.query_limit = Buckets(self.clock, per_second=QUERIES_PER_SECOND, burst=QUERY_BURST)
+        self.segments = Segments(self.store, self.config.data_dir / "segments")
 
     @property
     def served_domains(self) -> frozenset[str]:

@@ -153,6 +153,7 @@ def _assemble(
         identity=identity,
         store=store,
         mls=OpenMls(clock),
+        signer=mls_signer,
         clock=clock,
         vouched=served - {identity.name},
         nursery=nursery,

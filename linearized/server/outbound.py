@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
+import httpcore
 import httpx
-import orjson
 import trio
 
 from linearized.config import Config, TlsConfig
@@ -20,29 +18,34 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.connecting import Guard, GuardedTransport
+from linearized.server.connecting import Guard, GuardedChannel, GuardedTransport, guarded_pool
+from linearized.server.connections import Connections
 from linearized.server.discovery import Destination, Resolver, WellKnown
 from linearized.server.dns_lookup import Dns
-from linearized.server.endpoints import final_path
 from linearized.server.exchange import (
     AnswerTooLarge,
+    Channel,
     OutboundError,
+    Outgoing,
     Reply,
-    exchange,
+    errcode_of,
     json_object,
+    own_headers,
+    path_after,
+    read_within,
+    request_target,
     retry_after,
     why,
 )
 from linearized.server.providers.client import MAX_RESPONSE_BYTES as MAX_MIMI_BYTES
 from linearized.server.providers.client import Answer, ProviderError
-from linearized.server.xmatrix import sign_request
+from linearized.server.xmatrix import sign_encoded
 
 __all__ = ["FederationClient", "OutboundError", "client_context"]
 
 CONNECT_SECONDS = 10  # name lookup, TCP and TLS
 KEEP_SECONDS = 60  # how long an idle connection is kept; below the 75 seconds servers keep their side
 CONNECTIONS = 4  # per destination; HTTP/2 needs one, HTTP/1.1 peers get a few
-MAX_DESTINATIONS = 1000  # destinations with open connections; the one unused for longest makes room
 # the state of a room of 25,000 members at 1 KB an event, with its auth chain
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_WELL_KNOWN_BYTES = 16 * 1024  # a host name in JSON
@@ -55,17 +58,11 @@ WELL_KNOWN_SECONDS = 10  # a host without a web server must not hold up the next
 # Seconds between tries while a server answers that another transaction of ours is in flight there.
 IN_FLIGHT_PAUSES = (0.5, 1.0, 2.0)
 
+NO_BODY = b"{}"
+"""What is signed for a request without a body."""
+
 _BAD_REQUEST = 400
 _UNAUTHORIZED = 401
-_NOT_FOUND = 404
-
-
-@dataclass(slots=True)
-class _Peer:
-    """The connections to one destination."""
-
-    client: httpx.AsyncClient
-    users: int = 0
 
 
 def client_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -87,10 +84,7 @@ def client_context(tls: TlsConfig) -> ssl.SSLContext:
 
 
 class FederationClient:
-    """Sends requests to servers by name. An async context manager: leaving it closes every connection.
-
-    Each destination has its own connections: a connection proves one name, so it is never shared between two.
-    """
+    """Sends requests to servers by name. An async context manager: leaving it closes every connection."""
 
     def __init__(
         self,
@@ -105,7 +99,7 @@ class FederationClient:
         self._seconds = config.limits.request_seconds
         self._names = names or Dns(config.discovery.nameservers)
         self._allowed = config.discovery.allowed_networks
-        self._peers: OrderedDict[Destination, _Peer] = OrderedDict()
+        self._connections = Connections(self._new_channel)
         # Weak, so that a server nothing is sent to leaves nothing behind.
         self._transactions: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._without_content: set[str] = set()
@@ -129,8 +123,7 @@ class FederationClient:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        while self._peers:
-            await self._peers.popitem()[1].client.aclose()
+        await self._connections.aclose()
 
     async def request(
         self, server_name: str, method: str, path: str, *, json: JsonObject | None = None
@@ -146,9 +139,10 @@ class FederationClient:
         Raises:
             OutboundError: no answer within ``limits.request_seconds``, or not a 200 with a JSON object.
         """
-        signed_content = {} if json is None and server_name not in self._without_content else json
-        reply = await self._signed(server_name, method, path, json, signed_content)
-        if reply.status == _UNAUTHORIZED and signed_content == {} and json is None:
+        body = None if json is None else canonical_json(json)
+        signed = NO_BODY if body is None and server_name not in self._without_content else body
+        reply = await self._signed(server_name, method, path, body, signed)
+        if reply.status == _UNAUTHORIZED and body is None and signed is not None:
             # "content … When a request doesn't contain a body, such as in GET requests, use an empty JSON
             # object." Matrix, and peers that grew from it, leave it out; a server that refuses the one may
             # take the other.
@@ -156,10 +150,21 @@ class FederationClient:
             if again.status != _UNAUTHORIZED:
                 self._without_content.add(server_name)
                 reply = again
-        final = final_path(path)
-        if final is not None and reply.status == _NOT_FOUND and _errcode(reply) == "M_UNRECOGNIZED":
-            # A server that has given up the draft's unstable paths.
+        final = path_after(reply, path)
+        if final is not None:
             return await self.request(server_name, method, final, json=json)
+        return json_object(server_name, reply)
+
+    async def transaction(self, server_name: str, path: str, body: bytes) -> JsonObject:
+        """Send a transaction whose ``body`` is canonical JSON, and give the JSON object it is answered with.
+
+        Raises:
+            OutboundError: as for ``request``.
+        """
+        reply = await self._signed(server_name, "PUT", path, body, body)
+        final = path_after(reply, path)
+        if final is not None:
+            return await self.transaction(server_name, final, body)
         return json_object(server_name, reply)
 
     async def get_json(self, server_name: str, path: str, *, limit: int = MAX_RESPONSE_BYTES) -> JsonObject:
@@ -211,8 +216,8 @@ class FederationClient:
         if parts.scheme != "https" or not is_server_name(parts.netloc):
             raise ProviderError(f"{provider} gave a URL that is not https with a plain host")
         destination = self.resolver.as_written(parts.netloc)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
         try:
+            target = request_target(provider, parts.path + (f"?{parts.query}" if parts.query else ""))
             reply = await self._send(
                 provider,
                 destination,
@@ -234,38 +239,53 @@ class FederationClient:
         return await self.resolver.resolve(server_name)
 
     async def _signed(
-        self, server_name: str, method: str, path: str, json: JsonObject | None, content: JsonObject | None
+        self, server_name: str, method: str, path: str, body: bytes | None, content: bytes | None
     ) -> Reply:
+        """Send a signed request; ``content`` is what is signed of it."""
         destination = await self._resolve(server_name)
-        target = httpx.URL(f"https://{destination.tls_name}{path}").raw_path.decode("ascii")
-        authorization = sign_request(
+        target = request_target(server_name, path)
+        authorization = sign_encoded(
             self._identity,
             destination=server_name,
             method=method,
             uri=target,
             content=content,
         )
-        body = b"" if json is None else canonical_json(json)
         headers = {"Authorization": authorization}
-        if json is not None:
+        if body is not None:
             headers["Content-Type"] = "application/json"
         if method == "PUT" and "/send/" in path:
             # "The sending server MUST wait for a 200 OK response from the receiver before sending another
             # request with a different :txnId."
             async with self._transactions.setdefault(server_name, trio.Lock()):
                 return await self._transaction(server_name, destination, target, headers, body)
-        return await self._send(server_name, destination, method, target, headers=headers, body=body)
+        return await self._send(server_name, destination, method, target, headers=headers, body=body or b"")
 
     async def _transaction(
-        self, server_name: str, destination: Destination, target: str, headers: Mapping[str, str], body: bytes
+        self,
+        server_name: str,
+        destination: Destination,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> Reply:
         """Send a transaction, and again for as long as the receiver still works on one that we gave up."""
+        send = partial(
+            self._send,
+            server_name,
+            destination,
+            "PUT",
+            target,
+            headers=headers,
+            body=body or b"",
+            in_turn=True,
+        )
         for pause in IN_FLIGHT_PAUSES:
-            reply = await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
-            if reply.status != _BAD_REQUEST or _errcode(reply) != "M_BAD_STATE":
+            reply = await send()
+            if reply.status != _BAD_REQUEST or errcode_of(reply) != "M_BAD_STATE":
                 return reply
             await trio.sleep(pause)
-        return await self._send(server_name, destination, "PUT", target, headers=headers, body=body)
+        return await send()
 
     async def _send(
         self,
@@ -277,79 +297,44 @@ class FederationClient:
         headers: Mapping[str, str],
         body: bytes,
         limit: int | None = None,
+        in_turn: bool = False,
     ) -> Reply:
         failure: Exception | None = None
         try:
             with trio.fail_after(self._seconds):
                 for address in destination.addresses:
-                    url = f"https://{address}{target}"
+                    request = Outgoing(
+                        method=method,
+                        address=address,
+                        tls_name=destination.tls_name,
+                        target=target,
+                        headers={"Host": destination.host_header, **headers},
+                        body=body,
+                    )
                     try:
-                        return await self._attempt(
-                            destination, method, url, headers=headers, body=body, limit=limit
+                        return await self._connections.exchange(
+                            destination, request, limit or MAX_RESPONSE_BYTES, in_turn=in_turn
                         )
                     except httpx.ConnectError as error:  # nothing was sent: the next SRV target may answer
                         failure = error
-        except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge) as error:
+        except (httpx.HTTPError, AnswerTooLarge) as error:
             raise OutboundError(f"{server_name} cannot be reached: {why(error)}") from error
         except trio.TooSlowError as error:
             raise OutboundError(f"{server_name} did not answer within {self._seconds} seconds") from error
         reason = why(failure) if failure is not None else "its SRV record says that it offers no such service"
         raise OutboundError(f"{server_name} cannot be reached: {reason}") from failure
 
-    async def _attempt(
-        self,
-        destination: Destination,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes,
-        limit: int | None,
-    ) -> Reply:
-        async with self._connected(destination) as client:
-            request = client.build_request(
-                method,
-                url,
-                headers={**headers, "Host": destination.host_header},
-                content=body,
-                extensions={"sni_hostname": destination.tls_name},
-            )
-            return await exchange(client, request, limit or MAX_RESPONSE_BYTES)
+    def _new_channel(self, destination: Destination, http2: bool) -> Channel:
+        pool = self._pool(trusted=destination.trusted, http2=http2)
+        return GuardedChannel(pool, connect_seconds=CONNECT_SECONDS, seconds=self._seconds)
 
-    @asynccontextmanager
-    async def _connected(self, destination: Destination) -> AsyncIterator[httpx.AsyncClient]:
-        peer = self._peer(destination)
-        peer.users += 1
-        try:
-            while len(self._peers) > MAX_DESTINATIONS:
-                idle = next((key for key, other in self._peers.items() if not other.users), None)
-                if idle is None:
-                    break
-                await self._peers.pop(idle).client.aclose()
-            yield peer.client
-        finally:
-            peer.users -= 1
-
-    def _peer(self, destination: Destination) -> _Peer:
-        peer = self._peers.get(destination)
-        if peer is None:
-            peer = self._peers[destination] = _Peer(self._new_client(destination))
-        self._peers.move_to_end(destination)
-        return peer
-
-    def _new_client(self, destination: Destination) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=self._transport(trusted=destination.trusted),
-            trust_env=False,
-            timeout=httpx.Timeout(self._seconds, connect=CONNECT_SECONDS),
-        )
-
-    def _transport(self, *, trusted: bool) -> GuardedTransport:
-        return GuardedTransport(
+    def _pool(self, *, trusted: bool, http2: bool = True) -> httpcore.AsyncConnectionPool:
+        return guarded_pool(
             self._context,
             Guard(self._names, allowed=self._allowed, trusted=trusted),
             connections=CONNECTIONS,
             keep_seconds=KEEP_SECONDS,
+            http2=http2,
         )
 
     async def _fetch_well_known(self, host: str) -> WellKnown:
@@ -357,29 +342,23 @@ class FederationClient:
         url = httpx.URL(f"https://{host}/.well-known/matrix/server")
         try:
             with trio.fail_after(WELL_KNOWN_SECONDS):
-                async with httpx.AsyncClient(
-                    transport=self._transport(trusted=False),
-                    trust_env=False,
-                    timeout=WELL_KNOWN_SECONDS,
-                    follow_redirects=True,
-                    max_redirects=MAX_REDIRECTS,
-                    event_hooks={"request": [_only_https]},
-                ) as client:
-                    reply = await exchange(client, client.build_request("GET", url), MAX_WELL_KNOWN_BYTES)
+                async with (
+                    httpx.AsyncClient(
+                        transport=GuardedTransport(self._pool(trusted=False)),
+                        trust_env=False,
+                        timeout=WELL_KNOWN_SECONDS,
+                        follow_redirects=True,
+                        max_redirects=MAX_REDIRECTS,
+                        event_hooks={"request": [_only_https]},
+                    ) as client,
+                    client.stream("GET", url, headers=own_headers()) as answer,
+                ):
+                    body = await read_within(answer.aiter_raw(), MAX_WELL_KNOWN_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, trio.TooSlowError):
             return WellKnown(status=0)
         return WellKnown(
-            status=reply.status, body=reply.body, cache_control=reply.headers.get("cache-control", "")
+            status=answer.status_code, body=body, cache_control=answer.headers.get("cache-control", "")
         )
-
-
-def _errcode(reply: Reply) -> object:
-    """The error code of an answer; None if it has none."""
-    try:
-        document = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None
-    return document.get("errcode") if isinstance(document, dict) else None
 
 
 async def _only_https(request: httpx.Request) -> None:

@@ -10,9 +10,11 @@ from typing import Final
 
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
+from linearized.room.checkpoint import read_checkpoint
 from linearized.server.http import HttpError
 from linearized.server.node import Node
 from linearized.store.base import EntryRow, Role, RoomRow
+from linearized.store.history import AuditRow
 
 # Digits of a sequence number in a query: 2^53 has sixteen.
 MAX_DIGITS: Final = 16
@@ -40,7 +42,8 @@ async def checkpoint(node: Node, row: RoomRow, *, size: int | None, until: int) 
 
     Raises:
         HttpError: 400 ``M_INVALID_PARAM`` past the log's end, ``M_WRONG_SERVER`` for a size we, not being the
-            hub, do not have; 404 ``M_NOT_FOUND`` if we have none.
+            hub, do not have; 404 ``M_NOT_FOUND`` if we have none, or one of more than the
+            caller may know of.
     """
     if row.role is Role.HUB:
         wanted = _within("size", until if size is None else size, until)
@@ -49,8 +52,8 @@ async def checkpoint(node: Node, row: RoomRow, *, size: int | None, until: int) 
     if size is not None:
         raise _wrong_server()
     held = node.store.audit(row.room_id)
-    if held is None or held.hub != row.hub:
-        raise HttpError(404, "M_NOT_FOUND", "This server holds no checkpoint of that room")
+    if held is None or held.hub != row.hub or not _may_know(row, held, until):
+        raise HttpError(404, "M_NOT_FOUND", "This server holds no checkpoint of that room for you")
     return {"checkpoint": held.checkpoint, "key_id": held.key_id}
 
 
@@ -100,6 +103,18 @@ def find_entry(node: Node, row: RoomRow, *, event_id: str | None, seq: int | Non
     at = seq or 0
     entries = node.store.entries(row.room_id, after=at - 1, limit=1) if at else []
     return entries[0] if entries else None
+
+
+def _may_know(row: RoomRow, held: AuditRow, until: int) -> bool:
+    """Whether all that a checkpoint is about is before the end of what the caller may know of.
+
+    Of more than that the hub would rightly prove nothing to the caller, who would doubt it. To who is still
+    in the room, as far as we know, we tell it also when it is ahead of our copy: a hub that sends less than
+    it signs would otherwise never be compared.
+    """
+    # Our copy and the hub's log count alike from the anchor on.
+    known = until - held.anchor_seq + held.anchor_size
+    return until >= row.head_seq or read_checkpoint(held.checkpoint).size <= known
 
 
 def _within(name: str, value: int, limit: int) -> int:

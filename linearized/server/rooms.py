@@ -31,7 +31,7 @@ from linearized.room.submissions import (
     Rejected,
     Submission,
 )
-from linearized.server import invited, invites
+from linearized.server import invited, invites, remote_devices
 from linearized.server.following import Following, entry_of
 from linearized.server.hub import EVENT_ID, Hub, Repeated
 from linearized.server.introductions import introduced, joiner_is
@@ -115,7 +115,7 @@ class Rooms:
         reply: Reply | None = None,
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
-        return await self._hub.submit(room_id, submission, reply=reply)
+        return await remote_devices.submit(self._node, self._hub, room_id, submission, reply)
 
     async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
         """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
@@ -133,7 +133,7 @@ class Rooms:
             value=EVENT_ID,
         )
         try:
-            accepted = await self._hub.submit(room_id, submission, reply=reply)
+            accepted = await self.submit(room_id, submission, reply=reply)
         except Repeated as error:
             entry = self._node.store.entry_by_id(error.value)
             assert entry is not None  # noqa: S101 - it is remembered in one transaction with its entry
@@ -189,13 +189,19 @@ class Rooms:
                 return (await self._hub.submit(room_id, event, reply=reply)).event_id
             except Repeated as error:
                 return error.value
+        leaving = (
+            event.type == "m.room.member"
+            and event.content.get("membership") == "leave"
+            and event.state_key == event.sender
+        )
         if not invited.has_copy(row):
-            leaving = event.type == "m.room.member" and event.content.get("membership") == "leave"
-            if not leaving or event.state_key != event.sender:
+            if not leaving:
                 raise Rejected(Reason.UNKNOWN_ROOM, "This server has no copy of that room yet")
             return await invited.decline(self._node, row, event.sender)
         if row.role is Role.PARTICIPANT:
             event_id = await self.participating.send(row, event, reply=reply)
+        elif leaving:
+            event_id = await self.following.leave(row, event.sender)
         else:
             event_id = await self._submit_message(row, event)
         if reply is not None:
@@ -357,10 +363,8 @@ class Rooms:
         return update_accepted(accepted_at).encode(), event_id
 
     def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
-        """See ``introductions.introduced``; empty for proposals."""
-        if not bundle.is_commit:
-            return frozenset()
-        return introduced(self._node.store, bundle.message, now_ms=self._node.clock())
+        """See ``introductions.introduced``."""
+        return introduced(self._node.store, bundle, now_ms=self._node.clock())
 
     async def key_material(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""

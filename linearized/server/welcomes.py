@@ -72,7 +72,7 @@ def route_welcomes(
                     package.user_id,
                     package.device_id,
                     room_id=room_id,
-                    sender=accepted.entries[-1].event.sender,
+                    sender=accepted.entry.event.sender,
                     welcome=effect.welcome,
                     tree=effect.ratchet_tree,
                     commit_id=effect.commit_event_id,
@@ -95,12 +95,12 @@ def _for_provider(provider: str, room_id: str, accepted: Accepted, effect: Welco
         "welcome": encode_base64(effect.welcome),
         "ratchet_tree": encode_base64(effect.ratchet_tree),
         "timestamp": accepted.accepted_at,
-        "seq": accepted.entries[-1].seq,
+        "seq": accepted.entry.seq,
     }
     return NewToDevice(
         user_id=provider_address(provider),
         device_id=room_id,
         type=PROVIDER_TYPE,
-        sender=accepted.entries[-1].event.sender,
+        sender=accepted.entry.event.sender,
         content=orjson.dumps(content),
     )

@@ -299,6 +299,12 @@ class Store(HistoryStore, MovingStore, ContactStore, Protocol):
         """Entries with ``seq < before``, descending."""
         ...
 
+    def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``; the cost is
+        theirs alone.
+        """
+        ...
+
     def entry_by_id(self, event_id: str) -> EntryRow | None:
         """The entry with this event ID, in whichever room."""
         ...
@@ -387,6 +393,10 @@ class Store(HistoryStore, MovingStore, ContactStore, Protocol):
 
     def followers(self, room_id: str | None = None) -> list[FollowerRow]:
         """The followers of one room, or of all."""
+        ...
+
+    def cursors(self, room_id: str, provider: str) -> list[FollowerRow]:
+        """A provider's cursors in a room, one for each protocol it followed by."""
         ...
 
     def server_keys(self, server_name: str) -> list[ServerKeyRow]:

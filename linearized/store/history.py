@@ -52,6 +52,7 @@ class FindingRow:
             saw, and only our word for it.
         document: JSON.
         found_at: milliseconds since the Unix epoch.
+        dismissed_at: when the operator was done with it, likewise; None while it is open.
     """
 
     digest: str
@@ -61,6 +62,7 @@ class FindingRow:
     reason: str
     document: str
     found_at: int
+    dismissed_at: int | None = None
 
 
 class HistoryStore(Protocol):
@@ -79,7 +81,15 @@ class HistoryStore(Protocol):
         ...
 
     async def put_finding(self, finding: FindingRow) -> bool:
-        """Keep a finding; False if it is kept already."""
+        """Keep a finding; False if it is open already. A dismissed one is opened anew, with its new time."""
+        ...
+
+    async def dismiss_findings(self, digests: Sequence[str], now_ms: int) -> None:
+        """Note when the operator was done with findings; those dismissed before keep their time."""
+        ...
+
+    async def delete_audit(self, room_id: str) -> None:
+        """Forget how far a room was checked: the next audit starts anew. Nothing if it never was."""
         ...
 
     def event_ids(self, room_id: str, *, after: int, limit: int) -> list[str]:

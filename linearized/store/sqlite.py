@@ -335,6 +335,14 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingR
         """Replace the fields a user may be found by."""
         await self._write(partial(sqlite_contacts.put_fields, user_id=user_id, fields=fields))
 
+    async def dismiss_findings(self, digests: Sequence[str], now_ms: int) -> None:
+        """Note when the operator was done with findings."""
+        await self._write(partial(sqlite_history.dismiss_findings, digests=digests, now_ms=now_ms))
+
+    async def delete_audit(self, room_id: str) -> None:
+        """Forget how far a room was checked."""
+        await self._write(partial(sqlite_history.delete_audit, room_id=room_id))
+
     async def stage_entries(self, room_id: str, entries: Sequence[EntryRow]) -> None:
         """Append entries to a room's staged log."""
         await self._write(partial(sqlite_moving.stage_entries, room_id=room_id, entries=entries))

@@ -15,7 +15,7 @@ SELECT hub, anchor_seq, anchor_size, anchor_frontier, size, frontier, checkpoint
 FROM audits WHERE room_nr = ?
 """
 _FINDINGS = """
-SELECT digest, room_id, hub, proven, reason, document, found_at FROM findings
+SELECT digest, room_id, hub, proven, reason, document, found_at, dismissed_at FROM findings
 WHERE ?1 IS NULL OR room_id = ?1 ORDER BY found_at, digest
 """
 
@@ -52,10 +52,12 @@ def put_audit(transaction: Transaction, audit: AuditRow) -> None:
 
 
 def put_finding(transaction: Transaction, finding: FindingRow) -> bool:
-    """Keep a finding; False if it is kept already."""
+    """Keep a finding; False if it is open already."""
     inserted = transaction.connection.execute(
         "INSERT INTO findings (digest, room_id, hub, proven, reason, document, found_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+        " SET found_at = excluded.found_at, document = excluded.document, dismissed_at = NULL"
+        " WHERE dismissed_at IS NOT NULL",
         (
             finding.digest,
             finding.room_id,
@@ -67,6 +69,21 @@ def put_finding(transaction: Transaction, finding: FindingRow) -> bool:
         ),
     )
     return inserted.rowcount > 0
+
+
+def dismiss_findings(transaction: Transaction, digests: Sequence[str], now_ms: int) -> None:
+    """Note when findings were dealt with."""
+    transaction.connection.executemany(
+        "UPDATE findings SET dismissed_at = ? WHERE digest = ? AND dismissed_at IS NULL",
+        [(now_ms, digest) for digest in digests],
+    )
+
+
+def delete_audit(transaction: Transaction, room_id: str) -> None:
+    """Forget the audit of a room."""
+    transaction.connection.execute(
+        "DELETE FROM audits WHERE room_nr = (SELECT room_nr FROM rooms WHERE room_id = ?)", (room_id,)
+    )
 
 
 def room_number(transaction: Transaction, room_id: str) -> int:
@@ -148,6 +165,9 @@ class HistoryReads(Reader):
                 reason=reason,
                 document=document,
                 found_at=found_at,
+                dismissed_at=dismissed_at,
             )
-            for digest, room, hub, proven, reason, document, found_at in self._query(_FINDINGS, room_id)
+            for digest, room, hub, proven, reason, document, found_at, dismissed_at in self._query(
+                _FINDINGS, room_id
+            )
         ]

@@ -36,6 +36,11 @@ FROM entries WHERE id = (
     ORDER BY seq DESC LIMIT 1
 )
 """
+# The type is written out: only so does SQLite find the index on proposals.
+_PROPOSALS = """
+SELECT id & 4294967295, event_id, type, state_key, sender, origin_server_ts, epoch, pdu
+FROM entries WHERE type = 'm.mls.proposal' AND id BETWEEN ? AND ? ORDER BY id LIMIT ?
+"""
 _CHANGED_ROOMS = """
 SELECT r.room_id, (
     SELECT s.first_seq FROM stream s WHERE s.room_nr = r.room_nr AND s.position > ?1 ORDER BY s.position LIMIT
@@ -49,6 +54,9 @@ FROM followers f JOIN rooms r USING (room_nr) ORDER BY room_nr, provider, protoc
 _FOLLOWERS_OF_ROOM = """
 SELECT r.room_id, f.provider, f.protocol, f.cursor, f.stop_seq
 FROM followers f JOIN rooms r USING (room_nr) WHERE f.room_nr = ? ORDER BY provider, protocol
+"""
+_CURSORS = """
+SELECT protocol, cursor, stop_seq FROM followers WHERE room_nr = ? AND provider = ? ORDER BY protocol
 """
 
 
@@ -71,6 +79,10 @@ class RoomReads(Reader):
     def entries_before(self, room_id: str, *, before: int, limit: int) -> list[EntryRow]:
         """Entries with ``seq < before``, descending, at most ``limit``."""
         return self._entries(_ENTRIES_BEFORE, room_id, 1, min(before - 1, MAX_SEQ), limit)
+
+    def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``."""
+        return self._entries(_PROPOSALS, room_id, max(after, 0) + 1, MAX_SEQ, limit)
 
     def _entries(self, sql: str, room_id: str, first: int, last: int, limit: int) -> list[EntryRow]:
         number = self._room_number(room_id)
@@ -157,6 +169,14 @@ class RoomReads(Reader):
         return [
             FollowerRow(room_id=room, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop_seq)
             for room, provider, protocol, cursor, stop_seq in rows
+        ]
+
+    def cursors(self, room_id: str, provider: str) -> list[FollowerRow]:
+        """A provider's cursors in a room, one for each protocol it followed by."""
+        rows = self._query(_CURSORS, self._room_number(room_id), provider)
+        return [
+            FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop)
+            for protocol, cursor, stop in rows
         ]
 
 

@@ -317,7 +317,21 @@ def m0006_hub_transfers(db: Database) -> None:
 
 
 @migrations()
-def m0007_contacts(db: Database) -> None:
+def m0007_dismissed_findings(db: Database) -> None:
+    """When the operator has dealt with a finding."""
+    db.execute("ALTER TABLE findings ADD COLUMN dismissed_at INTEGER")
+
+
+@migrations()
+def m0008_proposals(db: Database) -> None:
+    """Proposals are found without reading the messages between them: those of an epoch, when a room is
+    loaded.
+    """
+    db.execute("CREATE INDEX entries_proposals ON entries (id) WHERE type = 'm.mls.proposal'")
+
+
+@migrations()
+def m0009_contacts(db: Database) -> None:
     """Abuse reports, consent between users of different providers, and by what users can be found."""
     # AUTOINCREMENT: an operator's note about report 7 must not come to mean another one.
     db.execute(

@@ -50,6 +50,7 @@ from linearized.protocol.identifiers import (
     user_id_from_uri,
     user_uri,
 )
+from linearized.room.proposals import content_of
 
 # The binding holds key packages to a real time: the one the tests start at.
 NOW_MS = int(time.time()) * 1000
@@ -133,7 +134,12 @@ class FakeProvider:
             return self._send(room, user_id, parts[-2], parts[-1], body)
         if path.endswith("/messages"):
             return httpx.Response(200, json=self._messages(room, request.url.params))
-        handlers = {"update": self._update, "key_material": self._key_material, "group_info": self._info}
+        handlers = {
+            "update": self._update,
+            "key_material": self._key_material,
+            "group_info": self._info,
+            "hub_sender": self._no_hub,
+        }
         return handlers[parts[-1]](room, user_id, body)
 
     def _account(self, request: httpx.Request, path: str, user_id: str, device_id: str) -> dict[str, Any]:
@@ -194,6 +200,8 @@ class FakeProvider:
 
     def _update(self, room: Room, user_id: str, body: dict[str, Any]) -> httpx.Response:
         bundle = HandshakeBundle.decode(decode_base64(body["bundle"]))
+        if not bundle.is_commit:
+            return self._propose(room, user_id, bundle)
         assert bundle.group_info is not None
         assert bundle.group_info.full is not None
         assert bundle.ratchet_tree is not None
@@ -226,6 +234,23 @@ class FakeProvider:
             self._welcome(room, bundle, added, event_id)
         success = UpdateRoomResponse(code=UpdateResponseCode.SUCCESS, accepted_timestamp=NOW_MS)
         return _response(success, event_id)
+
+    def _no_hub(self, room: Room, user_id: str, body: dict[str, Any]) -> httpx.Response:
+        del room, user_id, body
+        return httpx.Response(404, json={"errcode": "M_NOT_FOUND", "error": "not the hub"})
+
+    def _propose(self, room: Room, user_id: str, bundle: HandshakeBundle) -> httpx.Response:
+        group, messages = room.group, (bundle.message, *bundle.more_proposals)
+        assert group is not None
+        if openmls.inspect_message(bundle.message).epoch != group.epoch:
+            code = UpdateResponseCode.WRONG_EPOCH
+            return _response(UpdateRoomResponse(code=code, current_epoch=group.epoch), None)
+        for message in messages:
+            group.add_proposal(message)
+        event_id = self.append(room, user_id, "m.mls.proposal", content_of(messages))
+        return _response(
+            UpdateRoomResponse(code=UpdateResponseCode.SUCCESS, accepted_timestamp=NOW_MS), event_id
+        )
 
     def _welcome(
         self, room: Room, bundle: HandshakeBundle, added: Sequence[tuple[str, str]], event_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from linearized.cli import main
+from linearized.control import control_path
+from linearized.exceptions import InvalidInput
 from linearized.protocol.base64 import encode_base64
 from linearized.room.evidence import verify_equivocation
 from linearized.room.submissions import LocalEvent, Reason, Rejected
+from linearized.server.auditing import Auditor
+from linearized.server.control import commands, serve_control
 from linearized.server.exchange import OutboundError
 from linearized.store.base import RoomRow
 from linearized.store.history import FindingRow
@@ -193,7 +198,7 @@ async def test_the_operator_lists_proofs_and_anybody_verifies_them(tmp_path: Pat
         other = encode_base64(world.b.node.identity.key.verify_key)
     settings = str(tmp_path / "b.example" / "linearized.toml")
     run = CliRunner().invoke
-    listed = run(main, ["room", "proofs", "--config", settings, "--write", str(tmp_path / "out")])
+    listed = run(main, ["room", "findings", "--config", settings, "--write", str(tmp_path / "out")])
     assert listed.exit_code == 0, listed.output
     assert "proof" in listed.output
     assert world.room_id in listed.output
@@ -213,3 +218,86 @@ async def test_the_operator_lists_proofs_and_anybody_verifies_them(tmp_path: Pat
         assert run(main, ["room", "verify-proof", str(file), "--key", f"ed25519:{key}"]).exit_code == 1
     verified = run(main, ["room", "verify", "--config", settings, world.room_id])
     assert verified.exit_code == 1
+
+
+def whole(world: Deceived) -> str:
+    """The digest of the one finding that ``b.example`` has."""
+    (found,) = world.b.node.store.findings()
+    return found.digest
+
+
+async def test_the_operator_has_a_stopped_room_go_on(tmp_path: Path) -> None:
+    async with two_faced(tmp_path) as world:
+        await parted(world, 1, 1)
+        await world.c.node.audits.audit(world.room_id)
+        audits = world.b.node.audits
+        proved(world, await audits.audit(world.room_id))
+        with pytest.raises(InvalidInput, match="resume the room"):
+            await audits.dismiss(whole(world))
+        # The other operator trusts the hub again, too; else its checkpoint would stop us at once.
+        await world.c.node.store.delete_audit(world.room_id)
+        (closed,) = await audits.resume(world.room_id)
+        assert closed.digest == whole(world)
+        audits.require_trusted(row_of(world.b, world.room_id))
+        await parted(world, 1, 0)
+        Auditor(world.b.node).require_trusted(row_of(world.b, world.room_id))  # after a restart, too
+        for room_id in (world.room_id, "!unknown:a.example"):
+            with pytest.raises(InvalidInput, match="not stopped"):
+                await audits.resume(room_id)
+        # It is no amnesty for what comes to light after.
+        await parted(world, 0, 1)
+        await world.c.node.audits.audit(world.room_id)
+        proved(world, await audits.audit(world.room_id))
+        with pytest.raises(Rejected):
+            audits.require_trusted(row_of(world.b, world.room_id))
+
+
+async def test_the_operator_closes_a_suspicion_and_it_opens_if_it_comes_up_again(tmp_path: Path) -> None:
+    async with two_faced(tmp_path) as world:
+        await parted(world, 1, 2)
+        world.show_b_the_second()
+        audits = world.b.node.audits
+        await audits.audit(world.room_id)
+        digest = whole(world)
+        for wrong in ("", digest[:7], "f" * 64, digest + "0"):
+            with pytest.raises(InvalidInput, match="name one"):
+                await audits.dismiss(wrong)
+        assert (await audits.dismiss(digest[:16])).digest == digest
+        assert world.b.node.store.findings()[0].dismissed_at is not None
+        with pytest.raises(InvalidInput, match="0 open findings"):
+            await audits.dismiss(digest)
+        await audits.audit(world.room_id)
+        assert whole(world) == digest
+        assert world.b.node.store.findings()[0].dismissed_at is None
+
+
+async def test_the_operator_looks_at_findings_and_closes_them_by_command(tmp_path: Path) -> None:
+    settings = str(tmp_path / "b.example" / "linearized.toml")
+
+    async def run(command: str, *arguments: str) -> tuple[int, str]:
+        words = ["room", command, "--config", settings, *arguments]
+        result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(main, words))
+        return result.exit_code, result.output
+
+    async with two_faced(tmp_path) as world, trio.open_nursery() as nursery:
+        node = world.b.node
+        await nursery.start(serve_control, control_path(node.config), commands(node))
+        await parted(world, 1, 2)
+        world.show_b_the_second()
+        found = await node.audits.audit(world.room_id)
+        assert found is not None
+        name = found.digest[:16]
+        assert await run("findings", "--show", name) == (0, found.document + "\n")
+        assert (await run("findings", "--show", "nothing"))[0] == 2
+        assert name in (await run("findings"))[1]
+        assert (await run("verify", world.room_id))[0] == 1
+        assert (await run("resume", world.room_id))[0] == 2, "a suspicion stops nothing"
+        assert (await run("dismiss", name))[0] == 0
+        assert (await run("dismiss", name))[0] == 2
+        assert name not in (await run("findings"))[1]
+        assert name in (await run("findings", "--all"))[1]
+        await node.store.put_finding(replace(found, digest="a" * 64, proven=True))
+        node.audits = Auditor(node)
+        status, said = await run("resume", world.room_id)
+        assert (status, "1 findings" in said) == (0, True), said
+        nursery.cancel_scope.cancel()

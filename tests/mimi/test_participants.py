@@ -105,16 +105,21 @@ def test_an_update_that_does_not_fit_the_list_is_refused(step: ParticipantListUp
         apply_update(listed((ALICE, 2), (BOB, 1)), step)
 
 
-def test_the_updates_of_a_commit_apply_one_after_the_other() -> None:
-    steps = [update(removed=(0,)), update(changed=((0, 2),)), update(added=((CATHY, 1),))]
+def test_the_updates_of_a_commit_all_refer_to_the_list_before_it() -> None:
+    steps = [update(removed=(0,)), update(changed=((1, 2),)), update(added=((CATHY, 1),))]
     assert apply_updates(listed((ALICE, 2), (BOB, 1)), steps) == listed((BOB, 2), (CATHY, 1))
 
 
 def test_the_updates_of_a_commit_touch_a_user_once() -> None:
-    for second in (update(added=((ALICE, 1),)), update(removed=(1,))):
-        first = update(removed=(0,)) if second.added else update(added=((CATHY, 1),), changed=((1, 2),))
+    for second in (update(added=((CATHY, 2),)), update(removed=(1,))):
+        first = update(added=((CATHY, 1),), changed=((1, 2),))
         with pytest.raises(ParticipantListError, match="the commit operates on the same user"):
             apply_updates(listed((ALICE, 2), (BOB, 1)), [first, second])
+
+
+def test_a_user_who_goes_is_not_added_again_by_the_same_commit() -> None:
+    with pytest.raises(ParticipantListError, match="a participant already"):
+        apply_updates(listed((ALICE, 2)), [update(removed=(0,)), update(added=((ALICE, 1),))])
 
 
 @given(

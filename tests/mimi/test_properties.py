@@ -31,11 +31,12 @@ from linearized.mimi.content import (
 from linearized.mimi.key_material import basic_identity
 from linearized.mimi.mls_framing import message_kind, walk_welcome, welcome_message, welcome_struct
 from linearized.mimi.tls import Codec, Reader, Struct, UnknownValue
+from tests.mimi.policy.strategies import RULED
 from tests.mimi.support import APPLICATION, COMMIT, GROUP_INFO, PROPOSAL, WALKS, public_message, u16, vec
 from tests.mimi.test_cbor import keys, values
 
-for module in pkgutil.iter_modules(linearized.mimi.__path__):
-    importlib.import_module(f"linearized.mimi.{module.name}")
+for module in pkgutil.walk_packages(linearized.mimi.__path__, "linearized.mimi."):
+    importlib.import_module(module.name)
 
 
 def every_struct() -> list[type[Struct]]:
@@ -68,6 +69,8 @@ def strategy(codec: Codec, seen: dict[str, Any]) -> st.SearchStrategy[Any]:
     match codec:
         case tls.Uint(width=width):
             found = st.integers(0, (1 << (8 * width)) - 1)
+        case tls.Boolean():
+            found = st.booleans()
         case tls.Fixed(size=size):
             found = st.binary(min_size=size, max_size=size)
         case tls.Opaque():
@@ -112,6 +115,8 @@ def struct(kind: type[Struct]) -> st.SearchStrategy[Any]:
         return st.builds(handshake.GroupInfoOption, full=st.just(GROUP_INFO)) | st.builds(
             handshake.GroupInfoOption, partial=partial
         )
+    if kind in RULED:
+        return RULED[kind]
     return fields_of(kind)
 
 

@@ -80,6 +80,7 @@ def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> No
         "single_hub",
         "sealed_messages",
         "hub_transfers",
+        "standalone_proposals",
     }
 
 

@@ -25,6 +25,7 @@ from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.admission import ALGORITHM
+from linearized.room.devices import Published, nothing_published
 from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import (
@@ -83,6 +84,8 @@ def new_room(
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
     agents: Mapping[int, bytes] = NO_AGENTS,
+    published: Published = nothing_published,
+    signer: openmls.SignatureKeyPair | None = None,
 ) -> Room:
     """A room that Alice has just created."""
     room = Room(
@@ -92,6 +95,8 @@ def new_room(
         mls=MLS,
         vouched_domains=vouched,
         agents=agents,
+        published=published,
+        signer=signer,
     )
     content: JsonObject = {"room_version": version}
     if encrypted:
@@ -150,13 +155,19 @@ class Member:
         return self.client.key_package(now=MLS.now, lifetime=LIFETIME)
 
     def create(
-        self, *, app_data: Mapping[int, bytes] | None = None, name: bytes | None = None, role: int = 2
+        self,
+        *,
+        app_data: Mapping[int, bytes] | None = None,
+        name: bytes | None = None,
+        role: int = 2,
+        external_senders: Sequence[tuple[bytes, bytes]] = (),
     ) -> Handshake:
         """Create the room's group and a first, empty commit."""
         listed = {PARTICIPANT_LIST: participant_list((self.user_id, role))}
         self.group = self.client.create_group(
             group_id=name if name is not None else group_id(ROOM),
             app_data=listed if app_data is None else app_data,
+            external_senders=external_senders,
         )
         initial = self.group.group_info()
         return handshake(self, self.group.commit(), initial_group=initial)
@@ -259,9 +270,11 @@ def handshake(
     )
 
 
-def grouped_room(*others: Member, initial: Sequence[LocalEvent] = ()) -> tuple[Room, Member, Accepted]:
+def grouped_room(
+    *others: Member, initial: Sequence[LocalEvent] = (), published: Published = nothing_published
+) -> tuple[Room, Member, Accepted]:
     """A room with a group of Alice and the others, and what the last commit became."""
-    room = new_room(initial=initial)
+    room = new_room(initial=initial, published=published)
     alice = Member(ALICE)
     accepted = room.submit(alice.create(), now=NOW)
     alice.accept()

@@ -6,7 +6,13 @@ import openmls
 import pytest
 
 from linearized.mls import CIPHERSUITES
-from linearized.room.algorithms import DEFAULT_ALGORITHM, ciphersuite_of, welcome_algorithm, welcome_content
+from linearized.room.algorithms import (
+    DEFAULT_ALGORITHM,
+    ciphersuite_of,
+    signs_with_ed25519,
+    welcome_algorithm,
+    welcome_content,
+)
 
 
 def test_the_draft_s_own_algorithm_is_the_default() -> None:
@@ -47,3 +53,10 @@ def test_a_welcome_has_all_the_draft_s_fields() -> None:
         "ciphertext": "AA",
         "commit_event_id": "$c",
     }
+
+
+def test_two_of_the_suites_sign_with_ed25519() -> None:
+    assert [suite for suite in CIPHERSUITES.values() if signs_with_ed25519(suite)] == [
+        openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
+        openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
+    ]

@@ -15,7 +15,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri
 from linearized.protocol.versions import ROOM_VERSIONS, get_version
 from linearized.room.admission import ALGORITHM, encryption_algorithm
-from linearized.room.credentials import encode_credential
+from linearized.room.credentials import ClientIdentity, encode_credential
 from linearized.room.room import Room
 from linearized.room.submissions import Handshake, LinearizedPdu, LocalEvent, Reason
 from tests.room.support import (
@@ -209,6 +209,59 @@ def test_a_room_can_have_another_suite_than_the_usual_one() -> None:
     other = {**message.content, "algorithm": ALGORITHM}
     event = LocalEvent(sender=ALICE, type="m.room.encrypted", content=other)
     refusal(room, event, Reason.MALFORMED)
+
+
+# --- what devices have published ---
+
+
+class Devices(dict[ClientIdentity, bytes]):
+    """Signature keys as devices published them; ``get`` is the room's lookup."""
+
+    def publish(self, device: Member, key: bytes | None = None) -> None:
+        client = ClientIdentity(device.user_id, device.device_id)
+        self[client] = key if key is not None else device.client.signature_key
+
+
+def test_a_leaf_with_the_key_that_its_device_published_is_added() -> None:
+    devices, bob = Devices(), Member(BOB)
+    room, alice, _ = grouped_room(initial=[PUBLIC], published=devices.get)
+    devices.publish(bob)
+    devices.publish(alice)
+    assert room.submit(alice.add(bob), now=NOW)
+
+
+def test_a_leaf_with_another_key_than_its_device_published_is_not_added() -> None:
+    devices, bob = Devices(), Member(BOB)
+    room, alice, _ = grouped_room(initial=[PUBLIC], published=devices.get)
+    devices.publish(bob, b"k" * 32)
+    refused = refusal(room, alice.add(bob), Reason.FORBIDDEN)
+    assert str(refused) == "The device DEV of @bob:b.example has published another signature key"
+
+
+def test_a_device_with_another_key_than_it_published_does_not_join_from_outside() -> None:
+    devices, bob = Devices(), Member(BOB)
+    room, _, accepted = grouped_room(bob, initial=[PUBLIC], published=devices.get)
+    devices.publish(bob)
+    rejoin = bob.rejoin(accepted)  # with a new key
+    refusal(room, rejoin, Reason.FORBIDDEN)
+    devices.publish(bob)
+    assert room.submit(rejoin, now=NOW)
+
+
+def test_a_device_that_published_another_key_commits_no_more_and_another_of_its_user_removes_it() -> None:
+    devices, phone = Devices(), Member(ALICE, "PHONE")
+    room, alice, _ = grouped_room(phone, published=devices.get)
+    devices.publish(phone, b"k" * 32)
+    refusal(room, handshake(phone, phone.joined().commit()), Reason.FORBIDDEN)
+    assert room.submit(alice.remove(phone, unlist=False), now=NOW)
+
+
+def test_a_published_ed25519_key_says_nothing_of_a_room_whose_keys_are_of_p256() -> None:
+    devices = Devices()
+    room = new_room(algorithm=P256, published=devices.get)
+    alice = member_of_suite(2)
+    devices.publish(alice, b"k" * 32)
+    assert room.submit(alice.create(), now=NOW)
 
 
 # --- commit events of participants ---

@@ -8,7 +8,7 @@ from dataclasses import replace
 import openmls
 import pytest
 
-from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, PartialGroupInfo, RatchetTreePresence
+from linearized.mimi.handshake import GroupInfoOption, PartialGroupInfo, RatchetTreePresence
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ROOM_METADATA,
@@ -428,15 +428,6 @@ def test_a_participant_that_is_no_user_is_refused() -> None:
     room, alice, _ = grouped_room()
     added = ParticipantListUpdate(added=(UserRolePair(user="mimi://b.example/x/bob", role_index=1),))
     refusal(room, alice.change(added), Reason.INVALID_COMMIT)
-
-
-def test_standalone_proposals_are_refused() -> None:
-    bob = Member(BOB)
-    room, _, _ = grouped_room(bob)
-    proposal = HandshakeBundle(message=bob.joined().propose_self_remove())
-    refusal(room, Handshake(bundle=proposal, provider="b.example"), Reason.INVALID_PROPOSAL)
-    ungrouped = Handshake(bundle=proposal, provider="b.example")
-    refusal(new_room(), ungrouped, Reason.INVALID_PROPOSAL)
 
 
 def test_a_welcome_that_is_none_is_refused() -> None:

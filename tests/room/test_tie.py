@@ -7,25 +7,47 @@ from typing import Any
 
 import pytest
 
-from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListUpdate
+from linearized.mimi.participants import (
+    PARTICIPANT_LIST,
+    ROOM_METADATA,
+    ParticipantListUpdate,
+    UserIndexRolePair,
+)
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import check_identities_kept, check_proposals, resulting_app_data
-from tests.room.support import grouped_room
+from tests.room.support import BOB, Member, grouped_room, participant_list
 
 
-def update(payload: bytes = b"", *, operation: str = "update") -> Any:
-    return SimpleNamespace(component_id=PARTICIPANT_LIST, operation=operation, payload=payload)
+def update(payload: bytes = b"", *, operation: str = "update", component: int = PARTICIPANT_LIST) -> Any:
+    return SimpleNamespace(component_id=component, operation=operation, payload=payload)
 
 
 @pytest.mark.parametrize(
-    "updates", [[update(operation="remove")], [update(ParticipantListUpdate().encode())] * 2]
+    "updates",
+    [
+        [update(operation="remove")],
+        [update(ParticipantListUpdate(removed=(0,)).encode())] * 2,
+        [update(component=ROOM_METADATA)] * 2,
+        [update(component=0x8001)],
+    ],
+    ids=["removed", "a user twice", "metadata twice", "unknown"],
 )
-def test_a_component_is_updated_once_and_never_removed(updates: list[Any]) -> None:
+def test_component_updates_that_a_room_does_not_take_are_refused(updates: list[Any]) -> None:
     _, alice, _ = grouped_room()
     group: Any = alice.joined()
     with pytest.raises(Rejected) as raised:
         resulting_app_data(group, updates)
     assert raised.value.code is Reason.INVALID_PROPOSAL
+
+
+def test_several_updates_of_the_participant_list_go_together() -> None:
+    _, alice, _ = grouped_room(Member(BOB))
+    group: Any = alice.joined()
+    updates = [
+        update(ParticipantListUpdate(removed=(0,)).encode()),
+        update(ParticipantListUpdate(changed=(UserIndexRolePair(user_index=1, role_index=2),)).encode()),
+    ]
+    assert resulting_app_data(group, updates) == {PARTICIPANT_LIST: participant_list((BOB, 2))}
 
 
 @pytest.mark.parametrize("kind", ["psk", "reinit", "group_context_extensions"])

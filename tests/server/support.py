@@ -24,6 +24,7 @@ from linearized.server import outbound, run
 from linearized.server.app import App, build_app
 from linearized.server.clients.passwords import hash_password
 from linearized.server.discovery import Destination
+from linearized.server.exchange import Channel, Outgoing, Reply, read_within
 from linearized.server.node import Node
 from linearized.server.opening import open_node, system_clock
 from linearized.server.outbound import FederationClient
@@ -69,6 +70,28 @@ class _Wire(httpx.AsyncBaseTransport):
         return await httpx.ASGITransport(app=with_peer).handle_async_request(request)
 
 
+class _WireChannel:
+    """The wire as the outbound client uses it."""
+
+    def __init__(self, wire: httpx.AsyncBaseTransport) -> None:
+        self._wire = wire
+
+    async def exchange(self, request: Outgoing, limit: int) -> Reply:
+        response = await self._wire.handle_async_request(
+            httpx.Request(
+                request.method,
+                f"https://{request.address}{request.target}",
+                headers=request.headers,
+                content=request.body,
+            )
+        )
+        body = await read_within(response.aiter_raw(), limit)
+        return Reply(status=response.status_code, headers=response.headers, body=body)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
 class MemoryFederation(FederationClient):
     """The outbound client, with the wire in place of TLS connections."""
 
@@ -80,8 +103,8 @@ class MemoryFederation(FederationClient):
             super().__init__(config, identity, clock=clock)
         self._network = network
 
-    def _new_client(self, _destination: Destination) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=self._network.transport(self._identity.name))
+    def _new_channel(self, _destination: Destination, _http2: bool) -> Channel:
+        return _WireChannel(self._network.transport(self._identity.name))
 
 
 @dataclass

@@ -6,19 +6,23 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import canonicaljson
+import orjson
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
 
 from linearized.exceptions import StoreError
-from linearized.protocol.canonical import JsonObject
+from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.server import batches
-from linearized.server.batches import EDUS, MAX_EDUS, MAX_PDUS, has_place, queued_units
+from linearized.server.batches import EDUS, MAX_EDUS, MAX_PDUS, Batch, has_place, queued_units
 from linearized.server.outbound import OutboundError
 from linearized.server.pauses import LONGEST_PAUSE
 from linearized.server.providers.client import ProviderError
 from linearized.server.welcomes import provider_address
-from linearized.store.base import EntryRow, NewToDevice
+from linearized.store.base import EntryRow, NewToDevice, ToDeviceRow
+from tests.protocol.support import json_objects, quick
 from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
 from tests.server.test_fanout import rows
 from tests.server.test_followers import OTHER, Peer, Setting, delivering, linear, mimi, plain, quiet, welcome
@@ -121,7 +125,8 @@ async def test_a_batch_that_is_refused_is_sent_room_by_room_and_only_one_room_wa
 ) -> None:
     refused = OutboundError("no", status=403, errcode="M_FORBIDDEN")
 
-    async def request(server: str, method: str, path: str, *, json: JsonObject) -> JsonObject:
+    async def transaction(server: str, path: str, body: bytes) -> JsonObject:
+        json = orjson.loads(body)
         setting.peer.sent.append((trio.current_time(), server, path, json["pdus"]))
         await trio.lowlevel.checkpoint()
         if down:
@@ -130,7 +135,7 @@ async def test_a_batch_that_is_refused_is_sent_room_by_room_and_only_one_room_wa
             raise refused
         return {}
 
-    setting.peer.request = request  # type: ignore[method-assign]  # a peer that dislikes one room
+    setting.peer.transaction = transaction  # type: ignore[method-assign]  # a peer that dislikes one room
     rooms, down = [*names(3), OTHER], True
     for room_id in rooms:
         await setting.room(linear(room_id=room_id), room_id=room_id)
@@ -155,13 +160,14 @@ async def test_a_batch_that_is_refused_is_sent_room_by_room_and_only_one_room_wa
 async def test_a_slow_provider_delays_no_other(
     setting: Setting, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async def request(server: str, method: str, path: str, *, json: JsonObject) -> JsonObject:
+    async def transaction(server: str, path: str, body: bytes) -> JsonObject:
+        json = orjson.loads(body)
         if server == "b.example":
             await trio.sleep(25)
         setting.peer.sent.append((trio.current_time(), server, path, json["pdus"]))
         return {}
 
-    setting.peer.request = request  # type: ignore[method-assign]  # one peer takes its time
+    setting.peer.transaction = transaction  # type: ignore[method-assign]  # one peer takes its time
     await setting.room(linear(), replace(linear(), provider="c.example"))
     for _ in range(10):
         await setting.append()
@@ -219,8 +225,64 @@ async def test_a_server_without_mimi_gets_its_events_all_the_same(
     for _ in range(20):
         await setting.append()
         await quiet()
+    await trio.sleep(0.1)  # the last requests wait for their turn
     assert len([pdu for *_, pdus in setting.peer.sent for pdu in pdus]) == len(rows(added)) + 20
     assert len(setting.peer.notified) < 5
+
+
+# --- the body ---
+
+
+def holding(*pdus: JsonObject, units: list[JsonObject] | None = None) -> Batch:
+    batch = Batch()
+    rows = [replace(plain(seq, ROOM), pdu=stored(pdu)) for seq, pdu in enumerate(pdus, 1)]
+    batch.take(linear(), rows)
+    batch.units = [
+        ToDeviceRow(position=1, user_id="", device_id="", type="", sender="", content=orjson.dumps(unit))
+        for unit in units or []
+    ]
+    return batch
+
+
+def stored(pdu: JsonObject) -> bytes:
+    """As an event of a room version that sorts names by code point is stored."""
+    return canonical_json(pdu, code_point_order=True)
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        {"b": 1, "a": [None, True, "x"]},
+        {"content": {"body": "é 😀 \ufffd"}},
+        {"é": 1, "\u4e00": 2, "a": 3},
+        {"\ufb33": 1, "😀": 2, "a": {"😀": 1, "\ue000": 2}},
+    ],
+)
+def test_a_body_is_canonical_json_of_what_is_stored(pdu: JsonObject) -> None:
+    unit = {"type": "m.x", "sender": "@a:a.example", "content": {"z": 1, "a": "😀"}}
+    for batch, whole in (
+        (holding(pdu, {"n": 2}), {"pdus": [pdu, {"n": 2}]}),
+        (holding(pdu, units=[unit, unit]), {"pdus": [pdu], "edus": [unit, unit]}),
+        (holding(units=[unit]), {"pdus": [], "edus": [unit]}),
+        (holding(), {"pdus": []}),
+    ):
+        assert batch.body() == canonical_json(whole)
+
+
+@quick
+@given(json_objects)
+def test_a_body_is_canonical_whatever_an_event_holds(pdu: JsonObject) -> None:
+    body = holding(pdu).body()
+    assert body == canonical_json({"pdus": [pdu]})
+    if max(stored(pdu).decode()) < "\ue000":  # else Matrix may sort otherwise
+        assert body == canonicaljson.encode_canonical_json({"pdus": [pdu]})
+
+
+def test_stored_bytes_go_out_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = holding({"content": {"body": "é"}}, {"n": 2})
+    monkeypatch.delattr(batches, "canonical_json")
+    monkeypatch.delattr(batches, "orjson")
+    assert batch.body() == '{"pdus":[{"content":{"body":"é"}},{"n":2}]}'.encode()
 
 
 # --- ephemeral units ---
@@ -243,9 +305,10 @@ class Bodies(Peer):
         super().__init__()
         self.bodies: list[JsonObject] = []
 
-    async def request(self, server: str, method: str, path: str, *, json: JsonObject) -> JsonObject:
+    async def transaction(self, server: str, path: str, body: bytes) -> JsonObject:
+        json = orjson.loads(body)
         self.bodies.append(json)
-        return await super().request(server, method, path, json=json)
+        return await super().transaction(server, path, body)
 
     @property
     def numbers(self) -> list[list[int]]:
@@ -288,14 +351,15 @@ async def test_units_that_are_refused_hold_up_no_room(
 ) -> None:
     peer = Bodies()
 
-    async def request(server: str, method: str, path: str, *, json: JsonObject) -> JsonObject:
+    async def transaction(server: str, path: str, body: bytes) -> JsonObject:
+        json = orjson.loads(body)
         peer.bodies.append(json)
         await trio.lowlevel.checkpoint()
         if "edus" in json:
             raise OutboundError("no", status=400, errcode="M_BAD_JSON")
         return {}
 
-    peer.request = request  # type: ignore[method-assign]  # a peer that takes no units
+    peer.transaction = transaction  # type: ignore[method-assign]  # a peer that takes no units
     async with delivering(tmp_path / "store.sqlite3", peer) as setting:
         await setting.room(linear())
         await setting.store.put_to_device(units(1))

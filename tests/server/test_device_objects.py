@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+import trio
 
 from linearized.exceptions import InvalidInput
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
+from linearized.room.credentials import ClientIdentity
 from linearized.room.devices import CREDENTIAL_KEY as CREDENTIAL
-from linearized.server.device_objects import MAX_OBJECT_BYTES, checked
+from linearized.server.device_objects import MAX_OBJECT_BYTES, checked, published
+from linearized.store.sqlite import SqliteStore
 from tests.server.device_support import credential, device_object, signer, vector
 
 BOB = "@bob:b.example"
@@ -63,3 +68,12 @@ def keys(value: Any) -> JsonObject:
 def test_anything_else_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
         checked(value, user_id=BOB, device_id="PHONE")
+
+
+async def test_the_key_that_a_device_published_is_found_again(tmp_path: Path, nursery: trio.Nursery) -> None:
+    store = SqliteStore.open(tmp_path / "store.sqlite3", synchronous="OFF")
+    await nursery.start(store.run)
+    await store.put_device_object(BOB, "PHONE", orjson.dumps(device_object(BOB)))
+    assert published(store, ClientIdentity(BOB, "PHONE")) == signer().verify_key
+    assert published(store, ClientIdentity(BOB, "LAPTOP")) is None
+    await store.aclose()

@@ -60,9 +60,8 @@ class Peer:
             raise answer
         return answer
 
-    async def request(self, server: str, method: str, path: str, *, json: JsonObject) -> JsonObject:
-        assert method == "PUT"
-        self.sent.append((trio.current_time(), server, path.rpartition("/")[2], json["pdus"]))
+    async def transaction(self, server: str, path: str, body: bytes) -> JsonObject:
+        self.sent.append((trio.current_time(), server, path.rpartition("/")[2], orjson.loads(body)["pdus"]))
         await trio.lowlevel.checkpoint()
         if isinstance(self.send_answer, Exception):
             raise self.send_answer

@@ -109,8 +109,8 @@ async def test_a_follower_that_changes_what_the_hub_stamped_is_found_out(
         if part == "timestamp":
             entry_of = following.entry_of
 
-            def later(room: str, hub: str, *, timestamp: int, message: bytes) -> tuple[str, str, bytes]:
-                return entry_of(room, hub, timestamp=timestamp + 1, message=message)
+            def later(room: str, hub: str, *, timestamp: int, **rest: Any) -> tuple[str, str, bytes]:
+                return entry_of(room, hub, timestamp=timestamp + 1, **rest)
 
             monkeypatch.setattr(following, "entry_of", later)
 

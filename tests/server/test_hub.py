@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import openmls
 import pytest
 import structlog
 import trio
@@ -99,6 +100,7 @@ async def running_hub(
                 identity=A,
                 store=cast("Store", store),
                 mls=MLS,
+                signer=openmls.SignatureKeyPair.generate(),
                 clock=lambda: NOW,
                 vouched=frozenset(),
                 nursery=nursery,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -17,15 +18,16 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.state import membership
 from linearized.room.submissions import LocalEvent, Rejected
 from linearized.server.federation import removals
-from linearized.server.http import Response
+from linearized.server.http import json_response
 from linearized.server.invited import KNOCK_STATE
 from linearized.server.outbound import OutboundError
 from tests.server.federation.support import BOB, Foreign
-from tests.server.support import Network, running_server
+from tests.server.support import PASSWORD, Network, running_server
 from tests.server.test_linearized_pair import ALICE, BILL, HubPair, hub_pair
 from tests.server.test_two_providers import bodies, encrypted_room, received, say, signed_in
 
 CAROL = "@carol:c.example"
+NAME = {"type": "m.room.name", "state_key": "", "sender": "@cleo:c.example", "content": {"name": "Tea"}}
 
 
 def member(user_id: str, value: str, sender: str | None = None) -> LocalEvent:
@@ -57,7 +59,8 @@ async def test_a_knock_an_invite_and_the_join(tmp_path: Path) -> None:
         assert knock.content == {"membership": "knock", "reason": "Let me in"}
         shown = pair.b.node.store.reply(KNOCK_STATE, f"{pair.room_id} {BOB}")
         assert shown is not None
-        assert {item["type"] for item in orjson.loads(shown)} == {"m.room.create", "m.room.join_rules"}
+        types = [item["type"] for item in orjson.loads(shown)]
+        assert types == ["m.room.create", "m.room.join_rules", "m.room.member"]
         await pair.a.node.rooms.invite(pair.room_id, sender=ALICE, target=BOB)
         assert (at_hub(pair), at_home(pair)) == ("invite", "invite")
         await pair.join()
@@ -73,6 +76,40 @@ async def test_a_knock_is_taken_back_at_the_hub(tmp_path: Path) -> None:
         assert (at_hub(pair), at_home(pair)) == ("leave", "leave")
         await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=[])
         assert (at_hub(pair), at_home(pair)) == ("knock", "knock")
+
+
+async def test_a_client_knocks_on_a_room_of_another_server_and_sees_it_there(tmp_path: Path) -> None:
+    async with hub_pair(tmp_path) as pair, pair.b.http() as http:
+        await rule(pair, "knock")
+        user_id = await pair.b.user("carl")
+        login = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": user_id},
+            "password": PASSWORD,
+        }
+        token = (await http.post("/_matrix/client/v3/login", json=login)).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+
+        async def call(method: str, path: str, body: JsonObject | None = None) -> JsonObject:
+            answer = await http.request(method, f"/_matrix/client/v3{path}", json=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            found: JsonObject = answer.json()
+            return found
+
+        knock = f"/knock/{quote(pair.room_id)}?via=c.example"
+        for _ in range(2):
+            assert await call("POST", knock, {"reason": "Let me in"}) == {"room_id": pair.room_id}
+        assert (at_hub(pair, user_id), at_home(pair, user_id)) == ("knock", "knock")
+        first = await call("GET", "/sync")
+        (events,) = [part["knock_state"]["events"] for part in first["rooms"]["knock"].values()]
+        assert [event["type"] for event in events] == ["m.room.create", "m.room.join_rules", "m.room.member"]
+        assert events[-1]["content"] == {"membership": "knock", "reason": "Let me in"}
+        after = await call("GET", f"/sync?since={first['next_batch']}")
+        assert after["rooms"]["knock"] == {}
+        await call("POST", f"/rooms/{quote(pair.room_id)}/leave", {})
+        assert (at_hub(pair, user_id), at_home(pair, user_id)) == ("leave", "leave")
+        last = await call("GET", f"/sync?since={after['next_batch']}")
+        assert list(last["rooms"]["leave"]) == [pair.room_id]
 
 
 async def until_at_home(pair: HubPair, expected: str) -> None:
@@ -216,15 +253,18 @@ async def test_a_knock_that_is_not_allowed_leaves_nothing_behind(tmp_path: Path)
             await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=[])
 
 
-@pytest.mark.parametrize("answer", [b"{}", b'{"stripped_state": 5}', b'{"stripped_state": [5, {"a": 1}]}'])
-async def test_what_a_hub_says_of_a_room_is_taken_with_care(tmp_path: Path, answer: bytes) -> None:
+@pytest.mark.parametrize(
+    "stripped", [None, 5, [5, {"a": 1}, {**NAME, "sender": "bob"}, {**NAME, "content": 1}]]
+)
+async def test_what_a_hub_says_of_a_room_is_taken_with_care(tmp_path: Path, stripped: Any) -> None:
     network = Network()
     async with running_server("b.example", tmp_path, network) as b:
         foreign = Foreign("c.example", network)
-        foreign.knock_answer = Response(body=answer)
+        foreign.knock_answer = json_response({"stripped_state": stripped})
         await b.node.rooms.knock("!theirs:c.example", user_id=BOB, via=["c.example"])
         shown = b.node.store.reply(KNOCK_STATE, f"!theirs:c.example {BOB}")
-        assert shown in {"[]", "[{}]"}
+        assert shown is not None
+        assert [item["content"] for item in orjson.loads(shown)] == [{"membership": "knock"}]
 
 
 async def test_a_room_version_we_do_not_know_is_not_knocked_on(tmp_path: Path) -> None:

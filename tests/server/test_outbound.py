@@ -21,7 +21,7 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.signing import ServerIdentity, SigningKey
-from linearized.server import endpoints, exchange, outbound
+from linearized.server import connections, endpoints, exchange, outbound
 from linearized.server.app import build_app
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.http import HttpError, Request, Response, Route, json_response
@@ -272,6 +272,10 @@ async def test_a_mimi_request_goes_to_the_url_with_its_headers(
                 await client.raw("a.example", "GET", url)
         with pytest.raises(ProviderError, match="cannot be reached"):
             await client.raw("c.example", "GET", "https://c.example:1/")
+        with pytest.raises(ProviderError, match="cannot be asked for that path"):
+            await client.raw("a.example", "GET", "https://a.example/x\x00")
+        await client.raw("a.example", "POST", "https://a.example/mimi/é%2F y?ü=\x20")
+    assert peer.requests[1].raw_target == "/mimi/%C3%A9%2F%20y?%C3%BC=%20"
     request = peer.requests[0]
     assert request.raw_target == "/mimi/x%2Fy?q=1"
     assert request.headers["from"] == "mimi@b.example"
@@ -283,11 +287,11 @@ async def test_a_mimi_request_goes_to_the_url_with_its_headers(
 async def test_connections_to_idle_servers_make_room(
     their_tls: TlsConfig, our_tls: TlsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound, "MAX_DESTINATIONS", 1)
+    monkeypatch.setattr(connections, "MAX_DESTINATIONS", 1)
     async with talking(Peer(), their_tls, our_tls, "a.example", "e.example") as client:
         for name in ("a.example", "e.example", "a.example"):
             await client.raw(name, "GET", f"https://{name}/nothing")
-            assert len(client._peers) == 1
+            assert len(client._connections) == 1
 
 
 def test_unusable_tls_files_are_a_settings_error(our_tls: TlsConfig) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
 
 from linearized.exceptions import SignatureError
 from linearized.protocol.base64 import encode_base64
@@ -17,8 +18,10 @@ from linearized.server.xmatrix import (
     XMatrix,
     authenticate,
     parse_header,
+    sign_encoded,
     sign_request,
 )
+from tests.protocol.support import json_objects, quick
 
 from .test_http import receiver, request
 
@@ -139,6 +142,22 @@ def test_the_signature_is_over_the_object_of_the_draft() -> None:
     header = parse_header(signed(content={"a": 1}))
     assert header.signature == encode_base64(expected)
     assert (header.origin, header.destination, header.key_id) == ("b.example", "a.example", "ed25519:one")
+
+
+@quick
+@given(json_objects)
+def test_encoded_content_is_signed_as_what_it_encodes(content: JsonObject) -> None:
+    whole = {
+        "method": "PUT",
+        "uri": URI,
+        "origin": "b.example",
+        "destination": "c.example",
+        "content": content,
+    }
+    value = sign_encoded(
+        SENDER, destination="c.example", method="PUT", uri=URI, content=canonical_json(content)
+    )
+    assert f'sig="{encode_base64(SENDER.key.sign(canonical_json(whole)))}"' in value
 
 
 async def test_a_signed_request_names_its_sender() -> None:

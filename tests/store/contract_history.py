@@ -93,3 +93,25 @@ class HistoryContract:
         assert store.findings() == [earlier, elsewhere, later]
         assert store.findings(ROOM) == [earlier, later]
         assert store.findings("!unknown:a.example") == []
+
+    async def test_a_dismissed_finding_is_kept_and_opened_when_it_is_found_again(self, store: Store) -> None:
+        first, second = finding("a", found_at=1), finding("b", found_at=2)
+        for found in (first, second):
+            await store.put_finding(found)
+        await store.dismiss_findings(["a", "unknown"], 7)
+        await store.dismiss_findings(["a"], 9)
+        assert store.findings() == [replace(first, dismissed_at=7), second]
+        again = replace(first, found_at=11, document="{}")
+        assert await store.put_finding(again)
+        assert not await store.put_finding(again)
+        assert store.findings() == [second, again]
+
+    async def test_a_forgotten_audit_leaves_the_others(self, store: Store) -> None:
+        for room_id in (ROOM, OTHER_ROOM):
+            await store.append(new_room(room_id=room_id))
+            await store.put_audit(audit(room_id))
+        await store.delete_audit(ROOM)
+        await store.delete_audit(ROOM)
+        await store.delete_audit("!unknown:a.example")
+        assert store.audit(ROOM) is None
+        assert store.audit(OTHER_ROOM) == audit(OTHER_ROOM)

@@ -123,6 +123,8 @@ class StateContract:
             await store.put_follower(follower)
         assert store.followers(ROOM) == [linear, mimi]
         assert store.followers() == [linear, mimi, other]
+        assert store.cursors(ROOM, "b.example") == [linear, mimi]
+        assert store.cursors(ROOM, "c.example") == store.cursors("!unknown:a.example", "b.example") == []
         moved = FollowerRow(room_id=ROOM, provider="b.example", protocol="mimi", cursor=5, stop_seq=9)
         await store.put_follower(moved)
         assert store.followers(ROOM) == [linear, moved]

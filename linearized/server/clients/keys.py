@@ -18,12 +18,13 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
 from linearized.room.credentials import ClientIdentity
-from linearized.server import claims, consents, device_lists, device_objects
+from linearized.server import claims, consents, device_lists, device_objects, remote_devices
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
     bad_json,
     binary,
+    integer,
     invalid,
     optional_object,
     required_object,
@@ -41,6 +42,10 @@ MAX_PACKAGES_PER_UPLOAD: Final = 100
 MAX_PACKAGES_PER_DEVICE: Final = 200
 # Claims and queries of one request; each claim is one transaction.
 MAX_DEVICES_PER_REQUEST: Final = 100
+# How long a query may ask other servers for: "10 seconds is the recommended default", and a client that asked
+# for more is not kept waiting for longer than for a sync.
+DEFAULT_QUERY_MS: Final = 10_000
+MAX_QUERY_MS: Final = 55_000
 
 
 def key_counts(context: Context, caller: Caller) -> dict[str, int]:
@@ -154,24 +159,25 @@ async def _ensure_device(context: Context, caller: Caller, device_id: str) -> No
 
 
 async def query(context: Context, request: Request, caller: Caller) -> Response:
-    """``POST keys/query``: the devices of users of this server. Of others we know none; they are
-    ``failures``.
+    """``POST keys/query``: the devices of users of this server; and what devices of Linearized Matrix users
+    the caller shares a room with say of themselves. The servers of any others are ``failures``.
     """
-    del caller
     body = await request.json()
+    wait_ms = integer(body, "timeout") if "timeout" in body else DEFAULT_QUERY_MS
     wanted = required_object(body, "device_keys")
     if len(wanted) > MAX_DEVICES_PER_REQUEST:
         raise invalid(f"device_keys names more than {MAX_DEVICES_PER_REQUEST} users")
     devices: JsonObject = {}
     failures: JsonObject = {}
+    remote: dict[str, list[str]] = {}
     for user_id in wanted:
         names = texts(wanted, user_id, limit=MAX_DEVICES_PER_REQUEST)
         domain = _domain(user_id)
         if domain not in context.node.served_domains:
-            failures[domain] = {
-                "errcode": "M_NOT_FOUND",
-                "error": "Device lists of other servers are not kept here",
-            }
+            if remote_devices.meets(context.node.store, caller.user_id, user_id):
+                remote[user_id] = names
+            else:
+                failures[domain] = {"errcode": "M_NOT_FOUND", "error": "You share no room with that user"}
             continue
         objects = context.node.store.device_objects(user_id)
         devices[user_id] = {
@@ -179,7 +185,11 @@ async def query(context: Context, request: Request, caller: Caller) -> Response:
             for device in context.node.store.devices(user_id)
             if not names or device.device_id in names
         }
-    return json_response({"device_keys": devices, "failures": failures})
+    found, failed = await remote_devices.query(
+        context.node, remote, seconds=min(wait_ms, MAX_QUERY_MS) / _MS_PER_SECOND
+    )
+    failures |= {server: {"errcode": "M_UNKNOWN", "error": error} for server, error in failed.items()}
+    return json_response({"device_keys": devices | found, "failures": failures})
 
 
 def _device_keys(device: DeviceRow, said: bytes | None) -> JsonObject:

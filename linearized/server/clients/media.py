@@ -5,10 +5,7 @@ The name of a file is the server's own random token; nothing a client says becom
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -20,6 +17,8 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.ranges import respond
+from linearized.server.segments import write_whole
 from linearized.store.base import MediaRow
 
 MEDIA_ID_BYTES: Final = 24  # 192 bits: knowing the ID is what lets one read a file
@@ -64,7 +63,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     if len(content_type) > MAX_CONTENT_TYPE or not _CONTENT_TYPE.fullmatch(content_type):
         content_type = _DEFAULT_TYPE
     media_id = context.node.ids(MEDIA_ID_BYTES)
-    await trio.to_thread.run_sync(_write, media_path(context.node, media_id), data)
+    await trio.to_thread.run_sync(write_whole, media_path(context.node, media_id), data)
     await context.node.store.put_media(
         MediaRow(
             media_id=media_id,
@@ -78,22 +77,6 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     return json_response({"content_uri": f"mxc://{context.node.identity.name}/{media_id}"})
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there, whatever happens meanwhile."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".upload-")
-    partial = Path(name)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 async def download(context: Context, request: Request, caller: Caller) -> Response:
     """``GET /_matrix/client/v1/media/download/{serverName}/{mediaId}[/{fileName}]``: our files, and those
     of the providers the user shares a room with.
@@ -103,11 +86,8 @@ async def download(context: Context, request: Request, caller: Caller) -> Respon
         if server != context.node.identity.name:
             data = await assets.for_user(context.node, caller.user_id, provider=server, media_id=media_id)
             # What another provider says of a file's type is not ours to vouch for.
-            return Response(
-                body=data,
-                content_type=_DEFAULT_TYPE,
-                headers=(*SAFE_HEADERS, ("content-disposition", "attachment")),
-            )
+            headers = (*SAFE_HEADERS, ("content-disposition", "attachment"))
+            return respond(request, data, content_type=_DEFAULT_TYPE, headers=headers)
         row, data = await assets.read(context.node, media_id)
     except assets.NoSuchAsset as error:
         raise HttpError(404, "M_NOT_FOUND", "No such media") from error
@@ -118,7 +98,7 @@ async def download(context: Context, request: Request, caller: Caller) -> Respon
         # of.
         kind += f"; filename*=utf-8''{quote(filename, safe='')}"
     headers = (*SAFE_HEADERS, ("content-disposition", kind))
-    return Response(body=data, content_type=row.content_type, headers=headers)
+    return respond(request, data, content_type=row.content_type, headers=headers)
 
 
 async def config(context: Context, request: Request, caller: Caller) -> Response:

@@ -1,7 +1,8 @@
-"""Joining, leaving, inviting, kicking and banning: all of them ``m.room.member`` events."""
+"""Joining, knocking, leaving, inviting, kicking and banning: all of them ``m.room.member`` events."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from linearized.exceptions import IdentifierError
@@ -21,7 +22,7 @@ from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
 
 MAX_REASON: Final = 1024  # a paragraph; the event it goes into has to stay below 64 KiB
-MAX_VIA: Final = 10  # servers tried for one join, each of which may take its full deadline
+MAX_VIA: Final = 10  # servers tried for one join or knock, each of which may take its full deadline
 
 
 def user_of(body: JsonObject, key: str = "user_id") -> str:
@@ -40,30 +41,65 @@ def user_of(body: JsonObject, key: str = "user_id") -> str:
 
 async def join(context: Context, request: Request, caller: Caller) -> Response:
     """``POST join/{roomIdOrAlias}`` and ``POST rooms/{roomId}/join``; joining again changes nothing."""
+    rooms = context.node.rooms
+
+    async def elsewhere(room_id: str, via: list[str], _reason: str | None) -> None:
+        await rooms.join_remote(room_id, user_id=caller.user_id, via=via)
+
+    return await _enter(context, request, caller, "join", elsewhere)
+
+
+async def knock(context: Context, request: Request, caller: Caller) -> Response:
+    """``POST knock/{roomIdOrAlias}``: asks to be invited; knocking again changes nothing."""
+    rooms = context.node.rooms
+
+    async def elsewhere(room_id: str, via: list[str], reason: str | None) -> None:
+        await rooms.knock(room_id, user_id=caller.user_id, via=via, reason=reason)
+
+    return await _enter(context, request, caller, "knock", elsewhere)
+
+
+async def _enter(
+    context: Context,
+    request: Request,
+    caller: Caller,
+    membership: str,
+    elsewhere: Callable[[str, list[str], str | None], Awaitable[None]],
+) -> Response:
+    """Take the caller's own membership in a room that they are not in.
+
+    Args:
+        elsewhere: how, if this server has no copy of the room: with its ID, servers to go through,
+            the reason.
+    """
     room_id = request.params["room_id"]
-    body = await request.json()
-    reason = optional_text(body, "reason", limit=MAX_REASON)
+    reason = optional_text(await request.json(), "reason", limit=MAX_REASON)
     if not is_room_id(room_id):
-        raise HttpError(404, "M_NOT_FOUND", "This server keeps no room aliases: join by room ID")
+        raise HttpError(404, "M_NOT_FOUND", "This server keeps no room aliases: use the room ID")
     node, room = context.node, context.node.rooms.row(room_id)
     row = context.views.membership_row(room_id, caller.user_id)
-    if room is not None and row is not None and row.membership == "join":
+    if room is not None and row is not None and row.membership == membership:
         return json_response({"room_id": room_id})
     bridged = user_domain(caller.user_id) in node.bridged_domains
     if room is None or (not bridged and room.head_seq == 0):
         if bridged:
             raise HttpError(404, "M_NOT_FOUND", "This server does not know that room")
-        via = _via(request, room_id, own=node.identity.name)
-        await node.rooms.join_remote(room_id, user_id=caller.user_id, via=via)
+        await elsewhere(room_id, _via(request, room_id, own=node.identity.name), reason)
     else:
         await _change(
-            context, request, caller, room_id=room_id, target=caller.user_id, membership="join", reason=reason
+            context,
+            request,
+            caller,
+            room_id=room_id,
+            target=caller.user_id,
+            membership=membership,
+            reason=reason,
         )
     return json_response({"room_id": room_id})
 
 
 def _via(request: Request, room_id: str, *, own: str) -> list[str]:
-    """Servers to join through: those the client names, then the one in the room ID; never ourselves."""
+    """Servers to go through: those the client names, then the one in the room ID; never ourselves."""
     named = [*request.query.get("server_name", []), *request.query.get("via", [])]
     servers = [*named, room_domain(room_id)]
     wanted = dict.fromkeys(server for server in servers if is_server_name(server) and server != own)

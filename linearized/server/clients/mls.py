@@ -13,7 +13,9 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import binary, invalid, required_object
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.providers.group_info import hub_sender as hub_external_sender
 from linearized.server.providers.key_material import BadRequest, verify_request
+from linearized.store.base import Role
 
 
 async def update(context: Context, request: Request, caller: Caller) -> Response:
@@ -71,6 +73,24 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
         return _answer(await context.node.rooms.group_info(room_id, request=encoded))
     except (BadRequest, InvalidInput) as error:
         raise invalid(f"request: {error}") from error
+
+
+async def hub_sender(context: Context, request: Request, caller: Caller) -> Response:
+    """``GET rooms/{roomId}/mls/hub_sender``: the external sender by which we propose to the room's group as
+    its hub, for whoever creates that group.
+    """
+    room_id = request.params["room_id"]
+    context.views.require(room_id, caller.user_id, joined=True)
+    row = context.node.rooms.row(room_id)
+    if row is None or row.role is not Role.HUB:
+        raise HttpError(404, "M_NOT_FOUND", "This server is not the room's hub")
+    sender = hub_external_sender(context.node)
+    return json_response(
+        {
+            "signature_key": encode_base64(sender.signature_key),
+            "identity": encode_base64(basic_identity(sender.credential)),
+        }
+    )
 
 
 def _answer(response: bytes) -> Response:

@@ -1,4 +1,4 @@
-"""Entries as clients see them (Client-Server API, ClientEvent), and the stripped form of invitations."""
+"""Entries as clients see them (Client-Server API, ClientEvent), and the stripped form for who is outside."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow])
     return [client_event(context, caller, entry) for entry in shown(context.node.store, entries)]
 
 
-def stripped_state(state: Sequence[EntryRow], *, invitee: str) -> list[JsonObject]:
-    """What an invited user may know of a room, ending with the invitation itself."""
+def stripped_state(state: Sequence[EntryRow], *, user_id: str) -> list[JsonObject]:
+    """What an invited or knocking user may know of a room, ending with the invitation or knock itself."""
     chosen = [entry for entry in state if entry.type in STRIPPED_TYPES]
-    invitation = [entry for entry in state if (entry.type, entry.state_key) == ("m.room.member", invitee)]
+    own = [entry for entry in state if (entry.type, entry.state_key) == ("m.room.member", user_id)]
     return [
         {
             "content": orjson.loads(entry.pdu)["content"],
@@ -95,5 +95,5 @@ def stripped_state(state: Sequence[EntryRow], *, invitee: str) -> list[JsonObjec
             "state_key": entry.state_key,
             "type": entry.type,
         }
-        for entry in (*chosen, *invitation)
+        for entry in (*chosen, *own)
     ]

@@ -21,7 +21,7 @@ from linearized.server.clients.keys import key_counts, unused_fallback_types
 from linearized.server.clients.sync_rooms import Question, Section, room_section
 from linearized.server.clients.tokens import SyncToken, parse_sync_token
 from linearized.server.clients.window import read_window
-from linearized.server.device_lists import changed_since
+from linearized.server.device_lists import changed_since, sharing_no_room
 from linearized.server.http import Request, Response, json_response
 
 # The longest a client may ask us to wait. Proxies give up on silent connections after a minute or so.
@@ -32,6 +32,9 @@ MAX_TO_DEVICE: Final = 50
 # and can be read from prev_batch. Every room gets at least what one event may take.
 MAX_TIMELINE_BYTES: Final = 16 * 1024 * 1024
 MIN_ROOM_BYTES: Final = 65_536
+# Users one answer says no room is shared with any more; each is a question to the store. Of one who is not
+# named the device lists simply go silent.
+MAX_LEFT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +105,21 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         wanted=question.filter,
         budget=budget,
     )
-    rooms: JsonObject = {"join": {}, "invite": {}, "leave": {}}
+    met: set[str] = set()
+    parted: set[str] = set()
+    rooms: JsonObject = {"join": {}, "invite": {}, "knock": {}, "leave": {}}
     for room_window in window.rooms:
-        section, value = room_section(asked, room_window)
-        if section is not Section.NONE:
-            rooms[section.value][room_window.row.room_id] = value
+        told = room_section(asked, room_window)
+        met |= told.met
+        parted |= told.parted
+        if told.section is not Section.NONE:
+            rooms[told.section.value][room_window.row.room_id] = told.value
     to_device, last, full = _to_device(context, question)
     changed, heard = _changed(context, question, until=last if full else None)
+    left: list[str] = []
+    if caller.device_id is not None and not question.initial:
+        changed = sorted(met.union(changed))
+        left = sharing_no_room(store, caller.user_id, sorted(parted - met)[:MAX_LEFT])
     token = SyncToken(position=window.target, to_device=max(last, heard))
     answer: JsonObject = {
         "next_batch": str(token),
@@ -116,7 +127,7 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         "to_device": {"events": to_device},
         "presence": {"events": []},
         "account_data": {"events": []},
-        "device_lists": {"changed": changed, "left": []},
+        "device_lists": {"changed": changed, "left": left},
         "device_one_time_keys_count": key_counts(context, caller),
         "device_unused_fallback_key_types": unused_fallback_types(context, caller),
     }

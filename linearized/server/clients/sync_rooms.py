@@ -1,8 +1,8 @@
-"""One room's part of a sync answer: joined, invited or left, with its timeline and the state around it."""
+"""One room's part of a sync answer: joined, invited, knocked on or left, with timeline and state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -18,7 +18,7 @@ from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.clients.window import RoomWindow
 from linearized.server.histories import MEMBER_TYPE, history_of, membership_of
-from linearized.server.invited import INVITE_STATE
+from linearized.server.invited import INVITE_STATE, KNOCK_STATE
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
 
 MAX_HEROES: Final = 5  # "up to 5" (Client-Server API, RoomSummary)
@@ -29,6 +29,7 @@ class Section(Enum):
 
     JOIN = "join"
     INVITE = "invite"
+    KNOCK = "knock"
     LEAVE = "leave"
     NONE = ""
 
@@ -51,7 +52,25 @@ class Question:
     budget: int
 
 
-def room_section(question: Question, window: RoomWindow) -> tuple[Section, JsonObject]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One room's part of the answer.
+
+    Attributes:
+        met: users that came to be joined together with this one.
+        parted: users that ceased to be.
+    """
+
+    section: Section
+    value: JsonObject
+    met: frozenset[str] = frozenset()
+    parted: frozenset[str] = frozenset()
+
+
+_NOTHING: Final = Told(section=Section.NONE, value={})
+
+
+def room_section(question: Question, window: RoomWindow) -> Told:
     """What to tell a user about one changed room."""
     store = question.context.node.store
     room = store.room(window.row.room_id)
@@ -63,10 +82,12 @@ def room_section(question: Question, window: RoomWindow) -> tuple[Section, JsonO
             return part.joined()
         case "invite" if part.changed:
             return part.invited()
+        case "knock" if part.changed:
+            return part.knocking()
         case "leave" | "ban" if part.changed and (not question.initial or question.wanted.include_leave):
             return part.left()
         case _:
-            return Section.NONE, {}
+            return _NOTHING
 
 
 def _without_entries(room: RoomRow) -> bool:
@@ -104,7 +125,7 @@ class _Part:
         first = self.window.first - 1 if _without_entries(self.room) else self.window.first
         return self.question.initial or self.row.seq >= first
 
-    def joined(self) -> tuple[Section, JsonObject]:
+    def joined(self) -> Told:
         """New entries; for a newcomer the latest ones, and all state before them."""
         view = self.question.context.views.view(self.room, self.row)
         assert view is not None  # noqa: S101 - whoever is joined has a view
@@ -122,7 +143,7 @@ class _Part:
         elif more:
             state = self._state_since(self.window.first, start)
         if not (timeline or state or more or arrived or self.question.full_state):
-            return Section.NONE, {}
+            return _NOTHING
         value: JsonObject = {
             "timeline": self._timeline_value(timeline, start, limited=more or (arrived and not fresh)),
             "state": {"events": self._client_events(state)},
@@ -130,12 +151,23 @@ class _Part:
             "account_data": {"events": []},
             "unread_notifications": {"highlight_count": 0, "notification_count": 0},
         }
-        members_changed = any(entry.type == MEMBER_TYPE for entry in (*timeline, *state))
-        if arrived or members_changed:
+        members = [entry for entry in (*state, *timeline) if entry.type == MEMBER_TYPE]
+        if arrived or members:
             value["summary"] = _summary(self.store, self.room.room_id, self.row.user_id)
-        return Section.JOIN, value
+        # The latest of each user; to a newcomer all who are there are new.
+        changed = {
+            entry.state_key or "": membership_of(entry)
+            for entry in members
+            if arrived or entry.seq >= self.window.first
+        }
+        return Told(
+            section=Section.JOIN,
+            value=value,
+            met=self._others(changed, "join"),
+            parted=self._others(changed, "leave", "ban"),
+        )
 
-    def left(self) -> tuple[Section, JsonObject]:
+    def left(self) -> Told:
         """Up to the entry that ended it; of a room never joined only that entry, which is about the user."""
         view = self.question.context.views.view(self.room, self.row)
         more = False
@@ -143,7 +175,7 @@ class _Part:
             after = 0 if self.question.initial else self.window.first - 1
             timeline, more = self._timeline(view, after=after, last=min(view.until, self.window.last))
         elif self.question.initial:
-            return Section.NONE, {}
+            return _NOTHING
         else:
             ended = self.store.entries(self.room.room_id, after=self.row.seq - 1, limit=1)
             timeline = [entry for entry in ended if entry.state_key == self.row.user_id]
@@ -151,20 +183,40 @@ class _Part:
         state: list[EntryRow] = []
         if more:
             state = self._state_since(0 if self.question.initial else self.window.first, start)
-        return Section.LEAVE, {
+        value: JsonObject = {
             "timeline": self._timeline_value(timeline, start, limited=more),
             "state": {"events": self._client_events(state)},
             "account_data": {"events": []},
         }
+        there: dict[str, str] = {}
+        if not self.question.initial and self._was_joined():
+            there = {member.user_id: member.membership for member in self.store.memberships(self.row.room_id)}
+        return Told(section=Section.LEAVE, value=value, parted=self._others(there, "join"))
 
-    def invited(self) -> tuple[Section, JsonObject]:
+    def invited(self) -> Told:
         """The room's face, from our copy of it or as the inviting server described it."""
+        return Told(section=Section.INVITE, value={"invite_state": {"events": self._face(INVITE_STATE)}})
+
+    def knocking(self) -> Told:
+        """The room's face, from our copy of it or as its hub described it."""
+        return Told(section=Section.KNOCK, value={"knock_state": {"events": self._face(KNOCK_STATE)}})
+
+    def _face(self, described_in: str) -> list[JsonObject]:
+        """Stripped state; without a copy of the room what was remembered in the scope ``described_in``."""
         state = self.store.state_at(self.room.room_id, seq=self.window.last)
-        events = stripped_state(state, invitee=self.row.user_id)
-        if not state:
-            described = self.store.reply(INVITE_STATE, f"{self.room.room_id} {self.row.user_id}")
-            events = orjson.loads(described) if described is not None else []
-        return Section.INVITE, {"invite_state": {"events": events}}
+        if state:
+            return stripped_state(state, user_id=self.row.user_id)
+        described = self.store.reply(described_in, f"{self.room.room_id} {self.row.user_id}")
+        events: list[JsonObject] = orjson.loads(described) if described is not None else []
+        return events
+
+    def _others(self, members: Mapping[str, str], *memberships: str) -> frozenset[str]:
+        """The other users among ``members`` with one of the memberships."""
+        return frozenset(
+            user_id
+            for user_id, membership in members.items()
+            if membership in memberships and user_id != self.row.user_id
+        )
 
     def _timeline(self, view: View, *, after: int, last: int) -> tuple[list[EntryRow], bool]:
         """The last visible entries in (``after``, ``last``] that fit, oldest first; whether there are

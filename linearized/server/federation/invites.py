@@ -74,7 +74,7 @@ async def _as_hub(call: Call, row: RoomRow, lpdu: JsonObject) -> JsonObject:
         except Repeated as error:
             known = error.value
         else:
-            return accepted.entries[-1].event.pdu
+            return accepted.entry.event.pdu
     stored = call.node.store.entry_by_id(known)
     if stored is None:
         raise not_found()
@@ -98,7 +98,7 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # What makes a user ineligible "is left as an implementation detail"; ours must exist.
     if user_domain(target) not in node.served_domains or node.store.user(target) is None:
         raise HttpError(403, "M_FORBIDDEN", "This user cannot be invited")
-    stripped = [item for item in _list(call.body.get("invite_room_state")) if isinstance(item, dict)]
+    stripped = _list(call.body.get("invite_room_state"))
     await note_invite(node, event, hub=call.origin, version=version.name, stripped=stripped)
     # The draft: "Finally, the target server signs the event and returns it to the hub."
     signature = node.identity.key.sign(signed_bytes(event.pdu, version))

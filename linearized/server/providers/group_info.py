@@ -16,11 +16,13 @@ from linearized.mimi.group_info import (
     GroupInfoResponse,
     GroupInfoResponseTBS,
     HPKECiphertext,
+    PendingProposal,
 )
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.key_material import basic_credential, basic_identity
 from linearized.protocol.identifiers import room_uri, user_domain
 from linearized.room.credentials import client_of
+from linearized.server.loading import pending_proposals
 from linearized.server.node import Node
 from linearized.server.providers.key_material import BadRequest
 from linearized.store.base import Role
@@ -68,7 +70,14 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
     ):
         return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
     secret = GroupInfoRatchetTreeTBE(
-        group_info=group.group_info, ratchet_tree=RatchetTreeOption.full(group.ratchet_tree)
+        group_info=group.group_info,
+        ratchet_tree=RatchetTreeOption.full(group.ratchet_tree),
+        # "the DS SHOULD attach any SelfRemove proposals known to the DS to the GroupInfo object" (draft-ietf-
+        # mls-extensions, SelfRemove); the structure is for all that are pending.
+        pending_proposals=tuple(
+            PendingProposal(proposal=message, hub_accepted_time=accepted_at)
+            for message, accepted_at in pending_proposals(node.store, group)
+        ),
     )
     try:
         sealed = openmls.encrypt_with_label(

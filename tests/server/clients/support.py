@@ -41,6 +41,7 @@ MLS = "/_matrix/client/unstable/dev.linearized.1"
 BRIDGE_TOKEN = "bridge-token-0123456789-0123456789-01234"
 BOT = "@_bridge:a.example"
 START_MS = 1_700_000_000_000
+KNOCKABLE = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
 ENCRYPTED_ROOM = {"encryption": {"algorithm": "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"}}
 
 
@@ -273,6 +274,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             identity=identity,
             store=store,
             mls=OpenMls(clock),
+            signer=node.mls_signer,
             clock=clock,
             vouched=node.bridged_domains,
             nursery=nursery,

@@ -82,3 +82,58 @@ async def test_what_is_noted_for_a_user_is_bounded(
     for _ in range(6):
         await publish(alice)
     assert len(server.store.to_device(bob.user_id, device_lists.CHANGED, after=0, limit=99)) == 3
+
+
+async def test_whom_one_meets_and_whom_one_meets_no_more_is_told(
+    server: Server, alice: Client, bob: Client
+) -> None:
+    room_id, second = [await alice.create_room(preset="public_chat") for _ in range(2)]
+    before = [await client.sync() for client in (alice, bob)]
+    for known in (room_id, second):
+        (await bob.call("POST", f"/join/{quote(known)}", {})).ok()
+    tokens = []
+    for client, other, answer in zip((alice, bob), (bob, alice), before, strict=True):
+        met = await client.sync(since=answer["next_batch"])
+        assert met["device_lists"] == {"changed": [other.user_id], "left": []}
+        tokens.append(met["next_batch"])
+    (await bob.call("POST", f"/rooms/{quote(second)}/leave", {})).ok()
+    kept = [await client.sync(since=token) for client, token in zip((alice, bob), tokens, strict=True)]
+    assert [answer["device_lists"]["left"] for answer in kept] == [[], []], "one room is left to them"
+    (await bob.call("POST", f"/rooms/{quote(room_id)}/leave", {})).ok()
+    for client, other, answer in zip((alice, bob), (bob, alice), kept, strict=True):
+        parted = await client.sync(since=answer["next_batch"])
+        assert parted["device_lists"] == {"changed": [], "left": [other.user_id]}
+        after = await client.sync(since=parted["next_batch"])
+        assert after["device_lists"] == {"changed": [], "left": []}
+
+
+async def test_an_invitation_turned_down_parts_nobody(server: Server, alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
+    token = (await bob.sync())["next_batch"]
+    (await bob.call("POST", f"/rooms/{quote(room_id)}/leave", {})).ok()
+    answer = await bob.sync(since=token)
+    assert room_id in answer["rooms"]["leave"]
+    assert answer["device_lists"] == {"changed": [], "left": []}
+
+
+async def test_a_first_sync_and_one_of_all_state_name_nobody(
+    server: Server, clients: tuple[Client, Client]
+) -> None:
+    _, bob = clients
+    first = await bob.sync()
+    assert first["device_lists"] == {"changed": [], "left": []}
+    again = await bob.sync(since=first["next_batch"], full_state="true")
+    assert again["device_lists"] == {"changed": [], "left": []}
+
+
+async def test_no_more_users_than_allowed_are_named_as_left(
+    server: Server, clients: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = clients
+    carol = await server.user("carol")
+    (room_id,) = (await bob.sync())["rooms"]["join"]
+    (await carol.call("POST", f"/join/{quote(room_id)}", {})).ok()
+    token = (await bob.sync())["next_batch"]
+    monkeypatch.setattr("linearized.server.clients.sync.MAX_LEFT", 1)
+    (await bob.call("POST", f"/rooms/{quote(room_id)}/leave", {})).ok()
+    assert (await bob.sync(since=token))["device_lists"]["left"] == [alice.user_id]

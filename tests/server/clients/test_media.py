@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linearized.server.clients import media
+from linearized.server.segments import write_whole
 from tests.server.clients.support import Answer, Client, Server
 
 UPLOAD = "/_matrix/media/v3/upload"
@@ -87,7 +87,7 @@ async def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "media" / "taken"
     target.mkdir(parents=True)
     with pytest.raises(OSError, match="taken"):
-        media._write(target, b"x")
+        write_whole(target, b"x")
     assert list(target.parent.iterdir()) == [target]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from linearized.server.rooms import Rooms
-from tests.server.clients.support import Client, Server, part, room
+from tests.server.clients.support import KNOCKABLE, Client, Server, part, room
 
 
 async def membership(client: Client, room_id: str, user_id: str) -> str:
@@ -38,6 +38,35 @@ async def test_a_public_room_is_open(alice: Client, bob: Client) -> None:
     (await bob.call("POST", f"/join/{part(room_id)}", {"reason": "tea"})).ok()
     event = (await bob.call("GET", f"{room(room_id)}/state/m.room.member/{part(bob.user_id)}")).ok()
     assert event == {"membership": "join", "reason": "tea"}
+
+
+async def test_a_knock_waits_for_an_invitation_and_knocking_again_changes_nothing(
+    server: Server, alice: Client, bob: Client
+) -> None:
+    room_id = await alice.create_room(initial_state=[KNOCKABLE])
+    knock = await bob.call("POST", f"/knock/{part(room_id)}", {"reason": "tea"})
+    assert knock.ok() == {"room_id": room_id}
+    row = server.store.room(room_id)
+    (await bob.call("POST", f"/knock/{part(room_id)}", {"reason": "please"})).ok()
+    assert server.store.room(room_id) == row
+    event = (await alice.call("GET", f"{room(room_id)}/state/m.room.member/{part(bob.user_id)}")).ok()
+    assert event == {"membership": "knock", "reason": "tea"}
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).refused(403, "M_FORBIDDEN")
+    (await alice.call("POST", f"{room(room_id)}/invite", {"user_id": bob.user_id})).ok()
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+
+
+async def test_nobody_knocks_where_it_is_not_allowed(server: Server, alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room()
+    row = server.store.room(room_id)
+    (await bob.call("POST", f"/knock/{part(room_id)}", {})).refused(403, "M_FORBIDDEN")
+    (await alice.call("POST", f"/knock/{part(room_id)}", {})).refused(403, "M_FORBIDDEN")
+    (await bob.call("POST", f"/knock/{part('#tea:a.example')}", {})).refused(404, "M_NOT_FOUND")
+    (await bob.call("POST", f"/knock/{part(room_id)}", {"reason": 5})).refused(400, "M_BAD_JSON")
+    (await bob.call("POST", f"/knock/{part('!tea:c.example')}", {})).refused(502, "M_UNKNOWN")
+    carol = server.bridge("@carol:matrix.example")
+    (await carol.call("POST", f"/knock/{part('!tea:c.example')}", {})).refused(404, "M_NOT_FOUND")
+    assert server.store.room(room_id) == row
 
 
 async def test_an_alias_leads_nowhere(bob: Client) -> None:

@@ -13,6 +13,7 @@ from linearized.mimi.handshake import UpdateResponseCode
 from linearized.protocol.base64 import decode_base64, encode_base64
 from tests.server.clients.mls_support import MlsDevice, exchange, response_of, use_real_time
 from tests.server.clients.support import BOT, ENCRYPTED_ROOM, MLS, Client, Server, part, room
+from tests.server.device_support import device_object
 
 
 @pytest.fixture
@@ -59,6 +60,22 @@ async def test_from_a_new_group_to_a_message_another_user_reads(
     events = (await bob.sync(synced["next_batch"]))["rooms"]["join"][encrypted]["timeline"]["events"]
     processed = phone.joined().process(decode_base64(events[0]["content"]["ciphertext"]))
     assert processed.plaintext == b"Hello Bob"
+
+
+async def test_a_device_that_published_another_key_than_its_leaf_has_is_not_added(
+    server: Server, bot: MlsDevice, encrypted: str, bob: Client
+) -> None:
+    await bot.create_group(encrypted)
+    await MlsDevice(bob).upload(1)
+    said = device_object(bob.user_id, bob.device_id or "")
+    (await bob.call("POST", "/keys/upload", {"device_keys": said})).ok()
+    (package,) = await bot.key_material(encrypted, bob.user_id)
+    answer = await bot.update(encrypted, bot.adding(bob.user_id, package))
+    assert response_of(answer).code is UpdateResponseCode.NOT_ALLOWED
+    bot.joined().clear_pending_commit()
+    await server.store.delete_device_objects(bob.user_id, [bob.device_id or ""])
+    answer = await bot.update(encrypted, bot.adding(bob.user_id, package))
+    assert response_of(answer).code is UpdateResponseCode.SUCCESS
 
 
 async def test_a_message_for_a_past_epoch_is_a_conflict(

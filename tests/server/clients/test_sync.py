@@ -13,7 +13,7 @@ from linearized.server.clients import window as window_module
 from linearized.store.base import NewToDevice, Reply, Role
 from linearized.store.sqlite import SqliteStore
 from tests.server.clients.rows import append, entry, member, visibility
-from tests.server.clients.support import Client, Server, part, room
+from tests.server.clients.support import KNOCKABLE, Client, Server, part, room
 
 ROOM = "!r:a.example"
 
@@ -34,7 +34,7 @@ async def fill(server: Server, user_id: str, last: int) -> None:
 
 async def test_an_empty_account_has_an_empty_sync(alice: Client) -> None:
     answer = await alice.sync()
-    assert answer["rooms"] == {"join": {}, "invite": {}, "leave": {}}
+    assert answer["rooms"] == {"join": {}, "invite": {}, "knock": {}, "leave": {}}
     assert answer["next_batch"] == "s0_0"
     assert answer["device_one_time_keys_count"] == {"mls": 0}
 
@@ -112,6 +112,23 @@ async def test_an_invitation_shows_the_rooms_face_and_nothing_else(alice: Client
     assert room_id in (await bob.sync())["rooms"]["invite"]
 
 
+async def test_a_knock_shows_the_rooms_face_and_nothing_else(alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(name="Tea", initial_state=[KNOCKABLE])
+    since = (await bob.sync())["next_batch"]
+    (await bob.call("POST", f"/knock/{part(room_id)}", {})).ok()
+    answer = await bob.sync(since)
+    events = answer["rooms"]["knock"][room_id]["knock_state"]["events"]
+    assert set(types(events)) == {"m.room.create", "m.room.name", "m.room.join_rules", "m.room.member"}
+    assert events[-1]["content"] == {"membership": "knock"}
+    assert (answer["rooms"]["join"], answer["rooms"]["invite"]) == ({}, {})
+    await alice.send(room_id, "Who is it?", "t")
+    assert (await bob.sync(answer["next_batch"]))["rooms"]["knock"] == {}
+    assert room_id in (await bob.sync())["rooms"]["knock"]
+    (await alice.call("POST", f"{room(room_id)}/invite", {"user_id": bob.user_id})).ok()
+    last = (await bob.sync(answer["next_batch"]))["rooms"]
+    assert (list(last["knock"]), list(last["invite"])) == ([], [room_id])
+
+
 async def test_a_join_brings_the_latest_entries_and_all_state(alice: Client, bob: Client) -> None:
     room_id = await alice.create_room(name="Tea", invite=[bob.user_id])
     since = (await bob.sync())["next_batch"]
@@ -145,7 +162,12 @@ async def test_leaving_is_told_once_with_everything_up_to_it(server: Server, ali
     assert seqs(answer["rooms"]["leave"][ROOM]) == [4, 5]
     assert answer["rooms"]["join"] == {}
     await append(server.store, ROOM, entry(ROOM, 7))
-    assert (await alice.sync(answer["next_batch"]))["rooms"] == {"join": {}, "invite": {}, "leave": {}}
+    assert (await alice.sync(answer["next_batch"]))["rooms"] == {
+        "join": {},
+        "invite": {},
+        "knock": {},
+        "leave": {},
+    }
 
 
 async def test_a_long_goodbye_is_limited(server: Server, alice: Client) -> None:

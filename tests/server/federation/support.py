@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import trio
 
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject, canonical_json
@@ -74,6 +75,7 @@ class Foreign:
 
     claims: list[JsonObject] = field(default_factory=list)
     claim_answer: Response = field(default_factory=lambda: json_response({"one_time_keys": {}}))
+    devices: dict[str, Response | None] = field(default_factory=dict)  # None never answers
     template: JsonObject = field(default_factory=dict)
     knock_answer: Response = field(default_factory=lambda: json_response({"stripped_state": []}))
 
@@ -87,6 +89,7 @@ class Foreign:
                 Route("PUT", f"{UNSTABLE}/send/{{txn}}", self._take),
                 Route("POST", f"{UNSTABLE}/invite/{{txn}}", self._invited),
                 Route("POST", f"{UNSTABLE}/user/keys/claim", self._claimed),
+                Route("GET", f"{UNSTABLE}/user/{{user_id}}/device/{{device_id}}", self._device),
                 Route("GET", "/_matrix/federation/v1/make_knock/{room_id}/{user_id}", self._make),
                 Route("POST", f"{UNSTABLE}/send_knock/{{txn}}", self._knocked),
             ]
@@ -102,6 +105,14 @@ class Foreign:
     async def _claimed(self, request: Request) -> Response:
         self.claims.append(await request.json())
         return self.claim_answer
+
+    async def _device(self, request: Request) -> Response:
+        if request.params["device_id"] not in self.devices:
+            raise HttpError(404, "M_NOT_FOUND", "No such device")
+        answer = self.devices[request.params["device_id"]]
+        if answer is None:
+            await trio.sleep_forever()
+        return answer
 
     async def _make(self, _request: Request) -> Response:
         return json_response(self.template)
@@ -171,11 +182,12 @@ async def account(server: Server, user_id: str) -> None:
 
 
 @asynccontextmanager
-async def world(directory: Path, *, foreign: str = "b.example") -> AsyncIterator[World]:
+async def world(directory: Path, *, foreign: str = "b.example", alice: bool = True) -> AsyncIterator[World]:
     """Put both on one network."""
     network = Network()
     async with running_server("a.example", directory, network) as server:
-        await account(server, ALICE)
+        if alice:
+            await account(server, ALICE)
         yield World(server, Foreign(foreign, network), network)
 
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.canonical import JsonObject
-from linearized.room.checkpoint import Checkpoint, verify_checkpoint
+from linearized.room.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
 from linearized.room.merkle import entry_leaf, verify_consistency, verify_inclusion
 from linearized.room.submissions import LocalEvent
 from linearized.server import proofs
@@ -146,13 +146,14 @@ async def test_a_participant_passes_on_the_checkpoint_it_holds_of_the_present_hu
             room_id=room_id, version="I.1", role=Role.PARTICIPANT, hub="b.example", head_seq=3, epoch=None
         )
         await store.append(RoomAppend(room_id=room_id, room=row))
+        note_of_two = sign_checkpoint(w.foreign.identity, room_id, size=2, root=bytes(32)).note
         if hub is not None:
-            held: dict[str, Any] = dict.fromkeys(("anchor_seq", "anchor_size", "size", "checked_at"), 1)
+            held: dict[str, Any] = dict.fromkeys(("anchor_seq", "anchor_size", "size", "checked_at"), 2)
             await store.put_audit(
                 AuditRow(
                     room_id=room_id,
                     hub=hub,
-                    checkpoint="text",
+                    checkpoint=note_of_two,
                     key_id="ed25519:b",
                     anchor_frontier=b"",
                     frontier=b"",
@@ -160,8 +161,12 @@ async def test_a_participant_passes_on_the_checkpoint_it_holds_of_the_present_hu
                 )
             )
         if hub == "b.example":
-            answer = await proofs.checkpoint(w.server.node, row, size=None, until=3)
-            assert answer == {"checkpoint": "text", "key_id": "ed25519:b"}
+            for may_know in (3, 2):
+                answer = await proofs.checkpoint(w.server.node, row, size=None, until=may_know)
+                assert answer == {"checkpoint": note_of_two, "key_id": "ed25519:b"}
+            with pytest.raises(HttpError, match="for you") as refused:
+                await proofs.checkpoint(w.server.node, row, size=None, until=1)
+            assert refused.value.errcode == "M_NOT_FOUND"
             return
         with pytest.raises(HttpError) as refused:
             await proofs.checkpoint(w.server.node, row, size=None, until=3)

@@ -15,8 +15,7 @@ import structlog
 from linearized.mimi.handshake import RatchetTreeOption, RatchetTreeRepresentation
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.identifiers import client_uri
-from linearized.server.following import hub_user
+from linearized.protocol.identifiers import client_uri, hub_user
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomAppend, RoomRow, ToDeviceRow
 from tests.room.support import ALICE, BOB, MLS, Member
 from tests.server.support import Network, Server, running_server

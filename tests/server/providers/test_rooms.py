@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import openmls
+import orjson
 import pytest
 
 from linearized.client.handshakes import open_group_info
@@ -19,7 +20,10 @@ from linearized.mimi.messages import SubmitMessageRequest, SubmitMessageResponse
 from linearized.mimi.participants import ParticipantListUpdate, UserIndexRolePair
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.identifiers import user_uri
-from linearized.room.submissions import ApplicationMessage, Handshake
+from linearized.room.proposals import messages_of
+from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
+from linearized.server.loading import pending_proposals
+from tests.room.party import leave, references
 from tests.room.support import NOW, Member, handshake
 
 from .support import ALICE, BOB, SUITE, World, world
@@ -96,11 +100,47 @@ async def test_an_update_of_another_providers_user_is_not_allowed(tmp_path: Path
         assert w.head() == before
 
 
-async def test_a_proposal_is_answered_as_invalid(tmp_path: Path) -> None:
+async def test_a_proposal_that_is_not_allowed_changes_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
+        before = w.head()
         proposal = HandshakeBundle(message=w.bob.joined().propose_remove(0))
         response = await update(w, proposal.encode())
-        assert response.code is UpdateResponseCode.INVALID_PROPOSAL
+        assert response.code is UpdateResponseCode.NOT_ALLOWED
+        assert w.head() == before
+
+
+async def test_a_proposal_of_an_epoch_that_has_passed_is_told_the_current_one(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        late = leave(w.bob)
+        await w.commit()
+        before = w.head()
+        response = await update(w, late)
+        assert response.code is UpdateResponseCode.WRONG_EPOCH
+        assert response.current_epoch == w.alice.joined().epoch
+        assert w.head() == before
+
+
+async def test_a_leave_is_taken_once_and_every_commit_has_to_contain_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        before, submission = w.head(), leave(w.bob)
+        first, again = [await update(w, submission) for _ in range(2)]
+        assert first == again
+        assert first.code is UpdateResponseCode.SUCCESS
+        assert w.head() == before + 2
+        store = w.server.node.store
+        assert {row.user_id: row.membership for row in store.memberships(w.room_id)}[BOB] == "leave"
+        (row,) = store.proposals(w.room_id, after=before, limit=10)
+        sent = (submission.bundle.message, *submission.bundle.more_proposals)
+        assert tuple(messages_of(orjson.loads(row.pdu)["content"])) == sent
+        # Another start of the server has it from the log.
+        group = store.group(w.room_id)
+        assert group is not None
+        assert pending_proposals(store, group) == [(each, first.accepted_timestamp) for each in sent]
+        assert len(references(w.server.node.rooms._hub.load(w.room_id))) == len(sent)
+        with pytest.raises(Rejected) as refused:
+            await w.commit()
+        assert refused.value.code is Reason.INVALID_PROPOSAL
+        assert len(refused.value.invalid_proposals) == len(sent)
 
 
 @pytest.mark.parametrize("room", ["mimi://a.example/r/unknown", "mimi://b.example/r/clubhouse"])

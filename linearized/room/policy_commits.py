@@ -1,0 +1,137 @@
+"""A commit held to the room's policy: who did what in it, and whether they might."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from linearized.mimi.commit_parts import leaf_credential
+from linearized.mimi.key_material import basic_identity
+from linearized.mimi.participants import (
+    PARTICIPANT_LIST,
+    ParticipantListData,
+    ParticipantListUpdate,
+    changes,
+)
+from linearized.mimi.policy.components import PREAUTH_LIST, ROLES_LIST
+from linearized.mimi.policy.roles import RoleData
+from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
+from linearized.protocol.identifiers import user_id_from_uri
+from linearized.protocol.state import StateMap
+from linearized.room.credentials import client_of
+from linearized.room.leaves import identify
+from linearized.room.policy import forbid, policy_of
+from linearized.room.policy_actions import Action, check_action
+from linearized.room.policy_limits import check_limits
+from linearized.room.roles import has_policy, is_banned
+from linearized.room.submissions import Reason, Rejected
+
+
+def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool) -> None:
+    """Hold a verified commit to the policy of the room; without one it is held to nothing here.
+
+    Args:
+        state: the room's state before the commit.
+        founding: whether this is the room's first commit. Whom it adds is the creator's choice, as the policy
+            itself is: participants of a room with fixed membership "have the list of participants specified
+            when they are created".
+
+    Raises:
+        Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``), or ``INVALID_COMMIT`` for a policy that cannot be.
+    """
+    app_data = group.app_data()
+    if not has_policy(app_data):
+        return
+    before = policy_of(app_data, group.members())
+    after = policy_of(staged.app_data, staged.members)
+    if not founding:
+        if before.operational is not None and staged.is_external:
+            _check_external(before.operational.external_commit_allowed)
+        actions = list(actions_of(group, staged))
+        _check_disruption(actions)
+        for action in actions:
+            check_action(before, action, app_data=app_data, state=state)
+    check_limits(before, after)
+
+
+def check_founder(before: Mapping[str, int], committer: str, roles: RoleData, *, founding: bool) -> None:
+    """Check that a new group has its creator alone, in whatever role the policy they chose gives them.
+
+    Args:
+        before: the participant list that the room's first commit starts from, user ID to role index.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT``.
+    """
+    if founding and (before.keys() != {committer} or is_banned(roles, before[committer])):
+        raise Rejected(Reason.INVALID_COMMIT, "A new group's only participant is its creator")
+
+
+def _check_external(allowed: bool) -> None:
+    if not allowed:
+        forbid("The room takes no external commits")
+
+
+def _check_disruption(actions: list[Action]) -> None:
+    updated = {component for action in actions for component in action.components}
+    # "an update to this component is not valid if it appear in the same commit as any Participant List
+    # change."
+    joined = any(action.listed or action.moved for action in actions)
+    if ROLES_LIST in updated and (joined or any(action.delisted for action in actions)):
+        forbid("Roles and participants do not change in the same commit")
+    # "an update to this component is not valid if it appears in the same commit as any Participant List
+    # change, except for user removals."
+    if PREAUTH_LIST in updated and joined:
+        forbid("Preauthorizations and participants do not change in the same commit, but for removals")
+
+
+def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
+    """What a commit does, by who does it. What providers and the hub propose follows from the log."""
+    committer = identify(staged.committer)
+    by_user: dict[tuple[str, bytes], Action] = {}
+    own = (committer.user_id, staged.committer_identity)
+    by_user[own] = Action(user_id=own[0], identity=own[1], external=staged.is_external)
+    if staged.is_external:
+        replaces = any(identify(member) == committer for member in staged.removed)
+        by_user[own] = replace(by_user[own], replaces=replaces, added=(committer.user_id,))
+    listed = ParticipantListData.decode(group.app_data()[PARTICIPANT_LIST])
+    for proposal in staged.proposals:
+        author = own
+        if proposal.by_reference:
+            member = None if proposal.sender_leaf is None else group.member(proposal.sender_leaf)
+            if member is None:
+                continue
+            author = (identify(member).user_id, member.identity)
+        action = by_user.setdefault(author, Action(user_id=author[0], identity=author[1]))
+        by_user[author] = _with(action, proposal, group, listed)
+    yield from by_user.values()
+
+
+def _with(action: Action, proposal: ProposalInfo, group: PublicGroup, listed: ParticipantListData) -> Action:
+    if proposal.key_package is not None:
+        added = client_of(basic_identity(leaf_credential(proposal.key_package))).user_id
+        return replace(action, added=(*action.added, added))
+    if proposal.removed_leaf is not None:
+        member = group.member(proposal.removed_leaf)
+        removed = () if member is None else (identify(member).user_id,)
+        return replace(action, removed=action.removed + removed)
+    if proposal.component_id == PARTICIPANT_LIST:
+        return _with_participants(action, proposal.payload or b"", listed)
+    if proposal.kind == "app_data_update" and proposal.component_id is not None:
+        components = {**action.components, proposal.component_id: proposal.payload or b""}
+        return replace(action, components=components)
+    return action
+
+
+def _with_participants(action: Action, payload: bytes, listed: ParticipantListData) -> Action:
+    found = changes(listed, ParticipantListUpdate.decode(payload))
+    return replace(
+        action,
+        listed={**action.listed, **_roles({pair.user: pair.role_index for pair in found.added})},
+        delisted=action.delisted | {user_id_from_uri(user) for user in found.removed},
+        moved={**action.moved, **_roles({pair.user: pair.role_index for pair in found.changed})},
+    )
+
+
+def _roles(by_uri: Mapping[str, int]) -> dict[str, int]:
+    return {user_id_from_uri(user): index for user, index in by_uri.items()}
