@@ -226,7 +226,7 @@ class Peers:
         refused = sum(len(orjson.loads(content).get("failed_pdus", ())) for content in answers)
         return {"wall": wall, "cpu": cpu, "durations": durations, "refused": refused}
 
-    async def pace(self, per_second: float) -> dict[str, Any]:
+    async def pace(self, per_second: float, followers: int) -> dict[str, Any]:
         """Send what was prepared, the servers in turn, each request when it is due, and say for each event
         and follower how long after that it arrived. A request that has to wait for the one before it is
         late by that much.
@@ -244,7 +244,7 @@ class Peers:
         async with trio.open_nursery() as nursery:
             for server, name in enumerate(self._prepared):
                 nursery.start_soon(one, server, name)
-        await self._inbox.wait_for(events * servers)
+        await self._inbox.wait_for(events * followers)
         wall = time.monotonic() - began
         late = [at - began - number / per_second for (_, number), at in self._inbox.arrived.items()]
         return {"latencies": late, "wall": wall}

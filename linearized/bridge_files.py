@@ -39,6 +39,14 @@ def create_bridge(directory: Path, provider: Config, plan: BridgePlan) -> Path:
     if settings.exists():
         raise ConfigError(f"{settings} exists: this directory already holds a bridge")
     bridge, domain = _bridge_of(provider, plan.domain)
+    # Before anything is written: what is made here has to load.
+    for option, url in (
+        ("homeserver", plan.homeserver_url),
+        ("provider-url", plan.provider_url),
+        ("url", plan.url),
+    ):
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ConfigError(f"--{option}: {url} must begin with http:// or https://")
     directory.mkdir(parents=True, exist_ok=True)
     for name in (_AS_TOKEN, _HS_TOKEN):
         write_private(directory / name, secrets.token_urlsafe(_TOKEN_BYTES).encode() + b"\n")

@@ -43,6 +43,7 @@ __all__ = [
     "KeysConfig",
     "LimitsConfig",
     "ListenConfig",
+    "ProviderConfig",
     "StoreConfig",
     "TlsConfig",
     "default_config",
@@ -68,6 +69,8 @@ GROUP_RATE = 100  # what one provider sends to one room: a hundred people who wr
 SYNCHRONOUS = ("FULL", "NORMAL")
 
 EVERYBODY = "*"  # in consent.required_from
+PUSH, PULL = WAYS = ("push", "pull")  # how MIMI messages get from a hub to a follower
+
 _TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
 
 
@@ -141,6 +144,17 @@ class ConsentConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
+    ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them. ``fan_out`` is for
+    the rooms we are the hub of: with ``pull`` it fetches them, and is sent nothing.
+    """
+
+    delivery: str = "push"
+    fan_out: str = "push"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """``[limits]``: bounds an operator may want to move; the others are constants beside their code."""
 
@@ -170,7 +184,18 @@ class Config:
     bridges: tuple[BridgeConfig, ...] = ()
     consent: ConsentConfig = field(default_factory=ConsentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    @property
+    def pulled_hubs(self) -> tuple[str, ...]:
+        """The hubs whose rooms we fetch."""
+        return tuple(name for name, settings in self.providers.items() if settings.delivery == PULL)
+
+    @property
+    def pull_followers(self) -> tuple[str, ...]:
+        """The providers that fetch the rooms we are the hub of."""
+        return tuple(name for name, settings in self.providers.items() if settings.fan_out == PULL)
 
     def bridge_for(self, domain: str) -> BridgeConfig | None:
         """The bridge that acts for a domain's users, if any."""
@@ -213,6 +238,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
         consent=_consent(top.section("consent", optional=True)),
         store=_store(top.section("store", optional=True)),
+        providers=_providers(top.section("providers", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
     )
     top.finish()
@@ -264,6 +290,26 @@ def _keys(section: Section) -> KeysConfig:
     return keys
 
 
+def _providers(section: Section) -> dict[str, ProviderConfig]:
+    providers: dict[str, ProviderConfig] = {}
+    for name, table in section.tables():
+        try:
+            server = as_server_name(name)
+        except ValueError as error:
+            raise ConfigError(f"{table.name}: {error}") from error
+        providers[server] = ProviderConfig(
+            delivery=table.take("delivery", _way, PUSH), fan_out=table.take("fan_out", _way, PUSH)
+        )
+        table.finish()
+    return providers
+
+
+def _way(value: Any) -> str:
+    if value not in WAYS:
+        raise ValueError(f"expected one of {', '.join(WAYS)}")
+    return str(value)
+
+
 def _bridge(section: Section) -> BridgeConfig:
     token_file: Path = section.take("token_file", as_text, then=section.path)
     bridge = BridgeConfig(
@@ -288,12 +334,12 @@ def _read_token(label: str, path: Path) -> str:
 
 
 def _consent(section: Section) -> ConsentConfig:
-    consent = ConsentConfig(required_from=section.take("required_from", _providers, []))
+    consent = ConsentConfig(required_from=section.take("required_from", _everybody_or_names, []))
     section.finish()
     return consent
 
 
-def _providers(value: Any) -> tuple[str, ...]:
+def _everybody_or_names(value: Any) -> tuple[str, ...]:
     return (EVERYBODY,) if value == [EVERYBODY] else as_optional_server_names(value)
 
 
@@ -368,6 +414,12 @@ key = {key}
 [consent]
 # Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.
 # required_from = []
+
+# How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
+# of, with fan_out = "pull" it fetches the rooms we are the hub of.
+# [providers."b.example"]
+# delivery = "push"
+# fan_out = "push"
 
 [store]
 # "FULL" keeps every acknowledged entry through a power cut, "NORMAL" only through a crash of this process.

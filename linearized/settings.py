@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,15 @@ class Section:
         """Take a list of tables out."""
         values = self.take(key, as_tables, [])
         return [Section(f"{self.label(key)}[{i}]", value, self._base) for i, value in enumerate(values)]
+
+    def tables(self) -> Iterator[tuple[str, Section]]:
+        """Take every table that is left, by name, for a table whose keys are names and no settings."""
+        for key, value in self.rest().items():
+            try:
+                table = as_table(value)
+            except ValueError as error:
+                raise ConfigError(f'{self.name}."{key}": {error}') from error
+            yield key, Section(f'{self.name}."{key}"', table, self._base)
 
     def rest(self) -> dict[str, Any]:
         """Take everything that is left, for a table whose keys are not settings."""

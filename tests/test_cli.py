@@ -45,8 +45,13 @@ def test_help_names_every_command_and_the_exit_statuses() -> None:
         "room list",
         "room verify",
         "bridge registration",
+        "bridge init",
+        "bridge check",
         "bridge run",
         "bridge import",
+        "bridge room add",
+        "bridge room list",
+        "bridge room remove",
         "demo",
     ],
 )

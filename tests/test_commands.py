@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -12,9 +15,14 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
+from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import load_bridge_config
+from bridges.matrix.database import Database
+from bridges.matrix.importer import ImportReport
+from bridges.matrix.records import RoomLinks
 from linearized.cli import main
 from linearized.client import ServerUnreachable
+from linearized.commands import bridge as bridge_commands
 from linearized.commands.common import reporting, until_signalled
 from linearized.exceptions import ConfigError
 
@@ -42,9 +50,10 @@ def provider(tmp_path: Path) -> Path:
 
 def init(provider: Path, *more: str) -> Result:
     bridge = provider.parent.parent / "bridge"
-    return run(
-        "bridge", "init", bridge, "--provider", provider, "--homeserver", "http://127.0.0.1:8008", *more
-    )
+    homeserver = ("--homeserver", "http://127.0.0.1:8008")
+    # Any port: init listens while it looks whether the homeserver reaches the bridge.
+    listen = ("--listen", "127.0.0.1:0")
+    return run("bridge", "init", bridge, "--provider", provider, *homeserver, *listen, *more)
 
 
 def test_a_bridge_is_made_from_the_providers_settings(provider: Path) -> None:
@@ -57,6 +66,52 @@ def test_a_bridge_is_made_from_the_providers_settings(provider: Path) -> None:
     assert config.provider_token == (provider.parent / "bridge.token").read_text().strip()
     assert config.trusted_ca is not None
     assert config.trusted_ca.resolve() == (provider.parent.parent / "ca" / "ca.pem").resolve()
+
+
+def test_init_writes_the_registration_too_and_says_what_to_do_next(provider: Path) -> None:
+    # Nothing answers on this port of the loopback interface.
+    result = init(provider, "--homeserver", "http://127.0.0.1:1", "--provider-url", "http://127.0.0.1:1")
+    assert result.exit_code == 0, result.output
+    registration = provider.parent.parent / "bridge" / "registration.yaml"
+    assert json.loads(registration.read_text())["url"] == "http://127.0.0.1:0"
+    assert stat.S_IMODE(registration.stat().st_mode) == 0o600
+    assert f'app_service_config_files: ["{registration.resolve()}"]' in result.output
+    assert "failed  homeserver answers" in result.output
+    assert "-> start what should answer at http://127.0.0.1:1" in result.output
+    assert "when that is done: linearized bridge check" in result.output
+
+
+def test_a_check_that_fails_is_status_1(provider: Path) -> None:
+    init(provider, "--homeserver", "http://127.0.0.1:1", "--provider-url", "http://127.0.0.1:1")
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    result = run("bridge", "check", "--config", settings)
+    assert result.exit_code == 1
+    assert [line.partition(":")[0] for line in result.output.splitlines() if not line.startswith(" ")] == [
+        "failed  homeserver answers",
+        "failed  provider answers",
+    ]
+
+
+def test_a_bridge_whose_checks_hold_is_told_how_to_run(
+    provider: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def all_well(config: object) -> list[Check]:
+        return [Check(name="homeserver answers", outcome=Outcome.OK, found="yes")]
+
+    monkeypatch.setattr(bridge_commands, "run_checks", all_well)
+    result = init(provider)
+    assert "next: linearized bridge run" in result.output
+    assert "then invite @_lin_bot:matrix.example" in result.output
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    assert run("bridge", "check", "--config", settings).exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--homeserver", "--provider-url", "--url"])
+def test_a_wrong_url_is_refused_before_anything_is_written(provider: Path, option: str) -> None:
+    result = init(provider, option, "matrix.example")
+    assert result.exit_code == 2
+    assert f"{option}: matrix.example must begin with http" in result.output
+    assert not (provider.parent.parent / "bridge").exists()
 
 
 def test_the_registration_holds_the_tokens_for_its_owner_only(provider: Path, tmp_path: Path) -> None:
@@ -91,12 +146,63 @@ def test_a_provider_without_a_bridge_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("registration", "out.yaml"), ("run",), ("import", "!room:matrix.example")]
+    "command", [("registration", "out.yaml"), ("check",), ("run",), ("import", "!room:matrix.example")]
 )
 def test_missing_bridge_settings_are_status_2(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = run("bridge", command[0], "--config", tmp_path / "none.toml", *command[1:])
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
+
+
+def test_the_bridged_rooms_are_listed_beside_a_running_bridge(
+    provider: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(provider)
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    database = Database(load_bridge_config(settings).database)
+    RoomLinks(database).begin("!old:matrix.example")
+    listed = run("bridge", "room", "list", "--config", settings)
+    database.close()
+    assert listed.exit_code == 0, listed.output
+    assert re.search(r"!old:matrix\.example .* - .* walking .* 0 .* 0 .* 0 .* 0", listed.output)
+
+
+def test_without_a_database_there_are_no_rooms_to_list(provider: Path) -> None:
+    init(provider)
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    load_bridge_config(settings).database.unlink(missing_ok=True)
+    result = run("bridge", "room", "list", "--config", settings)
+    assert result.exit_code == 2
+    assert "bridge.sqlite" in result.output
+
+
+def test_rooms_are_added_and_removed_by_name(provider: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def add(config: object, name: str, progress: Callable[[str, int, int], None]) -> ImportReport:
+        progress("reading", 1, 2)
+        asked.append(("add", name))
+        failed = 1 if "broken" in name else 0
+        return ImportReport(room_id="!new:hub.example", imported=5, left_out=1, failed=failed, members=2)
+
+    async def remove(config: object, name: str) -> str:
+        asked.append(("remove", name))
+        return "!old:matrix.example"
+
+    monkeypatch.setattr(bridge_commands, "run_import", add)
+    monkeypatch.setattr(bridge_commands, "run_unbridge", remove)
+    init(provider)
+    settings = provider.parent.parent / "bridge" / "bridge.toml"
+    added = run("bridge", "room", "add", "--config", settings, "#old:matrix.example")
+    assert (added.exit_code, added.stdout) == (0, "!new:hub.example\n")
+    assert run("bridge", "import", "--config", settings, "#broken:matrix.example").exit_code == 1
+    removed = run("bridge", "room", "remove", "--config", settings, "#old:matrix.example")
+    assert removed.output == "!old:matrix.example is no longer bridged\n"
+    assert asked == [
+        ("add", "#old:matrix.example"),
+        ("add", "#broken:matrix.example"),
+        ("remove", "#old:matrix.example"),
+    ]
 
 
 def outcome(error: BaseException) -> Result:

@@ -17,6 +17,7 @@ database = "bridge.sqlite"
 id = "linearized"                     # optional, as are the two below
 prefix = "_lin_"
 bridge_invited_rooms = true
+operators = ["@admin:matrix.example"]  # optional: whose commands need no power in the room
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 from bridges.matrix.names import Names
 from linearized.exceptions import ConfigError
-from linearized.protocol.identifiers import is_server_name
+from linearized.protocol.identifiers import is_server_name, is_user_id
 
 # A token is a password for every user of a namespace; shorter ones can be guessed.
 MIN_TOKEN_LENGTH = 32
@@ -54,6 +55,7 @@ class BridgeConfig:
     id: str = "linearized"
     prefix: str = "_lin_"
     bridge_invited_rooms: bool = True
+    operators: frozenset[str] = frozenset()
 
     @property
     def names(self) -> Names:
@@ -93,6 +95,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         id=reader.text("bridge", "id", default="linearized"),
         prefix=reader.text("bridge", "prefix", default="_lin_"),
         bridge_invited_rooms=reader.flag("bridge", "bridge_invited_rooms", default=True),
+        operators=reader.users("bridge", "operators"),
     )
     reader.finish()
     return config
@@ -118,6 +121,15 @@ class _Reader:
         if not isinstance(value, bool):
             raise ConfigError(f"{section}.{name} must be true or false")
         return value
+
+    def users(self, section: str, name: str) -> frozenset[str]:
+        table = self._data.get(section)
+        value = table.pop(name, []) if isinstance(table, dict) else []
+        if not isinstance(value, list) or not all(
+            isinstance(user, str) and is_user_id(user) for user in value
+        ):
+            raise ConfigError(f"{section}.{name} must be a list of user IDs")
+        return frozenset(value)
 
     def url(self, section: str, name: str, *, default: str | None = None) -> str:
         value = self.text(section, name, default=default)

@@ -69,10 +69,15 @@ _SCHEMA = (
 )
 
 
+class DatabaseInUse(StoreError):  # noqa: N818 - names the fact
+    """Another process has the bridge's database open."""
+
+
 class Database:
     """The open file.
 
     Raises:
+        DatabaseInUse: a bridge is running with it.
         SchemaTooNew: a newer version of the bridge wrote it.
         StoreError: it is not a database of ours.
     """
@@ -94,6 +99,26 @@ class Database:
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise StoreError(f"{path}: {error}") from error
+
+    @classmethod
+    def reading(cls, path: Path) -> Database:
+        """The file for reading only, beside the bridge that has it open.
+
+        Raises:
+            StoreError: there is none, or it is not of this version.
+        """
+        database = cls.__new__(cls)
+        database._lock = None
+        try:
+            database._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            database._connection.row_factory = sqlite3.Row
+            version = database.one("PRAGMA user_version")[0]
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from error
+        if version != len(_SCHEMA):
+            database.close()
+            raise StoreError(f"{path} is of another version; run the bridge first")
+        return database
 
     def _migrate(self) -> None:
         version = self.one("PRAGMA user_version")[0]
@@ -154,7 +179,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise StoreError(f"{path} is in use by another process") from error
+        raise DatabaseInUse(f"{path} is in use by another process") from error
     return descriptor
 
 

@@ -77,6 +77,14 @@ class HomeserverApi:
         """Set the acting user's display name."""
         await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/displayname", body={"displayname": name})
 
+    async def resolve_alias(self, alias: str) -> str:
+        """The ID of the room that an alias names; ``ApiError`` 404 if none."""
+        answer = await self._json("GET", f"{_V3}/directory/room/{_part(alias)}")
+        room_id = answer.get("room_id")
+        if not isinstance(room_id, str):
+            raise MalformedAnswer("the answer has no room_id")
+        return room_id
+
     async def join(self, room_id: str) -> None:
         """Join; joining twice is joining once."""
         await self._json("POST", f"{_V3}/join/{_part(room_id)}", body={})

@@ -295,11 +295,7 @@ class Importer:
         return {**content, "url": copy, ORIGINAL_URL: media.url}
 
     def _report(self, link: Link, members: int) -> ImportReport:
-        rows = self._database.all(
-            "SELECT state, COUNT(*) AS number FROM history WHERE matrix_room_id = ? GROUP BY state",
-            link.matrix_room_id,
-        )
-        counts = {row["state"]: int(row["number"]) for row in rows}
+        counts = self._links.counts(link.matrix_room_id)
         return ImportReport(
             room_id=link.room_id or "",
             imported=counts.get("imported", 0),

@@ -9,12 +9,15 @@ import structlog
 from bridges.matrix.failures import is_passing
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.names import Names
+from bridges.matrix.power import RoomPower
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link
 from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
 
 # Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
 CHUNK = 20
+
+_FORBIDDEN = 403
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +37,7 @@ class People:
         room_id = _room(link)
         bot = await self._puppets.ready(self._puppets.bot.device.owner.user_id)
         if not await self._rejoined(room_id):
+            await self._dismiss_ours(room_id)
             await bot.groups.create(room_id)
         joined = await self._homeserver.joined_members(link.matrix_room_id)
         users = sorted(user for user in joined if self._names.is_bridged(user))
@@ -41,6 +45,16 @@ class People:
             await self.add(link, users[start : start + CHUNK])
             progress("adding", min(start + CHUNK, len(users)), len(users))
         return len(users)
+
+    async def _dismiss_ours(self, room_id: str) -> None:
+        """Let the bridge's own Matrix users, who came with the past, leave: they are nobody here."""
+        api = self._puppets.bot.api
+        for event in await api.state(room_id):
+            user = event.get("state_key")
+            if event.get("type") != "m.room.member" or not isinstance(user, str):
+                continue
+            if self._names.is_ours(user) and (event.get("content") or {}).get("membership") == "join":
+                await api.as_user(user).leave(room_id)
 
     async def _rejoined(self, room_id: str) -> bool:
         """Whether the bot came back into a group it had before its database was lost; not, if there is
@@ -90,7 +104,22 @@ class People:
 
     async def remove(self, link: Link, users: Sequence[str]) -> None:
         """Remove users with all their clients; who is not there is no error."""
-        await self._puppets.bot.groups.remove_users(_room(link), users)
+        room_id, bot = _room(link), self._puppets.bot
+        power = RoomPower.of(await bot.api.state(room_id))
+        for user in users:
+            # Whom the bot may not remove, the room's other admins, leaves by themselves. Their clients stay
+            # in the group until the commit below.
+            if self._names.is_bridged(user) and power.level(user) >= power.level(bot.device.owner.user_id):
+                await self._leave(room_id, user)
+        await bot.catch_up()
+        await bot.groups.remove_users(room_id, users)
+
+    async def _leave(self, room_id: str, user: str) -> None:
+        try:
+            await self._puppets.session(user).api.leave(room_id)
+        except ApiError as error:
+            if error.status != _FORBIDDEN:  # never was in the room
+                raise
 
     async def invite(self, link: Link, user: str) -> str | None:
         """Add a user of another provider; why it was not possible, if it was not."""

@@ -121,6 +121,13 @@ class IncomingQueue:
             incoming.position,
         )
 
+    def waiting(self, room_id: str) -> int:
+        """How many events of a room wait for their turn."""
+        row = self._database.one(
+            "SELECT COUNT(*) FROM incoming WHERE state = 'waiting' AND room_id = ?", room_id
+        )
+        return int(row[0])
+
     def knows(self, event_id: str) -> bool:
         """Whether the event was ever pushed, imported, or sent by us."""
         return any(
@@ -165,6 +172,30 @@ class RoomLinks:
     def set_room(self, matrix_room_id: str, room_id: str) -> None:
         """The provider's room exists now."""
         self._database.run("UPDATE rooms SET room_id = ? WHERE matrix_room_id = ?", room_id, matrix_room_id)
+
+    def forget(self, matrix_room_id: str) -> None:
+        """The room is not bridged any more. Bridged again, it is a new room at the provider."""
+        with self._database.together():
+            self._database.run(
+                "DELETE FROM outgoing WHERE matrix_event_id IN "
+                "(SELECT event_id FROM incoming WHERE room_id = ?)",
+                matrix_room_id,
+            )
+            self._database.run(
+                "UPDATE incoming SET event = NULL, state = 'skipped', reason = 'unbridged' "
+                "WHERE room_id = ? AND state = 'waiting'",
+                matrix_room_id,
+            )
+            for table in ("history", "messages", "rooms"):
+                self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
+
+    def counts(self, matrix_room_id: str) -> dict[str, int]:
+        """How many of the room's past events are waiting, imported, left out, failed."""
+        rows = self._database.all(
+            "SELECT state, COUNT(*) AS number FROM history WHERE matrix_room_id = ? GROUP BY state",
+            matrix_room_id,
+        )
+        return {row["state"]: int(row["number"]) for row in rows}
 
     def set_phase(self, matrix_room_id: str, phase: Phase) -> None:
         """The room has come this far."""

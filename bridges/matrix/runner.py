@@ -23,8 +23,10 @@ from hypercorn.typing import Framework
 
 from bridges.matrix.appservice import AppService
 from bridges.matrix.audit import audit
+from bridges.matrix.checks import Check, check_both
+from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.database import Database
+from bridges.matrix.database import Database, DatabaseInUse
 from bridges.matrix.failures import persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
@@ -33,14 +35,20 @@ from bridges.matrix.inbound import Inbound
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
+from bridges.matrix.power import RoomPower
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
+from bridges.matrix.unbridging import Unbridging
 from linearized.client import ClientError, ProviderApi
+from linearized.exceptions import ConfigError
 
 # A room's newest pages are read again this often.
 AUDIT_PAUSE = 600.0
 # Connections kept to each side; every puppet that sends at once needs one.
 MAX_CONNECTIONS = 50
+
+# Randomness in the transaction ID of what is said about an import: each import says it.
+_UNIQUE_BYTES = 16
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +72,11 @@ class Bridge:
         self.queue = IncomingQueue(database)
         self.links = RoomLinks(database)
         self._arrived = trio.Event()
+        self._environment = environment
         names = config.names
         self._names = names
+        # Rooms whose import is under way, or just begun.
+        self.importing: set[str] = set()
         homeserver = HomeserverApi(
             config.homeserver_url, token=config.as_token, http=environment.homeserver, user_id=names.bot
         )
@@ -110,6 +121,23 @@ class Bridge:
             media=media,
             homeserver=homeserver,
         )
+        self.unbridging = Unbridging(
+            database=database,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            names=names,
+            random=environment.random,
+        )
+        self.commands = Commands(
+            config=config,
+            homeserver=homeserver,
+            people=people,
+            unbridging=self.unbridging,
+            database=database,
+            importing=self.importing,
+        )
         self.app = AppService(
             hs_token=config.hs_token,
             queue=self.queue,
@@ -120,6 +148,11 @@ class Bridge:
     def wake(self) -> None:
         """There may be something in the queue."""
         self._arrived.set()
+
+    async def check(self) -> list[Check]:
+        """Whether both sides are there and know us; the homeserver reaches us only while we listen."""
+        environment = self._environment
+        return await check_both(self.config, homeserver=environment.homeserver, provider=environment.provider)
 
     async def start(self) -> None:
         """Introduce ourselves to both sides; keeps trying until they are there."""
@@ -139,6 +172,18 @@ class Bridge:
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
 
+    async def find_room(self, name: str) -> str:
+        """The Matrix room that an ID or an alias names.
+
+        Raises:
+            ConfigError: none.
+            ClientError: the homeserver does not say.
+        """
+        try:
+            return await find_room(self._homeserver, name)
+        except Refused as refusal:
+            raise ConfigError(str(refusal)) from None
+
     async def import_room(self, matrix_room_id: str, progress: Progress | None = None) -> ImportReport:
         """Join a room the bot was invited to, or that anyone may join, and bring it to life at the provider.
 
@@ -153,41 +198,95 @@ class Bridge:
         self.wake()
         return report
 
-    # --- loops ---
+    async def dispatch(self, incoming: Incoming, begin: Callable[[str], None]) -> None:
+        """Deal with one event from the homeserver: what is meant for the bot, or what crosses.
 
-    async def _import(self, matrix_room_id: str) -> None:
+        ``begin`` starts the import of a room, whose link exists by then, and returns at once.
+        """
+        mine = False
+
         async def work() -> None:
-            report = await self.import_room(matrix_room_id)
-            log.info("a room is bridged", room_id=matrix_room_id, report=report)
+            nonlocal mine
+            if self._invites_us(incoming):
+                mine = True
+                await self._invited(incoming, begin)
+            elif (command := await self.commands.find(incoming)) is not None:
+                mine = True
+                await self.commands.carry_out(command, begin, txn_id=f"answer-{incoming.event_id}")
 
         error = await persist(work)
         if error is not None:
-            log.error("a room cannot be bridged", room_id=matrix_room_id, error=str(error))
-
-    async def _outbound_loop(self, nursery: trio.Nursery) -> None:
-        while True:
-            self._arrived = trio.Event()
-            incoming = self.queue.next()
-            if incoming is None:
-                await self._arrived.wait()
-            elif self._invites_us(incoming):
-                self.queue.finish(incoming)
-                self.links.begin(incoming.room_id)
-                nursery.start_soon(self._import, incoming.room_id)
-            else:
-                await self.outbound.handle(incoming)
+            log.error("not answered", event_id=incoming.event_id, error=str(error))
+        if mine or error is not None:
+            self.queue.finish(incoming, skipped=None if error is None else str(error))
+        else:
+            await self.outbound.handle(incoming)
 
     def _invites_us(self, incoming: Incoming) -> bool:
         event = incoming.event
         content = event.get("content")
         return (
-            self.config.bridge_invited_rooms
-            and event.get("type") == "m.room.member"
+            event.get("type") == "m.room.member"
             and event.get("state_key") == self._names.bot
             and isinstance(content, dict)
             and content.get("membership") == "invite"
             and self.links.of_matrix(incoming.room_id) is None
         )
+
+    async def _invited(self, incoming: Incoming, begin: Callable[[str], None]) -> None:
+        """Join. Unless it is for a talk with the bot, the room is to be bridged, if the one who asks may."""
+        room_id, sender = incoming.room_id, str(incoming.event.get("sender"))
+        await self._homeserver.join(room_id)
+        answer = f"answer-{incoming.event_id}"
+        if incoming.event["content"].get("is_direct") is True or not self.config.bridge_invited_rooms:
+            await self.commands.say(room_id, HELP, txn_id=answer)
+            return
+        power = RoomPower.of(await self._homeserver.state(room_id))
+        if sender in self.config.operators or power.may_bridge(sender):
+            begin(room_id)
+        else:
+            text = f"Somebody who may change power levels has to say {PREFIX} bridge; {sender} may not."
+            await self.commands.say(room_id, text, txn_id=answer)
+
+    # --- loops ---
+
+    async def _import(self, matrix_room_id: str) -> None:
+        text = ""
+
+        async def work() -> None:
+            nonlocal text
+            report = await self.import_room(matrix_room_id)
+            log.info("a room is bridged", room_id=matrix_room_id, report=report)
+            text = (
+                f"This room is bridged: {report.imported} events imported, {report.left_out} left out,"
+                f" {report.failed} refused. {PREFIX} help says what I can do."
+            )
+
+        self.importing.add(matrix_room_id)
+        try:
+            error = await persist(work)
+        finally:
+            self.importing.discard(matrix_room_id)
+        if error is not None:
+            log.error("a room cannot be bridged", room_id=matrix_room_id, error=str(error))
+            text = f"This room could not be bridged: {error}. {PREFIX} bridge tries again."
+        txn_id = f"imported-{matrix_room_id}-{self._environment.ids(_UNIQUE_BYTES)}"
+        await persist(lambda: self.commands.say(matrix_room_id, text, txn_id=txn_id))
+
+    async def _outbound_loop(self, nursery: trio.Nursery) -> None:
+        def begin(matrix_room_id: str) -> None:
+            # On disk first: an import that is asked for survives a kill.
+            self.links.begin(matrix_room_id)
+            self.importing.add(matrix_room_id)
+            nursery.start_soon(self._import, matrix_room_id)
+
+        while True:
+            self._arrived = trio.Event()
+            incoming = self.queue.next()
+            if incoming is None:
+                await self._arrived.wait()
+            else:
+                await self.dispatch(incoming, begin)
 
     async def _inbound_loop(self) -> None:
         async with aclosing(self.puppets.bot.items()) as items:
@@ -225,22 +324,34 @@ def _clock() -> int:
 
 
 @asynccontextmanager
+async def _connections(
+    config: BridgeConfig,
+) -> AsyncGenerator[tuple[httpx.AsyncClient, httpx.AsyncClient], None]:
+    """Connections to the homeserver and to the provider."""
+    tls = ssl.create_default_context()
+    if config.trusted_ca is not None:
+        try:
+            tls.load_verify_locations(config.trusted_ca)
+        except OSError as error:
+            raise ConfigError(f"provider.trusted_ca: cannot use {config.trusted_ca}: {error}") from error
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    async with (
+        httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as homeserver,
+        httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as provider,
+    ):
+        yield homeserver, provider
+
+
+@asynccontextmanager
 async def open_bridge(config: BridgeConfig) -> AsyncGenerator[Bridge, None]:
     """A bridge with its database and connections, for as long as the context lasts.
 
     Raises:
         StoreError: another bridge has the database open.
     """
-    tls = ssl.create_default_context()
-    if config.trusted_ca is not None:
-        tls.load_verify_locations(config.trusted_ca)
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
     database = Database(config.database)
     try:
-        async with (
-            httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as homeserver,
-            httpx.AsyncClient(verify=tls, limits=limits, trust_env=False) as provider,
-        ):
+        async with _connections(config) as (homeserver, provider):
             environment = Environment(
                 homeserver=homeserver,
                 provider=provider,
@@ -254,10 +365,23 @@ async def open_bridge(config: BridgeConfig) -> AsyncGenerator[Bridge, None]:
 
 
 async def listen(bridge: Bridge, *, task_status: trio.TaskStatus[list[str]]) -> None:
-    """Serve the application service; ``task_status`` is told the URLs."""
+    """Serve the application service; ``task_status`` is told the URLs.
+
+    Raises:
+        ConfigError: another program listens there, or the address is not ours.
+    """
+    address = bridge.config.listen
+    host, _, port = address.rpartition(":")
+    try:
+        # Hypercorn leaves its socket open when it cannot have the address, so we try first.
+        for probe in await trio.open_tcp_listeners(int(port), host=host.strip("[]")):
+            await probe.aclose()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"bridge.listen: cannot listen on {address}: {error}") from error
     server = HypercornConfig()
-    server.bind = [bridge.config.listen]
+    server.bind = [address]
     server.accesslog = None
+    server.loglevel = "WARNING"  # that it listens is said by whoever asked for it
     server.include_server_header = False
     # Hypercorn's types are those of its own dictionaries, narrower than what ASGI promises.
     await serve(cast("Framework", bridge.app), server, task_status=task_status)
@@ -273,24 +397,63 @@ async def run_bridge(
         StoreError: another bridge has the database open.
     """
     async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
-        await nursery.start(listen, bridge)
+        urls = await nursery.start(listen, bridge)
+        log.info("listening", urls=urls)
         await bridge.start()
         task_status.started()
         await bridge.run()
 
 
-async def run_import(
-    config: BridgeConfig, matrix_room_id: str, progress: Progress | None = None
-) -> ImportReport:
-    """Import one room and stop; for use while the bridge is not running.
+async def run_checks(config: BridgeConfig) -> list[Check]:
+    """Ask both sides whether they are there and know us; a bridge that is not running listens for as long.
+
+    Raises:
+        ConfigError: another program listens where the bridge should.
+        StoreError: the database is not one of ours.
+    """
+    try:
+        async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
+            # Should the homeserver deliver now, its events are kept for when the bridge runs.
+            await nursery.start(listen, bridge)
+            checks = await bridge.check()
+            nursery.cancel_scope.cancel()
+    except DatabaseInUse:  # the running bridge will answer
+        async with _connections(config) as (homeserver, provider):
+            return await check_both(config, homeserver=homeserver, provider=provider)
+    return checks
+
+
+async def run_import(config: BridgeConfig, name: str, progress: Progress | None = None) -> ImportReport:
+    """Import the room that an ID or alias names and stop; for use while the bridge is not running.
 
     Raises:
         ClientError: calling it again continues.
+        ConfigError: there is no such room.
         StoreError: the bridge is running.
     """
     async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
         await nursery.start(listen, bridge)
         await bridge.start()
-        report = await bridge.import_room(matrix_room_id, progress)
+        report = await bridge.import_room(await bridge.find_room(name), progress)
         nursery.cancel_scope.cancel()
     return report
+
+
+async def run_unbridge(config: BridgeConfig, name: str) -> str:
+    """Unbridge the room that an ID or alias names; returns its ID. For use while the bridge is not running.
+
+    Raises:
+        ClientError: calling it again continues.
+        ConfigError: there is no such room, or it is not bridged.
+        StoreError: the bridge is running.
+    """
+    async with open_bridge(config) as bridge, trio.open_nursery() as nursery:
+        await nursery.start(listen, bridge)
+        await bridge.start()
+        room_id = await bridge.find_room(name)
+        link = bridge.links.of_matrix(room_id)
+        if link is None:
+            raise ConfigError(f"{room_id} is not bridged")
+        await bridge.unbridging.run(link)
+        nursery.cancel_scope.cancel()
+    return room_id

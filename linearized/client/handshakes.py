@@ -67,13 +67,21 @@ class _OwnUpdate:
 class Handshakes:
     """Commits of one device, one after another.
 
-    ``catch_up`` follows the log until nothing new comes; the session provides it.
+    ``catch_up`` follows the log until nothing new comes, ``wait`` a moment for the next that comes; the
+    session provides both.
     """
 
-    def __init__(self, api: ProviderApi, device: MlsDevice, catch_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        api: ProviderApi,
+        device: MlsDevice,
+        catch_up: Callable[[], Awaitable[None]],
+        wait: Callable[[], Awaitable[None]],
+    ) -> None:
         self._api = api
         self._device = device
         self._catch_up = catch_up
+        self._wait = wait
         self._lock = trio.Lock()
 
     # --- what a user does ---
@@ -278,6 +286,8 @@ class Handshakes:
             return True, record.commit_event_id
         self._device.discard_commit(room_id, pending)
         moved = self._device.state_epoch(room_id) != before
+        if response.code is UpdateResponseCode.WRONG_EPOCH and before is not None and not moved:
+            await self._wait()  # the commit that was first is on its way from the hub to our provider
         if response.code is UpdateResponseCode.WRONG_EPOCH or moved:
             return False, None
         named = set(response.invalid_proposals)

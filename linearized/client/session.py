@@ -7,7 +7,7 @@ sync token first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -37,7 +37,7 @@ KEY_PACKAGE_MINIMUM = 10
 # A message is encrypted anew when a commit overtook it; more than this many in a row means something is
 # wrong.
 MAX_SEND_ATTEMPTS = 8
-# How long to wait for a room to reach our provider, each time.
+# How long to wait for a room or its next entry to reach our provider, each time.
 ROOM_WAIT_MS = 2_000
 _NOT_FOUND = 404
 _DRAW_BYTES = 8
@@ -81,7 +81,7 @@ class Session:
         self._key_packages = key_packages
         self._echoes = echoes
         self._follower = Follower(device)
-        self.groups = Handshakes(api, device, self.catch_up)
+        self.groups = Handshakes(api, device, self.catch_up, self._wait)
         self._tidying = Tidying(device, clock=api.clock, draw=self._draw)
         self._tidying.look(device.state.rooms)
 
@@ -122,6 +122,10 @@ class Session:
         while await self.step(0):
             pass
 
+    async def _wait(self) -> None:
+        """Give the room's next entry a moment to reach our provider."""
+        await self.step(ROOM_WAIT_MS)
+
     async def step(self, timeout_ms: int) -> bool:
         """One sync: fetch, process, save. Whether anything came.
 
@@ -133,7 +137,8 @@ class Session:
         token = answer.get("next_batch")
         if not isinstance(token, str):
             raise MalformedAnswer("the sync answer has no next_batch")
-        found = [await self._complete(timeline) for timeline in timelines(answer)]
+        joining = {welcome.room_id: welcome.commit_event_id for welcome in welcomes(answer)}
+        found = [await self._complete(timeline, joining) for timeline in timelines(answer)]
         if self.device.state.since != since:
             return True  # another task's sync was faster; the server will not repeat what that one took
         waiting = len(self.device.state.inbox)
@@ -142,16 +147,27 @@ class Session:
         await self._after(answer, self.device.state.inbox[waiting:])
         return token != since and (since is None or bool(found) or bool(welcomes(answer)))
 
-    async def _complete(self, timeline: Timeline) -> Timeline:
-        """Fill the gap of a limited timeline, as far back as the last entry processed."""
-        last = self.device.record(timeline.room_id).last_seq
-        if not timeline.limited or last == 0 or not timeline.events:
+    async def _complete(self, timeline: Timeline, joining: Mapping[str, str | None]) -> Timeline:
+        """Fill the gap of a limited timeline, as far back as the last entry processed, or, in a room that
+        this device is new in, as the commit that its Welcome came with. (A follower's copy of a room begins
+        after that.)
+
+        Args:
+            joining: by room ID, the commits of the Welcomes that came with the timeline.
+        """
+        room_id, record = timeline.room_id, self.device.record(timeline.room_id)
+        last = record.last_seq
+        member = room_id in joining or self.device.in_group(room_id)
+        if not timeline.limited or not timeline.events or (last == 0 and not member):
             return timeline
+        begins = joining.get(room_id, record.commit_event_id) if last == 0 else None
         events = list(timeline.events)
         token = timeline.prev_batch
         for _ in range(MAX_GAP_PAGES):
             first = sequence(events[0])
             if token is None or (first is not None and first <= last + 1):
+                break
+            if begins is not None and any(event.get("event_id") == begins for event in events):
                 break
             page = await self.api.messages(timeline.room_id, start=token, direction="b", limit=GAP_PAGE)
             events[:0] = reversed(page.chunk)
@@ -256,7 +272,10 @@ class Session:
             except WrongEpochError:
                 # A commit came first. Follow it, then encrypt for the epoch it began.
                 self.device.unsend(key)
+                before = self.device.epoch(room_id)
                 await self.catch_up()
+                if self.device.state_epoch(room_id) == before:
+                    await self._wait()  # it is on its way from the hub to our provider
                 continue
             except ApiError as error:
                 if error.status != _NOT_FOUND:
@@ -264,7 +283,7 @@ class Session:
                 # We are in the group already, by a Welcome that overtook the room's copy on its way to our
                 # provider.
                 refusal = error
-                await self.step(ROOM_WAIT_MS)
+                await self._wait()
                 continue
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,13 +10,18 @@ from pathlib import Path
 import click
 import trio
 from rich.progress import Progress, TaskID
+from rich.table import Table
 
+from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import load_bridge_config
 from bridges.matrix.registration import write_registration
-from bridges.matrix.runner import run_bridge, run_import
+from bridges.matrix.runner import run_bridge, run_checks, run_import, run_unbridge
+from bridges.matrix.status import bridged_rooms
 from linearized.bridge_files import BridgePlan, create_bridge
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, make_console, reporting, until_signalled
 from linearized.config import load_config
+
+REGISTRATION = "registration.yaml"
 
 bridge_option = click.option(
     "--config", "config_file", type=FILE, required=True, metavar="FILE", help="The bridge's bridge.toml."
@@ -58,14 +64,46 @@ def bridge_init(
     listen: str,
     url: str | None,
 ) -> None:
-    """Make a bridge in DIRECTORY: settings and the tokens it shares with the homeserver."""
+    """Make a bridge in DIRECTORY: settings, tokens, and the registration the homeserver has to load.
+
+    Then look whether both sides answer, and say what to do next. `linearized bridge check` looks again.
+    """
     plan = BridgePlan(
         homeserver_url=homeserver, domain=domain, provider_url=provider_url, listen=listen, url=url
     )
     settings = create_bridge(directory, load_config(provider), plan)
-    load_bridge_config(settings)
+    config = load_bridge_config(settings)
+    registration = (directory / REGISTRATION).resolve()
+    write_registration(config, registration)
     click.echo(f"made {settings}")
-    click.echo(f"next: linearized bridge registration --config {settings} registration.yaml")
+    click.echo(f"made {registration}; with Synapse, homeserver.yaml needs:")
+    click.echo(f"  app_service_config_files: [{json.dumps(str(registration))}]")
+    if not _show(trio.run(run_checks, config)):
+        click.echo(f"when that is done: linearized bridge check --config {settings}")
+        return
+    click.echo(f"next: linearized bridge run --config {settings}")
+    click.echo(f"then invite {config.names.bot} to a room")
+
+
+@bridge.command("check")
+@bridge_option
+@reporting
+def bridge_check(*, config_file: Path) -> None:
+    """Ask both sides whether they are there and know the bridge; exit status 1 if something is wrong.
+
+    Works beside a running bridge, and without one.
+    """
+    if not _show(trio.run(run_checks, load_bridge_config(config_file))):
+        sys.exit(EXIT_BROKEN)
+
+
+def _show(checks: list[Check]) -> bool:
+    """Print a line for each check and one for what to do; whether nothing failed."""
+    for check in checks:
+        click.echo(f"{check.outcome:<8}{check.name}: {check.found}")
+        if check.next_step:
+            click.echo(f"        -> {check.next_step}")
+    return all(check.outcome is not Outcome.FAILED for check in checks)
 
 
 @bridge.command("registration")
@@ -91,14 +129,54 @@ def bridge_run(*, config_file: Path) -> None:
 
 @bridge.command("import")
 @bridge_option
-@click.argument("room_id")
+@click.argument("room", metavar="ROOM")
 @reporting
-def bridge_import(*, config_file: Path, room_id: str) -> None:
-    """Bridge the Matrix room ROOM_ID: all its state, members and history. The bridge must be stopped.
+def bridge_import(*, config_file: Path, room: str) -> None:
+    """Bridge the Matrix room ROOM, an ID or an alias: its state, members and history.
 
-    Invite the bridge's bot to the room first, unless anyone may join. An import that was interrupted goes
-    on where it was. A running bridge does the same for every room its bot is invited to.
+    The bridge must be stopped. Invite its bot to the room first, unless anyone may join. An import that was
+    interrupted goes on where it was. A running bridge does the same for every room its bot is invited to.
     """
+    _import(config_file, room)
+
+
+@bridge.group("room")
+def bridge_room() -> None:
+    """The rooms that are bridged. While the bridge runs, tell its bot in Matrix: `!mimi help`."""
+
+
+@bridge_room.command("add")
+@bridge_option
+@click.argument("room", metavar="ROOM")
+@reporting
+def bridge_room_add(*, config_file: Path, room: str) -> None:
+    """Bridge the Matrix room ROOM, an ID or an alias; the same as `linearized bridge import`."""
+    _import(config_file, room)
+
+
+@bridge_room.command("remove")
+@bridge_option
+@click.argument("room", metavar="ROOM")
+@reporting
+def bridge_room_remove(*, config_file: Path, room: str) -> None:
+    """Part the two sides of ROOM again; both stay usable. The bridge must be stopped."""
+    room_id = trio.run(run_unbridge, load_bridge_config(config_file), room)
+    click.echo(f"{room_id} is no longer bridged")
+
+
+@bridge_room.command("list")
+@bridge_option
+@reporting
+def bridge_room_list(*, config_file: Path) -> None:
+    """List the bridged rooms; also beside a running bridge."""
+    table = Table("Matrix room", "room", "phase", "imported", "left out", "refused", "waiting")
+    for status in bridged_rooms(load_bridge_config(config_file)):
+        counts = (status.imported, status.left_out, status.failed, status.waiting)
+        table.add_row(status.matrix_room_id, status.room_id or "-", status.phase, *map(str, counts))
+    make_console().print(table)
+
+
+def _import(config_file: Path, room: str) -> None:
     config = load_bridge_config(config_file)
     with Progress(console=make_console(stderr=True), transient=True) as progress:
         tasks: dict[str, TaskID] = {}
@@ -108,7 +186,7 @@ def bridge_import(*, config_file: Path, room_id: str) -> None:
                 tasks[step] = progress.add_task(step, total=total)
             progress.update(tasks[step], completed=done, total=total)
 
-        report = trio.run(run_import, config, room_id, show)
+        report = trio.run(run_import, config, room, show)
     click.echo(f"{report.room_id}")
     click.echo(
         f"{report.imported} events imported, {report.left_out} left out, {report.failed} refused by the"

@@ -101,6 +101,14 @@ def leaf_credential(key_package: bytes) -> bytes:
     return reader.since(start)
 
 
+def leaf_signature_key(key_package: bytes) -> bytes:
+    """The raw signature key of the leaf in such a key package."""
+    reader = Reader(key_package)
+    reader.skip(4)  # version, cipher suite
+    reader.skip_vectors(2)  # init_key, the leaf's encryption_key
+    return reader.vector()
+
+
 def _added(proposals: Reader) -> tuple[bytes, ...]:
     found: list[bytes] = []
     while proposals.remaining:

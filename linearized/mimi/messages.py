@@ -76,13 +76,15 @@ _ROLES = {
 }
 
 
-def _walk_fanned_out(reader: Reader) -> None:
+def walk_fanned_out(reader: Reader) -> None:
+    """Pass one MLSMessage that is fanned out (see ``message_role``)."""
     start = reader.position
     walk_mls_message(reader)
     message_role(reader.since(start))
 
 
-def _walk_application(reader: Reader) -> None:
+def walk_application(reader: Reader) -> None:
+    """Pass one MLSMessage that is a PrivateMessage with an application message."""
     start = reader.position
     walk_mls_message(reader)
     if message_role(reader.since(start)) != "application":
@@ -94,7 +96,7 @@ class SubmitMessageRequest(Struct):
     """The body of ``POST /submitMessage/{roomId}``: a PrivateMessage and its sender's user URI."""
 
     protocol: Annotated[Protocol, Enumeration(Protocol)] = Protocol.MLS10
-    message: Annotated[bytes, Raw(_walk_application)]
+    message: Annotated[bytes, Raw(walk_application)]
     sending_uri: Uri
 
 
@@ -119,7 +121,7 @@ class FanoutMessage(Struct):
     """
 
     timestamp: Uint64
-    message: Annotated[bytes, Raw(_walk_fanned_out)]
+    message: Annotated[bytes, Raw(walk_fanned_out)]
     frank: Annotated[Frank | None, When("message", ("application",), Maybe(Frank), message_role)] = None
     ratchet_tree_option: Annotated[
         RatchetTreeOption | None, When("message", ("welcome",), RatchetTreeOption, message_role)

@@ -61,6 +61,17 @@ def welcome_struct(mls_message: bytes) -> bytes:
     return mls_message[MESSAGE_HEADER:]
 
 
+def welcome_ciphersuite(message: bytes) -> int:
+    """The cipher suite of an MLSMessage with a Welcome (RFC 9420, 12.4.3.1).
+
+    Raises:
+        MimiDecodeError: it is too short.
+    """
+    reader = Reader(message)
+    reader.skip(MESSAGE_HEADER)
+    return reader.uint(2)
+
+
 def welcome_message(welcome: bytes) -> bytes:
     """The MLSMessage around a bare Welcome, as MLS clients and FanoutMessages carry it."""
     reader = Reader(welcome)
@@ -82,6 +93,11 @@ def walk_public_proposal(reader: Reader) -> None:
 def walk_public_handshake(reader: Reader) -> None:
     """Pass one MLSMessage that is a PublicMessage with a proposal or a commit."""
     _walk_public(reader, ("proposal", "commit"))
+
+
+def walk_public_commit(reader: Reader) -> None:
+    """Pass one MLSMessage that is a PublicMessage with a commit."""
+    _walk_public(reader, ("commit",))
 
 
 def walk_welcome(reader: Reader) -> None:

@@ -10,6 +10,7 @@ from linearized.protocol.canonical import JsonObject
 
 _ROOM: Final = "m.mls.v1."
 _WELCOME: Final = "m.mls.v1.welcome."
+_KEY_PACKAGE: Final = "m.mls.v1.key_package."
 
 # "the remainder of the algorithm string covering the exact ciphersuite … Other ciphersuites can be
 # represented similarly". Those of RFC 9420, section 17.1, that the hub's MLS implementation has.
@@ -46,6 +47,20 @@ def welcome_algorithm(ciphersuite: int) -> str:
         KeyError: the suite is none of those rooms can have.
     """
     return _WELCOME + _NAMES[ciphersuite]
+
+
+def key_package_algorithm(ciphersuite: int) -> str:
+    """What the algorithm of a key package of this cipher suite is called (One Time Key Claiming).
+
+    Raises:
+        KeyError: the suite is none of those rooms can have.
+    """
+    return _KEY_PACKAGE + _NAMES[ciphersuite]
+
+
+def ciphersuite_of_key_package(algorithm: str) -> int | None:
+    """The number of a key package algorithm's cipher suite; None for an algorithm that is not one of ours."""
+    return _SUITES.get(algorithm.removeprefix(_KEY_PACKAGE)) if algorithm.startswith(_KEY_PACKAGE) else None
 
 
 def welcome_content(*, ciphersuite: int, ciphertext: str, commit_event_id: str) -> JsonObject:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.commit_parts import commit_parts
-from linearized.mimi.handshake import HandshakeBundle
+from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, RatchetTreePresence
 from linearized.mls import MlsError, PublicGroup, StagedCommit
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.room.submissions import Reason, Rejected
@@ -46,8 +46,8 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle, *, now: int) -> V
             ``MALFORMED``.
     """
     group_info = bundle.group_info
-    if group_info is None or group_info.full is None:
-        raise Rejected(Reason.MALFORMED, "A commit must bring the full GroupInfo of its new epoch")
+    if group_info is None:
+        raise Rejected(Reason.MALFORMED, "A commit must bring the GroupInfo of its new epoch")
     try:
         epoch = commit_parts(bundle.message).epoch
         if epoch != group.epoch:
@@ -65,9 +65,24 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle, *, now: int) -> V
     except MlsError as error:
         raise mls_rejection(error) from error
     try:
-        group.verify_group_info(staged=staged, group_info=group_info.full)
+        full = _checked_group_info(group, staged, group_info)
         committer = client_of(staged.committer_identity, signature_key=staged.committer.signature_key)
     except (MlsError, IdentifierError) as error:
         # A GroupInfo of another epoch is a bad commit, not a commit for another epoch.
         raise Rejected(Reason.INVALID_COMMIT, str(error)) from error
-    return VerifiedCommit(staged=staged, committer=committer, group_info=group_info.full)
+    return VerifiedCommit(staged=staged, committer=committer, group_info=full)
+
+
+def _checked_group_info(group: PublicGroup, staged: StagedCommit, option: GroupInfoOption) -> bytes:
+    """The GroupInfo of the new epoch: the one that came, or the one that a partial one completes."""
+    partial = option.partial
+    if partial is None:
+        assert option.full is not None  # noqa: S101 - an option is one of the two
+        group.verify_group_info(staged=staged, group_info=option.full)
+        return option.full
+    # A tree would be among the signed extensions at a place that a partial GroupInfo does not tell.
+    if partial.ratchet_tree_presence is not RatchetTreePresence.NO_RATCHET_TREE:
+        raise Rejected(Reason.INVALID_COMMIT, "A partial GroupInfo is taken without a ratchet tree")
+    return group.rebuild_group_info(
+        staged=staged, extensions=partial.group_info_extensions, signature=partial.signature
+    )

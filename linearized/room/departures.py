@@ -17,11 +17,13 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     changes,
 )
+from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.room.leaves import identify
 from linearized.room.proposers import proposer_of
+from linearized.room.roles import is_banned, roles_of
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import participants_of
 
@@ -53,16 +55,19 @@ def updates_of(proposals: Iterable[ProposalInfo]) -> Iterator[tuple[ProposalInfo
 
 
 def delisted_by(group: PublicGroup, proposals: Iterable[ProposalInfo]) -> dict[str, ProposalInfo]:
-    """The users that proposals would take off the participant list, and which proposal does."""
-    updates = [(proposal, update) for proposal, update in updates_of(proposals) if update.removed]
+    """The users that proposals would take off the participant list, or into the role of the banned, and which
+    proposal does.
+    """
+    updates = list(updates_of(proposals))
     if not updates:
         return {}  # the list may be long
-    before = listed(group)
-    return {
-        user_id_from_uri(user): proposal
-        for proposal, update in updates
-        for user in changes(before, update).removed
-    }
+    before, roles = listed(group), roles_of(group.app_data())
+    found: dict[str, ProposalInfo] = {}
+    for proposal, update in updates:
+        change = changes(before, update)
+        banned = (pair.user for pair in change.changed if is_banned(roles, pair.role_index))
+        found |= {user_id_from_uri(user): proposal for user in (*change.removed, *banned)}
+    return found
 
 
 def missing_removals(group: PublicGroup, owners: Mapping[int, str], state: StateMap) -> Missing:
@@ -76,12 +81,12 @@ def missing_removals(group: PublicGroup, owners: Mapping[int, str], state: State
     leaves = [
         leaf for leaf, owner in owners.items() if leaf not in leaving and membership(state, owner) != "join"
     ]
-    delisted = delisted_by(group, pending)
+    delisted, roles = delisted_by(group, pending), roles_of(group.app_data())
     participants = [
         index
         for index, pair in enumerate(listed(group).participants)
         if (user_id := user_id_from_uri(pair.user)) not in delisted
-        and membership(state, user_id) not in _LISTED
+        and not _may_be_listed(state, user_id, roles, pair.role_index)
     ]
     room = max(0, MAX_PENDING - len(pending) - bool(participants))
     return Missing(
@@ -116,7 +121,8 @@ def check_departures(group: PublicGroup, staged: StagedCommit, state: StateMap, 
     left_out += [
         proposal
         for user_id, proposal in delisted.items()
-        if user_id in remaining and membership(state, user_id) not in _LISTED
+        if user_id in remaining
+        and not _may_be_listed(state, user_id, roles_of(staged.app_data), remaining[user_id])
     ]
     if left_out:
         raise Rejected(
@@ -124,6 +130,12 @@ def check_departures(group: PublicGroup, staged: StagedCommit, state: StateMap, 
             "The commit leaves out removals that are pending",
             invalid_proposals=references(left_out),
         )
+
+
+def _may_be_listed(state: StateMap, user_id: str, roles: RoleData | None, role: int) -> bool:
+    current = membership(state, user_id)
+    # Who is banned stays in the list, in the role of that name.
+    return current in _LISTED or (current == "ban" and is_banned(roles, role))
 
 
 def _is_leaf_removal(

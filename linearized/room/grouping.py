@@ -19,10 +19,11 @@ from linearized.room.algorithms import ciphersuite_of
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
+from linearized.room.devices import Published
 from linearized.room.franks import check_agent, check_tag, needs_tags
 from linearized.room.leaves import identify
 from linearized.room.policy import RoomPolicy, policy_of
-from linearized.room.proposals import Offer, check_offer, verify_offer
+from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
 from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
@@ -32,6 +33,8 @@ from linearized.room.tie import lists_participants
 # alone.
 INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
 NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
+# In a commit that ended the room's group: true.
+GROUP_DELETED: Final = "dev.linearized.group_deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Transition:
     bundle: HandshakeBundle
     commit: VerifiedCommit
     initial: tuple[bytes, bytes] | None
+    deletes: bool = False
 
 
 class RoomGroup:
@@ -53,6 +57,7 @@ class RoomGroup:
         group: None before the first commit. The proposals pending in its epoch are stored in it.
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: this hub's encoded FrankingAgentData by cipher suite; none if it franks nothing.
+        deleted: whether that commit ended the group.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class RoomGroup:
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
+        deleted: bool = False,
     ) -> None:
         self._room_id = room_id
         self._hub = hub
@@ -75,6 +81,16 @@ class RoomGroup:
         self._agents = agents
         self._hold(group)
         self.last_commit_id = last_commit_id
+        self._deleted = deleted
+
+    def require_alive(self) -> None:
+        """Take nothing once the group was deleted.
+
+        Raises:
+            Rejected: ``FORBIDDEN``.
+        """
+        if self._deleted:
+            raise Rejected(Reason.FORBIDDEN, "The room's group was deleted; its log can still be read")
 
     def _hold(self, group: PublicGroup | None) -> None:
         """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
@@ -111,8 +127,7 @@ class RoomGroup:
         Raises:
             Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
         """
-        if self._group is None:
-            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
+        group = self._existing()
         # "algorithm denotes which specific algorithm clients MUST use for sending and receiving encrypted
         # events in the room."
         if content.get("algorithm") != algorithm:
@@ -123,13 +138,13 @@ class RoomGroup:
             raise mls_rejection(error) from error
         if info.wire_format != "private_message" or info.content_type != "application":
             raise Rejected(Reason.MALFORMED, "The ciphertext is not an application PrivateMessage")
-        if info.group_id != self._group.group_id:
+        if info.group_id != group.group_id:
             raise Rejected(Reason.MALFORMED, "The ciphertext is for another group")
-        if info.epoch != self._group.epoch:
+        if info.epoch != group.epoch:
             raise Rejected(
                 Reason.WRONG_EPOCH,
-                f"The message is for epoch {info.epoch}, the group is in {self._group.epoch}",
-                current_epoch=self._group.epoch,
+                f"The message is for epoch {info.epoch}, the group is in {group.epoch}",
+                current_epoch=group.epoch,
             )
         if self._franked:
             check_tag(info)
@@ -159,22 +174,29 @@ class RoomGroup:
         return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
 
     def examine(
-        self, bundle: HandshakeBundle, state: StateMap, *, introduced: Set[bytes], now: int
+        self,
+        bundle: HandshakeBundle,
+        state: StateMap,
+        *,
+        introduced: Set[bytes],
+        published: Published,
+        now: int,
     ) -> tuple[PublicGroup, Offer]:
         """Verify and check proposals; nothing changes.
 
         Args:
             introduced: see ``Handshake``.
+            published: see ``check_devices``.
             now: the hub's acceptance time, milliseconds since the Unix epoch.
 
         Raises:
             Rejected: as ``verify_offer`` and ``check_offer``, or ``FORBIDDEN`` without a group.
         """
-        if self._group is None:
-            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
-        offer = verify_offer(self._group, bundle, hub=self._hub, now=now)
-        check_offer(self._group, offer, introduced=introduced, state=state, hub=self._hub)
-        return self._group, offer
+        group = self._existing()
+        offer = verify_offer(group, bundle, hub=self._hub, now=now)
+        check_offer(group, offer, introduced=introduced, state=state, hub=self._hub)
+        check_proposed_devices(group, offer, published)
+        return group, offer
 
     def keep(self, messages: Iterable[bytes], *, now: int) -> None:
         """Have verified proposals pending until the epoch ends.
@@ -182,9 +204,9 @@ class RoomGroup:
         Args:
             now: when the hub accepted them, milliseconds since the Unix epoch.
         """
-        if self._group is not None:
-            for message in messages:
-                self._group.add_proposal(message, now=now // 1000)
+        group = self._existing()
+        for message in messages:
+            group.add_proposal(message, now=now // 1000)
 
     def missing_removals(self, state: StateMap) -> list[bytes]:
         """Proposals of the hub's own (MLSMessages) by which nobody stays in the group who is not in the room;
@@ -214,6 +236,8 @@ class RoomGroup:
         }
         if self.last_commit_id is not None:
             content["prev_commit_event_id"] = self.last_commit_id
+        if transition.deletes:
+            content[GROUP_DELETED] = True
         if transition.initial is not None:
             group_info, ratchet_tree = transition.initial
             content[INITIAL_GROUP] = {
@@ -250,6 +274,7 @@ class RoomGroup:
             self._hold(group)
         self._owners = None
         self.last_commit_id = commit_id
+        self._deleted = transition.deletes
         update = GroupUpdate(
             epoch=group.epoch,
             snapshot=group.save(),
@@ -265,6 +290,11 @@ class RoomGroup:
             commit_event_id=commit_id,
         )
         return update, (effect,)
+
+    def _existing(self) -> PublicGroup:
+        if self._group is None:
+            raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
+        return self._group
 
     def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> PublicGroup:
         if initial is None:

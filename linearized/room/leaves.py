@@ -1,4 +1,4 @@
-"""Whose leaf is it, where one that is nobody's makes a commit invalid."""
+"""Leaves of a group, and the clients they belong to."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ METADATA_CAPABILITIES: Final[Mapping[str, Capability]] = {
     "room_subject": Capability.CHANGE_ROOM_SUBJECT,
     "room_mood": Capability.CHANGE_ROOM_MOOD,
 }
-_GONE: Final = frozenset({"leave", "ban"})
+GONE: Final = frozenset({"leave", "ban"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,7 @@ class Action:
         components: the other components it updates, with the update.
         external: whether the user is not in the group yet, or joins it again.
         replaces: whether they join with a client that is in the group.
+        references: of their proposals, in a commit by somebody else.
     """
 
     user_id: str
@@ -65,6 +66,7 @@ class Action:
     components: Mapping[int, bytes] = field(default_factory=dict)
     external: bool = False
     replaces: bool = False
+    references: tuple[bytes, ...] = ()
 
 
 def check_action(
@@ -119,7 +121,7 @@ def _check_listed(policy: RoomPolicy, action: Action, user_id: str, index: int, 
 
 
 def _check_delisted(policy: RoomPolicy, action: Action, user_id: str, state: StateMap) -> None:
-    if membership(state, user_id) in _GONE and not policy.is_banned(user_id):
+    if membership(state, user_id) in GONE and not policy.is_banned(user_id):
         return
     if membership(state, user_id) == "leave":
         return  # a ban that was lifted in the log
@@ -182,7 +184,7 @@ def _check_client_added(policy: RoomPolicy, action: Action, user_id: str, state:
 def _check_client_removed(policy: RoomPolicy, action: Action, user_id: str, state: StateMap) -> None:
     moved = action.moved.get(user_id, NO_ROLE)
     leaves = user_id in action.delisted or is_banned(policy.roles, moved)
-    if leaves or action.replaces or membership(state, user_id) in _GONE:
+    if leaves or action.replaces or membership(state, user_id) in GONE:
         return
     own = user_id == action.user_id
     require(policy, action.user_id, Capability.REMOVE_OWN_CLIENT if own else Capability.KICK)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from linearized.mimi.commit_parts import leaf_credential
@@ -17,12 +18,13 @@ from linearized.mimi.policy.components import PREAUTH_LIST, ROLES_LIST
 from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
-from linearized.protocol.state import StateMap
+from linearized.protocol.state import StateMap, membership
 from linearized.room.credentials import client_of
 from linearized.room.leaves import identify
-from linearized.room.policy import forbid, policy_of
-from linearized.room.policy_actions import Action, check_action
+from linearized.room.policy import RoomPolicy, forbid, policy_of
+from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
+from linearized.room.proposals import Offer
 from linearized.room.roles import has_policy, is_banned
 from linearized.room.submissions import Reason, Rejected
 
@@ -50,8 +52,65 @@ def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, f
         actions = list(actions_of(group, staged))
         _check_disruption(actions)
         for action in actions:
-            check_action(before, action, app_data=app_data, state=state)
+            _check_taken(before, action, app_data=app_data, state=state)
     check_limits(before, after)
+
+
+def _check_taken(
+    policy: RoomPolicy, action: Action, *, app_data: Mapping[int, bytes], state: StateMap
+) -> None:
+    try:
+        check_action(policy, action, app_data=app_data, state=state)
+    except Rejected as error:
+        if not action.references:
+            raise
+        # It was allowed when the hub took the proposals; named, they can be left out.
+        raise Rejected(Reason.INVALID_PROPOSAL, str(error), invalid_proposals=action.references) from error
+
+
+def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap) -> None:
+    """Hold standalone proposals of a member to the policy of the room; without one they are held to nothing
+    here. What providers propose follows from their users' clients.
+
+    Args:
+        state: the room's state before them.
+
+    Raises:
+        Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``).
+    """
+    app_data, client = group.app_data(), offer.proposer.client
+    if not has_policy(app_data) or client is None:
+        return
+    leaf = offer.proposals[0].sender_leaf
+    member = None if leaf is None else group.member(leaf)
+    listed = ParticipantListData.decode(app_data[PARTICIPANT_LIST])
+    action = Action(user_id=client.user_id, identity=None if member is None else member.identity)
+    for proposal in offer.proposals:
+        action = _with(action, proposal, group, listed)
+    _check_disruption([action])
+    policy = policy_of(app_data, group.members())
+    check_action(policy, action, app_data=app_data, state=state)
+    # Who has left since the epoch began counts no more, although only a commit takes them off the list.
+    policy = _without(policy, {user for user in policy.participants if membership(state, user) in GONE})
+    out = action.delisted | {user for user, index in action.moved.items() if is_banned(policy.roles, index)}
+    left = _without(policy, out - action.moved.keys())
+    clients = {user: count for user, count in left.clients.items() if user not in out}
+    check_limits(
+        policy,
+        replace(
+            policy,
+            participants={**left.participants, **action.moved, **action.listed},
+            clients=Counter(clients) - Counter(action.removed) + Counter(action.added),
+        ),
+    )
+
+
+def _without(policy: RoomPolicy, users: Set[str]) -> RoomPolicy:
+    return replace(
+        policy,
+        participants={user: index for user, index in policy.participants.items() if user not in users},
+        clients={user: count for user, count in policy.clients.items() if user not in users},
+    )
 
 
 def check_founder(before: Mapping[str, int], committer: str, roles: RoleData, *, founding: bool) -> None:
@@ -103,6 +162,8 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
                 continue
             author = (identify(member).user_id, member.identity)
         action = by_user.setdefault(author, Action(user_id=author[0], identity=author[1]))
+        if proposal.reference is not None and author != own:
+            action = replace(action, references=(*action.references, proposal.reference))
         by_user[author] = _with(action, proposal, group, listed)
     yield from by_user.values()
 

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Mapping, Set
 
 from linearized.mimi.policy.roles import RoleData
 from linearized.mimi.room_policy import role_of_power_level
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.state import POWER_LEVELS, StateMap, membership
-from linearized.room.participation import Act, StateChange, membership_changes
+from linearized.room.participation import StateChange, membership_changes
 from linearized.room.roles import is_banned, power_levels_content
 
 
-def policy_changes(act: Act, *, roles: RoleData, present: Set[str], state: StateMap) -> list[StateChange]:
-    """The state events an act implies, in the order they have to stand in the log.
+def policy_changes(
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    roles: RoleData,
+    present: Set[str],
+    committer: str,
+    state: StateMap,
+) -> list[StateChange]:
+    """The state events a commit implies, in the order they have to stand in the log.
 
     Args:
+        before, after: user ID to role index.
         roles: after the commit.
         present: the users with a leaf after the commit.
-        state: the room's state before the act. Users whose membership already says so get no event.
+        committer: user ID.
+        state: the room's state before the commit. Users whose membership already says so get no event.
     """
-    by_level = replace(
-        act,
-        before=_listed_by_level(act.before, roles, state),
-        after=_listed_by_level(act.after, roles, state),
+    memberships = membership_changes(
+        before=_listed_by_level(before, roles, state),
+        after=_listed_by_level(after, roles, state),
+        present=present,
+        committer=committer,
+        state=state,
     )
-    memberships = membership_changes(by_level, present=present, state=state)
-    banned = {user for user, index in act.after.items() if is_banned(roles, index)}
+    banned = {user for user, index in after.items() if is_banned(roles, index)}
     return [
-        *_ban_changes(before=act.before, after=act.after, roles=roles, committer=act.user_id, state=state),
+        *_ban_changes(before=before, after=after, roles=roles, committer=committer, state=state),
         *(change for change in memberships if change.state_key not in banned),
+        *_level_changes(after, roles=roles, committer=committer, state=state),
     ]
 
 
@@ -69,20 +80,26 @@ def _ban_changes(
     ]
 
 
-def level_changes(acts: Sequence[Act], *, roles: RoleData, state: StateMap) -> list[StateChange]:
-    """The ``m.room.power_levels`` that roles demand once all acts of a commit are done, if it is not there.
-    Whoever changed the list last is who changes the levels.
+def _level_changes(
+    participants: Mapping[str, int], *, roles: RoleData, committer: str, state: StateMap
+) -> list[StateChange]:
+    """The ``m.room.power_levels`` that roles demand, if it is not there.
 
     Args:
-        acts: at least the committer's own.
+        participants: user ID to role index, after the commit.
         roles: after the commit.
-        state: after the membership events of all acts.
     """
-    committer = next((act.user_id for act in reversed(acts) if act.before != act.after), acts[0].user_id)
-    participants = acts[-1].after
     event = state.get(POWER_LEVELS)
     current = None if event is None else event.content
     content = power_levels_content(roles, participants, current)
+    # The level of who is gone stays: they may go by the commit of somebody who could not take it from them.
+    # Listed again, they have the one of their role.
+    before = {} if current is None else current.get("users")
+    if isinstance(before, dict):
+        content["users"] = {
+            **{user: level for user, level in before.items() if user not in participants},
+            **content["users"],
+        }
     if content == current:
         return []
     return [StateChange(sender=committer, type=POWER_LEVELS[0], state_key=POWER_LEVELS[1], content=content)]

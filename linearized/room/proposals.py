@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.commit_parts import leaf_signature_key
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.participants import PARTICIPANT_LIST
 from linearized.mls import MlsError, ProposalInfo, PublicGroup, WrongEpoch
@@ -19,13 +20,15 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
+from linearized.room.algorithms import signs_with_ed25519
 from linearized.room.commits import mls_rejection
 from linearized.room.content import binary
 from linearized.room.credentials import client_of
 from linearized.room.departures import MAX_PENDING, delisted_by, references, updates_of
+from linearized.room.devices import Published
 from linearized.room.leaves import identify
 from linearized.room.proposers import Proposer, proposer_of
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 from linearized.room.tie import added_identity, participants_of, resulting_app_data
 
 # Pending proposals by one user in an epoch: a leaving user with some fifty devices needs one for each. Four
@@ -127,7 +130,7 @@ def check_offer(
     try:
         values = resulting_app_data(group, _app_data((*pending, *offer.proposals)))
         if PARTICIPANT_LIST in values:
-            participants_of(values)
+            participants_of({**group.app_data(), **values})
     except Rejected as error:
         raise _invalid(*_app_data(offer.proposals), text=str(error)) from error
     _check_removals(group, offer, state)
@@ -199,6 +202,25 @@ def _check_additions(
             raise Rejected(
                 Reason.FORBIDDEN, f"The key package for {client.user_id} was not handed out by their provider"
             )
+
+
+def check_proposed_devices(group: PublicGroup, offer: Offer, published: Published) -> None:
+    """Hold the leaves that proposals bring to what their devices have published; see ``check_devices``.
+
+    Raises:
+        OtherKeyPublished: a leaf is not what its device says.
+    """
+    if not signs_with_ed25519(group.ciphersuite):
+        return
+    for proposal in offer.proposals:
+        if proposal.updated is not None:
+            client, key = identify(proposal.updated), proposal.updated.signature_key
+        elif proposal.key_package is not None:
+            client, key = client_of(added_identity(proposal)), leaf_signature_key(proposal.key_package)
+        else:
+            continue
+        if published(client) not in (None, key):
+            raise OtherKeyPublished(client)
 
 
 def content_of(messages: Sequence[bytes]) -> JsonObject:

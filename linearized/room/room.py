@@ -17,7 +17,6 @@ from linearized.exceptions import (
     MimiDecodeError,
 )
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
-from linearized.mimi.policy.roles import RoleData
 from linearized.mimi.room_policy import role_of_power_level
 from linearized.mls import Mls, PublicGroup, SignatureKeyPair
 from linearized.protocol.base64 import encode_base64, encode_base64url
@@ -29,16 +28,21 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
+from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.content import binary
 from linearized.room.departures import check_departures
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import NO_AGENTS, RoomGroup, Transition, initial_group
+from linearized.room.grouping import (
+    GROUP_DELETED,
+    NO_AGENTS,
+    RoomGroup,
+    Transition,
+    initial_group,
+)
 from linearized.room.observing import public_commit
-from linearized.room.participation import Act, StateChange, acts_of, membership_changes
-from linearized.room.policy_commits import check_commit, check_founder
-from linearized.room.policy_entries import level_changes, policy_changes
+from linearized.room.policy_commits import check_commit, check_founder, check_offer_policy
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
 from linearized.room.roles import roles_of
@@ -79,6 +83,7 @@ class Room:
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: see ``RoomGroup``.
+        group_deleted: whether that commit ended the group.
         published: the keys of devices that have published one.
     """
 
@@ -97,6 +102,7 @@ class Room:
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
+        group_deleted: bool = False,
         published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
@@ -114,6 +120,7 @@ class Room:
             group=group,
             last_commit_id=last_commit_id,
             agents=agents,
+            deleted=group_deleted,
         )
         for message, accepted_at in pending:
             self._group.keep([message], now=accepted_at)
@@ -240,6 +247,8 @@ class Room:
             return self._proposal(submission, now)
         transition = self._group.stage(submission.bundle, submission.initial_group, self._state, now=now)
         staged, committer = transition.commit.staged, transition.commit.committer
+        if submission.deletes_group:
+            transition = _deleting(transition)
         self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
         self._check_policy_of_commit(transition)
@@ -263,18 +272,29 @@ class Room:
             # by the same member".
             raise Rejected(Reason.INVALID_PROPOSAL, "This room takes commits only; propose by committing")
         group, offer = self._group.examine(
-            submission.bundle, self._state, introduced=submission.introduced, now=now
+            submission.bundle,
+            self._state,
+            introduced=submission.introduced,
+            published=self._published,
+            now=now,
         )
         self._check_submitter(submission, offer.user_id)
+        check_offer_policy(group, offer, self._state)
+        roles = roles_of(group.app_data())
         acts = [
             replace(act, reference=None)
-            for act in acts_of(group, offer.proposals, committer=offer.user_id, hub=self._identity.name)
+            for act in acts_of(
+                group,
+                offer.proposals,
+                committer=offer.user_id,
+                hub=self._identity.name,
+                roles=(roles, roles),
+            )
         ]
-        roles = roles_of(group.app_data())
         message = submission.bundle.message
         rehearsal = self._draft()
         for act in acts:
-            self._write_act(rehearsal, act, roles, present=act.added, message=message, now=now)
+            self._write_act(rehearsal, act, present=act.added, message=message, now=now)
         draft = self._draft()
         draft.write(
             sender=offer.user_id,
@@ -283,8 +303,8 @@ class Room:
             now=now,
             provenance=self._provenance(offer.user_id, message),
         )
-        for act in acts:
-            self._write_act(draft, act.departures(), roles, present=frozenset(), message=message, now=now)
+        if (leaving := departures(acts)) is not None:
+            self._write_act(draft, leaving, present=frozenset(), message=message, now=now)
         self._group.keep(offer.messages, now=now)
         return self._take_event(draft, now, stands=0)
 
@@ -295,14 +315,15 @@ class Room:
         bundle = _bundle_of(content)
         transition = self._group.stage(bundle, initial_group(content), self._state, now=now)
         self._group.check_parent(content)
+        if content.get(GROUP_DELETED) is True:
+            transition = _deleting(transition)
         committer = transition.commit.committer
         if committer.user_id != lpdu.lpdu.pdu["sender"]:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
         self._check_policy_of_commit(transition)
         present = users_after(transition.group, transition.commit.staged)
-        roles = roles_of(transition.commit.staged.app_data)
-        if any(_changes(act, roles, present=present, state=self._state) for act in self._acts(transition)):
+        if any(state_changes(act, present=present, state=self._state) for act in self._acts(transition)):
             raise Rejected(
                 Reason.FORBIDDEN, "The participant list says something that no event in the room says"
             )
@@ -352,68 +373,43 @@ class Room:
         if not self.version.vouched_events and not lists_participants(transition.group):
             # Linearized Matrix knows no participant list; only MIMI providers need one.
             return []
-        committer = transition.commit.committer.user_id
+        staged, committer = transition.commit.staged, transition.commit.committer.user_id
         before = participants_of(transition.group.app_data())
-        roles = roles_of(transition.commit.staged.app_data)
-        if roles is not None:
-            check_founder(before, committer, roles, founding=transition.initial is not None)
-            return self._all_acts(transition)
-        role = role_of_power_level(user_level(self._state, committer)).index
-        if transition.initial is not None and before != {committer: role}:
-            # Nothing in the log would say where any other role came from.
-            raise Rejected(
-                Reason.INVALID_COMMIT,
-                f"A new group's only participant is its creator, in the role of their power level, {role}",
-            )
-        participants_of(transition.commit.staged.app_data)
-        return self._all_acts(transition)
-
-    def _all_acts(self, transition: Transition) -> list[Act]:
-        commit = transition.commit
-        acts = acts_of(
-            transition.group,
-            commit.staged.proposals,
-            committer=commit.committer.user_id,
-            hub=self._identity.name,
-        )
-        return list(acts)
+        participants_of(staged.app_data)
+        roles = roles_of(transition.group.app_data()), roles_of(staged.app_data)
+        if roles[1] is not None:
+            check_founder(before, committer, roles[1], founding=transition.initial is not None)
+        elif transition.initial is not None:
+            role = role_of_power_level(user_level(self._state, committer)).index
+            if before != {committer: role}:
+                # Nothing in the log would say where any other role came from.
+                raise Rejected(
+                    Reason.INVALID_COMMIT,
+                    "A new group's only participant is its creator, in the role of their power level,"
+                    f" {role}",
+                )
+        hub = self._identity.name
+        return list(acts_of(transition.group, staged.proposals, committer=committer, hub=hub, roles=roles))
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
         present = users_after(transition.group, transition.commit.staged)
-        roles = roles_of(transition.commit.staged.app_data)
-        message = transition.bundle.message
-        acts = self._acts(transition)
-        for act in acts:
-            self._write_act(draft, act, roles, present=present, message=message, now=now)
-        if roles is not None and acts:
-            self._write_changes(draft, level_changes(acts, roles=roles, state=draft.state), message, now)
+        for act in self._acts(transition):
+            self._write_act(draft, act, present=present, message=transition.bundle.message, now=now)
 
-    def _write_act(
-        self,
-        draft: Draft,
-        act: Act,
-        roles: RoleData | None,
-        *,
-        present: Set[str],
-        message: bytes,
-        now: int,
-    ) -> None:
+    def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
         try:
-            self._write_changes(draft, _changes(act, roles, present=present, state=draft.state), message, now)
+            for change in state_changes(act, present=present, state=draft.state):
+                draft.write(
+                    sender=change.sender,
+                    event_type=change.type,
+                    content=change.content,
+                    now=now,
+                    state_key=change.state_key,
+                    provenance=self._provenance(change.sender, message),
+                )
         except Rejected as error:
             raise refused(str(error), act.reference) from error
-
-    def _write_changes(self, draft: Draft, changes: Sequence[StateChange], message: bytes, now: int) -> None:
-        for change in changes:
-            draft.write(
-                sender=change.sender,
-                event_type=change.type,
-                content=change.content,
-                now=now,
-                state_key=change.state_key,
-                provenance=self._provenance(change.sender, message),
-            )
 
     def _check_policy_of_commit(self, transition: Transition) -> None:
         check_commit(
@@ -443,10 +439,11 @@ class Room:
         self._group.check_ciphertext(content, algorithm=self._require_encryption())
 
     def _require_encryption(self) -> str:
-        """The room's algorithm."""
+        """The room's algorithm, for what is about to be encrypted or committed."""
         algorithm = encryption_algorithm(self._state)
         if algorithm is None:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
+        self._group.require_alive()
         return algorithm
 
     def _check_provider(self, user_id: str, provider: str) -> None:
@@ -528,11 +525,15 @@ def _is_departure(event: Event) -> bool:
     return event.type == "m.room.member" and event.content.get("membership") in ("leave", "ban")
 
 
-def _changes(act: Act, roles: RoleData | None, *, present: Set[str], state: StateMap) -> list[StateChange]:
-    """The entries that an act implies, by the room's policy if it has one."""
-    if roles is None:
-        return membership_changes(act, present=present, state=state)
-    return policy_changes(act, roles=roles, present=present, state=state)
+def _deleting(transition: Transition) -> Transition:
+    """A commit that ends the group."""
+    # "The MLSGroupUpdate MUST contain a PublicMessage with a commit that contains Remove proposals for every
+    # member of the group except the committer" (draft-robert-mimi-delivery-service, Delete group).
+    if len(transition.commit.staged.members) != 1:
+        raise Rejected(
+            Reason.INVALID_COMMIT, "A commit that deletes the group removes everybody but its sender"
+        )
+    return replace(transition, deletes=True)
 
 
 def _bundle_of(content: JsonObject) -> HandshakeBundle:

@@ -66,9 +66,12 @@ class OtherKeyPublished(Rejected):
         client: the device.
     """
 
-    def __init__(self, client: ClientIdentity) -> None:
+    def __init__(self, client: ClientIdentity, reference: bytes | None = None) -> None:
         text = f"The device {client.device_id} of {client.user_id} has published another signature key"
-        super().__init__(Reason.FORBIDDEN, text)
+        if reference is None:
+            super().__init__(Reason.FORBIDDEN, text)
+        else:  # of the proposal that brings the leaf: a commit can leave it out
+            super().__init__(Reason.INVALID_PROPOSAL, text, invalid_proposals=(reference,))
         self.client = client
 
 
@@ -118,6 +121,7 @@ class Handshake:
             on.
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
+        deletes_group: whether the commit is to end the room's group; it then removes all but its sender.
     """
 
     bundle: HandshakeBundle
@@ -125,6 +129,7 @@ class Handshake:
     user_id: str | None = None
     introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
+    deletes_group: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

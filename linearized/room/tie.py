@@ -94,39 +94,44 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[in
         if update.component_id is None or update.operation != "update" or update.payload is None:
             raise Rejected(Reason.INVALID_PROPOSAL, "A room's components are never removed")
         payloads.setdefault(update.component_id, []).append(update.payload)
-    policy = POLICY_COMPONENTS.keys() if has_policy(group.app_data()) else set()
-    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA} - policy
+    current = group.app_data()
+    policy = POLICY_COMPONENTS if has_policy(current) else ()
+    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA, *policy}
     if unknown:
         raise Rejected(Reason.INVALID_PROPOSAL, f"Component {min(unknown):#06x} is not one this room has")
     result: dict[int, bytes] = {}
-    if metadata := payloads.get(ROOM_METADATA):
-        if len(metadata) > 1:
-            raise Rejected(Reason.INVALID_PROPOSAL, "A commit updates the room's metadata once at most")
-        result[ROOM_METADATA] = metadata[0]
-    if participants := payloads.get(PARTICIPANT_LIST):
-        try:
-            result[PARTICIPANT_LIST] = apply_updates(
-                ParticipantListData.decode(group.app_data()[PARTICIPANT_LIST]),
-                [ParticipantListUpdate.decode(payload) for payload in participants],
-            ).encode()
-        except (MimiDecodeError, KeyError) as error:
+    for component, several in payloads.items():
+        if component == PARTICIPANT_LIST:
+            result[component] = _participant_list(current, several)
+        elif len(several) > 1:
             raise Rejected(
-                Reason.INVALID_PROPOSAL, f"The participant list update cannot be applied: {error}"
-            ) from error
-    for component_id in payloads.keys() & POLICY_COMPONENTS:
-        result[component_id] = _policy_component(group.app_data(), component_id, payloads[component_id])
+                Reason.INVALID_PROPOSAL, f"A commit updates component {component:#06x} once at most"
+            )
+        elif component == ROOM_METADATA:
+            result[component] = several[0]
+        else:
+            result[component] = _policy_component(current, component, several[0])
     return result
 
 
-def _policy_component(current: Mapping[int, bytes], component_id: int, payloads: Sequence[bytes]) -> bytes:
-    if len(payloads) > 1:
-        raise Rejected(Reason.INVALID_PROPOSAL, "A commit updates a policy component once at most")
+def _participant_list(current: Mapping[int, bytes], updates: Sequence[bytes]) -> bytes:
     try:
-        return apply_policy_update(current, component_id, payloads[0])
+        return apply_updates(
+            ParticipantListData.decode(current[PARTICIPANT_LIST]),
+            [ParticipantListUpdate.decode(update) for update in updates],
+        ).encode()
+    except (MimiDecodeError, KeyError) as error:
+        raise Rejected(
+            Reason.INVALID_PROPOSAL, f"The participant list update cannot be applied: {error}"
+        ) from error
+
+
+def _policy_component(current: Mapping[int, bytes], component: int, update: bytes) -> bytes:
+    try:
+        return apply_policy_update(current, component, update)
     except MimiDecodeError as error:
         raise Rejected(
-            Reason.INVALID_PROPOSAL,
-            f"The update of component {component_id:#06x} cannot be applied: {error}",
+            Reason.INVALID_PROPOSAL, f"The update of component {component:#06x} cannot be applied: {error}"
         ) from error
 
 
@@ -254,12 +259,15 @@ def check_devices(group: PublicGroup, staged: StagedCommit, published: Published
         return  # the key in a device object is of Ed25519
     # In this order, so that what stands is each leaf as it is after the commit.
     leaves = {leaf.leaf_index: leaf for leaf in (staged.committer, *staged.updated, *staged.added)}
+    added = proposed_identities(staged)
+    updated = {each.sender_leaf: each.reference for each in staged.proposals if each.kind == "update"}
     for leaf in leaves.values():
         client = identify(leaf)
+        reference = added.get(leaf.identity) or updated.get(leaf.leaf_index)
         # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
         # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
         if published(client) not in (None, leaf.signature_key):
-            raise OtherKeyPublished(client)
+            raise OtherKeyPublished(client, reference)
 
 
 def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from linearized.exceptions import StoreError
 from linearized.protocol.state import StateMap, hub_of
 from linearized.room.submissions import Accepted
-from linearized.server.cursors import current_followers, cursor_changes
+from linearized.server.cursors import current_followers, cursor_changes, may_move_cursors
 from linearized.server.rows import entry_row
 from linearized.server.welcomes import route_welcomes
 from linearized.store.base import FollowerRow, GroupRow, Reply, Role, RoomAppend, RoomRow, Store
+from linearized.store.past_trees import PastTreeRow
 
 
 def append_of(
@@ -34,7 +35,10 @@ def append_of(
     """
     entries = [entry for accepted in batch for entry in accepted.entries]
     groups = [accepted for accepted in batch if accepted.group is not None]
-    existing = current_followers(store.followers(room_id))
+    hub = hub_of(state)
+    # Most batches move no cursor, and a large room has many.
+    moves = hub != own_name or may_move_cursors(entries)
+    existing = current_followers(store.followers(room_id)) if moves else {}
     followers = cursor_changes(
         room_id,
         entries=entries,
@@ -43,7 +47,6 @@ def append_of(
         ours=ours,
         signs=lambda provider: bool(store.server_keys(provider)),
     )
-    hub = hub_of(state)
     if hub != own_name:
         row = _moved_row(store, room_id, hub)
         followers = _stopped(existing, followers, entries[-1].seq)
@@ -57,6 +60,7 @@ def append_of(
             message for accepted in batch for message in route_welcomes(store, room_id, accepted, ours=ours)
         ),
         followers=followers,
+        past_trees=tuple(_past_tree(room_id, accepted) for accepted in groups if accepted.welcomes),
     )
 
 
@@ -75,6 +79,20 @@ def _stopped(
     running = {row.provider: row for row in (*existing.values(), *changes) if row.stop_seq is None}
     ended = [row for row in changes if row.stop_seq is not None]
     return (*ended, *(replace(row, stop_seq=last) for row in running.values()))
+
+
+def _past_tree(room_id: str, accepted: Accepted) -> PastTreeRow:
+    """What the joiners of a commit begin with."""
+    # "the DS MUST keep track of epochs in which clients are added and store the corresponding group states
+    # until each client has successfully joined" (draft-robert-mimi-delivery-service, DS assisted joining).
+    group = _group_row(room_id, accepted)
+    return PastTreeRow(
+        room_id=room_id,
+        epoch=group.epoch,
+        group_info=group.group_info,
+        ratchet_tree=group.ratchet_tree,
+        waiting=frozenset(reference for effect in accepted.welcomes for reference in effect.references),
+    )
 
 
 def _group_row(room_id: str, accepted: Accepted) -> GroupRow:

@@ -14,19 +14,20 @@ import openmls
 import orjson
 
 from linearized.exceptions import IdentifierError, InvalidInput
+from linearized.mimi.mls_framing import welcome_ciphersuite
 from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
+from linearized.room.algorithms import key_package_algorithm
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.server.endpoints import UNSTABLE
+from linearized.server.exchange import OutboundError
 from linearized.server.node import Node
 from linearized.server.providers.key_material import ROUTE_LIFETIME_MS
 from linearized.server.telemetry import get_log
 from linearized.server.welcomes import local_welcome
 from linearized.store.base import Reply, Store, ToDeviceRow
 
-ALGORITHM: Final = "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
-CIPHERSUITE: Final = 1  # MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 (RFC 9420, 17.1)
 # Where it is remembered which device a claimed package is for: key the KeyPackageRef, value a JSON list of
 # user and device.
 CLAIMED: Final = "claimed key package"
@@ -34,26 +35,51 @@ CLAIMED: Final = "claimed key package"
 log = get_log(part="claims")
 
 
+Claimed = tuple[ClientIdentity, bytes, bytes]
+"""A device, and the KeyPackageRef and the bytes of a key package of it."""
+
+
 async def claim_at(
-    node: Node, server: str, devices: Sequence[ClientIdentity]
-) -> list[tuple[ClientIdentity, bytes, bytes]]:
-    """Claim a key package for each device at their server; of those it gave: device, KeyPackageRef, package.
+    node: Node, server: str, devices: Sequence[ClientIdentity], suites: Sequence[int]
+) -> list[Claimed]:
+    """Claim a key package for each device at their server; those it gave.
 
     A package that is not of the device it was given for is left out.
+
+    Args:
+        suites: cipher suites, each of which rooms can have, the preferred one first. A device is asked for
+            one of the next when it has none of this: a claim names one algorithm for each device.
 
     Raises:
         OutboundError: the server refused or did not answer.
     """
+    found: list[Claimed] = []
+    left = list(devices)
+    for suite in suites:
+        try:
+            given = await _claim(node, server, left, suite) if left else []
+        except OutboundError:
+            if not found:
+                raise
+            break  # what was given is used up, and must not be lost
+        found += given
+        served = {device for device, *_ in given}
+        left = [device for device in left if device not in served]
+    return found
+
+
+async def _claim(node: Node, server: str, devices: Sequence[ClientIdentity], suite: int) -> list[Claimed]:
+    algorithm = key_package_algorithm(suite)
     wanted: dict[str, dict[str, str]] = {}
     for device in devices:
-        wanted.setdefault(device.user_id, {})[device.device_id] = ALGORITHM
+        wanted.setdefault(device.user_id, {})[device.device_id] = algorithm
     answer = await node.federation.request(
         server, "POST", f"{UNSTABLE}/user/keys/claim", json={"one_time_keys": wanted}
     )
-    found: list[tuple[ClientIdentity, bytes, bytes]] = []
+    found: list[Claimed] = []
     for device in devices:
-        package = _given(answer, device)
-        reference = _reference(package, device, node.clock() // 1000) if package is not None else None
+        package = _given(answer, device, algorithm)
+        reference = _reference(package, device, suite, node.clock() // 1000) if package is not None else None
         if package is None or reference is None:
             continue
         await node.store.put_key_package_routes({reference: server}, node.clock() + ROUTE_LIFETIME_MS)
@@ -68,9 +94,9 @@ async def claim_at(
     return found
 
 
-def _given(answer: JsonObject, device: ClientIdentity) -> bytes | None:
+def _given(answer: JsonObject, device: ClientIdentity, algorithm: str) -> bytes | None:
     value: object = answer
-    for step in ("one_time_keys", device.user_id, device.device_id, ALGORITHM):
+    for step in ("one_time_keys", device.user_id, device.device_id, algorithm):
         value = value.get(step) if isinstance(value, dict) else None
     try:
         return decode_base64(value) if isinstance(value, str) else None
@@ -78,15 +104,15 @@ def _given(answer: JsonObject, device: ClientIdentity) -> bytes | None:
         return None
 
 
-def _reference(package: bytes, device: ClientIdentity, now: int) -> bytes | None:
-    """The KeyPackageRef of a valid package of a device."""
+def _reference(package: bytes, device: ClientIdentity, suite: int, now: int) -> bytes | None:
+    """The KeyPackageRef of a valid package of a device and a cipher suite."""
     try:
         info = openmls.inspect_key_package(package, now=now)
         owner = client_of(info.identity)
     except (openmls.MlsError, IdentifierError) as error:
         log.info("claimed_package_refused", exception=type(error).__name__)
         return None
-    return info.reference if owner == device and info.ciphersuite == CIPHERSUITE else None
+    return info.reference if owner == device and info.ciphersuite == suite else None
 
 
 def welcome_units(store: Store, room_id: str, row: ToDeviceRow, own_name: str) -> list[JsonObject] | None:
@@ -116,7 +142,7 @@ def welcome_units(store: Store, room_id: str, row: ToDeviceRow, own_name: str) -
             welcome=welcome,
             tree=decode_base64(content["ratchet_tree"]),
             commit_id=entries[0].event_id,
-            ciphersuite=CIPHERSUITE,  # all that is claimed
+            ciphersuite=welcome_ciphersuite(welcome),
         )
         said = orjson.loads(message.content)
         units.append(direct_to_device(row.sender, user_id, device_id, message.type, said))

@@ -42,7 +42,8 @@ class Connections:
     """All of them.
 
     Args:
-        channel: makes one to a destination that offers HTTP/2, or HTTP/1.1 alone.
+        channel: makes one to a destination, for requests at once or, if it is to be serial, for requests
+            that follow one another.
     """
 
     def __init__(self, channel: Callable[[Destination, bool], Channel]) -> None:
@@ -99,7 +100,7 @@ class Connections:
         peer = self._peers.get(destination)
         if peer is None:
             peer = self._peers[destination] = _Peer(
-                self._channel(destination, True), self._channel(destination, False)
+                self._channel(destination, False), self._channel(destination, True)
             )
         self._peers.move_to_end(destination)
         return peer

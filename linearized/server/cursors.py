@@ -100,6 +100,11 @@ def cursor_changes(
     return tuple(changes)
 
 
+def may_move_cursors(entries: Iterable[NewEntry]) -> bool:
+    """Whether any of the entries is of a kind that ``cursor_changes`` looks at."""
+    return any(entry.event.type == "m.room.member" or _is_acl(entry) for entry in entries)
+
+
 def _turned_away(new: Sequence[NewEntry]) -> dict[str, NewEntry]:
     """By provider, the last entry by which somebody else removed or banned one of its users."""
     return {

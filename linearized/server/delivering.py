@@ -21,7 +21,7 @@ from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_u
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.fanout import FrankOf, next_notification
+from linearized.server.fanout import WELCOME_PAGE, FrankOf, next_notification, read_notification
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
@@ -32,12 +32,8 @@ from linearized.store.base import FollowerRow, Store, ToDeviceRow
 
 log = structlog.get_logger("linearized.delivering")
 
-# Entries read for one notification; the byte limit usually cuts first.
-NOTIFY_PAGE: Final = 200
 # Entries read of one room for one transaction, in which others may have their share.
 SEND_PAGE: Final = 50
-# Welcomes read for one notification.
-WELCOME_PAGE: Final = 50
 ACCEPTED: Final = frozenset({200, 201, 202})
 # Answers that speak for the whole provider, not for one room: too many requests, and what a proxy says of a
 # server behind it that is down.
@@ -66,8 +62,10 @@ class Worker:
         pace: Pace,
         jitter: Callable[[], float],
         own_name: str,
+        pulls: Callable[[str], bool] = lambda _provider: False,
     ) -> None:
         self._own_name = own_name
+        self._pulls = pulls  # whether a provider fetches what it follows over MIMI
         self._pace = pace
         self._provider = provider
         self._store = store
@@ -157,8 +155,9 @@ class Worker:
         """Our cursor for this provider in a room. Two run at once only when a provider changes its protocol;
         the one that stops goes first.
         """
+        fetched = self._pulls(self._provider)
         rows = self._store.cursors(room_id, self._provider)
-        running = [row for row in rows if not is_finished(row)]
+        running = [row for row in rows if not is_finished(row) and not (fetched and row.protocol == MIMI)]
         return min(running, key=lambda row: row.stop_seq is None, default=None)
 
     # --- MIMI: a notification for each room ---
@@ -166,14 +165,7 @@ class Worker:
     async def _notify(self, follower: FollowerRow) -> bool:
         """Send a room's next range; False if there was nothing left."""
         self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
-        entries = self._store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
-        if follower.stop_seq is not None:
-            entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
-        address = provider_address(self._provider)
-        welcomes = self._store.to_device(address, follower.room_id, after=0, limit=WELCOME_PAGE)
-        notification = next_notification(
-            cursor=follower.cursor, entries=entries, welcomes=welcomes, frank_of=self._frank_of
-        )
+        notification = read_notification(self._store, follower, frank_of=self._frank_of)
         if notification is None or not notification.body:
             self._pace.give_back()
         if notification is None:
@@ -182,7 +174,9 @@ class Worker:
             await self._post(follower.room_id, notification.body)
         await self._moved(follower, notification.cursor)
         if notification.welcomes:
-            await self._store.delete_to_device(address, follower.room_id, up_to=notification.welcomes)
+            await self._store.delete_to_device(
+                provider_address(self._provider), follower.room_id, up_to=notification.welcomes
+            )
         return True
 
     async def _post(self, room_id: str, body: bytes) -> None:
@@ -207,6 +201,7 @@ class Worker:
             return
         address = provider_address(self._provider)
         welcomes = self._store.to_device(address, room_id, after=0, limit=WELCOME_PAGE)
+        more = len(welcomes) == WELCOME_PAGE
         welcomes = welcomes[await self._welcome_devices(room_id, welcomes) :]
         notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
         if notification is not None:
@@ -218,6 +213,8 @@ class Worker:
                 return
             await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
         self._unwelcome.pop(room_id, None)
+        if more:
+            self._due[room_id] = None
 
     async def _welcome_devices(self, room_id: str, welcomes: list[ToDeviceRow]) -> int:
         """Queue those Welcomes for devices that are known to be for them, up to the first that is not; how

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import httpx
 import orjson
@@ -25,6 +25,11 @@ _NOT_FOUND = 404
 _PLAIN_TARGET = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+")
 NAMED_HUB = "dev.linearized.hub"
 """In the error object of an ``M_WRONG_SERVER``: the room's hub."""
+
+WRONG_EPOCH: Final = "M_WRONG_EPOCH"
+"""The ``errcode`` beside the ``error`` of a message in ``failed_pdus`` that is for another epoch than
+``current_epoch``, which stands there too.
+"""
 
 
 class OutboundError(LinearizedError):

@@ -15,11 +15,16 @@ from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import messages_of
-from linearized.store.base import EntryRow, ToDeviceRow
+from linearized.server.welcomes import provider_address
+from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
 
 # One notification's size: large enough that its request costs little per message, small enough to be sent
 # again.
 MAX_NOTIFY_BYTES: Final = 1024 * 1024
+# Entries read for one notification; the byte limit usually cuts first.
+NOTIFY_PAGE: Final = 200
+# Welcomes read for one notification.
+WELCOME_PAGE: Final = 50
 # The MLSMessage of each entry type that MIMI followers get.
 _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
 
@@ -95,6 +100,7 @@ def next_notification(
     cursor: int,
     entries: Sequence[EntryRow],
     welcomes: Sequence[ToDeviceRow],
+    last: int | None = None,
     frank_of: FrankOf = no_frank,
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
@@ -104,6 +110,7 @@ def next_notification(
         cursor: the last entry the follower has.
         entries: the entries after it, ascending.
         welcomes: the Welcomes waiting for the follower in this room, oldest first.
+        last: the last of the entries to send; those behind it may say what goes with it.
     """
     waiting = [(*project_welcome(row), row.position) for row in welcomes]
     parts: list[bytes] = []
@@ -119,6 +126,8 @@ def next_notification(
     reached = cursor
     take_welcomes(cursor)
     for entry, after in zip_longest(entries, entries[1:]):
+        if last is not None and entry.seq > last:
+            break
         projected = project_entry(entry, after, frank_of)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
@@ -130,3 +139,29 @@ def next_notification(
     if reached == cursor and not parts:
         return None
     return Notification(body=b"".join(parts), cursor=reached, welcomes=taken)
+
+
+def read_notification(
+    store: Store,
+    follower: FollowerRow,
+    *,
+    seq: int | None = None,
+    welcomes: int | None = None,
+    frank_of: FrankOf = no_frank,
+) -> Notification | None:
+    """What a follower is to get next, pushed or pulled; None if there is nothing.
+
+    Args:
+        seq: the last entry to give it, if not as many as fit.
+        welcomes: the position of the last Welcome to give it, likewise.
+    """
+    entries = store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
+    last = min((stop for stop in (follower.stop_seq, seq) if stop is not None), default=None)
+    waiting = store.to_device(
+        provider_address(follower.provider), follower.room_id, after=0, limit=WELCOME_PAGE
+    )
+    if welcomes is not None:
+        waiting = [row for row in waiting if row.position <= welcomes]
+    return next_notification(
+        cursor=follower.cursor, entries=entries, welcomes=waiting, last=last, frank_of=frank_of
+    )

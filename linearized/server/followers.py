@@ -9,6 +9,8 @@ what is appended while they wait for their turn (``pacing``).
 A follower whose last user was removed gets the log up to there and then stays as it is, finished: its row is
 what a delivery under way at that moment finds, it costs a few bytes, and nothing is read or sent for it any
 more.
+
+A MIMI provider may fetch what it follows instead (``pulls``); then nothing is sent to it.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from collections.abc import Callable
 import trio
 
 from linearized.server.batches import EDUS
-from linearized.server.cursors import is_finished
+from linearized.server.cursors import MIMI, is_finished
 from linearized.server.delivering import Worker
 from linearized.server.fanout import FrankOf, no_frank
 from linearized.server.outbound import FederationClient
 from linearized.server.pacing import Pace
 from linearized.server.providers.client import ProviderClient
+from linearized.server.pull_followers import PullFollowers
 from linearized.store.base import FollowerRow, Store
 
 
@@ -34,6 +37,7 @@ class Followers:
     Args:
         own_name: this server.
         frank_of: gives the frank of an entry of ours.
+        pulls: the providers that fetch.
         jitter: gives a number in [0, 1); injected so that tests are deterministic.
     """
 
@@ -45,9 +49,11 @@ class Followers:
         providers: ProviderClient,
         federation: FederationClient,
         nursery: trio.Nursery,
+        pulls: PullFollowers,
         frank_of: FrankOf = no_frank,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.pulls = pulls
         self._own_name = own_name
         self._store = store
         self._providers = providers
@@ -72,6 +78,13 @@ class Followers:
         """Wake the worker of a server that has ephemeral units waiting (``batches.queued_units``)."""
         self._worker(server).changed(EDUS)
 
+    async def push_again(self, provider: str) -> bool:
+        """Notify a pull follower from now on; False if our settings say that it fetches."""
+        removed = await self.pulls.remove(provider)
+        if removed:
+            self._wake(self._store.followed_by(provider))
+        return removed
+
     def contacted(self, provider: str) -> None:
         """A provider has been heard from: do not wait out a pause it did not ask for."""
         worker = self._workers.get(provider)
@@ -80,7 +93,11 @@ class Followers:
 
     def _wake(self, followers: list[FollowerRow]) -> None:
         for follower in followers:
-            if not is_finished(follower):
+            if is_finished(follower):
+                continue
+            if follower.protocol == MIMI and self.pulls.includes(follower.provider):
+                self.pulls.room_changed(follower.provider, follower.room_id)
+            else:
                 self._worker(follower.provider).changed(follower.room_id)
 
     def _worker(self, provider: str) -> Worker:
@@ -95,6 +112,7 @@ class Followers:
                 frank_of=self._frank_of,
                 pace=self._pace,
                 jitter=self._jitter,
+                pulls=self.pulls.includes,
             )
             self._nursery.start_soon(worker.run)
         return worker

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -29,6 +30,7 @@ from linearized.server.invited import has_copy
 from linearized.server.node import Node
 from linearized.server.welcomes import local_welcome
 from linearized.store.base import EntryRow, MembershipRow, NewToDevice, Reply, Role, RoomAppend, RoomRow
+from linearized.store.pulling import PullCursorRow
 
 log = structlog.get_logger("linearized.following")
 
@@ -84,11 +86,16 @@ class Following:
         # Weak, so that a room nobody is welcomed to leaves nothing behind.
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
-    async def receive(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> None:
+    async def receive(
+        self, room_id: str, hub: str, messages: list[FanoutMessage], *, pulled: PullCursorRow | None = None
+    ) -> None:
         """Take a notification whole: durable on return, and taken once however often it is sent.
 
         Messages for a room that none of our clients was welcomed to are dropped: there is nobody to give them
         to. Of a room whose hub sends us PDUs only the Welcomes are taken: the rest comes with the PDUs.
+
+        Args:
+            pulled: the cursor that came with it, if we fetched it; stored together with it.
 
         Raises:
             MimiDecodeError: a message is not what its form says; nothing was taken.
@@ -99,8 +106,11 @@ class Following:
                 append = self._plan(room_id, hub, messages)
             except openmls.MlsError as error:
                 raise MimiDecodeError(f"a message cannot be read: {error.code}") from error
-            if append is not None:
-                await self._node.store.append(append)
+            if append is None:
+                if pulled is not None:
+                    await self._node.store.put_pull_cursor(pulled)
+            else:
+                await self._node.store.append(replace(append, pulled=pulled))
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
 

@@ -58,6 +58,7 @@ async def note_invite(node: Node, event: Event, *, hub: str, version: str, strip
                     scope=INVITE_STATE,
                     key=f"{event.room_id} {target}",
                     value=orjson.dumps([*_stripped(stripped), *_stripped([event.pdu])]).decode(),
+                    lasting=True,
                 ),
             ),
         )
@@ -116,6 +117,7 @@ async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str
                     scope=KNOCK_STATE,
                     key=f"{room_id} {user_id}",
                     value=orjson.dumps(shown).decode(),
+                    lasting=True,
                 ),
             ),
         )

@@ -288,7 +288,9 @@ class KeyRing:
         text = orjson.dumps(document.source).decode()
         for row in fresh:
             if row.key_id in document.current and row.key_id not in known:
-                await self._store.put_reply(Reply(scope=_scope(document.server), key=row.key_id, value=text))
+                await self._store.put_reply(
+                    Reply(scope=_scope(document.server), key=row.key_id, value=text, lasting=True)
+                )
 
     def _stored(self, server: str) -> dict[str, bytes]:
         return {row.key_id: row.key for row in self._store.server_keys(server)}

@@ -16,7 +16,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.departures import MAX_PENDING
-from linearized.room.grouping import NO_AGENTS
+from linearized.room.grouping import GROUP_DELETED, NO_AGENTS
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.server.device_objects import published
@@ -83,6 +83,11 @@ def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
     ]
 
 
+def deletes_group(commit: EntryRow) -> bool:
+    """Whether a commit ended its room's group."""
+    return orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
+
+
 def restore_room(
     store: Store,
     row: RoomRow,
@@ -98,6 +103,7 @@ def restore_room(
     group = None
     if kept is not None:
         group = mls.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
+    commit = store.entry_by_id(kept.commit_event_id) if kept is not None else None
     last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
     return Room(
         room_id=row.room_id,
@@ -112,5 +118,6 @@ def restore_room(
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
         agents=agents,
+        group_deleted=commit is not None and deletes_group(commit),
         published=partial(published, store),
     )

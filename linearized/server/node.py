@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
+    from linearized.server.pulling import Pulling
     from linearized.server.rooms import Rooms
 
 
@@ -63,6 +64,7 @@ class Node:
     rooms: Rooms = field(init=False)
     audits: Auditor = field(init=False)
     moves: Moves = field(init=False)
+    pulling: Pulling = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)

@@ -34,6 +34,8 @@ from linearized.server.notaries import Notaries
 from linearized.server.notifier import Notifier
 from linearized.server.outbound import FederationClient
 from linearized.server.providers.client import ProviderClient
+from linearized.server.pull_followers import PullFollowers
+from linearized.server.pulling import Pulling
 from linearized.server.rooms import Rooms
 from linearized.server.telemetry import describe
 from linearized.store.base import Store
@@ -93,11 +95,14 @@ async def open_node(
                     clock=clock,
                     ids=ids,
                 )
+                # First of all, so that what is remembered from now on is remembered as of today.
+                await _tidy(store, clock)
                 node.followers.start()
                 node.audits.begin()
                 nursery.start_soon(node.audits.run)
                 node.moves.begin()
                 nursery.start_soon(node.moves.run)
+                nursery.start_soon(node.pulling.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
                     yield node
@@ -112,12 +117,18 @@ async def open_node(
 async def _keep_house(store: Store, clock: Callable[[], int]) -> None:
     """Remove what has expired, now and every ``HOUSEKEEPING_SECONDS``."""
     while True:
-        try:
-            while await store.expire(clock()):
-                await trio.lowlevel.checkpoint()  # other writes come in between
-        except StoreError as error:  # a full disk, say; nothing depends on it, so the next round tries again
-            log.warning("housekeeping_failed", **describe(error))
+        while await _tidy(store, clock):
+            await trio.lowlevel.checkpoint()  # other writes come in between
         await trio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _tidy(store: Store, clock: Callable[[], int]) -> int:
+    """Remove some of what has expired; how much, 0 also if that failed."""
+    try:
+        return await store.expire(clock())
+    except StoreError as error:  # a full disk, say; nothing depends on it, so the next round tries again
+        log.warning("housekeeping_failed", **describe(error))
+        return 0
 
 
 def _assemble(
@@ -135,6 +146,9 @@ def _assemble(
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
     franking = Franking(franking_keys, own_name=identity.name, store=store)
+    pulls = PullFollowers(
+        store=store, key=identity.key, configured=config.pull_followers, frank_of=franking.of_entry
+    )
     followers = Followers(
         own_name=identity.name,
         store=store,
@@ -142,6 +156,7 @@ def _assemble(
         federation=outbound,
         nursery=nursery,
         frank_of=franking.of_entry,
+        pulls=pulls,
     )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
@@ -183,6 +198,7 @@ def _assemble(
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)
     node.moves = Moves(node, hub)
+    node.pulling = Pulling(node)
     return node
 
 

@@ -18,7 +18,8 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.connecting import Guard, GuardedChannel, GuardedTransport, guarded_pool
+from linearized.server.channels import GuardedChannel, GuardedTransport, SerialChannel, guarded_pool
+from linearized.server.connecting import Guard
 from linearized.server.connections import Connections
 from linearized.server.discovery import Destination, Resolver, WellKnown
 from linearized.server.dns_lookup import Dns
@@ -229,7 +230,7 @@ class FederationClient:
             )
         except OutboundError as error:
             raise ProviderError(str(error)) from error
-        return Answer(reply.status, reply.body, retry_after(reply.headers))
+        return Answer(reply.status, reply.body, retry_after(reply.headers), dict(reply.headers))
 
     async def _resolve(self, server_name: str) -> Destination:
         if not is_server_name(server_name):
@@ -324,18 +325,29 @@ class FederationClient:
         reason = why(failure) if failure is not None else "its SRV record says that it offers no such service"
         raise OutboundError(f"{server_name} cannot be reached: {reason}") from failure
 
-    def _new_channel(self, destination: Destination, http2: bool) -> Channel:
-        pool = self._pool(trusted=destination.trusted, http2=http2)
-        return GuardedChannel(pool, connect_seconds=CONNECT_SECONDS, seconds=self._seconds)
-
-    def _pool(self, *, trusted: bool, http2: bool = True) -> httpcore.AsyncConnectionPool:
-        return guarded_pool(
+    def _new_channel(self, destination: Destination, serial: bool) -> Channel:
+        timeouts = dict.fromkeys(("read", "write", "pool"), float(self._seconds))
+        timeouts["connect"] = CONNECT_SECONDS
+        if not serial:
+            return GuardedChannel(self._pool(trusted=destination.trusted), timeouts)
+        return SerialChannel(
             self._context,
-            Guard(self._names, allowed=self._allowed, trusted=trusted),
+            self._guard(trusted=destination.trusted),
+            timeouts,
             connections=CONNECTIONS,
             keep_seconds=KEEP_SECONDS,
-            http2=http2,
         )
+
+    def _pool(self, *, trusted: bool) -> httpcore.AsyncConnectionPool:
+        return guarded_pool(
+            self._context,
+            self._guard(trusted=trusted),
+            connections=CONNECTIONS,
+            keep_seconds=KEEP_SECONDS,
+        )
+
+    def _guard(self, *, trusted: bool) -> Guard:
+        return Guard(self._names, allowed=self._allowed, trusted=trusted)
 
     async def _fetch_well_known(self, host: str) -> WellKnown:
         """Get a host's delegation; a host that cannot be asked has none."""

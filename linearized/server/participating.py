@@ -28,6 +28,7 @@ from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.server.exchange import WRONG_EPOCH
 from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
@@ -82,8 +83,7 @@ class Participating:
             failed = answer.get("failed_pdus")
             if isinstance(failed, dict) and failed:
                 refusal = failed.get(event_id(lpdu, get_version(row.version))) or next(iter(failed.values()))
-                said = refusal.get("error") if isinstance(refusal, dict) else None
-                raise Rejected(Reason.FORBIDDEN, str(said or "The hub refused the event"))
+                raise _refused(refusal)
 
         return await self._submit(row, await self._timed(row, event, reply), request)
 
@@ -409,6 +409,17 @@ class Participating:
 
     def _is_ours(self, event: Event) -> bool:
         return user_domain(event.sender) == self._node.identity.name
+
+
+def _refused(refusal: object) -> Rejected:
+    """What a hub says of an event that it refused: a text, and for a message of another epoch, if the hub is
+    one of ours, which it is, so that the client can follow and send it anew.
+    """
+    said = refusal if isinstance(refusal, dict) else {}
+    text, epoch = str(said.get("error") or "The hub refused the event"), said.get("current_epoch")
+    if said.get("errcode") == WRONG_EPOCH and type(epoch) is int:
+        return Rejected(Reason.WRONG_EPOCH, text, current_epoch=epoch)
+    return Rejected(Reason.FORBIDDEN, text)
 
 
 def _check_hub(state: StateMap, transfers: Mapping[str, Event], hub: str, version: RoomVersion) -> None:

@@ -7,6 +7,7 @@ for. So an object we hold may be an old one, and nothing is refused because of i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -17,11 +18,11 @@ from linearized.exceptions import InvalidInput
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
 from linearized.room.credentials import ClientIdentity
-from linearized.room.submissions import Accepted, OtherKeyPublished, Submission
+from linearized.room.submissions import Accepted, OtherKeyPublished, Rejected, Submission
 from linearized.server import device_lists
 from linearized.server.device_objects import checked
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.hub import Hub
+from linearized.server.hub import Hub, Repeated
 from linearized.server.node import Node
 from linearized.server.outbound import OutboundError
 from linearized.store.base import Reply, Store
@@ -59,24 +60,30 @@ async def ask(node: Node, client: ClientIdentity) -> bool:
     return True
 
 
-async def submit(node: Node, hub: Hub, room_id: str, submission: Submission, reply: Reply | None) -> Accepted:
-    """As ``Hub.submit``, but a leaf that is not what its device published, as far as we know, is refused only
-    after the device's server was asked again: once for each leaf.
+async def submit_all(
+    node: Node, hub: Hub, room_id: str, submissions: Sequence[tuple[Submission, Reply | None]]
+) -> list[Accepted | Rejected | Repeated]:
+    """As ``Hub.submit_all``, but a leaf that is not what its device published, as far as we know, is refused
+    only after the device's server was asked again: once for each leaf. Decided again it comes after the rest.
     """
-    asked: set[ClientIdentity] = set()
-    while True:
-        try:
-            return await hub.submit(room_id, submission, reply=reply)
-        except OtherKeyPublished as error:
-            client = error.client
-            if client in asked or user_domain(client.user_id) in node.served_domains:
-                raise
-            asked.add(client)
-            try:
-                if not await ask(node, client):
-                    raise
-            except OutboundError:
-                raise error from None  # what we hold is all that is known
+    outcomes = await hub.submit_all(room_id, submissions)
+    for place, submission in enumerate(submissions):
+        asked: set[ClientIdentity] = set()
+        while isinstance(refused := outcomes[place], OtherKeyPublished):
+            if not await _learned(node, refused.client, asked):
+                break
+            (outcomes[place],) = await hub.submit_all(room_id, [submission])
+    return outcomes
+
+
+async def _learned(node: Node, client: ClientIdentity, asked: set[ClientIdentity]) -> bool:
+    if client in asked or user_domain(client.user_id) in node.served_domains:
+        return False
+    asked.add(client)
+    try:
+        return await ask(node, client)
+    except OutboundError:
+        return False  # what we hold is all that is known
 
 
 def meets(store: Store, user_id: str, other: str) -> bool:

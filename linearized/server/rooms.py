@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
@@ -115,7 +116,10 @@ class Rooms:
         reply: Reply | None = None,
     ) -> Accepted:
         """Have us, as the room's hub, decide a submission (see ``Hub.submit``)."""
-        return await remote_devices.submit(self._node, self._hub, room_id, submission, reply)
+        (outcome,) = await self.submit_all(room_id, [(submission, reply)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
         """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
@@ -141,10 +145,10 @@ class Rooms:
         return accepted.accepted_at, accepted.event_id
 
     async def submit_all(
-        self, room_id: str, submissions: Sequence[tuple[Submission, Reply]]
+        self, room_id: str, submissions: Sequence[tuple[Submission, Reply | None]]
     ) -> list[Accepted | Rejected | Repeated]:
         """The same for several, in order (see ``Hub.submit_all``)."""
-        return await self._hub.submit_all(room_id, submissions)
+        return await remote_devices.submit_all(self._node, self._hub, room_id, submissions)
 
     async def receive_pdu(self, room_id: str, pdu: JsonObject, origin: str) -> None:
         """Take an event from the hub of a room we participate in.
@@ -226,7 +230,10 @@ class Rooms:
         new = {source: event for source, event in events if source not in results}
         outcomes = await self._hub.submit_all(
             room_id,
-            [(event, Reply(scope=scope, key=source, value=EVENT_ID)) for source, event in new.items()],
+            [
+                (event, Reply(scope=scope, key=source, value=EVENT_ID, lasting=True))
+                for source, event in new.items()
+            ],
         )
         for source, outcome in zip(new, outcomes, strict=True):
             match outcome:
@@ -416,4 +423,4 @@ class Rooms:
 
 
 def _filled(reply: Reply, event_id: str) -> Reply:
-    return Reply(scope=reply.scope, key=reply.key, value=reply.value.replace(EVENT_ID, event_id))
+    return replace(reply, value=reply.value.replace(EVENT_ID, event_id))

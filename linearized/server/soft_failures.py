@@ -18,7 +18,12 @@ _SCOPE: Final = "soft-failed"
 def replies_for(entries: Sequence[NewEntry]) -> tuple[Reply, ...]:
     """What to remember with entries about to be appended."""
     return tuple(
-        Reply(scope=_scope(entry.event.room_id), key=entry.event.event_id, value=entry.soft_failed)
+        Reply(
+            scope=_scope(entry.event.room_id),
+            key=entry.event.event_id,
+            value=entry.soft_failed,
+            lasting=True,
+        )
         for entry in entries
         if entry.soft_failed is not None
     )

@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
+from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pulling import PullCursorRow, PullStore
+
+# How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
+# meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
+# not seen acknowledged when it is switched on. After a quarter of a year few come back. What is repeated even
+# later is a new request: an LPDU becomes a second event; a PDU is known by its ID however old it is.
+REPLY_DAYS: Final = 90
 
 
 class Role(StrEnum):
@@ -99,11 +107,15 @@ class NewToDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``."""
+    """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``.
+
+    ``lasting`` is for what is no answer but a fact; the others are forgotten after ``REPLY_DAYS``.
+    """
 
     scope: str
     key: str
     value: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +137,8 @@ class RoomAppend:
     replies: tuple[Reply, ...] = ()
     to_device: tuple[NewToDevice, ...] = ()
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
+    past_trees: tuple[PastTreeRow, ...] = ()
+    pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +209,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, ContactStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -240,9 +254,10 @@ class Store(HistoryStore, MovingStore, ContactStore, Protocol):
         ...
 
     async def expire(self, now_ms: int) -> int:
-        """Remove expired key packages, routes and old closed reports, a bounded number at a time; how many.
+        """Remove expired key packages, routes, replies and closed reports, a bounded number at a time; how
+        many. Repeat until 0.
 
-        Repeat until 0.
+        A reply counts as given on the day of the latest call before it.
         """
         ...
 
@@ -271,7 +286,7 @@ class Store(HistoryStore, MovingStore, ContactStore, Protocol):
         ...
 
     async def put_reply(self, reply: Reply) -> None:
-        """Remember a reply; the first one for its scope and key stays."""
+        """Remember a reply; the first one for its scope and key stays until it expires."""
         ...
 
     async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None:

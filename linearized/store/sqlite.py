@@ -26,9 +26,12 @@ from linearized.store import (
     sqlite_append,
     sqlite_contacts,
     sqlite_devices,
+    sqlite_expiry,
     sqlite_history,
     sqlite_key_packages,
     sqlite_moving,
+    sqlite_past_trees,
+    sqlite_pulling,
 )
 from linearized.store.base import (
     DeviceRow,
@@ -45,12 +48,15 @@ from linearized.store.base import (
 from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.moving import Adoption
+from linearized.store.pulling import PullCursorRow
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
+from linearized.store.sqlite_past_trees import PastTreeReads
+from linearized.store.sqlite_pulling import PullReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
 from linearized.store.sqlite_writer import GroupWriter, Operation
@@ -71,7 +77,16 @@ _PRIVATE = 0o600
 T = TypeVar("T")
 
 
-class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingReads, ContactReads):
+class SqliteStore(
+    RoomReads,
+    DeviceReads,
+    KeyPackageReads,
+    HistoryReads,
+    MovingReads,
+    PastTreeReads,
+    PullReads,
+    ContactReads,
+):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
     def __init__(
@@ -252,8 +267,8 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingR
         )
 
     async def expire(self, now_ms: int) -> int:
-        """Remove expired key packages and routes, a bounded number at a time; how many. Repeat until 0."""
-        return await self._write(partial(sqlite_key_packages.expire, now_ms=now_ms))
+        """Remove some of what has expired; see ``Store.expire``."""
+        return await self._write(partial(sqlite_expiry.expire, now_ms=now_ms))
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
         """Store messages with the reply to their request; nothing if that reply is remembered already."""
@@ -334,6 +349,20 @@ class SqliteStore(RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingR
     async def put_fields(self, user_id: str, fields: Sequence[FieldRow]) -> None:
         """Replace the fields a user may be found by."""
         await self._write(partial(sqlite_contacts.put_fields, user_id=user_id, fields=fields))
+
+    async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
+        """Note that a provider fetches what it follows, or that it no longer does."""
+        await self._write(partial(sqlite_pulling.set_pull_follower, provider=provider, pulls=pulls))
+
+    async def put_pull_cursor(self, row: PullCursorRow) -> None:
+        """Insert or replace the cursor of a hub we fetch from."""
+        await self._write(partial(sqlite_append.put_pull_cursor, row=row))
+
+    async def forget_past_tree(self, room_id: str, epoch: int, reference: bytes) -> None:
+        """A new member has joined; the last one's group state is forgotten."""
+        await self._write(
+            partial(sqlite_past_trees.forget_past_tree, room_id=room_id, epoch=epoch, reference=reference)
+        )
 
     async def dismiss_findings(self, digests: Sequence[str], now_ms: int) -> None:
         """Note when the operator was done with findings."""

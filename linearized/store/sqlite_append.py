@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 from linearized.exceptions import AppendConflict, StoreError
 from linearized.store.base import EntryRow, FollowerRow, GroupRow, MembershipRow, RoomAppend
+from linearized.store.past_trees import PastTreeRow
+from linearized.store.pulling import PullCursorRow
 from linearized.store.sqlite_devices import insert_reply, insert_to_device
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
+from linearized.store.sqlite_past_trees import put_past_tree
 from linearized.store.sqlite_writer import Transaction
 
 _MEMBER = "m.room.member"
@@ -37,6 +40,17 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
     insert_to_device(transaction, change.to_device)
     for follower in change.followers:
         put_follower(transaction, follower)
+    for tree in change.past_trees:
+        put_past_tree(transaction, tree, number)
+    if change.pulled is not None:
+        put_pull_cursor(transaction, change.pulled)
+
+
+def put_pull_cursor(transaction: Transaction, row: PullCursorRow) -> None:
+    """Insert or replace the cursor of a hub we fetch from."""
+    transaction.connection.execute(
+        "INSERT OR REPLACE INTO pull_cursors (hub, cursor) VALUES (?, ?)", (row.hub, row.cursor)
+    )
 
 
 def put_follower(transaction: Transaction, follower: FollowerRow) -> None:
@@ -62,7 +76,8 @@ def move_cursor(transaction: Transaction, *, room_id: str, provider: str, protoc
 
 
 def _require_one_room(change: RoomAppend) -> None:
-    parts: list[EntryRow | MembershipRow | FollowerRow] = [
+    parts: list[EntryRow | MembershipRow | FollowerRow | PastTreeRow] = [
+        *change.past_trees,
         *change.entries,
         *change.memberships,
         *change.followers,

@@ -147,8 +147,10 @@ def _device(row: tuple[Any, ...]) -> DeviceRow:
 def insert_reply(transaction: Transaction, reply: Reply) -> bool:
     """Remember a reply unless one is remembered already: the first answer stays. True if new."""
     inserted = transaction.connection.execute(
-        "INSERT INTO replies (scope, key, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (reply.scope, reply.key, reply.value),
+        "INSERT INTO replies (scope, key, value, day)"
+        " VALUES (?, ?, ?, CASE WHEN ? THEN NULL ELSE (SELECT day FROM reply_day) END)"
+        " ON CONFLICT DO NOTHING",
+        (reply.scope, reply.key, reply.value, reply.lasting),
     )
     return inserted.rowcount > 0
 

@@ -7,13 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from linearized.store.base import KeyPackageRow
-from linearized.store.sqlite_contacts import expire_reports
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
-
-# Rows that one expiry transaction may remove, so that it never holds up the appends behind it for long.
-MAX_EXPIRED_AT_ONCE = 1000
-_MS_PER_SECOND = 1000
 
 _BY_REFERENCE = """
 SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
@@ -134,22 +129,3 @@ def put_key_package_routes(transaction: Transaction, routes: Mapping[bytes, str]
         "INSERT OR REPLACE INTO key_package_routes (reference, provider, expires_ms) VALUES (?, ?, ?)",
         [(reference, provider, expires_ms) for reference, provider in routes.items()],
     )
-
-
-def expire(transaction: Transaction, now_ms: int) -> int:
-    """Remove some of what has expired: packages, routes, closed reports; how many. Zero: none is left."""
-    removed = 0
-    for statement, now in (
-        (
-            "DELETE FROM key_packages WHERE reference IN"
-            " (SELECT reference FROM key_packages WHERE not_after <= ? LIMIT ?)",
-            now_ms // _MS_PER_SECOND,
-        ),
-        (
-            "DELETE FROM key_package_routes WHERE reference IN"
-            " (SELECT reference FROM key_package_routes WHERE expires_ms <= ? LIMIT ?)",
-            now_ms,
-        ),
-    ):
-        removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
-    return removed + expire_reports(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)

@@ -15,6 +15,7 @@ import httpx
 DOMAIN = "matrix.example"
 START = 1_795_300_000_000
 PAGE = 100
+OK = 200
 
 JsonObject = dict[str, Any]
 Fault = Callable[[str, httpx.Request], None]
@@ -26,6 +27,7 @@ class MatrixRoom:
     timeline: list[JsonObject] = field(default_factory=list)
     members: dict[str, str] = field(default_factory=dict)
     public: bool = True
+    aliases: set[str] = field(default_factory=set)
 
 
 class FakeHomeserver:
@@ -41,6 +43,9 @@ class FakeHomeserver:
         self.pushes: list[JsonObject] = []
         self.requests: list[str] = []
         self.fault: Fault | None = None
+        # What pinging the application service answers, and whose token it has.
+        self.ping: tuple[int, str] = (200, "")
+        self.token_of: str | None = f"@_lin_bot:{DOMAIN}"
         self.count = 0
 
     def http(self) -> httpx.AsyncClient:
@@ -139,10 +144,14 @@ class FakeHomeserver:
         user = request.url.params.get("user_id", f"@_lin_bot:{DOMAIN}")
         if parts[:3] == ["_matrix", "media", "v3"]:
             return _ok(content_uri=self.upload(request.content, request.headers["content-type"]))
+        if parts[2:] == ["versions"]:
+            return _ok(versions=["v1.12", "v1.13"])
+        if parts[-2:] == ["account", "whoami"]:
+            return _ok(user_id=self.token_of) if self.token_of else _error(401, "M_UNKNOWN_TOKEN")
         body = json.loads(request.content) if request.content else {}
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
-                answer = _ok(duration_ms=1)
+                answer = _ok(duration_ms=1) if self.ping[0] == OK else _error(*self.ping)
             case ("POST", "register"):
                 answer = self._register(body)
             case ("POST", "login"):
@@ -153,10 +162,13 @@ class FakeHomeserver:
                 answer = _ok()
             case ("GET", "media", "download", _, media_id):
                 answer = httpx.Response(200, content=self.media[media_id][0])
+            case ("GET", "directory", "room", alias):
+                found = [room for room in self.rooms.values() if alias in room.aliases]
+                answer = _ok(room_id=found[0].room_id) if found else _error(404, "M_NOT_FOUND")
             case ("POST", "join", room_id):
                 answer = self._join(self.rooms[room_id], user)
             case (_, "rooms", room_id, *rest):
-                answer = self._room(request, self.rooms[room_id], user, rest)
+                answer = self._room(request, self.rooms.get(room_id), user, rest)
             case _:
                 raise AssertionError(parts)
         return answer
@@ -178,7 +190,11 @@ class FakeHomeserver:
             self.member(room, user, "join")
         return _ok(room_id=room.room_id)
 
-    def _room(self, request: httpx.Request, room: MatrixRoom, user: str, rest: list[str]) -> httpx.Response:
+    def _room(
+        self, request: httpx.Request, room: MatrixRoom | None, user: str, rest: list[str]
+    ) -> httpx.Response:
+        if room is None:
+            return _error(404, "M_NOT_FOUND")
         if room.members.get(user) != "join":
             return _error(403, "M_FORBIDDEN")
         body = json.loads(request.content) if request.content else {}

@@ -32,7 +32,9 @@ AS_TOKEN = "appservice" * 4
 _transactions = itertools.count(1)
 
 
-def bridge_config(directory: Path, provider_token: str) -> BridgeConfig:
+def bridge_config(
+    directory: Path, provider_token: str, operators: frozenset[str] = frozenset()
+) -> BridgeConfig:
     return BridgeConfig(
         homeserver_url=f"https://{DOMAIN}",
         homeserver_domain=DOMAIN,
@@ -44,6 +46,7 @@ def bridge_config(directory: Path, provider_token: str) -> BridgeConfig:
         listen="127.0.0.1:0",
         url="http://127.0.0.1:9009",
         database=directory / "bridge.sqlite",
+        operators=operators,
     )
 
 
@@ -70,7 +73,10 @@ class World:
             await self.push()
             moved = False
             while (incoming := self.bridge.queue.next()) is not None:
-                await self.bridge.outbound.handle(incoming)
+                asked: list[str] = []
+                await self.bridge.dispatch(incoming, asked.append)
+                for room_id in asked:
+                    await self.bridge.import_room(room_id)
                 moved = True
             bot = self.bridge.puppets.bot
             await bot.step(50)
@@ -109,9 +115,11 @@ async def call(
 
 
 @asynccontextmanager
-async def opened_bridge(directory: Path, homeserver: FakeHomeserver, hub: Server) -> AsyncIterator[Bridge]:
+async def opened_bridge(
+    directory: Path, homeserver: FakeHomeserver, hub: Server, operators: frozenset[str] = frozenset()
+) -> AsyncIterator[Bridge]:
     """A bridge process, so to speak: it can be opened again after a kill."""
-    config = bridge_config(directory, hub.bridge_token)
+    config = bridge_config(directory, hub.bridge_token, operators)
     database = Database(config.database)
     try:
         async with homeserver.http() as to_homeserver, hub.http() as to_provider:
@@ -128,12 +136,12 @@ async def opened_bridge(directory: Path, homeserver: FakeHomeserver, hub: Server
 
 
 @asynccontextmanager
-async def open_world(directory: Path) -> AsyncIterator[World]:
+async def open_world(directory: Path, *, operators: frozenset[str] = frozenset()) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         club = Club(directory, stack)
         hub = await club.server("a.example", bridged=(DOMAIN,))
         homeserver = FakeHomeserver()
-        bridge = await stack.enter_async_context(opened_bridge(directory, homeserver, hub))
+        bridge = await stack.enter_async_context(opened_bridge(directory, homeserver, hub, operators))
         await bridge.start()
         yield World(homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory)
 

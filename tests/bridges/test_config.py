@@ -51,6 +51,12 @@ def test_settings_are_read_with_paths_relative_to_the_file(tmp_path: Path) -> No
     assert config.bridge_invited_rooms is True
 
 
+def test_operators_are_user_ids(tmp_path: Path) -> None:
+    path = settings(tmp_path, GOOD + 'operators = ["@admin:matrix.example"]\n')
+    assert load_bridge_config(path).operators == {"@admin:matrix.example"}
+    assert load(tmp_path).operators == frozenset()
+
+
 def test_no_token_is_shown(tmp_path: Path) -> None:
     assert "asas" not in repr(load(tmp_path))
     assert "hshs" not in repr(load(tmp_path))
@@ -66,6 +72,8 @@ def test_no_token_is_shown(tmp_path: Path) -> None:
         ('"as.token"', '"missing.token"', "homeserver.as_token_file"),
         ('listen = "127.0.0.1:9009"', "listen = 9009", "bridge.listen"),
         ("[bridge]", "[bridge]\nbridge_invited_rooms = 1", "bridge.bridge_invited_rooms"),
+        ("[bridge]", '[bridge]\noperators = "@a:b"', "bridge.operators"),
+        ("[bridge]", '[bridge]\noperators = ["alice"]', "bridge.operators"),
         ("[bridge]", "[bridge]\ntypo = 1", "bridge.typo"),
         ("[bridge]", "[other]\nx = 1\n[bridge]", "other"),
         ("[bridge]", "[bridge", "bridge.toml"),

@@ -78,6 +78,7 @@ class FakeProvider:
         self.one_time: dict[str, dict[str, bytes]] = {}
         self.fallback: dict[str, dict[str, bytes]] = {}
         self.position = 0
+        self.late: set[str] = set()  # users whom news reaches only while they wait for it
         self.fault: Fault | None = None
         self.requests: list[str] = []
         self.hub = openmls.SignatureKeyPair.generate()
@@ -144,7 +145,7 @@ class FakeProvider:
 
     def _account(self, request: httpx.Request, path: str, user_id: str, device_id: str) -> dict[str, Any]:
         if path.endswith("/sync"):
-            return self._sync(user_id, device_id, int(request.url.params.get("since", "0")))
+            return self._sync(user_id, device_id, request.url.params)
         if path.endswith("/keys/upload"):
             return self._keys(user_id, device_id, json.loads(request.content))
         assert path.endswith("/capabilities")
@@ -152,7 +153,10 @@ class FakeProvider:
 
     # --- following ---
 
-    def _sync(self, user_id: str, device_id: str, since: int) -> dict[str, Any]:
+    def _sync(self, user_id: str, device_id: str, params: httpx.QueryParams) -> dict[str, Any]:
+        since = int(params.get("since", "0"))
+        if user_id in self.late and params.get("timeout", "0") == "0":
+            return {"next_batch": str(since)}
         address = client_uri(user_id, device_id)
         queue = [item for item in self.to_device.get(address, []) if item[0] > since]
         self.to_device[address] = queue

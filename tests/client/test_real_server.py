@@ -34,9 +34,10 @@ class Club:
         self._directory = directory
         self._stack = stack
 
-    async def server(self, name: str, *, bridged: tuple[str, ...] = ()) -> Server:
+    async def server(self, name: str, **options: Any) -> Server:
+        """A provider; ``options`` as for ``running_server``."""
         return await self._stack.enter_async_context(
-            running_server(name, self._directory, self.network, bridged=bridged)
+            running_server(name, self._directory, self.network, **options)
         )
 
     async def device(

@@ -83,6 +83,30 @@ async def test_a_message_overtaken_by_a_commit_is_encrypted_again() -> None:
         assert [item.epoch for item in got] == [3]
 
 
+async def test_a_commit_that_is_still_on_its_way_is_waited_for() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE, BOB)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.groups.invite(ROOM, [BOB])
+        await drain(bob)
+        provider.late.add(BOB)
+        await alice.groups.update_keys(ROOM)
+        before = len(provider.requests)
+        await bob.send(ROOM, message("late"))
+        tries = [name for name in provider.requests[before:] if "/send/" in name]
+        assert len(tries) == 2
+        await alice.catch_up()
+        await alice.groups.update_keys(ROOM)
+        before = len(provider.requests)
+        await bob.groups.update_keys(ROOM)
+        tries = [name for name in provider.requests[before:] if name.endswith("/mls/update")]
+        assert len(tries) == 2
+        await drain(alice)
+        assert alice.device.epoch(ROOM) == bob.device.epoch(ROOM) == 5
+
+
 async def test_a_second_device_joins_by_itself_and_a_lost_one_rejoins_over_its_old_leaf() -> None:
     provider = FakeProvider()
     provider.room(ROOM, ALICE, BOB)
@@ -120,6 +144,22 @@ async def test_a_device_far_behind_fills_the_gap_before_it_goes_on() -> None:
         items = await drain(bob)
         assert len([i for i in items if isinstance(i, DecryptedMessage)]) == 15
         assert not [i for i in items if isinstance(i, Undecryptable | GroupLost)]
+
+
+async def test_a_device_that_hears_late_of_its_welcome_misses_nothing_said_since() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE, BOB)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.send(ROOM, message("before"))
+        await alice.groups.invite(ROOM, [BOB])
+        for number in range(15):
+            await alice.groups.update_keys(ROOM)
+            await alice.send(ROOM, message(str(number)))
+        items = await drain(bob)
+        assert len([i for i in items if isinstance(i, DecryptedMessage)]) == 15
+        assert not [i for i in items if isinstance(i, GroupLost)]
 
 
 async def test_a_device_whose_state_is_older_than_the_log_remembers_rejoins() -> None:

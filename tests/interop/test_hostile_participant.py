@@ -17,7 +17,7 @@ import trio.testing
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.hashing import event_id, lpdu_hash
-from linearized.server.claims import ALGORITHM
+from linearized.room.algorithms import key_package_algorithm
 from linearized.server.xmatrix import sign_request
 from linearized.store.base import DeviceRow, KeyPackageRow
 from tests.server.federation.schemas import check
@@ -281,13 +281,14 @@ async def test_key_packages_are_claimed_from_us_only_once_and_for_our_users_only
                 for name, until in lifetimes.items()
             ]
         )
-        wanted = {"one_time_keys": {user: {"PHONE": ALGORITHM} for user in (ALICE, CAROL, "@x:a.example")}}
+        algorithm = key_package_algorithm(1)
+        wanted = {"one_time_keys": {user: {"PHONE": algorithm} for user in (ALICE, CAROL, "@x:a.example")}}
         found: list[str] = []
 
         async def claim(server: Foreign) -> None:
             answer = await server.ask("POST", f"{FINAL}/v1/user/keys/claim", wanted)
             assert set(answer.body["one_time_keys"]) == {ALICE}
-            found.append(answer.body["one_time_keys"][ALICE]["PHONE"][ALGORITHM])
+            found.append(answer.body["one_time_keys"][ALICE]["PHONE"][algorithm])
 
         async with trio.open_nursery() as nursery:
             for _ in range(3):

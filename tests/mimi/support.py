@@ -120,6 +120,7 @@ WALKS: dict[mls_framing.Walk, tuple[bytes, ...]] = {
     ),
     mls_framing.walk_public_proposal: (PROPOSAL, public_message(2, PROPOSALS["add"], "external")),
     mls_framing.walk_public_handshake: (PROPOSAL, COMMIT, PATH_COMMIT),
+    mls_framing.walk_public_commit: (COMMIT, PATH_COMMIT),
     mls_framing.walk_welcome: (WELCOME,),
     mls_framing.walk_group_info: (GROUP_INFO,),
     mls_framing.walk_key_package: (KEY_PACKAGE,),

@@ -8,7 +8,7 @@ import openmls
 import pytest
 
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi.commit_parts import commit_parts
+from linearized.mimi.commit_parts import commit_parts, proposed_key_package
 from linearized.mimi.key_material import basic_identity
 
 ALICE, BOB = b"mimi://a.example/d/alice/1", b"mimi://b.example/d/bob/1"
@@ -70,3 +70,27 @@ def test_an_external_commit_without_a_path_is_refused() -> None:
     front = b"\0\1\0\1" + b"\1g" + bytes(8) + b"\4" + b"\0" + b"\3" + b"\0"
     with pytest.raises(MimiDecodeError, match="path"):
         commit_parts(front + b"\0")
+
+
+def test_the_key_package_of_a_proposal_is_the_one_it_adds() -> None:
+    alice, bob = client(ALICE), client(BOB)
+    group = alice.create_group(group_id=b"g")
+    package = key_package(bob)
+    assert proposed_key_package(group.propose_add(package)) == package
+    assert proposed_key_package(group.propose_update()) is None
+    with pytest.raises(MimiDecodeError):
+        proposed_key_package(group.commit().commit)
+
+
+def test_the_proposals_of_external_senders_and_of_who_asks_to_join_are_read_too() -> None:
+    key = openmls.SignatureKeyPair.generate()
+    group = client(ALICE).create_group(group_id=b"g", external_senders=[(key.public_key, b"hub")])
+    group_info, tree = group.group_info()
+    seen = openmls.PublicGroup.observe(group_info=group_info, ratchet_tree=tree)
+    package = key_package(client(BOB))
+    proposal = seen.propose_add(signer=key, sender_index=0, key_package=package)
+    assert proposed_key_package(proposal) == package
+    # The same from a client that is not in the group: its sender has no index.
+    header = proposal.index(b"\x02\x00\x00\x00\x00\x00")
+    asked = proposal[:header] + b"\x03" + proposal[header + 5 :]
+    assert proposed_key_package(asked) == package

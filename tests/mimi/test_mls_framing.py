@@ -6,7 +6,13 @@ import pytest
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi import mls_framing
-from linearized.mimi.mls_framing import Walk, message_kind, welcome_message, welcome_struct
+from linearized.mimi.mls_framing import (
+    Walk,
+    message_kind,
+    welcome_ciphersuite,
+    welcome_message,
+    welcome_struct,
+)
 from linearized.mimi.tls import Reader
 from tests.mimi.support import (
     APPLICATION,
@@ -129,3 +135,9 @@ def test_only_a_welcome_goes_into_a_message(data: bytes) -> None:
 def test_a_basic_credential_may_have_any_identity() -> None:
     passes_exactly(mls_framing.walk_credential, BASIC)
     passes_exactly(mls_framing.walk_credential, u16(1) + vec())
+
+
+def test_the_cipher_suite_of_a_welcome_stands_behind_the_header() -> None:
+    assert welcome_ciphersuite(bytes.fromhex("00010003 0007 00")) == 7
+    with pytest.raises(MimiDecodeError):
+        welcome_ciphersuite(bytes.fromhex("00010003 00"))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import linearized.mimi
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi import handshake, messages, tls
+from linearized.mimi import delivery_service, handshake, messages, tls
 from linearized.mimi._codecs import Nested
 from linearized.mimi.content import (
     Disposition,
@@ -58,8 +58,10 @@ STRUCTS = every_struct()
 WELCOMES = tuple(welcome_message(welcome) for welcome in WALKS[walk_welcome])
 SAMPLES: dict[Callable[[Reader], object], tuple[bytes, ...]] = {
     **WALKS,
-    messages._walk_application: (APPLICATION,),
-    messages._walk_fanned_out: (APPLICATION, PROPOSAL, COMMIT, *WELCOMES),
+    messages.walk_application: (APPLICATION,),
+    delivery_service.walk_welcome_message: WELCOMES,
+    delivery_service.walk_group_info_message: (u16(1) + u16(4) + GROUP_INFO,),
+    messages.walk_fanned_out: (APPLICATION, PROPOSAL, COMMIT, *WELCOMES),
 }
 
 
@@ -73,7 +75,7 @@ def strategy(codec: Codec, seen: dict[str, Any]) -> st.SearchStrategy[Any]:
             found = st.booleans()
         case tls.Fixed(size=size):
             found = st.binary(min_size=size, max_size=size)
-        case tls.Opaque():
+        case tls.Opaque() | delivery_service.ShortOpaque():
             found = st.binary(max_size=80)
         case tls.Text(encoding=encoding, max_bytes=limit):
             found = st.text(st.characters(codec=encoding), max_size=min(limit // 4, 40))

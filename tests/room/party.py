@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import openmls
@@ -15,6 +15,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_id_from_uri, user_uri
 from linearized.protocol.state import membership
 from linearized.room.admission import COMMIT, PROPOSAL
+from linearized.room.devices import Published, nothing_published
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, GroupUpdate, Handshake, LocalEvent, Submission
@@ -43,15 +44,18 @@ class Party:
         *others: Member,
         senders: Sequence[tuple[bytes, bytes]] = (HUB_SENDER,),
         initial: Sequence[LocalEvent] = (PUBLIC,),
+        app_data: Mapping[int, bytes] | None = None,
+        role: int = 1,
+        published: Published = nothing_published,
     ) -> None:
-        self.room = new_room(initial=initial, signer=HUB_KEY)
+        self.room = new_room(initial=initial, signer=HUB_KEY, published=published)
         self.alice = Member(ALICE)
         self.members: list[Member] = [self.alice]
         self.group: GroupUpdate
         self.pending: list[tuple[bytes, int]] = []
-        self.submit(self.alice.create(external_senders=senders), by=self.alice)
+        self.submit(self.alice.create(external_senders=senders, app_data=app_data), by=self.alice)
         if others:
-            accepted = self.submit(self.alice.add(*others), by=self.alice)
+            accepted = self.submit(self.alice.add(*others, role=role), by=self.alice)
             for other in others:
                 other.join(accepted)
                 self.members.append(other)

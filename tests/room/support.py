@@ -84,8 +84,8 @@ def new_room(
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
     agents: Mapping[int, bytes] = NO_AGENTS,
-    published: Published = nothing_published,
     signer: openmls.SignatureKeyPair | None = None,
+    published: Published = nothing_published,
 ) -> Room:
     """A room that Alice has just created."""
     room = Room(
@@ -95,8 +95,8 @@ def new_room(
         mls=MLS,
         vouched_domains=vouched,
         agents=agents,
-        published=published,
         signer=signer,
+        published=published,
     )
     content: JsonObject = {"room_version": version}
     if encrypted:

@@ -9,6 +9,8 @@ from linearized.mls import CIPHERSUITES
 from linearized.room.algorithms import (
     DEFAULT_ALGORITHM,
     ciphersuite_of,
+    ciphersuite_of_key_package,
+    key_package_algorithm,
     signs_with_ed25519,
     welcome_algorithm,
     welcome_content,
@@ -60,3 +62,14 @@ def test_two_of_the_suites_sign_with_ed25519() -> None:
         openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519,
         openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,
     ]
+
+
+@pytest.mark.parametrize("suite", CIPHERSUITES.values())
+def test_the_algorithm_of_a_key_package_names_its_suite(suite: int) -> None:
+    assert ciphersuite_of_key_package(key_package_algorithm(suite)) == suite
+
+
+def test_an_algorithm_that_is_no_key_packages_has_no_suite() -> None:
+    assert key_package_algorithm(1) == "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
+    for name in (DEFAULT_ALGORITHM, welcome_algorithm(1), "m.mls.v1.key_package.unheard-of", ""):
+        assert ciphersuite_of_key_package(name) is None

@@ -8,7 +8,7 @@ from dataclasses import replace
 import openmls
 import pytest
 
-from linearized.mimi.handshake import GroupInfoOption, PartialGroupInfo, RatchetTreePresence
+from linearized.mimi.handshake import GroupInfoOption
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ROOM_METADATA,
@@ -370,19 +370,6 @@ def test_a_group_info_of_another_epoch_is_refused() -> None:
     good = handshake(alice, alice.joined().commit())
     stale = GroupInfoOption(full=accepted.group.group_info)
     refusal(room, replace(good, bundle=replace(good.bundle, group_info=stale)), Reason.INVALID_COMMIT)
-
-
-def test_a_partial_group_info_is_refused_as_long_as_the_hub_cannot_complete_it() -> None:
-    room, alice, _ = grouped_room()
-    good = handshake(alice, alice.joined().commit())
-    partial = GroupInfoOption(
-        partial=PartialGroupInfo(
-            ratchet_tree_presence=RatchetTreePresence.NO_RATCHET_TREE,
-            group_info_extensions=b"\0",
-            signature=b"",
-        )
-    )
-    refusal(room, replace(good, bundle=replace(good.bundle, group_info=partial)), Reason.MALFORMED)
 
 
 def test_a_provider_speaks_for_its_own_users_only() -> None:

@@ -16,7 +16,7 @@ from linearized.room.credentials import encode_credential
 from linearized.room.observing import check_group_event
 from linearized.room.replica import Replica
 from linearized.room.room import Room
-from linearized.room.submissions import Handshake
+from linearized.room.submissions import Handshake, Reason, Rejected
 from tests.room.support import (
     ALICE,
     ANNA,
@@ -209,3 +209,21 @@ def test_a_commit_in_a_room_that_is_not_encrypted() -> None:
     content = commit_of(grouped, handshake(alice, alice.joined().commit())).content
     room = new_room(version="I.1", encrypted=False)
     assert "not encrypted" in soft_failed(room, forged(room, "m.mls.commit", content))
+
+
+def test_a_proposal_of_the_hub_that_is_none_is_soft_failed() -> None:
+    room, alice, _ = grouped_room()
+    good = encode_base64(alice.joined().propose_update())
+    commit = encode_base64(alice.joined().commit().commit)
+    check_group_event(forged(room, "m.mls.proposal", {"message": good, "more_proposals": [good]}), room.state)
+    for content in ({"message": commit}, {"message": good, "more_proposals": [good + "AA"]}, {}):
+        with pytest.raises(Rejected) as refused:
+            check_group_event(forged(room, "m.mls.proposal", content), room.state)
+        assert refused.value.code is Reason.MALFORMED
+
+
+def test_a_proposal_in_a_room_that_is_not_encrypted_is_soft_failed() -> None:
+    room = new_room(version="I.1", encrypted=False)
+    with pytest.raises(Rejected) as refused:
+        check_group_event(forged(room, "m.mls.proposal", {"message": ""}), room.state)
+    assert refused.value.code is Reason.FORBIDDEN

@@ -460,5 +460,12 @@ def test_a_proposal_by_reference_is_its_senders_and_the_hubs_own_is_nobodys() ->
     assert {member.identity for member in staged.removed} == {bob.client.identity, carol.client.identity}
     assert list(actions_of(public, staged)) == [
         Action(user_id=ALICE, identity=alice.client.identity),
-        Action(user_id=BOB, identity=bob.client.identity, removed=(BOB,)),
+        Action(
+            user_id=BOB,
+            identity=bob.client.identity,
+            removed=(BOB,),
+            references=tuple(
+                each.reference for each in staged.proposals if each.kind == "self_remove" and each.reference
+            ),
+        ),
     ]

@@ -8,7 +8,7 @@ name.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import httpx
 
-from linearized.config import Config, StoreConfig, load_config
+from linearized.config import Config, ProviderConfig, StoreConfig, load_config
 from linearized.protocol.signing import ServerIdentity
 from linearized.provider_files import ProviderPlan, create_provider
 from linearized.server import outbound, run
@@ -103,7 +103,7 @@ class MemoryFederation(FederationClient):
             super().__init__(config, identity, clock=clock)
         self._network = network
 
-    def _new_channel(self, _destination: Destination, _http2: bool) -> Channel:
+    def _new_channel(self, _destination: Destination, _serial: bool) -> Channel:
         return _WireChannel(self._network.transport(self._identity.name))
 
 
@@ -158,6 +158,7 @@ async def running_server(
     *,
     peers: tuple[str, ...] = ("a.example", "b.example", "c.example"),
     bridged: tuple[str, ...] = (),
+    providers: Mapping[str, ProviderConfig] | None = None,
     clock: Callable[[], int] = system_clock,
     store_in_thread: bool = True,
 ) -> AsyncIterator[Server]:
@@ -181,7 +182,7 @@ async def running_server(
         return MemoryFederation(settings, identity, now, network)
 
     # No test here cuts the power, so nothing need be flushed to the disk.
-    config = replace(config, store=StoreConfig(synchronous="OFF"))
+    config = replace(config, store=StoreConfig(synchronous="OFF"), providers=providers or {})
     async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
         network.apps[name] = build_app(run.routes(node))
         try:

@@ -112,6 +112,7 @@ async def test_a_server_that_still_works_on_a_transaction_is_sent_that_one_again
     await setting.room(linear(room_id=OTHER), room_id=OTHER)
     setting.peer.send_answer = OutboundError("in flight", status=400, errcode="M_BAD_STATE")
     await setting.append()
+    await quiet()
     await setting.append(room_id=OTHER)
     await trio.sleep(4)
     setting.peer.send_answer = {}

@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openmls
 import orjson
 import pytest
 import trio.testing
 
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
+from linearized.room.algorithms import key_package_algorithm
 from linearized.room.credentials import ClientIdentity
 from linearized.server.batches import EDUS
-from linearized.server.claims import ALGORITHM, CLAIMED, claim_at
+from linearized.server.claims import CLAIMED, claim_at
 from linearized.server.exchange import OutboundError
 from linearized.server.http import Response, json_response
 from linearized.server.welcomes import provider_address
@@ -27,10 +29,18 @@ from tests.server.test_fanout import rows
 from tests.server.test_followers import Setting, delivering, linear, quiet, welcome
 
 PHONE = ClientIdentity(BOB, "DEV")
+TABLET = ClientIdentity(BOB, "TABLET")
+ALGORITHM = key_package_algorithm(1)
 
 
 def answer(*packages: object, user: str = BOB, device: str = "DEV") -> JsonObject:
     return {"one_time_keys": {user: {device: dict.fromkeys([ALGORITHM], *packages)}}}
+
+
+def of_suite(ciphersuite: int) -> Member:
+    bob = Member(BOB)
+    bob.client = openmls.Client.create(identity=bob.client.identity, ciphersuite=ciphersuite)
+    return bob
 
 
 def package(bob: Member | None = None) -> str:
@@ -40,7 +50,7 @@ def package(bob: Member | None = None) -> str:
 async def claimed(w: World, body: Any) -> list[ClientIdentity]:
     w.foreign.claim_answer = json_response(body)
     w.server.node.clock = lambda: NOW
-    found = await claim_at(w.server.node, "b.example", [PHONE])
+    found = await claim_at(w.server.node, "b.example", [PHONE], [1])
     for device, reference, _ in found:
         assert w.server.node.store.key_package_route(reference) == "b.example"
         known = w.server.node.store.reply(CLAIMED, encode_base64url(reference))
@@ -70,6 +80,7 @@ async def test_a_package_is_claimed_and_it_is_remembered_for_whom(tmp_path: Path
         answer(package(), device="TV"),
         answer(encode_base64(Member("@eve:b.example").key_package())),
         answer(encode_base64(Member(BOB, "TV").key_package())),
+        answer(encode_base64(of_suite(2).key_package())),
     ],
 )
 async def test_what_is_not_the_devices_own_package_is_left_out(tmp_path: Path, body: JsonObject) -> None:
@@ -77,12 +88,53 @@ async def test_what_is_not_the_devices_own_package_is_left_out(tmp_path: Path, b
         assert await claimed(w, body) == []
 
 
+class Suites:
+    """Bob's server: it has a package of one suite for each device, and may break off at a request."""
+
+    def __init__(self, w: World, packages: dict[str, tuple[int, Member]]) -> None:
+        self.packages = packages
+        self.asked: list[dict[str, str]] = []
+        self.broken = 0
+        w.server.node.clock = lambda: NOW
+
+    async def request(self, _server: str, _method: str, _path: str, *, json: JsonObject) -> JsonObject:
+        wanted = json["one_time_keys"][BOB]
+        self.asked.append(wanted)
+        if len(self.asked) == self.broken:
+            raise OutboundError("b.example does not answer")
+        given = {
+            device: {algorithm: encode_base64(member.key_package())}
+            for device, algorithm in wanted.items()
+            for suite, member in [self.packages[device]]
+            if algorithm == key_package_algorithm(suite)
+        }
+        return {"one_time_keys": {BOB: given}}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_device_is_asked_for_one_suite_after_the_other(
+    tmp_path: Path, broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        peer = Suites(w, {"DEV": (2, of_suite(2)), "TABLET": (1, Member(BOB, "TABLET"))})
+        peer.broken = 3 if broken else 0
+        monkeypatch.setattr(w.server.node.federation, "request", peer.request)
+        found = await claim_at(w.server.node, "b.example", [PHONE, TABLET], [7, 1, 2])
+        names = [key_package_algorithm(suite) for suite in (7, 1, 2)]
+        assert peer.asked == [
+            {"DEV": names[0], "TABLET": names[0]},
+            {"DEV": names[1], "TABLET": names[1]},
+            {"DEV": names[2]},
+        ]
+        assert [device for device, *_ in found] == ([TABLET] if broken else [TABLET, PHONE])
+
+
 async def test_a_server_that_refuses_gives_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await room(w.server)
         w.foreign.claim_answer = Response(status=403, body=b'{"errcode": "M_FORBIDDEN"}')
         with pytest.raises(OutboundError):
-            await claim_at(w.server.node, "b.example", [PHONE])
+            await claim_at(w.server.node, "b.example", [PHONE], [1])
 
 
 async def added(setting: Setting, *, claim: bool, sender: str = "@alice:a.example") -> NewToDevice:

@@ -69,6 +69,10 @@ nameservers = ["192.0.2.53", "[::1]:5353"]
 "b.example" = "127.0.0.1:9448"
 [keys]
 notaries = ["notary.example"]
+[providers."b.example"]
+delivery = "pull"
+[providers."c.example"]
+fan_out = "pull"
 [store]
 synchronous = "NORMAL"
 [limits]
@@ -84,6 +88,8 @@ max_backfill = 7
     assert config.discovery.allowed_networks == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     assert [str(server) for server in config.discovery.nameservers] == ["192.0.2.53:53", "[::1]:5353"]
     assert config.keys.notaries == ("notary.example",)
+    assert config.pulled_hubs == ("b.example",)
+    assert config.pull_followers == ("c.example",)
     assert config.store.synchronous == "NORMAL"
     assert config.limits.max_backfill == 7
     assert config.bridges[0].token == TOKEN
@@ -122,6 +128,16 @@ def test_the_bridge_token_is_not_shown(base: Path) -> None:
         (MINIMAL + '[discovery]\nnameservers = ["dns.example:53"]', "discovery.nameservers: "),
         (MINIMAL + '[discovery]\nnameservers = ["dns.example"]', "discovery.nameservers: "),
         (MINIMAL + '[keys]\nnotaries = ["a/b"]', "keys.notaries: expected a server name"),
+        (MINIMAL + '[providers."a/b"]', 'providers."a/b": expected a server name'),
+        (MINIMAL + '[providers]\n"b.example" = 1', 'providers."b.example": expected a table'),
+        (
+            MINIMAL + '[providers."b.example"]\ndelivery = "post"',
+            'providers."b.example".delivery: expected one of push, pull',
+        ),
+        (
+            MINIMAL + '[providers."b.example"]\nfanout = "pull"',
+            'providers."b.example".fanout is not a setting; did you mean providers."b.example".fan_out?',
+        ),
         ("bridges = 1\n" + MINIMAL, "bridges: expected a list of tables"),
         (MINIMAL + bridge(domains="[]"), "bridges[0].domains: expected a non-empty list"),
         (MINIMAL + bridge(bot='"bridge"'), "bridges[0].bot: expected a user ID"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from linearized.room.room import Room
-from linearized.room.submissions import Accepted
+from linearized.room.submissions import Accepted, LocalEvent
 from linearized.server.cursors import (
     LINEARIZED,
     MIMI,
@@ -14,6 +14,7 @@ from linearized.server.cursors import (
     cursor_changes,
     is_finished,
     joined_providers,
+    may_move_cursors,
 )
 from linearized.store.base import FollowerRow
 from tests.room.support import ALICE, BOB, CAROL, NOW, ROOM, Member, grouped_room, handshake, member, new_room
@@ -128,6 +129,16 @@ def test_entries_that_move_nobody_move_no_cursor() -> None:
     assert changes(room, room.submit(handshake(alice, alice.joined().commit()), now=NOW)) == []
     invite = room.submit(member("@eve:c.example", "invite", sender=ALICE), now=NOW)
     assert changes(room, invite, existing={"b.example": follower("b.example", 5)}) == []
+
+
+def test_entries_that_may_move_a_cursor_are_known_by_their_type() -> None:
+    bob = Member(BOB)
+    room, _, _ = grouped_room(bob)
+    message = room.submit(bob.message(), now=NOW)
+    assert not may_move_cursors(message.entries)
+    acl = LocalEvent(sender=ALICE, type="m.room.server_acl", state_key="", content={"allow": ["*"]})
+    for submission in (acl, member("@eve:c.example", "invite", sender=ALICE)):
+        assert may_move_cursors((*message.entries, *room.submit(submission, now=NOW).entries))
 
 
 def test_homeservers_of_an_imported_past_follow_nothing_until_they_come_themselves() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -12,7 +14,8 @@ from linearized.server import fanout
 from linearized.server.fanout import next_notification
 from linearized.server.welcomes import PROVIDER_TYPE, provider_address
 from linearized.store.base import EntryRow, ToDeviceRow
-from tests.room.support import BOB, NOW, ROOM, Member, grouped_room, handshake
+from tests.room.party import Party, leave
+from tests.room.support import ALICE, BOB, NOW, ROOM, Member, grouped_room, handshake
 
 
 def rows(*batch: Accepted) -> list[EntryRow]:
@@ -125,3 +128,34 @@ def test_a_notification_is_cut_at_its_size_and_goes_on_from_there(monkeypatch: p
         cursor = part.cursor
     assert len(parts) == 3
     assert roles(b"".join(parts)) == ["application"] * 3
+
+
+def test_proposals_accepted_together_are_fanned_out_together() -> None:
+    bob, phone = Member(BOB), Member(BOB, "PHONE")
+    party = Party(bob, phone)
+    submission = leave(bob, phone)
+    entries = rows(party.submit(submission, by=bob))
+    notification = next_notification(cursor=entries[0].seq - 1, entries=entries, welcomes=[])
+    assert notification is not None
+    (message,) = decode_fanout_stream(notification.body)
+    # "The moreProposals list in a FanoutMessage MUST be the same as the corresponding moreProposals list in
+    # the HandshakeBundle of an UpdateRequest."
+    assert message.message == submission.bundle.message
+    assert message.more_proposals == submission.bundle.more_proposals
+    assert notification.cursor == party.room.head_seq
+
+
+def test_what_the_hub_proposes_after_an_external_commit_is_stapled_to_it() -> None:
+    bob, phone, tablet = Member(BOB), Member(BOB, "PHONE"), Member(ALICE, "TABLET")
+    party = Party(bob, phone)
+    party.submit(leave(bob, phone), by=bob)
+    entries = rows(party.submit(party.join(tablet), by=tablet))
+    notification = next_notification(cursor=entries[0].seq - 1, entries=entries, welcomes=[])
+    assert notification is not None
+    commit, proposal = decode_fanout_stream(notification.body)
+    assert commit.external_proposals == (proposal.message, *proposal.more_proposals)
+    assert len(commit.external_proposals) == 2
+    late = [entries[0], replace(entries[1], origin_server_ts=NOW + 1)]
+    notification = next_notification(cursor=entries[0].seq - 1, entries=late, welcomes=[])
+    assert notification is not None
+    assert decode_fanout_stream(notification.body)[0].external_proposals == ()

@@ -20,6 +20,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import Accepted
 from linearized.server import batches
+from linearized.server import delivering as delivering_module
 from linearized.server.batches import MAX_PDUS
 from linearized.server.cursors import LINEARIZED, MIMI
 from linearized.server.delivering import Worker
@@ -27,10 +28,11 @@ from linearized.server.followers import Followers
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, LONGEST_PAUSE
 from linearized.server.providers.client import Answer, ProviderClient, ProviderError
+from linearized.server.pull_followers import PullFollowers
 from linearized.server.welcomes import PROVIDER_TYPE, provider_address
 from linearized.store.base import EntryRow, FollowerRow, NewToDevice, Role, RoomAppend, RoomRow
 from linearized.store.sqlite import SqliteStore
-from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
+from tests.room.support import BOB, NOW, ROOM, A, Member, grouped_room
 from tests.server.test_fanout import rows
 
 OTHER = "!other:a.example"
@@ -137,6 +139,7 @@ async def delivering(path: Path, peer: Peer | None = None, *, jitter: float = 0.
             providers=cast("ProviderClient", peer),
             federation=cast("FederationClient", peer),
             nursery=nursery,
+            pulls=PullFollowers(store=store, key=A.key),
             jitter=lambda: jitter,
         )
         yield Setting(store, peer, followers)
@@ -415,6 +418,19 @@ async def test_a_linearized_matrix_server_gets_its_welcome_ahead_of_the_events(s
     assert roles(body) == ["welcome"]
     assert [len(pdus) for *_, pdus in setting.peer.sent] == [len(entries)]
     assert not setting.store.to_device(provider_address("b.example"), ROOM, after=0, limit=9)
+
+
+async def test_more_welcomes_than_a_page_holds_wait_for_no_further_event(
+    setting: Setting, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering_module, "WELCOME_PAGE", 1)
+    room, alice, _ = grouped_room()
+    added = room.submit(alice.add(Member(BOB)), now=NOW)
+    await setting.room(linear())
+    await setting.append_rows(rows(added), *[welcome(added, seq=3) for _ in range(3)])
+    await trio.sleep(1)
+    assert [roles(body) for *_, body in setting.peer.notified] == [["welcome"]] * 3
+    assert len(setting.peer.sent) == 1
 
 
 async def test_a_welcome_that_is_not_taken_holds_up_no_event(

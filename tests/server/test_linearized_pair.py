@@ -554,6 +554,29 @@ async def test_a_refusal_by_the_hub_reaches_who_sent(
         assert not pair.b.node.rooms.participating._echoes
 
 
+@pytest.mark.parametrize(
+    ("said", "code", "epoch"),
+    [
+        ({"errcode": "M_WRONG_EPOCH", "current_epoch": 7}, Reason.WRONG_EPOCH, 7),
+        ({"errcode": "M_WRONG_EPOCH", "current_epoch": "7"}, Reason.FORBIDDEN, None),
+        ({"errcode": "M_WRONG_EPOCH", "current_epoch": True}, Reason.FORBIDDEN, None),
+        ({"errcode": "M_OTHER", "current_epoch": 7}, Reason.FORBIDDEN, None),
+    ],
+)
+async def test_who_sent_learns_which_epoch_it_is(
+    tmp_path: Path, said: JsonObject, code: Reason, epoch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with joined_pair(tmp_path) as pair:
+
+        async def request(*_: Any, **__: Any) -> JsonObject:
+            return {"failed_pdus": {"$x": {"error": "No", **said}}}
+
+        monkeypatch.setattr(pair.b.node.federation, "request", request)
+        with pytest.raises(Rejected) as refused:
+            await pair.say(pair.b, "?")
+        assert (refused.value.code, refused.value.current_epoch) == (code, epoch)
+
+
 async def test_an_event_that_never_comes_back_is_not_said_to_be_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,13 @@ import trio.lowlevel
 import trio.testing
 
 from linearized.server.batches import MAX_PDUS
-from linearized.server.pacing import BURST, LONGEST_LINGER, REQUESTS_PER_SECOND, Pace
+from linearized.server.pacing import (
+    BURST,
+    FEWEST_PER_SECOND,
+    LONGEST_LINGER,
+    REQUESTS_PER_SECOND,
+    Pace,
+)
 from tests.server.test_followers import OTHER, Setting, delivering, linear, mimi, quiet
 
 SPACING = 1 / REQUESTS_PER_SECOND
@@ -72,6 +78,58 @@ async def test_a_turn_that_was_not_needed_is_the_next_ones(autojump_clock: trio.
     assert await turns(pace, 1) == pytest.approx([SPACING])
     pace.give_back()
     assert await turns(pace, 2) == pytest.approx([0.0, SPACING])
+
+
+async def test_a_loop_that_is_too_busy_is_given_fewer_requests_and_more_when_it_has_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    pace, work, given = Pace(), 0.005, 0  # seconds that the loop spends on a request: twice what it has
+
+    async def worker() -> None:
+        nonlocal given
+        while True:
+            await pace.turn()
+            given += 1
+            autojump_clock.jump(work)  # nobody else has the loop meanwhile
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(worker)
+        await trio.sleep(10)
+        began, given = trio.current_time(), 0
+        late = []
+        for _ in range(400):  # what comes in, meanwhile
+            due = trio.current_time() + 0.025
+            await trio.sleep_until(due)
+            late.append(trio.current_time() - due)
+        seconds = trio.current_time() - began
+        assert FEWEST_PER_SECOND * seconds < given < 0.95 * seconds / work
+        assert sum(late) / len(late) < 2 * work
+        work = 0.0
+        await trio.sleep(20)
+        assert pace.per_second == pytest.approx(REQUESTS_PER_SECOND)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_slowest_machine_makes_some_requests(autojump_clock: trio.testing.MockClock) -> None:
+    pace = Pace()
+
+    async def worker() -> None:
+        while True:
+            await pace.turn()
+            autojump_clock.jump(0.2)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(worker)
+        await trio.sleep(200)
+        assert pace.per_second == pytest.approx(FEWEST_PER_SECOND)
+        nursery.cancel_scope.cancel()
+    await trio.sleep(60)
+    await pace.turn()
+    assert pace.per_second == pytest.approx(REQUESTS_PER_SECOND), "after a quiet time it starts over"
 
 
 # --- what it means for followers ---

@@ -99,18 +99,24 @@ class Decisions:
     wanted: JsonObject = field(default_factory=lambda: device_object(BOB))
     asked: int = 0
 
-    async def submit(self, *_: Any, **__: Any) -> Accepted:
+    async def submit_all(self, _room_id: str, submissions: list[Any]) -> list[Accepted | OtherKeyPublished]:
         await trio.lowlevel.checkpoint()
-        self.asked += 1
+        self.asked += len(submissions)
         said = held(self.w).get("PHONE")
         if said is None or orjson.loads(said) != self.wanted:
-            raise OtherKeyPublished(self.client)
-        return Accepted(entries=(), entry=cast("NewEntry", None), accepted_at=1)  # nobody looks at it
+            return [OtherKeyPublished(self.client) for _ in submissions]
+        accepted = Accepted(entries=(), entry=cast("NewEntry", None), accepted_at=1)  # nobody looks at it
+        return [accepted for _ in submissions]
 
 
 async def decided(hub: Decisions) -> Accepted:
     event = LocalEvent(sender=BOB, type="m.mls.commit", content={})
-    return await remote_devices.submit(hub.w.server.node, cast("Hub", hub), "!r:a.example", event, None)
+    (outcome,) = await remote_devices.submit_all(
+        hub.w.server.node, cast("Hub", hub), "!r:a.example", [(event, None)]
+    )
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 async def test_a_commit_is_decided_again_when_its_device_has_said_something_new(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ async def test_key_packages_are_claimed_where_one_shares_a_room_and_nowhere_else
                 return answer.json()
 
             other = await claim("MLS_128_DHKEMP256_AES128GCM_SHA256_P256")
-            assert set(other["failures"]) == {"b.example", "c.example"}
+            assert (other["one_time_keys"], set(other["failures"])) == ({}, {"c.example"})
+            unknown = await claim("MLS_256_UNHEARD_OF")
+            assert set(unknown["failures"]) == {"b.example", "c.example"}
             first = await claim()
             assert set(first["failures"]) == {"c.example"}
             ((name, key),) = first["one_time_keys"][BOB]["DEV"].items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from linearized.own_keys import load_signing_key
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server.opening import system_clock
 from linearized.server.outbound import FederationClient, OutboundError
-from linearized.server.run import Serving, serve
+from linearized.server.run import SWITCH_SECONDS, Serving, serve
 
 from .tls_support import Authority
 
@@ -121,9 +122,20 @@ async def test_a_server_keeps_its_key_and_can_be_started_again(authority: Author
     assert seen[0] == seen[1]
 
 
+@pytest.fixture
+def own_switching() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_the_server_which_has_logged_json(
-    config: Config, number: signal.Signals, fresh_logs: None, capfd: pytest.CaptureFixture[str]
+    config: Config,
+    number: signal.Signals,
+    fresh_logs: None,
+    own_switching: None,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -132,6 +144,7 @@ async def test_a_signal_stops_the_server_which_has_logged_json(
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["listening", "stopping", "stopped"]
     assert lines[1]["signal"] == number.name
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS), "it has the process to itself"
 
 
 async def test_a_settings_file_without_its_certificate_does_not_start(config: Config) -> None:

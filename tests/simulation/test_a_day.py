@@ -30,6 +30,7 @@ from tests.simulation.world import (
     BOB,
     CAROL,
     CLEO,
+    SEEDS,
     SERVERS,
     B,
     C,
@@ -38,7 +39,6 @@ from tests.simulation.world import (
     world,
 )  # fmt: skip
 
-SEEDS = int(os.environ.get("LINEARIZED_SOAK_SEEDS", "1"))
 # Rounds of talk between two events of the day.
 ROUNDS = int(os.environ.get("LINEARIZED_SOAK_ROUNDS", "1"))
 HOUR = 3600.0

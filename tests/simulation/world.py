@@ -6,6 +6,8 @@ users, as the end of a process would; starting it opens the same files again.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import httpx
 import trio
+import trio.lowlevel
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
@@ -31,7 +34,11 @@ CAROL, CLEO = "@carol:c.example", "@cleo:c.example"
 USERS = (ALICE, ANNA, BOB, BILL, CAROL, CLEO)
 
 VERSION = "dev.linearized.1"
-MORNING = 1_790_000_000_000  # milliseconds since the Unix epoch; any moment does
+# How many different days are tried.
+SEEDS = int(os.environ.get("LINEARIZED_SOAK_SEEDS", "1"))
+# When the simulated day begins, milliseconds since the Unix epoch: now, as MLS devices hold the lifetimes of
+# leaves to the system's clock as well as to the servers'.
+_MORNING: trio.lowlevel.RunVar[int] = trio.lowlevel.RunVar("morning")
 # Simulated seconds until everybody has everything: several of the longest pauses between two deliveries.
 PATIENCE = 600.0
 
@@ -131,14 +138,17 @@ class World:
 
     # --- users ---
 
-    async def create(self, creator: str, join_rule: str, *initial: LocalEvent) -> str:
+    async def create(
+        self, creator: str, join_rule: str, *initial: LocalEvent, encryption: str | None = None
+    ) -> str:
         """A room with ``creator``'s server as its hub."""
+        content = {"encryption": {"algorithm": encryption}} if encryption is not None else {}
         rule = LocalEvent(
             sender=creator, type="m.room.join_rules", state_key="", content={"join_rule": join_rule}
         )
         hub = user_domain(creator)
         room_id = await self.server(hub).node.rooms.create(
-            creator=creator, version=VERSION, creation_content={}, initial=[rule, *initial]
+            creator=creator, version=VERSION, creation_content=content, initial=[rule, *initial]
         )
         self.rooms[room_id] = hub
         return room_id
@@ -225,7 +235,12 @@ class World:
 
 def clock() -> int:
     """Milliseconds since the Unix epoch, by the simulated clock."""
-    return MORNING + round(trio.current_time() * 1000)
+    try:
+        morning = _MORNING.get()
+    except LookupError:  # the first one to ask
+        morning = round((time.time() - trio.current_time()) * 1000)
+        _MORNING.set(morning)
+    return morning + round(trio.current_time() * 1000)
 
 
 def _mortal(app: App, life: Lifetime) -> App:

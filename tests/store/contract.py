@@ -19,6 +19,8 @@ from tests.store.contract_history import HistoryContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
+from tests.store.contract_past_trees import PastTreeContract
+from tests.store.contract_pulling import PullContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
     ROOM,
@@ -60,6 +62,8 @@ class StoreContract(
     HistoryContract,
     MovingContract,
     ContactContract,
+    PastTreeContract,
+    PullContract,
     ClosingContract,
 ):
     """The whole protocol."""

@@ -6,6 +6,7 @@ import pytest
 
 from linearized.exceptions import StoreError
 from linearized.store.base import (
+    REPLY_DAYS,
     DeviceRow,
     MediaRow,
     Reply,
@@ -37,6 +38,24 @@ class AccountContract:
         assert store.reply("txn", "1") == "$a"
         assert store.reply("other", "1") == "$c"
         assert store.reply("txn", "2") is None
+
+    async def test_a_reply_is_forgotten_after_its_days_and_what_lasts_is_not(self, store: Store) -> None:
+        day = 24 * 3_600_000
+        assert await store.expire(1_000 * day) == 0
+        await store.put_reply(Reply(scope="txn", key="1", value="$a"))
+        await store.put_reply(Reply(scope="import", key="1", value="$b", lasting=True))
+        await store.put_to_device([to_device(1)], Reply(scope="txn", key="3", value="{}"))
+        assert await store.expire(1_001 * day) == 0
+        reply = Reply(scope="txn", key="2", value="$c")
+        await store.append(RoomAppend(room_id=ROOM, room=room(), entries=(entry(1),), replies=(reply,)))
+        assert await store.expire((1_000 + REPLY_DAYS) * day + day - 1) == 0
+        assert await store.expire((1_001 + REPLY_DAYS) * day) == 2
+        assert [store.reply("txn", key) for key in "123"] == [None, "$c", None]
+        assert await store.expire((1_002 + REPLY_DAYS) * day) == 1
+        assert await store.expire(9_999 * day) == 0
+        assert store.reply("import", "1") == "$b"
+        await store.put_reply(Reply(scope="txn", key="1", value="$new"))
+        assert store.reply("txn", "1") == "$new"
 
     async def test_many_replies_are_found_at_once(self, store: Store) -> None:
         append = RoomAppend(

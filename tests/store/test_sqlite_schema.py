@@ -75,3 +75,15 @@ def test_an_older_database_is_not_read_without_migrating_it(connection: sqlite3.
     with pytest.raises(StoreError, match="lacks m0001_rooms"):
         require_current(connection)
     assert tables(connection) == set()
+
+
+def test_replies_of_older_versions_get_a_day_and_what_lasts_none(connection: sqlite3.Connection) -> None:
+    migrations.apply(Database(connection), stop_before="m0009_reply_days")
+    scopes = ("lpdu !r:a.example", "import !r:a.example", "client-filter\x1f@bob:b.example", "txn")
+    for scope in scopes:
+        connection.execute("INSERT INTO replies (scope, key, value) VALUES (?, 'k', 'v')", (scope,))
+    migrate(connection)
+    ((today,),) = connection.execute("SELECT day FROM reply_day")
+    assert today > 20_000  # it is later than 2024
+    days = dict(connection.execute("SELECT scope, day FROM replies WHERE value = 'v'"))
+    assert [days[scope] for scope in scopes] == [today, None, None, today]

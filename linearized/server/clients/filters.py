@@ -156,7 +156,9 @@ async def upload_filter(context: Context, request: Request, caller: Caller) -> R
     filter_id = encode_base64url(hashlib.sha256(encoded).digest()[:_FILTER_ID_BYTES])
     scope = _scope(caller.user_id)
     if context.node.store.reply(scope, filter_id) is None:
-        await context.node.store.put_reply(Reply(scope=scope, key=filter_id, value=encoded.decode()))
+        await context.node.store.put_reply(
+            Reply(scope=scope, key=filter_id, value=encoded.decode(), lasting=True)
+        )
     return json_response({"filter_id": filter_id})
 
 

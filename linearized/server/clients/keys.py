@@ -253,14 +253,14 @@ async def _claim_elsewhere(
     failures: JsonObject = {}
     near = await device_lists.linearized_servers(context.node, caller.user_id) if remote else []
     for domain, devices in remote.items():
-        if domain not in near or claims.CIPHERSUITE not in suites:
+        if domain not in near or not suites:
             failures[domain] = {
                 "errcode": "M_NOT_FOUND",
                 "error": "Keys of other servers are claimed through a room",
             }
             continue
         try:
-            given = await claims.claim_at(context.node, domain, devices)
+            given = await claims.claim_at(context.node, domain, devices, suites)
         except OutboundError as error:
             failures[domain] = {"errcode": error.errcode or "M_UNKNOWN", "error": str(error)}
             continue

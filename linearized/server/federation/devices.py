@@ -12,8 +12,8 @@ import orjson
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_user_id, user_domain
+from linearized.room.algorithms import ciphersuite_of_key_package
 from linearized.server import device_lists
-from linearized.server.claims import ALGORITHM, CIPHERSUITE
 from linearized.server.consents import is_required
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response, json_response
@@ -94,28 +94,29 @@ async def claim_keys(call: Call) -> Response:
     applies for device IDs for which the user doesn't have."
     """
     found: dict[str, dict[str, Any]] = {}
-    for user_id, device_id in _claims(call.body):
+    for user_id, device_id, algorithm, suite in _claims(call.body):
         # This request does not say who will use the package, so there is nobody to have been granted it.
         if not _has_device(call.node, user_id, device_id) or is_required(call.node, user_id, call.origin):
             continue
         package = await call.node.store.claim_key_package(
-            user_id=user_id, device_id=device_id, ciphersuites=[CIPHERSUITE], now_ms=call.node.clock()
+            user_id=user_id, device_id=device_id, ciphersuites=[suite], now_ms=call.node.clock()
         )
         if package is not None:
-            claimed = {ALGORITHM: encode_base64(package.key_package)}
+            claimed = {algorithm: encode_base64(package.key_package)}
             found.setdefault(user_id, {})[device_id] = claimed
     return json_response({"one_time_keys": found})
 
 
-def _claims(body: JsonObject) -> list[tuple[str, str]]:
+def _claims(body: JsonObject) -> list[tuple[str, str, str, int]]:
+    """User, device, algorithm and its cipher suite; what asks for another algorithm is ignored."""
     users = body.get("one_time_keys")
     if not isinstance(users, dict) or not all(isinstance(devices, dict) for devices in users.values()):
         raise HttpError(400, "M_BAD_JSON", "one_time_keys maps user IDs to device IDs to algorithms")
     claims = [
-        (user_id, device_id)
+        (user_id, device_id, algorithm, suite)
         for user_id, devices in users.items()
         for device_id, algorithm in devices.items()
-        if algorithm == ALGORITHM
+        if isinstance(algorithm, str) and (suite := ciphersuite_of_key_package(algorithm)) is not None
     ]
     if len(claims) > MAX_CLAIMS:
         raise HttpError(400, "M_BAD_JSON", f"More than {MAX_CLAIMS} keys are claimed at once")

@@ -16,7 +16,9 @@ from linearized.protocol.hashing import event_id
 from linearized.protocol.outcomes import Outcome
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_version
 from linearized.room.refusals import outcome_of
+from linearized.room.submissions import Reason, Rejected
 from linearized.server.acl import SERVER_ACL
+from linearized.server.exchange import WRONG_EPOCH
 from linearized.server.federation import devices, lpdus, removals
 from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
@@ -164,15 +166,22 @@ def _refuse(
     )
     # "Events which are dropped/ignored or accepted do not appear in failed_pdus."
     if outcome is Outcome.REJECTED:
-        _note(failed, pdu, row, str(error))
+        _note(failed, pdu, row, _said(error))
 
 
-def _note(failed: dict[str, JsonObject], pdu: JsonObject, row: RoomRow | None, reason: str) -> None:
+def _said(error: InvalidInput) -> JsonObject:
+    """What is told of a refused event: the text; of a message for another epoch which one it is now, too."""
+    if isinstance(error, Rejected) and error.code is Reason.WRONG_EPOCH:
+        return {"error": str(error), "errcode": WRONG_EPOCH, "current_epoch": error.current_epoch}
+    return {"error": str(error)}
+
+
+def _note(failed: dict[str, JsonObject], pdu: JsonObject, row: RoomRow | None, said: JsonObject) -> None:
     """Name a refused event. "Event IDs are based upon the received object, not the final/complete object."
     One that is too malformed to have an ID cannot be named.
     """
     try:
-        failed[event_id(pdu, _version(pdu, row))] = {"error": reason}
+        failed[event_id(pdu, _version(pdu, row))] = said
     except (CanonicalJsonError, LookupError, TypeError, AttributeError):
         log.info("event_without_id")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import openmls
@@ -15,9 +16,15 @@ from linearized.room.submissions import ApplicationMessage, Handshake, Reason, R
 from linearized.server import assets
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import contacts, group_info, key_material
+from linearized.server.providers import contacts, delivery_service, follow, group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
-from linearized.server.providers.client import CONTENT_TYPE, DIRECTORY_PATH, PROXY_DOWNLOAD
+from linearized.server.providers.client import (
+    CONTENT_TYPE,
+    DELIVERY_SERVICE,
+    DIRECTORY_PATH,
+    FOLLOW,
+    PROXY_DOWNLOAD,
+)
 from linearized.server.providers.responses import (
     submit_accepted,
     submit_rejected,
@@ -37,9 +44,13 @@ ENDPOINTS: Final = {
     PROXY_DOWNLOAD: "downloadUrl",
     **contacts.TARGETS,
 }
+# No draft has pull followers, and draft-robert-mimi-delivery-service has no transport: the directory lists
+# their endpoints under names of ours.
+FOLLOW_PATH: Final = "follow"
+DELIVERY_SERVICE_PATH: Final = "deliveryService"
 
 # What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
-TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage"})
+TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH})
 
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
 
@@ -49,7 +60,10 @@ def routes(node: Node) -> list[Route]:
 
     async def directory(request: Request) -> Response:
         base = f"https://{node.identity.name}{PREFIX}"
-        return json_response({name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()})
+        endpoints = {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
+        endpoints[FOLLOW] = f"{base}/{FOLLOW_PATH}"
+        endpoints[DELIVERY_SERVICE] = f"{base}/{DELIVERY_SERVICE_PATH}/{{roomId}}"
+        return json_response(endpoints)
 
     handlers: dict[str, Endpoint] = {
         "keyMaterial": _key_material,
@@ -58,6 +72,7 @@ def routes(node: Node) -> list[Route]:
         "submitMessage": _submit_message,
         "groupInfo": _group_info,
         **contacts.HANDLERS,
+        DELIVERY_SERVICE_PATH: _delivery_service,
     }
     return [
         Route("GET", DIRECTORY_PATH, directory),
@@ -66,6 +81,14 @@ def routes(node: Node) -> list[Route]:
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
+        *(
+            Route(method, f"{PREFIX}/{FOLLOW_PATH}", partial(handler, node))
+            for method, handler in (
+                ("GET", follow.fetch),
+                ("POST", follow.register),
+                ("DELETE", follow.unregister),
+            )
+        ),
     ]
 
 
@@ -143,6 +166,10 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
     return _binary(group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
+
+
+async def _delivery_service(node: Node, provider: str, target: str, body: bytes) -> Response:
+    return _binary(await delivery_service.answer(node, room_id_from_uri(target), body, provider=provider))
 
 
 async def _notify(node: Node, provider: str, target: str, body: bytes) -> Response:

@@ -35,4 +35,5 @@ def authenticate_provider(node: Node, request: Request) -> str:
     if host not in {name.partition(":")[0] for name in node.served_domains}:
         raise HttpError(421, "M_WRONG_SERVER", "The Host header names another provider")
     node.followers.contacted(provider)
+    node.pulling.contacted(provider)
     return provider

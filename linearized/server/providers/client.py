@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -23,11 +23,19 @@ MAX_DIRECTORY_BYTES: Final = 16 * 1024  # ten URLs; more would be kept for an ho
 # Big enough for the key material of a user with a hundred devices, small enough to hold in memory.
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 PROXY_DOWNLOAD: Final = "proxyDownload"
+FOLLOW: Final = "dev.linearized.follow"
+"""The directory's name for the endpoint of pull followers, which no draft has a name for."""
+DELIVERY_SERVICE: Final = "dev.linearized.deliveryService"
+"""The directory's name for the endpoint of draft-robert-mimi-delivery-service, which has no transport."""
+# With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
+ROOM_HEADER: Final = "mimi-room"
+CURSOR_HEADER: Final = "mimi-cursor"
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
 # The target ends the path. A provider whose template hid it in a query could have us send what is for one
 # room to the endpoint of another, at whatever server, over a connection that says it is us.
 _TEMPLATE: Final = re.compile(r"(https://[^/?#{}]+/[^?#{}]*)\{[^{}]*\}")
+_PLAIN: Final = re.compile(r"https://[^/?#{}]+/[^?#{}]*")
 
 
 class ProviderError(LinearizedError):
@@ -46,11 +54,14 @@ class ProviderError(LinearizedError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's answer: HTTP status, body, and seconds from its Retry-After header."""
+    """A provider's answer: HTTP status, body, seconds from its Retry-After header, and all its headers by
+    lower-case name.
+    """
 
     status: int
     body: bytes
     retry_after_s: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport(Protocol):
@@ -126,6 +137,29 @@ class ProviderClient:
                 retry_after_s=answer.retry_after_s,
             )
         return answer.body
+
+    async def follow(
+        self, provider: str, method: str, *, cursor: str | None = None, wait: int | None = None
+    ) -> Answer:
+        """Ask a hub for what it has for us, or (POST, DELETE) that it keep it for us to fetch, or not.
+
+        Args:
+            cursor: of the last answer that was taken, which this acknowledges.
+            wait: seconds that the hub may let us wait when it has nothing.
+
+        Raises:
+            ProviderError: there was no answer, or no such endpoint.
+        """
+        url = (await self._directory(provider)).get(FOLLOW)
+        if url is None:
+            raise ProviderError(f"{provider} cannot be followed by pull")
+        if not _PLAIN.fullmatch(url):
+            raise ProviderError(f"{provider}'s URL for pull followers has a query or a template")
+        query = {"cursor": cursor, "wait": wait}
+        given = urlencode({name: value for name, value in query.items() if value is not None})
+        return await self._transport.raw(
+            provider, method, f"{url}?{given}" if given else url, headers=self._from()
+        )
 
     async def download(self, provider: str, url: str, *, limit: int) -> bytes:
         """Have a provider give us a file: its own, or one it fetches for us (``proxyDownload``).

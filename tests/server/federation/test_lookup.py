@@ -8,7 +8,7 @@ import pytest
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import verify_json
-from linearized.server.claims import ALGORITHM
+from linearized.room.algorithms import key_package_algorithm
 from linearized.server.federation.devices import MAX_CLAIMS
 from linearized.server.federation.lookup import MAX_QUERY_BYTES
 from linearized.server.key_documents import parse_document
@@ -145,19 +145,22 @@ async def test_trailing_slashes_and_wrong_methods_are_unrecognized(tmp_path: Pat
         assert (await post(w, "/_matrix/key/v2/server", {}))[0] == 405
 
 
-async def stock(w: World, count: int) -> None:
+ALGORITHM = key_package_algorithm(1)
+
+
+async def stock(w: World, count: int, *, ciphersuite: int = 1) -> None:
     await w.server.node.store.put_device(
         DeviceRow(user_id=ALICE, device_id="PHONE", display_name=None, token_hash=None)
     )
     await w.server.node.store.put_key_packages(
         [
             KeyPackageRow(
-                reference=bytes([number]) * 32,
+                reference=bytes([number, ciphersuite]) * 16,
                 user_id=ALICE,
                 device_id="PHONE",
                 client_uri="mimi://a.example/d/alice/PHONE",
                 key_package=b"package %d" % number,
-                ciphersuite=1,
+                ciphersuite=ciphersuite,
                 last_resort=False,
                 not_after=w.server.node.clock() // 1000 + 3600,
             )
@@ -183,6 +186,18 @@ async def test_a_key_package_is_claimed_once(tmp_path: Path) -> None:
         assert len({*packages}) == 3
 
 
+async def test_a_key_package_is_of_the_suite_that_was_asked_for(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await stock(w, 1)
+        wanted = claim("PHONE", algorithm=key_package_algorithm(7))
+        answer = await w.foreign.ask("POST", f"{FINAL}/v1/user/keys/claim", wanted)
+        assert answer.body == {"one_time_keys": {}}
+        await stock(w, 1, ciphersuite=7)
+        answer = await w.foreign.ask("POST", f"{FINAL}/v1/user/keys/claim", wanted)
+        check("keys_claim.response", answer.body)
+        assert answer.body["one_time_keys"][ALICE]["PHONE"].keys() == {key_package_algorithm(7)}
+
+
 async def test_keys_of_others_and_other_algorithms_are_not_given(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await stock(w, 1)
@@ -190,6 +205,8 @@ async def test_keys_of_others_and_other_algorithms_are_not_given(tmp_path: Path)
             claim("PHONE", user="@bob:b.example"),
             claim("PHONE", user="nobody"),
             claim("PHONE", algorithm="m.olm"),
+            claim("PHONE", algorithm="m.mls.v1.key_package.unheard-of"),
+            {"one_time_keys": {ALICE: {"PHONE": 5}}},
         ):
             answer = await w.foreign.ask("POST", f"{FINAL}/v1/user/keys/claim", wanted)
             assert (answer.status, answer.body) == (200, {"one_time_keys": {}})

@@ -120,10 +120,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, *, with_bob: bool = True) -> AsyncIterator[World]:
+async def world(directory: Path, *, with_bob: bool = True, **options: Any) -> AsyncIterator[World]:
     network = Network()
     other = Provider("b.example", network)
-    async with running_server("a.example", directory, network) as server:
+    async with running_server("a.example", directory, network, **options) as server:
         room_id = await server.node.rooms.create(
             creator=ALICE,
             version="dev.linearized.1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import openmls
@@ -16,6 +16,8 @@ from linearized.mimi.handshake import RatchetTreeOption, RatchetTreeRepresentati
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import client_uri, hub_user
+from linearized.room.proposals import messages_of
+from linearized.room.submissions import LocalEvent, Rejected
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomAppend, RoomRow, ToDeviceRow
 from tests.room.support import ALICE, BOB, MLS, Member
 from tests.server.support import Network, Server, running_server
@@ -294,3 +296,43 @@ async def test_a_welcome_without_a_tree_is_passed_on_without_one(tmp_path: Path)
         (found,) = h.welcomes()
         assert orjson.loads(found.content)["ratchet_tree"] == ""
         assert client_uri(ALICE, "PHONE").encode() == h.alice.identity
+
+
+async def test_proposals_keep_together_and_stapled_ones_are_the_same_entry_when_they_come_alone(
+    tmp_path: Path,
+) -> None:
+    async with hub(tmp_path) as h:
+        tablet = await with_package(h, ALICE, "TABLET")
+        assert await h.notify(*h.adding(h.alice, tablet)) == 201
+        group = h.bob.joined()
+        first, second = group.propose_remove(1), group.propose_remove(2)
+        alone = FanoutMessage(timestamp=7, message=first, more_proposals=(second,)).encode()
+        assert await h.notify(alone, alone) == 201
+        (entry,) = h.log()
+        assert messages_of(orjson.loads(entry.pdu)["content"]) == [first, second]
+        group.clear_pending_proposals()
+        commit = group.commit().commit
+        stapled = FanoutMessage(timestamp=7, message=commit, external_proposals=(first, second)).encode()
+        assert await h.notify(stapled, alone) == 201
+        assert summary(h.log()) == ["m.mls.proposal", "m.mls.commit"]
+        later = FanoutMessage(timestamp=8, message=commit, external_proposals=(second,)).encode()
+        assert await h.notify(later) == 201
+        assert summary(h.log())[2:] == ["m.mls.commit", "m.mls.proposal"]
+
+
+async def test_a_user_who_leaves_a_followed_room_is_given_nothing_more(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        assert await h.notify(*h.adding(h.alice), h.message()) == 201
+        rooms, store = h.server.node.rooms, h.server.node.store
+        row = rooms.row(ROOM)
+        assert row is not None
+        ticket = h.server.node.notifier.ticket(ALICE)
+        leaving = LocalEvent(
+            sender=ALICE, type="m.room.member", state_key=ALICE, content={"membership": "leave"}
+        )
+        assert (await rooms.send(ROOM, leaving)).startswith("$")
+        (member,) = store.memberships(ROOM)
+        assert (member.membership, member.seq) == ("leave", row.head_seq)
+        assert ticket.is_set()
+        with pytest.raises(Rejected):
+            await rooms.send(ROOM, replace(leaving, state_key="@anna:a.example"))

@@ -23,7 +23,7 @@ from linearized.protocol.identifiers import user_uri
 from linearized.room.proposals import messages_of
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server.loading import pending_proposals
-from tests.room.party import leave, references
+from tests.room.party import leave, offer, references
 from tests.room.support import NOW, Member, handshake
 
 from .support import ALICE, BOB, SUITE, World, world
@@ -279,6 +279,18 @@ async def test_a_member_gets_what_it_needs_to_rejoin_readable_by_it_alone(tmp_pa
         # and with it, it does
         again = w.bob.rejoin(w.accepted)
         assert (await update(w, again)).code is UpdateResponseCode.SUCCESS
+
+
+async def test_a_joiner_is_given_what_is_pending_with_the_time_it_was_accepted_at(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        tablet = Member(BOB, "TABLET")
+        await w.add(tablet)
+        keys = openmls.HpkeKeyPair.generate()
+        message = tablet.joined().propose_self_remove()
+        response = await update(w, offer(tablet, message))
+        info = await group_info(w, info_request(w.bob.client, keys).encode())
+        (pending,) = open_group_info(info, w.room_id, keys).pending_proposals
+        assert (pending.proposal, pending.hub_accepted_time) == (message, response.accepted_timestamp)
 
 
 async def test_who_may_not_have_it_is_answered_as_if_there_were_no_room(tmp_path: Path) -> None:

@@ -1,0 +1,311 @@
+"""What people tell the bot in Matrix, and what it does: ``!mimi help``, and so on.
+
+A command names a room or means the one it is said in. Whoever gives it needs, in the room it is about, the
+power for what it does; operators named in the settings do not. In a room of two with the bot the ``!mimi``
+may be left out. Answers are notices, and nothing in a notice is ever a command, so two bots cannot talk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from bridges.matrix.config import BridgeConfig
+from bridges.matrix.database import Database
+from bridges.matrix.failures import EXPECTED, is_passing
+from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.people import People
+from bridges.matrix.power import RoomPower
+from bridges.matrix.records import Incoming, Link, Phase, RoomLinks
+from bridges.matrix.status import room_status
+from bridges.matrix.unbridging import Unbridging
+from linearized.client import ApiError
+from linearized.exceptions import IdentifierError
+from linearized.protocol.identifiers import user_id_from_uri
+
+PREFIX = "!mimi"
+# No command is longer; what is, is a text that happens to begin like one.
+MAX_COMMAND = 1000
+# Rooms named in one answer: more do not fit on a screen.
+MAX_LISTED = 50
+_FORBIDDEN, _NOT_FOUND = 403, 404
+_TWO = 2
+
+HELP = f"""I bridge this homeserver's rooms to MIMI. In a room that I am in:
+{PREFIX} help: this text
+{PREFIX} bridge [ROOM]: bring a room with its history to the provider; takes the power to change power levels
+{PREFIX} unbridge [ROOM]: part the two sides again; both stay usable; takes the same power
+{PREFIX} status [ROOM]: whether a room is bridged, and what could not be carried across
+{PREFIX} invite mimi://PROVIDER/u/USER [ROOM]: bring somebody into a bridged room; takes the power to invite
+ROOM is a room ID or alias; without it, the room you write in. In a direct chat with me leave {PREFIX} out."""
+
+log = structlog.get_logger(__name__)
+
+
+class Refused(Exception):  # noqa: N818 - an answer to a person, not a failure
+    """The command cannot be carried out; the text says why, to whoever gave it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command as it was given: by whom, where, and its words."""
+
+    sender: str
+    room_id: str
+    verb: str
+    arguments: tuple[str, ...]
+
+
+def parse(incoming: Incoming, *, direct: bool) -> Command | None:
+    """The command in an event, if it is one. In a ``direct`` chat the prefix may be left out."""
+    event = incoming.event
+    content = event.get("content")
+    if event.get("type") != "m.room.message" or "state_key" in event or not isinstance(content, dict):
+        return None
+    body, relation = content.get("body"), content.get("m.relates_to")
+    is_edit = isinstance(relation, dict) and relation.get("rel_type") == "m.replace"
+    if content.get("msgtype") != "m.text" or is_edit or not isinstance(body, str) or len(body) > MAX_COMMAND:
+        return None
+    words = body.split()
+    if words and words[0] == PREFIX:
+        words = words[1:] or ["help"]
+    elif not direct or not words:
+        return None
+    return Command(
+        sender=str(event.get("sender", "")),
+        room_id=incoming.room_id,
+        verb=words[0].lower(),
+        arguments=tuple(words[1:]),
+    )
+
+
+class Commands:
+    """Carries out commands. ``begin`` starts an import and returns at once; ``importing`` holds the Matrix
+    rooms with one under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: BridgeConfig,
+        homeserver: HomeserverApi,
+        people: People,
+        unbridging: Unbridging,
+        database: Database,
+        importing: set[str],
+    ) -> None:
+        self._config = config
+        self._names = config.names
+        self._bot = homeserver.as_user(config.names.bot)
+        self._people = people
+        self._unbridging = unbridging
+        self._database = database
+        self._links = RoomLinks(database)
+        self._importing = importing
+        self._verbs: dict[str, Callable[[Command, Callable[[str], None]], Awaitable[str]]] = {
+            "help": self._help,
+            "bridge": self._bridge,
+            "unbridge": self._unbridge,
+            "status": self._status,
+            "invite": self._invite,
+        }
+
+    async def find(self, incoming: Incoming) -> Command | None:
+        """The command in an event, if it is one and its sender is somebody who can give any.
+
+        Raises:
+            ClientError: the homeserver does not say how many are in the room.
+        """
+        found = parse(incoming, direct=True)
+        if found is None or self._names.is_ours(found.sender):
+            return None
+        if parse(incoming, direct=False) is not None:
+            return found
+        if self._links.of_matrix(incoming.room_id) is not None or not await self._is_direct(incoming.room_id):
+            return None
+        return found
+
+    async def _is_direct(self, room_id: str) -> bool:
+        try:
+            joined = await self._bot.joined_members(room_id)
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            return False  # we are not in the room: an alias of ours makes us hear what is said there
+        return len(joined) == _TWO and self._names.bot in joined
+
+    async def carry_out(self, command: Command, begin: Callable[[str], None], *, txn_id: str) -> None:
+        """Do what the command says and answer it.
+
+        Raises:
+            ClientError: a side is away; doing it again continues.
+        """
+        verb = self._verbs.get(command.verb)
+        try:
+            if verb is None:
+                raise Refused(f"There is no command {command.verb!r}. {PREFIX} help lists them.")
+            answer = await verb(command, begin)
+        except Refused as refusal:
+            answer = str(refusal)
+        except EXPECTED as error:
+            if is_passing(error):
+                raise
+            log.warning("a command failed", verb=command.verb, room_id=command.room_id, error=str(error))
+            answer = f"That did not work: {error}"
+        log.info("a command", verb=command.verb, room_id=command.room_id, sender=command.sender)
+        if answer:
+            await self.say(command.room_id, answer, txn_id=txn_id)
+
+    async def say(self, room_id: str, text: str, *, txn_id: str) -> None:
+        """Say something in a room, as a notice. Where the bot is no longer, nothing is said.
+
+        Raises:
+            ClientError: the homeserver is away.
+        """
+        try:
+            content = {"msgtype": "m.notice", "body": text}
+            await self._bot.send(room_id, "m.room.message", content, txn_id=txn_id)
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            log.warning("could not answer", room_id=room_id, error=str(error))
+
+    # --- the commands ---
+
+    async def _help(self, command: Command, begin: Callable[[str], None]) -> str:
+        del command, begin
+        return HELP
+
+    async def _bridge(self, command: Command, begin: Callable[[str], None]) -> str:
+        room_id = await self._room(command, at=0)
+        power = await self._power(command, room_id)
+        self._require(
+            command,
+            power.may_bridge(command.sender),
+            "Bridging a room takes the power to change power levels.",
+        )
+        link = self._links.of_matrix(room_id)
+        if link is not None and link.phase is Phase.LIVE:
+            return "The room is bridged already."
+        if room_id in self._importing:
+            return "The import is under way."
+        begin(room_id)
+        return f"Importing {room_id}. I say when it is done."
+
+    async def _unbridge(self, command: Command, begin: Callable[[str], None]) -> str:
+        del begin
+        room_id = await self._room(command, at=0)
+        power = await self._power(command, room_id)
+        self._require(
+            command,
+            power.may_bridge(command.sender),
+            "Unbridging a room takes the power to change power levels.",
+        )
+        link = self._linked(room_id)
+        if room_id in self._importing:
+            raise Refused("The import is still under way; unbridge the room when it is done.")
+        await self.say(
+            room_id, f"{command.sender} ends the bridging of this room.", txn_id=f"farewell-{room_id}"
+        )
+        await self._unbridging.run(link)
+        # In the room itself that was the last word: the bot has left.
+        return "" if room_id == command.room_id else f"{room_id} is no longer bridged."
+
+    async def _status(self, command: Command, begin: Callable[[str], None]) -> str:
+        del begin
+        if not command.arguments and self._links.of_matrix(command.room_id) is None:
+            if command.sender not in self._config.operators:
+                return f"This room is not bridged. {PREFIX} bridge does it."
+            rooms = [f"{link.matrix_room_id}: {link.phase}" for link in self._links.all()]
+            more = [f"and {len(rooms) - MAX_LISTED} more"] if len(rooms) > MAX_LISTED else []
+            return "\n".join([f"{len(rooms)} rooms:", *rooms[:MAX_LISTED], *more])
+        room_id = await self._room(command, at=0)
+        await self._power(command, room_id)  # only who is in the room is told of it
+        link = self._linked(room_id)
+        status = room_status(self._database, link)
+        return "\n".join(
+            [
+                f"{room_id} is {link.room_id or 'not yet a room'} at the provider: {status.phase}",
+                f"imported: {status.imported}, left out: {status.left_out}, refused: {status.failed},"
+                f" still to import: {status.to_import}",
+                f"waiting to be carried across: {status.waiting}",
+            ]
+        )
+
+    async def _invite(self, command: Command, begin: Callable[[str], None]) -> str:
+        del begin
+        if not command.arguments:
+            raise Refused(f"Whom? {PREFIX} invite mimi://PROVIDER/u/USER")
+        try:
+            user = user_id_from_uri(command.arguments[0])
+        except IdentifierError:
+            raise Refused(f"{command.arguments[0]} is no user's URI, mimi://PROVIDER/u/USER.") from None
+        if self._names.is_bridged(user) or user == self._config.bot:
+            raise Refused(f"{user} is a user of this homeserver: invite them in Matrix.")
+        room_id = await self._room(command, at=1)
+        power = await self._power(command, room_id)
+        self._require(command, power.may(command.sender, "invite"), "You may not invite people here.")
+        link = self._linked(room_id)
+        if link.phase is not Phase.LIVE:
+            raise Refused("The import is still under way; invite people when it is done.")
+        problem = await self._people.invite(link, user)
+        return f"{user} is in the room." if problem is None else f"{user} could not be added: {problem}"
+
+    # --- what they share ---
+
+    async def _room(self, command: Command, *, at: int) -> str:
+        """The room an argument names; without it, where the command was given."""
+        if len(command.arguments) > at + 1:
+            raise Refused(f"I do not understand {' '.join(command.arguments[at + 1 :])!r}.")
+        if len(command.arguments) == at:
+            return command.room_id
+        return await find_room(self._bot, command.arguments[at])
+
+    async def _power(self, command: Command, room_id: str) -> RoomPower:
+        """Who may do what in a room that the sender is in (operators need not be), and the bot as well."""
+        try:
+            state = await self._bot.state(room_id)
+        except ApiError as error:
+            if error.status not in (_FORBIDDEN, _NOT_FOUND):
+                raise
+            raise Refused(f"I am not in {room_id}. Invite {self._names.bot} there first.") from None
+        joined = any(
+            event.get("type") == "m.room.member"
+            and event.get("state_key") == command.sender
+            and (event.get("content") or {}).get("membership") == "join"
+            for event in state
+        )
+        if not joined and command.sender not in self._config.operators:
+            raise Refused(f"You are not in {room_id}.")
+        return RoomPower.of(state)
+
+    def _require(self, command: Command, allowed: bool, otherwise: str) -> None:
+        if not allowed and command.sender not in self._config.operators:
+            raise Refused(otherwise)
+
+    def _linked(self, room_id: str) -> Link:
+        link = self._links.of_matrix(room_id)
+        if link is None:
+            raise Refused(f"{room_id} is not bridged.")
+        return link
+
+
+async def find_room(homeserver: HomeserverApi, name: str) -> str:
+    """The room that an ID or alias names.
+
+    Raises:
+        Refused: none.
+        ClientError: the homeserver does not say.
+    """
+    if name.startswith("!") and len(name) > 1:
+        return name
+    if not name.startswith("#") or ":" not in name:
+        raise Refused(f"{name} is neither a room ID nor an alias.")
+    try:
+        return await homeserver.resolve_alias(name)
+    except ApiError as error:
+        if is_passing(error):
+            raise
+        raise Refused(f"There is no room {name}.") from None

@@ -1,0 +1,75 @@
+"""The endpoint of pull followers (see ``docs/pull.md``): what ``notify`` would have brought them, when they
+ask for it.
+
+``POST`` makes the calling provider a pull follower, ``DELETE`` has it notified again, ``GET`` waits for news
+and answers with them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linearized.server.http import HttpError, Request, Response
+from linearized.server.node import Node
+from linearized.server.providers.authentication import authenticate_provider
+from linearized.server.providers.client import CONTENT_TYPE, CURSOR_HEADER, ROOM_HEADER
+from linearized.server.pull_cursors import UnknownCursor
+from linearized.server.pull_follower import NothingLeft, Superseded
+
+# The longest a follower may have us wait, seconds. Proxies give up on silent connections after a minute or
+# so.
+MAX_WAIT_SECONDS: Final = 50
+# Digits read of ``wait``; whatever is longer means "as long as you may" as well.
+MAX_WAIT_DIGITS: Final = 10
+NO_CONTENT: Final = 204
+
+
+async def register(node: Node, request: Request) -> Response:
+    """``POST``: 204 once nothing more is pushed to the caller."""
+    provider = authenticate_provider(node, request)
+    if not await node.followers.pulls.add(provider):
+        raise HttpError(403, "M_FORBIDDEN", "Only a provider with a user in a room of this hub follows it")
+    return Response(status=NO_CONTENT)
+
+
+async def unregister(node: Node, request: Request) -> Response:
+    """``DELETE``: 204 once the caller is notified again."""
+    provider = authenticate_provider(node, request)
+    if not await node.followers.push_again(provider):
+        raise HttpError(403, "M_FORBIDDEN", "This hub's operator has settled that you fetch")
+    return Response(status=NO_CONTENT)
+
+
+async def fetch(node: Node, request: Request) -> Response:
+    """``GET``: 200 with concatenated FanoutMessages of one room, or 204 when ``wait`` seconds are over.
+
+    Raises:
+        HttpError: 403 for no pull follower, 400 for a cursor it was not given, 409 when it asked again
+            before it was answered, 410 when it is in no room any more and has had everything.
+    """
+    provider = authenticate_provider(node, request)
+    follower = node.followers.pulls.get(provider)
+    if follower is None:
+        raise HttpError(403, "M_FORBIDDEN", "Register as a pull follower first")
+    try:
+        found = await follower.ask(request.query_one("cursor"), wait=_wait(request))
+    except UnknownCursor as error:
+        raise HttpError(400, "M_INVALID_PARAM", str(error)) from error
+    except Superseded as error:
+        raise HttpError(409, "M_BAD_STATE", str(error)) from error
+    except NothingLeft as error:
+        raise HttpError(410, "M_FORBIDDEN", str(error)) from error
+    if found is None:
+        return Response(status=NO_CONTENT)
+    return Response(
+        body=found.body,
+        content_type=CONTENT_TYPE,
+        headers=((ROOM_HEADER, found.room), (CURSOR_HEADER, found.cursor), ("cache-control", "no-store")),
+    )
+
+
+def _wait(request: Request) -> int:
+    text = request.query_one("wait", "0")
+    if text is None or not (text.isascii() and text.isdecimal()):
+        raise HttpError(400, "M_INVALID_PARAM", "wait is a number of whole seconds")
+    return min(int(text[:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS)

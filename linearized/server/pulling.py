@@ -1,0 +1,162 @@
+"""We as pull follower: what hubs that do not push to us have for us, fetched by one task for each.
+
+A task asks, waits, and hands what comes to the same place as a notification. The cursor is stored in one
+transaction with what it came with, and sent with the next request, which acknowledges it. Whatever comes
+twice is known by its bytes and taken once.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.messages import decode_fanout_stream
+from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
+from linearized.server.node import Node
+from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
+from linearized.server.providers.client import CURSOR_HEADER, OK, ROOM_HEADER, Answer, ProviderError
+from linearized.server.telemetry import describe
+from linearized.store.pulling import PullCursorRow
+
+log = structlog.get_logger("linearized.pulling")
+
+# The longest we ask a hub to wait, seconds; it may answer earlier. Below the minute after which proxies give
+# up.
+MAX_WAIT_SECONDS: Final = 50
+# Seconds of ``limits.request_seconds`` that are for the way there and back, not for waiting.
+TRAVEL_SECONDS: Final = 10
+# Seconds between two requests when a hub has nothing: one that does not wait must not be asked all the time.
+IDLE_SECONDS: Final = 1.0
+# A hub's cursor comes back to it in a URL; 2,000 characters pass everywhere.
+MAX_CURSOR_CHARACTERS: Final = 2000
+
+NO_CONTENT: Final = 204
+_BAD_REQUEST: Final = 400
+_FORBIDDEN: Final = 403
+
+
+class Pulling:
+    """All tasks that fetch.
+
+    Args:
+        jitter: gives a number in [0, 1); injected so that tests are deterministic.
+    """
+
+    def __init__(self, node: Node, *, jitter: Callable[[], float] = random.random) -> None:
+        self._pullers = {hub: Puller(node, hub, jitter=jitter) for hub in node.config.pulled_hubs}
+
+    async def run(self) -> None:
+        """Fetch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for puller in self._pullers.values():
+                nursery.start_soon(puller.run)
+
+    def contacted(self, hub: str) -> None:
+        """A hub has been heard from: it is there again, or may have just begun to have something for us."""
+        if hub in self._pullers:
+            self._pullers[hub].hurry()
+
+
+class Puller:
+    """Fetches from one hub."""
+
+    def __init__(self, node: Node, hub: str, *, jitter: Callable[[], float]) -> None:
+        self._node = node
+        self._hub = hub
+        self._jitter = jitter
+        self._cursor = node.store.pull_cursor(hub)
+        self._registered = False
+        self._pause = Pause()
+        self._asked_until = -math.inf  # the hub asked us to stay away until then, by trio's clock
+        self._wake = trio.Event()
+
+    def hurry(self) -> None:
+        """End a pause that we made ourselves."""
+        self._pause.until = -math.inf
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fetch whatever there is, for ever."""
+        while True:
+            await self._pause_over()
+            try:
+                await self._round()
+            except ProviderError as error:
+                self._failed(error)
+            except (MimiDecodeError, IdentifierError) as error:
+                self._failed(ProviderError(f"{self._hub} gave what cannot be read: {error}"))
+            except Exception as error:  # noqa: BLE001 - our disk or our bug: what was not stored is asked for again
+                seconds = self._pause.begin(self._jitter())
+                log.error("pull_broken", hub=self._hub, retry_in_s=round(seconds, 2), **describe(error))
+            else:
+                self._pause = Pause()
+
+    async def _pause_over(self) -> None:
+        while (until := max(self._pause.until, self._asked_until)) > trio.current_time():
+            self._wake = trio.Event()
+            with trio.CancelScope(deadline=until):
+                await self._wake.wait()
+
+    async def _round(self) -> None:
+        if not self._registered:
+            answer = await self._node.providers.follow(self._hub, "POST")
+            if answer.status not in {OK, NO_CONTENT}:
+                raise self._unexpected(answer)
+            self._registered = True
+        asked_at = trio.current_time()
+        wait = min(MAX_WAIT_SECONDS, max(self._node.config.limits.request_seconds - TRAVEL_SECONDS, 0))
+        answer = await self._node.providers.follow(self._hub, "GET", cursor=self._cursor, wait=wait)
+        if answer.status == OK:
+            await self._take(answer)
+        elif answer.status == NO_CONTENT:
+            await trio.sleep_until(asked_at + IDLE_SECONDS)
+        elif answer.status == _BAD_REQUEST and self._cursor is not None:
+            # It does not know the cursor any more, for it has other keys, say. It still knows what we
+            # acknowledged.
+            log.warning("pull_cursor_unknown", hub=self._hub)
+            self._cursor = None
+        else:
+            if answer.status == _FORBIDDEN:
+                self._registered = False
+            raise self._unexpected(answer)
+
+    async def _take(self, answer: Answer) -> None:
+        room, cursor = answer.headers.get(ROOM_HEADER, ""), answer.headers.get(CURSOR_HEADER, "")
+        if not cursor or len(cursor) > MAX_CURSOR_CHARACTERS or cursor == self._cursor:
+            raise ProviderError(f"{self._hub} gave no new cursor")
+        # As for a notification: a room lives at the provider its URI names.
+        if provider_of_uri(room) != self._hub:
+            raise ProviderError(f"{self._hub} gave messages of another hub's room")
+        await self._node.rooms.following.receive(
+            room_id_from_uri(room),
+            self._hub,
+            decode_fanout_stream(answer.body),
+            pulled=PullCursorRow(hub=self._hub, cursor=cursor),
+        )
+        self._cursor = cursor
+
+    def _unexpected(self, answer: Answer) -> ProviderError:
+        return ProviderError(
+            f"{self._hub} answered {answer.status}",
+            status=answer.status,
+            retry_after_s=answer.retry_after_s,
+        )
+
+    def _failed(self, error: ProviderError) -> None:
+        seconds = self._pause.begin(self._jitter())
+        if error.retry_after_s is not None:
+            seconds = min(error.retry_after_s, LONGEST_ASKED_PAUSE)
+            self._asked_until = trio.current_time() + seconds
+        log.warning(
+            "pull_failed",
+            hub=self._hub,
+            status=error.status,
+            reason=str(error) if error.status is None else None,  # else it may hold the hub's words
+            retry_in_s=round(seconds, 2),
+        )

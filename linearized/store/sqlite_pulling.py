@@ -1,0 +1,41 @@
+"""Pull followers in SQLite."""
+
+from __future__ import annotations
+
+from linearized.store.base import FollowerRow
+from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_writer import Transaction
+
+
+def set_pull_follower(transaction: Transaction, *, provider: str, pulls: bool) -> None:
+    """Note that a provider fetches what it follows, or that it no longer does."""
+    transaction.connection.execute(
+        "INSERT OR IGNORE INTO pull_followers (provider) VALUES (?)"
+        if pulls
+        else "DELETE FROM pull_followers WHERE provider = ?",
+        (provider,),
+    )
+
+
+class PullReads(Reader):
+    """The reads of ``PullStore``."""
+
+    def pull_followers(self) -> list[str]:
+        """The providers that fetch what they follow, in order."""
+        return [name for (name,) in self._query("SELECT provider FROM pull_followers ORDER BY provider")]
+
+    def pull_cursor(self, hub: str) -> str | None:
+        """The cursor that came with what we last took from a hub, or None."""
+        rows = self._query("SELECT cursor FROM pull_cursors WHERE hub = ?", hub)
+        return rows[0][0] if rows else None
+
+    def followed_by(self, provider: str) -> list[FollowerRow]:
+        """A provider's cursors in all rooms, oldest room first."""
+        return [
+            FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop)
+            for room_id, protocol, cursor, stop in self._query(
+                "SELECT room_id, protocol, cursor, stop_seq FROM followers JOIN rooms USING (room_nr)"
+                " WHERE provider = ? ORDER BY room_nr, protocol",
+                provider,
+            )
+        ]

@@ -1,0 +1,52 @@
+"""The part of the contract about deliveries that the follower fetches."""
+
+from __future__ import annotations
+
+import pytest
+
+from linearized.exceptions import AppendConflict
+from linearized.store.base import FollowerRow, RoomAppend, Store
+from linearized.store.pulling import PullCursorRow
+from tests.store.rows import OTHER_ROOM, ROOM, entry, new_room
+
+
+class PullContract:
+    """Pull followers, and our own cursors at the hubs we fetch from."""
+
+    async def test_who_fetches_is_remembered_until_it_no_longer_does(self, store: Store) -> None:
+        assert store.pull_followers() == []
+        for provider in ("c.example", "b.example", "c.example"):
+            await store.set_pull_follower(provider, pulls=True)
+        assert store.pull_followers() == ["b.example", "c.example"]
+        for _ in range(2):
+            await store.set_pull_follower("b.example", pulls=False)
+        assert store.pull_followers() == ["c.example"]
+
+    async def test_a_cursor_is_stored_with_the_entries_it_came_with_or_not_at_all(self, store: Store) -> None:
+        first, second = (PullCursorRow(hub="b.example", cursor=text) for text in ("one", "two"))
+        assert store.pull_cursor("b.example") is None
+        await store.append(new_room(entry(1)))
+        await store.append(RoomAppend(room_id=ROOM, entries=(entry(2),), pulled=first))
+        assert store.pull_cursor("b.example") == "one"
+        with pytest.raises(AppendConflict):
+            await store.append(RoomAppend(room_id=ROOM, entries=(entry(2),), pulled=second))
+        assert store.pull_cursor("b.example") == "one"
+        await store.put_pull_cursor(second)
+        assert store.pull_cursor("b.example") == "two"
+        assert store.pull_cursor("c.example") is None
+
+    async def test_a_providers_cursors_are_found_in_all_rooms(self, store: Store) -> None:
+        def follower(provider: str, protocol: str, room_id: str = ROOM) -> FollowerRow:
+            return FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=3, stop_seq=7)
+
+        mine = [
+            follower("b.example", "linearized"),
+            follower("b.example", "mimi"),
+            follower("b.example", "mimi", OTHER_ROOM),
+        ]
+        await store.append(new_room(entry(1)))
+        await store.append(new_room(entry(1, room_id=OTHER_ROOM), room_id=OTHER_ROOM))
+        for row in (*mine, follower("c.example", "mimi")):
+            await store.put_follower(row)
+        assert store.followed_by("b.example") == mine
+        assert store.followed_by("d.example") == []
