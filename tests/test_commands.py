@@ -164,7 +164,7 @@ def test_the_bridged_rooms_are_listed_beside_a_running_bridge(
     listed = run("bridge", "room", "list", "--config", settings)
     database.close()
     assert listed.exit_code == 0, listed.output
-    assert re.search(r"!old:matrix\.example .* - .* walking .* 0 .* 0 .* 0 .* 0", listed.output)
+    assert re.search(r"!old:matrix\.example .* - .* walking .* 0 .* 0 .* 0 .* 0 .* 0", listed.output)
 
 
 def test_without_a_database_there_are_no_rooms_to_list(provider: Path) -> None:

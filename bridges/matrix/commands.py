@@ -230,7 +230,8 @@ class Commands:
                 f"{room_id} is {link.room_id or 'not yet a room'} at the provider: {status.phase}",
                 f"imported: {status.imported}, left out: {status.left_out}, refused: {status.failed},"
                 f" still to import: {status.to_import}",
-                f"waiting to be carried across: {status.waiting}",
+                f"waiting to be carried across: {status.waiting}, set aside: {status.aside}",
+                *(f"{event_id}: {reason}" for event_id, reason in status.last_aside),
             ]
         )
 

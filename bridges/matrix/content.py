@@ -10,7 +10,10 @@ argument.
 | ``m.replace`` | ``replaces``, the ID of the first version |
 | ``m.reaction`` | disposition ``reaction`` |
 | redaction | ``replaces`` and no body |
-| ``m.image``, ``m.file``, ``m.audio``, ``m.video`` | an encrypted external part |
+| ``m.image``, ``m.file``, ``m.audio``, ``m.video``, sticker | an encrypted external part |
+| ``m.location`` | text with the ``geo:`` URI |
+| ``m.mentions`` | URIs in ``dev.linearized.mentions`` |
+| anything else | a text that says what it is (``fallbacks``) |
 
 History imported in plaintext has no message IDs. What refers to it does so by the event ID in the log, in
 extensions.
@@ -18,12 +21,14 @@ extensions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bridges.matrix.fallbacks import is_for_programs, readable
 from bridges.matrix.html import markdown_of, sanitize
-from bridges.matrix.names import Names
+from bridges.matrix.names import MATRIX_TO, Names
 from linearized.mimi.content import (
     MARKDOWN,
     PLAIN,
@@ -37,16 +42,30 @@ from linearized.mimi.content import (
     SinglePart,
     sender_extensions,
 )
+from linearized.protocol.identifiers import is_server_name
 
 HTML = "text/html;charset=utf-8"
 MESSAGE_TYPE = "dev.linearized.msgtype"
 REPLY_TO_EVENT = "dev.linearized.in_reply_to"
 REPLACES_EVENT = "dev.linearized.replaces"
 PICTURE = "dev.linearized.info"
+VOICE = "dev.linearized.voice"
+LOCATION = "dev.linearized.geo_uri"
+MENTIONS = "dev.linearized.mentions"
+STICKER = "m.sticker"
+# What a client puts into an audio message that was spoken into it (MSC3245).
+VOICE_MARK = "org.matrix.msc3245.voice"
+# Users mentioned by one message; more is spam, and each costs its URI in every copy of the message.
+MAX_MENTIONS = 50
+_GEO = re.compile(r"geo:-?[0-9.]{1,20},-?[0-9.]{1,20}(,-?[0-9.]{1,20})?(;[A-Za-z0-9=.;-]{1,100})?")
 MEDIA_TYPES = frozenset({"m.image", "m.file", "m.audio", "m.video"})
 # What is kept of a file's ``info``: pixels and milliseconds.
 MEASURES = ("w", "h", "duration")
+_MXC = re.compile(r"mxc://([^/]+)/[A-Za-z0-9_=-]+")
 _MAX_MEASURE = 2**31
+OPAQUE = "application/octet-stream"
+# A media type as RFC 9110 has it, without parameters. It goes into a header, so nothing else may.
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _TEXT_TYPES = frozenset({"m.text", "m.notice", "m.emote"})
 _HTML_FORMAT = "org.matrix.custom.html"
 
@@ -99,17 +118,19 @@ class Media:
     inline: bool
 
 
-def media_of(content: Mapping[str, Any]) -> Media | None:
-    """The file a message carries, if its type is one that does.
+def media_of(content: Mapping[str, Any], kind: str = "m.room.message") -> Media | None:
+    """The file a message (or, of another ``kind``, a sticker) carries, if its type is one that does.
 
     Raises:
         NotBridged: it should have one and does not, or it is encrypted for devices we are not.
     """
-    kind = _text(content, "msgtype")
-    if kind not in MEDIA_TYPES:
+    subtype = STICKER if kind == STICKER else _text(content, "msgtype")
+    if subtype != STICKER and (kind != "m.room.message" or subtype not in MEDIA_TYPES):
         return None
     url = content.get("url")
-    if not isinstance(url, str) or not url.startswith("mxc://"):
+    # Its parts become parts of a path, where ".." would name something else.
+    match = _MXC.fullmatch(url) if isinstance(url, str) else None
+    if not isinstance(url, str) or match is None or not is_server_name(match[1]):
         raise NotBridged("the message has no file we can fetch")
     body = _text(content, "body")
     info = content.get("info")
@@ -117,10 +138,10 @@ def media_of(content: Mapping[str, Any]) -> Media | None:
     filename = _text(content, "filename") or body
     return Media(
         url=url,
-        content_type=content_type if isinstance(content_type, str) else "application/octet-stream",
+        content_type=content_type if isinstance(content_type, str) else OPAQUE,
         filename=filename,
         description=body if body != filename else "",
-        inline=kind == "m.image",
+        inline=subtype in ("m.image", STICKER),
     )
 
 
@@ -133,6 +154,8 @@ class ToMimi:
     sender_uri: str
     room_uri: str
     salt: bytes
+    poll: Mapping[str, Any] | None = None
+    """The content of the poll that a vote or the end of a poll is about, if it could be had."""
 
     def convert(self, event: Mapping[str, Any], attachment: ExternalPart | None = None) -> MimiContent:
         """The content for a Matrix event; ``attachment`` is its file, encrypted and uploaded.
@@ -154,22 +177,31 @@ class ToMimi:
         self, event: Mapping[str, Any], content: JsonObject, attachment: ExternalPart | None
     ) -> MimiContent:
         kind = event.get("type")
-        if kind == "m.room.message":
-            return self._message(content, attachment)
+        if kind in ("m.room.message", STICKER):
+            return self._message(content, attachment, sticker=kind == STICKER)
         if kind == "m.reaction":
             return self._reaction(content)
         if kind == "m.room.redaction":
             return self._redaction(event, content)
-        if kind == "m.sticker":
-            raise NotBridged("stickers are not bridged")
-        raise NotBridged(f"events of type {kind} are not bridged")
+        if not isinstance(kind, str) or is_for_programs(kind):
+            raise NotBridged(f"events of type {kind} are for programs")
+        return self._fallback(kind, content)
 
-    def _message(self, content: JsonObject, attachment: ExternalPart | None) -> MimiContent:
+    def _message(self, content: JsonObject, attachment: ExternalPart | None, *, sticker: bool) -> MimiContent:
         relation = content.get("m.relates_to")
         relation = relation if isinstance(relation, dict) else {}
         if relation.get("rel_type") == "m.replace":
-            return self._edit(content, relation, attachment)
+            new = content.get("m.new_content")
+            target = self.lookup.by_matrix(str(relation.get("event_id", "")))
+            if isinstance(new, dict) and target is not None:
+                return self._edit(new, target, attachment)
+            # Of a message that never came across, the new version is all there is to show.
+            content = new if isinstance(new, dict) else content
+            relation = {}
         extensions = self._extensions(content)
+        if sticker:
+            content = {**content, "msgtype": "m.image"}
+            extensions[MESSAGE_TYPE] = STICKER
         in_reply_to = self._reference(_reply_target(relation), extensions, REPLY_TO_EVENT)
         topic = b""
         if relation.get("rel_type") == "m.thread":
@@ -180,13 +212,7 @@ class ToMimi:
             salt=self.salt, in_reply_to=in_reply_to, topic_id=topic, extensions=extensions, part=part
         )
 
-    def _edit(
-        self, content: JsonObject, relation: JsonObject, attachment: ExternalPart | None
-    ) -> MimiContent:
-        new = content.get("m.new_content")
-        target = self.lookup.by_matrix(str(relation.get("event_id", "")))
-        if not isinstance(new, dict) or target is None:
-            raise NotBridged("an edit of a message that was never bridged")
+    def _edit(self, new: JsonObject, target: Known, attachment: ExternalPart | None) -> MimiContent:
         extensions = self._extensions(new)
         replaces = self._reference(target.matrix_event_id, extensions, REPLACES_EVENT)
         return MimiContent(
@@ -220,6 +246,14 @@ class ToMimi:
         replaces = self._reference(target.matrix_event_id, extensions, REPLACES_EVENT)
         return MimiContent(salt=self.salt, replaces=replaces, extensions=extensions, part=NullPart())
 
+    def _fallback(self, kind: str, content: JsonObject) -> MimiContent:
+        extensions = self._extensions({})
+        relation = content.get("m.relates_to")
+        target = relation.get("event_id") if isinstance(relation, dict) else None
+        in_reply_to = self._reference(target, extensions, REPLY_TO_EVENT)
+        part = SinglePart(content_type=PLAIN, content=readable(kind, content, self.poll).encode())
+        return MimiContent(salt=self.salt, in_reply_to=in_reply_to, extensions=extensions, part=part)
+
     def _extensions(self, content: JsonObject) -> dict[int | str, Any]:
         extensions = sender_extensions(sender_uri=self.sender_uri, room_uri=self.room_uri)
         if content.get("msgtype") in ("m.notice", "m.emote"):
@@ -229,7 +263,26 @@ class ToMimi:
             size = {name: info[name] for name in MEASURES if is_measure(info.get(name))}
             if size:
                 extensions[PICTURE] = size
+        if content.get("msgtype") == "m.audio" and isinstance(content.get(VOICE_MARK), dict):
+            extensions[VOICE] = True
+        if content.get("msgtype") == "m.location" and is_geo(content.get("geo_uri")):
+            extensions[LOCATION] = content["geo_uri"]
+        mentioned = self._mentioned(content)
+        if mentioned:
+            extensions[MENTIONS] = tuple(mentioned)
         return extensions
+
+    def _mentioned(self, content: JsonObject) -> list[str]:
+        """The URIs of the users a message mentions; the room's own stands for everybody in it."""
+        mentions = content.get("m.mentions")
+        mentions = mentions if isinstance(mentions, dict) else {}
+        users = mentions.get("user_ids")
+        uris = [self.room_uri] if mentions.get("room") is True else []
+        for user in users[:MAX_MENTIONS] if isinstance(users, list) else []:
+            uri = self.names.link_to_mimi(MATRIX_TO + user) if isinstance(user, str) else ""
+            if uri.startswith("mimi://") and uri not in uris:
+                uris.append(uri)
+        return uris
 
     def _reference(self, event_id: object, extensions: dict[int | str, Any], name: str) -> bytes | None:
         """The message ID of a Matrix event; or, without one, its log event ID among the extensions."""
@@ -244,7 +297,15 @@ class ToMimi:
         if attachment is not None:
             return attachment
         kind, body = _text(content, "msgtype"), _text(content, "body")
+        if kind == "m.location" and is_geo(content.get("geo_uri")):
+            where = str(content["geo_uri"])
+            text = body if where in body else f"{body}\n{where}".strip()
+            return SinglePart(content_type=PLAIN, content=text.encode())
+        if kind in MEDIA_TYPES:
+            text = f"[{body or 'a file'}: the file could not be fetched]"
+            return SinglePart(content_type=PLAIN, content=text.encode())
         if kind not in _TEXT_TYPES:
+            body = body or readable(f"m.room.message ({kind})", content)
             # What a client does not know it shows as its body; so do we.
             return SinglePart(content_type=PLAIN, content=body.encode())
         formatted = content.get("formatted_body") if content.get("format") == _HTML_FORMAT else None
@@ -263,9 +324,20 @@ class ToMimi:
         )
 
 
+def safe_type(content_type: str) -> str:
+    """The media type that somebody claims a file to have, without parameters; ``OPAQUE`` if it is none."""
+    kind = content_type.partition(";")[0].strip()
+    return kind if _MEDIA_TYPE.fullmatch(kind) is not None else OPAQUE
+
+
 def is_measure(value: object) -> bool:
     """Whether this can be a width, height or duration."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_MEASURE
+
+
+def is_geo(value: object) -> bool:
+    """Whether this is a ``geo:`` URI (RFC 5870) with numbers and nothing that could be anything else."""
+    return isinstance(value, str) and _GEO.fullmatch(value) is not None
 
 
 def without_fallback(body: str) -> str:

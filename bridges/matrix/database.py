@@ -66,6 +66,15 @@ _SCHEMA = (
     CREATE TABLE devices (user_id TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE media (source TEXT PRIMARY KEY, copy TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE set_aside (
+        number INTEGER PRIMARY KEY,
+        matrix_room_id TEXT NOT NULL,
+        event_id TEXT NOT NULL UNIQUE,
+        reason TEXT NOT NULL
+    );
+    CREATE INDEX set_aside_by_room ON set_aside (matrix_room_id, number)
+    """,
 )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+import traceback
 from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
 
+from bridges.matrix.content import NotBridged
 from linearized.client import ApiError, CommitLost, MlsError, NotInGroup, ServerUnreachable, WrongEpochError
 from linearized.exceptions import LinearizedError
 
@@ -15,6 +18,8 @@ RETRY_PAUSE = 5.0
 # Tries of what may heal by itself, such as a client that has to rejoin its group first: about a minute of
 # them.
 MAX_TRIES = 12
+# The longest a server that limits us is believed: a mistaken one must not silence a room for a day.
+MAX_PAUSE = 3600.0
 _SERVER_ERROR = 500
 _TOO_MANY = 429
 
@@ -36,6 +41,32 @@ def may_heal(error: Exception) -> bool:
     return isinstance(error, CommitLost | NotInGroup | WrongEpochError)
 
 
+def pause_after(error: Exception) -> float:
+    """Seconds to wait before the next try: as long as the server asks for ("Retry-After"), within reason."""
+    asked = error.retry_after if isinstance(error, ApiError) else 0.0
+    return min(max(RETRY_PAUSE, asked), MAX_PAUSE)
+
+
+async def carried(work: Callable[[], Awaitable[None]]) -> str | None:
+    """Do something until it works; returns why it cannot, ``None`` when it is done.
+
+    A fault of our own that one event brings about is a reason, too: whatever is behind that event must not
+    wait for us to mend it. A machine that fails (its disk, its memory) stops the bridge all the same.
+
+    Raises:
+        NotBridged: as ``work`` does.
+    """
+    try:
+        error = await persist(work)
+    except (NotBridged, sqlite3.Error, OSError, MemoryError):
+        raise
+    except Exception as fault:  # noqa: BLE001 - said above; there is no list of the faults we do not know
+        where = traceback.extract_tb(fault.__traceback__)[-1]
+        # The fault's text may quote a message; its kind and place do not.
+        return f"{type(fault).__name__} at {where.filename.rpartition('/')[2]}:{where.lineno}"
+    return None if error is None else f"{type(error).__name__}: {error}"
+
+
 async def persist(work: Callable[[], Awaitable[None]]) -> Exception | None:
     """Do something until it works; returns the error it cannot work for, ``None`` when it is done."""
     tries = 0
@@ -46,7 +77,8 @@ async def persist(work: Callable[[], Awaitable[None]]) -> Exception | None:
             tries += 1
             if not is_passing(error) and not (may_heal(error) and tries < MAX_TRIES):
                 return error
-            log.warning("waiting", error=f"{type(error).__name__}: {error}")
-            await trio.sleep(RETRY_PAUSE)
+            pause = pause_after(error)
+            log.warning("waiting", error=f"{type(error).__name__}: {error}", seconds=pause)
+            await trio.sleep(pause)
         else:
             return None

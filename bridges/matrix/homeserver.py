@@ -131,6 +131,10 @@ class HomeserverApi:
             raise MalformedAnswer("the room's state is no list")
         return [event for event in events if isinstance(event, dict)]
 
+    async def event(self, room_id: str, event_id: str) -> JsonObject:
+        """One event of a room that the acting user is in."""
+        return await self._json("GET", f"{_V3}/rooms/{_part(room_id)}/event/{_part(event_id)}")
+
     async def joined_members(self, room_id: str) -> dict[str, JsonObject]:
         """Profiles of the joined users, by user ID."""
         answer = await self._json("GET", f"{_V3}/rooms/{_part(room_id)}/joined_members")

@@ -11,15 +11,15 @@ import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
-from bridges.matrix.failures import is_passing, persist
+from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks
-from bridges.matrix.rendering import RedactEvent, ToMatrix, external_parts
+from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
+from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
 from linearized.client import (
     ApiError,
     DecryptedMessage,
@@ -62,6 +62,7 @@ class Inbound:
         self._ghosts = ghosts
         self._media = media
         self._homeserver = homeserver
+        self._aside = SetAside(database)
         self._links = RoomLinks(database)
         self._messages = Messages(database)
 
@@ -71,13 +72,13 @@ class Inbound:
         if link is None:
             return
         try:
-            error = await persist(lambda: self._bridge(link, item))
+            reason = await carried(lambda: self._bridge(link, item))
         except NotBridged as decision:
             log.info("not bridged", event_id=item.event_id, room_id=item.room_id, reason=str(decision))
         else:
-            if error is not None:
-                reason = f"{type(error).__name__}: {error}"
-                log.error("lost", event_id=item.event_id, room_id=item.room_id, reason=reason)
+            if reason is not None:
+                self._aside.put(link.matrix_room_id, item.event_id, reason)
+                log.error("set aside", event_id=item.event_id, room_id=item.room_id, reason=reason)
 
     async def _bridge(self, link: Link, item: Item) -> None:
         match item:
@@ -124,16 +125,17 @@ class Inbound:
 
     async def _uploads(self, content: MimiContent, ghost: HomeserverApi) -> dict[str, str]:
         uploads = {}
-        for part in external_parts(content):
+        for part in files(content):
+            key = file_key(part)
             try:
-                uploads[part.url] = await self._media.to_matrix(part, ghost)
+                uploads[key] = await self._media.to_matrix(part, ghost)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
-                log.warning("a file was not bridged", url=part.url, reason=str(error))
+                log.warning("a file was not bridged", file=key, reason=str(error))
             except ApiError as error:
                 if is_passing(error):
                     raise
-                log.warning("a file was not bridged", url=part.url, reason=str(error))
+                log.warning("a file was not bridged", file=key, reason=str(error))
         return uploads
 
     async def _notice(self, link: Link, item: Item, text: str) -> None:

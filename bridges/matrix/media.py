@@ -14,17 +14,16 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bridges.matrix.content import Media
+from bridges.matrix.content import OPAQUE, Media, safe_type
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
 from linearized.client import ProviderApi, UntrustedAnswer
-from linearized.mimi.content import AES_128_GCM, HASH_SHA256, Disposition, ExternalPart
+from linearized.mimi.content import AES_128_GCM, HASH_SHA256, Disposition, ExternalPart, SinglePart
 
 _KEY_BYTES = 16
 _NONCE_BYTES = 12
 _DOWNLOAD = re.compile(r"https://([^/]+)/_matrix/client/v1/media/download/([^/]+)/([A-Za-z0-9_=-]+)")
 _MXC = re.compile(r"mxc://([^/]+)/([A-Za-z0-9_=-]+)")
-OPAQUE = "application/octet-stream"
 
 
 def download_url(mxc: str) -> str:
@@ -98,7 +97,9 @@ class MediaCopier:
         if known is not None:
             return known
         data = await self._homeserver.download(mxc)
-        copy = await self._provider.upload_media(data, content_type=content_type, filename=filename or None)
+        copy = await self._provider.upload_media(
+            data, content_type=safe_type(content_type), filename=filename or None
+        )
         return self._remember(source, copy)
 
     async def to_part(self, media: Media) -> ExternalPart:
@@ -121,19 +122,26 @@ class MediaCopier:
             filename=media.filename,
         )
 
-    async def to_matrix(self, part: ExternalPart, acting: HomeserverApi) -> str:
-        """Fetch and decrypt a file and upload it to the homeserver as ``acting``; returns its ``mxc://`` URI.
+    async def to_matrix(self, part: ExternalPart | SinglePart, acting: HomeserverApi) -> str:
+        """Fetch and decrypt a file, or take it from the message that holds it, and upload it to the
+        homeserver as ``acting``; returns its ``mxc://`` URI.
 
         Raises:
             UntrustedAnswer: it is not what the message promised.
         """
+        if isinstance(part, SinglePart):
+            return await acting.upload(
+                part.content, content_type=safe_type(part.content_type), filename="file"
+            )
         source = f"part {part.url} {part.content_hash.hex()}"
         known = self._known(source)
         if known is not None:
             return known
         server, media_id = file_of(part.url)
         data = open_part(await self._provider.download_media(server, media_id), part)
-        copy = await acting.upload(data, content_type=part.content_type, filename=part.filename or "file")
+        copy = await acting.upload(
+            data, content_type=safe_type(part.content_type), filename=part.filename or "file"
+        )
         return self._remember(source, copy)
 
     def _known(self, source: str) -> str | None:

@@ -11,18 +11,20 @@ from html import escape
 
 import structlog
 
-from bridges.matrix.content import JsonObject, Known, NotBridged, ToMimi, media_of
+from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged, ToMimi, media_of
 from bridges.matrix.database import Database
-from bridges.matrix.failures import persist
+from bridges.matrix.failures import carried, is_passing
+from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import interoperable, with_bot
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
-from bridges.matrix.people import People
+from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, RoomLinks
-from linearized.client import Session
-from linearized.mimi.content import MimiContent
+from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
+from linearized.client import ApiError, Session
+from linearized.mimi.content import ExternalPart, MimiContent
 from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
 
 # State that means the same on both sides. Everything else a homeserver keeps in its state is its own affair.
@@ -39,6 +41,8 @@ BRIDGED_STATE = frozenset(
     }
 )
 _SALT_BYTES = 16
+# What nobody can do for somebody else.
+_OWN_ONLY = frozenset({"m.reaction", "m.room.redaction"})
 _GONE = frozenset({"leave", "ban"})
 
 log = structlog.get_logger(__name__)
@@ -57,8 +61,10 @@ class Outbound:
         people: People,
         ghosts: Ghosts,
         media: MediaCopier,
+        homeserver: HomeserverApi,
         random: Callable[[int], bytes],
     ) -> None:
+        self._homeserver = homeserver
         self._database = database
         self._names = names
         self._bot = bot
@@ -67,34 +73,63 @@ class Outbound:
         self._ghosts = ghosts
         self._media = media
         self._random = random
+        self._aside = SetAside(database)
         self._queue = IncomingQueue(database)
         self._links = RoomLinks(database)
         self._messages = Messages(database)
 
     async def handle(self, incoming: Incoming) -> None:
         """Bring one event across, or decide that it stays, or wait: whatever comes after it waits, too."""
+        joins = self._joins(incoming)
+        if len(joins) > 1 and await self._join(joins):
+            return
         skipped: str | None = None
         try:
-            error = await persist(lambda: self._bridge(incoming))
+            skipped = await carried(lambda: self._bridge(incoming))
         except NotBridged as decision:
             skipped = str(decision)
             log.info("not bridged", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
         else:
-            if error is not None:
-                skipped = f"{type(error).__name__}: {error}"
-                log.error("lost", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
+            if skipped is not None:
+                self._aside.put(incoming.room_id, incoming.event_id, skipped)
+                log.error("set aside", event_id=incoming.event_id, room_id=incoming.room_id, reason=skipped)
         self._queue.finish(incoming, skipped=skipped)
+
+    def _joins(self, incoming: Incoming) -> list[Incoming]:
+        """The event and those waiting right behind it, as far as each lets somebody new join."""
+        link = self._links.of_matrix(incoming.room_id)
+        found: dict[str, Incoming] = {}
+        if link is None or link.phase is not Phase.LIVE:
+            return []
+        if not self._puppets.bot.device.in_group(link.room_id or "") or not _is_join(incoming):
+            return []
+        for one in [incoming, *self._queue.behind(incoming, CHUNK - 1)]:
+            user = str(one.event.get("state_key"))
+            if not _is_join(one) or not self._names.is_bridged(user) or user in found:
+                break
+            if self._is_participant(link, user) or self._is_here(one):
+                break
+            found[user] = one
+        return list(found.values())
+
+    async def _join(self, joins: list[Incoming]) -> bool:
+        """Let many join by one commit; whether it worked. If not, each has to be looked at alone."""
+        link = self._links.of_matrix(joins[0].room_id)
+        if link is None:
+            return False
+        users = [str(one.event["state_key"]) for one in joins]
+        if await carried(lambda: self._people.add(link, users)) is not None:
+            return False
+        with self._database.together():
+            for one in joins:
+                self._queue.finish(one)
+        return True
 
     async def _bridge(self, incoming: Incoming) -> None:
         link, event = self._links.of_matrix(incoming.room_id), incoming.event
         if link is None or link.room_id is None:
             raise NotBridged("the room is not bridged")
-        known = self._database.first(
-            "SELECT 1 FROM history WHERE matrix_room_id = ? AND event_id = ?",
-            incoming.room_id,
-            incoming.event_id,
-        )
-        if known is not None or self._messages.by_matrix(incoming.event_id) is not None:
+        if self._is_here(incoming):
             raise NotBridged("the event is here already")
         sender, state_key = str(event.get("sender", "")), event.get("state_key")
         if event.get("type") == "m.room.member" and isinstance(state_key, str):
@@ -106,6 +141,15 @@ class Outbound:
             await self._state(link, event, sender, state_key)
         else:
             await self._message(link, event, sender)
+
+    def _is_here(self, incoming: Incoming) -> bool:
+        """Whether the event came with the room's past, or was carried across before."""
+        known = self._database.first(
+            "SELECT 1 FROM history WHERE matrix_room_id = ? AND event_id = ?",
+            incoming.room_id,
+            incoming.event_id,
+        )
+        return known is not None or self._messages.by_matrix(incoming.event_id) is not None
 
     # --- members ---
 
@@ -215,6 +259,28 @@ class Outbound:
                 await session.groups.join(room_id)
         return session
 
+    async def _attachment(self, media: Media | None) -> ExternalPart | None:
+        try:
+            return None if media is None else await self._media.to_part(media)
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            log.warning("a file was not bridged", reason=str(error))
+            return None
+
+    async def _poll(self, link: Link, kind: str, content: JsonObject) -> JsonObject | None:
+        """The poll that a vote is about: votes name answers by IDs that only the poll explains."""
+        target = about(content)
+        if kind not in POLL_RESPONSE or target is None:
+            return None
+        try:
+            poll = (await self._homeserver.event(link.matrix_room_id, target)).get("content")
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            return None  # redacted away, or never visible to us
+        return poll if isinstance(poll, dict) else None
+
     async def _fixed(self, link: Link, event: JsonObject, session: Session) -> MimiContent:
         """What the event becomes: decided once, then kept until it is sent."""
         event_id, room_id = str(event["event_id"]), link.room_id or ""
@@ -224,17 +290,28 @@ class Outbound:
         raw = event.get("content")
         content = raw if isinstance(raw, dict) else {}
         edited = content.get("m.new_content")
-        media = media_of(edited if isinstance(edited, dict) else content)
+        kind = str(event.get("type"))
+        media = _media(edited if isinstance(edited, dict) else content, kind)
         mapping = ToMimi(
             names=self._names,
             lookup=self._messages,
             sender_uri=session.device.owner.user_uri,
             room_uri=room_uri(room_id),
             salt=self._random(_SALT_BYTES),
+            poll=await self._poll(link, kind, content),
         )
-        mimi = mapping.convert(event, await self._media.to_part(media) if media is not None else None)
+        mimi = mapping.convert(event, await self._attachment(media))
         self._messages.fix_outgoing(event_id, mimi.encode(), session.message_id(room_id, mimi))
         return mimi
+
+
+def _media(content: JsonObject, kind: str) -> Media | None:
+    """The file of a message. Without one that it should have, the message says that it is missing."""
+    try:
+        return media_of(content, kind)
+    except NotBridged as problem:
+        log.info("a file was not bridged", reason=str(problem))
+        return None
 
 
 def relayed(event: JsonObject, sender: str) -> JsonObject:
@@ -243,16 +320,32 @@ def relayed(event: JsonObject, sender: str) -> JsonObject:
     Raises:
         NotBridged: it is nothing that can be said for somebody.
     """
-    content = event.get("content")
-    if event.get("type") != "m.room.message" or not isinstance(content, dict):
-        raise NotBridged("a user of another homeserver, and no message")
+    content, kind = event.get("content"), str(event.get("type"))
+    if not isinstance(content, dict) or not content or kind in _OWN_ONLY or is_for_programs(kind):
+        raise NotBridged("a user of another homeserver, and nothing that can be said for them")
+    if kind == STICKER:
+        content = {"msgtype": "m.image", **content}
+    elif kind != "m.room.message":
+        content = {"msgtype": "m.text", "body": readable(kind, content)}
     relation = content.get("m.relates_to")
     if isinstance(relation, dict) and relation.get("rel_type") == "m.replace":
-        raise NotBridged("an edit by a user of another homeserver")
+        # The bot cannot edit for somebody; it can say the new version.
+        new = content.get("m.new_content")
+        content = dict(new) if isinstance(new, dict) else content
+        content.pop("m.relates_to", None)
     body = {**content, "body": f"<{sender}> {content.get('body', '')}"}
     if isinstance(content.get("formatted_body"), str):
         body["formatted_body"] = f"<strong>{escape(sender)}</strong>: {content['formatted_body']}"
-    return {**event, "content": body}
+    return {**event, "type": "m.room.message", "content": body}
+
+
+def _is_join(incoming: Incoming) -> bool:
+    content = incoming.event.get("content")
+    return (
+        incoming.event.get("type") == "m.room.member"
+        and isinstance(content, dict)
+        and content.get("membership") == "join"
+    )
 
 
 def _timestamp(event: JsonObject) -> int | None:

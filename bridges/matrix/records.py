@@ -51,6 +51,15 @@ class Incoming:
     event: JsonObject
 
 
+def _incoming(row: Row) -> Incoming:
+    return Incoming(
+        position=row["position"],
+        room_id=row["room_id"],
+        event_id=row["event_id"],
+        event=json.loads(row["event"]),
+    )
+
+
 class IncomingQueue:
     """Events the homeserver pushed, in order of arrival. What it pushes twice is in here once."""
 
@@ -104,12 +113,18 @@ class IncomingQueue:
         )
         if row is None:
             return None
-        return Incoming(
-            position=row["position"],
-            room_id=row["room_id"],
-            event_id=row["event_id"],
-            event=json.loads(row["event"]),
+        return _incoming(row)
+
+    def behind(self, incoming: Incoming, limit: int) -> list[Incoming]:
+        """What waits in the same room right behind an event, in order."""
+        rows = self._database.all(
+            "SELECT * FROM incoming WHERE state = 'waiting' AND room_id = ? AND position > ? "
+            "ORDER BY position LIMIT ?",
+            incoming.room_id,
+            incoming.position,
+            limit,
         )
+        return [_incoming(row) for row in rows]
 
     def finish(self, incoming: Incoming, *, skipped: str | None = None) -> None:
         """The event has been dealt with, or ``skipped`` for a reason; only its ID is kept."""
@@ -138,6 +153,47 @@ class IncomingQueue:
                 ("messages", "matrix_event_id"),
             )
         )
+
+
+# Reasons kept for each room; what is older was reported long ago.
+ASIDE_KEPT = 1000
+
+
+class SetAside:
+    """Events of either side that could not be carried across, with the reasons."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, matrix_room_id: str, event_id: str, reason: str) -> None:
+        """Set an event aside; doing it twice is doing it once."""
+        with self._database.together():
+            self._database.run(
+                "INSERT OR IGNORE INTO set_aside (matrix_room_id, event_id, reason) VALUES (?, ?, ?)",
+                matrix_room_id,
+                event_id,
+                reason,
+            )
+            self._database.run(
+                "DELETE FROM set_aside WHERE matrix_room_id = ?1 AND number <= (SELECT number FROM set_aside "
+                "WHERE matrix_room_id = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+                matrix_room_id,
+                ASIDE_KEPT,
+            )
+
+    def count(self, matrix_room_id: str) -> int:
+        """How many of a room were set aside."""
+        row = self._database.one("SELECT COUNT(*) FROM set_aside WHERE matrix_room_id = ?", matrix_room_id)
+        return int(row[0])
+
+    def last(self, matrix_room_id: str, limit: int) -> list[tuple[str, str]]:
+        """The newest of a room: event IDs and reasons."""
+        rows = self._database.all(
+            "SELECT event_id, reason FROM set_aside WHERE matrix_room_id = ? ORDER BY number DESC LIMIT ?",
+            matrix_room_id,
+            limit,
+        )
+        return [(row["event_id"], row["reason"]) for row in rows]
 
 
 class RoomLinks:
@@ -186,7 +242,7 @@ class RoomLinks:
                 "WHERE room_id = ? AND state = 'waiting'",
                 matrix_room_id,
             )
-            for table in ("history", "messages", "rooms"):
+            for table in ("history", "messages", "set_aside", "rooms"):
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 
     def counts(self, matrix_room_id: str) -> dict[str, int]:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeGuard
+from urllib.parse import unquote
 
 from bridges.matrix.content import (
     HTML,
+    LOCATION,
+    MAX_MENTIONS,
     MEASURES,
+    MENTIONS,
     MESSAGE_TYPE,
     PICTURE,
     REPLACES_EVENT,
     REPLY_TO_EVENT,
+    STICKER,
+    VOICE,
+    VOICE_MARK,
     JsonObject,
     Known,
     Lookup,
     NotBridged,
+    is_geo,
     is_measure,
+    safe_type,
 )
 from bridges.matrix.html import html_of, is_plain, parse, sanitize
 from bridges.matrix.names import MATRIX_TO, Names
@@ -56,9 +67,32 @@ class RedactEvent:
 Act = SendEvent | RedactEvent
 
 
-def external_parts(content: MimiContent) -> list[ExternalPart]:
-    """The files a message refers to, which have to be fetched and uploaded before ``ToMatrix.convert``."""
-    return [part for part in _leaves(content.part) if isinstance(part, ExternalPart)]
+File = ExternalPart | SinglePart
+
+
+def files(content: MimiContent) -> list[File]:
+    """The files a message refers to or holds, which have to be uploaded before ``ToMatrix.convert``."""
+    return [part for part in _leaves(content.part)[:MAX_EVENTS] if _is_file(part)]
+
+
+def file_key(part: File) -> str:
+    """What names a file among a message's uploads: its URL, or the hash of what the message holds."""
+    if isinstance(part, ExternalPart):
+        return part.url
+    return f"{part.content_type} {sha256(part.content).hexdigest()}"
+
+
+def _is_file(part: Part) -> TypeGuard[File]:
+    return isinstance(part, ExternalPart) or (
+        isinstance(part, SinglePart)
+        and part.disposition != Disposition.REACTION
+        and not media_type(part).startswith("text/")
+    )
+
+
+def media_type(part: File) -> str:
+    """The media type without its parameters, in lower case."""
+    return safe_type(part.content_type).lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +104,18 @@ class ToMatrix:
     sender: str
 
     def convert(self, content: MimiContent, uploads: Mapping[str, str] | None = None) -> list[Act]:
-        """What to do for a message; ``uploads`` gives the ``mxc://`` URI of each external part by its URL.
+        """What to do for a message; ``uploads`` gives the ``mxc://`` URI of each of its ``files`` by
+        ``file_key``.
 
         Raises:
             NotBridged: nothing.
         """
         replaced = self._target(content, content.replaces, REPLACES_EVENT)
-        if content.replaces is not None or REPLACES_EVENT in content.extensions:
-            return [self._replacement(content, replaced, uploads or {})]
         leaves = _leaves(content.part)
+        # Of a message that never came across, the new version is all there is to show.
+        is_change = content.replaces is not None or REPLACES_EVENT in content.extensions
+        if is_change and (replaced is not None or not leaves):
+            return [self._replacement(content, replaced, uploads or {})]
         if any(leaf.disposition == Disposition.REACTION for leaf in leaves):
             return self._reactions(content, leaves)
         relation = self._relation(content)
@@ -88,7 +125,10 @@ class ToMatrix:
             if message is not None:
                 if relation:
                     message["m.relates_to"] = relation
-                acts.append(SendEvent("m.room.message", message))
+                acts.append(_sent(content, message))
+        if len(leaves) > MAX_EVENTS:
+            more = f"[{len(leaves) - MAX_EVENTS} more parts of this message were left out]"
+            acts.append(SendEvent("m.room.message", {"msgtype": "m.notice", "body": more}))
         if not acts:
             raise NotBridged("the message has no part that Matrix can show")
         return acts
@@ -145,50 +185,77 @@ class ToMatrix:
         return self.lookup.by_log(event_id) if isinstance(event_id, str) else None
 
     def _message(self, content: MimiContent, leaf: Part, uploads: Mapping[str, str]) -> JsonObject | None:
-        if isinstance(leaf, ExternalPart):
+        if _is_file(leaf):
             return _file(content, leaf, uploads)
         if not isinstance(leaf, SinglePart):
             return None
+        where = content.extensions.get(LOCATION)
+        if isinstance(where, str) and is_geo(where):
+            return {"msgtype": "m.location", "body": leaf.text, "geo_uri": where}
         kind = content.extensions.get(MESSAGE_TYPE)
         message: JsonObject = {"msgtype": kind if kind in ("m.notice", "m.emote") else "m.text"}
-        media_type = leaf.content_type.partition(";")[0].strip().lower()
-        if not media_type.startswith("text/"):
-            message["body"] = f"[a message of type {media_type}, which Matrix cannot show]"
-            return message
+        subtype = media_type(leaf)
         text = leaf.text
-        message["body"] = _plain_of(text) if media_type == "text/html" else text
+        message["body"] = _plain_of(text) if subtype == "text/html" else text
         html = None
-        if media_type == "text/html":
+        if subtype == "text/html":
             html = sanitize(text, links=self.names.link_to_matrix)
-        elif media_type == "text/markdown":
+        elif subtype == "text/markdown":
             html = html_of(text, links=self.names.link_to_matrix)
         if html is not None and not is_plain(html, message["body"]):
             message |= {"format": "org.matrix.custom.html", "formatted_body": html}
-            mentioned = sorted(set(_MENTION.findall(html)))
-            if mentioned:
-                message["m.mentions"] = {"user_ids": mentioned}
+        mentions = self._mentions(content, html or "")
+        if mentions:
+            message["m.mentions"] = mentions
         return message
 
+    def _mentions(self, content: MimiContent, html: str) -> JsonObject:
+        """Whom a message mentions: by links in it, and by what the sender's client says of it."""
+        users, named = set(_MENTION.findall(html)), content.extensions.get(MENTIONS)
+        found: JsonObject = {}
+        for uri in named[:MAX_MENTIONS] if isinstance(named, Sequence) and not isinstance(named, str) else ():
+            if isinstance(uri, str) and uri == content.room_uri:
+                found["room"] = True
+            elif isinstance(uri, str) and (link := self.names.link_to_matrix(uri)) != uri:
+                users.add(unquote(link.removeprefix(MATRIX_TO)))
+        if users:
+            found["user_ids"] = sorted(users)
+        return found
 
-def _file(content: MimiContent, part: ExternalPart, uploads: Mapping[str, str]) -> JsonObject:
-    name = part.filename or part.description or "file"
-    media_type = part.content_type.partition(";")[0].strip().lower()
-    if part.url not in uploads:
+
+def _sent(content: MimiContent, message: JsonObject) -> SendEvent:
+    """The event that carries a message: stickers have a type of their own."""
+    if content.extensions.get(MESSAGE_TYPE) == STICKER and message["msgtype"] == "m.image":
+        kept = ("body", "url", "info", "m.relates_to")
+        return SendEvent(STICKER, {name: message[name] for name in kept if name in message})
+    return SendEvent("m.room.message", message)
+
+
+def _file(content: MimiContent, part: File, uploads: Mapping[str, str]) -> JsonObject:
+    name, description, subtype = "", "", media_type(part)
+    size = len(part.content) if isinstance(part, SinglePart) else part.size
+    if isinstance(part, ExternalPart):
+        name, description = part.filename or part.description, part.description
+    name = name or "file"
+    if file_key(part) not in uploads:
         return {"msgtype": "m.notice", "body": f"[{name}: the file could not be fetched]"}
     kinds = {"image": "m.image", "audio": "m.audio", "video": "m.video"}
-    info: JsonObject = {"mimetype": media_type}
-    if part.size:
-        info["size"] = part.size
+    info: JsonObject = {"mimetype": subtype}
+    if size:
+        info["size"] = size
     picture = content.extensions.get(PICTURE)
     if isinstance(picture, Mapping):
         info |= {name: picture[name] for name in MEASURES if is_measure(picture.get(name))}
-    return {
-        "msgtype": kinds.get(media_type.partition("/")[0], "m.file"),
-        "body": part.description or name,
+    message: JsonObject = {
+        "msgtype": kinds.get(subtype.partition("/")[0], "m.file"),
+        "body": description or name,
         "filename": name,
-        "url": uploads[part.url],
+        "url": uploads[file_key(part)],
         "info": info,
     }
+    if message["msgtype"] == "m.audio" and content.extensions.get(VOICE) is True:
+        message[VOICE_MARK] = {}
+    return message
 
 
 def _leaves(part: Part) -> list[Part]:

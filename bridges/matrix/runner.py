@@ -27,7 +27,7 @@ from bridges.matrix.checks import Check, check_both
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database, DatabaseInUse
-from bridges.matrix.failures import persist
+from bridges.matrix.failures import carried, persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
@@ -109,6 +109,7 @@ class Bridge:
             people=people,
             ghosts=self.ghosts,
             media=media,
+            homeserver=homeserver,
             random=environment.random,
         )
         self.inbound = Inbound(
@@ -214,11 +215,11 @@ class Bridge:
                 mine = True
                 await self.commands.carry_out(command, begin, txn_id=f"answer-{incoming.event_id}")
 
-        error = await persist(work)
-        if error is not None:
-            log.error("not answered", event_id=incoming.event_id, error=str(error))
-        if mine or error is not None:
-            self.queue.finish(incoming, skipped=None if error is None else str(error))
+        reason = await carried(work)
+        if reason is not None:
+            log.error("not answered", event_id=incoming.event_id, reason=reason)
+        if mine or reason is not None:
+            self.queue.finish(incoming, skipped=reason)
         else:
             await self.outbound.handle(incoming)
 

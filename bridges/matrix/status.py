@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
-from bridges.matrix.records import IncomingQueue, Link, RoomLinks
+from bridges.matrix.records import IncomingQueue, Link, RoomLinks, SetAside
+
+# Reasons shown: enough to see a pattern.
+REASONS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomStatus:
-    """A bridged room: how far it is, what became of its past, and how much waits to be carried across."""
+    """A bridged room: how far it is, what became of its past, and how much waits to be carried across.
+
+    ``aside`` is how many events could not be, ``last_aside`` the newest of them with the reasons.
+    """
 
     matrix_room_id: str
     room_id: str | None
@@ -21,6 +27,8 @@ class RoomStatus:
     failed: int
     to_import: int
     waiting: int
+    aside: int
+    last_aside: tuple[tuple[str, str], ...]
 
 
 def room_status(database: Database, link: Link) -> RoomStatus:
@@ -35,6 +43,8 @@ def room_status(database: Database, link: Link) -> RoomStatus:
         failed=counts.get("failed", 0),
         to_import=counts.get("waiting", 0),
         waiting=IncomingQueue(database).waiting(link.matrix_room_id),
+        aside=SetAside(database).count(link.matrix_room_id),
+        last_aside=tuple(SetAside(database).last(link.matrix_room_id, REASONS)),
     )
 
 

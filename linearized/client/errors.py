@@ -16,10 +16,12 @@ class ApiError(ClientError):
         status: HTTP status code.
         errcode: Matrix error code, ``M_UNKNOWN`` when the body held none.
         error: the server's text.
+        retry_after: seconds for which the server asked not to be asked again; 0 if it did not say.
     """
 
-    def __init__(self, status: int, errcode: str, error: str) -> None:
+    def __init__(self, status: int, errcode: str, error: str, *, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {errcode}: {error}")
+        self.retry_after = retry_after
         self.status = status
         self.errcode = errcode
         self.error = error

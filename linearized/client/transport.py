@@ -196,7 +196,7 @@ def _error(answer: Answer) -> ApiError:
     if errcode == "M_WRONG_EPOCH":
         epoch = body.get("current_epoch")
         return WrongEpochError(answer.status, errcode, text, epoch if isinstance(epoch, int) else None)
-    return ApiError(answer.status, errcode, text)
+    return ApiError(answer.status, errcode, text, retry_after=_retry_after(answer, 0.0))
 
 
 def _retry_after(answer: Answer, default: float) -> float:

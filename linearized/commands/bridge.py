@@ -169,9 +169,9 @@ def bridge_room_remove(*, config_file: Path, room: str) -> None:
 @reporting
 def bridge_room_list(*, config_file: Path) -> None:
     """List the bridged rooms; also beside a running bridge."""
-    table = Table("Matrix room", "room", "phase", "imported", "left out", "refused", "waiting")
+    table = Table("Matrix room", "room", "phase", "imported", "left out", "refused", "waiting", "set aside")
     for status in bridged_rooms(load_bridge_config(config_file)):
-        counts = (status.imported, status.left_out, status.failed, status.waiting)
+        counts = (status.imported, status.left_out, status.failed, status.waiting, status.aside)
         table.add_row(status.matrix_room_id, status.room_id or "-", status.phase, *map(str, counts))
     make_console().print(table)
 

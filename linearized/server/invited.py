@@ -59,6 +59,7 @@ async def note_invite(node: Node, event: Event, *, hub: str, version: str, strip
                     key=f"{event.room_id} {target}",
                     value=orjson.dumps([*_stripped(stripped), *_stripped([event.pdu])]).decode(),
                     lasting=True,
+                    replacing=True,
                 ),
             ),
         )
@@ -118,6 +119,7 @@ async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str
                     key=f"{room_id} {user_id}",
                     value=orjson.dumps(shown).decode(),
                     lasting=True,
+                    replacing=True,
                 ),
             ),
         )

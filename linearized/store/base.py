@@ -109,13 +109,15 @@ class NewToDevice:
 class Reply:
     """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``.
 
-    ``lasting`` is for what is no answer but a fact; the others are forgotten after ``REPLY_DAYS``.
+    ``lasting`` is for what is no answer but a fact; the others are forgotten after ``REPLY_DAYS``. Of what is
+    ``replacing`` the latest stands, of all else the first.
     """
 
     scope: str
     key: str
     value: str
     lasting: bool = False
+    replacing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

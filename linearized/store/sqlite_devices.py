@@ -145,12 +145,14 @@ def _device(row: tuple[Any, ...]) -> DeviceRow:
 
 
 def insert_reply(transaction: Transaction, reply: Reply) -> bool:
-    """Remember a reply unless one is remembered already: the first answer stays. True if new."""
+    """Remember a reply unless one is remembered already, which stays if this is not replacing. True if this
+    one stands now.
+    """
     inserted = transaction.connection.execute(
         "INSERT INTO replies (scope, key, value, day)"
         " VALUES (?, ?, ?, CASE WHEN ? THEN NULL ELSE (SELECT day FROM reply_day) END)"
-        " ON CONFLICT DO NOTHING",
-        (reply.scope, reply.key, reply.value, reply.lasting),
+        " ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value WHERE ?",
+        (reply.scope, reply.key, reply.value, reply.lasting, reply.replacing),
     )
     return inserted.rowcount > 0
 

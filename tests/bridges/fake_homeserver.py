@@ -161,7 +161,8 @@ class FakeHomeserver:
                 self.names[of] = body["displayname"]
                 answer = _ok()
             case ("GET", "media", "download", _, media_id):
-                answer = httpx.Response(200, content=self.media[media_id][0])
+                file = self.media.get(media_id)
+                answer = httpx.Response(200, content=file[0]) if file else _error(404, "M_NOT_FOUND")
             case ("GET", "directory", "room", alias):
                 found = [room for room in self.rooms.values() if alias in room.aliases]
                 answer = _ok(room_id=found[0].room_id) if found else _error(404, "M_NOT_FOUND")
@@ -217,6 +218,9 @@ class FakeHomeserver:
             case ("GET", "joined_members"):
                 joined = [name for name, membership in room.members.items() if membership == "join"]
                 answer = _ok(joined={name: {"display_name": name} for name in joined})
+            case ("GET", "event", event_id):
+                found = [event for event in room.timeline if event["event_id"] == event_id]
+                answer = httpx.Response(200, json=found[0]) if found else _error(404, "M_NOT_FOUND")
             case ("GET", "messages"):
                 answer = self._messages(room, request.url.params)
             case _:

@@ -103,6 +103,18 @@ async def test_an_event_in_two_transactions_is_here_once(service: Service) -> No
     assert len(service.waiting()) == 1
 
 
+async def test_ephemeral_data_is_not_kept(service: Service) -> None:
+    body = {
+        "events": [],
+        "ephemeral": [{"type": "m.typing", "room_id": "!r:hs.test", "content": {"user_ids": ["@a:hs.test"]}}],
+        "de.sorunome.msc2409.to_device": [{"type": "m.room_key", "content": {"key": "secret"}}],
+    }
+    answer = await service.request("PUT", "/_matrix/app/v1/transactions/1", body)
+    assert answer.status_code == 200
+    assert (service.waiting(), service.arrivals) == ([], 0)
+    assert service.database.one("SELECT COUNT(*) FROM incoming")[0] == 0
+
+
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("Bearer wrong", 403), (f"Basic {TOKEN}", 403)])
 async def test_without_the_right_token_nothing_is_taken(
     service: Service, token: str | None, status: int

@@ -5,15 +5,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from bridges.matrix.audit import audit
+from bridges.matrix.content import NotBridged
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import file_of, open_part
+from bridges.matrix.outbound import relayed
 from linearized.client import DecryptedMessage, Session
 from linearized.mimi.content import (
     Disposition,
     ExternalPart,
+    MimiContent,
     SinglePart,
     attachment,
     delete,
@@ -34,6 +38,7 @@ from tests.bridges.support import (
     bob_of_b,
     open_world,
 )
+from tests.bridges.test_fallbacks import STABLE
 from tests.bridges.test_import import history
 from tests.client.support import drain, message
 
@@ -181,6 +186,37 @@ async def test_a_picture_crosses_encrypted_and_comes_out_the_same(tmp_path: Path
         assert world.homeserver.media[event["content"]["url"].rpartition("/")[2]][0] == picture
 
 
+async def test_stickers_votes_and_missing_files_cross_as_what_they_can_be(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        url = world.homeserver.upload(b"webp", "image/webp")
+        sticker = {"body": "wave", "url": url, "info": {"mimetype": "image/webp\r\nX-Evil: 1"}}
+        world.homeserver.emit(room, ALICE, "m.sticker", sticker)
+        poll = world.homeserver.emit(room, ALICE, "m.poll.start", STABLE)["event_id"]
+        for target in (poll, "$gone"):
+            vote = {"m.relates_to": {"event_id": target}, "m.selections": ["a"]}
+            world.homeserver.emit(room, CAROL, "m.poll.response", vote)
+        gone = {"msgtype": "m.file", "body": "report.pdf", "url": f"mxc://{DOMAIN}/gone"}
+        world.homeserver.emit(room, CAROL, "m.room.message", gone)
+        await world.settle()
+        got, asked, voted, unknown, missing = await heard(bob, 5)
+        assert isinstance(got.content.part, ExternalPart)
+        assert body_of(asked).startswith("Poll: Tea?")
+        assert (body_of(voted), voted.content.in_reply_to) == ("Voted: Yes", asked.message_id)
+        assert body_of(unknown) == "Voted"
+        assert body_of(missing) == "[report.pdf: the file could not be fetched]"
+        # And back: bob shares the sticker, whose media type is not to be believed, and a picture inside a
+        # message.
+        extensions: dict[int | str, Any] = {"dev.linearized.msgtype": "m.sticker"}
+        await bob.send(world.room_id(), attachment(got.content.part, salt=b"p" * 16, extensions=extensions))
+        held = SinglePart(content_type="image/png", content=b"\x89PNG")
+        await bob.send(world.room_id(), MimiContent(salt=b"q" * 16, part=held))
+        await world.settle()
+        files = by(room, GHOST_BOB)
+        assert [event["content"]["msgtype"] for event in files] == ["m.file", "m.image"]
+        stored = [world.homeserver.media[event["content"]["url"].rpartition("/")[2]] for event in files]
+        assert stored == [(b"webp", "application/octet-stream"), (b"\x89PNG", "image/png")]
+
+
 async def test_people_who_come_and_go_in_the_matrix_room_come_and_go_in_the_group(tmp_path: Path) -> None:
     async with talking(tmp_path) as (world, room, bob):
         world.homeserver.member(room, CAROL, "leave")
@@ -237,6 +273,29 @@ async def test_a_user_of_another_homeserver_speaks_through_the_bot(tmp_path: Pat
         (got,) = await heard(bob)
         assert got.sender_uri == "mimi://a.example/u/_bridge"
         assert body_of(got) == "<@eve:elsewhere.example> hi"
+
+
+def test_what_a_user_of_another_homeserver_does_is_said_with_their_name() -> None:
+    eve = "@eve:elsewhere.example"
+
+    def said(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+        made = relayed({"type": kind, "content": content}, eve)
+        assert made["type"] == "m.room.message"
+        found: dict[str, Any] = made["content"]
+        return found
+
+    formatted = said("m.room.message", {"msgtype": "m.text", "body": "hi", "formatted_body": "<b>hi</b>"})
+    assert formatted["formatted_body"] == f"<strong>{eve}</strong>: <b>hi</b>"
+    new = {"msgtype": "m.text", "body": "hello"}
+    relation = {"rel_type": "m.replace", "event_id": "$x"}
+    edit_of = {"msgtype": "m.text", "body": "* hello", "m.new_content": new, "m.relates_to": relation}
+    edited = said("m.room.message", edit_of)
+    assert edited == {"msgtype": "m.text", "body": f"<{eve}> hello"}
+    assert said("m.sticker", {"body": "wave", "url": "mxc://a/b"})["msgtype"] == "m.image"
+    assert said("m.poll.start", STABLE)["body"].startswith(f"<{eve}> Poll: Tea?")
+    for kind in ("m.reaction", "m.room.redaction", "m.call.candidates"):
+        with pytest.raises(NotBridged):
+            relayed({"type": kind, "content": {"x": 1}}, eve)
 
 
 async def test_events_that_were_never_pushed_are_found_by_the_audit(tmp_path: Path) -> None:

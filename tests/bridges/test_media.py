@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import pytest
 
+from bridges.matrix.content import OPAQUE, safe_type
 from bridges.matrix.media import download_url, file_of, open_part, seal
 from linearized.client import UntrustedAnswer
 from linearized.mimi.content import ExternalPart
@@ -57,3 +58,20 @@ def test_a_file_is_asked_for_at_its_provider_and_nowhere_else() -> None:
     ):
         with pytest.raises(UntrustedAnswer):
             file_of(url)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "taken"),
+    [
+        ("image/png", "image/png"),
+        ("text/plain; charset=utf-8", "text/plain"),
+        ("image/svg+xml", "image/svg+xml"),
+        ("image/png\r\nX-Evil: 1", OPAQUE),
+        ("image/pñg", OPAQUE),
+        ("image", OPAQUE),
+        ("", OPAQUE),
+        ("a/" + "b" * 200, OPAQUE),
+    ],
+)
+def test_a_claimed_media_type_goes_into_a_header_only_if_it_is_one(claimed: str, taken: str) -> None:
+    assert safe_type(claimed) == taken

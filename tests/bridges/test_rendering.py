@@ -18,7 +18,7 @@ from bridges.matrix.content import (
     NotBridged,
     ToMimi,
 )
-from bridges.matrix.rendering import Act, RedactEvent, SendEvent, ToMatrix, external_parts
+from bridges.matrix.rendering import MAX_EVENTS, Act, RedactEvent, SendEvent, ToMatrix, file_key, files
 from linearized.mimi.content import (
     PLAIN,
     Disposition,
@@ -166,8 +166,23 @@ def test_an_edit_replaces_the_matrix_event() -> None:
 def test_nobody_edits_or_deletes_the_messages_of_others(make: Any) -> None:
     with pytest.raises(NotBridged, match="may not change"):
         acts(make(), Everything(sender="@alice:hs.test"))
+
+
+def test_of_a_message_that_never_came_an_edit_is_shown_and_a_deletion_is_nothing() -> None:
+    assert sent(edit(ID, "new", salt=SALT), Nothing()) == {"msgtype": "m.text", "body": "new"}
     with pytest.raises(NotBridged, match="never bridged"):
-        acts(make(), Nothing())
+        acts(delete(ID, salt=SALT), Nothing())
+
+
+def test_a_flood_of_parts_is_cut_and_says_so() -> None:
+    part = MultiPart(
+        semantics=PartSemantics.PROCESS_ALL,
+        parts=tuple(SinglePart(content_type=PLAIN, content=b"x") for _ in range(MAX_EVENTS + 2)),
+    )
+    made = acts(MimiContent(salt=SALT, part=part))
+    assert len(made) == MAX_EVENTS + 1
+    assert isinstance(made[-1], SendEvent)
+    assert made[-1].content["body"] == "[2 more parts of this message were left out]"
 
 
 def test_a_deletion_is_a_redaction() -> None:
@@ -193,7 +208,7 @@ def test_a_file_is_shown_from_where_it_was_uploaded() -> None:
         filename="f.png",
     )
     message = MimiContent(salt=SALT, part=part, extensions={"dev.linearized.info": {"w": 2, "h": 3}})
-    assert external_parts(message) == [part]
+    assert files(message) == [part]
     content = sent(message, uploads={"https://b.example/f": "mxc://hs.test/f"})
     assert content == {
         "msgtype": "m.image",
@@ -205,9 +220,17 @@ def test_a_file_is_shown_from_where_it_was_uploaded() -> None:
     assert sent(message)["msgtype"] == "m.notice"
 
 
-def test_a_type_matrix_cannot_show_is_named() -> None:
+def test_what_a_message_holds_becomes_a_file() -> None:
     part = SinglePart(content_type="application/x-game", content=b"\x00")
-    assert "application/x-game" in sent(MimiContent(salt=SALT, part=part))["body"]
+    message = MimiContent(salt=SALT, part=part)
+    assert files(message) == [part]
+    content = sent(message, uploads={file_key(part): "mxc://hs.test/game"})
+    assert (content["msgtype"], content["url"]) == ("m.file", "mxc://hs.test/game")
+    assert content["info"] == {"mimetype": "application/x-game", "size": 1}
+    assert "could not be fetched" in sent(message)["body"]
+
+
+def test_a_message_without_any_part_is_nothing_to_show() -> None:
     with pytest.raises(NotBridged):
         acts(MimiContent(salt=SALT, part=NullPart()))
 

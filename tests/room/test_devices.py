@@ -14,7 +14,14 @@ from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.signing import SigningKey
 from linearized.room.algorithms import DEFAULT_ALGORITHM
 from linearized.room.credentials import client_of, encode_credential
-from linearized.room.devices import CREDENTIAL_KEY, Device, signed_device, unsigned_device, verify_device
+from linearized.room.devices import (
+    CREDENTIAL_KEY,
+    Device,
+    published_key,
+    signed_device,
+    unsigned_device,
+    verify_device,
+)
 
 ALICE = "@alice:example.org"
 KEY = SigningKey.generate("x", b"d" * 32)
@@ -42,7 +49,7 @@ def test_a_device_says_what_the_draft_shows() -> None:
     assert obj["signatures"][ALICE].keys() == {KEY_ID}
     found = verified(obj)
     assert (found.user_id, found.device_id, found.algorithms) == (ALICE, "ABCDEF", (DEFAULT_ALGORITHM,))
-    assert found.signature_key == KEY.verify_key
+    assert found.signature_key == published_key(obj) == KEY.verify_key
     assert found.credential == encode_credential(ALICE, "ABCDEF", KEY.verify_key)
     assert client_of(found.credential, signature_key=KEY.verify_key).user_id == ALICE
 

@@ -69,6 +69,19 @@ async def test_an_invite_is_turned_down_at_the_hub(users: tuple[ProviderApi, Pro
     assert [event["content"]["membership"] for event in members] == ["leave"]
 
 
+async def test_a_second_invite_shows_the_room_as_it_is_by_then(
+    users: tuple[ProviderApi, ProviderApi],
+) -> None:
+    alice, bob = users
+    room_id = await invited_room(alice, bob)
+    await bob.leave(room_id)
+    await alice.send_state(room_id, "m.room.name", "", {"name": "Other plans"})
+    await alice.invite(room_id, "@bob:b.example")
+    state = (await bob.sync(since=None, timeout_ms=0))["rooms"]["invite"][room_id]["invite_state"]["events"]
+    names = [event["content"]["name"] for event in state if event["type"] == "m.room.name"]
+    assert names == ["Other plans"]
+
+
 async def test_a_room_we_have_no_copy_of_takes_nothing_but_the_answer(
     users: tuple[ProviderApi, ProviderApi],
 ) -> None:

@@ -57,6 +57,13 @@ class AccountContract:
         await store.put_reply(Reply(scope="txn", key="1", value="$new"))
         assert store.reply("txn", "1") == "$new"
 
+    async def test_the_latest_of_what_replaces_stands(self, store: Store) -> None:
+        for value in ("$a", "$b"):
+            await store.put_reply(Reply(scope="face", key="1", value=value, replacing=True))
+        assert store.reply("face", "1") == "$b"
+        await store.put_reply(Reply(scope="face", key="1", value="$c"))
+        assert store.reply("face", "1") == "$b"
+
     async def test_many_replies_are_found_at_once(self, store: Store) -> None:
         append = RoomAppend(
             room_id=ROOM,
