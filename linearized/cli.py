@@ -22,6 +22,7 @@ _COMMANDS = {
     "user": ("linearized.commands.provider", "user"),
     "keys": ("linearized.commands.provider", "keys"),
     "room": ("linearized.commands.rooms", "room"),
+    "abuse": ("linearized.commands.abuse", "abuse"),
     "history": ("linearized.commands.history", "history"),
     "bridge": ("linearized.commands.bridge", "bridge"),
     "demo": ("linearized.commands.demonstration", "demo"),

@@ -36,6 +36,7 @@ __all__ = [
     "Address",
     "BridgeConfig",
     "Config",
+    "ConsentConfig",
     "DiscoveryConfig",
     "IPAddress",
     "IPNetwork",
@@ -58,9 +59,16 @@ REQUEST_SECONDS = 30  # what a peer may take to answer one of our requests befor
 MAX_MEDIA_BYTES = 50 * 1024 * 1024  # what homeservers commonly accept
 MAX_BACKFILL = 100  # events per answer; at most 6.5 MB when every event is as large as it may be
 MAX_NOTARY_SERVERS = 100  # servers one notary request may make us contact
+# Requests a second; ten times as many may come at once. Each is far above what its kind needs in ordinary use
+# and far below what it takes to keep a small machine busy.
+ADDRESS_RATE = 20  # one address, before anybody there is logged in
+ACCOUNT_RATE = 50  # all devices of one user: a client that starts asks for a few dozen things
+PROVIDER_RATE = 50  # a server catching up on a few hundred rooms at once stays below the burst
+GROUP_RATE = 100  # what one provider sends to one room: a hundred people who write every second
 # FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
 SYNCHRONOUS = ("FULL", "NORMAL")
 
+EVERYBODY = "*"  # in consent.required_from
 PUSH, PULL = WAYS = ("push", "pull")  # how MIMI messages get from a hub to a follower
 
 _TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
@@ -123,6 +131,19 @@ class KeysConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentConfig:
+    """``[consent]``: the users of which other providers need a grant before they can add a user of ours who
+    has not said otherwise; ``*`` stands for all. Nobody does by default.
+    """
+
+    required_from: tuple[str, ...] = ()
+
+    def is_required_from(self, provider: str) -> bool:
+        """Whether users of that provider need a grant."""
+        return provider in self.required_from or EVERYBODY in self.required_from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
     """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
     ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them. ``fan_out`` is for
@@ -143,6 +164,10 @@ class LimitsConfig:
     max_media_bytes: int = MAX_MEDIA_BYTES
     max_backfill: int = MAX_BACKFILL
     max_notary_servers: int = MAX_NOTARY_SERVERS
+    address_rate: int = ADDRESS_RATE
+    account_rate: int = ACCOUNT_RATE
+    provider_rate: int = PROVIDER_RATE
+    group_rate: int = GROUP_RATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +182,7 @@ class Config:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
+    consent: ConsentConfig = field(default_factory=ConsentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
@@ -210,6 +236,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         discovery=_discovery(discovery),
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
+        consent=_consent(top.section("consent", optional=True)),
         store=_store(top.section("store", optional=True)),
         providers=_providers(top.section("providers", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
@@ -306,6 +333,16 @@ def _read_token(label: str, path: Path) -> str:
     return token
 
 
+def _consent(section: Section) -> ConsentConfig:
+    consent = ConsentConfig(required_from=section.take("required_from", _everybody_or_names, []))
+    section.finish()
+    return consent
+
+
+def _everybody_or_names(value: Any) -> tuple[str, ...]:
+    return (EVERYBODY,) if value == [EVERYBODY] else as_optional_server_names(value)
+
+
 def _store(section: Section) -> StoreConfig:
     store = StoreConfig(synchronous=section.take("synchronous", _synchronous, "FULL"))
     section.finish()
@@ -374,6 +411,10 @@ key = {key}
 # Servers to ask for the keys of those that do not answer themselves.
 # notaries = ["notary.example"]
 
+[consent]
+# Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.
+# required_from = []
+
 # How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
 # of, with fan_out = "pull" it fetches the rooms we are the hub of.
 # [providers."b.example"]
@@ -395,6 +436,10 @@ _LIMIT_NOTES = {
     "max_media_bytes": "The largest file a client may upload.",
     "max_backfill": "Events in one answer to a peer that asks for history.",
     "max_notary_servers": "Servers one request may ask us the keys of.",
+    "address_rate": "Requests a second without a token from one address; ten times as many at once.",
+    "account_rate": "Requests a second of one account, likewise.",
+    "provider_rate": "Requests a second of another server, likewise.",
+    "group_rate": "Messages a second of another server to one room, likewise.",
 }
 
 

@@ -23,7 +23,7 @@ def control_path(config: Config) -> Path:
     return config.data_dir / CONTROL_SOCKET
 
 
-def ask_server(config: Config, command: str, **arguments: str) -> JsonObject:
+def ask_server(config: Config, command: str, **arguments: str | int) -> JsonObject:
     """Have the running server of ``config`` do something; what it answers.
 
     Raises:

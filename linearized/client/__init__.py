@@ -26,6 +26,7 @@ from linearized.client.errors import (
     WrongEpochError,
 )
 from linearized.client.following import ALGORITHM
+from linearized.client.franks import FrankError, FrankFault
 from linearized.client.items import (
     DecryptedMessage,
     EpochChanged,
@@ -61,6 +62,8 @@ __all__ = [
     "DecryptedMessage",
     "EpochChanged",
     "FileStorage",
+    "FrankError",
+    "FrankFault",
     "GroupLost",
     "ImportEvent",
     "ImportResult",

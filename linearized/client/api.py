@@ -52,6 +52,7 @@ _MLS = "/_matrix/client/unstable/dev.linearized.1"
 MAX_IMPORT_PAGE = 50
 # Tells the provider which event of its homeserver a bridge passes on.
 SOURCE_PARAMETER = "dev.linearized.source_event_id"
+FRANKING_CAPABILITY = "dev.linearized.franking"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
 MEDIA_DEADLINE = 120.0
@@ -189,6 +190,17 @@ class ProviderApi:
         await self._post(
             f"/rooms/{path_part(room_id)}/kick", {"user_id": user_id, "reason": reason}, idempotent=False
         )
+
+    async def report(
+        self, room_id: str, event_id: str, *, reason: str = "", content: bytes | None = None
+    ) -> None:
+        """``POST /rooms/{room}/report/{event}``; with ``content``, what a franked message was decrypted to,
+        the hub gets the report.
+        """
+        body: JsonObject = {"reason": reason}
+        if content is not None:
+            body["dev.linearized.message_content"] = encode_binary(content)
+        await self._post(f"/rooms/{path_part(room_id)}/report/{path_part(event_id)}", body, idempotent=True)
 
     async def joined_rooms(self) -> list[str]:
         """``GET /joined_rooms``."""
@@ -344,7 +356,88 @@ class ProviderApi:
         """``GET /_matrix/key/v2/server``: the provider's own signing keys."""
         return await self._transport.json("GET", "/_matrix/key/v2/server", idempotent=True)
 
+    # --- consent ---
+
+    async def consents(self) -> list[JsonObject]:
+        """Who asked for this user's consent or was asked for theirs, and what came of it, latest first."""
+        answer = await self._transport.json("GET", f"{_MLS}/consents", idempotent=True)
+        return json_objects(answer.get("consents"))
+
+    async def require_consent(self, *, required: bool) -> None:
+        """Whether others need a grant before they can add this user to rooms."""
+        await self._transport.json(
+            "PUT", f"{_MLS}/consents/required", body={"required": required}, idempotent=True
+        )
+
+    async def request_consent(self, user_id: str, *, room_id: str | None = None) -> None:
+        """Ask a user for their consent to be added to a room, or to any."""
+        await self._consent("request", user_id, room_id)
+
+    async def cancel_consent(self, user_id: str, *, room_id: str | None = None) -> None:
+        """Take such a request back."""
+        await self._consent("cancel", user_id, room_id)
+
+    async def grant_consent(
+        self, user_id: str, *, room_id: str | None = None, key_packages: bool = False
+    ) -> None:
+        """Let a user add this one; with ``key_packages`` of this user's devices, right away."""
+        await self._consent("grant", user_id, room_id, key_packages=key_packages)
+
+    async def revoke_consent(self, user_id: str, *, room_id: str | None = None, tell: bool = False) -> None:
+        """Do not let a user add this one; they hear of it only with ``tell``."""
+        await self._consent("revoke", user_id, room_id, tell=tell)
+
+    async def take_key_packages(self, user_id: str, *, room_id: str | None = None) -> list[bytes]:
+        """The key packages that came with a user's grant; they are given once."""
+        answer = await self._consent("key_packages", user_id, room_id, idempotent=False)
+        return decode_binaries(answer, "key_packages")
+
+    async def _consent(
+        self, action: str, user_id: str, room_id: str | None, *, idempotent: bool = True, **more: bool
+    ) -> JsonObject:
+        body: JsonObject = {"user_id": user_id, **more}
+        if room_id is not None:
+            body["room_id"] = room_id
+        return await self._transport.json(
+            "POST", f"{_MLS}/consents/{action}", body=body, idempotent=idempotent
+        )
+
+    # --- finding users ---
+
+    async def find_users(self, domain: str, *conditions: Mapping[str, str]) -> list[JsonObject]:
+        """The users of a provider whom all conditions fit: ``user_id``, and the ``fields`` they show.
+
+        Args:
+            conditions: ``type`` (handle, nick, email, phone, partial_name, whole_profile, oidc, vcard),
+                ``value``, and for the last two ``name``.
+        """
+        answer = await self._transport.json(
+            "POST",
+            f"{_MLS}/identifiers/query",
+            body={"domain": domain, "query": [dict(condition) for condition in conditions]},
+            idempotent=True,
+        )
+        return json_objects(answer.get("users"))
+
+    async def be_found_by(self, *fields: Mapping[str, str], handle: bool = False) -> None:
+        """Replace what this user can be found by: ``source`` (oidc, vcard), ``name`` and ``value`` of each
+        field, and the handle.
+        """
+        body = {"handle": handle, "fields": [dict(field) for field in fields]}
+        await self._transport.json("PUT", f"{_MLS}/identifiers/profile", body=body, idempotent=True)
+
     # --- MLS ---
+
+    async def franking_agents(self) -> dict[int, bytes]:
+        """The provider's franking agents (encoded FrankingAgentData) by cipher suite, from
+        ``GET /capabilities``; none if it franks nothing.
+        """
+        capabilities = json_object(await self._get("/capabilities"), "capabilities")
+        offered = capabilities.get(FRANKING_CAPABILITY)
+        if not isinstance(offered, dict):
+            return {}
+        agents = json_object(offered, "agents")
+        return {int(suite): decode_binary(agents, suite) for suite in agents if suite.isdecimal()}
 
     async def keys_upload(
         self, *, one_time: Mapping[str, bytes], fallback: Mapping[str, bytes] | None = None

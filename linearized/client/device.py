@@ -14,19 +14,22 @@ import openmls
 
 from linearized.client.app_data import new_app_data
 from linearized.client.errors import NotInGroup, StateFileError, UntrustedAnswer
+from linearized.client.franks import safe_aad, with_claims
 from linearized.client.identity import LeafOwner, leaf_owner
 from linearized.client.items import Item
 from linearized.client.pending import drop, is_leaving, leaving_leaves, propose_leave, references
 from linearized.client.state import Outgoing, PendingCommit, RoomRecord, SavedState
 from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError
+from linearized.mimi.content import MimiContent
+from linearized.mimi.franking import franking_components
 from linearized.mimi.handshake import (
     GroupInfoOption,
     HandshakeBundle,
     RatchetTreeOption,
     welcome_struct,
 )
-from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
+from linearized.mimi.participants import FRANKING_AGENT, PARTICIPANT_LIST, ParticipantListData, UserRolePair
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import ROLES_LIST
 from linearized.mimi.policy.presets import Preset
@@ -160,20 +163,24 @@ class MlsDevice:
         *,
         external_senders: Sequence[tuple[bytes, bytes]] = (),
         policy: Preset | None = None,
+        franking_agent: bytes | None = None,
     ) -> tuple[bytes, bytes]:
         """Make the room's group with this device as its only member and its user as its only participant: an
-        admin, or in the role that ``policy`` gives to who makes the room.
+        admin, or in the role that ``policy`` gives to who makes the room. With the hub's ``franking_agent``
+        (encoded FrankingAgentData) its messages are franked.
 
         Returns the GroupInfo and ratchet tree of epoch 0, which go with the first commit.
         """
         role = ROLE_ADMIN if policy is None else policy.creator_role
         creator = UserRolePair(user=user_uri(self.owner.user_id), role_index=role)
         components = {} if policy is None else policy.components()
+        franking = {} if franking_agent is None else franking_components(franking_agent)
         group = self.client.create_group(
             group_id=group_id(room_id),
             app_data={
                 PARTICIPANT_LIST: ParticipantListData(participants=(creator,)).encode(),
                 **components,
+                **franking,
             },
             external_senders=external_senders,
         )
@@ -402,16 +409,31 @@ class MlsDevice:
         """
         message = self.state.outbox.get(txn_id)
         if message is None:
-            group = self.group(room_id)
-            if is_leaving(group):
+            if is_leaving(self.group(room_id)):
                 raise NotInGroup(f"{self.owner.client_uri} is leaving the group of {room_id}")
-            ciphertext = group.encrypt(payload)
+            ciphertext = self._encrypt(room_id, payload)
             message = Outgoing(
                 room_id=room_id, ciphertext=ciphertext, digest=digest(ciphertext), payload=payload
             )
             self.state.outbox[txn_id] = message
             self.save()
         return message
+
+    def _encrypt(self, room_id: str, payload: bytes) -> bytes:
+        group = self.group(room_id)
+        if self.is_franked(room_id):
+            return group.encrypt(payload, safe_aad=safe_aad(payload))
+        return group.encrypt(payload)
+
+    def is_franked(self, room_id: str) -> bool:
+        """Whether the hub stamps the room's messages, so that each commits to its content."""
+        return self.in_group(room_id) and FRANKING_AGENT in self.group(room_id).app_data()
+
+    def prepare(self, room_id: str, content: MimiContent) -> MimiContent:
+        """The content as it is sent: in a franked room it names its sender and its room."""
+        if not self.is_franked(room_id):
+            return content
+        return with_claims(content, user_id=self.owner.user_id, room_id=room_id)
 
     def unsend(self, txn_id: str) -> None:
         """The hub refused the message: encrypt it anew next time."""

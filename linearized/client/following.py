@@ -14,6 +14,7 @@ import openmls
 
 from linearized.client.device import MlsDevice, digest
 from linearized.client.errors import NotInGroup, UntrustedAnswer
+from linearized.client.franks import FrankError, FrankFault, check_frank
 from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner, leaf_owner
 from linearized.client.items import (
     DecryptedMessage,
@@ -35,6 +36,7 @@ from linearized.protocol.identifiers import room_uri
 ALGORITHM = "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
 WELCOME_ALGORITHM = "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519"
 SEQ_KEY = "dev.linearized.seq"
+FRANK_KEY = "dev.linearized.frank"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,16 +285,31 @@ class Follower:
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
             _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)
+            frank = _frank(event)
+            group = device.group(room_id)
+            check_frank(
+                processed,
+                app_data=group.app_data(),
+                cipher_suite=group.ciphersuite,
+                frank=frank,
+                owner=owner,
+                room_id=room_id,
+                timestamp=common["timestamp"],
+            )
         except (openmls.MlsError, InvalidInput, NotInGroup) as error:
             # One unreadable message must not stop the room; whoever shows the room shows the gap.
             expected = self._is_before_us(room_id, content)
-            return Undecryptable(**common, sender=sender, reason=str(error), expected=expected)
+            fault = error.fault.value if isinstance(error, FrankError) else None
+            return Undecryptable(
+                **common, sender=sender, reason=str(error), expected=expected, frank_fault=fault
+            )
         return DecryptedMessage(
             **common,
             sender_uri=owner.user_uri,
             client_uri=owner.client_uri,
             epoch=processed.epoch,
             payload=processed.plaintext,
+            frank=frank,
         )
 
     def _is_before_us(self, room_id: str, content: JsonObject) -> bool:
@@ -318,6 +335,17 @@ def _check_claims(content: MimiContent, owner: LeafOwner, room_id: str) -> None:
     """What a message says of its sender and room must be what MLS proves; otherwise its ID is another's."""
     if content.sender_uri not in (None, owner.user_uri) or content.room_uri not in (None, room_uri(room_id)):
         raise UntrustedAnswer("the message claims another sender or room")
+
+
+def _frank(event: JsonObject) -> bytes | None:
+    """The hub's stamp, as it came with the message."""
+    text = (event.get("unsigned") or {}).get(FRANK_KEY)
+    if not isinstance(text, str):
+        return None
+    try:
+        return decode_base64(text)
+    except (InvalidInput, ValueError) as error:
+        raise FrankError(FrankFault.FRANK, "the frank is not base64") from error
 
 
 def _common(room_id: str, event: JsonObject) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from linearized.client.errors import (
     KeyMaterialUnavailable,
     UntrustedAnswer,
 )
+from linearized.client.franks import agent_of
 from linearized.client.pending import arriving_clients, is_leaving, leaving_leaves, list_changes
 from linearized.client.state import PendingCommit
 from linearized.mimi.group_info import (
@@ -105,6 +106,7 @@ class Handshakes:
 
         Raises:
             CommitRefused: the hub takes no group for this room.
+            FrankError: the provider gives another one's franking agent.
         """
         async with self._lock:
             if not self._device.in_group(room_id):
@@ -112,7 +114,12 @@ class Handshakes:
                 # proposals).
                 hub = await self._api.hub_sender(room_id)
                 senders = [*external_senders] if hub is None else [hub, *external_senders]
-                self._device.create_group(room_id, external_senders=senders, policy=policy)
+                agent = (await self._api.franking_agents()).get(CIPHERSUITE)
+                if agent is not None:
+                    agent_of(agent, room_id)
+                self._device.create_group(
+                    room_id, external_senders=senders, policy=policy, franking_agent=agent
+                )
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()

@@ -54,7 +54,9 @@ class MembershipChanged(Item):
 class DecryptedMessage(Item):
     """A message by another client, decrypted and its sender authenticated by MLS.
 
-    ``payload`` is the MIMI content as it was encrypted (CBOR); the message ID is a hash over it.
+    ``payload`` is the MIMI content as it was encrypted (CBOR); the message ID is a hash over it. ``frank`` is
+    the hub's stamp (an encoded ``Frank``), which was checked; with ``timestamp`` it is what an abuse report
+    needs.
     """
 
     KIND: ClassVar[str] = "message"
@@ -63,6 +65,7 @@ class DecryptedMessage(Item):
     client_uri: str
     epoch: int
     payload: bytes
+    frank: bytes | None = None
 
     @property
     def content(self) -> MimiContent:
@@ -95,6 +98,7 @@ class Undecryptable(Item):
     """A message this device cannot read or does not believe, and why.
 
     ``expected`` if it was sent before this device came into the group, so that nothing is wrong.
+    ``frank_fault`` is a ``FrankFault`` if what is wrong is how the message is franked.
     """
 
     KIND: ClassVar[str] = "undecryptable"
@@ -102,6 +106,7 @@ class Undecryptable(Item):
     sender: str
     reason: str
     expected: bool = False
+    frank_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

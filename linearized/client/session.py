@@ -20,7 +20,7 @@ from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
 from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
-from linearized.client.items import Item, Joined
+from linearized.client.items import DecryptedMessage, Item, Joined
 from linearized.client.state import Outgoing
 from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
@@ -294,6 +294,7 @@ class Session:
             ApiError: the hub refused the message.
             ServerUnreachable: no answer; send again with the same ``txn_id``.
         """
+        content = self.device.prepare(room_id, content)
         payload = content.encode()
         key = txn_id or self.api.transaction_id()
         refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
@@ -328,8 +329,18 @@ class Session:
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))
         raise refusal
 
+    async def report(self, message: DecryptedMessage, *, reason: str = "") -> None:
+        """Report a message: to the hub of its room, if it is franked, else to our own provider's operator.
+
+        Raises:
+            ApiError: it was not taken.
+        """
+        content = message.payload if message.frank is not None else None
+        await self.api.report(message.room_id, message.event_id, reason=reason, content=content)
+
     def message_id(self, room_id: str, content: MimiContent) -> bytes:
         """The MIMI message ID that ``content`` has when this device's user sends it to the room."""
+        content = self.device.prepare(room_id, content)
         return message_id(content, sender_uri=user_uri(self.device.owner.user_id), room_uri=room_uri(room_id))
 
     def _confirm(self, key: str, message: Outgoing) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Self
 
-from linearized.mimi.tls import Bytes, Struct, Uint16, Vector
+from linearized.mimi.tls import Bytes, Struct, Uint, Uint16, Vector
+
+SAFE_AAD_COMPONENT = 0x0002  # draft-ietf-mls-extensions, IANA Considerations
 
 
 def _require_sorted(component_ids: Sequence[int]) -> None:
@@ -73,3 +75,10 @@ class SafeAAD(Struct):
         return next(
             (item.aad_item_data for item in self.aad_items if item.component_id == component_id), None
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentsList(Struct):
+    """The value of the ``safe_aad`` component: in a GroupContext, what every member must understand."""
+
+    component_ids: Annotated[tuple[int, ...], Vector(Uint(2))] = ()

@@ -8,12 +8,16 @@ arguments, because the algorithm is that of the group's cipher suite.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from linearized.exceptions import SignatureError
+from linearized.exceptions import MimiDecodeError, SignatureError
+from linearized.mimi.app_data import SAFE_AAD_COMPONENT, ComponentsList, SafeAAD
+from linearized.mimi.content import MimiContent
 from linearized.mimi.messages import SERVER_FRANK_BYTES, Frank
 from linearized.mimi.mls_framing import walk_credential
+from linearized.mimi.participants import FRANK_AAD, FRANKING_AGENT
 from linearized.mimi.tls import Bytes, Fixed, Raw, Struct, Uint16, Uint64, Uri
 
 FRANKING_TAG_BYTES = 32  # HMAC-SHA256
@@ -51,6 +55,59 @@ class FrankingIntegrityTBS(Struct):
     server_frank: Annotated[bytes, Fixed(SERVER_FRANK_BYTES)]
     franking_signature_ciphersuite: Uint16
     context: ServerFrankingContext
+
+
+def franking_components(agent: bytes) -> dict[int, bytes]:
+    """What a new group's ``app_data_dictionary`` has so that its messages are franked.
+
+    Args:
+        agent: the hub's FrankingAgentData, encoded.
+
+    The ``safe_aad`` list is empty: it frames every message's authenticated data, and leaves members free to
+    know nothing of franking as long as they only read.
+    """
+    return {SAFE_AAD_COMPONENT: ComponentsList().encode(), FRANKING_AGENT: agent}
+
+
+def is_franked(app_data: Mapping[int, bytes], agent: bytes | None) -> bool:
+    """Whether a group with this ``app_data_dictionary`` has its messages franked by the hub of ``agent``."""
+    return agent is not None and app_data.get(FRANKING_AGENT) == agent
+
+
+def tag_in(authenticated_data: bytes) -> bytes | None:
+    """The franking tag that a message carries; None if it has no ``frank_aad`` item.
+
+    Args:
+        authenticated_data: of a message in a group with the ``safe_aad`` component.
+
+    Raises:
+        MimiDecodeError: it is no SafeAAD, or the item is no FrankAAD.
+    """
+    item = SafeAAD.decode(authenticated_data).item(FRANK_AAD)
+    return None if item is None else FrankAAD.decode(item).franking_tag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What the sender of a message has committed to, from inside its content."""
+
+    salt: bytes
+    sender_uri: str
+    room_uri: str
+
+    @classmethod
+    def of(cls, application_data: bytes) -> Claims:
+        """The salt, sender and room in MIMI content.
+
+        Raises:
+            MimiDecodeError: it is no MIMI content, or names no sender or no room: "the sender includes the
+                sender's user URI and room URI in the MIMI content extensions map" (Client creation and
+                sending).
+        """
+        content = MimiContent.decode(application_data)
+        if content.sender_uri is None or content.room_uri is None:
+            raise MimiDecodeError("a franked message names its sender and its room")
+        return cls(salt=content.salt, sender_uri=content.sender_uri, room_uri=content.room_uri)
 
 
 class Sign(Protocol):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Annotated
 
 from linearized.mimi.app_data import NO_APP_DATA, AppDataDictionary
@@ -98,3 +100,83 @@ class IdentifierResponse(Struct):
     uris: Annotated[tuple[str, ...], Vector(Text("ascii", MAX_URI_BYTES))] = ()
     found_profiles: Annotated[tuple[UserProfile, ...], Vector(UserProfile)] = ()
     extensions: AppDataDictionary = NO_APP_DATA
+
+
+HANDLE_SOURCE = 1
+"""In the place of a vocabulary: the handle itself, under ``HANDLE`` as ``im:alice@a.example`` and under
+``USER`` without the provider."""
+HANDLE, USER = "handle", "user"
+_OIDC, _VCARD = int(FieldSource.OIDC_STD_CLAIM), int(FieldSource.VCARD_FIELD)
+
+OIDC_CLAIMS = frozenset(
+    {
+        "name",
+        "given_name",
+        "family_name",
+        "middle_name",
+        "nickname",
+        "preferred_username",
+        "profile",
+        "website",
+        "email",
+        "phone_number",
+    }
+)
+"""The UserInfo standard claims (OpenID Connect Core, section 5.1) by which a person is looked for."""
+VCARD_PROPERTIES = frozenset({"FN", "N", "NICKNAME", "EMAIL", "TEL", "ORG", "TITLE", "ROLE", "URL"})
+"""The vCard properties likewise."""
+NAMES = ("name", "given_name", "family_name", "middle_name", "nickname", "FN", "N", "NICKNAME")
+
+# A substring of fewer characters is in most people's names: the answer would be a list of users.
+MIN_SUBSTRING = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a query element looks for.
+
+    Attributes:
+        exact: pairs of a vocabulary (``FieldSource``, or ``HANDLE_SOURCE``) and the names in it that may have
+            the value; empty for a substring search.
+        within: for a substring search, the names of the fields; None for all of them.
+        value: what to look for.
+    """
+
+    exact: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    within: tuple[str, ...] | None = None
+    value: str
+
+
+_EXACT: Mapping[SearchIdentifierType, tuple[tuple[int, tuple[str, ...]], ...]] = MappingProxyType(
+    {
+        SearchIdentifierType.HANDLE: ((HANDLE_SOURCE, (HANDLE,)),),
+        SearchIdentifierType.NICK: (
+            (HANDLE_SOURCE, (USER,)),
+            (_OIDC, ("nickname", "preferred_username")),
+            (_VCARD, ("NICKNAME",)),
+        ),
+        SearchIdentifierType.EMAIL: ((_OIDC, ("email",)), (_VCARD, ("EMAIL",))),
+        SearchIdentifierType.PHONE: ((_OIDC, ("phone_number",)), (_VCARD, ("TEL",))),
+    }
+)
+_WITHIN: Mapping[SearchIdentifierType, tuple[str, ...] | None] = MappingProxyType(
+    {SearchIdentifierType.PARTIAL_NAME: NAMES, SearchIdentifierType.WHOLE_PROFILE: None}
+)
+
+
+def search_of(element: QueryElement) -> Search | IdentifierQueryCode:
+    """What an element looks for, or the code that answers the whole query: ``UNSUPPORTED_FIELD`` for a claim
+    or property nobody can be found by, ``AMBIGUOUS`` for a substring that is too short.
+    """
+    kind, value = element.search_type, element.search_value
+    if kind in _EXACT:
+        return Search(exact=_EXACT[kind], value=value)
+    if kind in _WITHIN:
+        if len(value) < MIN_SUBSTRING:
+            return IdentifierQueryCode.AMBIGUOUS
+        return Search(within=_WITHIN[kind], value=value)
+    if element.claim_name in OIDC_CLAIMS:
+        return Search(exact=((_OIDC, (element.claim_name,)),), value=value)
+    if element.property_name in VCARD_PROPERTIES:
+        return Search(exact=((_VCARD, (element.property_name,)),), value=value)
+    return IdentifierQueryCode.UNSUPPORTED_FIELD

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from linearized.mimi.handshake import HandshakeBundle, welcome_message
@@ -19,6 +20,7 @@ from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
+from linearized.room.franks import check_agent, check_tag, needs_tags
 from linearized.room.leaves import identify
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
@@ -29,6 +31,7 @@ from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEf
 # Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
 # alone.
 INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
+NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
 # In a commit that ended the room's group: true.
 GROUP_DELETED: Final = "dev.linearized.group_deleted"
 
@@ -52,6 +55,7 @@ class RoomGroup:
         signer: the key the hub proposes with; None if it proposes nothing.
         group: None before the first commit. The proposals pending in its epoch are stored in it.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        agents: this hub's encoded FrankingAgentData by cipher suite; none if it franks nothing.
         deleted: whether that commit ended the group.
     """
 
@@ -64,15 +68,17 @@ class RoomGroup:
         signer: SignatureKeyPair | None = None,
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        agents: Mapping[int, bytes] = NO_AGENTS,
         deleted: bool = False,
     ) -> None:
         self._room_id = room_id
         self._hub = hub
         self._mls = mls
         self._signer = signer
-        self._group = group
-        self._owners: dict[int, str] | None = None
         self._policy: tuple[int, RoomPolicy | None] | None = None
+        self._owners: dict[int, str] | None = None
+        self._agents = agents
+        self._hold(group)
         self.last_commit_id = last_commit_id
         self._deleted = deleted
 
@@ -84,6 +90,11 @@ class RoomGroup:
         """
         if self._deleted:
             raise Rejected(Reason.FORBIDDEN, "The room's group was deleted; its log can still be read")
+
+    def _hold(self, group: PublicGroup | None) -> None:
+        """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
+        self._group = group
+        self._franked = group is not None and needs_tags(group, self._agents)
 
     @property
     def policy(self) -> RoomPolicy | None:
@@ -134,6 +145,8 @@ class RoomGroup:
                 f"The message is for epoch {info.epoch}, the group is in {group.epoch}",
                 current_epoch=group.epoch,
             )
+        if self._franked:
+            check_tag(info)
 
     def stage(
         self,
@@ -257,7 +270,9 @@ class RoomGroup:
             group.merge(transition.commit.staged)
         except MlsError as error:
             raise mls_rejection(error) from error
-        self._group, self._owners = group, None
+        if self._group is not group:
+            self._hold(group)
+        self._owners = None
         self.last_commit_id = commit_id
         self._deleted = transition.deletes
         update = GroupUpdate(
@@ -297,6 +312,7 @@ class RoomGroup:
         # m.room.create event". No commit can change it: ReInit is not among the proposals a room takes.
         if group.ciphersuite != ciphersuite_of(encryption_algorithm(state) or ""):
             raise Rejected(Reason.INVALID_COMMIT, "The group's cipher suite is not the room's")
+        check_agent(group, self._agents)
         members = group.members()
         if group.epoch != 0 or len(members) != 1:
             raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")

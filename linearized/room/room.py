@@ -28,7 +28,7 @@ from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, initial_group
+from linearized.room.grouping import GROUP_DELETED, NO_AGENTS, RoomGroup, Transition, initial_group
 from linearized.room.participation import StateChange
 from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
@@ -69,6 +69,7 @@ class Room:
         pending: the proposals of the group's epoch so far, with the time each was accepted at, oldest first.
         head: sequence number and event ID of the last entry, ``(0, None)`` for a room about to be created.
         last_commit_id: event ID of the latest ``m.mls.commit``.
+        agents: see ``RoomGroup``.
         group_deleted: whether that commit ended the group.
         published: the keys of devices that have published one.
     """
@@ -87,6 +88,7 @@ class Room:
         head: tuple[int, str | None] = (0, None),
         group: PublicGroup | None = None,
         last_commit_id: str | None = None,
+        agents: Mapping[int, bytes] = NO_AGENTS,
         group_deleted: bool = False,
         published: Published = nothing_published,
     ) -> None:
@@ -104,6 +106,7 @@ class Room:
             signer=signer if version.standalone_proposals else None,
             group=group,
             last_commit_id=last_commit_id,
+            agents=agents,
             deleted=group_deleted,
         )
         for message, accepted_at in pending:

@@ -1,120 +1,309 @@
-"""Which server this server's operator agreed may take a room over from a hub that is gone.
+"""Consent between users of different providers (draft-ietf-mimi-protocol-06, "Convey explicit consent").
 
-A decision is about one hub's term: the time from the event that made it the hub to the event that makes
-another one. For a term there is one decision at a time. They are written one behind the other, the first
-under each number stays, so of two commands at once one fails.
+Both ends keep the same record: the target's provider, whose key packages it guards, and the requester's, for
+its user to see. A revocation is told to the other provider only if the user wants it: it "is typically not
+communicated to the revoked/rejected user".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
-from linearized.protocol.events import Event
-from linearized.protocol.hub_rules import is_takeover
-from linearized.protocol.identifiers import user_domain
-from linearized.protocol.state import CREATE, HUB
-from linearized.room.submissions import Reason, Rejected
-from linearized.store.base import Reply, RoomRow, Store
+import openmls
+import orjson
 
-# Decisions about one term: an operator who changes their mind so often had better wait for the hub.
-MAX_DECISIONS: Final = 32
-_WITHDRAWN: Final = ""
-_NUMBERS: Final = tuple(str(number) for number in range(MAX_DECISIONS))
+from linearized.exceptions import IdentifierError
+from linearized.mimi.consent import (
+    ConsentEntry,
+    ConsentOperation,
+    ConsentState,
+    KeyPackages,
+    consent_after,
+    consent_refusal,
+)
+from linearized.mimi.key_material import KeyMaterialUserCode
+from linearized.mls import CIPHERSUITES
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.identifiers import (
+    room_id_from_uri,
+    room_uri,
+    user_domain,
+    user_id_from_uri,
+    user_uri,
+)
+from linearized.room.credentials import client_of
+from linearized.server.http import HttpError
+from linearized.server.node import Node
+from linearized.server.providers.client import ProviderError
+from linearized.store.base import NewToDevice
+from linearized.store.contacts import ANY_ROOM, ConsentRow
+
+EVENT: Final = "dev.linearized.consent"
+"""The to-device message by which a user's clients hear of a change."""
+
+# Requests that wait for one user's answer. Nobody looks through more; past it the asking provider hears 429.
+MAX_WAITING: Final = 100
+# Records kept for one user, as requester and as target together: a grant need not be asked for, so other
+# providers decide how many there are.
+MAX_RECORDS: Final = 1000
+MAX_PACKAGES: Final = 100  # of one grant: a device each
+# How long a provider that has filled one of these should wait: the user has to do something first.
+RETRY_MS: Final = 3_600_000
+ROUTE_LIFETIME_MS: Final = 24 * 3_600_000  # as for claimed key packages
+ACCEPTED: Final = frozenset({200, 201, 202})
+ASKING: Final = frozenset({ConsentOperation.REQUEST, ConsentOperation.CANCEL})
 
 
-class Consents:
-    """The decisions in a store."""
+def is_required(node: Node, target: str, requester_domain: str) -> bool:
+    """Whether a user of that domain needs the target's grant: as the target says, else as the settings do."""
+    own = node.store.consent_required(target)
+    if own is not None:
+        return own
+    return requester_domain not in node.served_domains and node.config.consent.is_required_from(
+        requester_domain
+    )
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        # Asked for with every event that comes in; bounded by the rooms there are.
-        self._current: dict[str, str | None] = {}
 
-    def current(self, row: RoomRow) -> str | None:
-        """The server agreed to for the term of a room's present hub; None if there is none."""
-        if row.room_id not in self._current:
-            self._current[row.room_id] = self._of(row.room_id, self._term(row))
-        return self._current[row.room_id]
+def refusal(node: Node, *, requester: str, target: str, room_id: str | None) -> KeyMaterialUserCode | None:
+    """Why a user may not have key packages of one of ours for a room; None if they may."""
+    states = {row.room_id or None: ConsentState(row.state) for row in node.store.consents(requester, target)}
+    required = requester != target and is_required(node, target, user_domain(requester))
+    return consent_refusal(states, room_id, required=required)
 
-    def forget(self, room_id: str) -> None:
-        """A room's hub has changed: another term."""
-        self._current.pop(room_id, None)
 
-    async def agree(self, row: RoomRow, taker: str) -> bool:
-        """Agree that ``taker`` takes a room over; False if that was agreed before.
+async def receive(node: Node, provider: str, target: str, entry: ConsentEntry, *, asking: bool) -> None:
+    """Take what another provider sends to ``requestConsent`` (``asking``) or to ``updateConsent``.
 
-        Raises:
-            Rejected: another server was agreed to.
-        """
-        agreed = self.current(row)
-        if agreed is not None and agreed != taker:
-            raise Rejected(
-                Reason.FORBIDDEN, f"It was agreed that {agreed} takes the room over; withdraw that first"
+    Nobody hears whether a user exists: "A provider that does not wish to reveal if a user is not found can
+    respond with a 201 Accepted".
+
+    Args:
+        target: from the path: the URI of our user, or our provider's.
+
+    Raises:
+        HttpError: 400 ``M_INVALID_PARAM`` for an operation of the other endpoint, another user than in the
+            path, or key packages that are not valid or not the target's; 403 ``M_FORBIDDEN`` for a user who
+            is not the sender's; 404 ``M_NOT_FOUND`` for one who is not ours; 429 ``M_LIMIT_EXCEEDED``.
+    """
+    if (entry.operation in ASKING) is not asking:
+        raise HttpError(400, "M_INVALID_PARAM", "That operation belongs to the other endpoint")
+    # "For a requestContent, the targetUri needs to be in one of the domains of the receiving provider, and
+    # the requesterUri needs to be in one of the domains of the sending provider"; for updateConsent the other
+    # way round.
+    ours_uri, theirs_uri = (
+        (entry.target_uri, entry.requester_uri) if asking else (entry.requester_uri, entry.target_uri)
+    )
+    ours, theirs = user_id_from_uri(ours_uri), user_id_from_uri(theirs_uri)
+    if target not in {ours_uri, f"mimi://{user_domain(ours)}", user_domain(ours)}:
+        raise HttpError(400, "M_INVALID_PARAM", "The path is for another user than the request")
+    if user_domain(theirs) != provider:
+        raise HttpError(403, "M_FORBIDDEN", f"{provider} does not speak for that user")
+    if user_domain(ours) not in node.served_domains:
+        raise HttpError(404, "M_NOT_FOUND", "That user is not of this provider")
+    routes = _checked_packages(node, entry, theirs)
+    node.consent_limit.take(f"{provider} {ours}", f"user {ours}")
+    if node.store.user(ours) is None:
+        return
+    await _apply(node, entry, ours=ours, theirs=theirs)
+    if routes:
+        await node.store.put_key_package_routes(
+            dict.fromkeys(routes, provider), expires_ms=node.clock() + ROUTE_LIFETIME_MS
+        )
+
+
+async def ask(node: Node, *, requester: str, target: str, room_id: str | None, cancel: bool = False) -> None:
+    """Ask, for one of our users, for the consent of another user, or take the request back.
+
+    Raises:
+        HttpError: as ``receive``, from a user of our own.
+        ProviderError: the target's provider did not take it; nothing changed.
+    """
+    operation = ConsentOperation.CANCEL if cancel else ConsentOperation.REQUEST
+    await _tell(node, _entry(operation, requester, target, room_id))
+    await _record(node, operation, requester=requester, target=target, room_id=room_id)
+
+
+async def answer(
+    node: Node,
+    *,
+    target: str,
+    requester: str,
+    room_id: str | None,
+    grant: bool,
+    with_key_packages: bool = False,
+    tell: bool = True,
+) -> None:
+    """Grant consent for one of our users, or revoke or deny it, asked or not.
+
+    Args:
+        with_key_packages: send one of each device with a grant, so that the requester can add them at once.
+        tell: tell the requester's provider.
+
+    Raises:
+        ProviderError: the requester's provider was not told. What our user decided stands all the same.
+    """
+    operation = ConsentOperation.GRANT if grant else ConsentOperation.REVOKE
+    near = user_domain(requester) in node.served_domains
+    if not near:  # nearby, telling the other user is what records it
+        await _record(node, operation, requester=requester, target=target, room_id=room_id)
+    if tell:
+        packages = await _claim_own(node, target) if grant and with_key_packages else ()
+        await _tell(node, _entry(operation, requester, target, room_id, packages))
+    if near:
+        await _record(node, operation, requester=requester, target=target, room_id=room_id)
+
+
+def _entry(
+    operation: ConsentOperation,
+    requester: str,
+    target: str,
+    room_id: str | None,
+    packages: tuple[bytes, ...] = (),
+) -> ConsentEntry:
+    return ConsentEntry(
+        operation=operation,
+        requester_uri=user_uri(requester),
+        target_uri=user_uri(target),
+        room_id=room_uri(room_id) if room_id is not None else None,
+        client_key_packages=packages,
+    )
+
+
+async def _tell(node: Node, entry: ConsentEntry) -> None:
+    """Send an entry to the provider of the other user; between two of our own there is nothing to send."""
+    asking = entry.operation in ASKING
+    other = entry.target_uri if asking else entry.requester_uri
+    provider = user_domain(user_id_from_uri(other))
+    if provider in node.served_domains:
+        ours, theirs = (
+            (entry.target_uri, entry.requester_uri) if asking else (entry.requester_uri, entry.target_uri)
+        )
+        ours, theirs = user_id_from_uri(ours), user_id_from_uri(theirs)
+        if node.store.user(ours) is not None:
+            await _apply(node, entry, ours=ours, theirs=theirs)
+        return
+    endpoint = "requestConsent" if asking else "updateConsent"
+    response = await node.providers.post(provider, endpoint, other, entry.encode())
+    if response.status not in ACCEPTED:
+        raise ProviderError(
+            f"{provider} answered {response.status} at {endpoint}",
+            status=response.status,
+            retry_after_s=response.retry_after_s,
+        )
+
+
+async def _apply(node: Node, entry: ConsentEntry, *, ours: str, theirs: str) -> None:
+    """Record what the other side said, and let our user's clients hear of it if it is news."""
+    asking = entry.operation in ASKING
+    requester, target = (theirs, ours) if asking else (ours, theirs)
+    if entry.operation is ConsentOperation.REQUEST and node.store.waiting_consents(ours) >= MAX_WAITING:
+        raise HttpError(
+            429, "M_LIMIT_EXCEEDED", "Too many requests wait for an answer", retry_after_ms=RETRY_MS
+        )
+    room_id = room_id_from_uri(entry.room_id) if entry.room_id is not None else None
+    changed = await _record(
+        node,
+        entry.operation,
+        requester=requester,
+        target=target,
+        room_id=room_id,
+        packages=entry.client_key_packages,
+        bounded_by=ours,
+    )
+    if changed:
+        await _notify(node, ours, requester=requester, target=target, room_id=room_id)
+
+
+async def _record(
+    node: Node,
+    operation: ConsentOperation,
+    *,
+    requester: str,
+    target: str,
+    room_id: str | None,
+    packages: tuple[bytes, ...] = (),
+    bounded_by: str | None = None,
+) -> bool:
+    """Keep the state after an operation; whether it is another than before."""
+    known = node.store.consent(requester, target, room_id or ANY_ROOM)
+    before = ConsentState(known.state) if known is not None else None
+    after = consent_after(before, operation)
+    if after is None:
+        await node.store.delete_consent(requester, target, room_id or ANY_ROOM)
+        return before is not None
+    if after is before and not packages:
+        return False
+    if known is None and bounded_by is not None:
+        records = node.store.consents_of(bounded_by, limit=MAX_RECORDS)
+        if len(records) >= MAX_RECORDS:
+            raise HttpError(
+                429, "M_LIMIT_EXCEEDED", "That user has too many contacts", retry_after_ms=RETRY_MS
             )
-        if agreed is None:
-            await self._decide(row.room_id, self._term(row), taker)
-            self._current[row.room_id] = taker
-        return agreed is None
+    await node.store.put_consent(
+        ConsentRow(
+            requester=requester,
+            target=target,
+            room_id=room_id or ANY_ROOM,
+            state=after.value,
+            changed_at=node.clock(),
+            key_packages=KeyPackages(packages=packages).encode() if packages else b"",
+        )
+    )
+    return True
 
-    async def withdraw(self, row: RoomRow) -> str:
-        """Take back what was agreed; which server that was.
 
-        Raises:
-            Rejected: nothing was.
-        """
-        agreed = self.current(row)
-        if agreed is None:
-            raise Rejected(Reason.FORBIDDEN, "No takeover of this room was agreed to")
-        await self._decide(row.room_id, self._term(row), _WITHDRAWN)
-        self._current[row.room_id] = None
-        return agreed
-
-    # --- rooms that we have no copy of ---
-
-    async def trust(self, room_id: str, taker: str) -> None:
-        """Agree to whatever takeover of a room ``taker`` shows when one of our users joins it."""
-        if not self.trusts(room_id, taker):
-            await self._decide(room_id, f"joining by {taker}", taker)
-
-    def trusts(self, room_id: str, taker: str) -> bool:
-        """Whether that was agreed to."""
-        return self._of(room_id, f"joining by {taker}") == taker
-
-    def agreed_among(self, room_id: str, transfers: Iterable[Event]) -> frozenset[str]:
-        """Of the servers that took a room over in a chain of transfers, those agreed to."""
-        takers = {user_domain(event.sender) for event in transfers if is_takeover(event)}
-        return frozenset(taker for taker in takers if self.trusts(room_id, taker))
-
-    # --- the store ---
-
-    def _term(self, row: RoomRow) -> str:
-        """The ID of the event that made a room's hub its hub."""
-        for kind in (HUB, CREATE):
-            entry = self._store.state_entry(row.room_id, *kind, seq=row.head_seq)
-            if entry is not None:
-                return entry.event_id
-        return ""  # an invitation: no state, and no hub to be replaced
-
-    def _decisions(self, room_id: str, term: str) -> list[str]:
-        found = self._store.replies(_scope(room_id, term), _NUMBERS)
-        return [found[number] for number in _NUMBERS if number in found]
-
-    def _of(self, room_id: str, term: str) -> str | None:
-        decisions = self._decisions(room_id, term)
-        return decisions[-1] or None if decisions else None
-
-    async def _decide(self, room_id: str, term: str, decision: str) -> None:
-        number = len(self._decisions(room_id, term))
-        if number >= MAX_DECISIONS:
-            raise Rejected(
-                Reason.FORBIDDEN, f"{MAX_DECISIONS} decisions about this takeover were made already"
+async def _notify(node: Node, user_id: str, *, requester: str, target: str, room_id: str | None) -> None:
+    row = node.store.consent(requester, target, room_id or ANY_ROOM)
+    content: JsonObject = {
+        "requester": requester,
+        "target": target,
+        "state": row.state if row is not None else "cancelled",
+    }
+    if room_id is not None:
+        content["room_id"] = room_id
+    other = target if user_id == requester else requester
+    await node.store.put_to_device(
+        [
+            NewToDevice(
+                user_id=user_id,
+                device_id=device.device_id,
+                type=EVENT,
+                sender=other,
+                content=orjson.dumps(content),
             )
-        scope = _scope(room_id, term)
-        await self._store.put_reply(Reply(scope=scope, key=str(number), value=decision, lasting=True))
-        if self._store.reply(scope, str(number)) != decision:
-            raise Rejected(Reason.FORBIDDEN, "Another decision about this takeover was made meanwhile")
+            for device in node.store.devices(user_id)
+        ]
+    )
+    node.notifier.users_changed([user_id])
 
 
-def _scope(room_id: str, term: str) -> str:
-    return f"takeover {room_id} {term}"
+async def _claim_own(node: Node, user_id: str) -> tuple[bytes, ...]:
+    """One key package of each of a user's devices that has any."""
+    packages = []
+    for device in node.store.devices(user_id)[:MAX_PACKAGES]:
+        claimed = await node.store.claim_key_package(
+            user_id=user_id,
+            device_id=device.device_id,
+            ciphersuites=list(CIPHERSUITES.values()),
+            now_ms=node.clock(),
+        )
+        if claimed is not None:
+            packages.append(claimed.key_package)
+    return tuple(packages)
+
+
+def _checked_packages(node: Node, entry: ConsentEntry, target: str) -> list[bytes]:
+    """The KeyPackageRefs of a grant's packages, each valid and the target's."""
+    if len(entry.client_key_packages) > MAX_PACKAGES:
+        raise HttpError(400, "M_INVALID_PARAM", f"A grant brings at most {MAX_PACKAGES} key packages")
+    references = []
+    for package in entry.client_key_packages:
+        try:
+            info = openmls.inspect_key_package(package, now=node.clock() // 1000)
+            owner = client_of(info.identity).user_id
+        except (openmls.MlsError, IdentifierError) as error:
+            raise HttpError(400, "M_INVALID_PARAM", "A key package is not valid") from error
+        if owner != target:
+            raise HttpError(400, "M_INVALID_PARAM", "A key package is another user's")
+        references.append(info.reference)
+    return references

@@ -18,7 +18,7 @@ import orjson
 import structlog
 import trio
 
-from linearized.exceptions import CanonicalJsonError, LinearizedError
+from linearized.exceptions import CanonicalJsonError, InvalidInput, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.server.hub import Overloaded
 from linearized.server.node import Node
@@ -43,6 +43,12 @@ def commands(node: Node) -> dict[str, Command]:
     async def transfer(request: JsonObject) -> JsonObject:
         event_id = await node.moves.transfer(str(request.get("room_id")), str(request.get("hub")))
         return {"event_id": event_id}
+
+    async def close_report(request: JsonObject) -> JsonObject:
+        number = request.get("number")
+        if not isinstance(number, int) or not await node.store.close_report(number, node.clock()):
+            raise InvalidInput(f"there is no open report {number}")
+        return {"number": number}
 
     async def dismiss(request: JsonObject) -> JsonObject:
         finding = await node.audits.dismiss(str(request.get("digest")))
@@ -71,6 +77,7 @@ def commands(node: Node) -> dict[str, Command]:
         "takeover": takeover,
         "takeover_accept": takeover_accept,
         "takeover_withdraw": takeover_withdraw,
+        "close_report": close_report,
     }
 
 

@@ -119,7 +119,9 @@ class Copies:
         ours = self._node.identity.name
         if row.role is not Role.PARTICIPANT or row.hub == ours or not row.head_seq:
             return False
-        if not get_version(row.version).hub_transfers or self._node.consents.current(row) is not None:
+        if not get_version(row.version).hub_transfers:
+            return False
+        if self._node.takeover_consents.current(row) is not None:
             return False
         try:
             self._node.moves.taker(row)

@@ -21,7 +21,7 @@ from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_u
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.fanout import WELCOME_PAGE, next_notification, read_notification
+from linearized.server.fanout import WELCOME_PAGE, FrankOf, next_notification, read_notification
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
@@ -58,6 +58,7 @@ class Worker:
         store: Store,
         providers: ProviderClient,
         federation: FederationClient,
+        frank_of: FrankOf,
         pace: Pace,
         jitter: Callable[[], float],
         own_name: str,
@@ -70,6 +71,7 @@ class Worker:
         self._store = store
         self._providers = providers
         self._federation = federation
+        self._frank_of = frank_of
         self._jitter = jitter
         self._due: dict[str, None] = {}  # rooms (and EDUS) to deliver, in turn
         self._refused: dict[str, Pause] = {}  # those it did not take, not due before their time
@@ -163,7 +165,7 @@ class Worker:
     async def _notify(self, follower: FollowerRow) -> bool:
         """Send a room's next range; False if there was nothing left."""
         self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
-        notification = read_notification(self._store, follower)
+        notification = read_notification(self._store, follower, frank_of=self._frank_of)
         if notification is None or not notification.body:
             self._pace.give_back()
         if notification is None:

@@ -6,6 +6,7 @@ The MIMI faces have their own table; nothing outside the two knows about either.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -105,5 +106,10 @@ FACES: Mapping[type, Callable[[Any], HttpError]] = {
 
 
 def error_response(error: HttpError) -> Response:
-    """Encode a Matrix error object (draft, "Errors")."""
-    return json_response({"errcode": error.errcode, "error": error.error, **error.extra}, error.status)
+    """Encode a Matrix error object (draft, "Errors"); ``retry_after_ms`` is also the Retry-After header."""
+    response = json_response({"errcode": error.errcode, "error": error.error, **error.extra}, error.status)
+    wait = error.extra.get("retry_after_ms")
+    if isinstance(wait, int):
+        # Whole seconds (RFC 9110, section 10.2.3), never fewer than it takes.
+        return replace(response, headers=(*response.headers, ("retry-after", str(-(-wait // 1000)))))
+    return response

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 
 from linearized.mimi.handshake import RatchetTreeOption
-from linearized.mimi.messages import FanoutMessage
+from linearized.mimi.messages import FanoutMessage, Frank
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
@@ -28,6 +28,15 @@ WELCOME_PAGE: Final = 50
 # The MLSMessage of each entry type that MIMI followers get.
 _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}
 
+FrankOf: TypeAlias = Callable[[EntryRow], Frank | None]
+"""Gives the hub's stamp on an entry, if it is a franked message."""
+
+
+def no_frank(entry: EntryRow) -> Frank | None:
+    """For a hub that franks nothing."""
+    del entry
+    return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
@@ -42,7 +51,9 @@ class Notification:
     welcomes: int
 
 
-def project_entry(entry: EntryRow, after: EntryRow | None = None) -> bytes | None:
+def project_entry(
+    entry: EntryRow, after: EntryRow | None = None, frank_of: FrankOf = no_frank
+) -> bytes | None:
     """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history).
 
     Args:
@@ -56,6 +67,7 @@ def project_entry(entry: EntryRow, after: EntryRow | None = None) -> bytes | Non
     message = FanoutMessage(
         timestamp=entry.origin_server_ts,
         message=decode_base64(content[field]),
+        frank=frank_of(entry),
         more_proposals=tuple(messages_of(content)[1:]) if entry.type == PROPOSAL else (),
         external_proposals=_stapled(entry, after) if entry.type == COMMIT and after is not None else (),
     )
@@ -84,7 +96,12 @@ def project_welcome(row: ToDeviceRow) -> tuple[int, bytes]:
 
 
 def next_notification(
-    *, cursor: int, entries: Sequence[EntryRow], welcomes: Sequence[ToDeviceRow], last: int | None = None
+    *,
+    cursor: int,
+    entries: Sequence[EntryRow],
+    welcomes: Sequence[ToDeviceRow],
+    last: int | None = None,
+    frank_of: FrankOf = no_frank,
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
     nothing.
@@ -111,7 +128,7 @@ def next_notification(
     for entry, after in zip_longest(entries, entries[1:]):
         if last is not None and entry.seq > last:
             break
-        projected = project_entry(entry, after)
+        projected = project_entry(entry, after, frank_of)
         if projected is not None:
             if size + len(projected) > MAX_NOTIFY_BYTES and parts:
                 break
@@ -125,7 +142,12 @@ def next_notification(
 
 
 def read_notification(
-    store: Store, follower: FollowerRow, *, seq: int | None = None, welcomes: int | None = None
+    store: Store,
+    follower: FollowerRow,
+    *,
+    seq: int | None = None,
+    welcomes: int | None = None,
+    frank_of: FrankOf = no_frank,
 ) -> Notification | None:
     """What a follower is to get next, pushed or pulled; None if there is nothing.
 
@@ -140,4 +162,6 @@ def read_notification(
     )
     if welcomes is not None:
         waiting = [row for row in waiting if row.position <= welcomes]
-    return next_notification(cursor=follower.cursor, entries=entries, welcomes=waiting, last=last)
+    return next_notification(
+        cursor=follower.cursor, entries=entries, welcomes=waiting, last=last, frank_of=frank_of
+    )

@@ -23,6 +23,7 @@ import trio
 from linearized.server.batches import EDUS
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.delivering import Worker
+from linearized.server.fanout import FrankOf, no_frank
 from linearized.server.outbound import FederationClient
 from linearized.server.pacing import Pace
 from linearized.server.providers.client import ProviderClient
@@ -35,6 +36,7 @@ class Followers:
 
     Args:
         own_name: this server.
+        frank_of: gives the frank of an entry of ours.
         pulls: the providers that fetch.
         jitter: gives a number in [0, 1); injected so that tests are deterministic.
     """
@@ -48,6 +50,7 @@ class Followers:
         federation: FederationClient,
         nursery: trio.Nursery,
         pulls: PullFollowers,
+        frank_of: FrankOf = no_frank,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.pulls = pulls
@@ -56,6 +59,7 @@ class Followers:
         self._providers = providers
         self._federation = federation
         self._nursery = nursery
+        self._frank_of = frank_of
         self._jitter = jitter
         self._pace = Pace()
         self._workers: dict[str, Worker] = {}
@@ -105,6 +109,7 @@ class Followers:
                 store=self._store,
                 providers=self._providers,
                 federation=self._federation,
+                frank_of=self._frank_of,
                 pace=self._pace,
                 jitter=self._jitter,
                 pulls=self.pulls.includes,

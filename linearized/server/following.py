@@ -25,6 +25,7 @@ from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import content_of
+from linearized.server.franking import with_frank
 from linearized.server.invited import has_copy
 from linearized.server.node import Node
 from linearized.server.welcomes import local_welcome
@@ -169,7 +170,7 @@ class Following:
                     sender=hub_user(hub),
                     origin_server_ts=message.timestamp,
                     epoch=openmls.inspect_message(content).epoch,
-                    pdu=raw,
+                    pdu=with_frank(raw, message.frank),
                 )
         if row is None and not newcomers:
             return None

@@ -8,7 +8,7 @@ one (group commit).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -22,6 +22,7 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
+from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
 from linearized.server.acl import require_allowed
@@ -89,6 +90,7 @@ class Hub:
     Args:
         vouched: the domains of our bridges, whose users this server answers for without having keys of
             them.
+        agents: our encoded FrankingAgentData by cipher suite.
         signer: what the hub proposes with to groups, as an external sender.
         appended: called after an append is durable, with the room ID and the state after it.
     """
@@ -104,8 +106,10 @@ class Hub:
         vouched: frozenset[str],
         nursery: trio.Nursery,
         appended: Callable[[str, StateMap], None],
+        agents: Mapping[int, bytes] = NO_AGENTS,
     ) -> None:
         self._identity = identity
+        self._agents = agents
         self._store = store
         self._mls = mls
         self._signer = signer
@@ -178,6 +182,7 @@ class Hub:
             mls=self._mls,
             signer=self._signer,
             vouched_domains=self._vouched,
+            agents=self._agents,
         )
         now = self._clock()
         accepted = [room.submit(submission, now=now) for submission in submissions]
@@ -246,6 +251,7 @@ class Hub:
             mls=self._mls,
             signer=self._signer,
             vouched_domains=self._vouched,
+            agents=self._agents,
         )
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:

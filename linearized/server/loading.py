@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -15,7 +16,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.departures import MAX_PENDING
-from linearized.room.grouping import GROUP_DELETED
+from linearized.room.grouping import GROUP_DELETED, NO_AGENTS
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.server.device_objects import published
@@ -96,6 +97,7 @@ def restore_room(
     mls: Mls,
     signer: SignatureKeyPair,
     vouched_domains: frozenset[str],
+    agents: Mapping[int, bytes] = NO_AGENTS,
 ) -> Room:
     """The room as its last durable entry left it."""
     kept = store.group(row.room_id)
@@ -115,6 +117,7 @@ def restore_room(
         head=(row.head_seq, last[0].event_id if last else None),
         group=group,
         last_commit_id=kept.commit_event_id if kept is not None else None,
+        agents=agents,
         group_deleted=kept is not None and was_deleted(store, kept),
         published=partial(published, store),
     )

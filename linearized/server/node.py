@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import openmls
 
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.consents import Consents
+from linearized.server.buckets import Buckets, RateLimits
 from linearized.server.notifier import Notifier
 from linearized.server.segments import Segments
+from linearized.server.takeover_consents import TakeoverConsents
 from linearized.server.tree import Trees
 from linearized.store.base import Store
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from linearized.server.auditing import Auditor
     from linearized.server.copies import Copies
     from linearized.server.followers import Followers
+    from linearized.server.franking import Franking
     from linearized.server.keys import KeyRing
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
     from linearized.server.pulling import Pulling
     from linearized.server.rooms import Rooms
     from linearized.server.takeovers import Takeovers
+
+
+# What may come about one user's consent, over all providers and from each: a few people a day ask, and each
+# entry makes the user's devices ring.
+CONSENTS_PER_SECOND: Final = 1 / 60
+CONSENT_BURST: Final = 20
+# Queries for people, of each provider and of each of our users: typing a name slowly, not trying all of them.
+QUERIES_PER_SECOND: Final = 1
+QUERY_BURST: Final = 30
 
 
 @dataclass(slots=True)
@@ -46,7 +57,11 @@ class Node:
     federation: FederationClient
     providers: ProviderClient
     followers: Followers
+    franking: Franking
     trees: Trees = field(init=False)
+    limits: RateLimits = field(init=False)
+    consent_limit: Buckets = field(init=False)
+    query_limit: Buckets = field(init=False)
     segments: Segments = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
@@ -54,12 +69,15 @@ class Node:
     moves: Moves = field(init=False)
     copies: Copies = field(init=False)
     takeovers: Takeovers = field(init=False)
-    consents: Consents = field(init=False)
+    takeover_consents: TakeoverConsents = field(init=False)
     pulling: Pulling = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
-        self.consents = Consents(self.store)
+        self.takeover_consents = TakeoverConsents(self.store)
+        self.limits = RateLimits.of(self.config.limits, self.clock)
+        self.consent_limit = Buckets(self.clock, per_second=CONSENTS_PER_SECOND, burst=CONSENT_BURST)
+        self.query_limit = Buckets(self.clock, per_second=QUERIES_PER_SECOND, burst=QUERY_BURST)
         self.segments = Segments(self.store, self.config.data_dir / "segments")
 
     @property

@@ -24,6 +24,8 @@ from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
 from linearized.server.copies import Copies
 from linearized.server.followers import Followers
+from linearized.server.franking import Franking
+from linearized.server.franking_keys import FrankingKeys, load_franking_keys
 from linearized.server.hub import Hub
 from linearized.server.keys import KeyRing
 from linearized.server.mls import OpenMls
@@ -74,6 +76,7 @@ async def open_node(
     """
     identity = load_identity(config.server_name, config.data_dir)
     mls_signer = _load_mls_signer(config.data_dir)
+    franking_keys = load_franking_keys(config.data_dir)
     store = SqliteStore.open(
         config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
     )
@@ -87,6 +90,7 @@ async def open_node(
                     config=config,
                     identity=identity,
                     mls_signer=mls_signer,
+                    franking_keys=franking_keys,
                     store=store,
                     outbound=outbound,
                     nursery=nursery,
@@ -136,6 +140,7 @@ def _assemble(
     config: Config,
     identity: ServerIdentity,
     mls_signer: openmls.SignatureKeyPair,
+    franking_keys: FrankingKeys,
     store: Store,
     outbound: FederationClient,
     nursery: trio.Nursery,
@@ -144,13 +149,17 @@ def _assemble(
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
-    pulls = PullFollowers(store=store, key=identity.key, configured=config.pull_followers)
+    franking = Franking(franking_keys, own_name=identity.name, store=store)
+    pulls = PullFollowers(
+        store=store, key=identity.key, configured=config.pull_followers, frank_of=franking.of_entry
+    )
     followers = Followers(
         own_name=identity.name,
         store=store,
         providers=providers,
         federation=outbound,
         nursery=nursery,
+        frank_of=franking.of_entry,
         pulls=pulls,
     )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
@@ -168,6 +177,7 @@ def _assemble(
         vouched=served - {identity.name},
         nursery=nursery,
         appended=appended,
+        agents=franking.agents,
     )
     node = Node(
         config=config,
@@ -187,6 +197,7 @@ def _assemble(
         federation=outbound,
         providers=providers,
         followers=followers,
+        franking=franking,
     )
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)

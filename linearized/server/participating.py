@@ -28,7 +28,6 @@ from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
-from linearized.server.consents import Consents
 from linearized.server.exchange import WRONG_EPOCH
 from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
@@ -36,6 +35,7 @@ from linearized.server.loading import States
 from linearized.server.node import Node
 from linearized.server.rows import entry_row
 from linearized.server.soft_failures import replies_for
+from linearized.server.takeover_consents import TakeoverConsents
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
@@ -130,7 +130,7 @@ class Participating:
         self._node.audits.require_trusted(row)
         if row.hub == self._node.identity.name:
             raise Overloaded("the room is about to be ordered here")
-        taker = self._node.consents.current(row)
+        taker = self._node.takeover_consents.current(row)
         if taker is not None:
             raise Overloaded(f"the room is about to be taken over by {taker}")
         lpdu = self._lpdu(row, event)
@@ -219,7 +219,7 @@ class Participating:
         self._states.keep(row.room_id, entries[-1].seq, state)
         self._node.notifier.room_changed(state)
         if hub != row.hub:
-            self._node.consents.forget(row.room_id)
+            self._node.takeover_consents.forget(row.room_id)
             self._node.audits.due(row.room_id)
             self._node.moves.due(row.room_id)
 
@@ -291,7 +291,7 @@ class Participating:
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
             await trio.lowlevel.checkpoint()  # a large room must not hold up everybody else
         transfers = await self._transfers(known, answer, row)
-        _check_hub(known, transfers, row, version, self._node.consents)
+        _check_hub(known, transfers, row, version, self._node.takeover_consents)
         replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
@@ -360,7 +360,7 @@ class Participating:
             state=self._states.of(row),
             head=(row.head_seq, self._head_id(row)),
             grouped=row.epoch is not None or first is None or not first.imported,
-            agreed=self._node.consents.current(row),
+            agreed=self._node.takeover_consents.current(row),
         )
         return [replica.receive(event) for event in events], replica.state
 
@@ -429,7 +429,11 @@ def _refused(refusal: object) -> Rejected:
 
 
 def _check_hub(
-    state: StateMap, transfers: Mapping[str, Event], row: RoomRow, version: RoomVersion, consents: Consents
+    state: StateMap,
+    transfers: Mapping[str, Event],
+    row: RoomRow,
+    version: RoomVersion,
+    consents: TakeoverConsents,
 ) -> None:
     """Whoever we join through has to be whom the room's create event makes its hub, or whom its hubs have
     handed it over to, or whom our operator agreed to: a server that could order a room of another's namespace

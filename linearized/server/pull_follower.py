@@ -15,7 +15,7 @@ import trio
 from linearized.exceptions import LinearizedError
 from linearized.protocol.identifiers import room_uri
 from linearized.server.cursors import MIMI, is_finished
-from linearized.server.fanout import Notification, read_notification
+from linearized.server.fanout import FrankOf, Notification, no_frank, read_notification
 from linearized.server.pull_cursors import CursorSeal, Position, UnknownCursor
 from linearized.server.welcomes import provider_address
 from linearized.store.base import FollowerRow, Store
@@ -43,10 +43,20 @@ class PullFollower:
 
     Args:
         rows: its cursors, in all rooms and by all protocols.
+        frank_of: gives the frank of an entry of ours.
     """
 
-    def __init__(self, provider: str, *, store: Store, seal: CursorSeal, rows: Iterable[FollowerRow]) -> None:
+    def __init__(
+        self,
+        provider: str,
+        *,
+        store: Store,
+        seal: CursorSeal,
+        rows: Iterable[FollowerRow],
+        frank_of: FrankOf = no_frank,
+    ) -> None:
         self._provider = provider
+        self._frank_of = frank_of
         self._store = store
         self._seal = seal
         self._due: dict[str, None] = {}  # rooms that may have something for it, in turn
@@ -153,8 +163,10 @@ class PullFollower:
             self._running.discard(room_id)
             return None
         if until is None:
-            return read_notification(self._store, follower)
-        return read_notification(self._store, follower, seq=until.seq, welcomes=until.welcomes)
+            return read_notification(self._store, follower, frank_of=self._frank_of)
+        return read_notification(
+            self._store, follower, seq=until.seq, welcomes=until.welcomes, frank_of=self._frank_of
+        )
 
     def _fetched(self, room_id: str, notification: Notification) -> Fetched:
         position = Position(room_id=room_id, seq=notification.cursor, welcomes=notification.welcomes)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from linearized.protocol.signing import SigningKey
 from linearized.server.cursors import MIMI, is_finished
+from linearized.server.fanout import FrankOf, no_frank
 from linearized.server.pull_cursors import CursorSeal
 from linearized.server.pull_follower import PullFollower
 from linearized.store.base import Store
@@ -17,9 +18,18 @@ class PullFollowers:
     Args:
         key: authenticates cursors (see ``CursorSeal``).
         configured: providers that fetch by our settings, whatever they ask for.
+        frank_of: gives the frank of an entry of ours.
     """
 
-    def __init__(self, *, store: Store, key: SigningKey, configured: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        key: SigningKey,
+        configured: Collection[str] = (),
+        frank_of: FrankOf = no_frank,
+    ) -> None:
+        self._frank_of = frank_of
         self._store = store
         self._seal = CursorSeal(key)
         self._configured = frozenset(configured)
@@ -43,7 +53,11 @@ class PullFollowers:
         follower = self._active.get(provider)
         if follower is None:
             follower = self._active[provider] = PullFollower(
-                provider, store=self._store, seal=self._seal, rows=self._store.followed_by(provider)
+                provider,
+                store=self._store,
+                seal=self._seal,
+                rows=self._store.followed_by(provider),
+                frank_of=self._frank_of,
             )
         return follower
 

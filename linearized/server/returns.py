@@ -195,7 +195,7 @@ class Returns:
         await self._node.store.dismiss_findings([found.digest], self._node.clock())
         del self._known[row.room_id]
         self._hub.resume(row.room_id)
-        self._node.consents.forget(row.room_id)
+        self._node.takeover_consents.forget(row.room_id)
         self._node.rooms.participating.forget(row.room_id)
         self._node.audits.due(row.room_id)
         self._node.notifier.room_changed(self._node.rooms.state(row.room_id))

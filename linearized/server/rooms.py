@@ -170,7 +170,7 @@ class Rooms:
                 ``Participating`` raises.
         """
         row = self._known(room_id)
-        agreed = self._node.consents.current(row)
+        agreed = self._node.takeover_consents.current(row)
         if agreed not in {None, origin}:
             # What others are told of our log's end must stay true.
             raise Rejected(Reason.WRONG_HUB, f"It was agreed that {agreed} takes this room over")

@@ -75,7 +75,7 @@ class Takeovers:
         sender = self._node.moves.taker(row)
         if not hub_is_gone:
             await self._require_gone(row)
-        name, consents = self._node.identity.name, self._node.consents
+        name, consents = self._node.identity.name, self._node.takeover_consents
         new = await consents.agree(row, name)
         try:
             return await self._take(room_id, sender)
@@ -229,7 +229,7 @@ class Takeovers:
         if row is not None and row.role is Role.HUB:
             return await self._returns.give_up(row, taker)
         if row is None or not has_copy(row):
-            await self._node.consents.trust(room_id, taker)
+            await self._node.takeover_consents.trust(room_id, taker)
             return f"users of this server may join {room_id} through {taker}"
         row = self._participating(room_id)
         if taker in {self._node.identity.name, row.hub}:
@@ -238,7 +238,7 @@ class Takeovers:
             )
         if not hub_is_gone:
             await self._require_gone(row)
-        await self._node.consents.agree(row, taker)
+        await self._node.takeover_consents.agree(row, taker)
         log.warning("takeover_agreed", room_id=room_id, hub=row.hub, taker=taker)
         try:
             await self.catch_up(room_id, taker)  # it may have taken the room already
@@ -256,7 +256,7 @@ class Takeovers:
             Rejected: nothing was agreed to, or it has happened.
         """
         row = self._participating(room_id)
-        taker = await self._node.consents.withdraw(row)
+        taker = await self._node.takeover_consents.withdraw(row)
         log.warning("takeover_withdrawn", room_id=room_id, hub=row.hub, taker=taker)
         return taker
 
@@ -275,7 +275,7 @@ class Takeovers:
         self._node.audits.require_trusted(row)
         if row.hub != said.get("hub"):
             raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
-        if self._node.consents.current(row) != origin:
+        if self._node.takeover_consents.current(row) != origin:
             log.warning("takeover_asked_for", room_id=row.room_id, hub=row.hub, taker=origin)
             raise Rejected(Reason.FORBIDDEN, "The operator of this server has not agreed")
         if sender not in takers(self._node.rooms.state(row.room_id), origin, get_version(row.version)):

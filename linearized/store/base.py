@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
@@ -210,7 +211,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -255,8 +256,8 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, Protocol):
         ...
 
     async def expire(self, now_ms: int) -> int:
-        """Remove expired key packages, routes and replies, a bounded number at a time; how many. Repeat until
-        0.
+        """Remove expired key packages, routes, replies and closed reports, a bounded number at a time; how
+        many. Repeat until 0.
 
         A reply counts as given on the day of the latest call before it.
         """

@@ -24,6 +24,7 @@ import trio
 from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
     sqlite_append,
+    sqlite_contacts,
     sqlite_devices,
     sqlite_expiry,
     sqlite_history,
@@ -44,9 +45,11 @@ from linearized.store.base import (
     ServerKeyRow,
     UserRow,
 )
+from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.moving import Adoption
 from linearized.store.pulling import PullCursorRow
+from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
@@ -75,7 +78,14 @@ T = TypeVar("T")
 
 
 class SqliteStore(
-    RoomReads, DeviceReads, KeyPackageReads, HistoryReads, MovingReads, PastTreeReads, PullReads
+    RoomReads,
+    DeviceReads,
+    KeyPackageReads,
+    HistoryReads,
+    MovingReads,
+    PastTreeReads,
+    PullReads,
+    ContactReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -307,6 +317,38 @@ class SqliteStore(
     async def put_finding(self, finding: FindingRow) -> bool:
         """Keep a finding; False if it is kept already."""
         return await self._write(partial(sqlite_history.put_finding, finding=finding))
+
+    async def put_report(self, report: ReportRow) -> int | None:
+        """Keep a report; its number, or None if it is kept already."""
+        return await self._write(partial(sqlite_contacts.put_report, report=report))
+
+    async def close_report(self, number: int, closed_at: int) -> bool:
+        """Mark an open report as dealt with; False if there is none."""
+        return await self._write(partial(sqlite_contacts.close_report, number=number, closed_at=closed_at))
+
+    async def put_consent(self, consent: ConsentRow) -> None:
+        """Insert or replace what is known for a requester, a target and a room."""
+        await self._write(partial(sqlite_contacts.put_consent, consent=consent))
+
+    async def delete_consent(self, requester: str, target: str, room_id: str) -> None:
+        """Forget a consent."""
+        await self._write(
+            partial(sqlite_contacts.delete_consent, requester=requester, target=target, room_id=room_id)
+        )
+
+    async def take_key_packages(self, requester: str, target: str, room_id: str) -> bytes:
+        """Hand out what came with a grant, once."""
+        return await self._write(
+            partial(sqlite_contacts.take_key_packages, requester=requester, target=target, room_id=room_id)
+        )
+
+    async def put_consent_required(self, user_id: str, *, required: bool) -> None:
+        """Remember whether a user's key packages are for those alone who were granted them."""
+        await self._write(partial(sqlite_contacts.put_consent_required, user_id=user_id, required=required))
+
+    async def put_fields(self, user_id: str, fields: Sequence[FieldRow]) -> None:
+        """Replace the fields a user may be found by."""
+        await self._write(partial(sqlite_contacts.put_fields, user_id=user_id, fields=fields))
 
     async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
         """Note that a provider fetches what it follows, or that it no longer does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.store.base import REPLY_DAYS
+from linearized.store.sqlite_contacts import expire_reports
 from linearized.store.sqlite_writer import Transaction
 
 # Rows of one table that one transaction may remove, so that it never holds up the appends behind it for long.
@@ -14,7 +15,7 @@ _MS_PER_DAY: Final = 24 * 3_600_000
 
 
 def expire(transaction: Transaction, now_ms: int) -> int:
-    """Remove some key packages, routes and replies that have expired; how many. Zero means none is left."""
+    """Remove some of what has expired, closed reports too; how many. Zero means none is left."""
     today = now_ms // _MS_PER_DAY
     transaction.connection.execute("UPDATE reply_day SET day = ? WHERE day <> ?", (today, today))
     removed = 0
@@ -36,4 +37,4 @@ def expire(transaction: Transaction, now_ms: int) -> int:
         ),
     ):
         removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
-    return removed
+    return removed + expire_reports(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)

@@ -374,6 +374,67 @@ def m0011_reply_days(db: Database) -> None:
     db.execute("CREATE INDEX replies_day ON replies (day) WHERE day IS NOT NULL")
 
 
+@migrations()
+def m0012_contacts(db: Database) -> None:
+    """Abuse reports, consent between users of different providers, and by what users can be found."""
+    # AUTOINCREMENT: an operator's note about report 7 must not come to mean another one.
+    db.execute(
+        """
+        CREATE TABLE abuse_reports (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            digest TEXT NOT NULL UNIQUE,
+            room_id TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            reporter TEXT NOT NULL,
+            abuser TEXT NOT NULL,
+            reason_code INTEGER NOT NULL,
+            note TEXT NOT NULL,
+            report BLOB NOT NULL,
+            event_id TEXT NOT NULL,
+            verified INTEGER NOT NULL,
+            received_at INTEGER NOT NULL,
+            closed_at INTEGER
+        ) STRICT
+        """
+    )
+    db.execute("CREATE INDEX abuse_reports_open ON abuse_reports (provider) WHERE closed_at IS NULL")
+    db.execute(
+        """
+        CREATE TABLE consents (
+            requester TEXT NOT NULL,
+            target TEXT NOT NULL,
+            room_id TEXT NOT NULL,
+            state TEXT NOT NULL,
+            changed_at INTEGER NOT NULL,
+            key_packages BLOB NOT NULL,
+            PRIMARY KEY (requester, target, room_id)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE INDEX consents_target ON consents (target)")
+    db.execute(
+        """
+        CREATE TABLE consent_required (
+            user_id TEXT PRIMARY KEY,
+            required INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute(
+        """
+        CREATE TABLE searchable (
+            user_id TEXT NOT NULL,
+            source INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            value TEXT NOT NULL,
+            folded TEXT NOT NULL,
+            PRIMARY KEY (user_id, source, name, value)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE INDEX searchable_value ON searchable (value)")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -17,6 +17,8 @@ from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.runner import listen
 from linearized.client import ALGORITHM, ApiError, CommitLost, CommitRefused, ServerUnreachable, Session
+from linearized.mimi.franking import FrankAAD
+from linearized.mimi.participants import FRANK_AAD
 from linearized.protocol.base64 import encode_base64
 from tests.bridges.fake_homeserver import DOMAIN
 from tests.bridges.support import (
@@ -88,7 +90,9 @@ async def test_what_cannot_be_read_is_said_in_the_room(tmp_path: Path) -> None:
         room = history(world.homeserver, 1)
         room_id = await world.import_room(room)
         alice = world.bridge.puppets.session(ALICE)
-        outgoing = alice.device.group(room_id).encrypt(b"no MIMI content")
+        outgoing = alice.device.group(room_id).encrypt(
+            b"no MIMI content", safe_aad={FRANK_AAD: FrankAAD(franking_tag=bytes(32)).encode()}
+        )
         content = {"algorithm": ALGORITHM, "ciphertext": encode_base64(outgoing), "commit_event_id": ""}
         await alice.api.send_event(room_id, "m.room.encrypted", content, txn_id="t")
         await world.settle()

@@ -126,10 +126,8 @@ class FakeProvider:
         user_id, _, device_id = request.headers["authorization"].removeprefix("Bearer ").partition("|")
         body = json.loads(request.content) if request.content else {}
         parts = path.split("/")
-        if path.endswith("/sync"):
-            return httpx.Response(200, json=self._sync(user_id, device_id, request.url.params))
-        if path.endswith("/keys/upload"):
-            return httpx.Response(200, json=self._keys(user_id, device_id, body))
+        if "rooms" not in parts:
+            return httpx.Response(200, json=self._account(request, path, user_id, device_id))
         room = self.rooms[parts[parts.index("rooms") + 1]]
         if user_id not in room.members:
             return httpx.Response(403, json={"errcode": "M_FORBIDDEN", "error": "not joined"})
@@ -144,6 +142,14 @@ class FakeProvider:
             "hub_sender": self._no_hub,
         }
         return handlers[parts[-1]](room, user_id, body)
+
+    def _account(self, request: httpx.Request, path: str, user_id: str, device_id: str) -> dict[str, Any]:
+        if path.endswith("/sync"):
+            return self._sync(user_id, device_id, request.url.params)
+        if path.endswith("/keys/upload"):
+            return self._keys(user_id, device_id, json.loads(request.content))
+        assert path.endswith("/capabilities")
+        return {"capabilities": {}}
 
     # --- following ---
 

@@ -113,7 +113,7 @@ async def test_of_two_rivals_the_one_that_most_agreed_to_gets_the_room(tmp_path:
         d = world.network_servers["d.example"]
         await d.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
         # c.example wants the room for itself. It may not, and were it put in charge, one of three is too few.
-        await world.c.node.consents.agree(world.row(world.c), "c.example")
+        await world.c.node.takeover_consents.agree(world.row(world.c), "c.example")
         with pytest.raises(Rejected):
             await world.c.node.takeovers.take(world.room_id, hub_is_gone=False)
         await world.b.node.takeovers.take(world.room_id, hub_is_gone=False)
@@ -133,7 +133,7 @@ async def test_rivals_of_which_none_has_most_get_nothing(
     async with bereft(tmp_path) as world:
         monkeypatch.setattr(moves, "takers", lambda _state, server, _version: [USERS[server]])
         monkeypatch.setattr(takeovers, "takers", lambda _state, server, _version: [USERS[server]])
-        await world.c.node.consents.agree(world.row(world.c), "c.example")
+        await world.c.node.takeover_consents.agree(world.row(world.c), "c.example")
         with pytest.raises(Rejected, match="1 of 2 servers"):
             await world.b.node.takeovers.take(world.room_id, hub_is_gone=False)
         assert world.row(world.b).hub == world.row(world.c).hub == "a.example"

@@ -13,9 +13,9 @@ from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import takeovers
-from linearized.server.consents import MAX_DECISIONS
 from linearized.server.exchange import OutboundError
 from linearized.server.hub import Overloaded
+from linearized.server.takeover_consents import MAX_DECISIONS
 from linearized.store.base import Reply, Role
 from tests.interop.hostile_hub import ALICE, BOB, CAROL, arrived, shared_room
 from tests.interop.takeover_support import Bereft, bereft, named
@@ -126,15 +126,15 @@ async def test_a_server_that_agreed_to_another_does_not_take_the_room_itself(tmp
 async def test_what_was_agreed_is_taken_back_and_outlives_a_restart_till_then(tmp_path: Path) -> None:
     async with bereft(tmp_path) as world:
         await world.c.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
-        world.c.node.consents.forget(world.room_id)  # as after a restart
-        assert world.c.node.consents.current(world.row(world.c)) == "b.example"
+        world.c.node.takeover_consents.forget(world.room_id)  # as after a restart
+        assert world.c.node.takeover_consents.current(world.row(world.c)) == "b.example"
         with pytest.raises(Rejected) as wrong:
             await world.c.node.rooms.receive_pdus(world.room_id, [{}], "a.example")
         assert wrong.value.code is Reason.WRONG_HUB
         assert await world.c.node.takeovers.withdraw(world.room_id) == "b.example"
         with pytest.raises(Rejected, match="No takeover of this room was agreed to"):
             await world.c.node.takeovers.withdraw(world.room_id)
-        world.c.node.consents.forget(world.room_id)
+        world.c.node.takeover_consents.forget(world.room_id)
         await refused(world, "has not agreed")
         await goes_on_with_its_hub(world)
 

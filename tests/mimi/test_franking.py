@@ -10,15 +10,20 @@ import nacl.exceptions
 import nacl.signing
 import pytest
 
-from linearized.exceptions import SignatureError
+from linearized.exceptions import MimiDecodeError, SignatureError
 from linearized.mimi.abuse import AbuseReport, AbusiveMessage
-from linearized.mimi.content import sender_extensions, text
+from linearized.mimi.app_data import SafeAAD, SafeAADItem
+from linearized.mimi.content import ROOM_URI, SENDER_URI, sender_extensions, text
 from linearized.mimi.franking import (
+    Claims,
     FrankAAD,
     FrankingAgentData,
     ServerFrankingContext,
+    franking_components,
     franking_tag,
+    is_franked,
     make_frank,
+    tag_in,
     verify_frank,
     verify_franking_tag,
     verify_server_frank,
@@ -106,3 +111,39 @@ def test_a_report_brings_the_message_and_its_frank() -> None:
     )
     assert report.encode().startswith(b"\x00\x18" + ALICE.encode() + b"\x00\x04spam\x40")
     assert AbuseReport.decode(report.encode()) == report
+
+
+def test_a_groups_components_frame_the_authenticated_data_and_name_the_hubs_key() -> None:
+    agent = FrankingAgentData(franking_signature_key=b"key", credential=BASIC).encode()
+    components = franking_components(agent)
+    assert components == {0x0002: b"\0", 0x0021: agent}
+    assert is_franked(components, agent)
+    assert not is_franked(components, b"another")
+    assert not is_franked(components, None)
+    assert not is_franked({}, agent)
+
+
+def test_the_tag_is_read_from_a_messages_authenticated_data() -> None:
+    item = SafeAADItem(component_id=0x0020, aad_item_data=FrankAAD(franking_tag=TAG).encode())
+    assert tag_in(SafeAAD(aad_items=(item,)).encode()) == TAG
+    assert tag_in(SafeAAD().encode()) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02\x00", vec(b"\x00\x20" + vec(TAG[:31])), vec(b"") + b"\0"])
+def test_authenticated_data_of_another_shape_is_refused(data: bytes) -> None:
+    with pytest.raises(MimiDecodeError):
+        tag_in(data)
+
+
+def test_the_claims_of_a_message_are_its_salt_sender_and_room() -> None:
+    assert Claims.of(MESSAGE) == Claims(salt=SALT, sender_uri=ALICE, room_uri=ROOM)
+
+
+@pytest.mark.parametrize("missing", [SENDER_URI, ROOM_URI])
+def test_a_message_that_does_not_name_its_sender_and_room_makes_no_claims(missing: int) -> None:
+    extensions = sender_extensions(sender_uri=ALICE, room_uri=ROOM)
+    del extensions[missing]
+    with pytest.raises(MimiDecodeError):
+        Claims.of(text("hi", salt=SALT, extensions=extensions).encode())
+    with pytest.raises(MimiDecodeError):
+        Claims.of(b"no content")

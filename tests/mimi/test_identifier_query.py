@@ -6,14 +6,17 @@ import pytest
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.identifier_query import (
+    NAMES,
     FieldSource,
     IdentifierQueryCode,
     IdentifierRequest,
     IdentifierResponse,
     ProfileField,
     QueryElement,
+    Search,
     SearchIdentifierType,
     UserProfile,
+    search_of,
 )
 from linearized.mimi.tls import UnknownValue
 
@@ -59,3 +62,50 @@ def test_codes_and_sources_from_the_future_are_kept() -> None:
     assert ProfileField.decode(b"\x63\x00\x00").source == UnknownValue(99)
     with pytest.raises(MimiDecodeError, match="0 is not a FieldSource"):
         ProfileField.decode(b"\x00\x00\x00")
+
+
+def element(kind: SearchIdentifierType, value: str = "value", **names: str) -> QueryElement:
+    return QueryElement(search_type=kind, search_value=value, **names)
+
+
+@pytest.mark.parametrize(
+    ("asked", "exact"),
+    [
+        (element(SearchIdentifierType.HANDLE), ((1, ("handle",)),)),
+        (
+            element(SearchIdentifierType.NICK),
+            ((1, ("user",)), (7, ("nickname", "preferred_username")), (8, ("NICKNAME",))),
+        ),
+        (element(SearchIdentifierType.EMAIL), ((7, ("email",)), (8, ("EMAIL",)))),
+        (element(SearchIdentifierType.PHONE), ((7, ("phone_number",)), (8, ("TEL",)))),
+        (element(SearchIdentifierType.OIDC_STD_CLAIM, claim_name="given_name"), ((7, ("given_name",)),)),
+        (element(SearchIdentifierType.VCARD_FIELD, property_name="ORG"), ((8, ("ORG",)),)),
+    ],
+)
+def test_where_a_whole_value_is_looked_for(
+    asked: QueryElement, exact: tuple[tuple[int, tuple[str, ...]], ...]
+) -> None:
+    assert search_of(asked) == Search(exact=exact, value="value")
+
+
+def test_where_a_part_of_a_value_is_looked_for() -> None:
+    assert search_of(element(SearchIdentifierType.PARTIAL_NAME)) == Search(within=NAMES, value="value")
+    assert search_of(element(SearchIdentifierType.WHOLE_PROFILE)) == Search(within=None, value="value")
+
+
+@pytest.mark.parametrize("kind", [SearchIdentifierType.PARTIAL_NAME, SearchIdentifierType.WHOLE_PROFILE])
+def test_a_part_that_is_too_short_is_ambiguous(kind: SearchIdentifierType) -> None:
+    assert search_of(element(kind, "ab")) is IdentifierQueryCode.AMBIGUOUS
+    assert isinstance(search_of(element(kind, "abc")), Search)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        element(SearchIdentifierType.OIDC_STD_CLAIM, claim_name="birthdate"),
+        element(SearchIdentifierType.OIDC_STD_CLAIM, claim_name="ORG"),
+        element(SearchIdentifierType.VCARD_FIELD, property_name="BDAY"),
+    ],
+)
+def test_a_field_nobody_is_found_by_is_unsupported(asked: QueryElement) -> None:
+    assert search_of(asked) is IdentifierQueryCode.UNSUPPORTED_FIELD

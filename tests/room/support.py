@@ -26,6 +26,7 @@ from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.admission import ALGORITHM
 from linearized.room.devices import Published, nothing_published
+from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import (
     Accepted,
@@ -82,6 +83,7 @@ def new_room(
     algorithm: str = ALGORITHM,
     initial: Sequence[LocalEvent] = (),
     vouched: frozenset[str] = frozenset({"matrix.example"}),
+    agents: Mapping[int, bytes] = NO_AGENTS,
     signer: openmls.SignatureKeyPair | None = None,
     published: Published = nothing_published,
 ) -> Room:
@@ -92,6 +94,7 @@ def new_room(
         identity=A,
         mls=MLS,
         vouched_domains=vouched,
+        agents=agents,
         signer=signer,
         published=published,
     )

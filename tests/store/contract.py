@@ -14,6 +14,7 @@ from linearized.store.base import (
     Store,
 )
 from tests.store.contract_accounts import AccountContract
+from tests.store.contract_contacts import ContactContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
@@ -60,6 +61,7 @@ class StoreContract(
     KeyPackageContract,
     HistoryContract,
     MovingContract,
+    ContactContract,
     PastTreeContract,
     PullContract,
     ClosingContract,

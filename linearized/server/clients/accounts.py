@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Final
 
@@ -12,6 +11,7 @@ from linearized.config import BridgeConfig
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_device_id, parse_user_id
 from linearized.server import device_lists
+from linearized.server.buckets import address_names
 from linearized.server.clients.auth import (
     Caller,
     bearer_token,
@@ -80,10 +80,8 @@ async def _by_password(context: Context, request: Request, body: JsonObject) -> 
     password = text(body, "password")
     if len(password) > MAX_PASSWORD:
         raise HttpError(403, "M_FORBIDDEN", _FORBIDDEN)
-    # A proxy beside us has one address for everybody behind it: held to it, a few wrong guesses by anybody
-    # would keep everybody out. The bound of each account remains.
-    near = _is_loopback(request.client_address)
-    context.attempts.take(*([] if near else [f"address {request.client_address}"]), f"user {user_id}")
+    # Per address and per account, so that neither one attacker nor many wear it out.
+    context.attempts.take(*address_names(request), f"user {user_id}")
     user = context.node.store.user(user_id)
     stored = user.password_hash if user is not None else None
 
@@ -97,13 +95,6 @@ async def _by_password(context: Context, request: Request, body: JsonObject) -> 
     if not await trio.to_thread.run_sync(check, limiter=context.hashers):
         raise HttpError(403, "M_FORBIDDEN", _FORBIDDEN)
     return user_id
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:  # no address at all
-        return False
 
 
 async def _by_bridge(context: Context, request: Request, body: JsonObject) -> str:

@@ -15,6 +15,7 @@ import trio
 
 from linearized.config import BridgeConfig
 from linearized.protocol.identifiers import is_device_id, user_domain
+from linearized.server.buckets import address_names
 from linearized.server.clients.context import Context
 from linearized.server.clients.failures import as_client_error
 from linearized.server.clients.fields import invalid
@@ -102,6 +103,23 @@ def authenticate(context: Context, request: Request) -> Caller:
     return Caller(user_id=device.user_id, device_id=device.device_id, bridge=None)
 
 
+def _limited(context: Context, request: Request) -> Caller:
+    """Find out who is calling and count it: an account's requests by the account, those without a good token
+    by address. A bridge carries the traffic of a whole homeserver, and the operator trusts it.
+
+    Raises:
+        HttpError: as ``authenticate``, and 429 ``M_LIMIT_EXCEEDED``.
+    """
+    try:
+        caller = authenticate(context, request)
+    except HttpError:
+        context.node.limits.address.take(*address_names(request))
+        raise
+    if caller.bridge is None:
+        context.node.limits.account.take(caller.user_id)
+    return caller
+
+
 def _masquerade(bridge: BridgeConfig, request: Request) -> Caller:
     """The bot, or whom the query names ("Identity assertion", Application Service API)."""
     user_id = request.query_one("user_id", bridge.bot) or bridge.bot
@@ -128,9 +146,10 @@ PrivateHandler = Callable[[Context, Request, Caller], Awaitable[Response]]
 
 
 def public(context: Context, method: str, pattern: str, handler: PublicHandler) -> Route:
-    """A route that anybody may call."""
+    """A route that anybody may call, as often as their address may."""
 
     async def run(request: Request) -> Response:
+        context.node.limits.address.take(*address_names(request))
         return await handler(context, request)
 
     return Route(method, pattern, run)
@@ -143,7 +162,8 @@ def private(context: Context, method: str, pattern: str, handler: PrivateHandler
 
     async def run(request: Request) -> Response:
         try:
-            return await handler(context, request, authenticate(context, request))
+            caller = _limited(context, request)
+            return await handler(context, request, caller)
         except (Overloaded, OutboundError, ProviderError, trio.TooSlowError) as error:
             raise as_client_error(error) from error
 

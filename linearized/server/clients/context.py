@@ -6,17 +6,21 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 from weakref import WeakValueDictionary
 
 import trio
 
-from linearized.server.clients.attempts import Attempts
+from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
 from linearized.server.clients.views import Views
 from linearized.server.node import Node
 
 # scrypt takes 32 MiB and a core each: two at once are all a small machine should give to logins.
 _HASHERS = 2
+# A person mistypes a few times; a guesser is held to one guess every twelve seconds.
+LOGIN_ATTEMPTS: Final = 10
+LOGIN_REFILL_SECONDS: Final = 12
 # Devices whose last-resort key package is remembered, at about 200 bytes each.
 MAX_FALLBACKS = 50_000
 
@@ -47,7 +51,7 @@ class Context:
 
     node: Node
     views: Views
-    attempts: Attempts
+    attempts: Buckets
     echoes: Echoes
     in_flight: InFlight
     hashers: trio.CapacityLimiter
@@ -72,7 +76,7 @@ def context_of(node: Node) -> Context:
         context = Context(
             node=node,
             views=Views(node.store),
-            attempts=Attempts(node.clock),
+            attempts=Buckets(node.clock, per_second=1 / LOGIN_REFILL_SECONDS, burst=LOGIN_ATTEMPTS),
             echoes=Echoes(),
             in_flight=InFlight(),
             hashers=trio.CapacityLimiter(_HASHERS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.exceptions import IdentifierError
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
 from linearized.server.clients.auth import Caller
@@ -14,6 +15,8 @@ from linearized.server.http import HttpError, Request, Response, json_response
 
 # Versions since authenticated media that change nothing of what this server has.
 VERSIONS: Final = ("v1.11", "v1.12", "v1.13")
+# The franking agent to create the groups of new rooms with: FrankingAgentData in base64 by cipher suite.
+FRANKING: Final = "dev.linearized.franking"
 UNSTABLE_FEATURES: Final = {"dev.linearized.1": True}
 
 
@@ -25,7 +28,8 @@ async def versions(context: Context, request: Request) -> Response:
 
 async def capabilities(context: Context, request: Request, caller: Caller) -> Response:
     """``GET capabilities``."""
-    del context, request, caller
+    del request, caller
+    agents = {str(suite): encode_base64(agent) for suite, agent in context.node.franking.agents.items()}
     available = {name: "stable" if version.stable else "unstable" for name, version in ROOM_VERSIONS.items()}
     off = {"enabled": False}
     return json_response(
@@ -36,6 +40,7 @@ async def capabilities(context: Context, request: Request, caller: Caller) -> Re
                 "m.set_displayname": off,
                 "m.set_avatar_url": off,
                 "m.3pid_changes": off,
+                FRANKING: {"agents": agents},
             }
         }
     )

@@ -18,7 +18,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
 from linearized.room.credentials import ClientIdentity
-from linearized.server import claims, device_lists, device_objects, remote_devices
+from linearized.server import claims, consents, device_lists, device_objects, remote_devices
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
@@ -228,6 +228,8 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
         domain = _domain(user_id)
         if domain not in context.node.served_domains:
             remote.setdefault(domain, []).append(ClientIdentity(user_id, device_id))
+            continue
+        if consents.refusal(context.node, requester=caller.user_id, target=user_id, room_id=None) is not None:
             continue
         package = await context.node.store.claim_key_package(
             user_id=user_id, device_id=device_id, ciphersuites=suites, now_ms=context.node.clock()

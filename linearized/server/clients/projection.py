@@ -7,9 +7,11 @@ from typing import Final
 
 import orjson
 
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.franking import FRANK, kept_frank
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow
 
@@ -44,6 +46,9 @@ def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObjec
         transaction_id = context.echoes.transaction_of(caller.scope, entry, pdu["content"])
         if transaction_id is not None:
             unsigned["transaction_id"] = transaction_id
+    frank = _frank_of(context, entry)
+    if frank is not None:
+        unsigned[FRANK] = frank
     event: JsonObject = {
         "content": pdu["content"],
         "event_id": entry.event_id,
@@ -63,6 +68,15 @@ def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObjec
         # version 11).
         event["redacts"] = redacts
     return event
+
+
+def _frank_of(context: Context, entry: EntryRow) -> str | None:
+    """The hub's stamp on a message, for whoever wants to check or report it."""
+    kept = kept_frank(entry)
+    if kept is not None:
+        return kept
+    frank = context.node.franking.of_entry(entry)
+    return encode_base64(frank.encode()) if frank is not None else None
 
 
 def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from linearized.server.endpoints import FINAL, UNSTABLE
 from linearized.server.federation import devices, events, invites, joining, lookup, proofs, takeover, transfer
 from linearized.server.federation.calls import SignedHandler, signed
-from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.transactions import Transactions
 from linearized.server.http import Route
 from linearized.server.node import Node
@@ -20,7 +19,7 @@ __all__ = ["FINAL", "UNSTABLE", "routes"]
 def routes(node: Node) -> list[Route]:
     """Every endpoint of the face."""
     transactions = Transactions()
-    limit = RateLimit(node.clock)
+    limit = node.limits.provider
     endpoints: tuple[tuple[str, str, str, SignedHandler], ...] = (
         ("GET", "v2", "event/{event_id}", events.event),
         ("GET", "v1", "state/{room_id}", events.state),

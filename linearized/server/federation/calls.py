@@ -10,8 +10,8 @@ import orjson
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_room_id
 from linearized.server.acl import SERVER_ACL, allows
+from linearized.server.buckets import Buckets
 from linearized.server.exchange import NAMED_HUB
-from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.http import Handler, HttpError, Request, Response
 from linearized.server.node import Node
 from linearized.server.xmatrix import claimed
@@ -48,7 +48,7 @@ class Call:
 SignedHandler = Callable[[Call], Awaitable[Response]]
 
 
-def signed(node: Node, handler: SignedHandler, limit: RateLimit | None = None) -> Handler:
+def signed(node: Node, handler: SignedHandler, limit: Buckets | None = None) -> Handler:
     """Run ``handler`` for requests that prove their origin; others get 401 ``M_FORBIDDEN``.
 
     With ``limit``, a server that asks too often gets 429 ``M_LIMIT_EXCEEDED``.

@@ -14,6 +14,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_user_id, user_domain
 from linearized.room.algorithms import ciphersuite_of_key_package
 from linearized.server import device_lists
+from linearized.server.consents import is_required
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
@@ -94,7 +95,8 @@ async def claim_keys(call: Call) -> Response:
     """
     found: dict[str, dict[str, Any]] = {}
     for user_id, device_id, algorithm, suite in _claims(call.body):
-        if not _has_device(call.node, user_id, device_id):
+        # This request does not say who will use the package, so there is nobody to have been granted it.
+        if not _has_device(call.node, user_id, device_id) or is_required(call.node, user_id, call.origin):
             continue
         package = await call.node.store.claim_key_package(
             user_id=user_id, device_id=device_id, ciphersuites=[suite], now_ms=call.node.clock()

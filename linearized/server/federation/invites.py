@@ -123,7 +123,7 @@ async def _check_moved(call: Call, room_id: str, version: RoomVersion) -> None:
         raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
     authorize(create, {}, version=version)
     by_id = {event.event_id: event for event in transfers}
-    agreed = call.node.consents.agreed_among(room_id, transfers)
+    agreed = call.node.takeover_consents.agreed_among(room_id, transfers)
     if check_hub_chain(create, by_id, transfers[0], agreed=agreed) != call.origin:
         raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
     # From the creator on: what is forged fails at the first signature that had to be somebody else's, before

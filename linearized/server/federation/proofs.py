@@ -6,8 +6,8 @@ from typing import Final
 
 from linearized.protocol.identifiers import is_room_id
 from linearized.server import proofs
+from linearized.server.buckets import Buckets
 from linearized.server.federation.calls import Call, not_found, require_admitted, signed
-from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.visibility import visible_until
 from linearized.server.http import Response, Route, json_response
 from linearized.server.node import Node
@@ -16,7 +16,7 @@ from linearized.store.base import RoomRow
 ROOM: Final = "/_linearized/v1/rooms/{room_id}"
 
 
-def routes(node: Node, limit: RateLimit) -> list[Route]:
+def routes(node: Node, limit: Buckets) -> list[Route]:
     """The three endpoints."""
     return [
         Route("GET", f"{ROOM}/checkpoint", signed(node, checkpoint, limit)),

@@ -6,9 +6,9 @@ from typing import Final
 
 from linearized.protocol.identifiers import is_event_id, is_room_id
 from linearized.protocol.versions import get_version
+from linearized.server.buckets import Buckets
 from linearized.server.federation.calls import Call, not_found, require_admitted, signed
 from linearized.server.federation.pages import fitting
-from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.visibility import projected, visible_until
 from linearized.server.http import Response, Route, json_response
 from linearized.server.invited import has_copy
@@ -20,7 +20,7 @@ ROOM: Final = "/_linearized/v1/rooms/{room_id}"
 MAX_TAIL_PAGE: Final = 200
 
 
-def routes(node: Node, limit: RateLimit) -> list[Route]:
+def routes(node: Node, limit: Buckets) -> list[Route]:
     """The two endpoints."""
     return [
         Route("GET", f"{ROOM}/tail", signed(node, tail, limit)),

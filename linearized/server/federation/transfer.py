@@ -9,9 +9,9 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_event_id, is_room_id
 from linearized.protocol.versions import get_version
 from linearized.server import proofs
+from linearized.server.buckets import Buckets
 from linearized.server.federation.calls import Call, is_admitted, not_found, signed
 from linearized.server.federation.pages import fitting
-from linearized.server.federation.ratelimit import RateLimit
 from linearized.server.federation.visibility import PUBLIC
 from linearized.server.histories import visibility_changes
 from linearized.server.http import HttpError, Response, Route, json_response
@@ -24,7 +24,7 @@ DEFAULT_PAGE: Final = 200
 MAX_PAGE: Final = 500
 
 
-def routes(node: Node, limit: RateLimit) -> list[Route]:
+def routes(node: Node, limit: Buckets) -> list[Route]:
     """The three endpoints."""
     return [
         Route("GET", f"{ROOM}/log", signed(node, partial(log, limit))),
@@ -33,7 +33,7 @@ def routes(node: Node, limit: RateLimit) -> list[Route]:
     ]
 
 
-async def log(limit: RateLimit, call: Call) -> Response:
+async def log(limit: Buckets, call: Call) -> Response:
     """``GET /log?after=&limit=``: entries as stored, each with the epoch after it.
 
     Raises:

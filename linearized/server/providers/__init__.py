@@ -16,7 +16,7 @@ from linearized.room.submissions import ApplicationMessage, Handshake, Reason, R
 from linearized.server import assets
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import delivery_service, follow, group_info, key_material
+from linearized.server.providers import contacts, delivery_service, follow, group_info, key_material
 from linearized.server.providers.authentication import authenticate_provider
 from linearized.server.providers.client import (
     CONTENT_TYPE,
@@ -42,11 +42,15 @@ ENDPOINTS: Final = {
     "submitMessage": "roomId",
     "groupInfo": "roomId",
     PROXY_DOWNLOAD: "downloadUrl",
+    **contacts.TARGETS,
 }
 # No draft has pull followers, and draft-robert-mimi-delivery-service has no transport: the directory lists
 # their endpoints under names of ours.
 FOLLOW_PATH: Final = "follow"
 DELIVERY_SERVICE_PATH: Final = "deliveryService"
+
+# What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
+TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH})
 
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
 
@@ -67,12 +71,13 @@ def routes(node: Node) -> list[Route]:
         "notify": _notify,
         "submitMessage": _submit_message,
         "groupInfo": _group_info,
+        **contacts.HANDLERS,
         DELIVERY_SERVICE_PATH: _delivery_service,
     }
     return [
         Route("GET", DIRECTORY_PATH, directory),
         *(
-            Route("POST", f"{PREFIX}/{name}/{{target}}", _authenticated(node, handler))
+            Route("POST", f"{PREFIX}/{name}/{{target}}", _authenticated(node, handler, room=name in TO_ROOMS))
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
@@ -87,9 +92,21 @@ def routes(node: Node) -> list[Route]:
     ]
 
 
-def _authenticated(node: Node, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _authenticated(
+    node: Node, endpoint: Endpoint, *, room: bool = False
+) -> Callable[[Request], Awaitable[Response]]:
+    """Run ``endpoint`` for a provider that proves who it is and does not ask too often.
+
+    Args:
+        room: what is sent to a room is counted for that room; everything else for the provider.
+    """
+
     async def handle(request: Request) -> Response:
         provider = authenticate_provider(node, request)
+        if room:
+            node.limits.group.take(f"{provider} {request.params['target']}")
+        else:
+            node.limits.provider.take(provider)
         try:
             return await endpoint(node, provider, request.params["target"], await request.body())
         except (MimiDecodeError, IdentifierError, key_material.BadRequest) as error:
@@ -136,13 +153,15 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
         message=request.message, sending_uri=request.sending_uri, provider=provider
     )
     try:
-        accepted_at, _ = await node.rooms.submit_once(room_id_from_uri(target), submission)
+        accepted_at, event_id = await node.rooms.submit_once(room_id_from_uri(target), submission)
     except Rejected as error:
         # Only a message that could be read is found to be for the wrong epoch.
         late = error.code is Reason.WRONG_EPOCH
         epoch = openmls.inspect_message(request.message).epoch if late else None
         return _binary(submit_rejected(error, message_epoch=epoch).encode())
-    return _binary(submit_accepted(accepted_at).encode())
+    entry = node.store.entry_by_id(event_id)
+    frank = node.franking.of_entry(entry) if entry is not None else None
+    return _binary(submit_accepted(accepted_at, frank).encode())
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:

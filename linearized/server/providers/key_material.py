@@ -16,8 +16,15 @@ from linearized.mimi.key_material import (
     basic_identity,
 )
 from linearized.mls import CIPHERSUITES
-from linearized.protocol.identifiers import client_uri, provider_of_uri, user_id_from_uri
+from linearized.protocol.identifiers import (
+    client_uri,
+    provider_of_uri,
+    room_id_from_uri,
+    user_domain,
+    user_id_from_uri,
+)
 from linearized.room.credentials import client_of
+from linearized.server import consents
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 
@@ -42,8 +49,17 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
         user_id = user_id_from_uri(request.target_user)
     except IdentifierError:
         return _failure(request, KeyMaterialUserCode.USER_UNKNOWN)
+    requester = user_id_from_uri(request.requesting_user)
     if node.store.user(user_id) is None:
-        return _failure(request, KeyMaterialUserCode.USER_UNKNOWN)
+        # "The target provider can use this response as a catch all and in place of other status codes such as
+        # userUnknown": who has to be granted something first is not told who exists.
+        hidden = consents.is_required(node, user_id, user_domain(requester))
+        code = KeyMaterialUserCode.NO_CONSENT if hidden else KeyMaterialUserCode.USER_UNKNOWN
+        return _failure(request, code)
+    room_id = room_id_from_uri(request.room_id) if request.room_id else None
+    refusal = consents.refusal(node, requester=requester, target=user_id, room_id=room_id)
+    if refusal is not None:
+        return _failure(request, refusal)
     # A request can name a million; each would be looked for in the store's one writer.
     suites = [suite for suite in dict.fromkeys(request.acceptable_ciphersuites) if suite in SUITES]
     clients = []

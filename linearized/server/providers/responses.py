@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
-from linearized.mimi.messages import SubmitMessageResponse, SubmitResponseCode
+from linearized.mimi.messages import Frank, SubmitMessageResponse, SubmitResponseCode
 from linearized.room.submissions import Reason, Rejected
 
 UPDATE_CODES: Final = MappingProxyType(
@@ -40,9 +40,11 @@ def update_rejected(error: Rejected) -> UpdateRoomResponse:
     )
 
 
-def submit_accepted(accepted_at: int) -> SubmitMessageResponse:
-    """``accepted`` with the hub's acceptance time."""
-    return SubmitMessageResponse(code=SubmitResponseCode.ACCEPTED, accepted_timestamp=accepted_at)
+def submit_accepted(accepted_at: int, frank: Frank | None) -> SubmitMessageResponse:
+    """``accepted`` with the hub's acceptance time and its stamp, if the message is franked."""
+    return SubmitMessageResponse(
+        code=SubmitResponseCode.ACCEPTED, accepted_timestamp=accepted_at, frank=frank
+    )
 
 
 def submit_rejected(error: Rejected, *, message_epoch: int | None) -> SubmitMessageResponse:

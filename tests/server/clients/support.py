@@ -23,6 +23,8 @@ from linearized.server import clients
 from linearized.server.app import App, build_app
 from linearized.server.clients.accounts import TOKEN_BYTES
 from linearized.server.clients.auth import token_hash
+from linearized.server.franking import Franking
+from linearized.server.franking_keys import load_franking_keys
 from linearized.server.http import HttpError, Router
 from linearized.server.hub import Hub
 from linearized.server.mls import OpenMls
@@ -253,6 +255,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
     clock, notifier, nobody = Clock(), Notifier(), cast("Any", Unreachable())
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
+        franking = Franking(load_franking_keys(config.data_dir), own_name=identity.name, store=store)
         node = Node(
             config=config,
             identity=identity,
@@ -265,6 +268,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             federation=nobody,
             providers=nobody,
             followers=nobody,
+            franking=franking,
         )
         hub = Hub(
             identity=identity,
@@ -274,6 +278,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             clock=clock,
             vouched=node.bridged_domains,
             nursery=nursery,
+            agents=franking.agents,
             appended=lambda room_id, _: notifier.users_changed(
                 member.user_id for member in store.memberships(room_id)
             ),

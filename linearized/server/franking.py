@@ -1,0 +1,115 @@
+"""The hub's stamps on the messages it accepted (draft-ietf-mimi-protocol-06, "Message Franking").
+
+A frank is a function of a log's entry and of the hub's keys, so none is stored: whoever is given the entry is
+given the frank made anew. Entries of a room that another provider's hub orders carry the frank it sent.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import openmls
+import orjson
+
+from linearized.exceptions import InvalidInput
+from linearized.mimi.franking import ServerFrankingContext, is_franked, make_frank, tag_in
+from linearized.mimi.messages import Frank
+from linearized.protocol.base64 import decode_base64, encode_base64
+from linearized.protocol.canonical import JsonObject, canonical_json
+from linearized.protocol.identifiers import room_uri, user_uri
+from linearized.room.admission import ENCRYPTED
+from linearized.server.franking_keys import FrankingKeys
+from linearized.store.base import EntryRow, Role, Store
+
+FRANK: Final = "dev.linearized.frank"
+"""The member of ``unsigned`` in which clients, and our copies of other hubs' entries, have the encoded
+``Frank`` in unpadded base64."""
+
+# Rooms whose cipher suite is remembered, and franks that were made for one follower and will be asked for by
+# the next; each takes some 300 bytes.
+MAX_ROOMS: Final = 10_000
+MAX_FRANKS: Final = 10_000
+
+
+class Franking:
+    """Makes franks for the rooms we order.
+
+    Args:
+        own_name: the provider domain in the agent's credential.
+    """
+
+    def __init__(self, keys: FrankingKeys, *, own_name: str, store: Store) -> None:
+        self.keys = keys
+        self.agents = keys.agents(own_name)
+        self._store = store
+        self._suites: OrderedDict[str, int | None] = OrderedDict()
+        self._franks: OrderedDict[str, Frank | None] = OrderedDict()
+
+    def of_entry(self, entry: EntryRow) -> Frank | None:
+        """The frank of an entry of a room we order; None for anything but a franked message."""
+        if entry.type != ENCRYPTED:
+            return None
+        if entry.event_id not in self._franks:
+            content = orjson.loads(entry.pdu)["content"]
+            message = content.get("ciphertext")
+            self._franks[entry.event_id] = (
+                self._frank(entry, message) if isinstance(message, str) else None  # imported history
+            )
+            if len(self._franks) > MAX_FRANKS:
+                self._franks.popitem(last=False)
+        return self._franks[entry.event_id]
+
+    def _frank(self, entry: EntryRow, ciphertext: str) -> Frank | None:
+        suite = self._suite(entry.room_id)
+        if suite is None:
+            return None
+        try:
+            tag = tag_in(openmls.inspect_message(decode_base64(ciphertext)).authenticated_data or b"")
+            sender = user_uri(entry.sender)
+        except (openmls.MlsError, InvalidInput):
+            return None  # an entry that another hub took before the room came to us
+        if tag is None:
+            return None
+        context = ServerFrankingContext(
+            sender_uri=sender, room_uri=room_uri(entry.room_id), accepted_timestamp=entry.origin_server_ts
+        )
+        return make_frank(
+            hub_key=self.keys.hub_key,
+            tag=tag,
+            context=context,
+            cipher_suite=suite,
+            sign=self.keys.signers[suite].sign_with_label,
+        )
+
+    def _suite(self, room_id: str) -> int | None:
+        """The cipher suite of a room's group if we frank its messages; a group never changes either."""
+        row = self._store.room(room_id)
+        if row is None or row.role is not Role.HUB:
+            return None  # it may have been ours
+        if room_id not in self._suites:
+            group = self._store.group(room_id)
+            if group is None:
+                return None
+            details = openmls.group_info_details(group.group_info)
+            ours = is_franked(details.app_data, self.agents.get(details.ciphersuite))
+            self._suites[room_id] = details.ciphersuite if ours else None
+            if len(self._suites) > MAX_ROOMS:
+                self._suites.popitem(last=False)
+        return self._suites[room_id]
+
+
+def kept_frank(entry: EntryRow) -> str | None:
+    """The encoded frank (unpadded base64) that came with another hub's entry, if one did."""
+    if entry.type != ENCRYPTED:
+        return None
+    kept = orjson.loads(entry.pdu).get("unsigned", {}).get(FRANK)
+    return kept if isinstance(kept, str) else None
+
+
+def with_frank(pdu: bytes, frank: Frank | None) -> bytes:
+    """Our copy of another hub's entry (canonical JSON) with the frank that came with it, for our clients."""
+    if frank is None:
+        return pdu
+    event: JsonObject = orjson.loads(pdu)
+    return canonical_json({**event, "unsigned": {FRANK: encode_base64(frank.encode())}})
