@@ -11,6 +11,8 @@ from enum import IntEnum
 import pytest
 
 import linearized.mimi
+from linearized.mimi.policy.capabilities import Capability
+from linearized.mimi.policy.components import POLICY_COMPONENTS
 from linearized.mimi.tls import Struct
 from linearized.server.providers import ENDPOINTS
 from linearized.server.providers.client import DELIVERY_SERVICE, FOLLOW
@@ -99,3 +101,13 @@ def test_each_status_code_in_the_table_is_there() -> None:
 @pytest.mark.parametrize("name", [*ENDPOINTS, FOLLOW, DELIVERY_SERVICE])
 def test_each_endpoint_of_the_directory_is_named(name: str) -> None:
     assert f"`{name}`" in DOCUMENT
+
+
+@pytest.mark.parametrize("name", [capability.label for capability in Capability])
+def test_each_capability_has_one_row(name: str) -> None:
+    assert sum(f"`{name}`" in row[0] for row in TABLES["Room policy"]) == 1
+
+
+@pytest.mark.parametrize("component", POLICY_COMPONENTS)
+def test_each_policy_component_has_a_row(component: int) -> None:
+    assert any(f"0x{component:04X}" in row[0] for row in TABLES["Room policy"])

@@ -27,6 +27,10 @@ from linearized.mimi.handshake import (
     welcome_struct,
 )
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
+from linearized.mimi.policy.capabilities import Capability
+from linearized.mimi.policy.components import ROLES_LIST
+from linearized.mimi.policy.presets import Preset
+from linearized.mimi.policy.roles import NO_ROLE, RoleData
 from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
 from linearized.protocol.identifiers import client_uri, group_id, room_id_from_group_id, user_uri
 
@@ -122,6 +126,22 @@ class MlsDevice:
         """The room's participant list (user URIs and role indices)."""
         return ParticipantListData.decode(self.group(room_id).app_data()[PARTICIPANT_LIST])
 
+    def entry_role(self, room_id: str) -> int:
+        """The role of users whom this device adds without naming one."""
+        data = self.group(room_id).app_data().get(ROLES_LIST)
+        if data is None:
+            return ROLE_REGULAR
+        own = self.participants(room_id).role_of(user_uri(self.owner.user_id))
+        return RoleData.decode(data).entry_role(NO_ROLE if own is None else own)
+
+    def arrival_role(self, room_id: str) -> int:
+        """The role of users who came by themselves: what the room gives to everybody, if it does."""
+        data = self.group(room_id).app_data().get(ROLES_LIST)
+        roles = None if data is None else RoleData.decode(data)
+        if roles is None or not roles.role(NO_ROLE).has(Capability.OPEN_JOIN):
+            return self.entry_role(room_id)
+        return roles.entry_role(NO_ROLE)
+
     def members(self, room_id: str) -> dict[int, LeafOwner]:
         """Who sits on which leaf; leaves with unreadable credentials are left out."""
         owners: dict[int, LeafOwner] = {}
@@ -135,17 +155,26 @@ class MlsDevice:
     # --- joining ---
 
     def create_group(
-        self, room_id: str, *, external_senders: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        room_id: str,
+        *,
+        external_senders: Sequence[tuple[bytes, bytes]] = (),
+        policy: Preset | None = None,
     ) -> tuple[bytes, bytes]:
-        """Make the room's group with this device as its only member and its user as its only participant,
-        an admin.
+        """Make the room's group with this device as its only member and its user as its only participant: an
+        admin, or in the role that ``policy`` gives to who makes the room.
 
         Returns the GroupInfo and ratchet tree of epoch 0, which go with the first commit.
         """
-        creator = UserRolePair(user=user_uri(self.owner.user_id), role_index=ROLE_ADMIN)
+        role = ROLE_ADMIN if policy is None else policy.creator_role
+        creator = UserRolePair(user=user_uri(self.owner.user_id), role_index=role)
+        components = {} if policy is None else policy.components()
         group = self.client.create_group(
             group_id=group_id(room_id),
-            app_data={PARTICIPANT_LIST: ParticipantListData(participants=(creator,)).encode()},
+            app_data={
+                PARTICIPANT_LIST: ParticipantListData(participants=(creator,)).encode(),
+                **components,
+            },
             external_senders=external_senders,
         )
         self.record(room_id)

@@ -16,7 +16,7 @@ import trio
 
 from linearized.client.api import ProviderApi
 from linearized.client.app_data import new_app_data
-from linearized.client.device import CIPHERSUITE, ROLE_REGULAR, Change, MlsDevice
+from linearized.client.device import CIPHERSUITE, Change, MlsDevice
 from linearized.client.errors import (
     CommitLost,
     CommitRefused,
@@ -48,6 +48,7 @@ from linearized.mimi.participants import (
     UserRolePair,
     touched_users,
 )
+from linearized.mimi.policy.presets import Preset
 from linearized.protocol.identifiers import room_uri, user_uri
 
 # Every attempt lost means another commit won; more in a row than this and the caller should hear of it.
@@ -92,9 +93,13 @@ class Handshakes:
         *,
         roles: Mapping[str, int] = NO_ROLES,
         external_senders: Sequence[tuple[bytes, bytes]] = (),
+        policy: Preset | None = None,
     ) -> str | None:
         """Make the room's group; its first commit, which tells the hub, adds ``users`` (user ID to
         KeyPackages). The hub is among its external senders if our provider is the hub.
+
+        ``policy`` is the MIMI room policy; it must be the one that the room was created with (see
+        ``linearized.mimi.policy.choice``), None if it was with none.
 
         Returns the commit's event ID. After a kill, calling it again continues.
 
@@ -107,7 +112,7 @@ class Handshakes:
                 # proposals).
                 hub = await self._api.hub_sender(room_id)
                 senders = [*external_senders] if hub is None else [hub, *external_senders]
-                self._device.create_group(room_id, external_senders=senders)
+                self._device.create_group(room_id, external_senders=senders, policy=policy)
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()
@@ -119,7 +124,8 @@ class Handshakes:
     ) -> str | None:
         """Add clients (KeyPackages by user ID); users who are no participants yet become some.
 
-        ``roles`` are role indices by user ID; who is not in there becomes a regular participant. A role
+        ``roles`` are role indices by user ID; who is not in there becomes a regular participant, or in a room
+        with a policy gets the lowest role that this user may give. A role
         above or below what a user's power level says changes the power level.
 
         Returns the event ID of the commit that began the current epoch; if there is nothing to do, nothing
@@ -311,6 +317,7 @@ class Handshakes:
 
         def change(group: openmls.Group) -> openmls.CommitBundle | None:
             present = device.participants(room_id)
+            entry_role, arrival_role = device.entry_role(room_id), device.arrival_role(room_id)
             # What is proposed is committed with it, and must not be in it twice.
             touched = {user for found in list_changes(group) for user in touched_users(found)}
             leaving = leaving_leaves(group)
@@ -319,14 +326,14 @@ class Handshakes:
             indices = (present.index_of(user) for user in map(user_uri, sorted(out)) if user not in touched)
             removed = tuple(index for index in indices if index is not None)
             added = tuple(
-                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
+                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, entry_role))
                 for user_id in add
                 if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
             )
             # Who came by themselves, by an event and an external commit, is on the list from now on.
             owners = {owner.user_id for owner in device.members(room_id).values()}
             added += tuple(
-                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, ROLE_REGULAR))
+                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, arrival_role))
                 for user_id in sorted(owners - out - add.keys())
                 if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
             )

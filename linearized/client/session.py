@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 import openmls
 import trio
@@ -25,6 +26,7 @@ from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError
 from linearized.mimi.content import MimiContent, message_id
+from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.identifiers import room_uri, user_uri
 
@@ -85,6 +87,32 @@ class Session:
         self.groups = Handshakes(api, device, self.catch_up, self._wait)
         self._tidying = Tidying(device, clock=api.clock, draw=self._draw)
         self._tidying.look(device.state.rooms)
+
+    # --- creating ---
+
+    async def create_room(self, *, policy: object = None, users: Sequence[str] = (), **body: Any) -> str:
+        """Create an encrypted room and its group, and add users (user IDs) in the first commit.
+
+        Args:
+            policy: the MIMI room policy, as in ``linearized.mimi.policy.choice``; None for a room whose power
+                levels decide alone.
+            body: further members of the body of ``POST createRoom``.
+
+        Returns:
+            The room ID.
+
+        Raises:
+            ValueError: there is no such policy.
+            KeyMaterialUnavailable: a user has no key packages; the room has been created, its group not.
+            ApiError, CommitRefused: the server refuses the room, or its group.
+        """
+        preset = None if policy is None else chosen_policy(policy)
+        content = {"encryption": {"algorithm": ALGORITHM}, **body.pop("creation_content", {})}
+        choice = {} if policy is None else {POLICY_CHOICE: policy}
+        room_id = await self.api.create_room(creation_content=content, **choice, **body)
+        packages = {user_id: await self.groups.key_packages(room_id, user_id) for user_id in users}
+        await self.groups.create(room_id, packages, policy=preset)
+        return room_id
 
     # --- following ---
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.pseudonyms import is_pseudonymous
 from linearized.mimi.tls import Reader, encode_vector
 from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id
 
@@ -38,7 +39,13 @@ def client_of(identity: bytes, *, signature_key: bytes | None = None) -> ClientI
     """
     if identity.startswith(_URI_PREFIX):
         return _client_of_uri(identity)
-    user_id, device_id, named_key = decode_credential(identity)
+    try:
+        user_id, device_id, named_key = decode_credential(identity)
+    except IdentifierError as error:
+        if is_pseudonymous(identity):
+            text = "the credential is a pseudonym, and this server keeps no minimal metadata rooms"
+            raise IdentifierError(text) from error
+        raise
     # "signature_key is from MLS."
     if signature_key is not None and signature_key != named_key:
         raise IdentifierError("the credential names another signature key than the leaf's")

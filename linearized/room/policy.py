@@ -113,11 +113,16 @@ def policy_of(app_data: Mapping[int, bytes], members: Iterable[Member]) -> RoomP
     return RoomPolicy(
         roles=roles,
         base=base,
-        preauth=_part(app_data, PREAUTH_LIST, PreAuthData) or PreAuthData(),
+        preauth=preauth_of(app_data),
         operational=_part(app_data, MLS_OPERATIONAL_POLICY, OperationalParameters),
         participants=participants_of(app_data),
         clients=Counter(identify(member).user_id for member in members),
     )
+
+
+def preauth_of(app_data: Mapping[int, bytes]) -> PreAuthData:
+    """Who is preauthorized in a group whose policy was found to hold."""
+    return _part(app_data, PREAUTH_LIST, PreAuthData) or PreAuthData()
 
 
 def _part(app_data: Mapping[int, bytes], component: int, kind: type[S]) -> S | None:

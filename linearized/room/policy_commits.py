@@ -14,14 +14,16 @@ from linearized.mimi.participants import (
     ParticipantListUpdate,
     changes,
 )
-from linearized.mimi.policy.components import PREAUTH_LIST, ROLES_LIST
+from linearized.mimi.policy.capabilities import Capability
+from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
+from linearized.mimi.policy.components import POLICY_COMPONENTS, PREAUTH_LIST, ROLES_LIST
 from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
-from linearized.protocol.state import StateMap, membership
+from linearized.protocol.state import StateMap, create_event, membership
 from linearized.room.credentials import client_of
 from linearized.room.leaves import identify
-from linearized.room.policy import RoomPolicy, forbid, policy_of
+from linearized.room.policy import RoomPolicy, forbid, policy_of, require
 from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.proposals import Offer
@@ -29,7 +31,9 @@ from linearized.room.roles import has_policy, is_banned
 from linearized.room.submissions import Reason, Rejected
 
 
-def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool) -> None:
+def check_commit(
+    group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool, deletes: bool
+) -> None:
     """Hold a verified commit to the policy of the room; without one it is held to nothing here.
 
     Args:
@@ -37,14 +41,21 @@ def check_commit(group: PublicGroup, staged: StagedCommit, state: StateMap, *, f
         founding: whether this is the room's first commit. Whom it adds is the creator's choice, as the policy
             itself is: participants of a room with fixed membership "have the list of participants specified
             when they are created".
+        deletes: whether it is to end the group, and so removes everybody but its sender, whatever the limits.
 
     Raises:
         Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``), or ``INVALID_COMMIT`` for a policy that cannot be.
     """
     app_data = group.app_data()
+    if founding:
+        check_choice(app_data, state)
     if not has_policy(app_data):
         return
     before = policy_of(app_data, group.members())
+    if deletes:
+        # "canDestroyRoom - the holder is authorized to completely destroy the room."
+        require(before, identify(staged.committer).user_id, Capability.DESTROY_ROOM)
+        return
     after = policy_of(staged.app_data, staged.members)
     if not founding:
         if before.operational is not None and staged.is_external:
@@ -69,8 +80,8 @@ def _check_taken(
 
 
 def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap) -> None:
-    """Hold standalone proposals of a member to the policy of the room; without one they are held to nothing
-    here. What providers propose follows from their users' clients.
+    """Hold standalone proposals to the policy of the room; without one they are held to nothing here. A
+    provider takes out its users' clients, or may propose nothing at all.
 
     Args:
         state: the room's state before them.
@@ -79,7 +90,12 @@ def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap) -> Non
         Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``).
     """
     app_data, client = group.app_data(), offer.proposer.client
-    if not has_policy(app_data) or client is None:
+    if not has_policy(app_data):
+        return
+    policy = policy_of(app_data, group.members())
+    if client is None:
+        if policy.operational is not None and not policy.operational.external_proposal_allowed:
+            forbid("The room takes no external proposals")
         return
     leaf = offer.proposals[0].sender_leaf
     member = None if leaf is None else group.member(leaf)
@@ -88,7 +104,6 @@ def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap) -> Non
     for proposal in offer.proposals:
         action = _with(action, proposal, group, listed)
     _check_disruption([action])
-    policy = policy_of(app_data, group.members())
     check_action(policy, action, app_data=app_data, state=state)
     # Who has left since the epoch began counts no more, although only a commit takes them off the list.
     policy = _without(policy, {user for user in policy.participants if membership(state, user) in GONE})
@@ -126,12 +141,38 @@ def check_founder(before: Mapping[str, int], committer: str, roles: RoleData, *,
         raise Rejected(Reason.INVALID_COMMIT, "A new group's only participant is its creator")
 
 
+def check_choice(app_data: Mapping[int, bytes], state: StateMap) -> None:
+    """Hold a new group to the policy that the room was created with, if it was with one.
+
+    Args:
+        app_data: of the group that the room's first commit starts from.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT``.
+    """
+    choice = create_event(state).content.get(POLICY_CHOICE)
+    if choice is None:
+        return
+    try:
+        wanted = chosen_policy(choice).components()
+    except ValueError as error:
+        raise Rejected(Reason.INVALID_COMMIT, f"The room's policy is not known here: {error}") from error
+    found = {component: app_data[component] for component in POLICY_COMPONENTS if component in app_data}
+    if found != wanted:
+        raise Rejected(Reason.INVALID_COMMIT, "The group does not have the policy the room was created with")
+
+
 def _check_external(allowed: bool) -> None:
     if not allowed:
         forbid("The room takes no external commits")
 
 
 def _check_disruption(actions: list[Action]) -> None:
+    """Refuse changes of the policy that may not go together with changes of the participants.
+
+    Raises:
+        Rejected: ``FORBIDDEN``.
+    """
     updated = {component for action in actions for component in action.components}
     # "an update to this component is not valid if it appear in the same commit as any Participant List
     # change."
@@ -145,7 +186,9 @@ def _check_disruption(actions: list[Action]) -> None:
 
 
 def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
-    """What a commit does, by who does it. What providers and the hub propose follows from the log."""
+    """What a commit does, by who does it, the committer first. What providers and the hub propose follows
+    from the log.
+    """
     committer = identify(staged.committer)
     by_user: dict[tuple[str, bytes], Action] = {}
     own = (committer.user_id, staged.committer_identity)
@@ -169,6 +212,7 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
 
 
 def _with(action: Action, proposal: ProposalInfo, group: PublicGroup, listed: ParticipantListData) -> Action:
+    """An action with one proposal more; ``listed`` is the participant list before it."""
     if proposal.key_package is not None:
         added = client_of(basic_identity(leaf_credential(proposal.key_package))).user_id
         return replace(action, added=(*action.added, added))

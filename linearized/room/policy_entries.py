@@ -6,10 +6,12 @@ from collections.abc import Mapping, Set
 
 from linearized.mimi.policy.roles import RoleData
 from linearized.mimi.room_policy import role_of_power_level
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.power_levels import user_level
-from linearized.protocol.state import POWER_LEVELS, StateMap, membership
+from linearized.protocol.state import JOIN_RULES, POWER_LEVELS, StateMap, join_rule, membership
 from linearized.room.participation import StateChange, membership_changes
-from linearized.room.roles import is_banned, power_levels_content
+from linearized.room.policy import preauth_of
+from linearized.room.roles import is_banned, power_levels_content, roles_of, rule_for
 
 
 def policy_changes(
@@ -78,6 +80,20 @@ def _ban_changes(
         *(_member(committer, user, "leave") for user in sorted(lifted)),
         *(_member(committer, user, "ban") for user in sorted(bans)),
     ]
+
+
+def join_rule_changes(app_data: Mapping[int, bytes], *, committer: str, state: StateMap) -> list[StateChange]:
+    """The ``m.room.join_rules`` of a policy that lets users in by themselves, or does so no more.
+
+    Args:
+        app_data: of the group after the commit, whose policy was found to hold if it has one.
+    """
+    roles, current = roles_of(app_data), join_rule(state)
+    rule = current if roles is None else rule_for(roles, preauth_of(app_data), current)
+    if rule == current:
+        return []
+    content: JsonObject = {"join_rule": rule}
+    return [StateChange(sender=committer, type=JOIN_RULES[0], state_key=JOIN_RULES[1], content=content)]
 
 
 def _level_changes(

@@ -8,10 +8,10 @@ from typing import Final
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.roles import BANNED, BANNED_NAME, NO_ROLE
 from linearized.protocol.events import Event
-from linearized.protocol.state import StateMap, membership
+from linearized.protocol.state import JOIN_RULES, StateMap, membership
 from linearized.room.policy import RoomPolicy, forbid, require
 from linearized.room.policy_limits import check_limits
-from linearized.room.roles import EVENT_CAPABILITIES, is_banned, power_levels_content
+from linearized.room.roles import EVENT_CAPABILITIES, is_banned, power_levels_content, rule_for
 
 _MEMBER: Final = "m.room.member"
 _POWER_LEVELS: Final = "m.room.power_levels"
@@ -37,6 +37,9 @@ def check_event(policy: RoomPolicy, event: Event, state: StateMap) -> None:
             forbid("The room's power levels follow from its roles: a commit changes both")
     elif event.type in EVENT_CAPABILITIES:
         require(policy, event.sender, EVENT_CAPABILITIES[event.type])
+        rule = event.content.get("join_rule", "invite")
+        if event.type == JOIN_RULES[0] and rule != rule_for(policy.roles, policy.preauth, str(rule)):
+            forbid("Who may enter by themself follows from the room's roles: a commit changes both")
 
 
 def _check_member(policy: RoomPolicy, sender: str, target: str, event: Event, state: StateMap) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import ROLES_LIST
+from linearized.mimi.policy.preauth import PreAuthData
 from linearized.mimi.policy.roles import BANNED, NO_ROLE, Role, RoleData
 from linearized.mimi.room_policy import power_level_of_role
 from linearized.protocol.canonical import JsonObject
@@ -146,6 +147,22 @@ def power_levels_content(
         "users": {user: level for user, level in sorted(levels.items()) if level != USER},
         "users_default": USER,
     }
+
+
+def rule_for(roles: RoleData, preauth: PreAuthData, current: str) -> str:
+    """The join rule of ``m.room.join_rules`` that a policy demands.
+
+    Args:
+        current: the present one, which stays if it says nothing else: there are several ways of asking to be
+            let in, and the draft has one capability for them.
+    """
+    by_themselves = roles.role(NO_ROLE).has(Capability.OPEN_JOIN) or (
+        bool(preauth.preauthorized_entries)
+        and any(role.has(Capability.JOIN_IF_PREAUTHORIZED) for role in roles.roles)
+    )
+    if by_themselves:
+        return "public"
+    return "invite" if current == "public" else current
 
 
 def _needed(roles: RoleData, capability: Capability) -> int:

@@ -29,7 +29,9 @@ from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_al
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import GROUP_DELETED, RoomGroup, Transition, initial_group
+from linearized.room.participation import StateChange
 from linearized.room.policy_commits import check_offer_policy
+from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
 from linearized.room.roles import roles_of
@@ -356,22 +358,31 @@ class Room:
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
         present = users_after(transition.group, transition.commit.staged)
-        for act in commit_acts(transition, self._state, self.version, hub=self._identity.name):
-            self._write_act(draft, act, present=present, message=transition.bundle.message, now=now)
+        message, committer = transition.bundle.message, transition.commit.committer.user_id
+        acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
+        # First, as long as the committer has the power level that the roles may be about to take.
+        rule = join_rule_changes(transition.commit.staged.app_data, committer=committer, state=draft.state)
+        self._write_changes(draft, rule, message, now)
+        for act in acts:
+            self._write_act(draft, act, present=present, message=message, now=now)
 
     def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
         try:
-            for change in state_changes(act, present=present, state=draft.state):
-                draft.write(
-                    sender=change.sender,
-                    event_type=change.type,
-                    content=change.content,
-                    now=now,
-                    state_key=change.state_key,
-                    provenance=self._provenance(change.sender, message),
-                )
+            changes = state_changes(act, present=present, state=draft.state)
+            self._write_changes(draft, changes, message, now)
         except Rejected as error:
             raise refused(str(error), act.reference) from error
+
+    def _write_changes(self, draft: Draft, changes: Sequence[StateChange], message: bytes, now: int) -> None:
+        for change in changes:
+            draft.write(
+                sender=change.sender,
+                event_type=change.type,
+                content=change.content,
+                now=now,
+                state_key=change.state_key,
+                provenance=self._provenance(change.sender, message),
+            )
 
     def _check_policy_of_events(self, draft: Draft) -> None:
         """What the authorization rules allow, a room's policy may still not."""

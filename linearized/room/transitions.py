@@ -93,8 +93,13 @@ def commit_acts(transition: Transition, state: StateMap, version: RoomVersion, *
 
 def check_policy_of_commit(transition: Transition, state: StateMap) -> None:
     """See ``check_commit``."""
-    founding = transition.initial is not None
-    check_commit(transition.group, transition.commit.staged, state, founding=founding)
+    check_commit(
+        transition.group,
+        transition.commit.staged,
+        state,
+        founding=transition.initial is not None,
+        deletes=transition.deletes,
+    )
 
 
 def check_tie(transition: Transition, state: StateMap, published: Published, *, hub: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from linearized.client import (
     ALGORITHM,
+    ApiError,
     CommitRefused,
     DecryptedMessage,
     GroupLost,
@@ -24,6 +25,8 @@ from linearized.client import (
 )
 from tests.client.support import drain, message, wall_clock
 from tests.server.support import PASSWORD, Network, Server, running_server
+
+SPEAKER = 4  # of the moderated room in linearized.mimi.policy.presets
 
 
 class Club:
@@ -228,3 +231,41 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_twice(
         await drain(bob)
         await bob.send(room_id, message("in"))
         assert [i for i in await drain(alice) if isinstance(i, DecryptedMessage)]
+
+
+async def test_in_a_moderated_room_guests_read_and_speakers_write(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        server = await club.server("a.example")
+        alice, bob = await club.device(server, "alice"), await club.device(server, "bob")
+        room_id = await alice.create_room(policy="moderated")
+        user_id = bob.device.owner.user_id
+        await alice.groups.invite(room_id, [user_id])
+        await drain(bob)
+        await alice.send(room_id, message("welcome"))
+        assert any(isinstance(item, DecryptedMessage) for item in await drain(bob))
+        with pytest.raises(ApiError, match="canSendMessage"):
+            await bob.send(room_id, message("me too"))
+        await alice.groups.remove_users(room_id, [user_id])
+        await alice.groups.invite(room_id, [user_id], roles={user_id: SPEAKER})
+        await drain(bob)
+        await bob.send(room_id, message("now I may"))
+
+
+async def test_a_direct_conversation_is_made_whole_and_stays_so(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        server = await club.server("a.example")
+        alice, bob, carol = [await club.device(server, name) for name in ("alice", "bob", "carol")]
+        room_id = await alice.create_room(policy="direct", users=[bob.device.owner.user_id])
+        await drain(bob)
+        await bob.send(room_id, message("just us"))
+        with pytest.raises(CommitRefused, match="fixed"):
+            await bob.groups.invite(room_id, [carol.device.owner.user_id])
+        with pytest.raises(ApiError, match="fixed"):
+            await bob.api.leave(room_id)
+
+
+async def test_an_unknown_policy_creates_no_room(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        alice = await club.device(await club.server("a.example"), "alice")
+        with pytest.raises(ValueError, match="a policy is one of"):
+            await alice.create_room(policy="anarchy")

@@ -17,6 +17,7 @@ from linearized.mimi.participants import (
     apply_update,
 )
 from linearized.mimi.policy.capabilities import Capability
+from linearized.mimi.policy.choice import POLICY_CHOICE
 from linearized.mimi.policy.components import (
     JOIN_LINKS,
     MLS_OPERATIONAL_POLICY,
@@ -37,7 +38,9 @@ from linearized.mimi.policy.roles import RoleData, SingleSourceRoleChangeTargets
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_uri
 from linearized.protocol.power_levels import user_level
-from linearized.protocol.state import POWER_LEVELS, membership
+from linearized.protocol.state import POWER_LEVELS, join_rule, membership
+from linearized.protocol.versions import get_version
+from linearized.room.admission import ALGORITHM
 from linearized.room.claims import PROVIDER
 from linearized.room.policy_actions import Action
 from linearized.room.policy_commits import actions_of
@@ -51,6 +54,8 @@ from tests.room.support import (
     CAROL,
     MLS,
     NOW,
+    ROOM,
+    A,
     Member,
     handshake,
     member,
@@ -78,7 +83,8 @@ def found_room(
     alice.accept()
     if others:
         accepted = room.submit(
-            alice.add(*others, role=preset.default_role if role is None else role), now=NOW
+            alice.add(*others, role=preset.roles.entry_role(preset.creator_role) if role is None else role),
+            now=NOW,
         )
         alice.accept()
         for other in others:
@@ -133,6 +139,26 @@ def test_a_rooms_first_commit_makes_its_power_levels_follow_from_its_roles() -> 
 def test_a_group_starts_with_its_creator_alone(users: tuple[tuple[str, int], ...]) -> None:
     data = {PARTICIPANT_LIST: participant_list(*users), **OPEN.components()}
     refusal(new_room(), Member(ALICE).create(app_data=data), Reason.INVALID_COMMIT)
+
+
+@pytest.mark.parametrize("choice", ["moderated", "unheard of"])
+def test_a_group_has_the_policy_its_room_was_created_with(choice: str) -> None:
+    data = {PARTICIPANT_LIST: participant_list((ALICE, GOVERNOR)), **OPEN.components()}
+    refusal(chosen_room(choice), Member(ALICE).create(app_data=data), Reason.INVALID_COMMIT)
+    refusal(chosen_room(choice), Member(ALICE).create(), Reason.INVALID_COMMIT)
+    assert chosen_room("open").submit(Member(ALICE).create(app_data=data), now=NOW)
+
+
+def chosen_room(choice: str) -> Room:
+    room = Room(room_id=ROOM, version=get_version("dev.linearized.1"), identity=A, mls=MLS)
+    creation = {
+        "room_version": "dev.linearized.1",
+        "encryption": {"algorithm": ALGORITHM},
+        POLICY_CHOICE: choice,
+    }
+    room.submit(state_event(ALICE, "m.room.create", creation), now=NOW)
+    room.submit(member(ALICE, "join"), now=NOW)
+    return room
 
 
 def test_a_policy_that_does_not_hold_makes_no_room() -> None:
@@ -291,8 +317,11 @@ def test_canopenjoin_lets_a_user_in_who_lists_themself() -> None:
 
 
 def test_without_it_nobody_lets_themself_in() -> None:
-    room, _, _ = found_room(OPEN, initial=(PUBLIC,))
-    assert "neither invited" in str(refusal(room, member(ANNA, "join"), Reason.FORBIDDEN))
+    room, _, accepted = found_room(OPEN, initial=(PUBLIC,))
+    # The room's own rules say so as well, whatever they said before.
+    assert written(accepted)[0] == ("m.room.join_rules", "", None)
+    assert join_rule(room.state) == "invite"
+    refusal(room, member(ANNA, "join"), Reason.FORBIDDEN)
 
 
 def test_a_preauthorized_user_is_listed_by_whoever_commits_next() -> None:
@@ -382,13 +411,13 @@ def test_the_rooms_name_is_changed_by_who_may() -> None:
 TIMES = MinDefaultMaxTime(minimum_time=0, default_time=0, maximum_time=0)
 
 
-def operational(*, external_commits: bool) -> bytes:
+def operational(*, external_commits: bool, external_proposals: bool = True) -> bytes:
     return OperationalParameters(
         mandatory_capabilities=ExtendedCapabilities(),
         default_capabilities=ExtendedCapabilities(),
         forbidden_capabilities=ExtendedCapabilities(),
         handshake_formats=(1,),
-        external_proposal_allowed=True,
+        external_proposal_allowed=external_proposals,
         external_commit_allowed=external_commits,
         pending_proposal_policy=PendingProposalPolicy(
             pending_proposal_strategy=PendingProposalStrategy.UNSPECIFIED
@@ -469,3 +498,18 @@ def test_a_proposal_by_reference_is_its_senders_and_the_hubs_own_is_nobodys() ->
             ),
         ),
     ]
+
+
+def test_candestroyroom_ends_a_group_whatever_the_limits() -> None:
+    for capable in (True, False):
+        removed = frozenset() if capable else frozenset({Capability.DESTROY_ROOM})
+        anna = Member(ANNA)
+        room, alice, _ = found_room(
+            replace(OPEN, roles=with_role(GOVERNOR, without=removed)), anna, role=ADMIN
+        )
+        ending = replace(alice.remove(anna), deletes_group=True)
+        if capable:
+            room.submit(ending, now=NOW)
+            refusal(room, alice.message(), Reason.FORBIDDEN)
+        else:
+            assert "canDestroyRoom" in str(refusal(room, ending, Reason.FORBIDDEN))

@@ -77,6 +77,12 @@ def test_power_levels_follow_from_roles() -> None:
     deny(event(ALICE, "m.room.power_levels", {**content, "users": {BOB: 100}}), "follow from its roles", may)
 
 
+def test_the_join_rule_follows_from_roles() -> None:
+    may = policy(roles=with_role(4, Capability.CHANGE_ROOM_MEMBERSHIP_STYLE))
+    allow(event(ALICE, "m.room.join_rules", {"join_rule": "knock"}), may)
+    deny(event(ALICE, "m.room.join_rules", {"join_rule": "public"}), "follows from the room's roles", may)
+
+
 # --- membership ---
 
 

@@ -149,6 +149,7 @@ def test_what_the_policy_no_longer_allows_is_named_in_the_refusal_of_the_commit(
     party.submit(member(ANNA, "leave"))
     message = bob.joined().propose_remove(2)  # as anybody may do with who is gone
     party.submit(offer(bob, message), by=bob)
+    party.submit(member(ANNA, "invite", sender=ALICE))
     party.submit(member(ANNA, "join"))
     refused = refusal(party.room, commit_pending(party.alice), Reason.INVALID_PROPOSAL)
     assert refused.invalid_proposals == (openmls.proposal_reference(message, ciphersuite=1),)

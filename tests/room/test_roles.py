@@ -8,7 +8,8 @@ from linearized.exceptions import MimiDecodeError
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import ROLES_LIST
 from linearized.mimi.policy.presets import PRESETS, multi_organization
-from linearized.mimi.policy.roles import Role, RoleData
+from linearized.mimi.policy.roles import Role, RoleData, SingleSourceRoleChangeTargets
+from linearized.room.claims import PROVIDER
 from linearized.room.roles import (
     ROLE_LEVELS,
     check_roles,
@@ -17,9 +18,11 @@ from linearized.room.roles import (
     level_of,
     power_levels_content,
     roles_of,
+    rule_for,
 )
-from tests.room.policy_support import BANNED, OPEN, USER
+from tests.room.policy_support import BANNED, OPEN, USER, changed, with_role
 from tests.room.support import ALICE, ANNA, BOB
+from tests.room.test_claims import claim, rules
 
 
 def test_the_table_goes_down_and_holds_every_capability() -> None:
@@ -86,6 +89,26 @@ def test_only_a_group_with_a_list_of_roles_has_a_policy() -> None:
     assert has_policy(data)
     with pytest.raises(MimiDecodeError):
         roles_of({ROLES_LIST: b"\xff"})
+
+
+def test_a_room_is_public_if_its_policy_lets_users_in_by_themselves() -> None:
+    anybody = changed(
+        0,
+        role_capabilities=(Capability.OPEN_JOIN,),
+        authorized_role_changes=(
+            SingleSourceRoleChangeTargets(from_role_index=0, target_role_indexes=(USER,)),
+        ),
+    )
+    preauth = rules((USER, [claim(PROVIDER, b"a.example")]))
+    known = with_role(USER, Capability.JOIN_IF_PREAUTHORIZED)
+    for roles, entries, current, rule in (
+        (anybody, rules(), "invite", "public"),
+        (known, preauth, "knock", "public"),
+        (known, rules(), "public", "invite"),
+        (OPEN, preauth, "public", "invite"),
+        (OPEN, rules(), "knock", "knock"),
+    ):
+        assert rule_for(roles, entries, current) == rule
 
 
 def test_participants_have_roles_of_their_room() -> None:

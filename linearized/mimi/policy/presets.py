@@ -28,15 +28,11 @@ Changes = Sequence[tuple[int, Sequence[int]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A room's policy from the start.
-
-    ``creator_role`` is the role of who makes the room, ``default_role`` that of who is added without another.
-    """
+    """A room's policy from the start; ``creator_role`` is the role of who makes the room."""
 
     roles: RoleData
     base: BaseRoomPolicy
     creator_role: int
-    default_role: int
 
     def components(self) -> dict[int, bytes]:
         """The components of the group's application data, by ID."""
@@ -303,7 +299,7 @@ def multi_organization(organizations: Sequence[str]) -> Preset:
     ]
     roles.append(_role(top, "super_admin", governor, changes, participants=(1, None), active=(1, None)))
     roles.append(_enforcer(top + 1, range(host + 1, top + 1)))
-    return Preset(roles=RoleData(roles=tuple(roles)), base=_base(), creator_role=top, default_role=host)
+    return Preset(roles=RoleData(roles=tuple(roles)), base=_base(), creator_role=top)
 
 
 def _direct() -> RoleData:
@@ -318,10 +314,10 @@ def _base(*, fixed: bool = False) -> BaseRoomPolicy:
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "open": Preset(roles=_cooperative(), base=_base(), creator_role=4, default_role=2),
-        "moderated": Preset(roles=_moderated(), base=_base(), creator_role=6, default_role=3),
-        "announcement": Preset(roles=_administered(), base=_base(), creator_role=4, default_role=2),
-        "direct": Preset(roles=_direct(), base=_base(fixed=True), creator_role=2, default_role=2),
+        "open": Preset(roles=_cooperative(), base=_base(), creator_role=4),
+        "moderated": Preset(roles=_moderated(), base=_base(), creator_role=6),
+        "announcement": Preset(roles=_administered(), base=_base(), creator_role=4),
+        "direct": Preset(roles=_direct(), base=_base(fixed=True), creator_role=2),
     }
 )
 """By the name a creator asks for; ``open`` is the draft's cooperatively, ``announcement`` its strictly

@@ -117,6 +117,15 @@ class RoleData(Struct):
             return NOBODY
         raise LookupError(f"role {index} is not a role of this room")
 
+    def entry_role(self, adder: int) -> int:
+        """The role of whom a holder of ``adder`` adds without naming one: the lowest that they may give.
+
+        In a room whose participants are given when it is created, nobody may; it is the lowest there is.
+        """
+        possible = [role.role_index for role in self.non_banned()]
+        given = set(self.role(adder).targets(NO_ROLE))
+        return min((index for index in possible if index in given), default=min(possible, default=NO_ROLE))
+
     @property
     def bans(self) -> bool:
         """Whether there is the role that ``canBan`` and ``canUnBan`` need.

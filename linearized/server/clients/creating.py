@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from linearized.exceptions import EventFormatError, LinearizedError
+from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, get_version
@@ -52,11 +53,15 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     except EventFormatError as error:
         raise HttpError(400, "M_UNSUPPORTED_ROOM_VERSION", str(error)) from error
     invites = [user_of({"user_id": user_id}) for user_id in texts(body, "invite", limit=MAX_INVITES)]
+    creation_content = optional_object(body, "creation_content")
+    if POLICY_CHOICE in body:
+        creation_content = {**creation_content, POLICY_CHOICE: body[POLICY_CHOICE]}
+    _check_choice(creation_content)
     events = _initial_events(body, creator=caller.user_id, invites=invites)
     room_id = await context.node.rooms.create(
         creator=caller.user_id,
         version=version,
-        creation_content=optional_object(body, "creation_content"),
+        creation_content=creation_content,
         initial=events,
     )
     answer: JsonObject = {"room_id": room_id}
@@ -70,6 +75,18 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     if failed:
         answer[FAILED_INVITES] = failed
     return json_response(answer)
+
+
+def _check_choice(creation_content: JsonObject) -> None:
+    """A room's policy is part of its group, so it has to be known, and the room encrypted."""
+    if POLICY_CHOICE not in creation_content:
+        return
+    try:
+        chosen_policy(creation_content[POLICY_CHOICE])
+    except ValueError as error:
+        raise HttpError(400, "M_INVALID_PARAM", str(error)) from error
+    if "encryption" not in creation_content:
+        raise HttpError(400, "M_INVALID_PARAM", "Only an encrypted room has a policy")
 
 
 def _initial_events(body: JsonObject, *, creator: str, invites: list[str]) -> list[LocalEvent]:

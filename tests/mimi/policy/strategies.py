@@ -12,6 +12,7 @@ from linearized.mimi.policy.common import Optionality
 from linearized.mimi.policy.preauth import Claim, ClaimId, PreAuthData, PreAuthRoleEntry
 from linearized.mimi.policy.retention import MessageExpiration
 from linearized.mimi.policy.roles import BANNED_NAME, Role, RoleData, SingleSourceRoleChangeTargets
+from linearized.mimi.pseudonyms import PseudonymousCredential, PseudonymousCredentialTBS
 from linearized.mimi.tls import Struct, UnknownValue
 
 numbers = st.integers(0, 2**32 - 1)
@@ -94,6 +95,23 @@ def expirations(draw: st.DrawFn) -> MessageExpiration:
     )
 
 
+uuids = st.uuids(version=4)
+
+
+def _just(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: st.just(value) for name, value in fields.items()}
+
+
+@st.composite
+def pseudonyms(draw: st.DrawFn) -> dict[str, Any]:
+    client = f"mimi://a.example/d/{draw(uuids)}"
+    return {
+        "client_pseudonym": client + draw(st.sampled_from(["", f"/{draw(uuids)}"])),
+        "user_pseudonym": f"mimi://a.example/u/{draw(uuids)}",
+        "signature_public_key": draw(st.binary(max_size=8)),
+    }
+
+
 RULED: dict[type[Struct], st.SearchStrategy[Any]] = {
     Role: single_roles,
     RoleData: role_lists(),
@@ -101,4 +119,10 @@ RULED: dict[type[Struct], st.SearchStrategy[Any]] = {
     PreAuthData: st.builds(PreAuthData, preauthorized_entries=st.lists(entries, max_size=2).map(tuple)),
     BaseRoomPolicy: base_policies(),
     MessageExpiration: expirations(),
+    PseudonymousCredentialTBS: pseudonyms().map(lambda fields: PseudonymousCredentialTBS(**fields)),
+    PseudonymousCredential: pseudonyms().flatmap(
+        lambda fields: st.builds(
+            PseudonymousCredential, identity_link_ciphertext=st.binary(max_size=8), **_just(fields)
+        )
+    ),
 }

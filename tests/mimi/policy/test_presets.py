@@ -75,7 +75,7 @@ def test_a_set_of_roles_is_the_drafts_example(room: str) -> None:
 @pytest.mark.parametrize("preset", [*PRESETS.values(), ROOMS["Multi-organization administered room"]])
 def test_a_preset_is_a_policy_that_holds_together(preset: Preset) -> None:
     assert list(decode_policy(preset.components()).values()) == [preset.roles, preset.base]
-    for index in (preset.creator_role, preset.default_role):
+    for index in (preset.creator_role, preset.roles.entry_role(preset.creator_role)):
         assert preset.roles.role(index).maximum_active_participants_constraint is None
 
 
@@ -103,7 +103,7 @@ def test_the_host_of_two_organizations_comes_first() -> None:
         "policy_enforcer",
     ]
     assert preset.roles.role(preset.creator_role).role_name == "super_admin"
-    assert preset.roles.role(preset.default_role).role_name == "north_user"
+    assert preset.roles.role(preset.roles.entry_role(preset.creator_role)).role_name == "north_user"
 
 
 def test_one_organization_is_not_several() -> None:

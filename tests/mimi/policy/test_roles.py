@@ -111,3 +111,13 @@ def test_bans_need_the_banned_role_as_the_draft_names_it() -> None:
     assert RoleData(roles=(BANNED, USER)).bans
     assert not RoleData(roles=(replace(BANNED, role_name="regular"), USER)).bans
     assert list(RoleData(roles=(NOBODY, BANNED, USER)).non_banned()) == [USER]
+
+
+def test_who_is_added_without_a_role_gets_the_lowest_that_the_adder_may_give() -> None:
+    entry = SingleSourceRoleChangeTargets(from_role_index=0, target_role_indexes=(1, 4, 3))
+    admin = replace(USER, role_index=5, role_name="admin", authorized_role_changes=(entry,))
+    others = [replace(USER, role_index=index, authorized_role_changes=()) for index in (2, 3, 4)]
+    roles = RoleData(roles=(NOBODY, BANNED, *others, admin))
+    assert roles.entry_role(5) == 3
+    assert roles.entry_role(2) == 2
+    assert RoleData().entry_role(0) == 0

@@ -94,6 +94,8 @@ async def test_a_bridges_bot_creates_encrypted_rooms(server: Server) -> None:
         ({"creation_content": []}, "M_BAD_JSON"),
         ({"name": 1}, "M_BAD_JSON"),
         ({"room_alias_name": "tea"}, "M_INVALID_PARAM"),
+        ({"dev.linearized.policy": "anarchy", "creation_content": ENCRYPTED_ROOM}, "M_INVALID_PARAM"),
+        ({"dev.linearized.policy": "open"}, "M_INVALID_PARAM"),
     ],
 )
 async def test_a_room_that_cannot_be_is_not_created(
@@ -101,6 +103,17 @@ async def test_a_room_that_cannot_be_is_not_created(
 ) -> None:
     (await alice.call("POST", "/createRoom", body)).refused(400, errcode)
     assert server.store.rooms() == []
+
+
+@pytest.mark.parametrize("policy", ["moderated", {"organizations": ["north", "south"]}])
+async def test_a_policy_is_chosen_in_the_create_event(alice: Client, policy: object) -> None:
+    room_id = await alice.create_room(
+        room_version="dev.linearized.1",
+        creation_content=ENCRYPTED_ROOM,
+        **{"dev.linearized.policy": policy},
+    )
+    state = await state_of(alice, room_id)
+    assert state["m.room.create", ""]["dev.linearized.policy"] == policy
 
 
 async def test_a_wish_the_rules_forbid_creates_no_room(server: Server, alice: Client) -> None:
