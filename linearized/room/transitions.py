@@ -93,9 +93,12 @@ def commit_acts(transition: Transition, state: StateMap, version: RoomVersion, *
 
 def check_policy_of_commit(transition: Transition, state: StateMap) -> None:
     """See ``check_commit``."""
-    founding = transition.initial is not None
     check_commit(
-        transition.group, transition.commit.staged, state, founding=founding, deletes=transition.deletes
+        transition.group,
+        transition.commit.staged,
+        state,
+        founding=transition.initial is not None,
+        deletes=transition.deletes,
     )
 
 

@@ -119,12 +119,14 @@ def test_a_ban_in_the_log_is_committed_as_a_removal_or_as_a_ban() -> None:
         bob = Member(BOB)
         room = party(bob)
         room.submit(member(BOB, "ban", sender=ALICE))
-        if not stays:
-            room.submit(commit_pending(room.alice), by=room.alice)
-            assert room.alice.participants().role_of(user_uri(BOB)) is None
-            continue
         index = room.alice.participants().index_of(user_uri(BOB))
         assert index is not None
+        if not stays:
+            gone, leaf = ParticipantListUpdate(removed=(index,)), leaf_of(room.alice, bob)
+            commit = commit_pending(room.alice, update=gone, remove=[leaf], pending=False)
+            room.submit(commit, by=room.alice)
+            assert room.alice.participants().role_of(user_uri(BOB)) is None
+            continue
         banned = ParticipantListUpdate(changed=(UserIndexRolePair(user_index=index, role_index=BANNED),))
         commit = commit_pending(room.alice, update=banned, remove=[leaf_of(room.alice, bob)], pending=False)
         room.submit(commit, by=room.alice)
