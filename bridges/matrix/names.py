@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -11,6 +12,9 @@ from linearized.protocol.identifiers import is_user_id, parse_user_id, user_id_f
 MATRIX_TO = "https://matrix.to/#/"
 # Between provider and user in a ghost's localpart; no server name has an underscore.
 _SEPARATOR = "_"
+
+# In the place of a character that nobody could see.
+_HIDDEN = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +75,11 @@ class Names:
         return user_id if self.is_bridged(user_id) else self.ghost(uri)
 
     def display_name(self, uri: str) -> str:
-        """How a ghost is called: ``bob (b.example)``."""
+        """How a ghost is called: ``bob (b.example)``. The provider is always there, so nobody at another
+        one can be called as one of the homeserver's own users is.
+        """
         localpart, provider = parse_user_id(user_id_from_uri(uri))
-        return f"{localpart} ({provider})"
+        return f"{_visible(localpart)} ({provider})"
 
     def link_to_mimi(self, target: str) -> str:
         """A link's target as the MIMI side should see it: a matrix.to link to a user becomes the user's
@@ -95,6 +101,11 @@ class Names:
             return MATRIX_TO + quote(self.matrix_user(target), safe="@:")
         except IdentifierError:  # any other link
             return target
+
+
+def _visible(text: str) -> str:
+    """The text without what turns its direction around, breaks its line, or cannot be seen."""
+    return "".join(_HIDDEN if unicodedata.category(one)[0] in "CZ" else one for one in text)
 
 
 def _escape(text: str) -> str:

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import load_bridge_config
+from bridges.matrix.process import run_bridge, run_checks, run_import, run_unbridge
 from bridges.matrix.registration import write_registration
-from bridges.matrix.runner import run_bridge, run_checks, run_import, run_unbridge
 from bridges.matrix.status import bridged_rooms
 from linearized.bridge_files import BridgePlan, create_bridge
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, make_console, reporting, until_signalled

@@ -11,7 +11,7 @@ import trio
 
 from bridges.matrix.checks import HOMESERVER, PING, PROVIDER, WHO_HERE, WHO_THERE, Check, Outcome, check_both
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.runner import run_checks
+from bridges.matrix.process import run_checks
 from linearized.exceptions import ConfigError
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver
 from tests.bridges.support import BOT, bridge_config, open_world

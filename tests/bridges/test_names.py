@@ -68,3 +68,19 @@ def test_links_to_people_cross_both_ways_and_other_links_stay() -> None:
     ):
         assert NAMES.link_to_mimi(other) == other
         assert NAMES.link_to_matrix(other) == other
+
+
+@pytest.mark.parametrize("hidden", ["\u202e", "\u200b", "\n", "\u00a0", "\u2066"])
+def test_a_name_hides_nothing_and_always_shows_its_provider(hidden: str) -> None:
+    uri = user_uri(f"@al{hidden}ice:b.example")
+    assert NAMES.display_name(uri) == "al\ufffdice (b.example)"
+
+
+def test_nobody_elsewhere_is_called_as_a_user_of_the_homeserver() -> None:
+    # A participant at another provider whose name is that of a Matrix user, its domain and all.
+    forged = user_uri("@alice=3amatrix.example:b.example")
+    assert NAMES.display_name(forged).endswith(" (b.example)")
+    ghost = NAMES.matrix_user(forged)
+    assert NAMES.is_ours(ghost)
+    assert not NAMES.is_bridged(ghost)
+    assert NAMES.uri(ghost) == forged

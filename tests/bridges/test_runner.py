@@ -15,7 +15,7 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import MAX_TRIES, persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.runner import listen
+from bridges.matrix.process import listen
 from linearized.client import ALGORITHM, ApiError, CommitLost, CommitRefused, ServerUnreachable, Session
 from linearized.mimi.franking import FrankAAD
 from linearized.mimi.participants import FRANK_AAD

@@ -15,8 +15,8 @@ from tests.client.fake_provider import FakeProvider
 from tests.client.support import ALICE, BOB, ROOM, connected, drain, message
 
 
-class Killed(Exception):  # noqa: N818 - names the fact
-    """The process is gone."""
+class Killed(BaseException):
+    """The process is gone. No handler of errors may see it, as none would see a real kill."""
 
 
 class KillAt:
