@@ -23,6 +23,7 @@ from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.identifiers import user_domain
 from linearized.server.fanout import project_entry
 from linearized.server.following import entry_of
+from linearized.server.franking import with_frank
 from linearized.store.base import EntryRow, Role
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom
 from tests.bridges.support import ALICE as MATRIX_ALICE
@@ -173,12 +174,11 @@ class Everybody:
     def _fanned_out(self, log: list[EntryRow]) -> list[bytes]:
         found: list[bytes] = []
         for entry in log:
-            projected = project_entry(entry)
+            projected = project_entry(entry, frank_of=self.servers[HUB].node.franking.of_entry)
             if projected is not None:
                 fanned = FanoutMessage.decode(projected)
-                found.append(
-                    entry_of(self.room_id, HUB, timestamp=fanned.timestamp, message=fanned.message)[2]
-                )
+                _, _, raw = entry_of(self.room_id, HUB, timestamp=fanned.timestamp, message=fanned.message)
+                found.append(with_frank(raw, fanned.frank))
         return found
 
     def check_epochs(self) -> None:
