@@ -45,6 +45,8 @@ BINDING_SOURCES := $(sort $(addprefix openmls-python/,Cargo.toml Cargo.lock pypr
 	$(shell find openmls-python/src openmls-python/python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed))
 PURE := linearized/protocol/*,linearized/mimi/*,linearized/room/*
 
+PURE_TESTS := tests/protocol tests/mimi tests/room
+
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
@@ -55,9 +57,10 @@ demo: venv synapse nio
 
 test: venv synapse nio ts-mls
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests
-	cd openmls-python && ../$(BIN)/python -m pytest
+	$(BIN)/coverage run -m pytest $(PURE_TESTS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests $(addprefix --ignore=,$(PURE_TESTS))
+	cd openmls-python && ../$(BIN)/python -m pytest
 	$(MAKE) demo ONCE=1
 
 SOAK_SEEDS ?= 20

@@ -35,7 +35,7 @@ from linearized.mimi.policy.components import ROLES_LIST
 from linearized.mimi.policy.presets import Preset
 from linearized.mimi.policy.roles import NO_ROLE, RoleData
 from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
-from linearized.protocol.identifiers import client_uri, group_id, room_id_from_group_id, user_uri
+from linearized.protocol.identifiers import client_uri, group_id, user_uri
 
 CIPHERSUITE = openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
 # Role indices of the participant list.
@@ -479,10 +479,6 @@ def _self_removes(group: openmls.PublicGroup, proposals: Sequence[bytes], own: S
     return kept
 
 
-def _epoch_of(bundle: bytes) -> int | None:
-    return openmls.inspect_message(HandshakeBundle.decode(bundle).message).epoch
-
-
 def digest(message: bytes) -> bytes:
     """SHA-256, by which own messages are recognised in the log."""
     return sha256(message).digest()
@@ -490,8 +486,3 @@ def digest(message: bytes) -> bytes:
 
 def _group_ids(room_id: str) -> tuple[bytes, bytes]:
     return group_id(room_id), room_id.encode()
-
-
-def room_of_group(identifier: bytes) -> str:
-    """The room a group ID belongs to."""
-    return room_id_from_group_id(identifier)

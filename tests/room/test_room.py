@@ -155,7 +155,9 @@ def test_preview_of_an_lpdu_completes_it() -> None:
 
 def test_an_lpdu_becomes_an_event_with_both_signatures() -> None:
     room = new_room(initial=[PUBLIC])
-    event = room.submit(bob_joins(), now=NOW).entries[0].event
+    submission = bob_joins()
+    assert submission.origin == "b.example"
+    event = room.submit(submission, now=NOW).entries[0].event
     assert event.pdu["signatures"].keys() == {"a.example", "b.example"}
     assert verified(event) is event
 
