@@ -6,14 +6,13 @@ The files are derived: they can be deleted at any time and are made again.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from linearized.room.segments import SEGMENT, pack, span
+from linearized.server.whole_files import write_whole
 from linearized.store.base import Store
 
 PAGE: Final = 128  # entries read before others get their turn: a millisecond or two
@@ -69,19 +68,3 @@ def _make(path: Path, pdus: list[bytes]) -> bytes:
     except OSError:
         return data
     return data
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or not there, whatever happens meanwhile."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    partial = Path(name)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

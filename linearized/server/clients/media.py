@@ -18,7 +18,7 @@ from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.ranges import respond
-from linearized.server.segments import write_whole
+from linearized.server.whole_files import write_whole
 from linearized.store.base import MediaRow
 
 MEDIA_ID_BYTES: Final = 24  # 192 bits: knowing the ID is what lets one read a file

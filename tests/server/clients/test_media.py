@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linearized.server.segments import write_whole
+from linearized.server.whole_files import write_whole
 from tests.server.clients.support import Answer, Client, Server
 
 UPLOAD = "/_matrix/media/v3/upload"
