@@ -22,15 +22,13 @@ from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
 from linearized.room.franks import check_agent, check_tag, needs_tags
 from linearized.room.leaves import identify
+from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
 from linearized.room.roles import has_policy
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 
-# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
-# alone.
-INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
 NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
 # In a commit that ended the room's group: true.
 GROUP_DELETED: Final = "dev.linearized.group_deleted"

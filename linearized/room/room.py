@@ -25,11 +25,12 @@ from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.acts import Act, acts_of, departures, state_changes
-from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import GROUP_DELETED, NO_AGENTS, RoomGroup, Transition, initial_group
 from linearized.room.participation import StateChange
+from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
@@ -181,7 +182,7 @@ class Room:
         vouched = imported or (provenance is not None and domain in self._vouched)
         if domain != self._identity.name and not vouched:
             raise Rejected(Reason.FORBIDDEN, f"This hub does not speak for users of {domain}")
-        if submission.type in {COMMIT, PROPOSAL}:
+        if submission.type in {COMMIT, COMMIT_PART, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
         if submission.type == ENCRYPTED:
             self._check_ciphertext(submission.content)
@@ -206,8 +207,8 @@ class Room:
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
         lpdu = submission.pdu
         self._check_addressed(lpdu)
-        if lpdu["type"] in {COMMIT, PROPOSAL}:
-            raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
+        if lpdu["type"] in {COMMIT_PART, PROPOSAL}:
+            raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
         # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
         if self.version.hub_transfers and lpdu["type"] == HUB[0] and not submission.transfer:
             raise Rejected(Reason.FORBIDDEN, "A transfer is arranged with the hub's operator")
@@ -243,13 +244,7 @@ class Room:
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
         check_tie(transition, draft.state, self._published, hub=self._identity.name)
-        draft.write(
-            sender=committer.user_id,
-            event_type=COMMIT,
-            content=self._group.content_of(transition),
-            now=now,
-            provenance=self._provenance(committer.user_id, submission.bundle.message),
-        )
+        self._write_commit(draft, transition, now)
         return self._take_commit(draft, transition, now)
 
     def _proposal(self, submission: Handshake, now: int) -> Accepted:
@@ -368,6 +363,21 @@ class Room:
         self._write_changes(draft, rule, message, now)
         for act in acts:
             self._write_act(draft, act, present=present, message=message, now=now)
+
+    def _write_commit(self, draft: Draft, transition: Transition, now: int) -> None:
+        """Write the entry of a commit that came as a bundle, behind its parts if it is larger than an
+        event.
+        """
+        user_id, content = transition.commit.committer.user_id, self._group.content_of(transition)
+        parts, content = divide(content) if self.version.divided_commits else ([], content)
+        for event_type, each in (*((COMMIT_PART, part) for part in parts), (COMMIT, content)):
+            draft.write(
+                sender=user_id,
+                event_type=event_type,
+                content=each,
+                now=now,
+                provenance=self._provenance(user_id, transition.bundle.message),
+            )
 
     def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
         try:
