@@ -129,30 +129,38 @@ def next_notification(
         welcomes: the Welcomes waiting for the follower in this room, oldest first.
         last: the last of the entries to send; those behind it may say what goes with it.
     """
-    waiting = [(*project_welcome(row), row.position) for row in welcomes]
+    # One at a time: with its tree, a Welcome into a group of thousands has hundreds of kilobytes.
+    waiting = ((*project_welcome(row), row.position) for row in welcomes)
+    ahead = next(waiting, None)
     parts: list[bytes] = []
     size = taken = 0
 
-    def take_welcomes(up_to: int) -> None:
-        nonlocal size, taken
-        while waiting and waiting[0][0] <= up_to:
-            _, body, taken = waiting.pop(0)
-            parts.append(body)
-            size += len(body)
+    def add(part: bytes) -> bool:
+        """Whether it has a place; the first always has."""
+        nonlocal size
+        if parts and size + len(part) > MAX_NOTIFY_BYTES:
+            return False
+        parts.append(part)
+        size += len(part)
+        return True
 
-    reached = cursor
-    take_welcomes(cursor)
+    def add_welcomes(up_to: int) -> bool:
+        nonlocal ahead, taken
+        while ahead is not None and ahead[0] <= up_to:
+            if not add(ahead[1]):
+                return False
+            taken, ahead = ahead[2], next(waiting, None)
+        return True
+
+    reached, room = cursor, add_welcomes(cursor)
     for entry, after in zip_longest(entries, entries[1:]):
-        if last is not None and entry.seq > last:
+        if not room or (last is not None and entry.seq > last):
             break
         projected = project_entry(entry, after, frank_of, content_of)
-        if projected is not None:
-            if size + len(projected) > MAX_NOTIFY_BYTES and parts:
-                break
-            parts.append(projected)
-            size += len(projected)
+        if projected is not None and not add(projected):
+            break
         reached = entry.seq
-        take_welcomes(reached)
+        room = add_welcomes(reached)
     if reached == cursor and not parts:
         return None
     return Notification(body=b"".join(parts), cursor=reached, welcomes=taken)
