@@ -15,6 +15,7 @@ from linearized.room.commits import verify_commit
 from linearized.room.departures import check_departures
 from linearized.room.parts import INITIAL_GROUP, PartWalk
 from linearized.room.proposals import messages_of
+from linearized.room.roster import Roster
 from linearized.room.tie import check_agreement, check_leaf_changes
 from linearized.store.base import GroupRow
 
@@ -27,6 +28,7 @@ class GroupWalk:
         self._group_ids = {group_id(room_id), room_id.encode()}
         self._mls = mls
         self._group: PublicGroup | None = None
+        self._roster: Roster | None = None
         self._last_commit: str | None = None
         self._group_info = b""
         self._parts = PartWalk()
@@ -41,7 +43,7 @@ class GroupWalk:
     @property
     def leaves(self) -> int:
         """Clients in the group."""
-        return len(self._group.members()) if self._group is not None else 0
+        return len(self._roster.clients) if self._roster is not None else 0
 
     @property
     def ratchet_tree(self) -> bytes | None:
@@ -98,12 +100,14 @@ class GroupWalk:
         if commit.committer.user_id != event.sender:
             raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
         hub = hub_of(state)
-        check_leaf_changes(group, commit.staged, commit.committer, state, hub=hub)
+        roster = self._roster or Roster(group.members())
+        check_leaf_changes(group, commit.staged, commit.committer, state, roster=roster, hub=hub)
         check_departures(group, commit.staged, state, hub=hub)
         if not commit.staged.is_external:
-            check_agreement(group, commit.staged, state)
+            check_agreement(roster, commit.staged, state)
         group.merge(commit.staged)
-        self._group = group
+        roster.merge(commit.staged)
+        self._group, self._roster = group, roster
         self._last_commit = event.event_id
         self._group_info = commit.group_info
 

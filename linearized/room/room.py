@@ -36,6 +36,7 @@ from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
 from linearized.room.roles import roles_of
+from linearized.room.standing import RoomState
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -48,7 +49,7 @@ from linearized.room.submissions import (
     Submission,
     WelcomeEffect,
 )
-from linearized.room.tie import check_introductions, refused, users_after
+from linearized.room.tie import check_introductions, refused
 from linearized.room.transitions import (
     check_policy_of_commit,
     check_tie,
@@ -98,7 +99,7 @@ class Room:
         self._identity = identity
         self._vouched = vouched_domains
         self._published = published
-        self._state: dict[tuple[str, str], Event] = dict(state or {})
+        self._state = RoomState(state or {})
         self._head = head
         self._group = RoomGroup(
             room_id=room_id,
@@ -261,7 +262,7 @@ class Room:
             now=now,
         )
         self._check_submitter(submission, offer.user_id)
-        check_offer_policy(group, offer, self._state)
+        check_offer_policy(group, offer, self._state, self._group.policy)
         roles = roles_of(group.app_data())
         acts = [
             replace(act, reference=None)
@@ -304,7 +305,7 @@ class Room:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
         check_policy_of_commit(transition, self._state)
-        present = users_after(transition.group, transition.commit.staged)
+        present = transition.roster.users_after(transition.commit.staged).keys()
         if any(
             state_changes(act, present=present, state=self._state)
             for act in commit_acts(transition, self._state, self.version, hub=self._identity.name)
@@ -355,7 +356,7 @@ class Room:
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
-        present = users_after(transition.group, transition.commit.staged)
+        present = transition.roster.users_after(transition.commit.staged).keys()
         message, committer = transition.bundle.message, transition.commit.committer.user_id
         acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
         # First, as long as the committer has the power level that the roles may be about to take.
@@ -478,7 +479,7 @@ class Room:
         group: GroupUpdate | None = None,
         welcomes: tuple[WelcomeEffect, ...] = (),
     ) -> Accepted:
-        self._state.update(draft.changes)
+        self._state.take(draft.changes)
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
         return Accepted(
