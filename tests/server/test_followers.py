@@ -102,7 +102,7 @@ class Setting:
         self.followers.room_changed(ROOM)
 
     def cursor(self, room_id: str = ROOM) -> list[int]:
-        return [row.cursor for row in self.store.followers(room_id)]
+        return [self.followers.progress.of(row).cursor for row in self.store.followers(room_id)]
 
 
 def plain(seq: int, room_id: str) -> EntryRow:
@@ -132,19 +132,21 @@ async def delivering(path: Path, peer: Peer | None = None, *, jitter: float = 0.
     """A store and its followers; jitter 0.5 makes pauses exactly as long as they are called."""
     peer = peer or Peer()
     store = SqliteStore.open(path, synchronous="OFF", in_thread=False)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(store.run)
-        followers = Followers(
-            own_name="a.example",
-            store=store,
-            providers=cast("ProviderClient", peer),
-            federation=cast("FederationClient", peer),
-            nursery=nursery,
-            pulls=PullFollowers(store=store, key=A.key),
-            jitter=lambda: jitter,
-        )
-        yield Setting(store, peer, followers)
-        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as writing:
+        await writing.start(store.run)
+        async with trio.open_nursery() as nursery:
+            followers = Followers(
+                own_name="a.example",
+                store=store,
+                providers=cast("ProviderClient", peer),
+                federation=cast("FederationClient", peer),
+                nursery=nursery,
+                pulls=PullFollowers(store=store, key=A.key),
+                jitter=lambda: jitter,
+            )
+            yield Setting(store, peer, followers)
+            nursery.cancel_scope.cancel()
+        writing.cancel_scope.cancel()
     await store.aclose()
 
 
@@ -310,14 +312,14 @@ async def test_our_own_trouble_ends_no_worker(
 ) -> None:
     await setting.room(linear())
     await setting.room(linear(room_id=OTHER), room_id=OTHER)
-    real, broken = setting.store.move_cursor, True
+    real, broken = setting.store.cursors, True
 
-    async def move_cursor(room_id: str, *rest: Any) -> None:
+    def cursors(room_id: str, provider: str) -> list[FollowerRow]:
         if room_id == ROOM and broken:
-            raise StoreError("the disk is full")
-        await real(room_id, *rest)
+            raise StoreError("the disk is broken")
+        return real(room_id, provider)
 
-    monkeypatch.setattr(setting.store, "move_cursor", move_cursor)
+    monkeypatch.setattr(setting.store, "cursors", cursors)
     await setting.append()
     await setting.append(room_id=OTHER)
     await quiet()
@@ -464,6 +466,7 @@ async def test_a_delivery_goes_on_after_a_restart_where_it_was(
 ) -> None:
     path = tmp_path / "store.sqlite3"
     async with delivering(path) as setting:
+        setting.followers.start()
         await setting.room(linear())
         await setting.append(50)
         await quiet()
@@ -502,7 +505,7 @@ async def test_a_removal_during_a_delivery_holds(setting: Setting) -> None:
     await setting.append(2, followers=(mimi(stop_seq=2),))  # the row as it was before the delivery
     setting.peer.gate.set()
     await quiet()
-    assert setting.store.followers(ROOM) == [mimi(2, stop_seq=2)]
+    assert list(map(setting.followers.progress.of, setting.store.followers(ROOM))) == [mimi(2, stop_seq=2)]
     await setting.append_rows(messages(1))
     await quiet()
     assert len(setting.peer.notified) == 1
