@@ -215,6 +215,7 @@ class Worker:
                 self._log_failure("welcome_failed", [room_id], error, seconds)
                 return
             await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
+            more = more or notification.welcomes < welcomes[-1].position
         self._unwelcome.pop(room_id, None)
         if more:
             self._due[room_id] = None

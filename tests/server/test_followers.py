@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import orjson
@@ -19,7 +20,7 @@ from linearized.mimi.messages import decode_fanout_stream, message_role
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import Accepted
-from linearized.server import batches
+from linearized.server import batches, fanout
 from linearized.server import delivering as delivering_module
 from linearized.server.batches import MAX_PDUS
 from linearized.server.cursors import LINEARIZED, MIMI
@@ -422,10 +423,17 @@ async def test_a_linearized_matrix_server_gets_its_welcome_ahead_of_the_events(s
     assert not setting.store.to_device(provider_address("b.example"), ROOM, after=0, limit=9)
 
 
-async def test_more_welcomes_than_a_page_holds_wait_for_no_further_event(
-    setting: Setting, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "bound"), [(delivering_module, "WELCOME_PAGE"), (fanout, "MAX_NOTIFY_BYTES")]
+)
+async def test_more_welcomes_than_a_page_or_a_request_holds_wait_for_no_further_event(
+    setting: Setting,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    bound: str,
 ) -> None:
-    monkeypatch.setattr(delivering_module, "WELCOME_PAGE", 1)
+    monkeypatch.setattr(module, bound, 1)
     room, alice, _ = grouped_room()
     added = room.submit(alice.add(Member(BOB)), now=NOW)
     await setting.room(linear())
