@@ -11,6 +11,7 @@ import openmls
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.buckets import Buckets, RateLimits
+from linearized.server.checking import Checker
 from linearized.server.notifier import Notifier
 from linearized.server.segments import Segments
 from linearized.server.takeover_consents import TakeoverConsents
@@ -58,6 +59,7 @@ class Node:
     providers: ProviderClient
     followers: Followers
     franking: Franking
+    checker: Checker
     trees: Trees = field(init=False)
     limits: RateLimits = field(init=False)
     consent_limit: Buckets = field(init=False)
