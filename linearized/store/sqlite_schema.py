@@ -435,6 +435,12 @@ def m0012_contacts(db: Database) -> None:
     db.execute("CREATE INDEX searchable_value ON searchable (value)")
 
 
+@migrations()
+def m0014_commits(db: Database) -> None:
+    """Commits are found without reading the messages between them: those since a group was written out."""
+    db.execute("CREATE INDEX entries_commits ON entries (id) WHERE type = 'm.mls.commit'")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)
