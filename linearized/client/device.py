@@ -64,20 +64,31 @@ class MlsDevice:
         Raises:
             StateFileError: the state is damaged, or belongs to another device.
         """
-        saved = storage.load()
+        device = cls.load(storage)
         identity = client_uri(user_id, device_id).encode()
-        if saved is None:
+        if device is None:
             client = openmls.Client.create(identity=identity, ciphersuite=CIPHERSUITE)
             device = cls(client, SavedState(mls=b""), storage)
             device.save()
-            return device
+        if device.client.identity != identity:
+            raise StateFileError("the saved state belongs to another device")
+        return device
+
+    @classmethod
+    def load(cls, storage: StateStorage) -> MlsDevice | None:
+        """Continue from the saved state, whosever it is; None if there is none.
+
+        Raises:
+            StateFileError: the state is damaged.
+        """
+        saved = storage.load()
+        if saved is None:
+            return None
         state = SavedState.decode(saved)
         try:
             client = openmls.Client.load(state.mls)
         except openmls.MlsError as error:
             raise StateFileError("the saved MLS state is damaged") from error
-        if client.identity != identity:
-            raise StateFileError("the saved state belongs to another device")
         return cls(client, state, storage)
 
     def __repr__(self) -> str:
