@@ -16,7 +16,7 @@ from linearized.client.device import MlsDevice, digest
 from linearized.client.errors import NotInGroup, UntrustedAnswer
 from linearized.client.franks import FrankError, FrankFault, check_frank
 from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner, leaf_owner
-from linearized.client.identity_links import take_link_keys
+from linearized.client.identity_links import check_sender, note_arrival, take_link_keys
 from linearized.client.items import (
     DecryptedMessage,
     EpochChanged,
@@ -238,6 +238,7 @@ class Follower:
             self._lose(room_id, common, str(error), items)
             return
         device.record(room_id).commit_event_id = common["event_id"]
+        note_arrival(device, room_id, processed)
         items.append(
             EpochChanged(
                 **common,
@@ -286,6 +287,7 @@ class Follower:
             if processed.kind != "application" or processed.plaintext is None:
                 raise UntrustedAnswer("a handshake was sent as a message")
             owner = leaf_owner(processed.sender_identity)
+            check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
             _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)

@@ -228,7 +228,8 @@ class Handshakes:
         now = self._api.clock() // 1000
         for client in response.clients:
             if client.key_package is not None:
-                owner = leaf_owner(openmls.inspect_key_package(client.key_package, now=now).identity)
+                info = openmls.inspect_key_package(client.key_package, now=now)
+                owner = leaf_owner(info.identity, signature_key=info.signature_key)
                 if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
                     raise UntrustedAnswer(
                         f"a key package of {owner.client_uri} was given for {client.client_uri}"

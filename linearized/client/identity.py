@@ -45,12 +45,16 @@ class LeafOwner:
         return client_uri(self.user_id, self.device_id)
 
 
-def leaf_owner(identity: bytes) -> LeafOwner:
+def leaf_owner(identity: bytes, *, signature_key: bytes | None = None) -> LeafOwner:
     """Read the content of a basic credential: a client URI, Linearized Matrix's structure ("Device
     Credentials"), or a MIMI pseudonym.
 
+    Args:
+        signature_key: the leaf's own, raw. A pseudonym that names another is not the leaf's: whoever saw the
+            credential could have put it there.
+
     Raises:
-        IdentifierError: it is none of them.
+        IdentifierError: it is none of them, or another leaf's.
     """
     try:
         if identity.startswith(_URI_PREFIX):
@@ -61,6 +65,8 @@ def leaf_owner(identity: bytes) -> LeafOwner:
         pseudonym = PseudonymousCredential.decode(identity)
     except MimiDecodeError:
         return _leaf_owner(identity)
+    if signature_key not in (None, pseudonym.signature_public_key):
+        raise IdentifierError("the pseudonym is of another signature key than the leaf's")
     return LeafOwner(user_id_from_uri(pseudonym.user_pseudonym), pseudonym.device_id, pseudonym)
 
 

@@ -15,7 +15,7 @@ from linearized.client.errors import UntrustedIdentity
 from linearized.client.identity import LeafOwner, leaf_owner
 from linearized.client.transport import JsonObject
 from linearized.client.verify import server_keys
-from linearized.exceptions import InvalidInput
+from linearized.exceptions import IdentifierError, InvalidInput
 from linearized.mimi.content import MimiContent, SinglePart
 from linearized.mimi.identity_links import (
     LINK_KEYS_TYPE,
@@ -120,11 +120,55 @@ def _keys_at(documents: Iterable[JsonObject], domain: str, when: int) -> Mapping
 
 
 def pseudonyms_in(device: MlsDevice, room_id: str) -> dict[str, PseudonymousCredential]:
-    """The credentials in a room's group by client pseudonym; none outside of it."""
+    """The credentials in a room's group by client pseudonym; none outside of it. Those that are not of the
+    leaf they are in are left out.
+    """
     if not device.in_group(room_id):
         return {}
     owners = device.members(room_id).values()
     return {owner.client_uri: owner.pseudonym for owner in owners if owner.pseudonym is not None}
+
+
+def strangers_in(device: MlsDevice, room_id: str) -> list[str]:
+    """What is wrong with the leaves that ``pseudonyms_in`` leaves out."""
+    if not device.in_group(room_id):
+        return []
+    found = []
+    for member in device.group(room_id).members():
+        try:
+            owner = leaf_owner(member.identity, signature_key=member.signature_key)
+        except IdentifierError as error:
+            found.append(f"leaf {member.leaf_index}: {error}")
+            continue
+        # "In MMRs, all leaves of the underlying group MUST contain PseudonymousCredentials."
+        if owner.pseudonym is None:
+            found.append(f"leaf {member.leaf_index}: {owner.client_uri} has no pseudonymous credential")
+    return found
+
+
+def check_sender(device: MlsDevice, room_id: str, processed: openmls.Processed) -> None:
+    """Check that a message under a pseudonym was sent from the leaf that the pseudonym is of.
+
+    Raises:
+        UntrustedIdentity: it was not: the hub let somebody in with a credential that is not theirs.
+    """
+    owner = leaf_owner(processed.sender_identity)
+    if owner.pseudonym is None:
+        return
+    if processed.sender_leaf not in device.members(room_id):
+        raise UntrustedIdentity("the message is from a leaf with somebody else's pseudonym")
+
+
+def note_arrival(device: MlsDevice, room_id: str, processed: openmls.Processed) -> None:
+    """If somebody came by themself, whom nobody has told who is who, and this client is the first of those
+    who could: remember to do it. The caller saves.
+    """
+    committer = processed.committer
+    if committer is None or committer.identity not in {member.identity for member in processed.added}:
+        return
+    others = device.members(room_id).keys() - {committer.leaf_index}
+    if device.group(room_id).own_leaf_index == min(others):
+        device.owe_link_keys(room_id)
 
 
 def take_link_keys(device: MlsDevice, room_id: str, payload: bytes) -> bool:

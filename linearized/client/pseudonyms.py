@@ -23,7 +23,7 @@ from linearized.client.api import ProviderApi
 from linearized.client.device import CIPHERSUITE, MlsDevice
 from linearized.client.errors import ClientError, StateFileError, UntrustedIdentity
 from linearized.client.identity import leaf_owner
-from linearized.client.identity_links import RealIdentity, check_link, domain_of, pseudonyms_in
+from linearized.client.identity_links import RealIdentity, check_link, domain_of, pseudonyms_in, strangers_in
 from linearized.client.session import Session
 from linearized.client.state import SavedState
 from linearized.client.storage import StateStorage
@@ -62,8 +62,8 @@ Documents = dict[str, list[JsonObject]]
 class KnownClient:
     """A client in a minimal metadata room.
 
-    ``user_id`` and ``client_uri`` are the pseudonyms; ``real`` is who it is, or None and then ``fault`` says
-    why this is not known, or not believed.
+    ``user_id`` and ``client_uri`` are the pseudonyms, empty for a leaf that has none of its own; ``real`` is
+    who it is, or None and then ``fault`` says why this is not known, or not believed.
     """
 
     user_id: str
@@ -137,8 +137,7 @@ class PseudonymousSession(Session):
             users.setdefault(user_id, []).extend(packages)
             found.append(real)
         self.device.state.link_keys.update(keys)
-        if room_id not in self.device.state.unshared:
-            self.device.state.unshared.append(room_id)
+        self.device.owe_link_keys(room_id)
         # Whatever happens after the commit, those who came in by it get to know who is there.
         self.device.save()
         await self.groups.add_users(room_id, users)
@@ -158,7 +157,8 @@ class PseudonymousSession(Session):
         packages = await self.groups.key_packages(room_id, named)
         found: dict[str, RealIdentity] = {}
         for package in packages:
-            owner = leaf_owner(openmls.inspect_key_package(package, now=self.api.clock() // 1000).identity)
+            info = openmls.inspect_key_package(package, now=self.api.clock() // 1000)
+            owner = leaf_owner(info.identity, signature_key=info.signature_key)
             # All clients of a user come in together; those without a handle here are known already.
             key = keys.get(owner.client_uri) or self.device.state.link_keys.get(owner.client_uri)
             if owner.pseudonym is None or key is None:
@@ -198,7 +198,8 @@ class PseudonymousSession(Session):
         await super().tidy()
 
     async def identities(self, room_id: str) -> list[KnownClient]:
-        """Who is in a room, client by client, in the order of the group's leaves.
+        """Who is in a room, client by client, in the order of the group's leaves; at the end those leaves
+        that should not be in such a room.
 
         A user who is in the room under a second pseudonym is not believed there.
 
@@ -224,7 +225,8 @@ class PseudonymousSession(Session):
                 fault = f"{real.user_id} is in the room under another pseudonym"
                 real = None
             found.append(KnownClient(user_id=user_id, client_uri=uri, real=real, fault=fault))
-        return found
+        strangers = strangers_in(self.device, room_id)
+        return [*found, *(KnownClient(user_id="", client_uri="", real=None, fault=one) for one in strangers)]
 
     async def _check(
         self, credential: PseudonymousCredential, key: bytes, documents: Documents

@@ -18,6 +18,7 @@ import openmls
 import pytest
 
 from linearized.client import (
+    ALGORITHM,
     ApiError,
     CommitRefused,
     DecryptedMessage,
@@ -28,6 +29,7 @@ from linearized.client import (
     PseudonymousSession,
     Session,
     StateFileError,
+    Undecryptable,
     UntrustedIdentity,
     fetch_and_verify,
     new_pseudonym,
@@ -35,9 +37,11 @@ from linearized.client import (
     server_keys,
 )
 from linearized.client.device import CIPHERSUITE, MlsDevice
+from linearized.client.following import Follower, Timeline
 from linearized.client.identity_links import pseudonyms_in
 from linearized.client.state import SavedState
 from linearized.mimi.identity_links import IdentityLinkError, LinkKey, open_link, seal_link
+from linearized.protocol.base64 import encode_base64
 from linearized.room_check import check_room
 from linearized.server.mls import OpenMls
 from tests.client.support import drain, message, wall_clock
@@ -473,3 +477,73 @@ async def test_who_was_added_is_told_although_the_adder_was_interrupted(
         assert again.device.state.unshared == []
         await drain(bob)
         assert await names(bob, room_id) == [f"@{ALICE}:a.example", f"@{BOB}:a.example"]
+
+
+async def test_who_comes_back_by_themself_is_told_who_is_there(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a = await club.server("a.example")
+        alice, bob = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
+        carol = await pseudonym(club, a, CAROL)
+        room_id = await alice.create_minimal_room(handles=[bob.handle, carol.handle])
+        for session in (alice, bob, carol):
+            await drain(session)
+        del bob.device.state.link_keys[alice.device.owner.client_uri]
+        await bob.groups.join(room_id)
+        for session in (alice, bob, carol):
+            await drain(session)
+        owing = [session.device.state.unshared for session in (alice, bob, carol)]
+        assert owing == [[room_id], [room_id], []]
+        for session in (bob, alice):
+            await session.tidy()
+        for session in (bob, carol):
+            await drain(session)
+            assert None not in await names(session, room_id)
+            assert session.device.state.unshared == []
+
+
+async def test_a_room_that_cannot_be_told_now_does_not_keep_a_session_from_following(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a = await club.server("a.example")
+        alice, bob = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
+        room_id = await alice.create_minimal_room(handles=[bob.handle])
+        await drain(bob)
+        bob.device.owe_link_keys(room_id)
+        await bob.groups.leave(room_id)
+        await bob.tidy()
+        assert bob.device.state.unshared == [room_id]
+
+
+async def test_a_credential_in_a_leaf_that_is_not_its_own_is_nobodys(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a = await club.server("a.example")
+        alice, bob = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
+        room_id = await alice.create_minimal_room(handles=[bob.handle])
+        await drain(bob)
+        # What a hub that helps Carol could let in: Bob's whole credential with a key of hers, and an account.
+        account = openmls.Client.create(identity=b"mimi://a.example/d/carolingia/DEV")
+        stolen = openmls.Client.create(identity=bob.device.client.identity)
+        now = wall_clock() // 1000
+        packages = [client.key_package(now=now, lifetime=3600) for client in (stolen, account)]
+        group = alice.device.group(room_id)
+        bundle = group.commit(add=packages)
+        group.merge_pending_commit()
+        bob.device.process(room_id, bundle.commit, accepted_ms=wall_clock())
+        assert await names(bob, room_id) == [f"@{ALICE}:a.example", f"@{BOB}:a.example", None, None]
+        other_key, no_pseudonym = await faults(bob, room_id)
+        assert "another signature key" in other_key
+        assert "no pseudonymous credential" in no_pseudonym
+        assert bundle.welcome is not None
+        theirs = stolen.join_welcome(welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree)
+        ciphertext = encode_base64(theirs.encrypt(message("I am Bob").encode()))
+        event = {
+            "type": "m.room.encrypted",
+            "event_id": "$forged",
+            "sender": bob.device.owner.user_id,
+            "origin_server_ts": wall_clock(),
+            "content": {"algorithm": ALGORITHM, "ciphertext": ciphertext},
+        }
+        timeline = Timeline(room_id=room_id, events=[event], limited=False, prev_batch=None)
+        Follower(bob.device).apply({}, [timeline], "next")
+        (item,) = [one for one in bob.device.state.inbox if one.event_id == "$forged"]
+        assert isinstance(item, Undecryptable)
+        assert "somebody else's pseudonym" in item.reason

@@ -28,7 +28,7 @@ def chosen_policy(choice: object, *, pseudonyms: bool = False) -> Preset:
         ValueError: it is none.
     """
     preset = _chosen(choice)
-    return replace(preset, base=replace(preset.base, pseudonyms_allowed=pseudonyms))
+    return replace(preset, base=replace(preset.base, pseudonyms_allowed=True)) if pseudonyms else preset
 
 
 def _chosen(choice: object) -> Preset:
