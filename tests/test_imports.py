@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         # What a client checks a hub's signed log with.
         "linearized.room.checkpoint",
         "linearized.room.merkle",
+        "linearized.room.parts",
         "linearized.room.segments",
         "linearized.exceptions",
         "linearized.__version__",

@@ -3,7 +3,7 @@
 The draft lets encryption be chosen only at creation ("This prevents the room having encryption disabled or
 downgraded without an entirely new room being created", MLS Considerations). A hub that then accepted a plain
 message would downgrade it all the same, so: history imported before the first commit is the only plaintext;
-afterwards every event that is not state is one of the three MLS types.
+afterwards every event that is not state is of one of the MLS types.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from linearized.room.pseudonymity import check_pseudonyms
 from linearized.room.submissions import Reason, Rejected
 
 COMMIT: Final = "m.mls.commit"
+# What a commit that is larger than an event has in front of it; see ``parts``.
+COMMIT_PART: Final = "dev.linearized.mls.commit_part"
 PROPOSAL: Final = "m.mls.proposal"
 ENCRYPTED: Final = "m.room.encrypted"
-MLS_TYPES: Final = frozenset({COMMIT, PROPOSAL, ENCRYPTED})
+MLS_TYPES: Final = frozenset({COMMIT, COMMIT_PART, PROPOSAL, ENCRYPTED})
 
 ALGORITHM: Final = DEFAULT_ALGORITHM
 

@@ -21,17 +21,15 @@ from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
 from linearized.room.franks import check_agent, check_tag, needs_tags
-from linearized.room.leaves import identify
+from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
 from linearized.room.pseudonymity import check_offered
 from linearized.room.roles import has_policy
+from linearized.room.roster import Roster
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 
-# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
-# alone.
-INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
 NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
 # In a commit that ended the room's group: true.
 GROUP_DELETED: Final = "dev.linearized.group_deleted"
@@ -42,6 +40,7 @@ class Transition:
     """A commit verified against ``group``, which it has not changed yet."""
 
     group: PublicGroup
+    roster: Roster
     bundle: HandshakeBundle
     commit: VerifiedCommit
     initial: tuple[bytes, bytes] | None
@@ -77,7 +76,6 @@ class RoomGroup:
         self._mls = mls
         self._signer = signer
         self._policy: tuple[int, RoomPolicy | None] | None = None
-        self._owners: dict[int, str] | None = None
         self._agents = agents
         self._hold(group)
         self.last_commit_id = last_commit_id
@@ -95,6 +93,7 @@ class RoomGroup:
     def _hold(self, group: PublicGroup | None) -> None:
         """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
         self._group = group
+        self._roster: Roster | None = None
         self._franked = group is not None and needs_tags(group, self._agents)
 
     @property
@@ -109,7 +108,7 @@ class RoomGroup:
             return None
         if self._policy is None or self._policy[0] != group.epoch:
             app_data = group.app_data()
-            found = policy_of(app_data, group.members()) if has_policy(app_data) else None
+            found = policy_of(app_data, self._clients(group).users) if has_policy(app_data) else None
             self._policy = (group.epoch, found)
         return self._policy[1]
 
@@ -168,10 +167,11 @@ class RoomGroup:
         """
         if self._group is not None:
             commit = verify_commit(self._group, bundle, now=now)
-            return Transition(group=self._group, bundle=bundle, commit=commit, initial=None)
-        group = self._observe(initial, state)
+            roster = self._clients(self._group)
+            return Transition(group=self._group, roster=roster, bundle=bundle, commit=commit, initial=None)
+        group, roster = self._observe(initial, state)
         commit = verify_commit(group, bundle, now=now)
-        return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
+        return Transition(group=group, roster=roster, bundle=bundle, commit=commit, initial=initial)
 
     def examine(
         self,
@@ -195,7 +195,8 @@ class RoomGroup:
         group = self._existing()
         offer = verify_offer(group, bundle, hub=self._hub, now=now)
         check_offered(offer.proposals, state)
-        check_offer(group, offer, introduced=introduced, state=state, hub=self._hub)
+        roster = self._clients(group)
+        check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
         check_proposed_devices(group, offer, published)
         return group, offer
 
@@ -222,9 +223,7 @@ class RoomGroup:
         keys = [sender.signature_key for sender in external_senders(self._group)]
         if self._signer.public_key not in keys:
             return []
-        if self._owners is None:
-            self._owners = {member.leaf_index: identify(member).user_id for member in self._group.members()}
-        missing = missing_removals(self._group, self._owners, state)
+        missing = missing_removals(self._group, self._clients(self._group).clients, state)
         try:
             return _proposals(self._group, self._signer, keys.index(self._signer.public_key), missing)
         except MlsError:
@@ -274,7 +273,8 @@ class RoomGroup:
             raise mls_rejection(error) from error
         if self._group is not group:
             self._hold(group)
-        self._owners = None
+        self._roster = transition.roster
+        self._roster.merge(transition.commit.staged)
         self.last_commit_id = commit_id
         self._deleted = transition.deletes
         update = GroupUpdate(
@@ -298,7 +298,12 @@ class RoomGroup:
             raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
         return self._group
 
-    def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> PublicGroup:
+    def _clients(self, group: PublicGroup) -> Roster:
+        if self._roster is None:
+            self._roster = Roster(group.members())
+        return self._roster
+
+    def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> tuple[PublicGroup, Roster]:
         if initial is None:
             raise Rejected(Reason.INVALID_COMMIT, "The first commit must bring the group it starts from")
         group_info, ratchet_tree = initial
@@ -315,13 +320,13 @@ class RoomGroup:
         if group.ciphersuite != ciphersuite_of(encryption_algorithm(state) or ""):
             raise Rejected(Reason.INVALID_COMMIT, "The group's cipher suite is not the room's")
         check_agent(group, self._agents)
-        members = group.members()
-        if group.epoch != 0 or len(members) != 1:
+        roster = Roster(group.members())
+        if group.epoch != 0 or len(roster.clients) != 1:
             raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")
-        creator = identify(members[0]).user_id
+        (creator,) = roster.users
         if membership(state, creator) != "join":
             raise Rejected(Reason.FORBIDDEN, f"{creator} is not joined to the room")
-        return group
+        return group, roster
 
 
 def _proposals(

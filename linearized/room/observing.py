@@ -25,10 +25,11 @@ from linearized.room.pseudonymity import check_credentials
 from linearized.room.submissions import Reason, Rejected
 
 
-def check_group_event(event: Event, state: StateMap) -> None:
+def check_group_event(event: Event, content: JsonObject, state: StateMap) -> None:
     """Check an event that the authorization rules allow against what an encrypted room takes.
 
     Args:
+        content: the event's; of a commit that has parts, with what they hold.
         state: the room's state before it.
 
     Raises:
@@ -42,9 +43,9 @@ def check_group_event(event: Event, state: StateMap) -> None:
         raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
     try:
         if event.type == PROPOSAL:
-            _check_proposals(event.content)
+            _check_proposals(content)
             return
-        _check_added(public_commit(event.content), event.sender, state)
+        _check_added(public_commit(content), event.sender, state)
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.MALFORMED, str(error)) from error
 

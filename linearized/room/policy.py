@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
@@ -23,9 +22,7 @@ from linearized.mimi.policy.operational import OperationalParameters
 from linearized.mimi.policy.preauth import PreAuthData
 from linearized.mimi.policy.roles import NO_ROLE, Role, RoleData
 from linearized.mimi.tls import Struct
-from linearized.mls import Member
 from linearized.room.claims import claims_of, preauthorized_role
-from linearized.room.leaves import identify
 from linearized.room.roles import is_banned
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import participants_of
@@ -91,12 +88,12 @@ class RoomPolicy:
         return [role.role_index for role in self.roles.roles if self.may_enter(user_id, role.role_index)]
 
 
-def policy_of(app_data: Mapping[int, bytes], members: Iterable[Member]) -> RoomPolicy:
+def policy_of(app_data: Mapping[int, bytes], clients: Mapping[str, int]) -> RoomPolicy:
     """The policy of a group that has one.
 
     Args:
         app_data: of the group context.
-        members: everyone in the group.
+        clients: how many leaves each user has in the group.
 
     Raises:
         Rejected: ``INVALID_COMMIT`` if a component is malformed, two contradict each other, or the policy is
@@ -116,7 +113,7 @@ def policy_of(app_data: Mapping[int, bytes], members: Iterable[Member]) -> RoomP
         preauth=preauth_of(app_data),
         operational=_part(app_data, MLS_OPERATIONAL_POLICY, OperationalParameters),
         participants=participants_of(app_data),
-        clients=Counter(identify(member).user_id for member in members),
+        clients=clients,
     )
 
 

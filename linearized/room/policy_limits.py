@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 
 from linearized.room.policy import RoomPolicy, forbid
+from linearized.room.roles import banned_of
 
 
 def check_limits(before: RoomPolicy, after: RoomPolicy) -> None:
@@ -61,4 +62,4 @@ def _by_role(policy: RoomPolicy, *, active: bool = False) -> Counter[int]:
 
 
 def _users(policy: RoomPolicy) -> int:
-    return sum(not policy.is_banned(user) for user in policy.participants)
+    return len(policy.participants) - len(banned_of(policy.participants, policy.roles))

@@ -116,6 +116,13 @@ def is_banned(roles: RoleData | None, index: int) -> bool:
     return roles is not None and index == BANNED and roles.bans
 
 
+def banned_of(participants: Mapping[str, int], roles: RoleData) -> set[str]:
+    """The participants in the role of the banned, if a room has it."""
+    if not roles.bans:
+        return set()
+    return {user for user, index in participants.items() if index == BANNED}
+
+
 def level_of(role: Role) -> int:
     """The power level of a role's holders."""
     held = set(role.role_capabilities)
@@ -133,7 +140,8 @@ def power_levels_content(
     """
     content: JsonObject = dict(current or {})
     events = content.get("events")
-    levels = {user: level_of(roles.role(index)) for user, index in participants.items()}
+    levels = {index: level_of(roles.role(index)) for index in set(participants.values())}
+    raised = {user: levels[index] for user, index in participants.items() if levels[index] != USER}
     return {
         **content,
         **{action: _needed(roles, capability) for action, capability in ACTION_CAPABILITIES.items()},
@@ -144,7 +152,7 @@ def power_levels_content(
         # A message is m.room.encrypted; proposals and commits are judged by what they do.
         "events_default": USER,
         "state_default": MODERATOR,
-        "users": {user: level for user, level in sorted(levels.items()) if level != USER},
+        "users": dict(sorted(raised.items())),
         "users_default": USER,
     }
 

@@ -25,16 +25,18 @@ from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.acts import Act, acts_of, departures, state_changes
-from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import GROUP_DELETED, NO_AGENTS, RoomGroup, Transition, initial_group
 from linearized.room.participation import StateChange
+from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
 from linearized.room.roles import roles_of
+from linearized.room.standing import RoomState
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -47,7 +49,7 @@ from linearized.room.submissions import (
     Submission,
     WelcomeEffect,
 )
-from linearized.room.tie import check_introductions, refused, users_after
+from linearized.room.tie import check_introductions, refused
 from linearized.room.transitions import (
     check_policy_of_commit,
     check_tie,
@@ -97,7 +99,7 @@ class Room:
         self._identity = identity
         self._vouched = vouched_domains
         self._published = published
-        self._state: dict[tuple[str, str], Event] = dict(state or {})
+        self._state = RoomState(state or {})
         self._head = head
         self._group = RoomGroup(
             room_id=room_id,
@@ -181,7 +183,7 @@ class Room:
         vouched = imported or (provenance is not None and domain in self._vouched)
         if domain != self._identity.name and not vouched:
             raise Rejected(Reason.FORBIDDEN, f"This hub does not speak for users of {domain}")
-        if submission.type in {COMMIT, PROPOSAL}:
+        if submission.type in {COMMIT, COMMIT_PART, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
         if submission.type == ENCRYPTED:
             self._check_ciphertext(submission.content)
@@ -206,8 +208,8 @@ class Room:
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
         lpdu = submission.pdu
         self._check_addressed(lpdu)
-        if lpdu["type"] in {COMMIT, PROPOSAL}:
-            raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
+        if lpdu["type"] in {COMMIT_PART, PROPOSAL}:
+            raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
         # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
         if self.version.hub_transfers and lpdu["type"] == HUB[0] and not submission.transfer:
             raise Rejected(Reason.FORBIDDEN, "A transfer is arranged with the hub's operator")
@@ -243,13 +245,7 @@ class Room:
         draft.epoch = staged.epoch
         self._write_memberships(draft, transition, now)
         check_tie(transition, draft.state, self._published, hub=self._identity.name)
-        draft.write(
-            sender=committer.user_id,
-            event_type=COMMIT,
-            content=self._group.content_of(transition),
-            now=now,
-            provenance=self._provenance(committer.user_id, submission.bundle.message),
-        )
+        self._write_commit(draft, transition, now)
         return self._take_commit(draft, transition, now)
 
     def _proposal(self, submission: Handshake, now: int) -> Accepted:
@@ -266,7 +262,7 @@ class Room:
             now=now,
         )
         self._check_submitter(submission, offer.user_id)
-        check_offer_policy(group, offer, self._state)
+        check_offer_policy(group, offer, self._state, self._group.policy)
         roles = roles_of(group.app_data())
         acts = [
             replace(act, reference=None)
@@ -309,7 +305,7 @@ class Room:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
         check_policy_of_commit(transition, self._state)
-        present = users_after(transition.group, transition.commit.staged)
+        present = transition.roster.users_after(transition.commit.staged).keys()
         if any(
             state_changes(act, present=present, state=self._state)
             for act in commit_acts(transition, self._state, self.version, hub=self._identity.name)
@@ -360,7 +356,7 @@ class Room:
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
-        present = users_after(transition.group, transition.commit.staged)
+        present = transition.roster.users_after(transition.commit.staged).keys()
         message, committer = transition.bundle.message, transition.commit.committer.user_id
         acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
         # First, as long as the committer has the power level that the roles may be about to take.
@@ -368,6 +364,21 @@ class Room:
         self._write_changes(draft, rule, message, now)
         for act in acts:
             self._write_act(draft, act, present=present, message=message, now=now)
+
+    def _write_commit(self, draft: Draft, transition: Transition, now: int) -> None:
+        """Write the entry of a commit that came as a bundle, behind its parts if it is larger than an
+        event.
+        """
+        user_id, content = transition.commit.committer.user_id, self._group.content_of(transition)
+        parts, content = divide(content) if self.version.divided_commits else ([], content)
+        for event_type, each in (*((COMMIT_PART, part) for part in parts), (COMMIT, content)):
+            draft.write(
+                sender=user_id,
+                event_type=event_type,
+                content=each,
+                now=now,
+                provenance=self._provenance(user_id, transition.bundle.message),
+            )
 
     def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
         try:
@@ -468,7 +479,7 @@ class Room:
         group: GroupUpdate | None = None,
         welcomes: tuple[WelcomeEffect, ...] = (),
     ) -> Accepted:
-        self._state.update(draft.changes)
+        self._state.take(draft.changes)
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
         return Accepted(

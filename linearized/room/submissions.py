@@ -148,12 +148,14 @@ Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage
 class NewEntry:
     """An entry about to be appended: its place, its event, and the MLS epoch after it.
 
+    ``content`` is the event's with that of the parts before it, where a participant has put them together.
     ``soft_failed`` says why local clients are not shown it, None if they are.
     """
 
     seq: int
     event: Event
     epoch: int | None
+    content: JsonObject | None = None
     soft_failed: str | None = None
 
 

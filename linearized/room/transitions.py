@@ -98,6 +98,7 @@ def check_policy_of_commit(transition: Transition, state: StateMap) -> None:
         transition.group,
         transition.commit.staged,
         state,
+        roster=transition.roster,
         founding=transition.initial is not None,
         deletes=transition.deletes,
     )
@@ -115,7 +116,7 @@ def check_tie(transition: Transition, state: StateMap, published: Published, *, 
     group, staged = transition.group, transition.commit.staged
     check_leaves(staged, state)
     check_devices(group, staged, published)
-    check_leaf_changes(group, staged, transition.commit.committer, state, hub=hub)
+    check_leaf_changes(group, staged, transition.commit.committer, state, roster=transition.roster, hub=hub)
     check_departures(group, staged, state, hub=hub)
     if not staged.is_external:
-        check_agreement(group, staged, state)
+        check_agreement(transition.roster, staged, state)

@@ -120,7 +120,7 @@ class PullFollower:
         return position
 
     async def _acknowledge(self, position: Position) -> None:
-        await self._store.move_cursor(position.room_id, self._provider, MIMI, position.seq)
+        await self._move(position.room_id, position.seq)
         if position.welcomes:
             await self._store.delete_to_device(
                 provider_address(self._provider), position.room_id, up_to=position.welcomes
@@ -131,6 +131,10 @@ class PullFollower:
                 del self._due[position.room_id]
                 self._due[position.room_id] = None
 
+    async def _move(self, room_id: str, cursor: int) -> None:
+        row = FollowerRow(room_id=room_id, provider=self._provider, protocol=MIMI, cursor=cursor)
+        await self._store.move_cursors([row])
+
     async def _next(self) -> Fetched | None:
         if self._given is not None:
             again = self._read(self._given.room_id, until=self._given)
@@ -140,7 +144,7 @@ class PullFollower:
         for room_id in list(self._due):
             notification = self._read(room_id)
             while notification is not None and not notification.body:  # entries that MIMI has no message for
-                await self._store.move_cursor(room_id, self._provider, MIMI, notification.cursor)
+                await self._move(room_id, notification.cursor)
                 notification = self._read(room_id)
             if notification is not None:
                 self._given = Position(

@@ -276,8 +276,10 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
         ...
 
-    async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
-        """Move a follower's cursor forward, and leave its stop as it is; nothing without such a follower."""
+    async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
+        """Move followers' cursors forward, and leave their stops as they are; one that does not exist stays
+        so.
+        """
         ...
 
     async def put_device_object(self, user_id: str, device_id: str, value: bytes) -> None:

@@ -222,17 +222,10 @@ class SqliteStore(
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
         await self._write(partial(sqlite_append.put_follower, follower=follower))
 
-    async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
-        """Move a follower's cursor forward, and leave its stop as it is."""
-        await self._write(
-            partial(
-                sqlite_append.move_cursor,
-                room_id=room_id,
-                provider=provider,
-                protocol=protocol,
-                cursor=cursor,
-            )
-        )
+    async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
+        """Move followers' cursors forward, and leave their stops as they are."""
+        if followers:
+            await self._write(partial(sqlite_append.move_cursors, followers=followers))
 
     async def put_user(self, user: UserRow) -> bool:
         """Create an account; False if it exists."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from linearized.exceptions import AppendConflict, StoreError
 from linearized.store.base import EntryRow, FollowerRow, GroupRow, MembershipRow, RoomAppend
@@ -64,14 +64,23 @@ def put_follower(transaction: Transaction, follower: FollowerRow) -> None:
         raise StoreError(f"there is no room {follower.room_id} to follow")
 
 
-def move_cursor(transaction: Transaction, *, room_id: str, provider: str, protocol: str, cursor: int) -> None:
-    """Move a follower's cursor forward. Its stop may be set by an append that runs at the same time, so it
-    is not touched.
+def move_cursors(transaction: Transaction, *, followers: Sequence[FollowerRow]) -> None:
+    """Move followers' cursors forward. Their stops may be set by appends that run at the same time, so they
+    are not touched.
     """
-    transaction.connection.execute(
-        "UPDATE followers SET cursor = ? WHERE provider = ? AND protocol = ? AND cursor < ?"
-        " AND room_nr = (SELECT room_nr FROM rooms WHERE room_id = ?)",
-        (cursor, provider, protocol, cursor, room_id),
+    transaction.connection.executemany(
+        "UPDATE followers SET cursor = :cursor"
+        " WHERE provider = :provider AND protocol = :protocol AND cursor < :cursor"
+        " AND room_nr = (SELECT room_nr FROM rooms WHERE room_id = :room_id)",
+        [
+            {
+                "room_id": row.room_id,
+                "provider": row.provider,
+                "protocol": row.protocol,
+                "cursor": row.cursor,
+            }
+            for row in followers
+        ],
     )
 
 

@@ -153,7 +153,8 @@ def test_a_key_that_was_given_up_later_still_counts() -> None:
     assert check_link(link, KEY, [document(old_verify_keys=old)]).user_id == "@bob:b.example"
     old[OLD.key_id]["expired_ts"] = NOW
     assert refused(link, document(old_verify_keys=old))
-    for broken in ([], {OLD.key_id: "key"}, {OLD.key_id: {"expired_ts": NOW + 1}}):
+    kinds: list[Any] = [[], {OLD.key_id: "key"}, {OLD.key_id: {"expired_ts": NOW + 1}}]
+    for broken in kinds:
         assert refused(link, document(old_verify_keys=broken))
 
 

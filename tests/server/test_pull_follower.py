@@ -265,7 +265,7 @@ async def test_a_notification_under_way_may_bring_what_was_given(setting: Settin
     await setting.room()
     await setting.append(messages(2))
     given = await setting.ask()
-    await setting.store.move_cursor(ROOM, "b.example", MIMI, 2)
+    await setting.store.move_cursors([replace(setting.store.followers(ROOM)[0], cursor=2)])
     assert await setting.follower.ask(None, wait=0) is None
     assert await setting.follower.ask(given.cursor, wait=0) is None
 

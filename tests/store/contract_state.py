@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -143,9 +145,10 @@ class StateContract:
         ]
         for follower in (stopping, *others):
             await store.put_follower(follower)
-        await store.move_cursor(ROOM, "b.example", "mimi", 7)
-        await store.move_cursor(ROOM, "b.example", "mimi", 5)
-        await store.move_cursor(ROOM, "d.example", "mimi", 5)
+        unknown = FollowerRow(room_id=ROOM, provider="d.example", protocol="mimi", cursor=5)
+        await store.move_cursors([replace(stopping, cursor=7), unknown])
+        await store.move_cursors([replace(stopping, cursor=5, stop_seq=None)])
+        await store.move_cursors([])
         moved = FollowerRow(room_id=ROOM, provider="b.example", protocol="mimi", cursor=7, stop_seq=9)
         assert sorted(store.followers(), key=repr) == sorted([moved, *others], key=repr)
 
