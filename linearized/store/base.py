@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.store.account_data import AccountDataStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
@@ -212,7 +213,16 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, PseudonymStore, Protocol):
+class Store(
+    HistoryStore,
+    MovingStore,
+    PastTreeStore,
+    PullStore,
+    ContactStore,
+    PseudonymStore,
+    AccountDataStore,
+    Protocol,
+):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

@@ -23,6 +23,7 @@ import trio
 
 from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
+    sqlite_account_data,
     sqlite_append,
     sqlite_contacts,
     sqlite_devices,
@@ -34,6 +35,7 @@ from linearized.store import (
     sqlite_pseudonyms,
     sqlite_pulling,
 )
+from linearized.store.account_data import AccountDataRow
 from linearized.store.base import (
     DeviceRow,
     EntryRow,
@@ -51,6 +53,7 @@ from linearized.store.history import AuditRow, FindingRow
 from linearized.store.moving import Adoption
 from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import PullCursorRow
+from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_history import HistoryReads
@@ -90,6 +93,7 @@ class SqliteStore(
     PullReads,
     ContactReads,
     PseudonymReads,
+    AccountDataReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -314,6 +318,12 @@ class SqliteStore(
     async def put_finding(self, finding: FindingRow) -> bool:
         """Keep a finding; False if it is kept already."""
         return await self._write(partial(sqlite_history.put_finding, finding=finding))
+
+    async def put_account_data(self, row: AccountDataRow, *, most_rows: int, most_bytes: int) -> bool:
+        """Insert or replace account data; False if the user would have too much."""
+        return await self._write(
+            partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
+        )
 
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""

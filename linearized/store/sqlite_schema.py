@@ -457,6 +457,24 @@ def m0016_pseudonyms(db: Database) -> None:
     db.execute("CREATE INDEX pseudonyms_owner ON pseudonyms (owner)")
 
 
+@migrations()
+def m0018_account_data(db: Database) -> None:
+    """What a user's clients keep with us, for the account and for its rooms."""
+    db.execute(
+        """
+        CREATE TABLE account_data (
+            user_id TEXT NOT NULL,
+            room_id TEXT NOT NULL, -- empty: of the account
+            type TEXT NOT NULL,
+            content BLOB NOT NULL,
+            position INTEGER NOT NULL,
+            PRIMARY KEY (user_id, room_id, type)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE UNIQUE INDEX account_data_news ON account_data (user_id, position)")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.server.clients import (
+    account_data,
     accounts,
     consents,
     creating,
@@ -39,6 +40,8 @@ from linearized.server.node import Node
 
 _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
+_OWN: Final = f"{V3}/user/{{user_id}}"
+_OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
 PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
@@ -59,6 +62,13 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{V3}/profile/{{user_id}}", discovery.profile),
     ("POST", f"{V3}/user/{{user_id}}/filter", filters.upload_filter),
     ("GET", f"{V3}/user/{{user_id}}/filter/{{filter_id}}", filters.get_filter),
+    ("GET", f"{_OWN}/account_data/{{type}}", account_data.get),
+    ("PUT", f"{_OWN}/account_data/{{type}}", account_data.put),
+    ("GET", f"{_OWN_ROOM}/account_data/{{type}}", account_data.get),
+    ("PUT", f"{_OWN_ROOM}/account_data/{{type}}", account_data.put),
+    ("GET", f"{_OWN_ROOM}/tags", account_data.tags),
+    ("PUT", f"{_OWN_ROOM}/tags/{{tag}}", account_data.put_tag),
+    ("DELETE", f"{_OWN_ROOM}/tags/{{tag}}", account_data.delete_tag),
     ("GET", f"{V3}/sync", sync.sync),
     ("POST", f"{V3}/createRoom", creating.create_room),
     ("GET", f"{V3}/joined_rooms", membership.joined_rooms),
