@@ -49,6 +49,11 @@ def joined_users(state: StateMap) -> Set[str]:
     return RoomState(state).joined
 
 
+def beyond(users: Set[str], known: Set[str]) -> Set[str]:
+    """The users who are not among ``known``. Nearly always there is none; to find that out copies nothing."""
+    return frozenset() if users <= known else users - known
+
+
 def _joined_after(joined: set[str], changes: Mapping[Key, Event]) -> set[str]:
     moved = {key for kind, key in changes if kind == MEMBER}
     if not moved:
