@@ -11,6 +11,7 @@ import openmls
 from linearized.config import Config
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.buckets import Buckets, RateLimits
+from linearized.server.checking import Checker
 from linearized.server.groups import Groups
 from linearized.server.mls import OpenMls
 from linearized.server.notifier import Notifier
@@ -60,6 +61,7 @@ class Node:
     providers: ProviderClient
     followers: Followers
     franking: Franking
+    checker: Checker
     trees: Trees = field(init=False)
     groups: Groups = field(init=False)
     limits: RateLimits = field(init=False)
