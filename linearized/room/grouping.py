@@ -25,6 +25,7 @@ from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
+from linearized.room.pseudonymity import check_offered
 from linearized.room.roles import has_policy
 from linearized.room.roster import Roster
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
@@ -203,6 +204,7 @@ class RoomGroup:
         """
         group = self._existing()
         offer = verify_offer(group, bundle, hub=self._hub, now=now)
+        check_offered(offer.proposals, state)
         roster = self._clients(group)
         check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
         check_proposed_devices(group, offer, published)

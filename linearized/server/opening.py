@@ -17,6 +17,7 @@ import trio
 
 from linearized.config import Config
 from linearized.exceptions import ConfigError, StoreError
+from linearized.mimi.ohttp import GatewayKey
 from linearized.own_keys import load_identity
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
@@ -27,6 +28,7 @@ from linearized.server.copies import Copies
 from linearized.server.followers import Followers
 from linearized.server.franking import Franking
 from linearized.server.franking_keys import FrankingKeys, load_franking_keys
+from linearized.server.gateway_keys import load_gateway_keys
 from linearized.server.hub import Hub
 from linearized.server.keys import KeyRing
 from linearized.server.mls import OpenMls
@@ -78,6 +80,7 @@ async def open_node(
     identity = load_identity(config.server_name, config.data_dir)
     mls_signer = _load_mls_signer(config.data_dir)
     franking_keys = load_franking_keys(config.data_dir)
+    gateway_keys = load_gateway_keys(config.data_dir)
     store = SqliteStore.open(
         config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=in_threads
     )
@@ -92,6 +95,7 @@ async def open_node(
                     identity=identity,
                     mls_signer=mls_signer,
                     franking_keys=franking_keys,
+                    gateway_keys=gateway_keys,
                     store=store,
                     outbound=outbound,
                     nursery=nursery,
@@ -143,6 +147,7 @@ def _assemble(
     identity: ServerIdentity,
     mls_signer: openmls.SignatureKeyPair,
     franking_keys: FrankingKeys,
+    gateway_keys: tuple[GatewayKey, ...],
     store: Store,
     outbound: FederationClient,
     nursery: trio.Nursery,
@@ -202,6 +207,7 @@ def _assemble(
         followers=followers,
         franking=franking,
         checker=Checker(in_threads=in_threads),
+        gateway_keys=gateway_keys,
     )
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)

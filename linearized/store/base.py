@@ -16,6 +16,7 @@ from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
@@ -211,7 +212,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, PseudonymStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

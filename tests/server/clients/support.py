@@ -271,6 +271,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             providers=nobody,
             followers=nobody,
             franking=franking,
+            gateway_keys=(),
         )
         hub = Hub(
             identity=identity,
