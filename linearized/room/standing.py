@@ -26,7 +26,9 @@ class RoomState(dict[Key, Event]):
     def take(self, changes: Mapping[Key, Event]) -> None:
         """Put events in the place of those before them."""
         self.update(changes)
-        self.joined = _joined_after(self.joined, changes)
+        for kind, key in changes:
+            if kind == MEMBER:
+                (self.joined.add if membership(self, key) == "join" else self.joined.discard)(key)
 
 
 class DraftState(ChainMap[Key, Event]):
