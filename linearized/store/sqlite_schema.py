@@ -436,9 +436,21 @@ def m0012_contacts(db: Database) -> None:
 
 
 @migrations()
-def m0014_commits(db: Database) -> None:
-    """Commits are found without reading the messages between them: those since a group was written out."""
+def m0014_large_groups(db: Database) -> None:
+    """Commits are found without reading the messages between them: those since a group was written out. What
+    is for many devices is stored once: a Welcome with its tree.
+    """
     db.execute("CREATE INDEX entries_commits ON entries (id) WHERE type = 'm.mls.commit'")
+    db.execute("CREATE TABLE to_device_contents (number INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT")
+    db.execute("ALTER TABLE to_device ADD COLUMN shared INTEGER")
+    db.execute("CREATE INDEX to_device_shared ON to_device (shared) WHERE shared IS NOT NULL")
+    db.execute(
+        """
+        CREATE TRIGGER to_device_last AFTER DELETE ON to_device
+        WHEN old.shared IS NOT NULL AND NOT EXISTS (SELECT 1 FROM to_device WHERE shared = old.shared)
+        BEGIN DELETE FROM to_device_contents WHERE number = old.shared; END
+        """
+    )
 
 
 @migrations()
