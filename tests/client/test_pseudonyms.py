@@ -22,6 +22,7 @@ from linearized.client import (
     ApiError,
     CommitRefused,
     DecryptedMessage,
+    EpochChanged,
     IdentitiesShared,
     KeyMaterialUnavailable,
     MemoryStorage,
@@ -44,6 +45,7 @@ from linearized.mimi.identity_links import IdentityLinkError, LinkKey, open_link
 from linearized.protocol.base64 import encode_base64
 from linearized.room_check import check_room
 from linearized.server.mls import OpenMls
+from linearized.store.base import Role
 from tests.client.support import drain, message, wall_clock
 from tests.client.test_real_server import Club, drain_until, new_room, open_club
 from tests.server import support
@@ -443,6 +445,9 @@ async def test_a_pseudonym_goes_on_after_a_restart(tmp_path: Path) -> None:
             with pytest.raises(StateFileError, match="no pseudonym"):
                 open_pseudonym(account, other)
         listed = await account.api.pseudonyms()
+        unused = await new_pseudonym(account, MemoryStorage())
+        await account.api.forget_pseudonym(unused.device.owner.user_id)
+        assert await account.api.pseudonyms() == listed
         assert [(row["user_id"], row["room_id"]) for row in listed] == [(alice.device.owner.user_id, room_id)]
 
 
@@ -547,3 +552,25 @@ async def test_a_credential_in_a_leaf_that_is_not_its_own_is_nobodys(tmp_path: P
         (item,) = [one for one in bob.device.state.inbox if one.event_id == "$forged"]
         assert isinstance(item, Undecryptable)
         assert "somebody else's pseudonym" in item.reason
+
+
+async def test_who_was_invited_by_an_event_and_comes_by_themself_is_known(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a, b = await club.server("a.example"), await club.server("b.example")
+        alice, bob = await pseudonym(club, a, ALICE), await pseudonym(club, b, BOB)
+        room_id = await alice.create_minimal_room()
+        await alice.api.invite(room_id, bob.device.owner.user_id)
+        await bob.api.join(room_id)
+        await bob.groups.join(room_id)
+        assert await names(bob, room_id) == [None, f"@{BOB}:b.example"]
+        await drain_until(alice, EpochChanged)
+        for session in (bob, alice):
+            await session.tidy()
+        for session, from_other in ((alice, bob), (bob, alice)):
+            while from_other.device.owner.client_uri not in session.device.state.link_keys:
+                await drain_until(session, IdentitiesShared)
+            assert await names(session, room_id) == [f"@{ALICE}:a.example", f"@{BOB}:b.example"]
+        # Its provider takes part in Linearized Matrix and holds the hub to what the room is.
+        row = b.node.store.room(room_id)
+        assert row is not None
+        assert row.role is Role.PARTICIPANT
