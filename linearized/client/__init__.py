@@ -13,6 +13,7 @@ from linearized.client.api import ProviderApi
 from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice, role_index
 from linearized.client.errors import (
     ApiError,
+    AssetUnavailable,
     ClientError,
     CommitLost,
     CommitRefused,
@@ -20,6 +21,7 @@ from linearized.client.errors import (
     KeyMaterialUnavailable,
     MalformedAnswer,
     NotInGroup,
+    ObliviousUnavailable,
     ServerUnreachable,
     StateFileError,
     UntrustedAnswer,
@@ -60,6 +62,7 @@ __all__ = [
     "ROLE_ADMIN",
     "ROLE_REGULAR",
     "ApiError",
+    "AssetUnavailable",
     "ClientError",
     "CommitLost",
     "CommitRefused",
@@ -88,6 +91,7 @@ __all__ = [
     "MlsDevice",
     "MlsError",
     "NotInGroup",
+    "ObliviousUnavailable",
     "OwnMessage",
     "Page",
     "ProviderApi",

@@ -43,6 +43,7 @@ from linearized.client.transport import (
     JsonObject,
     Transport,
 )
+from linearized.mimi.ohttp import MAX_KEYS_BYTES, REQUEST_TYPE
 from linearized.room.segments import MAX_SEGMENT_BYTES, SEGMENT
 
 _V3 = "/_matrix/client/v3"
@@ -574,6 +575,30 @@ class ProviderApi:
             idempotent=True,
             deadline=MEDIA_DEADLINE,
             limit=MAX_MEDIA_BYTES,
+        )
+        return answer.body
+
+    # --- oblivious downloads ---
+
+    async def gateway_keys(self, gateway: str) -> bytes:
+        """``GET ohttp/{gateway}/keys``: the SignedKeyConfigs of a hub, unchecked."""
+        answer = await self._transport.request(
+            "GET", f"{_MLS}/ohttp/{path_part(gateway)}/keys", idempotent=True, limit=2 * MAX_KEYS_BYTES
+        )
+        return answer.body
+
+    async def oblivious(self, gateway: str, sealed: bytes) -> bytes:
+        """``POST ohttp/{gateway}``: have our provider relay an Encapsulated Request of RFC 9458; gives the
+        Encapsulated Response.
+        """
+        answer = await self._transport.request(
+            "POST",
+            f"{_MLS}/ohttp/{path_part(gateway)}",
+            content=sealed,
+            headers={"Content-Type": REQUEST_TYPE},
+            idempotent=True,
+            deadline=MEDIA_DEADLINE,
+            limit=MAX_MEDIA_BYTES + MAX_MEDIA_BYTES // 8,
         )
         return answer.body
 

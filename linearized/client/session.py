@@ -15,6 +15,7 @@ from typing import Any
 import openmls
 import trio
 
+from linearized.client import oblivious
 from linearized.client.api import ProviderApi
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
 from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
@@ -330,6 +331,16 @@ class Session:
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))
         raise refusal
+
+    async def download(self, room_id: str, url: str) -> bytes:
+        """The file at ``url``, as a message of the room names it, so that neither our provider nor the hub
+        knows both who asks and for what; still sealed, if it was.
+
+        Raises:
+            ObliviousUnavailable, AssetUnavailable, UntrustedAnswer, ApiError, ServerUnreachable: as
+                ``oblivious.download``.
+        """
+        return await oblivious.download(self.api, self.device, room_id, url)
 
     async def report(self, message: DecryptedMessage, *, reason: str = "") -> None:
         """Report a message: to the hub of its room, if it is franked, else to our own provider's operator.

@@ -436,6 +436,12 @@ def m0012_contacts(db: Database) -> None:
 
 
 @migrations()
+def m0014_commits(db: Database) -> None:
+    """Commits are found without reading the messages between them: those since a group was written out."""
+    db.execute("CREATE INDEX entries_commits ON entries (id) WHERE type = 'm.mls.commit'")
+
+
+@migrations()
 def m0016_pseudonyms(db: Database) -> None:
     """Whose a pseudonym is, and the room it is for."""
     db.execute(

@@ -16,13 +16,22 @@ from linearized.room.submissions import ApplicationMessage, Handshake, Reason, R
 from linearized.server import assets
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import contacts, delivery_service, follow, group_info, key_material
+from linearized.server.providers import (
+    contacts,
+    delivery_service,
+    follow,
+    group_info,
+    key_material,
+    oblivious,
+)
 from linearized.server.providers.authentication import authenticate_provider
 from linearized.server.providers.client import (
     CONTENT_TYPE,
     DELIVERY_SERVICE,
     DIRECTORY_PATH,
     FOLLOW,
+    GATEWAY,
+    GATEWAY_KEYS,
     PROXY_DOWNLOAD,
 )
 from linearized.server.providers.responses import (
@@ -48,6 +57,7 @@ ENDPOINTS: Final = {
 # their endpoints under names of ours.
 FOLLOW_PATH: Final = "follow"
 DELIVERY_SERVICE_PATH: Final = "deliveryService"
+GATEWAY_KEYS_PATH: Final = "ohttpKeys"
 
 # What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
 TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH})
@@ -62,6 +72,8 @@ def routes(node: Node) -> list[Route]:
         base = f"https://{node.identity.name}{PREFIX}"
         endpoints = {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
         endpoints[FOLLOW] = f"{base}/{FOLLOW_PATH}"
+        endpoints[GATEWAY] = f"https://{node.identity.name}{oblivious.GATEWAY_PATH}"
+        endpoints[GATEWAY_KEYS] = f"{base}/{GATEWAY_KEYS_PATH}"
         endpoints[DELIVERY_SERVICE] = f"{base}/{DELIVERY_SERVICE_PATH}/{{roomId}}"
         return json_response(endpoints)
 
@@ -81,6 +93,9 @@ def routes(node: Node) -> list[Route]:
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
+        Route("GET", oblivious.GATEWAY_PATH, partial(oblivious.key_configs, node)),
+        Route("POST", oblivious.GATEWAY_PATH, partial(oblivious.gateway, node)),
+        Route("GET", f"{PREFIX}/{GATEWAY_KEYS_PATH}", partial(oblivious.signed_key_configs, node)),
         *(
             Route(method, f"{PREFIX}/{FOLLOW_PATH}", partial(handler, node))
             for method, handler in (

@@ -205,9 +205,9 @@ def _group_info(node: Node, room_id: str, request: DSRequest, provider: str) -> 
     """
     if request.authentication_data.sender_index is not None:
         authenticate_sender(node, room_id, request, provider)
-    group = node.store.group(room_id)
+    group = node.groups.row(room_id)
     takes_part = node.rooms.is_participant(room_id, provider)
-    if group is None or not takes_part or was_deleted(node.store, group):
+    if group is None or not takes_part or was_deleted(node.store, group.commit_event_id):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "there is no such group for you here")
     return DSResponseBody(
         response_type=DSResponseType.EXTERNAL_COMMIT_INFO,

@@ -213,7 +213,7 @@ async def test_a_commit_with_a_partial_group_info_moves_the_group(here: World) -
     assert (await ask(here, signed(here.bob, commits(submission)))).response_type is DSResponseType.OK
     here.bob.accept()
     here.alice.joined().process(submission.bundle.message)
-    group = here.server.node.store.group(here.room_id)
+    group = here.server.node.groups.row(here.room_id)
     assert group is not None
     assert group.epoch == here.bob.joined().epoch
     assert submission.bundle.group_info is not None
@@ -376,7 +376,7 @@ async def test_the_tree_of_a_welcome_is_there_until_its_client_has_joined(here: 
 
 
 async def test_group_information_is_for_members_and_providers_in_the_room(here: World) -> None:
-    group = here.server.node.store.group(here.room_id)
+    group = here.server.node.groups.row(here.room_id)
     assert group is not None
     for request in (unsigned(GROUP_INFO), signed(here.bob, GROUP_INFO)):
         found = (await ask(here, request)).external_commit_info
