@@ -433,6 +433,11 @@ class ProviderApi:
         )
         return json_object(answer, "statement")
 
+    async def forget_pseudonym(self, user_id: str) -> None:
+        """Have the provider forget whose a pseudonym is that has left its room; it is gone then."""
+        name = user_id.removeprefix("@").partition(":")[0]
+        await self._transport.json("DELETE", f"{_MLS}/pseudonyms/{path_part(name)}", idempotent=False)
+
     async def pseudonyms(self) -> list[JsonObject]:
         """This account's pseudonyms, oldest first: ``user_id``, ``devices``, and the ``room_id`` it is
         for, once it is for one.

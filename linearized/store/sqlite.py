@@ -367,6 +367,10 @@ class SqliteStore(
         """Use a pseudonym for a room; False for any but the first."""
         return await self._write(partial(sqlite_pseudonyms.bind_pseudonym, user_id=user_id, room_id=room_id))
 
+    async def delete_pseudonym(self, user_id: str) -> None:
+        """Forget whose a pseudonym is, and its devices."""
+        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id))
+
     async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
         """Note that a provider fetches what it follows, or that it no longer does."""
         await self._write(partial(sqlite_pulling.set_pull_follower, provider=provider, pulls=pulls))

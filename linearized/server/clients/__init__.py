@@ -116,6 +116,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{MLS}/consents/key_packages", consents.key_packages),
     ("GET", f"{MLS}/pseudonyms", pseudonyms.listing),
     ("PUT", f"{MLS}/pseudonyms/{{user}}/{{client}}", pseudonyms.make),
+    ("DELETE", f"{MLS}/pseudonyms/{{user}}", pseudonyms.forget),
     ("POST", f"{MLS}/identifiers/query", identifiers.query),
     ("GET", f"{MLS}/identifiers/profile", identifiers.profile),
     ("PUT", f"{MLS}/identifiers/profile", identifiers.set_profile),
