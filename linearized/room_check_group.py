@@ -15,6 +15,7 @@ from linearized.room.commits import verify_commit
 from linearized.room.departures import check_departures
 from linearized.room.parts import INITIAL_GROUP, PartWalk
 from linearized.room.proposals import messages_of
+from linearized.room.pseudonymity import check_leaves
 from linearized.room.roster import Roster
 from linearized.room.tie import check_agreement, check_leaf_changes
 from linearized.store.base import GroupRow
@@ -100,6 +101,7 @@ class GroupWalk:
         if commit.committer.user_id != event.sender:
             raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
         hub = hub_of(state)
+        check_leaves(commit.staged, state)
         roster = self._roster or Roster(group.members())
         check_leaf_changes(group, commit.staged, commit.committer, state, roster=roster, hub=hub)
         check_departures(group, commit.staged, state, hub=hub)

@@ -49,7 +49,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {"linearized.server": ("bridges",)}
 
 PURE = ("linearized.protocol", "linearized.mimi", "linearized.room")
 CODECS = frozenset(
-    {"orjson", "cbor2", "nacl", "cryptography", "pyhpke", "canonicaljson", "signedjson", "zstandard"}
+    {"orjson", "cbor2", "openmls", "cryptography", "pyhpke", "canonicaljson", "signedjson", "zstandard"}
 )
 """The only libraries outside the standard library that pure packages may import."""
 

@@ -25,14 +25,17 @@ from linearized.client.errors import (
     ServerUnreachable,
     StateFileError,
     UntrustedAnswer,
+    UntrustedIdentity,
     WrongEpochError,
 )
 from linearized.client.following import ALGORITHM
 from linearized.client.franks import FrankError, FrankFault
+from linearized.client.identity_links import RealIdentity
 from linearized.client.items import (
     DecryptedMessage,
     EpochChanged,
     GroupLost,
+    IdentitiesShared,
     Item,
     Joined,
     MembershipChanged,
@@ -40,6 +43,7 @@ from linearized.client.items import (
     RoomEvent,
     Undecryptable,
 )
+from linearized.client.pseudonyms import KnownClient, PseudonymousSession, new_pseudonym, open_pseudonym
 from linearized.client.session import Sent, Session
 from linearized.client.storage import FileStorage, MemoryStorage, StateStorage
 from linearized.client.verify import (
@@ -68,12 +72,14 @@ __all__ = [
     "FrankError",
     "FrankFault",
     "GroupLost",
+    "IdentitiesShared",
     "ImportEvent",
     "ImportResult",
     "Item",
     "JoinRefused",
     "Joined",
     "KeyMaterialUnavailable",
+    "KnownClient",
     "LogBroken",
     "LogPage",
     "LogReport",
@@ -89,6 +95,8 @@ __all__ = [
     "OwnMessage",
     "Page",
     "ProviderApi",
+    "PseudonymousSession",
+    "RealIdentity",
     "RoomEvent",
     "Sent",
     "ServerUnreachable",
@@ -97,10 +105,13 @@ __all__ = [
     "StateStorage",
     "Undecryptable",
     "UntrustedAnswer",
+    "UntrustedIdentity",
     "WrongEpochError",
     "check_included",
     "check_signed",
     "fetch_and_verify",
+    "new_pseudonym",
+    "open_pseudonym",
     "role_index",
     "server_keys",
     "verify_log",

@@ -54,6 +54,8 @@ _MLS = "/_matrix/client/unstable/dev.linearized.1"
 MAX_IMPORT_PAGE = 50
 # Tells the provider which event of its homeserver a bridge passes on.
 SOURCE_PARAMETER = "dev.linearized.source_event_id"
+# Names the pseudonym that an account acts as.
+PSEUDONYM_PARAMETER = "dev.linearized.pseudonym"
 FRANKING_CAPABILITY = "dev.linearized.franking"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
@@ -68,6 +70,7 @@ class ProviderApi:
         base_url: ``https://a.example:8448`` without a trailing slash.
         token: access token, or ``None`` before ``login``.
         user_id, device_id: with an application service's token, whom to act as.
+        pseudonym: with an account's token, the pseudonym of it to act as; ``device_id`` is one of that.
         http: the connection pool; its owner closes it.
         clock: milliseconds since the Unix epoch.
         ids: a random URL-safe token of that many bytes.
@@ -80,6 +83,7 @@ class ProviderApi:
         token: str | None,
         user_id: str | None = None,
         device_id: str | None = None,
+        pseudonym: str | None = None,
         http: httpx.AsyncClient,
         clock: Callable[[], int],
         ids: Callable[[int], str],
@@ -91,7 +95,7 @@ class ProviderApi:
         self.ids = ids
         self._token = token
         self._http = http
-        query = {"user_id": user_id, "device_id": device_id}
+        query = {"user_id": user_id, "device_id": device_id, PSEUDONYM_PARAMETER: pseudonym}
         self._transport = Transport(
             base_url=self.base_url,
             token=token,
@@ -108,6 +112,18 @@ class ProviderApi:
             self.base_url,
             token=self._token,
             user_id=user_id,
+            device_id=device_id,
+            http=self._http,
+            clock=self.clock,
+            ids=self.ids,
+        )
+
+    def as_pseudonym(self, pseudonym: str, device_id: str) -> ProviderApi:
+        """The same account, acting as a device of one of its pseudonyms (a user ID)."""
+        return ProviderApi(
+            self.base_url,
+            token=self._token,
+            pseudonym=pseudonym,
             device_id=device_id,
             http=self._http,
             clock=self.clock,
@@ -403,6 +419,27 @@ class ProviderApi:
         return await self._transport.json(
             "POST", f"{_MLS}/consents/{action}", body=body, idempotent=idempotent
         )
+
+    # --- pseudonyms ---
+
+    async def make_pseudonym(self, name: str, client: str, *, signature_key: bytes) -> JsonObject:
+        """Make a pseudonym of this account and a client of it, both random UUIDs; the provider's signed
+        statement that this device, under its real name, has the raw ``signature_key``.
+        """
+        answer = await self._transport.json(
+            "PUT",
+            f"{_MLS}/pseudonyms/{path_part(name)}/{path_part(client)}",
+            body={"signature_key": encode_binary(signature_key)},
+            idempotent=True,
+        )
+        return json_object(answer, "statement")
+
+    async def pseudonyms(self) -> list[JsonObject]:
+        """This account's pseudonyms, oldest first: ``user_id``, ``devices``, and the ``room_id`` it is
+        for, once it is for one.
+        """
+        answer = await self._transport.json("GET", f"{_MLS}/pseudonyms", idempotent=True)
+        return json_objects(answer.get("pseudonyms"))
 
     # --- finding users ---
 

@@ -115,3 +115,7 @@ class StateFileError(ClientError, StoreError):
 
 class UntrustedAnswer(ClientError, InvalidInput):  # noqa: N818 - names the fact
     """The server sent something that contradicts what it is cryptographically bound to."""
+
+
+class UntrustedIdentity(ClientError, InvalidInput):  # noqa: N818 - names the fact
+    """Who is behind a pseudonym is not shown as it must be; nobody is believed to be anybody by it."""

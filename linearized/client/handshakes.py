@@ -25,6 +25,7 @@ from linearized.client.errors import (
     UntrustedAnswer,
 )
 from linearized.client.franks import agent_of
+from linearized.client.identity import leaf_owner
 from linearized.client.metadata_policies import check_before_joining
 from linearized.client.pending import arriving_clients, is_leaving, leaving_leaves, list_changes
 from linearized.client.state import PendingCommit
@@ -229,9 +230,12 @@ class Handshakes:
         now = self._api.clock() // 1000
         for client in response.clients:
             if client.key_package is not None:
-                identity = openmls.inspect_key_package(client.key_package, now=now).identity
-                if identity != client.client_uri.encode():
-                    raise UntrustedAnswer(f"a key package of {identity!r} was given for {client.client_uri}")
+                info = openmls.inspect_key_package(client.key_package, now=now)
+                owner = leaf_owner(info.identity, signature_key=info.signature_key)
+                if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
+                    raise UntrustedAnswer(
+                        f"a key package of {owner.client_uri} was given for {client.client_uri}"
+                    )
         return packages
 
     async def invite(

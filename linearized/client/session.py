@@ -28,6 +28,7 @@ from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError
 from linearized.mimi.content import MimiContent, message_id
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
+from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.identifiers import room_uri, user_uri
 
@@ -107,8 +108,9 @@ class Session:
             KeyMaterialUnavailable: a user has no key packages; the room has been created, its group not.
             ApiError, CommitRefused: the server refuses the room, or its group.
         """
-        preset = None if policy is None else chosen_policy(policy)
         content = {"encryption": {"algorithm": ALGORITHM}, **body.pop("creation_content", {})}
+        minimal = content.get(MINIMAL_METADATA) is True
+        preset = None if policy is None else chosen_policy(policy, pseudonyms=minimal)
         choice = {} if policy is None else {POLICY_CHOICE: policy}
         room_id = await self.api.create_room(creation_content=content, **choice, **body)
         packages = {user_id: await self.groups.key_packages(room_id, user_id) for user_id in users}

@@ -13,6 +13,7 @@ from typing import Final
 from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap, algorithm_of
 from linearized.room.algorithms import DEFAULT_ALGORITHM, ciphersuite_of
+from linearized.room.pseudonymity import check_pseudonyms
 from linearized.room.submissions import Reason, Rejected
 
 COMMIT: Final = "m.mls.commit"
@@ -43,6 +44,7 @@ def admit(event: Event, state: StateMap) -> None:
     Raises:
         Rejected: ``FORBIDDEN``.
     """
+    check_pseudonyms(event, state)
     if event.type == "m.room.create":
         _check_encryption(event)
     elif event.type in MLS_TYPES:

@@ -25,11 +25,16 @@ from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
+from linearized.room.pseudonymity import check_offered
 from linearized.room.roles import has_policy
 from linearized.room.roster import Roster
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 
 NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
+# Commits after which a group is written out if none of them adds anybody. A hub that starts again applies
+# those since the last time once more: a tenth of a second at a thousand members, where each writing is half
+# a megabyte.
+SAVE_EVERY: Final = 16
 # In a commit that ended the room's group: true.
 GROUP_DELETED: Final = "dev.linearized.group_deleted"
 
@@ -56,6 +61,8 @@ class RoomGroup:
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: this hub's encoded FrankingAgentData by cipher suite; none if it franks nothing.
         deleted: whether that commit ended the group.
+        saved: the epoch the group was written out in last; by default its present one.
+        save_every: with which commit after that, at the latest, it is again.
     """
 
     def __init__(
@@ -69,6 +76,8 @@ class RoomGroup:
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
         deleted: bool = False,
+        saved: int | None = None,
+        save_every: int = SAVE_EVERY,
     ) -> None:
         self._room_id = room_id
         self._hub = hub
@@ -79,6 +88,8 @@ class RoomGroup:
         self._hold(group)
         self.last_commit_id = last_commit_id
         self._deleted = deleted
+        self._saved = saved if saved is not None else self.epoch or 0
+        self._save_every = save_every
 
     def require_alive(self) -> None:
         """Take nothing once the group was deleted.
@@ -193,6 +204,7 @@ class RoomGroup:
         """
         group = self._existing()
         offer = verify_offer(group, bundle, hub=self._hub, now=now)
+        check_offered(offer.proposals, state)
         roster = self._clients(group)
         check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
         check_proposed_devices(group, offer, published)
@@ -257,8 +269,10 @@ class RoomGroup:
         if content.get("prev_commit_event_id") not in (None, self.last_commit_id):
             raise Rejected(Reason.FORBIDDEN, "prev_commit_event_id is not the room's last commit")
 
-    def merge(self, transition: Transition, commit_id: str) -> tuple[GroupUpdate, tuple[WelcomeEffect, ...]]:
-        """Make the commit the group's state; what to store, and the Welcome to route.
+    def merge(
+        self, transition: Transition, commit_id: str
+    ) -> tuple[GroupUpdate | None, tuple[WelcomeEffect, ...]]:
+        """Make the commit the group's state; what to store, if it is time, and the Welcome to route.
 
         Raises:
             Rejected: the Welcome is malformed; nothing changed.
@@ -275,6 +289,9 @@ class RoomGroup:
         self._roster.merge(transition.commit.staged)
         self.last_commit_id = commit_id
         self._deleted = transition.deletes
+        if not self._is_due(transition):
+            return None, ()
+        self._saved = group.epoch
         update = GroupUpdate(
             epoch=group.epoch,
             snapshot=group.save(),
@@ -290,6 +307,16 @@ class RoomGroup:
             commit_event_id=commit_id,
         )
         return update, (effect,)
+
+    def _is_due(self, transition: Transition) -> bool:
+        """Whether the group has to be written out. What the log's commits can be applied to once more, later
+        and without a clock, need not be.
+        """
+        # A client that comes begins with the tree as it is now; and how long its key package was good for is
+        # asked once.
+        comes = bool(transition.commit.staged.added) or transition.bundle.welcome is not None
+        late = transition.group.epoch - self._saved >= self._save_every
+        return comes or late or transition.deletes or transition.initial is not None
 
     def _existing(self) -> PublicGroup:
         if self._group is None:

@@ -21,6 +21,7 @@ from linearized.room.admission import COMMIT, PROPOSAL, admit, encryption_algori
 from linearized.room.content import binary
 from linearized.room.credentials import client_of
 from linearized.room.proposals import messages_of
+from linearized.room.pseudonymity import check_credentials
 from linearized.room.submissions import Reason, Rejected
 
 
@@ -77,12 +78,15 @@ def _check_proposals(content: JsonObject) -> None:
 def _check_added(parts: CommitParts, sender: str, state: StateMap) -> None:
     # "Devices can only be added to the group if they belong to a user which is joined to the room, or if the
     # room is "world readable"."
-    added = [client_of(basic_identity(leaf_credential(package))) for package in parts.key_packages]
+    identities = [basic_identity(leaf_credential(package)) for package in parts.key_packages]
+    added = [client_of(identity) for identity in identities]
     if parts.joiner is not None:
-        joiner = client_of(basic_identity(parts.joiner))
+        identities.append(basic_identity(parts.joiner))
+        joiner = client_of(identities[-1])
         if joiner.user_id != sender:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         added.append(joiner)
+    check_credentials(identities, state)
     for client in added:
         if membership(state, client.user_id) != "join" and not is_world_readable(state):
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")

@@ -27,6 +27,7 @@ from linearized.room.policy import RoomPolicy, forbid, policy_of, require
 from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.proposals import Offer
+from linearized.room.pseudonymity import keeps_minimal_metadata
 from linearized.room.roles import has_policy, is_banned
 from linearized.room.roster import Roster
 from linearized.room.submissions import Reason, Rejected
@@ -163,7 +164,7 @@ def check_choice(app_data: Mapping[int, bytes], state: StateMap) -> None:
     if choice is None:
         return
     try:
-        wanted = chosen_policy(choice).components()
+        wanted = chosen_policy(choice, pseudonyms=keeps_minimal_metadata(state)).components()
     except ValueError as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The room's policy is not known here: {error}") from error
     found = {component: app_data[component] for component in POLICY_COMPONENTS if component in app_data}

@@ -28,7 +28,14 @@ from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import GROUP_DELETED, NO_AGENTS, RoomGroup, Transition, initial_group
+from linearized.room.grouping import (
+    GROUP_DELETED,
+    NO_AGENTS,
+    SAVE_EVERY,
+    RoomGroup,
+    Transition,
+    initial_group,
+)
 from linearized.room.participation import StateChange
 from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
@@ -73,6 +80,7 @@ class Room:
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: see ``RoomGroup``.
         group_deleted: whether that commit ended the group.
+        group_saved, save_every: see ``RoomGroup``.
         published: the keys of devices that have published one.
     """
 
@@ -92,6 +100,8 @@ class Room:
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
         group_deleted: bool = False,
+        group_saved: int | None = None,
+        save_every: int = SAVE_EVERY,
         published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
@@ -110,6 +120,8 @@ class Room:
             last_commit_id=last_commit_id,
             agents=agents,
             deleted=group_deleted,
+            saved=group_saved,
+            save_every=save_every,
         )
         for message, accepted_at in pending:
             self._group.keep([message], now=accepted_at)

@@ -183,6 +183,7 @@ class GroupUpdate:
 class Accepted:
     """What a submission became.
 
+    ``group`` is what to store of the group, None if it has not changed or the log will do.
     ``entry`` stands for the submission as a whole. It follows the membership changes that it brings about by
     itself, and comes before what the hub adds because of it.
     """

@@ -18,6 +18,7 @@ from linearized.room.devices import Published
 from linearized.room.grouping import Transition
 from linearized.room.observing import public_commit
 from linearized.room.policy_commits import check_commit, check_founder
+from linearized.room.pseudonymity import check_leaves
 from linearized.room.roles import roles_of
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import (
@@ -113,6 +114,7 @@ def check_tie(transition: Transition, state: StateMap, published: Published, *, 
         Rejected: as the checks of ``tie`` and ``departures``.
     """
     group, staged = transition.group, transition.commit.staged
+    check_leaves(staged, state)
     check_devices(group, staged, published)
     check_leaf_changes(group, staged, transition.commit.committer, state, roster=transition.roster, hub=hub)
     check_departures(group, staged, state, hub=hub)

@@ -12,6 +12,9 @@ from linearized.config import Config
 from linearized.mimi.ohttp import GatewayKey
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.buckets import Buckets, RateLimits
+from linearized.server.checking import Checker
+from linearized.server.groups import Groups
+from linearized.server.mls import OpenMls
 from linearized.server.notifier import Notifier
 from linearized.server.segments import Segments
 from linearized.server.takeover_consents import TakeoverConsents
@@ -64,8 +67,10 @@ class Node:
     providers: ProviderClient
     followers: Followers
     franking: Franking
+    checker: Checker
     gateway_keys: tuple[GatewayKey, ...] = field(repr=False)  # the present one first
     trees: Trees = field(init=False)
+    groups: Groups = field(init=False)
     limits: RateLimits = field(init=False)
     consent_limit: Buckets = field(init=False)
     query_limit: Buckets = field(init=False)
@@ -83,6 +88,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
+        self.groups = Groups(self.store, OpenMls(self.clock))
         self.takeover_consents = TakeoverConsents(self.store)
         self.limits = RateLimits.of(self.config.limits, self.clock)
         self.consent_limit = Buckets(self.clock, per_second=CONSENTS_PER_SECOND, burst=CONSENT_BURST)

@@ -23,6 +23,7 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
+from linearized.server.checking import Checker
 from linearized.server.copies import Copies
 from linearized.server.followers import Followers
 from linearized.server.franking import Franking
@@ -65,13 +66,13 @@ async def open_node(
     clock: Callable[[], int] = system_clock,
     ids: Callable[[int], str] = secrets.token_urlsafe,
     federation: Callable[[Config, ServerIdentity, Callable[[], int]], FederationClient] | None = None,
-    store_in_thread: bool = True,
+    in_threads: bool = True,
 ) -> AsyncIterator[Node]:
     """Open the server the settings describe, and close it on the way out.
 
     Args:
         federation: makes the outbound client; tests give one that stays in memory.
-        store_in_thread: False for tests under a mock clock (see ``SqliteStore.open``).
+        in_threads: False for tests under a mock clock (see ``SqliteStore.open`` and ``Checker``).
 
     Raises:
         ConfigError: a key file cannot be used.
@@ -82,7 +83,7 @@ async def open_node(
     franking_keys = load_franking_keys(config.data_dir)
     gateway_keys = load_gateway_keys(config.data_dir)
     store = SqliteStore.open(
-        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
+        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=in_threads
     )
     make_client = federation or (lambda settings, who, now: FederationClient(settings, who, clock=now))
     try:
@@ -101,6 +102,7 @@ async def open_node(
                     nursery=nursery,
                     clock=clock,
                     ids=ids,
+                    in_threads=in_threads,
                 )
                 # First of all, so that what is remembered from now on is remembered as of today.
                 await _tidy(store, clock)
@@ -152,6 +154,7 @@ def _assemble(
     nursery: trio.Nursery,
     clock: Callable[[], int],
     ids: Callable[[int], str],
+    in_threads: bool,
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
@@ -204,6 +207,7 @@ def _assemble(
         providers=providers,
         followers=followers,
         franking=franking,
+        checker=Checker(in_threads=in_threads),
         gateway_keys=gateway_keys,
     )
     node.hub_policies = HubPolicies(providers, config, signer=mls_signer, clock=clock)

@@ -16,6 +16,7 @@ from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
@@ -72,7 +73,7 @@ class MembershipRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRow:
-    """The MLS group of a hub's room after its latest commit."""
+    """The MLS group of a hub's room after the commit it was last written out with."""
 
     room_id: str
     epoch: int
@@ -127,7 +128,7 @@ class RoomAppend:
     The store derives memberships from ``m.room.member`` entries (``content.membership``); ``memberships`` are
     set after those, for what no entry says. ``room`` creates the room when it is new, and else updates its
     version, role and hub; its ``head_seq`` is not used: logs start at 1 and the store counts. The room's
-    epoch is that of ``group``, or of the last entry that has one, or ``room``'s. ``replies`` and
+    epoch is that of the last entry that has one, or of ``group``, or ``room``'s. ``replies`` and
     ``to_device`` become visible with the entries or not at all.
     """
 
@@ -211,7 +212,7 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, Protocol):
+class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, PseudonymStore, Protocol):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -324,6 +325,10 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
         """
         ...
 
+    def commit_entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.commit`` entries, as ``proposals``."""
+        ...
+
     def entry_by_id(self, event_id: str) -> EntryRow | None:
         """The entry with this event ID, in whichever room."""
         ...
@@ -348,7 +353,7 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
         ...
 
     def group(self, room_id: str) -> GroupRow | None:
-        """The room's MLS group, or None."""
+        """The room's MLS group as it was last written out, or None."""
         ...
 
     def position(self) -> int:

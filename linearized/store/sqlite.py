@@ -31,6 +31,7 @@ from linearized.store import (
     sqlite_key_packages,
     sqlite_moving,
     sqlite_past_trees,
+    sqlite_pseudonyms,
     sqlite_pulling,
 )
 from linearized.store.base import (
@@ -48,6 +49,7 @@ from linearized.store.base import (
 from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.moving import Adoption
+from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import PullCursorRow
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
@@ -56,6 +58,7 @@ from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
 from linearized.store.sqlite_past_trees import PastTreeReads
+from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
@@ -86,6 +89,7 @@ class SqliteStore(
     PastTreeReads,
     PullReads,
     ContactReads,
+    PseudonymReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -342,6 +346,16 @@ class SqliteStore(
     async def put_fields(self, user_id: str, fields: Sequence[FieldRow]) -> None:
         """Replace the fields a user may be found by."""
         await self._write(partial(sqlite_contacts.put_fields, user_id=user_id, fields=fields))
+
+    async def put_pseudonym(self, pseudonym: PseudonymRow, device_id: str) -> bool:
+        """Make a pseudonym with a device of that name."""
+        return await self._write(
+            partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
+        )
+
+    async def bind_pseudonym(self, user_id: str, room_id: str) -> bool:
+        """Use a pseudonym for a room; False for any but the first."""
+        return await self._write(partial(sqlite_pseudonyms.bind_pseudonym, user_id=user_id, room_id=room_id))
 
     async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
         """Note that a provider fetches what it follows, or that it no longer does."""

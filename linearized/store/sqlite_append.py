@@ -135,11 +135,12 @@ def _advance_room(transaction: Transaction, change: RoomAppend, *, changed: bool
 
 
 def _epoch_after(change: RoomAppend) -> int | None:
-    if change.group is not None:
-        return change.group.epoch
+    # The group may have been written out before the last of several commits.
     epochs = [entry.epoch for entry in change.entries if entry.epoch is not None]
     if epochs:
         return epochs[-1]
+    if change.group is not None:
+        return change.group.epoch
     return change.room.epoch if change.room is not None else None
 
 

@@ -435,6 +435,28 @@ def m0012_contacts(db: Database) -> None:
     db.execute("CREATE INDEX searchable_value ON searchable (value)")
 
 
+@migrations()
+def m0014_commits(db: Database) -> None:
+    """Commits are found without reading the messages between them: those since a group was written out."""
+    db.execute("CREATE INDEX entries_commits ON entries (id) WHERE type = 'm.mls.commit'")
+
+
+@migrations()
+def m0016_pseudonyms(db: Database) -> None:
+    """Whose a pseudonym is, and the room it is for."""
+    db.execute(
+        """
+        CREATE TABLE pseudonyms (
+            user_id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            room_id TEXT,
+            created_ts INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE INDEX pseudonyms_owner ON pseudonyms (owner)")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

@@ -72,7 +72,7 @@ class World:
             self.network,
             providers=SETTINGS.get(name),
             clock=lambda: NOW,
-            store_in_thread=False,
+            in_threads=False,
         ) as server:
             app: Any = self.network.apps[name]
 

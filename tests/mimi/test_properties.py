@@ -135,9 +135,26 @@ def struct(kind: type[Struct]) -> st.SearchStrategy[Any]:
         return st.builds(handshake.GroupInfoOption, full=st.just(GROUP_INFO)) | st.builds(
             handshake.GroupInfoOption, partial=partial
         )
+    if kind in (pseudonyms.PseudonymousCredential, pseudonyms.PseudonymousCredentialTBS):
+        return pseudonymous(kind)
     if kind in RULED:
         return RULED[kind]
     return fields_of(kind)
+
+
+@st.composite
+def pseudonymous(draw: st.DrawFn, kind: type[Struct]) -> Any:
+    """A credential of pseudonyms, which are random UUIDs."""
+    user, client = draw(st.uuids(version=4)), draw(st.uuids(version=4))
+    owner = draw(st.sampled_from(["", f"{user}/"]))
+    seen: dict[str, Any] = {name: draw(strategy(codec, {})) for name, codec in tls.layout(kind)}
+    return kind(
+        **seen
+        | {
+            "user_pseudonym": f"mimi://a.example/u/{user}",
+            "client_pseudonym": f"mimi://a.example/d/{owner}{client}",
+        }
+    )
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)
@@ -196,7 +213,6 @@ READERS: tuple[Callable[[Any], object], ...] = (
     commit_parts.leaf_credential,
     commit_parts.leaf_signature_key,
     franking.tag_in,
-    pseudonyms.is_pseudonymous,
     binary_http.read_varint,
     *SAMPLES,
 )

@@ -106,7 +106,7 @@ async def pulling(
         directory,
         network,
         providers={"b.example": ProviderConfig(delivery="pull")},
-        store_in_thread=False,
+        in_threads=False,
     ) as server:
         alice = await with_packages(server, ALICE, "PHONE", packages=0)
         bob = Member(BOB)
@@ -156,7 +156,7 @@ async def test_after_a_restart_it_goes_on_with_the_stored_cursor_and_takes_nothi
         tmp_path,
         network,
         providers={"b.example": ProviderConfig(delivery="pull")},
-        store_in_thread=False,
+        in_threads=False,
     ) as server:
         room.server = server
         # The hub did not learn that it arrived.

@@ -20,6 +20,7 @@ from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
 from tests.store.contract_past_trees import PastTreeContract
+from tests.store.contract_pseudonyms import PseudonymContract
 from tests.store.contract_pulling import PullContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
@@ -64,6 +65,7 @@ class StoreContract(
     ContactContract,
     PastTreeContract,
     PullContract,
+    PseudonymContract,
     ClosingContract,
 ):
     """The whole protocol."""

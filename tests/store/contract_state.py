@@ -115,6 +115,15 @@ class StateContract:
         assert row is not None
         assert row.epoch == 2
 
+    async def test_a_room_may_be_in_a_later_epoch_than_its_group_was_written_in(self, store: Store) -> None:
+        entries = (entry(1, epoch=1), entry(2, epoch=2))
+        await store.append(RoomAppend(room_id=ROOM, room=room(), entries=entries, group=group(1)))
+        await store.append(RoomAppend(room_id=ROOM, entries=(entry(3, epoch=3),)))
+        assert store.group(ROOM) == group(1)
+        row = store.room(ROOM)
+        assert row is not None
+        assert row.epoch == 3
+
     async def test_followers_keep_a_cursor_each_per_protocol(self, store: Store) -> None:
         await store.append(new_room())
         await store.append(new_room(room_id=OTHER_ROOM))

@@ -59,7 +59,7 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
     except openmls.MlsError as error:
         raise BadRequest("the request's signature is not valid") from error
     row = node.store.room(room_id)
-    group = node.store.group(room_id)
+    group = node.groups.row(room_id)
     memberships = {member.user_id: member.membership for member in node.store.memberships(room_id)}
     if (
         row is None
@@ -67,7 +67,7 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
         or group is None
         or user_domain(requester.user_id) not in domains
         or memberships.get(requester.user_id) != "join"
-        or was_deleted(node.store, group)  # nobody can join it any more
+        or was_deleted(node.store, group.commit_event_id)  # nobody can join it any more
     ):
         return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
     secret = GroupInfoRatchetTreeTBE(
@@ -77,7 +77,7 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
         # mls-extensions, SelfRemove); the structure is for all that are pending.
         pending_proposals=tuple(
             PendingProposal(proposal=message, hub_accepted_time=accepted_at)
-            for message, accepted_at in pending_proposals(node.store, group)
+            for message, accepted_at in pending_proposals(node.store, room_id, group.commit_event_id)
         ),
     )
     try:
