@@ -43,6 +43,7 @@ from linearized.client.transport import (
     JsonObject,
     Transport,
 )
+from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import MAX_KEYS_BYTES, REQUEST_TYPE
 from linearized.room.segments import MAX_SEGMENT_BYTES, SEGMENT
 
@@ -578,7 +579,17 @@ class ProviderApi:
         )
         return answer.body
 
-    # --- oblivious downloads ---
+    # --- oblivious downloads, metadata policies ---
+
+    async def metadata_policy(self, hub: str) -> bytes:
+        """``GET metadata_policy/{hub}``: the hub's SignedMetadataPolicy, unchecked."""
+        answer = await self._transport.request(
+            "GET",
+            f"{_MLS}/metadata_policy/{path_part(hub)}",
+            idempotent=True,
+            limit=2 * MAX_DOCUMENT_BYTES,
+        )
+        return answer.body
 
     async def gateway_keys(self, gateway: str) -> bytes:
         """``GET ohttp/{gateway}/keys``: the SignedKeyConfigs of a hub, unchecked."""

@@ -26,6 +26,7 @@ from linearized.client.errors import (
 )
 from linearized.client.franks import agent_of
 from linearized.client.identity import leaf_owner
+from linearized.client.metadata_policies import check_before_joining
 from linearized.client.pending import arriving_clients, is_leaving, leaving_leaves, list_changes
 from linearized.client.state import PendingCommit
 from linearized.mimi.group_info import (
@@ -43,6 +44,7 @@ from linearized.mimi.key_material import (
     KeyMaterialRequestTBS,
     KeyMaterialResponse,
 )
+from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ParticipantListData,
@@ -243,19 +245,23 @@ class Handshakes:
         users = {user_id: await self.key_packages(room_id, user_id) for user_id in user_ids}
         return await self.add_users(room_id, users, roles=roles)
 
-    async def join(self, room_id: str) -> str | None:
+    async def join(self, room_id: str, *, required: RequiredPolicy | None = None) -> str | None:
         """Join, or rejoin, by external commit; a leaf this client had before is replaced. Returns the
         event ID.
 
         The user must be joined to the room already.
 
+        Args:
+            required: what the hub and the room have to keep to; without it nobody is asked.
+
         Raises:
             JoinRefused: the hub gives no group information.
+            MetadataPolicyError, UntrustedAnswer: as ``check_before_joining``; nothing was joined.
             CommitRefused, CommitLost, ApiError, ServerUnreachable: as ``add_users``.
         """
         async with self._lock:
             for _ in range(MAX_COMMIT_ATTEMPTS):
-                pending = await self._external(room_id)
+                pending = await self._external(room_id, required)
                 done, event_id = await self._submit(room_id, pending)
                 if done:
                     return event_id
@@ -369,7 +375,7 @@ class Handshakes:
 
         return change
 
-    async def _external(self, room_id: str) -> PendingCommit:
+    async def _external(self, room_id: str, required: RequiredPolicy | None) -> PendingCommit:
         keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
         signed = GroupInfoRequestTBS(
             cipher_suite=CIPHERSUITE,
@@ -389,6 +395,13 @@ class Handshakes:
         opened = open_group_info(GroupInfoResponse.decode(raw), room_id, keys)
         if opened.ratchet_tree.tree is None:
             raise UntrustedAnswer("the hub gave no ratchet tree")
+        if required is not None:
+            seen = openmls.PublicGroup.observe(
+                group_info=opened.group_info,
+                ratchet_tree=opened.ratchet_tree.tree,
+                now=self._api.clock() // 1000,
+            )
+            await check_before_joining(self._api, seen, required)
         return self._device.join_external(
             room_id,
             group_info=opened.group_info,

@@ -31,6 +31,7 @@ from linearized.server.franking_keys import FrankingKeys, load_franking_keys
 from linearized.server.gateway_keys import load_gateway_keys
 from linearized.server.hub import Hub
 from linearized.server.keys import KeyRing
+from linearized.server.metadata_policies import HubPolicies
 from linearized.server.mls import OpenMls
 from linearized.server.moves import Moves
 from linearized.server.node import Node
@@ -209,6 +210,7 @@ def _assemble(
         checker=Checker(in_threads=in_threads),
         gateway_keys=gateway_keys,
     )
+    node.hub_policies = HubPolicies(providers, config, signer=mls_signer, clock=clock)
     node.rooms = Rooms(node, hub)
     node.audits = Auditor(node)
     node.moves = Moves(node, hub)

@@ -263,6 +263,8 @@ class Rooms:
         if row is not None and not invited.has_copy(row):
             via = [row.hub, *via]  # whoever invited us
         elif row is not None:
+            if row.role is not Role.HUB:
+                await self._node.hub_policies.require(row.hub)
             join = LocalEvent(
                 sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
             )
@@ -272,6 +274,7 @@ class Rooms:
         servers = list(via)
         for server in servers:
             try:
+                await self._node.hub_policies.require(server)
                 await self.participating.join(room_id, user_id, server)
             except (InvalidInput, OutboundError) as error:  # the next one may let us
                 failure = failure or error
