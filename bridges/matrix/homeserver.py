@@ -131,6 +131,11 @@ class HomeserverApi:
             raise MalformedAnswer("the room's state is no list")
         return [event for event in events if isinstance(event, dict)]
 
+    async def state_event(self, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
+        """One event of the room's current state; ``ApiError`` 404 if there is none."""
+        path = f"{_V3}/rooms/{_part(room_id)}/state/{_part(event_type)}/{_part(state_key)}"
+        return await self._json("GET", path, query={"format": "event"})
+
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """One event of a room that the acting user is in."""
         return await self._json("GET", f"{_V3}/rooms/{_part(room_id)}/event/{_part(event_id)}")

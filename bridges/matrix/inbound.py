@@ -20,6 +20,8 @@ from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import SHARED
 from linearized.client import (
     ApiError,
     DecryptedMessage,
@@ -34,7 +36,6 @@ from linearized.exceptions import IdentifierError
 from linearized.mimi.content import MimiContent
 from linearized.protocol.identifiers import client_from_uri, user_uri
 
-_MIRRORED_STATE = frozenset({"m.room.name", "m.room.topic"})
 _GONE = frozenset({"leave", "ban"})
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,9 @@ class Inbound:
         ghosts: Ghosts,
         media: MediaCopier,
         homeserver: HomeserverApi,
+        shared: SharedState,
     ) -> None:
+        self._shared = shared
         self._names = names
         self._bot = bot
         self._puppets = puppets
@@ -181,15 +184,10 @@ class Inbound:
 
     async def _state(self, link: Link, item: RoomEvent) -> None:
         event = item.event
-        sender, kind, content = str(event.get("sender", "")), str(event.get("type")), event.get("content")
+        sender, kind = str(event.get("sender", "")), str(event.get("type"))
         foreign = not self._names.is_bridged(sender) and sender != self._bot
-        if not foreign or _came_from_matrix(event) or kind not in _MIRRORED_STATE:
-            return
-        if isinstance(content, dict):
-            # The bot does it: a ghost seldom has the power, and the log has decided already that its
-            # person had it.
-            bot = self._homeserver.as_user(self._names.bot)
-            await bot.set_state(link.matrix_room_id, kind, "", content, ts=item.timestamp)
+        if foreign and not _came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
+            await self._shared.to_matrix(link, item)
 
 
 def _came_from_matrix(event: JsonObject) -> bool:

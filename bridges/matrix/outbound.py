@@ -17,29 +17,18 @@ from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.importer import interoperable, with_bot
+from bridges.matrix.importer import interoperable
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import SHARED
 from linearized.client import ApiError, Session
 from linearized.mimi.content import ExternalPart, MimiContent
 from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
 
-# State that means the same on both sides. Everything else a homeserver keeps in its state is its own affair.
-BRIDGED_STATE = frozenset(
-    {
-        "m.room.name",
-        "m.room.topic",
-        "m.room.avatar",
-        "m.room.power_levels",
-        "m.room.join_rules",
-        "m.room.history_visibility",
-        "m.room.guest_access",
-        "m.room.pinned_events",
-    }
-)
 _SALT_BYTES = 16
 # What nobody can do for somebody else.
 _OWN_ONLY = frozenset({"m.reaction", "m.room.redaction"})
@@ -62,9 +51,11 @@ class Outbound:
         ghosts: Ghosts,
         media: MediaCopier,
         homeserver: HomeserverApi,
+        shared: SharedState,
         random: Callable[[int], bytes],
     ) -> None:
         self._homeserver = homeserver
+        self._shared = shared
         self._database = database
         self._names = names
         self._bot = bot
@@ -162,7 +153,7 @@ class Outbound:
             raise NotBridged("a user of another homeserver")
         elif membership == "join":
             if self._is_participant(link, target):
-                await self._state(link, event, target, target)  # a new name or picture
+                await self._profile(link, event, target)
             else:
                 await self._people.add(link, [target])
         elif membership in _GONE and self._is_participant(link, target):
@@ -193,32 +184,24 @@ class Outbound:
     # --- state ---
 
     async def _state(self, link: Link, event: JsonObject, sender: str, state_key: str) -> None:
-        kind, content = str(event.get("type")), event.get("content")
-        if kind != "m.room.member" and kind not in BRIDGED_STATE:
+        kind = str(event.get("type"))
+        if kind not in SHARED or state_key:
             raise NotBridged(f"state of type {kind} stays on its own side")
-        if not isinstance(content, dict):
-            raise NotBridged("the event is malformed")
-        content = interoperable(content)
-        if kind == "m.room.power_levels":
-            content = with_bot(content, self._bot)
-        acting = self._puppets.session(sender if self._names.is_bridged(sender) else self._bot).api
-        event_id = await acting.send_state(
+        await self._shared.to_room(link, event, sender)
+
+    async def _profile(self, link: Link, event: JsonObject, target: str) -> None:
+        """A new name or picture of somebody who is in the room."""
+        event_id = str(event["event_id"])
+        sent = await self._puppets.session(target).api.send_state(
             link.room_id or "",
-            kind,
-            state_key,
-            content,
+            "m.room.member",
+            target,
+            interoperable(event["content"]),
             ts=_timestamp(event),
-            source_event_id=str(event["event_id"]),
+            source_event_id=event_id,
         )
-        self._messages.put(
-            link.matrix_room_id,
-            Known(
-                matrix_event_id=str(event["event_id"]),
-                log_event_id=event_id,
-                message_id=None,
-                sender=sender,
-            ),
-        )
+        known = Known(matrix_event_id=event_id, log_event_id=sent, message_id=None, sender=target)
+        self._messages.put(link.matrix_room_id, known)
 
     # --- messages ---
 

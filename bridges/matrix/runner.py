@@ -19,6 +19,7 @@ from bridges.matrix.audit import audit
 from bridges.matrix.checks import Check, check_both
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
+from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import carried, persist
 from bridges.matrix.ghosts import Ghosts
@@ -31,6 +32,8 @@ from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import Translation
 from bridges.matrix.unbridging import Unbridging
 from linearized.client import ClientError, ProviderApi
 from linearized.exceptions import ConfigError
@@ -94,6 +97,14 @@ class Bridge:
             media=media,
             people=people,
         )
+        self.shared = SharedState(
+            database=database,
+            names=names,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            translation=Translation(names=names, bot=config.bot, media=media, database=database),
+        )
         self.outbound = Outbound(
             database=database,
             names=names,
@@ -103,6 +114,7 @@ class Bridge:
             ghosts=self.ghosts,
             media=media,
             homeserver=homeserver,
+            shared=self.shared,
             random=environment.random,
         )
         self.inbound = Inbound(
@@ -114,6 +126,7 @@ class Bridge:
             ghosts=self.ghosts,
             media=media,
             homeserver=homeserver,
+            shared=self.shared,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -292,8 +305,9 @@ class Bridge:
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:
+                        await self.shared.align(link)
                         found = await audit(link, self._homeserver, self.queue)
-                    except ClientError as error:  # the homeserver is away; the next audit finds as much
+                    except (ClientError, NotBridged) as error:  # a side is away; the next audit finds as much
                         log.warning("an audit failed", room_id=link.matrix_room_id, error=str(error))
                         continue
                     if found:

@@ -240,6 +240,14 @@ class ProviderApi:
             raise MalformedAnswer("the answer is not JSON") from error
         return json_objects(events)
 
+    async def state_event(self, room_id: str, event_type: str) -> JsonObject:
+        """``GET /rooms/{room}/state/{type}?format=event``: one event of the room's current state, of those
+        with the empty state key; ``ApiError`` 404 if there is none.
+        """
+        return await self._get(
+            f"/rooms/{path_part(room_id)}/state/{path_part(event_type)}", {"format": "event"}
+        )
+
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """``GET /rooms/{room}/event/{event}``."""
         return await self._get(f"/rooms/{path_part(room_id)}/event/{path_part(event_id)}")

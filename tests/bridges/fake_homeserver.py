@@ -28,6 +28,8 @@ class MatrixRoom:
     members: dict[str, str] = field(default_factory=dict)
     public: bool = True
     aliases: set[str] = field(default_factory=set)
+    # Who may not set state of which type, whatever the power levels say.
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
 
 
 class FakeHomeserver:
@@ -204,6 +206,8 @@ class FakeHomeserver:
         match (request.method, *rest):
             case ("PUT", "send", kind, _):
                 answer = self._send(request, room, user, kind)
+            case ("PUT", "state", kind, _) if (user, kind) in room.forbidden:
+                answer = _error(403, "M_FORBIDDEN")
             case ("PUT", "state", kind, key):
                 event = self.emit(room, user, kind, body, state_key=key, ts=int(ts) if ts else None)
                 answer = _ok(event_id=event["event_id"])
@@ -213,18 +217,30 @@ class FakeHomeserver:
                 self.member(room, body["user_id"], "invite", sender=user)
             case ("POST", "kick"):
                 self.member(room, body["user_id"], "leave", sender=user)
-            case ("GET", "state"):
-                answer = httpx.Response(200, json=list(self.state(room).values()))
-            case ("GET", "joined_members"):
-                joined = [name for name, membership in room.members.items() if membership == "join"]
-                answer = _ok(joined={name: {"display_name": name} for name in joined})
-            case ("GET", "event", event_id):
-                found = [event for event in room.timeline if event["event_id"] == event_id]
-                answer = httpx.Response(200, json=found[0]) if found else _error(404, "M_NOT_FOUND")
-            case ("GET", "messages"):
-                answer = self._messages(room, request.url.params)
+            case ("GET", *what):
+                answer = self._read(room, what, request.url.params)
             case _:
                 raise AssertionError(rest)
+        return answer
+
+    def _read(self, room: MatrixRoom, what: list[str], params: httpx.QueryParams) -> httpx.Response:
+        match what:
+            case ("state",):
+                answer = httpx.Response(200, json=list(self.state(room).values()))
+            case ("state", kind, key):
+                assert params["format"] == "event"
+                event = self.state(room).get((kind, key), {})
+                answer = _ok(**event) if event else _error(404, "M_NOT_FOUND")
+            case ("joined_members",):
+                joined = [name for name, membership in room.members.items() if membership == "join"]
+                answer = _ok(joined={name: {"display_name": name} for name in joined})
+            case ("event", event_id):
+                found = [event for event in room.timeline if event["event_id"] == event_id]
+                answer = httpx.Response(200, json=found[0]) if found else _error(404, "M_NOT_FOUND")
+            case ("messages",):
+                answer = self._messages(room, params)
+            case _:
+                raise AssertionError(what)
         return answer
 
     def _send(self, request: httpx.Request, room: MatrixRoom, user: str, kind: str) -> httpx.Response:
