@@ -11,6 +11,7 @@ from typing import Final
 from linearized.server.clients import (
     account_data,
     accounts,
+    around,
     consents,
     creating,
     discovery,
@@ -83,6 +84,8 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{_ROOM}/unban", membership.unban),
     ("GET", f"{_ROOM}/messages", history.messages),
     ("GET", f"{_ROOM}/event/{{event_id}}", history.event),
+    ("GET", f"{_ROOM}/context/{{event_id}}", around.event_context),
+    ("GET", f"{V1}/rooms/{{room_id}}/timestamp_to_event", around.timestamp_to_event),
     ("GET", f"{_ROOM}/state", history.state),
     ("GET", f"{_ROOM}/state/{{event_type}}", history.state_content),
     ("GET", f"{_ROOM}/state/{{event_type}}/", history.state_content),
