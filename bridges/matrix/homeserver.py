@@ -77,6 +77,10 @@ class HomeserverApi:
         """Set the acting user's display name."""
         await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/displayname", body={"displayname": name})
 
+    async def set_avatar(self, user_id: str, url: str) -> None:
+        """Set the acting user's picture, an ``mxc://`` URI."""
+        await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/avatar_url", body={"avatar_url": url})
+
     async def resolve_alias(self, alias: str) -> str:
         """The ID of the room that an alias names; ``ApiError`` 404 if none."""
         answer = await self._json("GET", f"{_V3}/directory/room/{_part(alias)}")

@@ -8,21 +8,22 @@ providers: their ghosts seldom have the power, and the log has decided already t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
-from bridges.matrix.content import JsonObject, Known, NotBridged
+from bridges.matrix.content import JsonObject, Known, NotBridged, is_mxc
 from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.importer import interoperable
-from bridges.matrix.names import Names
+from bridges.matrix.media import MediaCopier
+from bridges.matrix.names import Names, presentable
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages
-from linearized.client import ApiError, MembershipChanged
+from linearized.client import ApiError, MembershipChanged, UntrustedAnswer
 from linearized.protocol.identifiers import parse_user_id, user_id_from_uri, user_uri
 
 MEMBER = "m.room.member"
@@ -46,7 +47,9 @@ class Membership:
         puppets: Puppets,
         people: People,
         ghosts: Ghosts,
+        media: MediaCopier,
     ) -> None:
+        self._media = media
         self._names = names
         self._matrix = homeserver.as_user(names.bot)
         self._puppets = puppets
@@ -76,15 +79,41 @@ class Membership:
         elif not self._names.is_bridged(target):
             raise NotBridged("a user of another homeserver")
         elif membership == "join":
-            if self.participates(link, target):
-                await self._send(link, event, target, target, interoperable(event["content"]))
-            else:
+            if not self.participates(link, target):
                 await self._people.add(link, [target])
+            await self.profile(link, event)
         elif membership in GONE:
             await self._gone(link, event, sender, target, membership)
             self._puppets.session(target).device.forget(link.room_id or "")
         else:
             await self._waits(link, event, sender, target, membership)
+
+    async def profile(self, link: Link, event: JsonObject) -> None:
+        """Give somebody who is in the room the name and the picture that a join of theirs has."""
+        target, content = str(event["state_key"]), event["content"]
+        new: JsonObject = {"membership": "join"}
+        name = content.get("displayname")
+        if isinstance(name, str) and presentable(name):
+            new["displayname"] = presentable(name)
+        picture = await self._picture(content, self._media.plain_to_provider)
+        if picture is not None:
+            new["avatar_url"] = picture
+        here = await self._here(link, target)
+        if here is not None and here["content"] != new and _membership(here) == "join":
+            await self._send(link, event, target, target, new)
+
+    async def _picture(self, content: JsonObject, copy: Callable[[str], Awaitable[str]]) -> str | None:
+        """A copy of the picture of a member event, if it has one that can be had."""
+        url = content.get("avatar_url")
+        if not isinstance(url, str) or not is_mxc(url):
+            return None
+        try:
+            return await copy(url)
+        except (ApiError, UntrustedAnswer) as error:
+            if is_passing(error):
+                raise
+            log.warning("a picture was not bridged", reason=str(error))
+            return None
 
     async def _of_ghost(
         self, link: Link, event: JsonObject, sender: str, ghost: str, membership: str
@@ -110,7 +139,7 @@ class Membership:
             await self._people.remove(link, [user])
             if membership == "leave":
                 return
-        before = await self._here(link, user)
+        before = _membership(await self._here(link, user))
         if membership != before and not (membership == "leave" and before is None):
             await self._do(link, event, sender, user, membership)
         elif not self.participates(link, user):
@@ -125,7 +154,7 @@ class Membership:
         """Somebody is invited or knocks: that stands in the log, and changes nothing in the group."""
         if membership not in ("invite", "knock"):
             raise NotBridged(f"there is no membership {membership}")
-        if await self._here(link, user) in ("join", membership):
+        if _membership(await self._here(link, user)) in ("join", membership):
             raise NotBridged(f"the membership {membership} changes nothing")
         await self._do(link, event, sender, user, membership)
 
@@ -151,15 +180,14 @@ class Membership:
         known = Known(matrix_event_id=event_id, log_event_id=sent, message_id=None, sender=acting)
         self._messages.put(link.matrix_room_id, known)
 
-    async def _here(self, link: Link, user: str) -> str | None:
-        """A user's membership in the log."""
+    async def _here(self, link: Link, user: str) -> JsonObject | None:
+        """A user's member event in the log."""
         try:
-            event = await self._puppets.bot.api.state_event(link.room_id or "", MEMBER, user)
+            return await self._puppets.bot.api.state_event(link.room_id or "", MEMBER, user)
         except ApiError as error:
             if error.status != _NOT_FOUND:
                 raise
             return None
-        return _membership(event)
 
     # --- room to Matrix ---
 
@@ -196,6 +224,7 @@ class Membership:
         ghost = self._names.ghost(user_uri(user))
         if item.membership == "join":
             await self._ghosts.ensure_joined(room_id, ghost)
+            await self._show(ghost, item.event.get("content") or {})
             return
         acting = await self._ghosts.ensure(ghost)
         if item.membership == "invite":
@@ -215,6 +244,13 @@ class Membership:
             if self.participates(link, user):
                 # Whoever is out is still in the group until a commit says otherwise.
                 await self._people.remove(link, [user])
+
+    async def _show(self, ghost: str, content: JsonObject) -> None:
+        """Keep the ghost's profile up to date. A user has names by room here and one in Matrix: the newest."""
+        name = content.get("displayname")
+        picture = await self._picture(content, self._media.plain_to_matrix)
+        if isinstance(name, str) or picture is not None:
+            await self._ghosts.show(ghost, name=name if isinstance(name, str) else "", avatar=picture)
 
     async def _sanction(
         self, link: Link, item: MembershipChanged, user: str, there: str | None, reason: str
@@ -260,8 +296,8 @@ class Membership:
         return self._puppets.bot.device.owner.user_id
 
 
-def _membership(event: JsonObject) -> str | None:
-    content = event.get("content")
+def _membership(event: JsonObject | None) -> str | None:
+    content = (event or {}).get("content")
     value = content.get("membership") if isinstance(content, dict) else None
     return value if isinstance(value, str) else None
 

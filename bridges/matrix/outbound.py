@@ -107,7 +107,13 @@ class Outbound:
         if link is None:
             return False
         users = [str(one.event["state_key"]) for one in joins]
-        if await carried(lambda: self._people.add(link, users)) is not None:
+
+        async def add() -> None:
+            await self._people.add(link, users)
+            for one in joins:
+                await self._membership.profile(link, one.event)
+
+        if await carried(add) is not None:
             return False
         with self._database.together():
             for one in joins:

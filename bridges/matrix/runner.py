@@ -113,6 +113,7 @@ class Bridge:
             puppets=self.puppets,
             people=people,
             ghosts=self.ghosts,
+            media=media,
         )
         self.outbound = Outbound(
             database=database,

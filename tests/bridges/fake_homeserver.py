@@ -43,6 +43,7 @@ class FakeHomeserver:
         self.users: set[str] = {f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol")}
         self.devices: set[tuple[str, str]] = set()
         self.names: dict[str, str] = {}
+        self.avatars: dict[str, str] = {}
         self.media: dict[str, tuple[bytes, str]] = {}
         self.transactions: dict[str, str] = {}
         self.pushes: list[JsonObject] = []
@@ -163,8 +164,9 @@ class FakeHomeserver:
             case ("POST", "login"):
                 self.devices.add((body["identifier"]["user"], body["device_id"]))
                 answer = _ok(user_id=body["identifier"]["user"])
-            case ("PUT", "profile", of, "displayname"):
-                self.names[of] = body["displayname"]
+            case ("PUT", "profile", of, "displayname" | "avatar_url" as what):
+                assert of == user
+                (self.names if what == "displayname" else self.avatars)[of] = body[what]
                 answer = _ok()
             case ("GET", "media", "download", _, media_id):
                 file = self.media.get(media_id)
