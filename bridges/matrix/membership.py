@@ -246,7 +246,7 @@ class Membership:
                 await self._people.remove(link, [user])
 
     async def _show(self, ghost: str, content: JsonObject) -> None:
-        """Keep the ghost's profile up to date. A user has names by room here and one in Matrix: the newest."""
+        """Keep the ghost's profile up to date: of the names a person has in rooms, the newest."""
         name = content.get("displayname")
         picture = await self._picture(content, self._media.plain_to_matrix)
         if isinstance(name, str) or picture is not None:
