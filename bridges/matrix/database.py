@@ -78,6 +78,9 @@ _SCHEMA = (
     """
     CREATE INDEX media_by_copy ON media (copy)
     """,
+    """
+    ALTER TABLE ghosts ADD COLUMN avatar TEXT
+    """,
 )
 
 

@@ -15,8 +15,8 @@ from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
-from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
@@ -34,9 +34,7 @@ from linearized.client import (
 )
 from linearized.exceptions import IdentifierError
 from linearized.mimi.content import MimiContent
-from linearized.protocol.identifiers import client_from_uri, user_uri
-
-_GONE = frozenset({"leave", "ban"})
+from linearized.protocol.identifiers import client_from_uri
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +49,7 @@ class Inbound:
         names: Names,
         bot: str,
         puppets: Puppets,
-        people: People,
+        membership: Membership,
         ghosts: Ghosts,
         media: MediaCopier,
         homeserver: HomeserverApi,
@@ -61,7 +59,7 @@ class Inbound:
         self._names = names
         self._bot = bot
         self._puppets = puppets
-        self._people = people
+        self._membership = membership
         self._ghosts = ghosts
         self._media = media
         self._homeserver = homeserver
@@ -88,7 +86,8 @@ class Inbound:
             case DecryptedMessage():
                 await self._message(link, item)
             case MembershipChanged():
-                await self._membership(link, item)
+                if not _came_from_matrix(item.event):
+                    await self._membership.to_matrix(link, item)
             case EpochChanged():
                 await self._epoch(item)
             case RoomEvent():
@@ -147,28 +146,6 @@ class Inbound:
         await bot.send(link.matrix_room_id, "m.room.message", content, txn_id=f"notice-{item.event_id}")
 
     # --- people ---
-
-    async def _membership(self, link: Link, item: MembershipChanged) -> None:
-        if item.user_id == self._bot or _came_from_matrix(item.event):
-            return
-        if self._names.is_bridged(item.user_id):
-            if item.membership in _GONE and item.sender not in (self._bot, item.user_id):
-                await self._removed(link, item)
-            return
-        ghost = self._names.ghost(user_uri(item.user_id))
-        if item.membership == "join":
-            await self._ghosts.ensure_joined(link.matrix_room_id, ghost)
-        elif item.membership in _GONE:
-            await self._ghosts.leave(link.matrix_room_id, ghost)
-            # Whoever left by themselves is still in the group until a commit says otherwise.
-            await self._people.remove(link, [item.user_id])
-
-    async def _removed(self, link: Link, item: MembershipChanged) -> None:
-        """Somebody at another provider removed one of the homeserver's users: so does the bot, if it may."""
-        self._puppets.session(item.user_id).device.forget(item.room_id)
-        await self._homeserver.as_user(self._names.bot).kick(
-            link.matrix_room_id, item.user_id, reason=f"Removed by {item.sender}"
-        )
 
     async def _epoch(self, item: EpochChanged) -> None:
         """Clients of ours that someone else added have a Welcome waiting."""

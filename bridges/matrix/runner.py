@@ -27,6 +27,7 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.membership import Membership
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
@@ -105,13 +106,22 @@ class Bridge:
             people=people,
             translation=Translation(names=names, bot=config.bot, media=media, database=database),
         )
+        membership = Membership(
+            database=database,
+            names=names,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            media=media,
+        )
         self.outbound = Outbound(
             database=database,
             names=names,
             bot=config.bot,
             puppets=self.puppets,
             people=people,
-            ghosts=self.ghosts,
+            membership=membership,
             media=media,
             homeserver=homeserver,
             shared=self.shared,
@@ -122,7 +132,7 @@ class Bridge:
             names=names,
             bot=config.bot,
             puppets=self.puppets,
-            people=people,
+            membership=membership,
             ghosts=self.ghosts,
             media=media,
             homeserver=homeserver,
