@@ -551,6 +551,24 @@ class ProviderApi:
             return None
         return decode_binary(answer, "signature_key"), decode_binary(answer, "identity")
 
+    async def create_join_code(self, room_id: str, *, uses: int, lifetime_ms: int) -> str:
+        """``POST rooms/{room}/join_codes``: a code that lets ``uses`` users in; only at the hub. A
+        lost answer leaves a code that nobody knows.
+        """
+        body: JsonObject = {"uses": uses, "lifetime_ms": lifetime_ms}
+        return json_string(await self._mls(room_id, "join_codes", body, idempotent=False), "code")
+
+    async def join_codes(self, room_id: str) -> list[JsonObject]:
+        """``GET rooms/{room}/join_codes``: ``id``, ``creator``, ``uses_left`` and ``expires_ts`` of each."""
+        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes"
+        answer = await self._transport.json("GET", path, idempotent=True)
+        return json_objects(answer.get("codes"))
+
+    async def revoke_join_code(self, room_id: str, code_id: str) -> None:
+        """``DELETE rooms/{room}/join_codes/{id}``; a repetition is a 404."""
+        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes/{path_part(code_id)}"
+        await self._transport.json("DELETE", path, idempotent=False)
+
     async def import_events(self, room_id: str, events: Sequence[ImportEvent]) -> ImportResult:
         """Append a bridged room's past, in order, at most ``MAX_IMPORT_PAGE`` at once; repeating is
         harmless.

@@ -253,13 +253,16 @@ class Handshakes:
         users = {user_id: await self.key_packages(room_id, user_id) for user_id in user_ids}
         return await self.add_users(room_id, users, roles=roles)
 
-    async def join(self, room_id: str, *, required: RequiredPolicy | None = None) -> str | None:
+    async def join(
+        self, room_id: str, *, required: RequiredPolicy | None = None, code: str | None = None
+    ) -> str | None:
         """Join, or rejoin, by external commit; a leaf this client had before is replaced. Returns the
         event ID.
 
-        The user must be joined to the room already.
+        The user must be joined to the room already, or have a joining code.
 
         Args:
+            code: a joining code of the room.
             required: what the hub and the room have to keep to; without it nobody is asked.
 
         Raises:
@@ -269,7 +272,7 @@ class Handshakes:
         """
         async with self._lock:
             for _ in range(MAX_COMMIT_ATTEMPTS):
-                pending = await self._external(room_id, required)
+                pending = await self._external(room_id, required, code)
                 done, event_id = await self._submit(room_id, pending)
                 if done:
                     return event_id
@@ -396,13 +399,16 @@ class Handshakes:
 
         return change
 
-    async def _external(self, room_id: str, required: RequiredPolicy | None) -> PendingCommit:
+    async def _external(
+        self, room_id: str, required: RequiredPolicy | None, code: str | None
+    ) -> PendingCommit:
         keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
         signed = GroupInfoRequestTBS(
             cipher_suite=CIPHERSUITE,
             signature_key=self._device.client.signature_key,
             credential=self._device.client.credential,
             group_info_public_key=keys.public_key,
+            joining_code=None if code is None else code.encode(),
         )
         signature = self._device.client.sign_with_label(label="GroupInfoRequestTBS", content=signed.encode())
         request = GroupInfoRequest(
@@ -410,6 +416,7 @@ class Handshakes:
             signature_key=signed.signature_key,
             credential=signed.credential,
             group_info_public_key=signed.group_info_public_key,
+            joining_code=signed.joining_code,
             signature=signature,
         )
         raw = await self._api.group_info(room_id, request.encode())

@@ -78,14 +78,15 @@ def attendance_changes(
     if after is before and not arrived:
         return changes  # the list may be long
     for user_id in sorted(arrived | (after.keys() - before.keys())):
-        changes += _addition(user_id, committer, state, joins=user_id in present)
+        changes += addition(user_id, committer, state, joins=user_id in present)
     for user_id in sorted(before.keys() - after.keys()):
         if membership(state, user_id) in _PRESENT:
             changes.append(_member(committer, user_id, "leave"))
     return changes
 
 
-def _addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
+def addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
+    """The entries by which one user lets another in: an invite, and with ``joins`` their join."""
     current = membership(state, user_id)
     if current == "join":
         return []

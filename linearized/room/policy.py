@@ -75,11 +75,21 @@ class RoomPolicy:
         """Whether a user's credential gives them a role."""
         return preauthorized_role(self.preauth, claims_of(user_id, identity)) == index
 
-    def may_enter(self, user_id: str, index: int, identity: bytes | None = None) -> bool:
-        """Whether a user who is no participant may take a role by themself."""
+    def may_enter(
+        self, user_id: str, index: int, identity: bytes | None = None, *, by_code: bool = False
+    ) -> bool:
+        """Whether a user who is no participant may take a role by themself.
+
+        Args:
+            by_code: whether the hub has let them in, as by a joining code.
+        """
         lobby = self.roles.role(NO_ROLE)
         # "The holder can add itself with any non-zero target_role_indexes from that entry".
         if lobby.has(Capability.OPEN_JOIN) and index != NO_ROLE and index in lobby.targets(NO_ROLE):
+            return True
+        # "the holder of this capability can externally join a room using a join code for that room, provided
+        # the join code is valid, the join code refers to a valid target role".
+        if by_code and lobby.has(Capability.USE_JOIN_CODE) and NO_ROLE != index in lobby.targets(NO_ROLE):
             return True
         # "a client that is not already in the participant list can externally join as that target role if
         # authorized for that role as the first matching role in the Preauthorized users mechanism".

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from linearized.server.copies import Copies
     from linearized.server.followers import Followers
     from linearized.server.franking import Franking
+    from linearized.server.join_codes import JoinCodes
     from linearized.server.keys import KeyRing
     from linearized.server.metadata_policies import HubPolicies
     from linearized.server.moves import Moves
@@ -85,6 +86,7 @@ class Node:
     takeover_consents: TakeoverConsents = field(init=False)
     pulling: Pulling = field(init=False)
     hub_policies: HubPolicies = field(init=False)
+    join_codes: JoinCodes = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
-from linearized.mimi.handshake import HandshakeBundle
+from linearized.mimi.group_info import GroupInfoCode, GroupInfoRequest, GroupInfoResponse
+from linearized.mimi.handshake import HandshakeBundle, UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.key_material import KeyMaterialRequest
 from linearized.mimi.messages import (
     SubmitMessageRequest,
@@ -366,6 +367,8 @@ class Rooms:
         # but nothing that carries the Welcome and the membership changes with it.
         if row.role is not Role.HUB:
             answer = await self._node.providers.exchange(row.hub, "update", room_uri(room_id), bundle)
+            if decoded.is_commit and UpdateRoomResponse.decode(answer).code is UpdateResponseCode.SUCCESS:
+                await self.following.entered(row, user_id)
             return answer, None
         submission = Handshake(
             bundle=decoded,
@@ -373,6 +376,7 @@ class Rooms:
             user_id=user_id,
             introduced=self.introduced(decoded),
             initial_group=initial_group,
+            invited_by=self._node.join_codes.inviter(room_id, decoded),
         )
         try:
             entry = await self.submit_once(room_id, submission)
@@ -394,10 +398,25 @@ class Rooms:
 
     async def group_info(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
-        row = self._known(room_id)
+        row = self.row(room_id)
+        if row is None:
+            return await self._group_info_by_code(room_id, request)
         if row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
-        return group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
+        return await group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
+
+    async def _group_info_by_code(self, room_id: str, request: bytes) -> bytes:
+        """Show a joining code to the hub of a room that we do not know. If it gives the group information, we
+        follow the room from then on: what is said after the join may reach us before the hub's answer to it.
+        """
+        hub = room_id.partition(":")[2]
+        if hub == self._node.identity.name or GroupInfoRequest.decode(request).joining_code is None:
+            self._known(room_id)
+        await self._node.hub_policies.require(hub)
+        answer = await self._node.providers.exchange(hub, "groupInfo", room_uri(room_id), request)
+        if GroupInfoResponse.decode(answer).status is GroupInfoCode.SUCCESS:
+            await self.following.expect(room_id, hub)
+        return answer
 
     async def _submit_message(self, row: RoomRow, event: LocalEvent) -> str:
         """Submit a ciphertext to a MIMI hub; the ID its echo will have here."""

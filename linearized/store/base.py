@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from linearized.store.account_data import AccountDataStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
+from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.pseudonyms import PseudonymStore
@@ -220,6 +221,7 @@ class Store(
     PullStore,
     ContactStore,
     PseudonymStore,
+    JoinCodeStore,
     AccountDataStore,
     Protocol,
 ):

@@ -454,6 +454,36 @@ def m0014_large_groups(db: Database) -> None:
 
 
 @migrations()
+def m0015_join_codes(db: Database) -> None:
+    """Joining codes, and whom they let in."""
+    db.execute(
+        """
+        CREATE TABLE join_codes (
+            room_id TEXT NOT NULL,
+            digest BLOB NOT NULL,
+            creator TEXT NOT NULL,
+            uses_left INTEGER NOT NULL,
+            expires_ts INTEGER NOT NULL,
+            PRIMARY KEY (room_id, digest)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute(
+        """
+        CREATE TABLE admissions (
+            room_id TEXT NOT NULL,
+            user_id TEXT NOT NULL,
+            creator TEXT NOT NULL,
+            digest BLOB NOT NULL,
+            member_event_id TEXT NOT NULL,
+            expires_ts INTEGER NOT NULL,
+            PRIMARY KEY (room_id, user_id)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
+@migrations()
 def m0016_pseudonyms(db: Database) -> None:
     """Whose a pseudonym is, and the room it is for."""
     db.execute(

@@ -17,6 +17,7 @@ from tests.store.contract_account_data import AccountDataContract
 from tests.store.contract_accounts import AccountContract
 from tests.store.contract_contacts import ContactContract
 from tests.store.contract_history import HistoryContract
+from tests.store.contract_joining import JoinCodeContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
@@ -68,6 +69,7 @@ class StoreContract(
     PastTreeContract,
     PullContract,
     PseudonymContract,
+    JoinCodeContract,
     ClosingContract,
 ):
     """The whole protocol."""

@@ -167,9 +167,15 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
 
 async def _update(node: Node, provider: str, target: str, body: bytes) -> Response:
     bundle = HandshakeBundle.decode(body)
-    submission = Handshake(bundle=bundle, provider=provider, introduced=node.rooms.introduced(bundle))
+    room_id = room_id_from_uri(target)
+    submission = Handshake(
+        bundle=bundle,
+        provider=provider,
+        introduced=node.rooms.introduced(bundle),
+        invited_by=node.join_codes.inviter(room_id, bundle),
+    )
     try:
-        entry = await node.rooms.submit_once(room_id_from_uri(target), submission)
+        entry = await node.rooms.submit_once(room_id, submission)
     except Rejected as error:
         return _binary(update_rejected(error).encode())
     return _binary(update_accepted(entry.origin_server_ts).encode())
@@ -191,7 +197,7 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
-    return _binary(group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
+    return _binary(await group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
 
 
 async def _delivery_service(node: Node, provider: str, target: str, body: bytes) -> Response:
