@@ -457,6 +457,15 @@ def m0016_pseudonyms(db: Database) -> None:
     db.execute("CREATE INDEX pseudonyms_owner ON pseudonyms (owner)")
 
 
+@migrations()
+def m0017_followed_groups(db: Database) -> None:
+    """Whose the leaves of a followed room's group are, so that its users' memberships end."""
+    db.execute(
+        "CREATE TABLE followed_groups (room_nr INTEGER PRIMARY KEY REFERENCES rooms, leaves BLOB NOT NULL)"
+        " STRICT"
+    )
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)
