@@ -144,6 +144,7 @@ class RoomAppend:
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
     past_trees: tuple[PastTreeRow, ...] = ()
     pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
+    followed: bytes | None = None  # whose the leaves of a followed room's group are; empty to forget it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +330,10 @@ class Store(
 
     def entries_before(self, room_id: str, *, before: int, limit: int) -> list[EntryRow]:
         """Entries with ``seq < before``, descending."""
+        ...
+
+    def followed_group(self, room_id: str) -> bytes | None:
+        """What ``RoomAppend.followed`` last set for the room, or None."""
         ...
 
     def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:

@@ -500,6 +500,15 @@ def m0016_pseudonyms(db: Database) -> None:
 
 
 @migrations()
+def m0017_followed_groups(db: Database) -> None:
+    """Whose the leaves of a followed room's group are, so that its users' memberships end."""
+    db.execute(
+        "CREATE TABLE followed_groups (room_nr INTEGER PRIMARY KEY REFERENCES rooms, leaves BLOB NOT NULL)"
+        " STRICT"
+    )
+
+
+@migrations()
 def m0018_account_data(db: Database) -> None:
     """What a user's clients keep with us, for the account and for its rooms."""
     db.execute(

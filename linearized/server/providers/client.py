@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import quote, urlencode
@@ -147,20 +147,27 @@ class ProviderClient:
         return answer.body
 
     async def follow(
-        self, provider: str, method: str, *, cursor: str | None = None, wait: int | None = None
+        self,
+        provider: str,
+        method: str,
+        *,
+        cursor: str | None = None,
+        wait: int | None = None,
+        skip: Iterable[str] = (),
     ) -> Answer:
         """Ask a hub for what it has for us, or (POST, DELETE) that it keep it for us to fetch, or not.
 
         Args:
             cursor: of the last answer that was taken, which this acknowledges.
             wait: seconds that the hub may let us wait when it has nothing.
+            skip: URIs of rooms that the hub is to leave out.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
         """
         url = await self._plain_url(provider, FOLLOW)
-        query = {"cursor": cursor, "wait": wait}
-        given = urlencode({name: value for name, value in query.items() if value is not None})
+        query = [("cursor", cursor), ("wait", wait), *(("skip", room) for room in skip)]
+        given = urlencode([(name, value) for name, value in query if value is not None])
         return await self._transport.raw(
             provider, method, f"{url}?{given}" if given else url, headers=self._from()
         )
