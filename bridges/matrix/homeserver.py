@@ -25,6 +25,8 @@ MEDIA_DEADLINE = 120.0
 # The homeserver gives at most this many.
 MAX_PAGE = 1000
 
+_CONFLICT = 409
+
 JsonObject = dict[str, Any]
 
 
@@ -84,6 +86,26 @@ class HomeserverApi:
     async def resolve_alias(self, alias: str) -> str:
         """The ID of the room that an alias names; ``ApiError`` 404 if none."""
         answer = await self._json("GET", f"{_V3}/directory/room/{_part(alias)}")
+        room_id = answer.get("room_id")
+        if not isinstance(room_id, str):
+            raise MalformedAnswer("the answer has no room_id")
+        return room_id
+
+    async def set_alias(self, alias: str, room_id: str) -> None:
+        """Let an alias name a room; one that does already is no error."""
+        try:
+            await self._json("PUT", f"{_V3}/directory/room/{_part(alias)}", body={"room_id": room_id})
+        except ApiError as error:
+            if error.status != _CONFLICT:
+                raise
+
+    async def create_room(self, alias_localpart: str) -> str:
+        """Make a room that whoever is invited may join, named by an alias; returns its ID.
+
+        Not repeated when the answer is lost: the alias finds the room.
+        """
+        body = {"preset": "private_chat", "room_alias_name": alias_localpart}
+        answer = await self._transport.json("POST", f"{_V3}/createRoom", body=body, idempotent=False)
         room_id = answer.get("room_id")
         if not isinstance(room_id, str):
             raise MalformedAnswer("the answer has no room_id")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from linearized.exceptions import IdentifierError
-from linearized.protocol.identifiers import is_user_id, parse_user_id, user_id_from_uri, user_uri
+from linearized.protocol.identifiers import is_room_id, is_user_id, parse_user_id, user_id_from_uri, user_uri
 
 MATRIX_TO = "https://matrix.to/#/"
 # Between provider and user in a ghost's localpart; no server name has an underscore.
@@ -75,6 +75,27 @@ class Names:
         if not separator or not localpart or not provider:
             raise IdentifierError("not a ghost of this bridge")
         return user_uri(f"@{_unescape(localpart)}:{_unescape(provider)}")
+
+    def alias(self, room_id: str) -> str:
+        """The alias by which a homeserver's user joins a provider's room: ``!clubhouse:a.example`` is
+        ``#_lin_a.example_clubhouse:matrix.example``, escaped as ``ghost``.
+        """
+        localpart, _, provider = room_id[1:].partition(":")
+        return f"#{self.prefix}{_escape(provider)}{_SEPARATOR}{_escape(localpart)}:{self.domain}"
+
+    def room_of(self, alias: str) -> str:
+        """The inverse of ``alias``.
+
+        Raises:
+            IdentifierError: it is no alias of a room.
+        """
+        head, tail = f"#{self.prefix}", f":{self.domain}"
+        body = alias[len(head) : -len(tail)]
+        provider, _, localpart = body.partition(_SEPARATOR)
+        room_id = f"!{_unescape(localpart)}:{_unescape(provider)}"
+        if not alias.startswith(head) or not alias.endswith(tail) or not is_room_id(room_id):
+            raise IdentifierError("not an alias of this bridge")
+        return room_id
 
     def matrix_user(self, uri: str) -> str:
         """The Matrix user a user URI stands for: one of the homeserver's own, or a ghost."""

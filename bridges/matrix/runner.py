@@ -30,7 +30,9 @@ from bridges.matrix.media import MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
+from bridges.matrix.portals import Portals
 from bridges.matrix.power import RoomPower
+from bridges.matrix.provisioning import Provisioning
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
 from bridges.matrix.shared_state import SharedState
@@ -155,11 +157,32 @@ class Bridge:
             database=database,
             importing=self.importing,
         )
+        self.portals = Portals(
+            config=config,
+            database=database,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            ghosts=self.ghosts,
+            shared=self.shared,
+        )
+        # Until the bridge runs, an import that is asked for is noted, and begins when it does.
+        self._begin: Callable[[str], None] = self._note
+        provisioning = Provisioning(
+            token=config.provisioning_token,
+            database=database,
+            homeserver=homeserver,
+            seconds=lambda: environment.clock() / 1000,
+            begin=self.begin,
+            unbridge=self.unbridging.run,
+            importing=self.importing,
+        )
         self.app = AppService(
             hs_token=config.hs_token,
             queue=self.queue,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
+            room_exists=self.portals.answer_query,
+            provision=provisioning.answer,
         )
 
     def wake(self) -> None:
@@ -185,7 +208,15 @@ class Bridge:
             for link in self.links.all():
                 if link.phase is not Phase.LIVE:
                     nursery.start_soon(self._import, link.matrix_room_id)
-            nursery.start_soon(self._outbound_loop, nursery)
+
+            def begin(matrix_room_id: str) -> None:
+                # On disk first: an import that is asked for survives a kill.
+                self._note(matrix_room_id)
+                self.importing.add(matrix_room_id)
+                nursery.start_soon(self._import, matrix_room_id)
+
+            self._begin = begin
+            nursery.start_soon(self._outbound_loop)
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
 
@@ -290,20 +321,21 @@ class Bridge:
         txn_id = f"imported-{matrix_room_id}-{self._environment.ids(_UNIQUE_BYTES)}"
         await persist(lambda: self.commands.say(matrix_room_id, text, txn_id=txn_id))
 
-    async def _outbound_loop(self, nursery: trio.Nursery) -> None:
-        def begin(matrix_room_id: str) -> None:
-            # On disk first: an import that is asked for survives a kill.
-            self.links.begin(matrix_room_id)
-            self.importing.add(matrix_room_id)
-            nursery.start_soon(self._import, matrix_room_id)
+    def begin(self, matrix_room_id: str) -> None:
+        """Begin the import of a room; returns at once."""
+        self._begin(matrix_room_id)
 
+    def _note(self, matrix_room_id: str) -> None:
+        self.links.begin(matrix_room_id)
+
+    async def _outbound_loop(self) -> None:
         while True:
             self._arrived = trio.Event()
             incoming = self.queue.next()
             if incoming is None:
                 await self._arrived.wait()
             else:
-                await self.dispatch(incoming, begin)
+                await self.dispatch(incoming, self.begin)
 
     async def _inbound_loop(self) -> None:
         async with aclosing(self.puppets.bot.items()) as items:

@@ -22,7 +22,7 @@ from bridges.matrix.people import People
 from bridges.matrix.power import POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages
-from bridges.matrix.translation import Translation
+from bridges.matrix.translation import SHARED, Translation
 from linearized.client import ApiError, RoomEvent, UntrustedAnswer
 
 # More changes of one thing in this many seconds are not made by people, and each that is carried would call
@@ -134,6 +134,25 @@ class SharedState:
                 if _content(here) != content:
                     await self._puppets.bot.api.send_state(link.room_id or "", kind, "", content)
                 self._unsettled.discard(place)
+
+    async def fill(self, link: Link) -> None:
+        """Give a Matrix room that was just made the state that stands in the log.
+
+        Raises:
+            ClientError: a side is away.
+        """
+        for kind in SHARED:
+            async with self._lock(link):
+                here = await self._here(link, kind)
+                there = _content(await self._there(link, kind))
+                try:
+                    content = await self._to_matrix(link, kind, _content(here), there)
+                    if here and content != there:
+                        await self._matrix.set_state(link.matrix_room_id, kind, "", content)
+                except _REFUSALS as refusal:
+                    if is_passing(refusal):
+                        raise
+                    log.warning("state", room_id=link.matrix_room_id, kind=kind, reason=str(refusal))
 
     @property
     def _bot(self) -> str:

@@ -159,11 +159,8 @@ class FakeHomeserver:
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
                 answer = _ok(duration_ms=1) if self.ping[0] == OK else _error(*self.ping)
-            case ("POST", "register"):
-                answer = self._register(body)
-            case ("POST", "login"):
-                self.devices.add((body["identifier"]["user"], body["device_id"]))
-                answer = _ok(user_id=body["identifier"]["user"])
+            case ("POST", "register" | "login" as act):
+                answer = self._register(body) if act == "register" else self._login(body)
             case ("PUT", "profile", of, "displayname" | "avatar_url" as what):
                 assert of == user
                 (self.names if what == "displayname" else self.avatars)[of] = body[what]
@@ -171,9 +168,10 @@ class FakeHomeserver:
             case ("GET", "media", "download", _, media_id):
                 file = self.media.get(media_id)
                 answer = httpx.Response(200, content=file[0]) if file else _error(404, "M_NOT_FOUND")
-            case ("GET", "directory", "room", alias):
-                found = [room for room in self.rooms.values() if alias in room.aliases]
-                answer = _ok(room_id=found[0].room_id) if found else _error(404, "M_NOT_FOUND")
+            case (method, "directory", "room", alias):
+                answer = self._directory(method, alias, body)
+            case ("POST", "createRoom"):
+                answer = self._create(user, body)
             case ("POST", "join" | "knock" as act, room_id):
                 enter = self._join if act == "join" else self._knock
                 answer = enter(self.rooms[room_id], user, body)
@@ -183,6 +181,11 @@ class FakeHomeserver:
                 raise AssertionError(parts)
         return answer
 
+    def _login(self, body: JsonObject) -> httpx.Response:
+        user = body["identifier"]["user"]
+        self.devices.add((user, body["device_id"]))
+        return _ok(user_id=user)
+
     def _register(self, body: JsonObject) -> httpx.Response:
         user = f"@{body['username']}:{DOMAIN}"
         if user in self.users:
@@ -190,6 +193,22 @@ class FakeHomeserver:
         self.users.add(user)
         self.devices.add((user, body["device_id"]))
         return _ok(user_id=user)
+
+    def _directory(self, method: str, alias: str, body: JsonObject) -> httpx.Response:
+        found = [room for room in self.rooms.values() if alias in room.aliases]
+        if method == "GET":
+            return _ok(room_id=found[0].room_id) if found else _error(404, "M_NOT_FOUND")
+        if found:
+            return _error(409, "M_UNKNOWN")
+        self.rooms[body["room_id"]].aliases.add(alias)
+        return _ok()
+
+    def _create(self, user: str, body: JsonObject) -> httpx.Response:
+        self.count += 1
+        room = self.create(f"!made{self.count}:{DOMAIN}", user)
+        room.aliases.add(f"#{body['room_alias_name']}:{DOMAIN}")
+        self.emit(room, user, "m.room.join_rules", {"join_rule": "invite"}, state_key="", push=False)
+        return _ok(room_id=room.room_id)
 
     def _join(self, room: MatrixRoom, user: str, body: JsonObject) -> httpx.Response:
         del body
