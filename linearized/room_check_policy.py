@@ -103,11 +103,26 @@ class PolicyWalk:
         self._expected.clear()
         leading, before = deque(self._leading), dict(self._before) if self._leading else dict(state)
         self._leading = []
-        check_commit(group, staged, before, roster=roster, founding=founding, deletes=deletes)
+        committer, present = identify(staged.committer).user_id, roster.users_after(staged).keys()
+        # A joining code stands in the log as an invite by who made it, before the join.
+        admission = None
+        if staged.is_external and leading and _invites(leading[0], committer):
+            admission = leading.popleft()
+        check_commit(
+            group,
+            staged,
+            before,
+            roster=roster,
+            founding=founding,
+            deletes=deletes,
+            admitted=admission is not None,
+        )
         policy = self._policy_of(group, roster)
         if policy is None:
             return
-        committer, present = identify(staged.committer).user_id, roster.users_after(staged).keys()
+        if admission is not None:
+            check_event(policy, admission, before)
+            before[admission.type, committer] = admission
         self._pass(join_rule_changes(staged.app_data, committer=committer, state=before), leading, before)
         roles = roles_of(group.app_data()), roles_of(staged.app_data)
         for act in acts_of(group, staged.proposals, committer=committer, hub=hub_of(before), roles=roles):
@@ -133,6 +148,11 @@ class PolicyWalk:
             found = policy_of(app_data, dict(roster.users)) if has_policy(app_data) else None
             self._policy = (group.epoch, found)
         return self._policy[1]
+
+
+def _invites(event: Event, user_id: str) -> bool:
+    named = (event.type, event.state_key) == ("m.room.member", user_id)
+    return named and event.content.get("membership") == "invite"
 
 
 def _is(event: Event, change: StateChange) -> bool:

@@ -13,9 +13,11 @@ import trio
 from linearized.client import ApiError, ClientError, CommitRefused, JoinRefused, Session
 from linearized.protocol.state import membership
 from linearized.room.submissions import Rejected
+from linearized.room_check import check_room
 from linearized.server import control, join_codes
 from linearized.server.buckets import Buckets
 from linearized.server.http import HttpError
+from linearized.server.mls import OpenMls
 from tests.server.support import Network, Server, running_server
 from tests.server.test_two_providers import bodies, encrypted_room, read, say, signed_in
 
@@ -46,6 +48,16 @@ class Club:
 
     async def code(self, *, uses: int = 1, lifetime_ms: int = DAY_MS) -> str:
         return await self.alice.api.create_join_code(self.room_id, uses=uses, lifetime_ms=lifetime_ms)
+
+    def check_log(self) -> None:
+        """As ``linearized room verify`` does."""
+        keys = self.a.node.identity.verify_keys
+        check_room(
+            self.a.node.store,
+            self.room_id,
+            keys=lambda name, key_id: keys.get(key_id) if name == "a.example" else None,
+            mls=OpenMls(self.clock),
+        )
 
     def membership(self, user_id: str) -> str:
         return membership(self.a.node.rooms.state(self.room_id), user_id)
@@ -99,6 +111,7 @@ async def test_in_a_room_with_a_policy_a_code_leads_to_the_role_it_names(tmp_pat
         assert c.membership("@bob:b.example") == "join"
         await c.alice.catch_up()
         await c.alice.groups.update_keys(c.room_id)
+        c.check_log()
         listed = c.alice.device.participants(c.room_id)
         assert listed.role_of("mimi://b.example/u/bob") == 2
         await say(c.alice, c.room_id, "news")
