@@ -13,11 +13,13 @@ from linearized.protocol.state import StateMap, hub_of
 from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL
 from linearized.room.commits import verify_commit
 from linearized.room.departures import check_departures
+from linearized.room.grouping import GROUP_DELETED
 from linearized.room.parts import INITIAL_GROUP, PartWalk
 from linearized.room.proposals import messages_of
 from linearized.room.pseudonymity import check_leaves
 from linearized.room.roster import Roster
 from linearized.room.tie import check_agreement, check_leaf_changes
+from linearized.room_check_policy import PolicyWalk
 from linearized.store.base import GroupRow
 
 
@@ -33,6 +35,7 @@ class GroupWalk:
         self._last_commit: str | None = None
         self._group_info = b""
         self._parts = PartWalk()
+        self._policy = PolicyWalk()
         # A commit's membership entries and its parts stand before it and carry the epoch it leads to.
         self._awaiting_commit = False
 
@@ -79,12 +82,16 @@ class GroupWalk:
             if event.type == COMMIT:
                 self._commit(event, content, state)
             elif event.type == PROPOSAL:
-                self._propose(event)
+                self._propose(event, state)
             elif event.type == ENCRYPTED:
                 self._ciphertext(event)
         except MlsError as error:
             raise InvalidInput(f"MLS: {error}") from error
         self._compare(event, stored_epoch)
+        if self._awaiting_commit:
+            self._policy.leading(event, state)
+        elif self._group is not None and self._roster is not None:
+            self._policy.event(event, state, group=self._group, roster=self._roster)
 
     def _commit(self, event: Event, content: JsonObject, state: StateMap) -> None:
         # "SHOULD be specified when a parent commit exists": a participant may leave it out.
@@ -107,17 +114,28 @@ class GroupWalk:
         check_departures(group, commit.staged, state, hub=hub)
         if not commit.staged.is_external:
             check_agreement(roster, commit.staged, state)
+        self._policy.commit(
+            state,
+            group=group,
+            staged=commit.staged,
+            roster=roster,
+            founding=self._group is None,
+            deletes=content.get(GROUP_DELETED) is True,
+        )
         group.merge(commit.staged)
         roster.merge(commit.staged)
         self._group, self._roster = group, roster
         self._last_commit = event.event_id
         self._group_info = commit.group_info
 
-    def _propose(self, event: Event) -> None:
+    def _propose(self, event: Event, state: StateMap) -> None:
         if self._group is None:
             raise InvalidInput("a proposal before there is a group")
+        known = {proposal.reference for proposal in self._group.proposals()}
         for message in messages_of(event.content):
             self._group.add_proposal(message, now=event.origin_server_ts // 1000)
+        new = [proposal for proposal in self._group.proposals() if proposal.reference not in known]
+        self._policy.proposed(event, state, new, group=self._group)
 
     def _initial(self, content: JsonObject) -> PublicGroup:
         initial = content.get(INITIAL_GROUP)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.store.account_data import AccountDataStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
+from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.pseudonyms import PseudonymStore
@@ -142,6 +144,7 @@ class RoomAppend:
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
     past_trees: tuple[PastTreeRow, ...] = ()
     pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
+    followed: bytes | None = None  # whose the leaves of a followed room's group are; empty to forget it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,17 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, PseudonymStore, Protocol):
+class Store(
+    HistoryStore,
+    MovingStore,
+    PastTreeStore,
+    PullStore,
+    ContactStore,
+    PseudonymStore,
+    JoinCodeStore,
+    AccountDataStore,
+    Protocol,
+):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -317,6 +330,10 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
 
     def entries_before(self, room_id: str, *, before: int, limit: int) -> list[EntryRow]:
         """Entries with ``seq < before``, descending."""
+        ...
+
+    def followed_group(self, room_id: str) -> bytes | None:
+        """What ``RoomAppend.followed`` last set for the room, or None."""
         ...
 
     def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:

@@ -44,6 +44,17 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
         put_past_tree(transaction, tree, number)
     if change.pulled is not None:
         put_pull_cursor(transaction, change.pulled)
+    if change.followed is not None:
+        _put_followed_group(transaction, change.followed, number)
+
+
+def _put_followed_group(transaction: Transaction, leaves: bytes, number: int) -> None:
+    if leaves:
+        transaction.connection.execute(
+            "INSERT OR REPLACE INTO followed_groups (room_nr, leaves) VALUES (?, ?)", (number, leaves)
+        )
+    else:
+        transaction.connection.execute("DELETE FROM followed_groups WHERE room_nr = ?", (number,))
 
 
 def put_pull_cursor(transaction: Transaction, row: PullCursorRow) -> None:

@@ -136,6 +136,11 @@ class RoomReads(Reader):
             for room_id, membership, seq in rows
         ]
 
+    def followed_group(self, room_id: str) -> bytes | None:
+        """What ``RoomAppend.followed`` last set for the room, or None."""
+        rows = self._query("SELECT leaves FROM followed_groups WHERE room_nr = ?", self._room_number(room_id))
+        return rows[0][0] if rows else None
+
     def group(self, room_id: str) -> GroupRow | None:
         """The room's MLS group, or None."""
         rows = self._query(

@@ -23,6 +23,7 @@ from linearized.mimi import (
     franking,
     handshake,
     messages,
+    metadata_policy,
     ohttp,
     pseudonyms,
     tls,
@@ -217,8 +218,15 @@ READERS: tuple[Callable[[Any], object], ...] = (
 )
 """Every function that reads bytes, or a ``Reader``, and is no method of a structure."""
 
-DECODERS = (*STRUCTS, MimiContent, binary_http.BinaryRequest, binary_http.BinaryResponse, ohttp.KeyConfig)
-"""Every class with a ``decode``. The last four have properties of their own, here and beside their tests."""
+DECODERS = (
+    *STRUCTS,
+    MimiContent,
+    binary_http.BinaryRequest,
+    binary_http.BinaryResponse,
+    ohttp.KeyConfig,
+    metadata_policy.MetadataPolicy,
+)
+"""Every class with a ``decode``. The last five have properties of their own, here and beside their tests."""
 
 NO_READERS = {
     "encode_vector", "franking_components", "basic_credential", "padded_request", "padded_response",

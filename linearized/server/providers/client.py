@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import quote, urlencode
@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from linearized.exceptions import LinearizedError
+from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 
 DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
@@ -32,6 +33,8 @@ GATEWAY: Final = "dev.linearized.ohttpGateway"
 """The directory's name for the oblivious gateway, which the draft has no name for."""
 GATEWAY_KEYS: Final = "dev.linearized.ohttpKeys"
 """The directory's name for the gateway's signed key configurations, likewise."""
+METADATA_POLICY: Final = "dev.linearized.metadataPolicy"
+"""The directory's name for what a hub says it keeps, which no draft has a name for."""
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
 ROOM_HEADER: Final = "mimi-room"
 CURSOR_HEADER: Final = "mimi-cursor"
@@ -144,20 +147,27 @@ class ProviderClient:
         return answer.body
 
     async def follow(
-        self, provider: str, method: str, *, cursor: str | None = None, wait: int | None = None
+        self,
+        provider: str,
+        method: str,
+        *,
+        cursor: str | None = None,
+        wait: int | None = None,
+        skip: Iterable[str] = (),
     ) -> Answer:
         """Ask a hub for what it has for us, or (POST, DELETE) that it keep it for us to fetch, or not.
 
         Args:
             cursor: of the last answer that was taken, which this acknowledges.
             wait: seconds that the hub may let us wait when it has nothing.
+            skip: URIs of rooms that the hub is to leave out.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
         """
         url = await self._plain_url(provider, FOLLOW)
-        query = {"cursor": cursor, "wait": wait}
-        given = urlencode({name: value for name, value in query.items() if value is not None})
+        query = [("cursor", cursor), ("wait", wait), *(("skip", room) for room in skip)]
+        given = urlencode([(name, value) for name, value in query if value is not None])
         return await self._transport.raw(
             provider, method, f"{url}?{given}" if given else url, headers=self._from()
         )
@@ -187,6 +197,20 @@ class ProviderClient:
         answer = await self._transport.raw(provider, "GET", url, headers=self._from(), limit=limit)
         if answer.status != OK:
             raise ProviderError(f"{provider} answered {answer.status} for its keys", status=answer.status)
+        return answer.body
+
+    async def metadata_policy(self, provider: str) -> bytes:
+        """A provider's SignedMetadataPolicy, unchecked.
+
+        Raises:
+            ProviderError: it has none, or did not answer.
+        """
+        url = await self._plain_url(provider, METADATA_POLICY)
+        answer = await self._transport.raw(
+            provider, "GET", url, headers=self._from(), limit=2 * MAX_DOCUMENT_BYTES
+        )
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for its policy", status=answer.status)
         return answer.body
 
     async def oblivious(self, provider: str, sealed: bytes, *, limit: int) -> bytes:

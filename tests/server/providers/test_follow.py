@@ -16,7 +16,7 @@ from linearized.mimi.messages import decode_fanout_stream
 from linearized.protocol.identifiers import room_uri
 from linearized.server.providers import PREFIX
 from linearized.server.providers.client import CURSOR_HEADER, DIRECTORY_PATH, FOLLOW, ROOM_HEADER
-from linearized.server.providers.follow import MAX_WAIT_SECONDS
+from linearized.server.providers.follow import MAX_SKIPPED, MAX_WAIT_SECONDS
 from tests.server.test_fanout import roles
 
 from .support import Provider, World, world
@@ -36,11 +36,13 @@ async def call(
     *,
     cursor: str | None = None,
     wait: object = 0,
+    skip: list[str] | None = None,
     sender: str = "b.example",
     certificate: str | None = None,
 ) -> httpx.Response:
     """One request to the endpoint, by default of the room's other provider."""
     query: dict[str, Any] = {"wait": wait} | ({"cursor": cursor} if cursor is not None else {})
+    query |= {"skip": skip} if skip is not None else {}
     network = w.server.network
     origin = sender if certificate is None else certificate
     async with httpx.AsyncClient(transport=network.transport(origin), timeout=120) as client:
@@ -231,3 +233,12 @@ async def test_other_followers_are_notified_as_before(here: World) -> None:
     (body,) = other.notified
     assert (await call(here)).content == body
     assert room_uri(here.room_id) == here.uri
+
+
+async def test_a_follower_leaves_rooms_out_but_not_too_many_and_no_nonsense(here: World) -> None:
+    await followed(here)
+    await here.server.node.rooms.submit(here.room_id, here.alice.message())
+    assert (await call(here, skip=[here.uri])).status_code == 204
+    assert (await call(here)).status_code == 200
+    for wrong in ([here.uri] * (MAX_SKIPPED + 1), ["clubhouse"]):
+        assert (await call(here, skip=wrong)).status_code == 400
