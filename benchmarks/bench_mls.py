@@ -10,10 +10,15 @@ For each size, medians in microseconds over the rounds and the bytes of what is 
 - ``encrypt``, ``decrypt``: an application message of 1 KiB;
 - ``save``, ``load``: one member's state; ``hub_save``, ``hub_load``: the public group.
 
+``cpu_us`` has the same as CPU time of the process, which tells more where others use the machine.
+
 Members are added in big commits and most never join, so paths are encrypted to many single leaves: the costly
 shape of a tree, and the same one for both. mls-rs's wheel has no public group, so there it is compared by
 ``process``. ``save`` is not quite the same: ours gives the whole client as bytes, mls-rs hands its storage
 what changed in one group.
+
+``filled`` is what a hub pays where everyone has committed, here by joining with an external commit: a path is
+then encrypted to one key for each level. Up to 1,000 members, because each of them has to join.
 
 ``two_threads`` is how many times faster two threads stage commits on two groups than one thread does both:
 near 2 on two idle cores if the interpreter lock is released, near 1 if not. ``two_threads_hashing`` is the
@@ -53,17 +58,26 @@ class Timings:
 
     def __init__(self) -> None:
         self.durations: dict[str, list[int]] = {}
+        self.cpu: dict[str, list[int]] = {}
         self.bytes: dict[str, int] = {}
 
     def time(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        started = time.perf_counter_ns()
+        started, cpu = time.perf_counter_ns(), time.process_time_ns()
         result = work(*args, **kwargs)
+        self.cpu.setdefault(name, []).append(time.process_time_ns() - cpu)
         self.durations.setdefault(name, []).append(time.perf_counter_ns() - started)
         return result
 
     def report(self) -> dict[str, dict[str, float]]:
-        medians = {name: statistics.median(values) / 1000 for name, values in self.durations.items()}
-        return {"median_us": medians, "bytes": dict(self.bytes)}
+        return {
+            "median_us": medians_us(self.durations),
+            "cpu_us": medians_us(self.cpu),
+            "bytes": dict(self.bytes),
+        }
+
+
+def medians_us(durations: dict[str, list[int]]) -> dict[str, float]:
+    return {name: statistics.median(values) / 1000 for name, values in durations.items()}
 
 
 def chunks(count: int) -> Iterator[range]:
@@ -146,6 +160,29 @@ class Ours:
         gain = gain_of_two_threads(stage)
         self.creator.clear_pending_commit()
         return gain
+
+
+def filled(members: int, rounds: int) -> Timings:
+    """What a hub pays for a commit in a tree without blank parents: everyone has joined by a commit."""
+    group: Group = Client.create(identity=b"creator").create_group(group_id=GROUP_ID)
+    bundle = group.commit()
+    group.merge_pending_commit()
+    for number in range(members - 1):
+        group, bundle = Client.create(identity=b"%d" % number).join_external(
+            group_info=bundle.group_info, ratchet_tree=bundle.ratchet_tree
+        )
+        group.merge_pending_commit()
+    hub = PublicGroup.observe(group_info=bundle.group_info, ratchet_tree=bundle.ratchet_tree)
+    assert len(hub.members()) == members
+    timings = Timings()
+    for _ in range(rounds):
+        commit = group.commit().commit
+        group.merge_pending_commit()
+        staged = timings.time("stage", hub.stage_commit, commit)
+        timings.time("merge", hub.merge, staged)
+        timings.bytes["commit"] = len(commit)
+    assert hub.group_context() == group.group_context()
+    return timings
 
 
 def gain_of_two_threads(work: Callable[[int], None]) -> float:
@@ -289,6 +326,8 @@ def main() -> None:
             result["mls_rs"] = theirs.report()
             mine, other = (side.report()["median_us"] for side in (timings, theirs))
             result["ratio_to_mls_rs"] = {name: mine[name] / other[name] for name in other}
+        if members < MANY:
+            result["filled"] = filled(members, rounds).report()
         result["two_threads"] = ours.two_threads(rounds * STAGED_PER_ROUND)
         result["two_threads_hashing"] = gain_of_two_threads(hash_without_the_lock)
         results.append(result)

@@ -40,12 +40,20 @@ impl Member {
         })
     }
 
-    /// Everyone in a group.
-    pub fn roster(group: &PublicGroup) -> Outcome<Roster> {
+    /// Everyone in a group. Who is in `known`, the members of an earlier epoch, with the very same leaf is shared, not
+    /// copied again.
+    pub fn roster(group: &PublicGroup, known: &Roster) -> Outcome<Roster> {
         group
             .treesync()
             .full_leaves()
-            .map(|(index, leaf)| Ok((index.u32(), Self::new(index.u32(), leaf, None)?)))
+            .map(|(index, leaf)| {
+                let index = index.u32();
+                let member = match known.get(&index) {
+                    Some(member) if *member.leaf == *leaf => member.clone(),
+                    _ => Self::new(index, leaf, None)?,
+                };
+                Ok((index, member))
+            })
             .collect()
     }
 
@@ -58,7 +66,7 @@ impl Member {
     }
 
     pub fn list(group: &PublicGroup) -> Outcome<Vec<Self>> {
-        Ok(Self::roster(group)?.into_values().collect())
+        Ok(Self::roster(group, &Roster::new())?.into_values().collect())
     }
 
     pub fn identity(&self) -> &[u8] {
@@ -95,13 +103,17 @@ fn lifetime(leaf: &LeafNode, judging: Option<&Judging<'_>>) -> Option<(u64, u64)
     Some((genuine.not_before(), genuine.not_after()))
 }
 
-// The signature of a leaf covers all of it, and every leaf here was verified: with one signature under one key,
-// two leaves are the same, however one of them is shown.
+// All of a leaf but the lifetime that it is shown with, which may be a stand-in. The signature is not enough: who makes an
+// ECDSA key can make it so that one signature holds for two contents.
 impl PartialEq for Member {
     fn eq(&self, other: &Self) -> bool {
         self.leaf_index == other.leaf_index
-            && self.leaf.signature_key() == other.leaf.signature_key()
+            && self.lifetime == other.lifetime
+            && self.is_same_client(other)
             && self.leaf.signature() == other.leaf.signature()
+            && self.leaf.encryption_key() == other.leaf.encryption_key()
+            && self.leaf.capabilities() == other.leaf.capabilities()
+            && self.leaf.extensions() == other.leaf.extensions()
     }
 }
 

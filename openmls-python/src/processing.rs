@@ -8,6 +8,7 @@ use tls_codec::Serialize;
 use crate::app_data::{self, NewValues};
 use crate::error::{self, Failure, Kind, Outcome};
 use crate::lifetimes::{Judging, Validity};
+use crate::member::Roster;
 use crate::members::{self, member_index};
 use crate::processed::{AppEphemeral, Processed};
 use crate::psk::{self, Psks};
@@ -57,7 +58,8 @@ fn committed(
     mut result: Processed,
 ) -> Outcome<Processed> {
     let before = group.public_group();
-    let changes = members::changes(&Member::roster(before)?, &staged, sender, &incoming.judging)?;
+    let members = Member::roster(before, &Roster::new())?;
+    let changes = members::changes(&members, &staged, sender, &incoming.judging)?;
     let commit = wire::commit(incoming.data)?;
     let updates = app_data::of_commit(&commit, group.pending_proposals());
     rules::check(

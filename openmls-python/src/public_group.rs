@@ -47,12 +47,12 @@ impl PublicGroup {
             .lock()
             .map_err(|_| Failure::internal("roster lock"))?;
         let epoch = public.epoch();
-        if let Some((of, roster)) = known.as_ref() {
-            if *of == epoch {
-                return Ok(Arc::clone(roster));
-            }
-        }
-        let roster = Arc::new(Member::roster(&public.group)?);
+        let before = match known.as_ref() {
+            Some((of, roster)) if *of == epoch => return Ok(Arc::clone(roster)),
+            Some((_, roster)) => Arc::clone(roster),
+            None => Arc::default(),
+        };
+        let roster = Arc::new(Member::roster(&public.group, &before)?);
         *known = Some((epoch, Arc::clone(&roster)));
         Ok(roster)
     }

@@ -1,7 +1,7 @@
 //! Rules for commits that OpenMLS 0.9.2 leaves out or to the application, for members and delivery services
 //! alike. Every check refuses; none makes OpenMLS accept more.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use openmls::group::{PublicGroup, QueuedProposal, StagedCommit};
 use openmls::prelude::{ContentType, Proposal, ProposalOrRefType, ProtocolMessage, Sender};
@@ -122,13 +122,31 @@ fn check_app_data(updates: &[AppDataUpdate], present: &BTreeMap<u16, Vec<u8>>) -
 }
 
 /// RFC 9420 section 7.3: "Verify that the following fields are unique among the members of the group:
-/// signature_key, encryption_key". OpenMLS checks the former for Adds only, not for the leaf of an update path. A group with such a pair of leaves could
-/// never be joined again, because joiners check the whole tree.
+/// signature_key, encryption_key". OpenMLS checks the former for Adds only, not for the leaf of an update path. A group
+/// with such a pair of leaves could never be joined again, because joiners check the whole tree.
+///
+/// Only leaves with a new signature key are compared with all: the others were unique before the commit, since OpenMLS
+/// compares all of them where a group is joined or observed.
 fn check_signature_keys(changes: &Changes) -> Outcome<()> {
-    let mut seen = HashSet::new();
+    let mut fresh: HashMap<&[u8], u32> = HashMap::new();
+    let twice = || Failure::invalid_commit("two leaves with one signature key");
+    for member in changes.added.iter().chain(&changes.updated) {
+        if fresh
+            .insert(member.signature_key(), member.leaf_index)
+            .is_some_and(|other| other != member.leaf_index)
+        {
+            return Err(twice());
+        }
+    }
+    if fresh.is_empty() {
+        return Ok(());
+    }
     for member in changes.tree.values() {
-        if !seen.insert(member.signature_key()) {
-            return Err(Failure::invalid_commit("two leaves with one signature key"));
+        if fresh
+            .get(member.signature_key())
+            .is_some_and(|leaf| *leaf != member.leaf_index)
+        {
+            return Err(twice());
         }
     }
     Ok(())

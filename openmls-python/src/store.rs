@@ -133,26 +133,35 @@ pub fn failed(error: impl Display) -> StoreError {
 struct Erasing(Zeroizing<Vec<u8>>);
 
 impl Erasing {
+    /// OpenMLS encodes keys byte for byte, so this is asked for each byte of a tree.
+    #[inline]
     fn reserve(&mut self, more: usize) {
-        let needed = self.0.len() + more;
-        if needed > self.0.capacity() {
-            let mut larger = Vec::with_capacity(needed.max(2 * self.0.capacity()));
-            larger.extend_from_slice(&self.0);
-            self.0.zeroize();
-            *self.0 = larger;
+        if more > self.0.capacity() - self.0.len() {
+            self.grow(more);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let needed = self.0.len() + more;
+        let mut larger = Vec::with_capacity(needed.max(2 * self.0.capacity()));
+        larger.extend_from_slice(&self.0);
+        self.0.zeroize();
+        *self.0 = larger;
     }
 }
 
 impl Flavor for Erasing {
     type Output = Value;
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.reserve(1);
         self.0.push(byte);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.reserve(bytes.len());
         self.0.extend_from_slice(bytes);

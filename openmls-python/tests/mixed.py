@@ -88,7 +88,7 @@ class Mixed(Generic[PeerT]):
         return PublicGroup.observe(
             group_info=group_info,
             ratchet_tree=tree,
-            now=self.now,
+            now=int(time.time()),  # later than `self.now`: leaves of peers begin when they are made
             maximum_lifetime=self.maximum_lifetime,
         )
 
