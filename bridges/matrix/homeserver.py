@@ -77,6 +77,10 @@ class HomeserverApi:
         """Set the acting user's display name."""
         await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/displayname", body={"displayname": name})
 
+    async def set_avatar(self, user_id: str, url: str) -> None:
+        """Set the acting user's picture, an ``mxc://`` URI."""
+        await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/avatar_url", body={"avatar_url": url})
+
     async def resolve_alias(self, alias: str) -> str:
         """The ID of the room that an alias names; ``ApiError`` 404 if none."""
         answer = await self._json("GET", f"{_V3}/directory/room/{_part(alias)}")
@@ -89,18 +93,33 @@ class HomeserverApi:
         """Join; joining twice is joining once."""
         await self._json("POST", f"{_V3}/join/{_part(room_id)}", body={})
 
-    async def leave(self, room_id: str) -> None:
-        """Leave."""
-        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/leave", body={})
+    async def knock(self, room_id: str, *, reason: str = "") -> None:
+        """Ask to be invited; asking twice is asking once."""
+        await self._json("POST", f"{_V3}/knock/{_part(room_id)}", body=_why(reason))
+
+    async def leave(self, room_id: str, *, reason: str = "") -> None:
+        """Leave, or take back a knock."""
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/leave", body=_why(reason))
 
     async def kick(self, room_id: str, user_id: str, *, reason: str) -> None:
-        """Remove a user."""
-        body = {"user_id": user_id, "reason": reason}
-        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/kick", body=body)
+        """Remove a user, or take back their invitation."""
+        await self._member(room_id, "kick", user_id, reason)
 
-    async def invite(self, room_id: str, user_id: str) -> None:
-        """Invite a user; one who is there already is no error."""
-        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/invite", body={"user_id": user_id})
+    async def ban(self, room_id: str, user_id: str, *, reason: str) -> None:
+        """Ban a user, who need not be in the room."""
+        await self._member(room_id, "ban", user_id, reason)
+
+    async def unban(self, room_id: str, user_id: str, *, reason: str) -> None:
+        """End a ban."""
+        await self._member(room_id, "unban", user_id, reason)
+
+    async def invite(self, room_id: str, user_id: str, *, reason: str = "") -> None:
+        """Invite a user; one who is invited already is no error."""
+        await self._member(room_id, "invite", user_id, reason)
+
+    async def _member(self, room_id: str, act: str, user_id: str, reason: str) -> None:
+        body = {"user_id": user_id, **_why(reason)}
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/{act}", body=body)
 
     async def send(
         self, room_id: str, event_type: str, content: JsonObject, *, txn_id: str, ts: int | None = None
@@ -130,6 +149,11 @@ class HomeserverApi:
         if not isinstance(events, list):
             raise MalformedAnswer("the room's state is no list")
         return [event for event in events if isinstance(event, dict)]
+
+    async def state_event(self, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
+        """One event of the room's current state; ``ApiError`` 404 if there is none."""
+        path = f"{_V3}/rooms/{_part(room_id)}/state/{_part(event_type)}/{_part(state_key)}"
+        return await self._json("GET", path, query={"format": "event"})
 
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """One event of a room that the acting user is in."""
@@ -197,6 +221,10 @@ class HomeserverApi:
     ) -> JsonObject:
         # Every request here may be repeated: they set something, or carry a transaction ID.
         return await self._transport.json(method, path, body=body, query=query, idempotent=True)
+
+
+def _why(reason: str) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
 
 
 def _part(value: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -13,6 +14,7 @@ from bridges.matrix.power import RoomPower
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link
 from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
+from linearized.protocol.identifiers import user_id_from_uri
 
 # Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
 CHUNK = 20
@@ -101,6 +103,15 @@ class People:
                 levels = users_levels if isinstance(users_levels, dict) else {}
                 default = content.get("users_default", 0)
         return {user: role_index(levels.get(user, default)) for user in users}
+
+    async def give_roles(self, link: Link, levels: Mapping[str, Any]) -> None:
+        """Make the roles in the group those of the power levels that now stand in the log (their content)."""
+        bot, room_id = self._puppets.bot, _room(link)
+        await bot.catch_up()
+        power = RoomPower(creators=frozenset(), creators_above=False, content=levels)
+        everyone = bot.device.participants(room_id).participants
+        users = [user_id_from_uri(pair.user) for pair in everyone]
+        await bot.groups.set_roles(room_id, {user: role_index(power.level(user)) for user in users})
 
     async def remove(self, link: Link, users: Sequence[str]) -> None:
         """Remove users with all their clients; who is not there is no error."""

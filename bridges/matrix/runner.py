@@ -19,6 +19,7 @@ from bridges.matrix.audit import audit
 from bridges.matrix.checks import Check, check_both
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
+from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import carried, persist
 from bridges.matrix.ghosts import Ghosts
@@ -26,11 +27,14 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.membership import Membership
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import Translation
 from bridges.matrix.unbridging import Unbridging
 from linearized.client import ClientError, ProviderApi
 from linearized.exceptions import ConfigError
@@ -94,15 +98,33 @@ class Bridge:
             media=media,
             people=people,
         )
+        self.shared = SharedState(
+            database=database,
+            names=names,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            translation=Translation(names=names, bot=config.bot, media=media, database=database),
+        )
+        membership = Membership(
+            database=database,
+            names=names,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            media=media,
+        )
         self.outbound = Outbound(
             database=database,
             names=names,
             bot=config.bot,
             puppets=self.puppets,
             people=people,
-            ghosts=self.ghosts,
+            membership=membership,
             media=media,
             homeserver=homeserver,
+            shared=self.shared,
             random=environment.random,
         )
         self.inbound = Inbound(
@@ -110,10 +132,11 @@ class Bridge:
             names=names,
             bot=config.bot,
             puppets=self.puppets,
-            people=people,
+            membership=membership,
             ghosts=self.ghosts,
             media=media,
             homeserver=homeserver,
+            shared=self.shared,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -292,8 +315,9 @@ class Bridge:
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:
+                        await self.shared.align(link)
                         found = await audit(link, self._homeserver, self.queue)
-                    except ClientError as error:  # the homeserver is away; the next audit finds as much
+                    except (ClientError, NotBridged) as error:  # a side is away; the next audit finds as much
                         log.warning("an audit failed", room_id=link.matrix_room_id, error=str(error))
                         continue
                     if found:

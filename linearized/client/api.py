@@ -195,6 +195,11 @@ class ProviderApi:
         """``POST /join/{room}``; joining twice is joining once."""
         return json_string(await self._post(f"/join/{path_part(room_id)}", {}, idempotent=True), "room_id")
 
+    async def knock(self, room_id: str, reason: str = "") -> None:
+        """``POST /knock/{room}``: ask to be invited; asking twice is asking once."""
+        body = {"reason": reason} if reason else {}
+        await self._post(f"/knock/{path_part(room_id)}", body, idempotent=True)
+
     async def leave(self, room_id: str) -> None:
         """``POST /rooms/{room}/leave``."""
         await self._post(f"/rooms/{path_part(room_id)}/leave", {}, idempotent=True)
@@ -239,6 +244,13 @@ class ProviderApi:
         except orjson.JSONDecodeError as error:
             raise MalformedAnswer("the answer is not JSON") from error
         return json_objects(events)
+
+    async def state_event(self, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
+        """``GET /rooms/{room}/state/{type}/{key}?format=event``: one event of the room's current state;
+        ``ApiError`` 404 if there is none.
+        """
+        path = f"/rooms/{path_part(room_id)}/state/{path_part(event_type)}/{path_part(state_key)}"
+        return await self._get(path, {"format": "event"})
 
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """``GET /rooms/{room}/event/{event}``."""
@@ -433,6 +445,11 @@ class ProviderApi:
             idempotent=True,
         )
         return json_object(answer, "statement")
+
+    async def forget_pseudonym(self, user_id: str) -> None:
+        """Have the provider forget whose a pseudonym is that has left its room; it is gone then."""
+        name = user_id.removeprefix("@").partition(":")[0]
+        await self._transport.json("DELETE", f"{_MLS}/pseudonyms/{path_part(name)}", idempotent=False)
 
     async def pseudonyms(self) -> list[JsonObject]:
         """This account's pseudonyms, oldest first: ``user_id``, ``devices``, and the ``room_id`` it is

@@ -374,6 +374,11 @@ class MlsDevice:
                 if record.pending.external:
                     record.joined_epoch = group.epoch
                     self.owe_link_keys(room_id)
+        if not record.pending.external:
+            # It removed whoever had left; who is listed all the same came back by it, and the entry that says
+            # so may reach us only after our next commit.
+            listed = self.participants(room_id)
+            record.gone = [user for user in record.gone if listed.role_of(user_uri(user)) is None]
         record.pending, record.merged, record.lost = None, commit_digest, False
         record.commit_event_id = event_id
         return True

@@ -49,6 +49,7 @@ from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ParticipantListData,
     ParticipantListUpdate,
+    UserIndexRolePair,
     UserRolePair,
     touched_users,
 )
@@ -152,6 +153,13 @@ class Handshakes:
         """Remove users with all their clients; raises as ``add_users``."""
         async with self._lock:
             return await self._commit(room_id, self._change(room_id, remove=user_ids))
+
+    async def set_roles(self, room_id: str, roles: Mapping[str, int]) -> str | None:
+        """Give participants other roles (role indices by user ID); who is none, or has the role, is passed
+        over. Raises as ``add_users``.
+        """
+        async with self._lock:
+            return await self._commit(room_id, self._change(room_id, moved=roles))
 
     async def update_keys(self, room_id: str) -> str | None:
         """Commit fresh keys of this device and whatever proposals are pending; raises as ``add_users``."""
@@ -327,11 +335,12 @@ class Handshakes:
         *,
         add: Mapping[str, Sequence[bytes]] = NO_USERS,
         roles: Mapping[str, int] = NO_ROLES,
+        moved: Mapping[str, int] = NO_ROLES,
         remove: Sequence[str] = (),
         always: bool = False,
     ) -> Change:
-        """A commit that adds, removes, and removes whoever left; ``always`` even if there is none of that
-        to do.
+        """A commit that adds, moves to other roles, removes, and removes whoever left; ``always`` even if
+        there is none of that to do.
         """
         device = self._device
 
@@ -357,7 +366,19 @@ class Handshakes:
                 for user_id in sorted(owners - out - add.keys())
                 if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
             )
-            update = ParticipantListUpdate(added=added, removed=removed) if added or removed else None
+            changed = tuple(
+                UserIndexRolePair(user_index=index, role_index=role)
+                for user_id, role in moved.items()
+                if user_id not in out
+                and user_uri(user_id) not in touched
+                and present.role_of(user_uri(user_id)) not in (None, role)
+                and (index := present.index_of(user_uri(user_id))) is not None
+            )
+            update = (
+                ParticipantListUpdate(changed=changed, added=added, removed=removed)
+                if changed or added or removed
+                else None
+            )
             leaves = [
                 leaf
                 for leaf, owner in device.members(room_id).items()

@@ -44,7 +44,8 @@ from linearized.server.participating import Participating
 from linearized.server.providers import group_info, key_material
 from linearized.server.providers.client import ProviderError
 from linearized.server.providers.responses import update_accepted, update_rejected
-from linearized.store.base import Reply, Role, RoomRow
+from linearized.server.rows import entry_row
+from linearized.store.base import EntryRow, Reply, Role, RoomRow
 
 # Bytes of randomness in a room ID's localpart: 96 bits, as other servers use; never repeated in practice.
 ROOM_ID_BYTES: Final = 12
@@ -122,8 +123,8 @@ class Rooms:
             raise outcome
         return outcome
 
-    async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
-        """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
+    async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> EntryRow:
+        """Have us, as the room's hub, take an MLS message; its entry, whose time is when it was accepted.
 
         No client sends the same bytes twice on purpose (each message uses up a key). A provider that lost our
         answer does, and is told what became of the first.
@@ -142,8 +143,9 @@ class Rooms:
         except Repeated as error:
             entry = self._node.store.entry_by_id(error.value)
             assert entry is not None  # noqa: S101 - it is remembered in one transaction with its entry
-            return entry.origin_server_ts, entry.event_id
-        return accepted.accepted_at, accepted.event_id
+            return entry
+        new = accepted.entry
+        return entry_row(new.event, seq=new.seq, epoch=new.epoch)
 
     async def submit_all(
         self, room_id: str, submissions: Sequence[tuple[Submission, Reply | None]]
@@ -377,10 +379,10 @@ class Rooms:
             invited_by=self._node.join_codes.inviter(room_id, decoded),
         )
         try:
-            accepted_at, event_id = await self.submit_once(room_id, submission)
+            entry = await self.submit_once(room_id, submission)
         except Rejected as error:
             return update_rejected(error).encode(), None
-        return update_accepted(accepted_at).encode(), event_id
+        return update_accepted(entry.origin_server_ts).encode(), entry.event_id
 
     def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
         """See ``introductions.introduced``."""

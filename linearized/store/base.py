@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.store.account_data import AccountDataStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
@@ -214,7 +215,15 @@ class MediaRow:
 
 
 class Store(
-    HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, PseudonymStore, JoinCodeStore, Protocol
+    HistoryStore,
+    MovingStore,
+    PastTreeStore,
+    PullStore,
+    ContactStore,
+    PseudonymStore,
+    AccountDataStore,
+    JoinCodeStore,
+    Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 

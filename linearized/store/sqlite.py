@@ -23,6 +23,7 @@ import trio
 
 from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
+    sqlite_account_data,
     sqlite_append,
     sqlite_contacts,
     sqlite_devices,
@@ -35,6 +36,7 @@ from linearized.store import (
     sqlite_pseudonyms,
     sqlite_pulling,
 )
+from linearized.store.account_data import AccountDataRow
 from linearized.store.base import (
     DeviceRow,
     EntryRow,
@@ -53,6 +55,7 @@ from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
 from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import PullCursorRow
+from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_history import HistoryReads
@@ -94,6 +97,7 @@ class SqliteStore(
     ContactReads,
     PseudonymReads,
     JoinCodeReads,
+    AccountDataReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -319,6 +323,12 @@ class SqliteStore(
         """Keep a finding; False if it is kept already."""
         return await self._write(partial(sqlite_history.put_finding, finding=finding))
 
+    async def put_account_data(self, row: AccountDataRow, *, most_rows: int, most_bytes: int) -> bool:
+        """Insert or replace account data; False if the user would have too much."""
+        return await self._write(
+            partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
+        )
+
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""
         return await self._write(partial(sqlite_contacts.put_report, report=report))
@@ -372,6 +382,10 @@ class SqliteStore(
     async def admit(self, admission: AdmissionRow, *, now_ms: int) -> bool:
         """Use a joining code for a user."""
         return await self._write(partial(sqlite_joining.admit, admission=admission, now_ms=now_ms))
+
+    async def delete_pseudonym(self, user_id: str) -> None:
+        """Forget whose a pseudonym is, and its devices."""
+        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id))
 
     async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
         """Note that a provider fetches what it follows, or that it no longer does."""

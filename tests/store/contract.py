@@ -13,6 +13,7 @@ from linearized.exceptions import StoreError
 from linearized.store.base import (
     Store,
 )
+from tests.store.contract_account_data import AccountDataContract
 from tests.store.contract_accounts import AccountContract
 from tests.store.contract_contacts import ContactContract
 from tests.store.contract_history import HistoryContract
@@ -57,6 +58,7 @@ class ClosingContract:
 
 
 class StoreContract(
+    AccountDataContract,
     LogContract,
     StateContract,
     AccountContract,

@@ -175,10 +175,10 @@ async def _update(node: Node, provider: str, target: str, body: bytes) -> Respon
         invited_by=node.join_codes.inviter(room_id, bundle),
     )
     try:
-        accepted_at, _ = await node.rooms.submit_once(room_id, submission)
+        entry = await node.rooms.submit_once(room_id, submission)
     except Rejected as error:
         return _binary(update_rejected(error).encode())
-    return _binary(update_accepted(accepted_at).encode())
+    return _binary(update_accepted(entry.origin_server_ts).encode())
 
 
 async def _submit_message(node: Node, provider: str, target: str, body: bytes) -> Response:
@@ -187,15 +187,13 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
         message=request.message, sending_uri=request.sending_uri, provider=provider
     )
     try:
-        accepted_at, event_id = await node.rooms.submit_once(room_id_from_uri(target), submission)
+        entry = await node.rooms.submit_once(room_id_from_uri(target), submission)
     except Rejected as error:
         # Only a message that could be read is found to be for the wrong epoch.
         late = error.code is Reason.WRONG_EPOCH
         epoch = openmls.inspect_message(request.message).epoch if late else None
         return _binary(submit_rejected(error, message_epoch=epoch).encode())
-    entry = node.store.entry_by_id(event_id)
-    frank = node.franking.of_entry(entry) if entry is not None else None
-    return _binary(submit_accepted(accepted_at, frank).encode())
+    return _binary(submit_accepted(entry.origin_server_ts, node.franking.of_entry(entry)).encode())
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
