@@ -224,6 +224,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    JoinCodeStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
