@@ -51,7 +51,7 @@ from linearized.server.http import Receive, Scope, Send
 from linearized.server.listener import Binding, serve_bindings, server_context
 from linearized.server.node import Node
 from linearized.server.opening import open_node
-from linearized.server.run import SWITCH_SECONDS, routes
+from linearized.server.run import routes, tune_interpreter
 
 ALICE = f"@alice:{HUB}"
 LOOPBACK = Address(host="127.0.0.1", port=0)
@@ -445,7 +445,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small run, to see that it works")
     parser.add_argument("--directory", type=Path, default=None, help="where the databases go (same disk!)")
     options = parser.parse_args()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    tune_interpreter()
     if options.quick:
         options.events, options.rounds = 100, 1
     with (

@@ -4,8 +4,8 @@
 server does it and stores with ``synchronous=FULL``. Measured, in groups of each size: messages submitted by
 one provider over one connection and over several, beside the same bodies sent to an application that only
 answers, by the same listener and TLS; commits, each on the one before it; requests for the group's
-information; and notifications to many providers. Timed runs are repeated; one more run of each, not timed,
-counts signatures and SQL statements.
+information; and notifications to many providers. Every member is another user with one client. Timed runs
+are repeated; one more run of each, not timed, counts signatures and SQL statements.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ async def requests(
         with measured(hub, counter, spent):
             sent = await bench.peers.ask("send", expect=expect)
         await bench.peers.ask("disconnect")
-        assert spent["entries"] == (0 if endpoint == "groupInfo" else count)
+        # A commit that is larger than an event is several entries.
+        assert spent["entries"] == 0 if endpoint == "groupInfo" else spent["entries"] >= count
         return {
             **rates(count, sent["wall"], spent["hub_cpu"], sent["cpu"]),
             "request_ms": spread(sent["durations"]),

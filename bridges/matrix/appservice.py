@@ -15,15 +15,19 @@ from urllib.parse import unquote
 import orjson
 import structlog
 
+from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
 
 # At most 100 events of 64 KiB and what comes with them.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 _PREFIX = ("_matrix", "app", "v1")
+_PROVISIONING = ("_linearized", "bridge", "v1", "rooms")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+# As ``Provisioning.answer``.
+Provision = Callable[[str, list[str], bytes | None], Awaitable[tuple[int, Any]]]
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +36,7 @@ class _Answer(Exception):  # noqa: N818 - ends a request, with whatever status
     def __init__(self, status: int, errcode: str | None = None, error: str = "") -> None:
         super().__init__(error)
         self.status = status
-        self.body: dict[str, Any] = {} if errcode is None else {"errcode": errcode, "error": error}
+        self.body: Any = {} if errcode is None else {"errcode": errcode, "error": error}
 
 
 class AppService:
@@ -43,6 +47,8 @@ class AppService:
         queue: takes the events.
         arrived: called after events were taken.
         user_exists: whether a user of our namespace exists; makes it exist if it can.
+        room_exists: the same for an alias.
+        provision: answers what is not the homeserver's, and has a token of its own.
     """
 
     def __init__(
@@ -52,7 +58,11 @@ class AppService:
         queue: IncomingQueue,
         arrived: Callable[[], None],
         user_exists: Callable[[str], Awaitable[bool]],
+        room_exists: Callable[[str], Awaitable[bool]],
+        provision: Provision,
     ) -> None:
+        self._room_exists = room_exists
+        self._answer_provisioning = provision
         self._hs_token = hs_token.encode()
         self._queue = queue
         self._arrived = arrived
@@ -75,11 +85,23 @@ class AppService:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _provision(self, scope: Scope, receive: Receive, parts: list[str]) -> None:
+        await _body(receive)
+        try:
+            status, body = await self._answer_provisioning(scope["method"], parts, _token(scope))
+        except ProvisioningError as refused:
+            raise _Answer(refused.status, refused.errcode, str(refused)) from None
+        answer = _Answer(status)
+        answer.body = body
+        raise answer
+
     async def _request(self, scope: Scope, receive: Receive) -> None:
-        self._authenticate(scope)
         raw = scope.get("raw_path") or scope["path"].encode()
         # Identifiers hold percent-encoded slashes, so the path is split before it is decoded.
         parts = [unquote(part) for part in raw.decode("latin-1").partition("?")[0].split("/")[1:]]
+        if tuple(parts[:4]) == _PROVISIONING:
+            await self._provision(scope, receive, parts[4:])
+        self._authenticate(scope)
         # Older homeservers leave the prefix out ("Legacy routes").
         if tuple(parts[:3]) == _PREFIX:
             parts = parts[3:]
@@ -91,19 +113,19 @@ class AppService:
             case ("GET", "users", user_id):
                 if not await self._user_exists(user_id):
                     raise _Answer(404, "M_NOT_FOUND", "No such user")
-            case ("GET", "rooms", _):
-                raise _Answer(404, "M_NOT_FOUND", "The bridge makes no rooms by alias")
+            case ("GET", "rooms", alias):
+                if not await self._room_exists(alias):
+                    raise _Answer(404, "M_NOT_FOUND", "No such room")
             case (_, "transactions" | "users" | "rooms", _) | (_, "ping"):
                 raise _Answer(405, "M_UNRECOGNIZED", "Wrong method")
             case _:
                 raise _Answer(404, "M_UNRECOGNIZED", "Unknown endpoint")
 
     def _authenticate(self, scope: Scope) -> None:
-        tokens = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
-        if not tokens:
+        token = _token(scope)
+        if token is None:
             raise _Answer(401, "M_UNAUTHORIZED", "Missing token")
-        scheme, _, token = tokens[0].partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._hs_token):
+        if not hmac.compare_digest(token, self._hs_token):
             raise _Answer(403, "M_FORBIDDEN", "Wrong token")
 
     async def _transaction(self, txn_id: str, body: bytes) -> None:
@@ -116,6 +138,15 @@ class AppService:
             raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
         if self._queue.accept(txn_id, body, [event for event in events if isinstance(event, dict)]):
             self._arrived()
+
+
+def _token(scope: Scope) -> bytes | None:
+    """The bearer token of a request, empty if it has another kind; None if there is none."""
+    values: list[bytes] = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    if not values:
+        return None
+    scheme, _, token = values[0].partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 async def _body(receive: Receive) -> bytes:

@@ -18,6 +18,7 @@ id = "linearized"                     # optional, as are the two below
 prefix = "_lin_"
 bridge_invited_rooms = true
 operators = ["@admin:matrix.example"]  # optional: whose commands need no power in the room
+provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class BridgeConfig:
     prefix: str = "_lin_"
     bridge_invited_rooms: bool = True
     operators: frozenset[str] = frozenset()
+    provisioning_token: str | None = field(default=None, repr=False)
 
     @property
     def names(self) -> Names:
@@ -96,6 +98,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         prefix=reader.text("bridge", "prefix", default="_lin_"),
         bridge_invited_rooms=reader.flag("bridge", "bridge_invited_rooms", default=True),
         operators=reader.users("bridge", "operators"),
+        provisioning_token=reader.optional_token("bridge", "provisioning_token_file"),
     )
     reader.finish()
     return config
@@ -148,6 +151,10 @@ class _Reader:
         if not isinstance(table, dict) or name not in table:
             return None
         return self._directory / self.text(section, name)
+
+    def optional_token(self, section: str, name: str) -> str | None:
+        table = self._data.get(section)
+        return self.token(section, name) if isinstance(table, dict) and name in table else None
 
     def token(self, section: str, name: str) -> str:
         path = self._directory / self.text(section, name)

@@ -128,9 +128,7 @@ def media_of(content: Mapping[str, Any], kind: str = "m.room.message") -> Media 
     if subtype != STICKER and (kind != "m.room.message" or subtype not in MEDIA_TYPES):
         return None
     url = content.get("url")
-    # Its parts become parts of a path, where ".." would name something else.
-    match = _MXC.fullmatch(url) if isinstance(url, str) else None
-    if not isinstance(url, str) or match is None or not is_server_name(match[1]):
+    if not isinstance(url, str) or not is_mxc(url):
         raise NotBridged("the message has no file we can fetch")
     body = _text(content, "body")
     info = content.get("info")
@@ -143,6 +141,14 @@ def media_of(content: Mapping[str, Any], kind: str = "m.room.message") -> Media 
         description=body if body != filename else "",
         inline=subtype in ("m.image", STICKER),
     )
+
+
+def is_mxc(url: str) -> bool:
+    """Whether a URI names a file of a server. Its parts become parts of a path, where ".." would name
+    something else.
+    """
+    match = _MXC.fullmatch(url)
+    return match is not None and is_server_name(match[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

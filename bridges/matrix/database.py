@@ -75,6 +75,12 @@ _SCHEMA = (
     );
     CREATE INDEX set_aside_by_room ON set_aside (matrix_room_id, number)
     """,
+    """
+    CREATE INDEX media_by_copy ON media (copy)
+    """,
+    """
+    ALTER TABLE ghosts ADD COLUMN avatar TEXT
+    """,
 )
 
 

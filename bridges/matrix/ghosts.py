@@ -42,7 +42,27 @@ class Ghosts:
         if not await self._homeserver.register(user_id[1:].partition(":")[0]):
             await acting.ensure_device(user_id)
         await acting.set_display_name(user_id, name)
-        self._database.run("INSERT OR IGNORE INTO ghosts VALUES (?, ?)", user_id, name)
+        self._database.run(
+            "INSERT OR IGNORE INTO ghosts (user_id, display_name) VALUES (?, ?)", user_id, name
+        )
+
+    async def show(self, user_id: str, *, name: str, avatar: str | None) -> None:
+        """Give a ghost the name its person chose, and a picture (an ``mxc://`` URI of the homeserver), if
+        these are new. Homeservers tell every room of it, so nothing is set twice.
+        """
+        acting = await self.ensure(user_id)
+        shown = self._names.display_name(self._names.uri(user_id), name)
+        row = self._database.one("SELECT display_name, avatar FROM ghosts WHERE user_id = ?", user_id)
+        if row["display_name"] != shown:
+            await acting.set_display_name(user_id, shown)
+        if avatar is not None and row["avatar"] != avatar:
+            await acting.set_avatar(user_id, avatar)
+        self._database.run(
+            "UPDATE ghosts SET display_name = ?, avatar = ? WHERE user_id = ?",
+            shown,
+            row["avatar"] if avatar is None else avatar,
+            user_id,
+        )
 
     async def ensure_joined(self, matrix_room_id: str, user_id: str) -> HomeserverApi:
         """The homeserver as this ghost, a member of the room; the bot invites it if it has to."""

@@ -25,6 +25,8 @@ MEDIA_DEADLINE = 120.0
 # The homeserver gives at most this many.
 MAX_PAGE = 1000
 
+_CONFLICT = 409
+
 JsonObject = dict[str, Any]
 
 
@@ -77,9 +79,33 @@ class HomeserverApi:
         """Set the acting user's display name."""
         await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/displayname", body={"displayname": name})
 
+    async def set_avatar(self, user_id: str, url: str) -> None:
+        """Set the acting user's picture, an ``mxc://`` URI."""
+        await self._json("PUT", f"{_V3}/profile/{_part(user_id)}/avatar_url", body={"avatar_url": url})
+
     async def resolve_alias(self, alias: str) -> str:
         """The ID of the room that an alias names; ``ApiError`` 404 if none."""
         answer = await self._json("GET", f"{_V3}/directory/room/{_part(alias)}")
+        room_id = answer.get("room_id")
+        if not isinstance(room_id, str):
+            raise MalformedAnswer("the answer has no room_id")
+        return room_id
+
+    async def set_alias(self, alias: str, room_id: str) -> None:
+        """Let an alias name a room; one that does already is no error."""
+        try:
+            await self._json("PUT", f"{_V3}/directory/room/{_part(alias)}", body={"room_id": room_id})
+        except ApiError as error:
+            if error.status != _CONFLICT:
+                raise
+
+    async def create_room(self, alias_localpart: str) -> str:
+        """Make a room that whoever is invited may join, named by an alias; returns its ID.
+
+        Not repeated when the answer is lost: the alias finds the room.
+        """
+        body = {"preset": "private_chat", "room_alias_name": alias_localpart}
+        answer = await self._transport.json("POST", f"{_V3}/createRoom", body=body, idempotent=False)
         room_id = answer.get("room_id")
         if not isinstance(room_id, str):
             raise MalformedAnswer("the answer has no room_id")
@@ -89,18 +115,33 @@ class HomeserverApi:
         """Join; joining twice is joining once."""
         await self._json("POST", f"{_V3}/join/{_part(room_id)}", body={})
 
-    async def leave(self, room_id: str) -> None:
-        """Leave."""
-        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/leave", body={})
+    async def knock(self, room_id: str, *, reason: str = "") -> None:
+        """Ask to be invited; asking twice is asking once."""
+        await self._json("POST", f"{_V3}/knock/{_part(room_id)}", body=_why(reason))
+
+    async def leave(self, room_id: str, *, reason: str = "") -> None:
+        """Leave, or take back a knock."""
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/leave", body=_why(reason))
 
     async def kick(self, room_id: str, user_id: str, *, reason: str) -> None:
-        """Remove a user."""
-        body = {"user_id": user_id, "reason": reason}
-        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/kick", body=body)
+        """Remove a user, or take back their invitation."""
+        await self._member(room_id, "kick", user_id, reason)
 
-    async def invite(self, room_id: str, user_id: str) -> None:
-        """Invite a user; one who is there already is no error."""
-        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/invite", body={"user_id": user_id})
+    async def ban(self, room_id: str, user_id: str, *, reason: str) -> None:
+        """Ban a user, who need not be in the room."""
+        await self._member(room_id, "ban", user_id, reason)
+
+    async def unban(self, room_id: str, user_id: str, *, reason: str) -> None:
+        """End a ban."""
+        await self._member(room_id, "unban", user_id, reason)
+
+    async def invite(self, room_id: str, user_id: str, *, reason: str = "") -> None:
+        """Invite a user; one who is invited already is no error."""
+        await self._member(room_id, "invite", user_id, reason)
+
+    async def _member(self, room_id: str, act: str, user_id: str, reason: str) -> None:
+        body = {"user_id": user_id, **_why(reason)}
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/{act}", body=body)
 
     async def send(
         self, room_id: str, event_type: str, content: JsonObject, *, txn_id: str, ts: int | None = None
@@ -130,6 +171,11 @@ class HomeserverApi:
         if not isinstance(events, list):
             raise MalformedAnswer("the room's state is no list")
         return [event for event in events if isinstance(event, dict)]
+
+    async def state_event(self, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
+        """One event of the room's current state; ``ApiError`` 404 if there is none."""
+        path = f"{_V3}/rooms/{_part(room_id)}/state/{_part(event_type)}/{_part(state_key)}"
+        return await self._json("GET", path, query={"format": "event"})
 
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """One event of a room that the acting user is in."""
@@ -197,6 +243,10 @@ class HomeserverApi:
     ) -> JsonObject:
         # Every request here may be repeated: they set something, or carry a transaction ID.
         return await self._transport.json(method, path, body=body, query=query, idempotent=True)
+
+
+def _why(reason: str) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
 
 
 def _part(value: str) -> str:

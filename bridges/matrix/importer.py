@@ -19,8 +19,10 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import JsonObject, Known, NotBridged, media_of
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.levels import levels_to_room
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.people import People
+from bridges.matrix.power import RoomPower
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks
 from linearized.client import ALGORITHM, ApiError, ImportEvent, ProviderApi
 
@@ -29,8 +31,6 @@ ORIGIN = "dev.linearized.origin"
 ORIGINAL_URL = "dev.linearized.original_url"
 # The provider takes this many events at once.
 IMPORT_PAGE = 50
-# A bot may need this to keep the room in step with its people; the room's own powers above it are kept.
-BOT_LEVEL = 100
 MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 50
 
@@ -161,6 +161,11 @@ class Importer:
         event: JsonObject = json.loads(rows[0]["event"]) if rows and rows[0]["event"] else {}
         return event if event.get("type") == "m.room.create" else {}
 
+    def _creators(self, matrix_room_id: str) -> frozenset[str]:
+        """The room's creators, if its version has them stand above all levels."""
+        power = RoomPower.of([self._create_event(matrix_room_id)])
+        return power.creators if power.creators_above else frozenset()
+
     async def _find_room(self, origin: JsonObject) -> str | None:
         for room_id in await self._provider.joined_rooms():
             for event in await self._provider.state(room_id):
@@ -192,7 +197,7 @@ class Importer:
         for row in rows:
             event = json.loads(row["event"])
             try:
-                events.append(await self._prepared(event))
+                events.append(await self._prepared(link.matrix_room_id, event))
             except NotBridged as error:
                 refused[row["event_id"]] = ("left out", str(error))
         accepted: dict[str, str] = {}
@@ -248,8 +253,8 @@ class Importer:
             event_id,
         )
 
-    async def _prepared(self, event: JsonObject) -> ImportEvent:
-        """A Matrix event as the log takes it.
+    async def _prepared(self, room: str, event: JsonObject) -> ImportEvent:
+        """An event of a Matrix room as the log takes it.
 
         Raises:
             NotBridged: the log does not take it.
@@ -261,7 +266,9 @@ class Importer:
             raise NotBridged(_NEVER_IMPORTED.get(kind, "only the log has such events"))
         content = interoperable(content)
         if kind == "m.room.power_levels":
-            content = with_bot(content, self._config.bot)
+            content = levels_to_room(
+                content, names=self._config.names, bot=self._config.bot, creators=self._creators(room)
+            )
         elif kind == "m.room.message":
             content = await self._with_copies(content)
         elif kind == "m.room.redaction" and isinstance(event.get("redacts"), str):
@@ -303,26 +310,6 @@ class Importer:
             failed=counts.get("failed", 0),
             members=members,
         )
-
-
-def with_bot(content: JsonObject, bot: str) -> JsonObject:
-    """Power levels in which the bridge's bot can do what the room's highest user can.
-
-    Old rooms have levels written as texts; the log takes integers only.
-    """
-    content = {name: _levels(value) for name, value in content.items()}
-    users = content.get("users")
-    users = users if isinstance(users, dict) else {}
-    levels = [level for level in users.values() if isinstance(level, int)]
-    return {**content, "users": {**users, bot: max([BOT_LEVEL, *levels])}}
-
-
-def _levels(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _levels(level) for name, level in value.items()}
-    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
-        return int(value)
-    return value
 
 
 def interoperable(value: Any, depth: int = 0) -> Any:

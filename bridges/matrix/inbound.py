@@ -15,11 +15,13 @@ from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
-from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import SHARED
 from linearized.client import (
     ApiError,
     DecryptedMessage,
@@ -32,10 +34,7 @@ from linearized.client import (
 )
 from linearized.exceptions import IdentifierError
 from linearized.mimi.content import MimiContent
-from linearized.protocol.identifiers import client_from_uri, user_uri
-
-_MIRRORED_STATE = frozenset({"m.room.name", "m.room.topic"})
-_GONE = frozenset({"leave", "ban"})
+from linearized.protocol.identifiers import client_from_uri
 
 log = structlog.get_logger(__name__)
 
@@ -50,15 +49,17 @@ class Inbound:
         names: Names,
         bot: str,
         puppets: Puppets,
-        people: People,
+        membership: Membership,
         ghosts: Ghosts,
         media: MediaCopier,
         homeserver: HomeserverApi,
+        shared: SharedState,
     ) -> None:
+        self._shared = shared
         self._names = names
         self._bot = bot
         self._puppets = puppets
-        self._people = people
+        self._membership = membership
         self._ghosts = ghosts
         self._media = media
         self._homeserver = homeserver
@@ -85,7 +86,8 @@ class Inbound:
             case DecryptedMessage():
                 await self._message(link, item)
             case MembershipChanged():
-                await self._membership(link, item)
+                if not _came_from_matrix(item.event):
+                    await self._membership.to_matrix(link, item)
             case EpochChanged():
                 await self._epoch(item)
             case RoomEvent():
@@ -145,28 +147,6 @@ class Inbound:
 
     # --- people ---
 
-    async def _membership(self, link: Link, item: MembershipChanged) -> None:
-        if item.user_id == self._bot or _came_from_matrix(item.event):
-            return
-        if self._names.is_bridged(item.user_id):
-            if item.membership in _GONE and item.sender not in (self._bot, item.user_id):
-                await self._removed(link, item)
-            return
-        ghost = self._names.ghost(user_uri(item.user_id))
-        if item.membership == "join":
-            await self._ghosts.ensure_joined(link.matrix_room_id, ghost)
-        elif item.membership in _GONE:
-            await self._ghosts.leave(link.matrix_room_id, ghost)
-            # Whoever left by themselves is still in the group until a commit says otherwise.
-            await self._people.remove(link, [item.user_id])
-
-    async def _removed(self, link: Link, item: MembershipChanged) -> None:
-        """Somebody at another provider removed one of the homeserver's users: so does the bot, if it may."""
-        self._puppets.session(item.user_id).device.forget(item.room_id)
-        await self._homeserver.as_user(self._names.bot).kick(
-            link.matrix_room_id, item.user_id, reason=f"Removed by {item.sender}"
-        )
-
     async def _epoch(self, item: EpochChanged) -> None:
         """Clients of ours that someone else added have a Welcome waiting."""
         for client in item.added:
@@ -181,15 +161,10 @@ class Inbound:
 
     async def _state(self, link: Link, item: RoomEvent) -> None:
         event = item.event
-        sender, kind, content = str(event.get("sender", "")), str(event.get("type")), event.get("content")
+        sender, kind = str(event.get("sender", "")), str(event.get("type"))
         foreign = not self._names.is_bridged(sender) and sender != self._bot
-        if not foreign or _came_from_matrix(event) or kind not in _MIRRORED_STATE:
-            return
-        if isinstance(content, dict):
-            # The bot does it: a ghost seldom has the power, and the log has decided already that its
-            # person had it.
-            bot = self._homeserver.as_user(self._names.bot)
-            await bot.set_state(link.matrix_room_id, kind, "", content, ts=item.timestamp)
+        if foreign and not _came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
+            await self._shared.to_matrix(link, item)
 
 
 def _came_from_matrix(event: JsonObject) -> bool:

@@ -90,6 +90,31 @@ class MediaCopier:
         self._database = database
         self._random = random
 
+    async def plain_to_provider(self, mxc: str) -> str:
+        """A picture of the homeserver as the provider's, in plaintext; the original if it came from there."""
+        original = self._source("back", mxc)
+        return original or await self.copy_plain(mxc, content_type=OPAQUE, filename="")
+
+    async def plain_to_matrix(self, mxc: str) -> str:
+        """A provider's picture that is in plaintext as the homeserver's; the original if it came from there.
+
+        Raises:
+            UntrustedAnswer: it is no file of a provider.
+        """
+        original = self._source("plain", mxc)
+        known = original or self._known(f"back {mxc}")
+        if known is not None:
+            return known
+        data = await self._provider.download_media(*file_of(mxc))
+        copy = await self._homeserver.upload(data, content_type=OPAQUE, filename="picture")
+        return self._remember(f"back {mxc}", copy)
+
+    def _source(self, way: str, copy: str) -> str | None:
+        row = self._database.first(
+            "SELECT source FROM media WHERE copy = ? AND source LIKE ?", copy, f"{way} %"
+        )
+        return None if row is None else str(row["source"]).removeprefix(f"{way} ")
+
     async def copy_plain(self, mxc: str, *, content_type: str, filename: str) -> str:
         """Copy a file to the provider as it is; returns its ``mxc://`` URI there."""
         source = f"plain {mxc}"

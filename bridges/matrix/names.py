@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from linearized.exceptions import IdentifierError
-from linearized.protocol.identifiers import is_user_id, parse_user_id, user_id_from_uri, user_uri
+from linearized.protocol.identifiers import is_room_id, is_user_id, parse_user_id, user_id_from_uri, user_uri
 
 MATRIX_TO = "https://matrix.to/#/"
 # Between provider and user in a ghost's localpart; no server name has an underscore.
 _SEPARATOR = "_"
+
+# Longer names hide what stands behind them.
+MAX_NAME = 100
+# As much of a name is looked at: most of it may be invisible, but not all of 64 KiB.
+_MAX_CHOSEN = 1000
+# Letters that show nothing: the Hangul fillers and the empty Braille pattern.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 # In the place of a character that nobody could see.
 _HIDDEN = "\N{REPLACEMENT CHARACTER}"
@@ -69,17 +76,43 @@ class Names:
             raise IdentifierError("not a ghost of this bridge")
         return user_uri(f"@{_unescape(localpart)}:{_unescape(provider)}")
 
+    def alias(self, room_id: str) -> str:
+        """The alias by which a homeserver's user joins a provider's room: ``!clubhouse:a.example`` is
+        ``#_lin_a.example_clubhouse:matrix.example``, escaped as ``ghost``.
+        """
+        localpart, _, provider = room_id[1:].partition(":")
+        return f"#{self.prefix}{_escape(provider)}{_SEPARATOR}{_escape(localpart)}:{self.domain}"
+
+    def room_of(self, alias: str) -> str:
+        """The inverse of ``alias``.
+
+        Raises:
+            IdentifierError: it is no alias of a room.
+        """
+        head, tail = f"#{self.prefix}", f":{self.domain}"
+        body = alias[len(head) : -len(tail)]
+        provider, _, localpart = body.partition(_SEPARATOR)
+        room_id = f"!{_unescape(localpart)}:{_unescape(provider)}"
+        if not alias.startswith(head) or not alias.endswith(tail) or not is_room_id(room_id):
+            raise IdentifierError("not an alias of this bridge")
+        return room_id
+
     def matrix_user(self, uri: str) -> str:
         """The Matrix user a user URI stands for: one of the homeserver's own, or a ghost."""
         user_id = user_id_from_uri(uri)
         return user_id if self.is_bridged(user_id) else self.ghost(uri)
 
-    def display_name(self, uri: str) -> str:
-        """How a ghost is called: ``bob (b.example)``. The provider is always there, so nobody at another
-        one can be called as one of the homeserver's own users is.
+    def display_name(self, uri: str, chosen: str = "") -> str:
+        """How a ghost is called: ``bob (b.example)``, or with a ``chosen`` name ``Bobby (@bob:b.example)``.
+
+        What is in the parentheses is not for anybody to choose, and nothing before them looks like it. So
+        nobody at another provider can be called as one of the homeserver's own users is, not even with
+        letters that only look the same.
         """
-        localpart, provider = parse_user_id(user_id_from_uri(uri))
-        return f"{_visible(localpart)} ({provider})"
+        user_id = user_id_from_uri(uri)
+        localpart, provider = parse_user_id(user_id)
+        name = presentable(chosen)
+        return f"{name} ({_visible(user_id)})" if name else f"{_visible(localpart)} ({provider})"
 
     def link_to_mimi(self, target: str) -> str:
         """A link's target as the MIMI side should see it: a matrix.to link to a user becomes the user's
@@ -101,6 +134,20 @@ class Names:
             return MATRIX_TO + quote(self.matrix_user(target), safe="@:")
         except IdentifierError:  # any other link
             return target
+
+
+def presentable(name: str) -> str:
+    """A name somebody chose, fit to stand before an address: compatibility forms are resolved, and what
+    cannot be seen, turns the direction around, or could pass for an address is left out.
+    """
+    text = unicodedata.normalize("NFKC", name[:_MAX_CHOSEN])
+    kept = "".join(
+        " " if one.isspace() else one
+        for one in text
+        if one.isspace() or not (unicodedata.category(one)[0] == "C" or one in _FILLERS)
+    )
+    plain = "".join(one for one in kept if one != "@" and unicodedata.category(one) not in ("Ps", "Pe"))
+    return " ".join(plain.split())[:MAX_NAME]
 
 
 def _visible(text: str) -> str:

@@ -15,35 +15,22 @@ from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
-from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.importer import interoperable, with_bot
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import SHARED
 from linearized.client import ApiError, Session
 from linearized.mimi.content import ExternalPart, MimiContent
-from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
+from linearized.protocol.identifiers import room_uri
 
-# State that means the same on both sides. Everything else a homeserver keeps in its state is its own affair.
-BRIDGED_STATE = frozenset(
-    {
-        "m.room.name",
-        "m.room.topic",
-        "m.room.avatar",
-        "m.room.power_levels",
-        "m.room.join_rules",
-        "m.room.history_visibility",
-        "m.room.guest_access",
-        "m.room.pinned_events",
-    }
-)
 _SALT_BYTES = 16
 # What nobody can do for somebody else.
 _OWN_ONLY = frozenset({"m.reaction", "m.room.redaction"})
-_GONE = frozenset({"leave", "ban"})
 
 log = structlog.get_logger(__name__)
 
@@ -59,18 +46,20 @@ class Outbound:
         bot: str,
         puppets: Puppets,
         people: People,
-        ghosts: Ghosts,
+        membership: Membership,
         media: MediaCopier,
         homeserver: HomeserverApi,
+        shared: SharedState,
         random: Callable[[int], bytes],
     ) -> None:
         self._homeserver = homeserver
+        self._shared = shared
         self._database = database
         self._names = names
         self._bot = bot
         self._puppets = puppets
         self._people = people
-        self._ghosts = ghosts
+        self._membership = membership
         self._media = media
         self._random = random
         self._aside = SetAside(database)
@@ -107,7 +96,7 @@ class Outbound:
             user = str(one.event.get("state_key"))
             if not _is_join(one) or not self._names.is_bridged(user) or user in found:
                 break
-            if self._is_participant(link, user) or self._is_here(one):
+            if self._membership.participates(link, user) or self._is_here(one):
                 break
             found[user] = one
         return list(found.values())
@@ -118,7 +107,13 @@ class Outbound:
         if link is None:
             return False
         users = [str(one.event["state_key"]) for one in joins]
-        if await carried(lambda: self._people.add(link, users)) is not None:
+
+        async def add() -> None:
+            await self._people.add(link, users)
+            for one in joins:
+                await self._membership.profile(link, one.event)
+
+        if await carried(add) is not None:
             return False
         with self._database.together():
             for one in joins:
@@ -133,7 +128,7 @@ class Outbound:
             raise NotBridged("the event is here already")
         sender, state_key = str(event.get("sender", "")), event.get("state_key")
         if event.get("type") == "m.room.member" and isinstance(state_key, str):
-            await self._member(link, event, sender, state_key)
+            await self._membership.to_room(link, event, sender, state_key)
         elif self._names.is_ours(sender):
             # Only this bridge can act as a user of its own namespace, so this is something it did.
             raise NotBridged("our own doing")
@@ -151,74 +146,13 @@ class Outbound:
         )
         return known is not None or self._messages.by_matrix(incoming.event_id) is not None
 
-    # --- members ---
-
-    async def _member(self, link: Link, event: JsonObject, sender: str, target: str) -> None:
-        content = event.get("content")
-        membership = str(content.get("membership")) if isinstance(content, dict) else ""
-        if self._names.is_ours(target):
-            await self._ghost(link, event, sender, target, membership)
-        elif not self._names.is_bridged(target):
-            raise NotBridged("a user of another homeserver")
-        elif membership == "join":
-            if self._is_participant(link, target):
-                await self._state(link, event, target, target)  # a new name or picture
-            else:
-                await self._people.add(link, [target])
-        elif membership in _GONE and self._is_participant(link, target):
-            await self._people.remove(link, [target])
-            self._puppets.session(target).device.forget(link.room_id or "")
-        else:
-            raise NotBridged(f"the membership {membership} changes nothing in the group")
-
-    async def _ghost(self, link: Link, event: JsonObject, sender: str, target: str, membership: str) -> None:
-        """A Matrix user did something to a ghost: inviting one adds the person, removing one removes them."""
-        if self._names.is_ours(sender) or target == self._names.bot:
-            raise NotBridged("our own doing")
-        user = user_id_from_uri(self._names.uri(target))
-        if membership == "invite":
-            problem = await self._people.invite(link, user)
-            if problem is not None:
-                await self._ghosts.leave(link.matrix_room_id, target)
-                raise NotBridged(f"{user} could not be added: {problem}")
-        elif membership in _GONE:
-            self._ghosts.forget(link.matrix_room_id, target)
-            await self._people.remove(link, [user])
-        else:
-            raise NotBridged(f"the membership {membership} of a ghost")
-
-    def _is_participant(self, link: Link, user: str) -> bool:
-        return self._puppets.bot.device.participants(link.room_id or "").role_of(user_uri(user)) is not None
-
     # --- state ---
 
     async def _state(self, link: Link, event: JsonObject, sender: str, state_key: str) -> None:
-        kind, content = str(event.get("type")), event.get("content")
-        if kind != "m.room.member" and kind not in BRIDGED_STATE:
+        kind = str(event.get("type"))
+        if kind not in SHARED or state_key:
             raise NotBridged(f"state of type {kind} stays on its own side")
-        if not isinstance(content, dict):
-            raise NotBridged("the event is malformed")
-        content = interoperable(content)
-        if kind == "m.room.power_levels":
-            content = with_bot(content, self._bot)
-        acting = self._puppets.session(sender if self._names.is_bridged(sender) else self._bot).api
-        event_id = await acting.send_state(
-            link.room_id or "",
-            kind,
-            state_key,
-            content,
-            ts=_timestamp(event),
-            source_event_id=str(event["event_id"]),
-        )
-        self._messages.put(
-            link.matrix_room_id,
-            Known(
-                matrix_event_id=str(event["event_id"]),
-                log_event_id=event_id,
-                message_id=None,
-                sender=sender,
-            ),
-        )
+        await self._shared.to_room(link, event, sender)
 
     # --- messages ---
 

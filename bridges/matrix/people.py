@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -13,6 +14,7 @@ from bridges.matrix.power import RoomPower
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link
 from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
+from linearized.protocol.identifiers import user_id_from_uri
 
 # Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
 CHUNK = 20
@@ -80,27 +82,38 @@ class People:
         missing = [user for user in users if user not in inside]
         for user in missing:
             await self._puppets.ready(user)
+        power = RoomPower.of(await bot.api.state(room_id))
+        if missing and not power.may(bot.device.owner.user_id, "invite"):
+            await self._let_in(room_id, missing)
+            missing = []
         packages = {}
         for user in missing:
             try:
                 packages[user] = await bot.groups.key_packages(room_id, user)
             except KeyMaterialUnavailable as error:
                 log.warning("a user cannot be added", user=user, error=str(error))
-        await bot.groups.add_users(room_id, packages, roles=await self._roles(room_id, missing))
+        if packages:
+            roles = {user: role_index(power.level(user)) for user in packages}
+            await bot.groups.add_users(room_id, packages, roles=roles)
         for user in users:
             await self._puppets.follow(user)
 
-    async def _roles(self, room_id: str, users: Sequence[str]) -> dict[str, int]:
-        """The roles that leave everybody's power level what it is."""
-        levels: dict[str, int] = {}
-        default = 0
-        for event in await self._puppets.bot.api.state(room_id):
-            content = event.get("content")
-            if event.get("type") == "m.room.power_levels" and isinstance(content, dict):
-                users_levels = content.get("users")
-                levels = users_levels if isinstance(users_levels, dict) else {}
-                default = content.get("users_default", 0)
-        return {user: role_index(levels.get(user, default)) for user in users}
+    async def _let_in(self, room_id: str, users: Sequence[str]) -> None:
+        """Let users join by themselves, where the bot may not add anybody: in a room of somebody else's."""
+        for user in users:
+            session = self._puppets.session(user)
+            await session.api.join(room_id)
+            await session.catch_up()
+            await session.groups.join(room_id)
+
+    async def give_roles(self, link: Link, levels: Mapping[str, Any]) -> None:
+        """Make the roles in the group those of the power levels that now stand in the log (their content)."""
+        bot, room_id = self._puppets.bot, _room(link)
+        await bot.catch_up()
+        power = RoomPower(creators=frozenset(), creators_above=False, content=levels)
+        everyone = bot.device.participants(room_id).participants
+        users = [user_id_from_uri(pair.user) for pair in everyone]
+        await bot.groups.set_roles(room_id, {user: role_index(power.level(user)) for user in users})
 
     async def remove(self, link: Link, users: Sequence[str]) -> None:
         """Remove users with all their clients; who is not there is no error."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from weakref import WeakValueDictionary
+
 from bridges.matrix.database import Database, DeviceStorage
 from linearized.client import MlsDevice, ProviderApi, Session
 
@@ -10,32 +13,50 @@ DEVICE = "BRIDGE"
 # A bridged user is added to rooms now and then; the package of last resort covers a burst.
 USER_KEY_PACKAGES = 3
 BOT_KEY_PACKAGES = 10
+# Clients kept open beside the bot's. Each holds the trees of its groups, a megabyte for a room of a thousand;
+# the others are in the database, a few milliseconds away.
+OPEN_CLIENTS = 32
 
 
 class Puppets:
-    """Sessions by user ID, made when first needed and kept."""
+    """Sessions by user ID, opened when first needed.
+
+    There is never a second session of a user while one is in use: two would continue from one MLS state.
+    """
 
     def __init__(self, api: ProviderApi, database: Database, *, bot: str) -> None:
         self._api = api
         self._database = database
         self._bot = bot
-        self._sessions: dict[str, Session] = {}
+        # Every session that anybody holds, and those that are held only because they may be needed again.
+        self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._recent: OrderedDict[str, Session] = OrderedDict()
+        self._of_bot: Session | None = None
 
     @property
     def bot(self) -> Session:
-        """The bot's session."""
-        return self.session(self._bot)
+        """The bot's session, which stays open."""
+        if self._of_bot is None:
+            self._of_bot = self._open(self._bot)
+        return self._of_bot
 
     def session(self, user_id: str) -> Session:
         """The session of a user's client."""
+        if user_id == self._bot:
+            return self.bot
         found = self._sessions.get(user_id)
         if found is None:
-            device = MlsDevice.open(DeviceStorage(self._database, user_id), user_id=user_id, device_id=DEVICE)
-            packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
-            api = self._api.as_user(user_id, DEVICE)
-            found = Session(api, device, key_packages=packages, echoes=False)
-            self._sessions[user_id] = found
+            found = self._sessions[user_id] = self._open(user_id)
+        self._recent[user_id] = found
+        self._recent.move_to_end(user_id)
+        if len(self._recent) > OPEN_CLIENTS:
+            self._recent.popitem(last=False)
         return found
+
+    def _open(self, user_id: str) -> Session:
+        device = MlsDevice.open(DeviceStorage(self._database, user_id), user_id=user_id, device_id=DEVICE)
+        packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
+        return Session(self._api.as_user(user_id, DEVICE), device, key_packages=packages, echoes=False)
 
     async def ready(self, user_id: str) -> Session:
         """The session of a user's client that can be added to rooms: it has key packages at the provider."""

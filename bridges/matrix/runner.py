@@ -19,6 +19,7 @@ from bridges.matrix.audit import audit
 from bridges.matrix.checks import Check, check_both
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
+from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import carried, persist
 from bridges.matrix.ghosts import Ghosts
@@ -26,11 +27,16 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.membership import Membership
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
+from bridges.matrix.portals import Portals
 from bridges.matrix.power import RoomPower
+from bridges.matrix.provisioning import Provisioning
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
+from bridges.matrix.shared_state import SharedState
+from bridges.matrix.translation import Translation
 from bridges.matrix.unbridging import Unbridging
 from linearized.client import ClientError, ProviderApi
 from linearized.exceptions import ConfigError
@@ -94,15 +100,33 @@ class Bridge:
             media=media,
             people=people,
         )
+        self.shared = SharedState(
+            database=database,
+            names=names,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            translation=Translation(names=names, bot=config.bot, media=media, database=database),
+        )
+        membership = Membership(
+            database=database,
+            names=names,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            media=media,
+        )
         self.outbound = Outbound(
             database=database,
             names=names,
             bot=config.bot,
             puppets=self.puppets,
             people=people,
-            ghosts=self.ghosts,
+            membership=membership,
             media=media,
             homeserver=homeserver,
+            shared=self.shared,
             random=environment.random,
         )
         self.inbound = Inbound(
@@ -110,10 +134,11 @@ class Bridge:
             names=names,
             bot=config.bot,
             puppets=self.puppets,
-            people=people,
+            membership=membership,
             ghosts=self.ghosts,
             media=media,
             homeserver=homeserver,
+            shared=self.shared,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -132,11 +157,32 @@ class Bridge:
             database=database,
             importing=self.importing,
         )
+        self.portals = Portals(
+            config=config,
+            database=database,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            ghosts=self.ghosts,
+            shared=self.shared,
+        )
+        # Until the bridge runs, an import that is asked for is noted, and begins when it does.
+        self._begin: Callable[[str], None] = self._note
+        provisioning = Provisioning(
+            token=config.provisioning_token,
+            database=database,
+            homeserver=homeserver,
+            seconds=lambda: environment.clock() / 1000,
+            begin=self.begin,
+            unbridge=self.unbridging.run,
+            importing=self.importing,
+        )
         self.app = AppService(
             hs_token=config.hs_token,
             queue=self.queue,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
+            room_exists=self.portals.answer_query,
+            provision=provisioning.answer,
         )
 
     def wake(self) -> None:
@@ -162,7 +208,15 @@ class Bridge:
             for link in self.links.all():
                 if link.phase is not Phase.LIVE:
                     nursery.start_soon(self._import, link.matrix_room_id)
-            nursery.start_soon(self._outbound_loop, nursery)
+
+            def begin(matrix_room_id: str) -> None:
+                # On disk first: an import that is asked for survives a kill.
+                self._note(matrix_room_id)
+                self.importing.add(matrix_room_id)
+                nursery.start_soon(self._import, matrix_room_id)
+
+            self._begin = begin
+            nursery.start_soon(self._outbound_loop)
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
 
@@ -267,20 +321,21 @@ class Bridge:
         txn_id = f"imported-{matrix_room_id}-{self._environment.ids(_UNIQUE_BYTES)}"
         await persist(lambda: self.commands.say(matrix_room_id, text, txn_id=txn_id))
 
-    async def _outbound_loop(self, nursery: trio.Nursery) -> None:
-        def begin(matrix_room_id: str) -> None:
-            # On disk first: an import that is asked for survives a kill.
-            self.links.begin(matrix_room_id)
-            self.importing.add(matrix_room_id)
-            nursery.start_soon(self._import, matrix_room_id)
+    def begin(self, matrix_room_id: str) -> None:
+        """Begin the import of a room; returns at once."""
+        self._begin(matrix_room_id)
 
+    def _note(self, matrix_room_id: str) -> None:
+        self.links.begin(matrix_room_id)
+
+    async def _outbound_loop(self) -> None:
         while True:
             self._arrived = trio.Event()
             incoming = self.queue.next()
             if incoming is None:
                 await self._arrived.wait()
             else:
-                await self.dispatch(incoming, begin)
+                await self.dispatch(incoming, self.begin)
 
     async def _inbound_loop(self) -> None:
         async with aclosing(self.puppets.bot.items()) as items:
@@ -292,8 +347,9 @@ class Bridge:
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:
+                        await self.shared.align(link)
                         found = await audit(link, self._homeserver, self.queue)
-                    except ClientError as error:  # the homeserver is away; the next audit finds as much
+                    except (ClientError, NotBridged) as error:  # a side is away; the next audit finds as much
                         log.warning("an audit failed", room_id=link.matrix_room_id, error=str(error))
                         continue
                     if found:

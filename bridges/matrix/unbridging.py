@@ -13,7 +13,7 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.importer import BOT_LEVEL
+from bridges.matrix.levels import BOT_LEVEL
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.power import POWER_LEVELS, RoomPower

@@ -43,6 +43,7 @@ from linearized.client.transport import (
     JsonObject,
     Transport,
 )
+from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import MAX_KEYS_BYTES, REQUEST_TYPE
 from linearized.room.segments import MAX_SEGMENT_BYTES, SEGMENT
 
@@ -194,6 +195,11 @@ class ProviderApi:
         """``POST /join/{room}``; joining twice is joining once."""
         return json_string(await self._post(f"/join/{path_part(room_id)}", {}, idempotent=True), "room_id")
 
+    async def knock(self, room_id: str, reason: str = "") -> None:
+        """``POST /knock/{room}``: ask to be invited; asking twice is asking once."""
+        body = {"reason": reason} if reason else {}
+        await self._post(f"/knock/{path_part(room_id)}", body, idempotent=True)
+
     async def leave(self, room_id: str) -> None:
         """``POST /rooms/{room}/leave``."""
         await self._post(f"/rooms/{path_part(room_id)}/leave", {}, idempotent=True)
@@ -238,6 +244,13 @@ class ProviderApi:
         except orjson.JSONDecodeError as error:
             raise MalformedAnswer("the answer is not JSON") from error
         return json_objects(events)
+
+    async def state_event(self, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
+        """``GET /rooms/{room}/state/{type}/{key}?format=event``: one event of the room's current state;
+        ``ApiError`` 404 if there is none.
+        """
+        path = f"/rooms/{path_part(room_id)}/state/{path_part(event_type)}/{path_part(state_key)}"
+        return await self._get(path, {"format": "event"})
 
     async def event(self, room_id: str, event_id: str) -> JsonObject:
         """``GET /rooms/{room}/event/{event}``."""
@@ -433,6 +446,11 @@ class ProviderApi:
         )
         return json_object(answer, "statement")
 
+    async def forget_pseudonym(self, user_id: str) -> None:
+        """Have the provider forget whose a pseudonym is that has left its room; it is gone then."""
+        name = user_id.removeprefix("@").partition(":")[0]
+        await self._transport.json("DELETE", f"{_MLS}/pseudonyms/{path_part(name)}", idempotent=False)
+
     async def pseudonyms(self) -> list[JsonObject]:
         """This account's pseudonyms, oldest first: ``user_id``, ``devices``, and the ``room_id`` it is
         for, once it is for one.
@@ -533,6 +551,24 @@ class ProviderApi:
             return None
         return decode_binary(answer, "signature_key"), decode_binary(answer, "identity")
 
+    async def create_join_code(self, room_id: str, *, uses: int, lifetime_ms: int) -> str:
+        """``POST rooms/{room}/join_codes``: a code that lets ``uses`` users in; only at the hub. A
+        lost answer leaves a code that nobody knows.
+        """
+        body: JsonObject = {"uses": uses, "lifetime_ms": lifetime_ms}
+        return json_string(await self._mls(room_id, "join_codes", body, idempotent=False), "code")
+
+    async def join_codes(self, room_id: str) -> list[JsonObject]:
+        """``GET rooms/{room}/join_codes``: ``id``, ``creator``, ``uses_left`` and ``expires_ts`` of each."""
+        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes"
+        answer = await self._transport.json("GET", path, idempotent=True)
+        return json_objects(answer.get("codes"))
+
+    async def revoke_join_code(self, room_id: str, code_id: str) -> None:
+        """``DELETE rooms/{room}/join_codes/{id}``; a repetition is a 404."""
+        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes/{path_part(code_id)}"
+        await self._transport.json("DELETE", path, idempotent=False)
+
     async def import_events(self, room_id: str, events: Sequence[ImportEvent]) -> ImportResult:
         """Append a bridged room's past, in order, at most ``MAX_IMPORT_PAGE`` at once; repeating is
         harmless.
@@ -573,7 +609,17 @@ class ProviderApi:
         )
         return answer.body
 
-    # --- oblivious downloads ---
+    # --- oblivious downloads, metadata policies ---
+
+    async def metadata_policy(self, hub: str) -> bytes:
+        """``GET metadata_policy/{hub}``: the hub's SignedMetadataPolicy, unchecked."""
+        answer = await self._transport.request(
+            "GET",
+            f"{_MLS}/metadata_policy/{path_part(hub)}",
+            idempotent=True,
+            limit=2 * MAX_DOCUMENT_BYTES,
+        )
+        return answer.body
 
     async def gateway_keys(self, gateway: str) -> bytes:
         """``GET ohttp/{gateway}/keys``: the SignedKeyConfigs of a hub, unchecked."""

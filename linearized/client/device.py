@@ -41,6 +41,7 @@ CIPHERSUITE = openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
 # Role indices of the participant list.
 ROLE_REGULAR = REGULAR.index
 ROLE_ADMIN = ADMIN.index
+_WAYS_IN = (Capability.OPEN_JOIN, Capability.USE_JOIN_CODE)
 # 80 days: how long a key package may wait on the server for someone to use it; peers refuse more than 84.
 KEY_PACKAGE_LIFETIME = 80 * 24 * 3600
 
@@ -152,7 +153,8 @@ class MlsDevice:
         """The role of users who came by themselves: what the room gives to everybody, if it does."""
         data = self.group(room_id).app_data().get(ROLES_LIST)
         roles = None if data is None else RoleData.decode(data)
-        if roles is None or not roles.role(NO_ROLE).has(Capability.OPEN_JOIN):
+        lobby = None if roles is None else roles.role(NO_ROLE)
+        if roles is None or lobby is None or not any(lobby.has(way) for way in _WAYS_IN):
             return self.entry_role(room_id)
         return roles.entry_role(NO_ROLE)
 
@@ -372,6 +374,11 @@ class MlsDevice:
                 if record.pending.external:
                     record.joined_epoch = group.epoch
                     self.owe_link_keys(room_id)
+        if not record.pending.external:
+            # It removed whoever had left; who is listed all the same came back by it, and the entry that says
+            # so may reach us only after our next commit.
+            listed = self.participants(room_id)
+            record.gone = [user for user in record.gone if listed.role_of(user_uri(user)) is None]
         record.pending, record.merged, record.lost = None, commit_digest, False
         record.commit_event_id = event_id
         return True

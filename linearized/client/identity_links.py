@@ -164,7 +164,9 @@ def note_arrival(device: MlsDevice, room_id: str, processed: openmls.Processed) 
     who could: remember to do it. The caller saves.
     """
     committer = processed.committer
-    if committer is None or committer.identity not in {member.identity for member in processed.added}:
+    # An external commit adds the one who makes it; another may have taken our own leaf.
+    arrivals = {member.identity for member in processed.added}
+    if committer is None or committer.identity not in arrivals or processed.self_removed:
         return
     others = device.members(room_id).keys() - {committer.leaf_index}
     if device.group(room_id).own_leaf_index == min(others):

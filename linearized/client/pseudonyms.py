@@ -12,7 +12,7 @@ Everything else is as in ``Session``: items, messages and changes of the group n
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -28,7 +28,6 @@ from linearized.client.session import Session
 from linearized.client.state import SavedState
 from linearized.client.storage import StateStorage
 from linearized.client.transport import JsonObject
-from linearized.exceptions import InvalidInput
 from linearized.mimi.content import SALT_BYTES, MimiContent, SinglePart
 from linearized.mimi.identity_links import (
     LINK_KEY_BYTES,
@@ -36,6 +35,7 @@ from linearized.mimi.identity_links import (
     LINK_LABEL,
     MAX_LINK_KEYS,
     AttestedIdentityLink,
+    IdentityLinkError,
     LinkKey,
     LinkKeys,
     seal_link,
@@ -70,6 +70,23 @@ class KnownClient:
     client_uri: str
     real: RealIdentity | None
     fault: str | None = None
+
+
+class _Pairs:
+    """Which pseudonym of a room is whose: the first that is found counts, in both directions."""
+
+    def __init__(self) -> None:
+        self._pseudonyms: dict[str, str] = {}
+        self._users: dict[str, str] = {}
+
+    def fault(self, pseudonym: str, user_id: str) -> str | None:
+        """Note that a pseudonym is a user's; why it cannot be, or None."""
+        # "In any given room, the user_pseudonym of a client MUST be the same across all clients of a user".
+        if self._pseudonyms.setdefault(user_id, pseudonym) != pseudonym:
+            return f"{user_id} is in the room under another pseudonym"
+        if self._users.setdefault(pseudonym, user_id) != user_id:
+            return "the pseudonym is another user's already"
+        return None
 
 
 class PseudonymousSession(Session):
@@ -120,55 +137,54 @@ class PseudonymousSession(Session):
         """
         if expected is not None and len(expected) != len(handles):
             raise ValueError("there is one expected user for each handle")
+        given = [_parsed(handle) for handle in handles]
+        keys = {key.client_pseudonym: key.key for key, _ in given}
         documents: Documents = {}
         present = await self._identities(room_id, documents)
-        known = {client.real.user_id: client.user_id for client in present if client.real is not None}
+        pairs = _Pairs()
+        for client in present:
+            if client.real is not None:
+                pairs.fault(client.user_id, client.real.user_id)
         users: dict[str, list[bytes]] = {}
-        found: list[RealIdentity] = []
-        keys: dict[str, bytes] = {}
-        for index, handle in enumerate(handles):
-            user_id, real, packages = await self._introduced(room_id, handle, keys, documents)
-            if expected is not None and expected[index] != real.user_id:
-                raise UntrustedIdentity(f"the handle is of {real.user_id}, not of {expected[index]}")
-            # "In any given room, the user_pseudonym of a client MUST be the same across all clients of a
-            # user".
-            if known.setdefault(real.user_id, user_id) != user_id:
-                raise UntrustedIdentity(f"{real.user_id} is in the room under another pseudonym")
-            users.setdefault(user_id, []).extend(packages)
-            found.append(real)
+        people: dict[str, RealIdentity] = {}
+        for user_id in dict.fromkeys(user_id for _, user_id in given):
+            users[user_id] = []
+            for package, uri, real in await self._introduced(room_id, user_id, keys, documents):
+                fault = pairs.fault(user_id, real.user_id)
+                if fault is not None:
+                    raise UntrustedIdentity(fault)
+                users[user_id].append(package)
+                people[uri] = real
+        found = [people.get(key.client_pseudonym) for key, _ in given]
+        checked = [real for real in found if real is not None]
+        if len(checked) < len(found):
+            raise UntrustedIdentity("a client whose handle was given has no key package")
+        for real, wanted in zip(checked, expected or [real.user_id for real in checked], strict=True):
+            if real.user_id != wanted:
+                raise UntrustedIdentity(f"the handle is of {real.user_id}, not of {wanted}")
         self.device.state.link_keys.update(keys)
         self.device.owe_link_keys(room_id)
         # Whatever happens after the commit, those who came in by it get to know who is there.
         self.device.save()
         await self.groups.add_users(room_id, users)
         await self.share(room_id)
-        return found
+        return checked
 
     async def _introduced(
-        self, room_id: str, handle: str, keys: dict[str, bytes], documents: Documents
-    ) -> tuple[str, RealIdentity, list[bytes]]:
-        """The pseudonym, the person and the key packages behind a handle; its key goes into ``keys``."""
-        try:
-            given = LinkKey.parse(handle)
-            named = user_of_client(given.client_pseudonym)
-        except (ValueError, InvalidInput) as error:
-            raise UntrustedIdentity(str(error)) from error
-        keys[given.client_pseudonym] = given.key
-        packages = await self.groups.key_packages(room_id, named)
-        found: dict[str, RealIdentity] = {}
-        for package in packages:
+        self, room_id: str, user_id: str, keys: Mapping[str, bytes], documents: Documents
+    ) -> list[tuple[bytes, str, RealIdentity]]:
+        """The key packages of a pseudonym's clients of which a key is known, each with the client's URI and
+        who it is. Others cannot be told from somebody whom a server slipped in, and are left out.
+        """
+        found: list[tuple[bytes, str, RealIdentity]] = []
+        for package in await self.groups.key_packages(room_id, user_id):
             info = openmls.inspect_key_package(package, now=self.api.clock() // 1000)
             owner = leaf_owner(info.identity, signature_key=info.signature_key)
-            # All clients of a user come in together; those without a handle here are known already.
             key = keys.get(owner.client_uri) or self.device.state.link_keys.get(owner.client_uri)
-            if owner.pseudonym is None or key is None:
-                raise UntrustedIdentity(f"nobody told who {owner.client_uri} is")
-            found[owner.client_uri] = await self._check(owner.pseudonym, key, documents)
-        if given.client_pseudonym not in found:
-            raise UntrustedIdentity("the client that the handle is of has no key package")
-        if len({real.user_id for real in found.values()}) > 1:
-            raise UntrustedIdentity("the clients of one pseudonym are of several users")
-        return named, found[given.client_pseudonym], packages
+            if owner.pseudonym is not None and key is not None:
+                real = await self._check(owner.pseudonym, key, documents)
+                found.append((package, owner.client_uri, real))
+        return found
 
     async def share(self, room_id: str) -> None:
         """Send the keys of all identity links in the room to everybody in it; in vain outside of it.
@@ -209,7 +225,7 @@ class PseudonymousSession(Session):
         return await self._identities(room_id, {})
 
     async def _identities(self, room_id: str, documents: Documents) -> list[KnownClient]:
-        known: dict[str, str] = {}
+        pairs = _Pairs()
         found: list[KnownClient] = []
         for uri, credential in pseudonyms_in(self.device, room_id).items():
             user_id = user_id_from_uri(credential.user_pseudonym)
@@ -221,8 +237,9 @@ class PseudonymousSession(Session):
                     real, fault = await self._check(credential, key, documents), None
                 except UntrustedIdentity as error:
                     fault = str(error)
-            if real is not None and known.setdefault(real.user_id, user_id) != user_id:
-                fault = f"{real.user_id} is in the room under another pseudonym"
+            if real is not None:
+                fault = pairs.fault(user_id, real.user_id)
+            if fault is not None:
                 real = None
             found.append(KnownClient(user_id=user_id, client_uri=uri, real=real, fault=fault))
         strangers = strangers_in(self.device, room_id)
@@ -304,16 +321,25 @@ def open_pseudonym(session: Session, storage: StateStorage) -> PseudonymousSessi
     return _session(session.api, device, device.owner.pseudonym)
 
 
+def _parsed(handle: str) -> tuple[LinkKey, str]:
+    """A handle's key, and the user ID of the pseudonym that it is of."""
+    try:
+        key = LinkKey.parse(handle)
+    except IdentityLinkError as error:
+        raise UntrustedIdentity(str(error)) from error
+    return key, user_of_client(key.client_pseudonym)
+
+
 def user_of_client(client_pseudonym: str) -> str:
     """The user ID of the pseudonym that a client's names: ``mimi://a.example/d/<user>/<client>``.
 
     Raises:
-        ValueError: it names none.
+        UntrustedIdentity: it names none.
     """
     start, _, rest = client_pseudonym.partition("/d/")
     name, slash, _ = rest.partition("/")
     if not slash or not start.startswith("mimi://"):
-        raise ValueError("a client's pseudonym does not name its user's")
+        raise UntrustedIdentity("a client's pseudonym does not name its user's")
     return f"@{name}:{start.removeprefix('mimi://')}"
 
 

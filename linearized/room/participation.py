@@ -10,7 +10,7 @@ from linearized.mimi.room_policy import power_level_of_role, role_of_power_level
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.state import StateMap, membership
-from linearized.room.standing import joined_users
+from linearized.room.standing import beyond, joined_users
 
 _PRESENT: Final = frozenset({"join", "invite", "knock"})
 
@@ -73,19 +73,20 @@ def attendance_changes(
 ) -> list[StateChange]:
     """Those of ``membership_changes`` that are about who comes and goes."""
     changes: list[StateChange] = []
-    outside = present - joined_users(state)
+    outside = beyond(present, joined_users(state))
     arrived = {user for user in outside if user in after and membership(state, user) == "invite"}
     if after is before and not arrived:
         return changes  # the list may be long
     for user_id in sorted(arrived | (after.keys() - before.keys())):
-        changes += _addition(user_id, committer, state, joins=user_id in present)
+        changes += addition(user_id, committer, state, joins=user_id in present)
     for user_id in sorted(before.keys() - after.keys()):
         if membership(state, user_id) in _PRESENT:
             changes.append(_member(committer, user_id, "leave"))
     return changes
 
 
-def _addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
+def addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
+    """The entries by which one user lets another in: an invite, and with ``joins`` their join."""
     current = membership(state, user_id)
     if current == "join":
         return []

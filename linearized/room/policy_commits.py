@@ -42,6 +42,7 @@ def check_commit(
     roster: Roster,
     founding: bool,
     deletes: bool,
+    admitted: bool,
 ) -> None:
     """Hold a verified commit to the policy of the room; without one it is held to nothing here.
 
@@ -51,6 +52,7 @@ def check_commit(
         founding: whether this is the room's first commit. Whom it adds is the creator's choice, as the policy
             itself is: participants of a room with fixed membership "have the list of participants specified
             when they are created".
+        admitted: whether its sender joins by a joining code.
         deletes: whether it is to end the group, and so removes everybody but its sender, whatever the limits.
 
     Raises:
@@ -71,6 +73,7 @@ def check_commit(
         if before.operational is not None and staged.is_external:
             _check_external(before.operational.external_commit_allowed)
         actions = list(actions_of(group, staged))
+        actions[0] = replace(actions[0], admitted=admitted)
         _check_disruption(actions)
         for action in actions:
             _check_taken(before, action, app_data=app_data, state=state)

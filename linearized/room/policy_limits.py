@@ -19,6 +19,8 @@ def check_limits(before: RoomPolicy, after: RoomPolicy) -> None:
     Raises:
         Rejected: ``FORBIDDEN``, naming the limit.
     """
+    if after.participants is before.participants and after.clients is before.clients:
+        return  # nobody comes, goes or changes their role; and there may be many
     old, new = _by_role(before), _by_role(after)
     old_active, new_active = _by_role(before, active=True), _by_role(after, active=True)
     for role in after.roles.roles:

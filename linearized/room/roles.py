@@ -8,6 +8,7 @@ follows from its roles; what levels cannot say, the roles decide beside them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -22,6 +23,10 @@ from linearized.protocol.canonical import JsonObject
 GOVERNOR: Final = 100
 MODERATOR: Final = 50
 USER: Final = 0
+
+KEPT_ROLES: Final = 256
+"""Lists of roles whose reading is kept: each commit looks at them a few times, and they hardly ever change.
+Some tens of kilobytes each."""
 
 # A role has the level of the first row that it shares a capability with: Matrix' usual three. Levels order
 # people as well (nobody can be removed by who is not above them), so there is not one for each capability.
@@ -90,7 +95,12 @@ def roles_of(app_data: Mapping[int, bytes]) -> RoleData | None:
         MimiDecodeError: the component is malformed.
     """
     data = app_data.get(ROLES_LIST)
-    return RoleData.decode(data) if data is not None else None
+    return _read(data) if data is not None else None
+
+
+@lru_cache(KEPT_ROLES)
+def _read(data: bytes) -> RoleData:
+    return RoleData.decode(data)
 
 
 def check_roles(roles: RoleData | None, indices: Iterable[int]) -> None:

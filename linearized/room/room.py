@@ -36,6 +36,7 @@ from linearized.room.grouping import (
     Transition,
     initial_group,
 )
+from linearized.room.join_codes import admission_changes, check_join_codes
 from linearized.room.participation import StateChange
 from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
@@ -170,6 +171,10 @@ class Room:
             case _:
                 return self._application(submission, now)
 
+    def check_join_codes(self, user_id: str, *, creates: bool) -> None:
+        """See ``join_codes.check_join_codes``."""
+        check_join_codes(self._group.policy, user_id, self._state, creates=creates)
+
     def preview(self, submission: LocalEvent | LinearizedPdu, *, now: int) -> Event:
         """The event a submission would become at this point of the log; nothing changes.
 
@@ -252,9 +257,12 @@ class Room:
             transition = deleting(transition)
         self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
-        check_policy_of_commit(transition, self._state)
+        inviter = submission.invited_by if staged.is_external else None
+        admission = admission_changes(committer.user_id, inviter, self._state)
+        check_policy_of_commit(transition, self._state, admitted=bool(admission))
         draft = self._draft()
         draft.epoch = staged.epoch
+        self._write_changes(draft, admission, submission.bundle.message, now)
         self._write_memberships(draft, transition, now)
         check_tie(transition, draft.state, self._published, hub=self._identity.name)
         self._write_commit(draft, transition, now)

@@ -26,7 +26,9 @@ class RoomState(dict[Key, Event]):
     def take(self, changes: Mapping[Key, Event]) -> None:
         """Put events in the place of those before them."""
         self.update(changes)
-        self.joined = _joined_after(self.joined, changes)
+        for kind, key in changes:
+            if kind == MEMBER:
+                (self.joined.add if membership(self, key) == "join" else self.joined.discard)(key)
 
 
 class DraftState(ChainMap[Key, Event]):
@@ -47,6 +49,11 @@ def joined_users(state: StateMap) -> Set[str]:
     if isinstance(state, RoomState | DraftState):
         return state.joined
     return RoomState(state).joined
+
+
+def beyond(users: Set[str], known: Set[str]) -> Set[str]:
+    """The users who are not among ``known``. Nearly always there is none; to find that out copies nothing."""
+    return frozenset() if users <= known else users - known
 
 
 def _joined_after(joined: set[str], changes: Mapping[Key, Event]) -> set[str]:

@@ -122,6 +122,7 @@ class Handshake:
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
         deletes_group: whether the commit is to end the room's group; it then removes all but its sender.
+        invited_by: the creator of a joining code that the joiner of an external commit has shown to the hub.
     """
 
     bundle: HandshakeBundle
@@ -130,6 +131,7 @@ class Handshake:
     introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
     deletes_group: bool = False
+    invited_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

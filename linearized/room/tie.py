@@ -32,7 +32,7 @@ from linearized.room.leaves import identify
 from linearized.room.proposers import proposer_of
 from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
 from linearized.room.roster import Roster
-from linearized.room.standing import joined_users
+from linearized.room.standing import beyond, joined_users
 from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
@@ -318,7 +318,8 @@ def check_agreement(roster: Roster, staged: StagedCommit, state: StateMap) -> No
         leaves = NOBODY.keys()
     # In a group of Linearized Matrix servers alone, the leaves are all there is to agree with the room.
     roles = roles_of(app_data)
-    for user_id in sorted((leaves | participants.keys()) - joined_users(state)):
+    joined = joined_users(state)
+    for user_id in sorted(beyond(leaves, joined) | beyond(participants.keys(), joined)):
         current = membership(state, user_id)
         # Who is banned stays in the list, in the role of that name, and has no leaf.
         banned = user_id not in leaves and is_banned(roles, participants[user_id])
@@ -328,7 +329,7 @@ def check_agreement(roster: Roster, staged: StagedCommit, state: StateMap) -> No
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"
             )
-    strangers = leaves - participants.keys() if listed else set()
+    strangers = beyond(leaves, participants.keys()) if listed else None
     if strangers:
         raise Rejected(
             Reason.FORBIDDEN, f"{min(strangers)} has a leaf but is missing from the participant list"

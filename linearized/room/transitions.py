@@ -92,7 +92,7 @@ def commit_acts(transition: Transition, state: StateMap, version: RoomVersion, *
     return list(acts_of(transition.group, staged.proposals, committer=committer, hub=hub, roles=roles))
 
 
-def check_policy_of_commit(transition: Transition, state: StateMap) -> None:
+def check_policy_of_commit(transition: Transition, state: StateMap, *, admitted: bool = False) -> None:
     """See ``check_commit``."""
     check_commit(
         transition.group,
@@ -101,6 +101,7 @@ def check_policy_of_commit(transition: Transition, state: StateMap) -> None:
         roster=transition.roster,
         founding=transition.initial is not None,
         deletes=transition.deletes,
+        admitted=admitted,
     )
 
 

@@ -116,6 +116,27 @@ class Following:
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
 
+    async def expect(self, room_id: str, hub: str) -> None:
+        """Follow a room that we know nothing of yet, because a user of ours is about to join it by a code."""
+        async with self._locks.setdefault(room_id, trio.Lock()):
+            if self._node.store.room(room_id) is None:
+                await self._node.store.append(RoomAppend(room_id=room_id, room=self._row(room_id, hub)))
+
+    async def entered(self, row: RoomRow, user_id: str) -> None:
+        """Note that a user of ours is in a room that we follow, by a commit of their own. Nothing else tells
+        us: there is no Welcome for who joins by themself.
+        """
+        async with self._locks.setdefault(row.room_id, trio.Lock()):
+            current = self._node.store.room(row.room_id)
+            known = {item.user_id: item.membership for item in self._node.store.memberships(row.room_id)}
+            if current is None or current.role is not Role.FOLLOWER or known.get(user_id) == "join":
+                return
+            joined = MembershipRow(
+                room_id=row.room_id, user_id=user_id, membership="join", seq=current.head_seq
+            )
+            await self._node.store.append(RoomAppend(room_id=row.room_id, memberships=(joined,)))
+        self._node.notifier.users_changed([user_id])
+
     async def leave(self, row: RoomRow, user_id: str) -> str:
         """End the membership of a user of ours: nothing of the room is given to them any more.
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from linearized.server.copies import Copies
     from linearized.server.followers import Followers
     from linearized.server.franking import Franking
+    from linearized.server.join_codes import JoinCodes
     from linearized.server.keys import KeyRing
+    from linearized.server.metadata_policies import HubPolicies
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
@@ -83,6 +85,8 @@ class Node:
     takeovers: Takeovers = field(init=False)
     takeover_consents: TakeoverConsents = field(init=False)
     pulling: Pulling = field(init=False)
+    hub_policies: HubPolicies = field(init=False)
+    join_codes: JoinCodes = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.store.account_data import AccountDataStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
+from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.pseudonyms import PseudonymStore
@@ -213,7 +215,17 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, PseudonymStore, Protocol):
+class Store(
+    HistoryStore,
+    MovingStore,
+    PastTreeStore,
+    PullStore,
+    ContactStore,
+    PseudonymStore,
+    JoinCodeStore,
+    AccountDataStore,
+    Protocol,
+):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---

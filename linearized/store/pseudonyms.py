@@ -42,6 +42,12 @@ class PseudonymStore(Protocol):
         """
         ...
 
+    async def delete_pseudonym(self, user_id: str) -> None:
+        """Forget whose a pseudonym is, and its devices with what is kept for them. The user stays, so that
+        nobody is ever given that name again.
+        """
+        ...
+
     def pseudonym(self, user_id: str) -> PseudonymRow | None:
         """The pseudonym, or None."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from linearized.store.pseudonyms import PseudonymRow
+from linearized.store.sqlite_devices import delete_device
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
 
@@ -61,3 +62,13 @@ def bind_pseudonym(transaction: Transaction, *, user_id: str, room_id: str) -> b
         (user_id, room_id),
     )
     return bound.rowcount > 0
+
+
+def delete_pseudonym(transaction: Transaction, *, user_id: str) -> None:
+    """Forget whose a pseudonym is, and its devices."""
+    execute = transaction.connection.execute
+    if execute("DELETE FROM pseudonyms WHERE user_id = ?", (user_id,)).rowcount == 0:
+        return
+    devices = execute("SELECT device_id FROM devices WHERE user_id = ?", (user_id,)).fetchall()
+    for (device_id,) in devices:
+        delete_device(transaction, user_id=user_id, device_id=device_id)

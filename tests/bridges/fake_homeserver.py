@@ -18,6 +18,9 @@ PAGE = 100
 OK = 200
 
 JsonObject = dict[str, Any]
+# What moderators ask for, and the membership it leads to.
+_ACTS = {"invite": "invite", "kick": "leave", "ban": "ban", "unban": "leave"}
+
 Fault = Callable[[str, httpx.Request], None]
 
 
@@ -28,6 +31,8 @@ class MatrixRoom:
     members: dict[str, str] = field(default_factory=dict)
     public: bool = True
     aliases: set[str] = field(default_factory=set)
+    # Who may not set state of which type, whatever the power levels say.
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
 
 
 class FakeHomeserver:
@@ -38,6 +43,7 @@ class FakeHomeserver:
         self.users: set[str] = {f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol")}
         self.devices: set[tuple[str, str]] = set()
         self.names: dict[str, str] = {}
+        self.avatars: dict[str, str] = {}
         self.media: dict[str, tuple[bytes, str]] = {}
         self.transactions: dict[str, str] = {}
         self.pushes: list[JsonObject] = []
@@ -70,8 +76,9 @@ class FakeHomeserver:
         *,
         sender: str | None = None,
         push: bool = True,
+        **more: Any,
     ) -> JsonObject:
-        content = {"membership": membership, "displayname": user[1:].partition(":")[0]}
+        content = {"membership": membership, "displayname": user[1:].partition(":")[0], **more}
         return self.emit(room, sender or user, "m.room.member", content, state_key=user, push=push)
 
     def say(
@@ -152,27 +159,32 @@ class FakeHomeserver:
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
                 answer = _ok(duration_ms=1) if self.ping[0] == OK else _error(*self.ping)
-            case ("POST", "register"):
-                answer = self._register(body)
-            case ("POST", "login"):
-                self.devices.add((body["identifier"]["user"], body["device_id"]))
-                answer = _ok(user_id=body["identifier"]["user"])
-            case ("PUT", "profile", of, "displayname"):
-                self.names[of] = body["displayname"]
+            case ("POST", "register" | "login" as act):
+                answer = self._register(body) if act == "register" else self._login(body)
+            case ("PUT", "profile", of, "displayname" | "avatar_url" as what):
+                assert of == user
+                (self.names if what == "displayname" else self.avatars)[of] = body[what]
                 answer = _ok()
             case ("GET", "media", "download", _, media_id):
                 file = self.media.get(media_id)
                 answer = httpx.Response(200, content=file[0]) if file else _error(404, "M_NOT_FOUND")
-            case ("GET", "directory", "room", alias):
-                found = [room for room in self.rooms.values() if alias in room.aliases]
-                answer = _ok(room_id=found[0].room_id) if found else _error(404, "M_NOT_FOUND")
-            case ("POST", "join", room_id):
-                answer = self._join(self.rooms[room_id], user)
+            case (method, "directory", "room", alias):
+                answer = self._directory(method, alias, body)
+            case ("POST", "createRoom"):
+                answer = self._create(user, body)
+            case ("POST", "join" | "knock" as act, room_id):
+                enter = self._join if act == "join" else self._knock
+                answer = enter(self.rooms[room_id], user, body)
             case (_, "rooms", room_id, *rest):
                 answer = self._room(request, self.rooms.get(room_id), user, rest)
             case _:
                 raise AssertionError(parts)
         return answer
+
+    def _login(self, body: JsonObject) -> httpx.Response:
+        user = body["identifier"]["user"]
+        self.devices.add((user, body["device_id"]))
+        return _ok(user_id=user)
 
     def _register(self, body: JsonObject) -> httpx.Response:
         user = f"@{body['username']}:{DOMAIN}"
@@ -182,13 +194,36 @@ class FakeHomeserver:
         self.devices.add((user, body["device_id"]))
         return _ok(user_id=user)
 
-    def _join(self, room: MatrixRoom, user: str) -> httpx.Response:
+    def _directory(self, method: str, alias: str, body: JsonObject) -> httpx.Response:
+        found = [room for room in self.rooms.values() if alias in room.aliases]
+        if method == "GET":
+            return _ok(room_id=found[0].room_id) if found else _error(404, "M_NOT_FOUND")
+        if found:
+            return _error(409, "M_UNKNOWN")
+        self.rooms[body["room_id"]].aliases.add(alias)
+        return _ok()
+
+    def _create(self, user: str, body: JsonObject) -> httpx.Response:
+        self.count += 1
+        room = self.create(f"!made{self.count}:{DOMAIN}", user)
+        room.aliases.add(f"#{body['room_alias_name']}:{DOMAIN}")
+        self.emit(room, user, "m.room.join_rules", {"join_rule": "invite"}, state_key="", push=False)
+        return _ok(room_id=room.room_id)
+
+    def _join(self, room: MatrixRoom, user: str, body: JsonObject) -> httpx.Response:
+        del body
         if user not in self.users:
             return _error(403, "M_FORBIDDEN")
         if room.members.get(user) != "join":
             if not room.public and room.members.get(user) != "invite":
                 return _error(403, "M_FORBIDDEN")
             self.member(room, user, "join")
+        return _ok(room_id=room.room_id)
+
+    def _knock(self, room: MatrixRoom, user: str, body: JsonObject) -> httpx.Response:
+        if self.state(room)["m.room.join_rules", ""]["content"]["join_rule"] != "knock":
+            return _error(403, "M_FORBIDDEN")
+        self.member(room, user, "knock", **body)
         return _ok(room_id=room.room_id)
 
     def _room(
@@ -204,27 +239,41 @@ class FakeHomeserver:
         match (request.method, *rest):
             case ("PUT", "send", kind, _):
                 answer = self._send(request, room, user, kind)
+            case ("PUT", "state", kind, _) if (user, kind) in room.forbidden:
+                answer = _error(403, "M_FORBIDDEN")
             case ("PUT", "state", kind, key):
                 event = self.emit(room, user, kind, body, state_key=key, ts=int(ts) if ts else None)
                 answer = _ok(event_id=event["event_id"])
+            case ("POST", act) if (user, act) in room.forbidden:
+                answer = _error(403, "M_FORBIDDEN")
             case ("POST", "leave"):
-                self.member(room, user, "leave")
-            case ("POST", "invite"):
-                self.member(room, body["user_id"], "invite", sender=user)
-            case ("POST", "kick"):
-                self.member(room, body["user_id"], "leave", sender=user)
-            case ("GET", "state"):
-                answer = httpx.Response(200, json=list(self.state(room).values()))
-            case ("GET", "joined_members"):
-                joined = [name for name, membership in room.members.items() if membership == "join"]
-                answer = _ok(joined={name: {"display_name": name} for name in joined})
-            case ("GET", "event", event_id):
-                found = [event for event in room.timeline if event["event_id"] == event_id]
-                answer = httpx.Response(200, json=found[0]) if found else _error(404, "M_NOT_FOUND")
-            case ("GET", "messages"):
-                answer = self._messages(room, request.url.params)
+                self.member(room, user, "leave", **body)
+            case ("POST", act):
+                self.member(room, body.pop("user_id"), _ACTS[act], sender=user, **body)
+            case ("GET", *what):
+                answer = self._read(room, what, request.url.params)
             case _:
                 raise AssertionError(rest)
+        return answer
+
+    def _read(self, room: MatrixRoom, what: list[str], params: httpx.QueryParams) -> httpx.Response:
+        match what:
+            case ("state",):
+                answer = httpx.Response(200, json=list(self.state(room).values()))
+            case ("state", kind, key):
+                assert params["format"] == "event"
+                event = self.state(room).get((kind, key), {})
+                answer = _ok(**event) if event else _error(404, "M_NOT_FOUND")
+            case ("joined_members",):
+                joined = [name for name, membership in room.members.items() if membership == "join"]
+                answer = _ok(joined={name: {"display_name": name} for name in joined})
+            case ("event", event_id):
+                found = [event for event in room.timeline if event["event_id"] == event_id]
+                answer = httpx.Response(200, json=found[0]) if found else _error(404, "M_NOT_FOUND")
+            case ("messages",):
+                answer = self._messages(room, params)
+            case _:
+                raise AssertionError(what)
         return answer
 
     def _send(self, request: httpx.Request, room: MatrixRoom, user: str, kind: str) -> httpx.Response:

@@ -26,6 +26,7 @@ ALICE, BOB, CAROL = (f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol"))
 BOT = f"@_lin_bot:{DOMAIN}"
 GHOST_BOB = f"@_lin_b.example_bob:{DOMAIN}"
 MATRIX_ROOM = f"!old:{DOMAIN}"
+PROVISIONING_TOKEN = "provisioning" * 3
 HS_TOKEN = "homeserver" * 4
 AS_TOKEN = "appservice" * 4
 
@@ -47,6 +48,7 @@ def bridge_config(
         url="http://127.0.0.1:9009",
         database=directory / "bridge.sqlite",
         operators=operators,
+        provisioning_token=PROVISIONING_TOKEN,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from bridges.matrix import appservice
 from bridges.matrix.appservice import AppService
 from bridges.matrix.database import Database
+from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "synapse-appservice"
@@ -26,8 +27,18 @@ class Service:
         self.arrivals = 0
         self.asked: list[str] = []
         self.app = AppService(
-            hs_token=TOKEN, queue=self.queue, arrived=self._arrived, user_exists=self._exists
+            hs_token=TOKEN,
+            queue=self.queue,
+            arrived=self._arrived,
+            user_exists=self._exists,
+            room_exists=self._exists,
+            provision=self._provision,
         )
+
+    async def _provision(self, method: str, parts: list[str], token: bytes | None) -> tuple[int, Any]:
+        if token != b"provisioning":
+            raise ProvisioningError(403, "M_FORBIDDEN", "no")
+        return 202, {"asked": [method, *parts]}
 
     def _arrived(self) -> None:
         self.arrivals += 1
@@ -152,7 +163,7 @@ async def test_pings_and_queries_are_answered(service: Service) -> None:
     assert (await service.request(alias["method"], alias["path"])).status_code == 404
     query = next(r for r in requests("invite_unregistered_ghost_query") if "/users/" in r["path"])
     assert (await service.request(query["method"], query["path"])).status_code == 200
-    assert service.asked == ["@_mimi_newghost:hs.test"]
+    assert service.asked == ["#_mimi_foo:hs.test", "@_mimi_newghost:hs.test"]
     assert (await service.request("GET", "/_matrix/app/v1/users/%40nobody%3Ahs.test")).status_code == 404
     assert (await service.request("GET", "/users/%40_ghost%3Ahs.test")).status_code == 200
 
@@ -173,3 +184,20 @@ async def test_what_we_do_not_offer_is_said_to_be_unknown(
     answer = await service.request(method, path, {} if method == "POST" else None)
     assert answer.status_code == status
     assert answer.json()["errcode"] == "M_UNRECOGNIZED"
+
+
+async def test_an_alias_is_asked_for_decoded(service: Service) -> None:
+    assert (await service.request("GET", "/_matrix/app/v1/rooms/%23ghost%2Fx%3Ay")).status_code == 200
+    assert (await service.request("GET", "/_matrix/app/v1/rooms/%23other%3Ay")).status_code == 404
+    assert service.asked == ["#ghost/x:y", "#other:y"]
+
+
+async def test_provisioning_has_a_token_of_its_own(service: Service) -> None:
+    path = "/_linearized/bridge/v1/rooms/%21r%2F%3Ax/bridge"
+    answer = await service.request("POST", path, {}, token="Bearer provisioning")
+    assert (answer.status_code, answer.json()) == (202, {"asked": ["POST", "!r/:x", "bridge"]})
+    for token in (None, f"Bearer {TOKEN}", "Basic provisioning"):
+        refused = await service.request("POST", path, {}, token=token)
+        assert (refused.status_code, refused.json()["errcode"]) == (403, "M_FORBIDDEN")
+    homeserver = await service.request("GET", "/_matrix/app/v1/users/@ghost:x", token="Bearer provisioning")
+    assert homeserver.status_code == 403

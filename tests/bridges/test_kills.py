@@ -7,7 +7,7 @@ set ``ALL_KILL_POINTS=1`` to test each one.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ STEP = 1 if os.environ.get("ALL_KILL_POINTS") else 11
 class Faulty(httpx.AsyncBaseTransport):
     """A connection that a ``KillAt`` watches."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, kill: KillAt) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, kill: Callable[[str, httpx.Request], None]) -> None:
         self._inner = inner
         self._kill = kill
 
@@ -44,7 +44,7 @@ class Faulty(httpx.AsyncBaseTransport):
 class FaultyHub(Server):
     """A provider whose clients' connections a ``KillAt`` watches."""
 
-    kill: KillAt
+    kill: Callable[[str, httpx.Request], None]
 
     def http(self) -> httpx.AsyncClient:
         inner = self.network.transport("")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.matrix.names import Names
+from bridges.matrix.names import MAX_NAME, Names, presentable
 from linearized.exceptions import IdentifierError
 from linearized.protocol.identifiers import is_new_user_id, user_uri
 
@@ -84,3 +84,33 @@ def test_nobody_elsewhere_is_called_as_a_user_of_the_homeserver() -> None:
     assert NAMES.is_ours(ghost)
     assert not NAMES.is_bridged(ghost)
     assert NAMES.uri(ghost) == forged
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        ("Bobby", "Bobby (@bob:b.example)"),
+        # The name of a user of the homeserver, in Latin and with a Cyrillic letter.
+        ("alice", "alice (@bob:b.example)"),
+        ("\u0430lice", "\u0430lice (@bob:b.example)"),
+        # What would look like an address, in any width.
+        ("Alice (@alice:matrix.example)", "Alice alice:matrix.example (@bob:b.example)"),
+        ("Alice \uff08\uff20alice:matrix.example\uff09", "Alice alice:matrix.example (@bob:b.example)"),
+        # Turned around, broken, invisible, and nothing at all.
+        ("\u202eecila\u202c", "ecila (@bob:b.example)"),
+        ("\u2066al\u200bi\u00adce\u2069\n\tx", "alice x (@bob:b.example)"),
+        ("\u200b\u3164\u2800", "bob (b.example)"),
+        ("", "bob (b.example)"),
+        ("x" * 5000, "x" * MAX_NAME + " (@bob:b.example)"),
+    ],
+)
+def test_a_chosen_name_never_hides_whose_it_is(chosen: str, shown: str) -> None:
+    assert NAMES.display_name("mimi://b.example/u/bob", chosen) == shown
+
+
+@given(st.text(max_size=200))
+def test_whatever_name_is_chosen_it_ends_with_the_address_and_has_no_other_parentheses(chosen: str) -> None:
+    shown = NAMES.display_name("mimi://b.example/u/bob", chosen)
+    assert shown.endswith((" (@bob:b.example)", " (b.example)"))
+    assert shown.count("(") == shown.count(")") == 1
+    assert presentable(presentable(chosen)) == presentable(chosen)

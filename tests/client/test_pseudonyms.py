@@ -22,6 +22,8 @@ from linearized.client import (
     ApiError,
     CommitRefused,
     DecryptedMessage,
+    EpochChanged,
+    GroupLost,
     IdentitiesShared,
     KeyMaterialUnavailable,
     MemoryStorage,
@@ -44,6 +46,8 @@ from linearized.mimi.identity_links import IdentityLinkError, LinkKey, open_link
 from linearized.protocol.base64 import encode_base64
 from linearized.room_check import check_room
 from linearized.server.mls import OpenMls
+from linearized.store.base import Role
+from linearized.store.pseudonyms import PseudonymRow
 from tests.client.support import drain, message, wall_clock
 from tests.client.test_real_server import Club, drain_until, new_room, open_club
 from tests.server import support
@@ -383,6 +387,49 @@ async def test_two_devices_of_a_user_have_one_pseudonym(tmp_path: Path) -> None:
             assert await names(session, room_id) == [f"@{ALICE}:a.example", *[f"@{BOB}:a.example"] * 2]
 
 
+async def test_two_devices_come_by_their_handles_and_one_without_stays_out(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a = await club.server("a.example")
+        alice, phone = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
+        account = await club.device(a, BOB, "LAPTOP")
+        laptop = await new_pseudonym(account, MemoryStorage(), of=phone)
+        await new_pseudonym(account, MemoryStorage(), of=phone)
+        room_id = await alice.create_minimal_room()
+        added = await alice.add(room_id, [laptop.handle, phone.handle])
+        assert [real.device_id for real in added] == ["LAPTOP", "DEV"]
+        assert await names(alice, room_id) == [f"@{ALICE}:a.example", *[f"@{BOB}:a.example"] * 2]
+
+
+async def test_of_two_users_who_share_a_pseudonym_one_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_club(tmp_path) as club:
+        a = await club.server("a.example")
+        alice, bob = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
+        account, name = await club.device(a, CAROL), bob.device.owner.user_id
+        # A provider that lets another of its users have Bob's pseudonym.
+        row = a.node.store.pseudonym(name)
+        assert row is not None
+        hers_too = replace(row, owner=account.device.owner.user_id)
+        put = a.node.store.put_pseudonym
+
+        async def lenient(_row: PseudonymRow, device_id: str) -> bool:
+            return await put(row, device_id)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.node.store, "put_pseudonym", lenient)
+            patch.setattr(a.node.store, "pseudonym", lambda _user_id: hers_too)
+            carol = await new_pseudonym(account, MemoryStorage(), of=bob)
+        room_id = await alice.create_minimal_room()
+        with pytest.raises(UntrustedIdentity, match="another user's"):
+            await alice.add(room_id, [bob.handle, carol.handle])
+        await alice.groups.add_users(room_id, {name: await alice.groups.key_packages(room_id, name)})
+        for session in (bob, carol):
+            alice.device.state.link_keys |= session.device.state.link_keys
+        assert len([one for one in await names(alice, room_id) if one is not None]) == 2
+        assert await faults(alice, room_id) == ["the pseudonym is another user's already"]
+
+
 # --- a pseudonym is one user's, and for one room ---
 
 
@@ -417,7 +464,7 @@ async def test_a_pseudonym_is_refused_in_an_ordinary_room_and_an_account_in_a_mi
         with pytest.raises(CommitRefused, match="pseudonyms"):
             await alice.groups.invite(minimal, [carol.device.owner.user_id])
         with pytest.raises(UntrustedIdentity):
-            await alice._introduced(minimal, _handle_of(carol), {}, {})
+            await alice.add(minimal, [_handle_of(carol)])
 
 
 def _handle_of(session: Session) -> str:
@@ -443,6 +490,9 @@ async def test_a_pseudonym_goes_on_after_a_restart(tmp_path: Path) -> None:
             with pytest.raises(StateFileError, match="no pseudonym"):
                 open_pseudonym(account, other)
         listed = await account.api.pseudonyms()
+        unused = await new_pseudonym(account, MemoryStorage())
+        await account.api.forget_pseudonym(unused.device.owner.user_id)
+        assert await account.api.pseudonyms() == listed
         assert [(row["user_id"], row["room_id"]) for row in listed] == [(alice.device.owner.user_id, room_id)]
 
 
@@ -501,6 +551,23 @@ async def test_who_comes_back_by_themself_is_told_who_is_there(tmp_path: Path) -
             assert session.device.state.unshared == []
 
 
+async def test_a_device_whose_leaf_another_copy_of_it_took_is_out(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a = await club.server("a.example")
+        account, bob = await club.device(a, ALICE), await pseudonym(club, a, BOB)
+        storage = MemoryStorage()
+        alice = await new_pseudonym(account, storage)
+        room_id = await alice.create_minimal_room(handles=[bob.handle])
+        copy = open_pseudonym(account, MemoryStorage(storage.data))
+        await copy.groups.join(room_id)
+        items = await drain(alice)
+        assert [item.removed for item in items if isinstance(item, GroupLost)] == [True]
+        assert await alice.identities(room_id) == []
+        await copy.tidy()
+        await drain(bob)
+        assert await names(bob, room_id) == [f"@{ALICE}:a.example", f"@{BOB}:a.example"]
+
+
 async def test_a_room_that_cannot_be_told_now_does_not_keep_a_session_from_following(tmp_path: Path) -> None:
     async with open_club(tmp_path) as club:
         a = await club.server("a.example")
@@ -547,3 +614,25 @@ async def test_a_credential_in_a_leaf_that_is_not_its_own_is_nobodys(tmp_path: P
         (item,) = [one for one in bob.device.state.inbox if one.event_id == "$forged"]
         assert isinstance(item, Undecryptable)
         assert "somebody else's pseudonym" in item.reason
+
+
+async def test_who_was_invited_by_an_event_and_comes_by_themself_is_known(tmp_path: Path) -> None:
+    async with open_club(tmp_path) as club:
+        a, b = await club.server("a.example"), await club.server("b.example")
+        alice, bob = await pseudonym(club, a, ALICE), await pseudonym(club, b, BOB)
+        room_id = await alice.create_minimal_room()
+        await alice.api.invite(room_id, bob.device.owner.user_id)
+        await bob.api.join(room_id)
+        await bob.groups.join(room_id)
+        assert await names(bob, room_id) == [None, f"@{BOB}:b.example"]
+        await drain_until(alice, EpochChanged)
+        for session in (bob, alice):
+            await session.tidy()
+        for session, from_other in ((alice, bob), (bob, alice)):
+            while from_other.device.owner.client_uri not in session.device.state.link_keys:
+                await drain_until(session, IdentitiesShared)
+            assert await names(session, room_id) == [f"@{ALICE}:a.example", f"@{BOB}:b.example"]
+        # Its provider takes part in Linearized Matrix and holds the hub to what the room is.
+        row = b.node.store.room(room_id)
+        assert row is not None
+        assert row.role is Role.PARTICIPANT

@@ -23,6 +23,7 @@ from linearized.mimi import (
     franking,
     handshake,
     messages,
+    metadata_policy,
     ohttp,
     pseudonyms,
     tls,
@@ -134,9 +135,26 @@ def struct(kind: type[Struct]) -> st.SearchStrategy[Any]:
         return st.builds(handshake.GroupInfoOption, full=st.just(GROUP_INFO)) | st.builds(
             handshake.GroupInfoOption, partial=partial
         )
+    if kind in (pseudonyms.PseudonymousCredential, pseudonyms.PseudonymousCredentialTBS):
+        return pseudonymous(kind)
     if kind in RULED:
         return RULED[kind]
     return fields_of(kind)
+
+
+@st.composite
+def pseudonymous(draw: st.DrawFn, kind: type[Struct]) -> Any:
+    """A credential of pseudonyms, which are random UUIDs."""
+    user, client = draw(st.uuids(version=4)), draw(st.uuids(version=4))
+    owner = draw(st.sampled_from(["", f"{user}/"]))
+    seen: dict[str, Any] = {name: draw(strategy(codec, {})) for name, codec in tls.layout(kind)}
+    return kind(
+        **seen
+        | {
+            "user_pseudonym": f"mimi://a.example/u/{user}",
+            "client_pseudonym": f"mimi://a.example/d/{owner}{client}",
+        }
+    )
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)
@@ -195,14 +213,20 @@ READERS: tuple[Callable[[Any], object], ...] = (
     commit_parts.leaf_credential,
     commit_parts.leaf_signature_key,
     franking.tag_in,
-    pseudonyms.is_pseudonymous,
     binary_http.read_varint,
     *SAMPLES,
 )
 """Every function that reads bytes, or a ``Reader``, and is no method of a structure."""
 
-DECODERS = (*STRUCTS, MimiContent, binary_http.BinaryRequest, binary_http.BinaryResponse, ohttp.KeyConfig)
-"""Every class with a ``decode``. The last four have properties of their own, here and beside their tests."""
+DECODERS = (
+    *STRUCTS,
+    MimiContent,
+    binary_http.BinaryRequest,
+    binary_http.BinaryResponse,
+    ohttp.KeyConfig,
+    metadata_policy.MetadataPolicy,
+)
+"""Every class with a ``decode``. The last five have properties of their own, here and beside their tests."""
 
 NO_READERS = {
     "encode_vector", "franking_components", "basic_credential", "padded_request", "padded_response",

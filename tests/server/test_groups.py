@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import openmls
+import orjson
 import pytest
 
 from linearized.exceptions import StoreError
-from linearized.mimi.participants import ROOM_METADATA
-from linearized.protocol.identifiers import group_id
+from linearized.mimi.participants import ROOM_METADATA, ParticipantListUpdate, UserRolePair
+from linearized.protocol.base64 import decode_base64
+from linearized.protocol.identifiers import group_id, user_uri
 from linearized.room import parts
 from linearized.room.admission import ALGORITHM
 from linearized.room.grouping import SAVE_EVERY
@@ -24,6 +26,7 @@ from linearized.server.mls import OpenMls
 from linearized.store.base import GroupRow, RoomAppend
 from tests.room.party import commit_pending, leave, offer
 from tests.room.support import ALICE, Member, handshake
+from tests.server.providers.support import with_packages
 from tests.server.support import Network, Server, commits, running_server
 
 ANNA = "@anna:a.example"
@@ -191,3 +194,28 @@ async def test_a_room_without_a_group_has_none(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         assert w.server.node.groups.row("!unknown:a.example") is None
         assert present_group(w.server.node.store, OpenMls(w.server.node.clock), "!unknown:a.example") is None
+
+
+async def test_devices_added_together_share_one_welcome_and_each_can_join_by_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        names, store = ["PHONE", "LAPTOP", "WATCH"], w.server.node.store
+        clients = [await with_packages(w.server, ANNA, name) for name in names]
+        packages = []
+        for name in names:
+            claimed = await store.claim_key_package(
+                user_id=ANNA, device_id=name, ciphersuites=[1], now_ms=w.server.node.clock()
+            )
+            assert claimed is not None
+            packages.append(claimed.key_package)
+        listed = ParticipantListUpdate(added=(UserRolePair(user=user_uri(ANNA), role_index=1),))
+        await w.submit(w.alice.change(listed, add=packages))
+        rows = [store.to_device(ANNA, name, after=0, limit=10) for name in names]
+        assert [len(found) for found in rows] == [1, 1, 1]
+        assert len({row.content for (row,) in rows}) == 1
+        content = orjson.loads(rows[0][0].content)
+        for client in clients:
+            group = client.join_welcome(
+                welcome=decode_base64(content["ciphertext"]),
+                ratchet_tree=decode_base64(content["ratchet_tree"]),
+            )
+            assert group.epoch == w.alice.joined().epoch

@@ -13,9 +13,11 @@ from linearized.exceptions import StoreError
 from linearized.store.base import (
     Store,
 )
+from tests.store.contract_account_data import AccountDataContract
 from tests.store.contract_accounts import AccountContract
 from tests.store.contract_contacts import ContactContract
 from tests.store.contract_history import HistoryContract
+from tests.store.contract_joining import JoinCodeContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
@@ -56,6 +58,7 @@ class ClosingContract:
 
 
 class StoreContract(
+    AccountDataContract,
     LogContract,
     StateContract,
     AccountContract,
@@ -66,6 +69,7 @@ class StoreContract(
     PastTreeContract,
     PullContract,
     PseudonymContract,
+    JoinCodeContract,
     ClosingContract,
 ):
     """The whole protocol."""

@@ -59,3 +59,18 @@ class PseudonymContract:
         await store.put_pseudonym(ROW, "PHONE")
         assert [row.user_id for row in store.pseudonyms_of(ALICE)] == [second, PSEUDONYM]
         assert store.pseudonyms_of(BOB) == []
+
+    async def test_it_is_forgotten_with_its_devices_and_never_given_again(self, store: Store) -> None:
+        await store.put_pseudonym(ROW, "PHONE")
+        await store.put_pseudonym(ROW, "LAPTOP")
+        await store.delete_pseudonym(PSEUDONYM)
+        assert store.pseudonym(PSEUDONYM) is None
+        assert store.devices(PSEUDONYM) == []
+        assert not await store.put_pseudonym(ROW, "PHONE")
+
+    async def test_nobody_else_is_forgotten(self, store: Store) -> None:
+        await store.put_user(UserRow(user_id=ALICE, password_hash=None, created_ts=1))
+        phone = DeviceRow(user_id=ALICE, device_id="PHONE", display_name=None, token_hash=None)
+        await store.put_device(phone)
+        await store.delete_pseudonym(ALICE)
+        assert store.devices(ALICE) == [phone]

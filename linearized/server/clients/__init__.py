@@ -9,18 +9,24 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.server.clients import (
+    account_data,
     accounts,
+    around,
     consents,
     creating,
+    devices,
     discovery,
+    ending_devices,
     filters,
     history,
     identifiers,
     imports,
+    join_codes,
     keys,
     log,
     media,
     membership,
+    metadata_policy,
     mls,
     oblivious,
     proofs,
@@ -39,6 +45,8 @@ from linearized.server.node import Node
 
 _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
+_OWN: Final = f"{V3}/user/{{user_id}}"
+_OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
 PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
@@ -52,13 +60,24 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{V3}/logout", accounts.logout),
     ("POST", f"{V3}/logout/all", accounts.logout_all),
     ("GET", f"{V3}/account/whoami", accounts.whoami),
-    ("GET", f"{V3}/devices", accounts.devices),
+    ("GET", f"{V3}/devices", devices.listing),
+    ("GET", f"{V3}/devices/{{device_id}}", devices.get),
+    ("PUT", f"{V3}/devices/{{device_id}}", devices.rename),
+    ("DELETE", f"{V3}/devices/{{device_id}}", ending_devices.delete),
+    ("POST", f"{V3}/delete_devices", ending_devices.delete_many),
     ("GET", f"{V3}/capabilities", discovery.capabilities),
     ("GET", f"{V3}/pushrules/", discovery.push_rules),
     ("GET", f"{V3}/pushrules", discovery.push_rules),
     ("GET", f"{V3}/profile/{{user_id}}", discovery.profile),
     ("POST", f"{V3}/user/{{user_id}}/filter", filters.upload_filter),
     ("GET", f"{V3}/user/{{user_id}}/filter/{{filter_id}}", filters.get_filter),
+    ("GET", f"{_OWN}/account_data/{{type}}", account_data.get),
+    ("PUT", f"{_OWN}/account_data/{{type}}", account_data.put),
+    ("GET", f"{_OWN_ROOM}/account_data/{{type}}", account_data.get),
+    ("PUT", f"{_OWN_ROOM}/account_data/{{type}}", account_data.put),
+    ("GET", f"{_OWN_ROOM}/tags", account_data.tags),
+    ("PUT", f"{_OWN_ROOM}/tags/{{tag}}", account_data.put_tag),
+    ("DELETE", f"{_OWN_ROOM}/tags/{{tag}}", account_data.delete_tag),
     ("GET", f"{V3}/sync", sync.sync),
     ("POST", f"{V3}/createRoom", creating.create_room),
     ("GET", f"{V3}/joined_rooms", membership.joined_rooms),
@@ -72,6 +91,8 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{_ROOM}/unban", membership.unban),
     ("GET", f"{_ROOM}/messages", history.messages),
     ("GET", f"{_ROOM}/event/{{event_id}}", history.event),
+    ("GET", f"{_ROOM}/context/{{event_id}}", around.event_context),
+    ("GET", f"{V1}/rooms/{{room_id}}/timestamp_to_event", around.timestamp_to_event),
     ("GET", f"{_ROOM}/state", history.state),
     ("GET", f"{_ROOM}/state/{{event_type}}", history.state_content),
     ("GET", f"{_ROOM}/state/{{event_type}}/", history.state_content),
@@ -106,9 +127,14 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{MLS}/consents/key_packages", consents.key_packages),
     ("GET", f"{MLS}/pseudonyms", pseudonyms.listing),
     ("PUT", f"{MLS}/pseudonyms/{{user}}/{{client}}", pseudonyms.make),
+    ("DELETE", f"{MLS}/pseudonyms/{{user}}", pseudonyms.forget),
     ("POST", f"{MLS}/identifiers/query", identifiers.query),
     ("GET", f"{MLS}/identifiers/profile", identifiers.profile),
     ("PUT", f"{MLS}/identifiers/profile", identifiers.set_profile),
+    ("POST", f"{_MLS_ROOM}/join_codes", join_codes.create),
+    ("GET", f"{_MLS_ROOM}/join_codes", join_codes.listing),
+    ("DELETE", f"{_MLS_ROOM}/join_codes/{{code_id}}", join_codes.revoke),
+    ("GET", f"{MLS}/metadata_policy/{{hub}}", metadata_policy.metadata_policy),
     ("GET", f"{MLS}/ohttp/{{gateway}}/keys", oblivious.key_configs),
     ("POST", f"{MLS}/ohttp/{{gateway}}", oblivious.forward),
     ("GET", f"{_MLS_ROOM}/log", log.log),

@@ -1,4 +1,4 @@
-"""A user's pseudonyms: made and listed by the account they belong to, which then acts as them."""
+"""A user's pseudonyms: made, listed and forgotten by the account they belong to, which then acts as them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from linearized.server.clients.fields import binary, invalid
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.pseudonyms import PseudonymRow
 
-MAX_PSEUDONYMS: Final = 1000  # of one account: a room each, and each with key packages of its own
+MAX_PSEUDONYMS: Final = 1000  # of one account at a time: a room each, with key packages of its own
 MAX_DEVICES: Final = 100  # of one pseudonym, as of an account
 STATEMENT_TYPE: Final = "dev.linearized.client_key"
 """``type`` of the statement, so that nothing else this server signs can be taken for one."""
 _ED25519_BYTES: Final = 32
+_GONE: Final = frozenset({"leave", "ban"})
 
 
 async def make(context: Context, request: Request, caller: Caller) -> Response:
@@ -78,3 +79,22 @@ async def listing(context: Context, request: Request, caller: Caller) -> Respons
             shown["room_id"] = row.room_id
         found.append(shown)
     return json_response({"pseudonyms": found})
+
+
+async def forget(context: Context, request: Request, caller: Caller) -> Response:
+    """``DELETE pseudonyms/{user}``: have this server forget whose a pseudonym is. It is gone then, for
+    everybody.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND`` for a pseudonym that is not the caller's; 403 ``M_FORBIDDEN`` for one
+            that has not left its room, where nobody could speak or leave for it any more.
+    """
+    store, user_id = context.node.store, f"@{request.params['user']}:{context.node.identity.name}"
+    row = store.pseudonym(user_id)
+    if row is None or row.owner != caller.user_id:
+        raise HttpError(404, "M_NOT_FOUND", "That is no pseudonym of this account")
+    if any(member.membership not in _GONE for member in store.rooms_of(user_id)):
+        raise HttpError(403, "M_FORBIDDEN", "Leave the room first")
+    await store.delete_pseudonym(user_id)
+    context.node.notifier.users_changed([user_id])
+    return json_response({})

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from linearized.exceptions import LinearizedError
+from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 
 DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
@@ -32,6 +33,8 @@ GATEWAY: Final = "dev.linearized.ohttpGateway"
 """The directory's name for the oblivious gateway, which the draft has no name for."""
 GATEWAY_KEYS: Final = "dev.linearized.ohttpKeys"
 """The directory's name for the gateway's signed key configurations, likewise."""
+METADATA_POLICY: Final = "dev.linearized.metadataPolicy"
+"""The directory's name for what a hub says it keeps, which no draft has a name for."""
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
 ROOM_HEADER: Final = "mimi-room"
 CURSOR_HEADER: Final = "mimi-cursor"
@@ -194,6 +197,20 @@ class ProviderClient:
         answer = await self._transport.raw(provider, "GET", url, headers=self._from(), limit=limit)
         if answer.status != OK:
             raise ProviderError(f"{provider} answered {answer.status} for its keys", status=answer.status)
+        return answer.body
+
+    async def metadata_policy(self, provider: str) -> bytes:
+        """A provider's SignedMetadataPolicy, unchecked.
+
+        Raises:
+            ProviderError: it has none, or did not answer.
+        """
+        url = await self._plain_url(provider, METADATA_POLICY)
+        answer = await self._transport.raw(
+            provider, "GET", url, headers=self._from(), limit=2 * MAX_DOCUMENT_BYTES
+        )
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for its policy", status=answer.status)
         return answer.body
 
     async def oblivious(self, provider: str, sealed: bytes, *, limit: int) -> bytes:

@@ -28,6 +28,8 @@ from linearized.server.franking import Franking
 from linearized.server.franking_keys import load_franking_keys
 from linearized.server.http import HttpError, Router
 from linearized.server.hub import Hub
+from linearized.server.join_codes import JoinCodes
+from linearized.server.metadata_policies import HubPolicies
 from linearized.server.mls import OpenMls
 from linearized.server.node import Node
 from linearized.server.notifier import Notifier
@@ -286,7 +288,9 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
                 member.user_id for member in store.memberships(room_id)
             ),
         )
+        node.hub_policies = HubPolicies(nobody, config, signer=node.mls_signer, clock=clock)
         node.rooms = Rooms(node, hub)
+        node.join_codes = JoinCodes(node, hub)
         routes = clients.routes(node)
         yield Server(node, build_app(routes), Router(routes), clock)
         await store.aclose()

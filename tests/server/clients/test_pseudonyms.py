@@ -188,3 +188,20 @@ async def test_nobody_claims_them_without_a_room(server: Server, alice: Client, 
         "mls": {"protocol_version": "m.mls_10", "acceptable_ciphersuites": [suite]},
     }
     assert (await alice.call("POST", "/keys/claim", body)).ok()["one_time_keys"] == {}
+
+
+async def test_the_server_forgets_a_pseudonym_that_has_left(
+    server: Server, alice: Client, bob: Client, masked: Client
+) -> None:
+    path = f"{MLS}/pseudonyms/{USER}"
+    room_id = (await minimal_room(masked)).ok()["room_id"]
+    (await alice.call("DELETE", path)).refused(403, "M_FORBIDDEN")
+    (await masked.call("POST", f"/rooms/{room_id}/leave", {})).ok()
+    for stranger in (bob, masked):
+        (await stranger.call("DELETE", path)).refused(404, "M_NOT_FOUND")
+    assert (await alice.call("DELETE", path)).ok() == {}
+    assert (await alice.call("GET", f"{MLS}/pseudonyms")).ok() == {"pseudonyms": []}
+    (await masked.call("GET", "/account/whoami")).refused(403, "M_FORBIDDEN")
+    (await alice.call("DELETE", path)).refused(404, "M_NOT_FOUND")
+    (await make(alice)).refused(409, "M_USER_IN_USE")
+    assert server.store.devices(masked.user_id) == []
