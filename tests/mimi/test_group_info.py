@@ -90,5 +90,6 @@ def test_the_application_data_of_a_group_is_in_its_group_info() -> None:
     assert app_data_of(info) == openmls.group_info_details(info).app_data == {1: b"one", 2: b""}
     bare, _ = client.create_group(group_id=b"h").group_info()
     assert app_data_of(bare) == {}
+    assert app_data_of(GROUP_INFO) == {}  # without extensions
     with pytest.raises(MimiDecodeError):
         app_data_of(info[:-1][:40])
