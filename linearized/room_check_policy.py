@@ -15,6 +15,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap, hub_of
 from linearized.room.acts import acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, COMMIT_PART, PROPOSAL
+from linearized.room.join_codes import admission_changes
 from linearized.room.leaves import identify
 from linearized.room.participation import StateChange
 from linearized.room.policy import RoomPolicy, policy_of
@@ -103,26 +104,21 @@ class PolicyWalk:
         self._expected.clear()
         leading, before = deque(self._leading), dict(self._before) if self._leading else dict(state)
         self._leading = []
-        committer, present = identify(staged.committer).user_id, roster.users_after(staged).keys()
-        # A joining code stands in the log as an invite by who made it, before the join.
-        admission = None
-        if staged.is_external and leading and _invites(leading[0], committer):
-            admission = leading.popleft()
+        committer = identify(staged.committer).user_id
+        # Who comes by a joining code is invited by whoever made it, in the entry before all others. Whether
+        # there was such a code only the hub knows.
+        inviter = leading[0].sender if leading and staged.is_external else None
+        admission = admission_changes(committer, inviter, before)
+        admitted = inviter != committer and bool(admission) and _is(leading[0], admission[0])
         check_commit(
-            group,
-            staged,
-            before,
-            roster=roster,
-            founding=founding,
-            deletes=deletes,
-            admitted=admission is not None,
+            group, staged, before, roster=roster, founding=founding, deletes=deletes, admitted=admitted
         )
         policy = self._policy_of(group, roster)
         if policy is None:
             return
-        if admission is not None:
-            check_event(policy, admission, before)
-            before[admission.type, committer] = admission
+        present = roster.users_after(staged).keys()
+        if admitted:
+            self._pass(admission, leading, before)
         self._pass(join_rule_changes(staged.app_data, committer=committer, state=before), leading, before)
         roles = roles_of(group.app_data()), roles_of(staged.app_data)
         for act in acts_of(group, staged.proposals, committer=committer, hub=hub_of(before), roles=roles):
@@ -148,11 +144,6 @@ class PolicyWalk:
             found = policy_of(app_data, dict(roster.users)) if has_policy(app_data) else None
             self._policy = (group.epoch, found)
         return self._policy[1]
-
-
-def _invites(event: Event, user_id: str) -> bool:
-    named = (event.type, event.state_key) == ("m.room.member", user_id)
-    return named and event.content.get("membership") == "invite"
 
 
 def _is(event: Event, change: StateChange) -> bool:

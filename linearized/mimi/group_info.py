@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, Final
 
+from linearized.mimi.app_data import AppDataDictionary
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import Protocol
 from linearized.mimi.mls_framing import walk_credential, walk_group_info, walk_public_proposal
@@ -16,6 +17,7 @@ from linearized.mimi.tls import (
     Maybe,
     Opaque,
     Raw,
+    Reader,
     Struct,
     Text,
     Uint,
@@ -32,6 +34,10 @@ RESPONSE_LABEL = "GroupInfoResponseTBS"
 
 ENCRYPTION_LABEL = "GroupInfo and ratchet_tree encryption"
 """Label of ``EncryptWithLabel`` for ``encrypted_groupinfo_and_tree``; its context is the room ID."""
+
+
+APP_DATA_DICTIONARY: Final = 0x0006
+"""Extension type of ``app_data_dictionary`` (draft-ietf-mls-extensions)."""
 
 
 class GroupInfoCode(IntEnum):
@@ -151,3 +157,25 @@ class GroupInfoResponse(Struct):
             hub_sender=self.hub_sender,
             encrypted_groupinfo_and_tree=self.encrypted_groupinfo_and_tree,
         ).encode()
+
+
+def app_data_of(group_info: bytes) -> dict[int, bytes]:
+    """The application data in the context of a GroupInfo, by component; nothing is verified.
+
+    Args:
+        group_info: a GroupInfo (RFC 9420, 12.4.3), without MLSMessage header.
+
+    Raises:
+        MimiDecodeError: it is malformed.
+    """
+    reader = Reader(group_info)
+    reader.skip(4)  # version, cipher suite
+    reader.skip_vectors(1)  # group_id
+    reader.skip(8)  # epoch
+    reader.skip_vectors(2)  # tree_hash, confirmed_transcript_hash
+    extensions = reader.sub()
+    while extensions.remaining:
+        kind, data = extensions.uint(2), extensions.vector()
+        if kind == APP_DATA_DICTIONARY:
+            return AppDataDictionary.decode(data).to_mapping()
+    return {}

@@ -22,6 +22,8 @@ from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT
 from linearized.room.observing import check_group_event
 from linearized.room.parts import PartWalk
+from linearized.room.policy import RoomPolicy
+from linearized.room.seen_roles import check_seen, seen_policy
 from linearized.room.submissions import NewEntry, Reason, Rejected
 
 
@@ -45,6 +47,10 @@ class Replica:
         grouped: whether the room's first commit has been seen.
         parts: the contents of the commit's parts that the log ends with, if it does.
         agreed: the server that our operator agreed takes the room over from its present hub, if any.
+        roles: the room's policy after the last commit, as far as it was seen.
+
+    Attributes:
+        breaches: event IDs of what the hub took though its sender's role does not allow it.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Replica:
         grouped: bool,
         parts: Iterable[JsonObject] = (),
         agreed: str | None = None,
+        roles: RoomPolicy | None = None,
     ) -> None:
         self._version = version
         self._hub = hub
@@ -65,6 +72,8 @@ class Replica:
         self._grouped = grouped
         self._parts = PartWalk(parts)
         self._agreed = agreed
+        self._roles = roles
+        self.breaches: list[str] = []
 
     @property
     def hub(self) -> str:
@@ -75,6 +84,11 @@ class Replica:
     def state(self) -> StateMap:
         """Current state."""
         return self._state
+
+    @property
+    def roles(self) -> RoomPolicy | None:
+        """The room's policy after the events taken so far."""
+        return self._roles
 
     def receive(self, event: Event) -> NewEntry:
         """Take an event whose signatures and hashes have been verified.
@@ -126,5 +140,12 @@ class Replica:
             content = self._parts.take(event.type, content)
             check_group_event(event, content, self._state)
         except Rejected as error:
+            return content, str(error)
+        if event.type == COMMIT:
+            self._roles = seen_policy(content)
+        try:
+            check_seen(self._roles, event, self._state)
+        except Rejected as error:
+            self.breaches.append(event.event_id)
             return content, str(error)
         return content, None

@@ -9,6 +9,7 @@ came back from an old backup, say. See docs/decisions/0010-verifiable-log.md.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -44,6 +45,9 @@ AUDIT_DEADLINE: Final = 120.0
 MIN_DIGITS: Final = 8
 
 SUSPICION: Final = "dev.linearized.suspicion"
+AGAINST_ROLES: Final = "the hub took events that the roles of their senders do not allow"
+# Events named in such a finding; where there is one, the log shows the others.
+MAX_NAMED: Final = 10
 
 
 class Auditor:
@@ -228,6 +232,29 @@ class Auditor:
                 proof=finding.digest if finding.proven else None,
             )
         return finding
+
+    async def breached(self, row: RoomRow, event_ids: Sequence[str]) -> None:
+        """Note that a hub took events which the roles of their senders do not allow; once for each room, as
+        any suspicion.
+        """
+        document = {
+            "type": SUSPICION,
+            "room_id": row.room_id,
+            "hub": row.hub,
+            "reason": AGAINST_ROLES,
+            "event_ids": list(event_ids[:MAX_NAMED]),
+        }
+        finding = FindingRow(
+            digest=hashlib.sha256(f"{row.room_id} {row.hub} {AGAINST_ROLES}".encode()).hexdigest(),
+            room_id=row.room_id,
+            hub=row.hub,
+            proven=False,
+            reason=AGAINST_ROLES,
+            document=orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode(),
+            found_at=self._node.clock(),
+        )
+        if await self._node.store.put_finding(finding):
+            log.error("hub_breaks_roles", room_id=row.room_id, hub=row.hub, event_ids=document["event_ids"])
 
     async def _proof(self, row: RoomRow, remote: RemoteLog, found: Contradiction) -> Equivocation | None:
         """Two signed roots for one size: from what we have, or from what the hub signs when asked for its

@@ -35,6 +35,7 @@ from linearized.server.loading import States
 from linearized.server.node import Node
 from linearized.server.parts import parts_at
 from linearized.server.rows import entry_row
+from linearized.server.seen_policies import SeenPolicies
 from linearized.server.soft_failures import replies_for
 from linearized.server.takeover_consents import TakeoverConsents
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
@@ -64,6 +65,7 @@ class Participating:
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._echoes: dict[str, tuple[trio.Event, list[str]]] = {}
         self._states = States(node.store)
+        self._policies = SeenPolicies(node.store)
 
     async def send(self, row: RoomRow, event: LocalEvent, *, reply: Reply | None = None) -> str:
         """Have the hub append an event of one of our users; the event ID it got there.
@@ -208,16 +210,20 @@ class Participating:
         if not events:
             return
         try:
-            entries, state = self._accepted(row, events)
+            entries, replica = self._accepted(row, events)
         except Gap as gap:
             if gap.missing != _previous(events[0]):
                 raise
             earlier = await self._close_gap(row, events[0], via or row.hub)
-            entries, state = self._accepted(row, [*earlier, *events[1:]])
+            entries, replica = self._accepted(row, [*earlier, *events[1:]])
+        state = replica.state
         hub = hub_of(state)
         await self._store(row, entries, hub)
         self._node.audits.received(row.room_id, len(entries))
         self._states.keep(row.room_id, entries[-1].seq, state)
+        self._policies.keep(row.room_id, entries[-1].seq, replica.roles)
+        if replica.breaches:
+            await self._node.audits.breached(row, replica.breaches)
         self._node.notifier.room_changed(state)
         if hub != row.hub:
             self._node.takeover_consents.forget(row.room_id)
@@ -227,6 +233,7 @@ class Participating:
     def forget(self, room_id: str) -> None:
         """Keep nothing in memory of a room whose log was renumbered."""
         self._states.forget(room_id)
+        self._policies.forget(room_id)
 
     async def join(self, room_id: str, user_id: str, hub: str) -> None:
         """Join a room through its hub (make_join, send_join) and start our copy of its log with the join.
@@ -351,8 +358,8 @@ class Participating:
         head = self._head(row)
         return head.event_id if head is not None else None
 
-    def _accepted(self, row: RoomRow, events: list[Event]) -> tuple[list[NewEntry], StateMap]:
-        """Events in log order as the entries they become, and the state after them; raises as
+    def _accepted(self, row: RoomRow, events: list[Event]) -> tuple[list[NewEntry], Replica]:
+        """Events in log order as the entries they become, and the room after them; raises as
         ``Replica.receive``.
         """
         # Whether the room had its first commit before we came nobody told us; the first thing that can only
@@ -368,8 +375,9 @@ class Participating:
             parts=parts_at(self._node.store, row.room_id, head),
             grouped=row.epoch is not None or first is None or not first.imported,
             agreed=self._node.takeover_consents.current(row),
+            roles=self._policies.of(row),
         )
-        return [replica.receive(event) for event in events], replica.state
+        return [replica.receive(event) for event in events], replica
 
     async def _close_gap(self, row: RoomRow, event: Event, hub: str) -> list[Event]:
         """Fetch from ``hub`` what lies between our head and ``event``, which comes last, and verify it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import openmls
 import pytest
 
 from linearized.exceptions import MimiDecodeError
@@ -17,6 +18,7 @@ from linearized.mimi.group_info import (
     GroupInfoResponseTBS,
     HPKECiphertext,
     PendingProposal,
+    app_data_of,
 )
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.tls import UnknownValue
@@ -80,3 +82,14 @@ def test_what_is_encrypted_is_all_an_external_commit_needs() -> None:
     )
     assert value.encode() == GROUP_INFO + b"\x01" + RATCHET_TREE + vec(PROPOSAL + b"\x00" * 7 + b"\x05")
     assert GroupInfoRatchetTreeTBE.decode(value.encode()) == value
+
+
+def test_the_application_data_of_a_group_is_in_its_group_info() -> None:
+    client = openmls.Client.create(identity=b"bob")
+    info, _ = client.create_group(group_id=b"g", app_data={1: b"one", 2: b""}).group_info()
+    assert app_data_of(info) == openmls.group_info_details(info).app_data == {1: b"one", 2: b""}
+    bare, _ = client.create_group(group_id=b"h").group_info()
+    assert app_data_of(bare) == {}
+    assert app_data_of(GROUP_INFO) == {}  # without extensions
+    with pytest.raises(MimiDecodeError):
+        app_data_of(info[:-1][:40])

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from linearized.mimi.participants import PARTICIPANT_LIST
+from linearized.mimi.policy.presets import PRESETS
 from linearized.protocol.build import build_event
 from linearized.protocol.events import Event
 from linearized.protocol.versions import get_version
 from linearized.room.replica import Gap, Replica
 from linearized.room.room import Room
+from linearized.room.seen_roles import seen_policy
 from linearized.room.submissions import Reason, Rejected
-from tests.room.support import ALICE, NOW, ROOM, A, B, Member, grouped_room, new_room, state_event
+from tests.room.support import (
+    ALICE,
+    NOW,
+    ROOM,
+    A,
+    B,
+    Member,
+    grouped_room,
+    new_room,
+    participant_list,
+    state_event,
+)
 
 VERSION = get_version("dev.linearized.1")
+OPEN = PRESETS["open"]
 
 
 def replica_of(room: Room, *, grouped: bool = False) -> Replica:
@@ -120,3 +137,38 @@ def test_after_the_first_commit_imported_history_is_refused() -> None:
         provenance={"protocol": "matrix", "provider": "matrix.example", "event_id": "$x", "imported": True},
     )
     refused(replica, old, Reason.FORBIDDEN)
+
+
+def test_a_hub_is_held_to_the_roles_that_its_commits_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    room, alice = new_room(), Member(ALICE)
+    replica = replica_of(room)
+    data = {PARTICIPANT_LIST: participant_list((ALICE, OPEN.creator_role)), **OPEN.components()}
+    for entry in room.submit(alice.create(app_data=data), now=NOW).entries:
+        assert replica.receive(entry.event).soft_failed is None
+    assert replica.roles is not None
+    assert replica.roles.participants == {ALICE: OPEN.creator_role}
+    assert replica.receive(named(room, "allowed")).soft_failed is None
+    assert replica.breaches == []
+    # Of a policy in which nobody may change the name, the hub takes a new one all the same.
+    monkeypatch.setattr("linearized.room.room.check_event", lambda *_: None)
+    strict = replace(replica.roles, participants={})
+    held = Replica(
+        version=VERSION,
+        hub="a.example",
+        state=replica.state,
+        head=(room.head_seq, room._head[1]),
+        grouped=True,
+        roles=strict,
+    )
+    entry = held.receive(named(room, "forbidden"))
+    assert entry.soft_failed is not None
+    assert "canChangeRoomName" in entry.soft_failed
+    assert held.breaches == [entry.event.event_id]
+
+
+def test_a_room_without_a_policy_or_with_one_that_cannot_be_read_is_held_to_none() -> None:
+    room, alice = new_room(), Member(ALICE)
+    (*_, commit) = room.submit(alice.create(), now=NOW).entries
+    assert seen_policy(commit.event.content) is None
+    assert seen_policy({"public_group_state": "AAAA"}) is None
+    assert seen_policy({}) is None
