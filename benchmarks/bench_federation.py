@@ -29,9 +29,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nacl.signing
+import pytest
 import trio
 import trustme
+from openmls import ed25519_verify, ed25519_verify_all
 
 from benchmarks.federation_peers import (
     HUB,
@@ -42,6 +43,7 @@ from benchmarks.federation_peers import (
     read_body,
 )
 from linearized.config import Address, Config, ListenConfig, StoreConfig, TlsConfig
+from linearized.protocol import signing
 from linearized.room.submissions import LocalEvent
 from linearized.server import telemetry
 from linearized.server.app import build_app
@@ -49,7 +51,7 @@ from linearized.server.http import Receive, Scope, Send
 from linearized.server.listener import Binding, serve_bindings, server_context
 from linearized.server.node import Node
 from linearized.server.opening import open_node
-from linearized.server.run import SWITCH_SECONDS, routes
+from linearized.server.run import routes, tune_interpreter
 
 ALICE = f"@alice:{HUB}"
 LOOPBACK = Address(host="127.0.0.1", port=0)
@@ -173,13 +175,12 @@ async def running(bench: Bench, servers: int) -> AsyncIterator[Running]:
 
 @contextmanager
 def traced(hub: Running, counter: Counter[str]) -> Iterator[None]:
-    """Count the hub's SQL statements, and its signatures where PyNaCl makes and checks them."""
-    sign, verify = nacl.signing.SigningKey.sign, nacl.signing.VerifyKey.verify
+    """Count the hub's SQL statements, and its signatures where they are made and checked."""
 
-    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            counter[name] += 1
-            return function(*arguments, **named)
+    def counted(name: str, function: Callable[..., Any], many: bool = False) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            counter[name] += len(arguments[0]) if many else 1
+            return function(*arguments)
 
         return call
 
@@ -189,12 +190,14 @@ def traced(hub: Running, counter: Counter[str]) -> Iterator[None]:
         connection.set_trace_callback(
             lambda statement: counter.update(["sql", f"sql {statement.split(maxsplit=1)[0].upper()}"])
         )
-    nacl.signing.SigningKey.sign = counted("signed", sign)
-    nacl.signing.VerifyKey.verify = counted("checked", verify)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(signing.SigningKey, "sign", counted("signed", signing.SigningKey.sign))
+    patch.setattr(signing, "ed25519_verify", counted("checked", ed25519_verify))
+    patch.setattr(signing, "ed25519_verify_all", counted("checked", ed25519_verify_all, many=True))
     try:
         yield
     finally:
-        nacl.signing.SigningKey.sign, nacl.signing.VerifyKey.verify = sign, verify
+        patch.undo()
         for connection in connections:
             connection.set_trace_callback(None)
 
@@ -442,7 +445,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small run, to see that it works")
     parser.add_argument("--directory", type=Path, default=None, help="where the databases go (same disk!)")
     options = parser.parse_args()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    tune_interpreter()
     if options.quick:
         options.events, options.rounds = 100, 1
     with (

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import trio
 
@@ -29,7 +28,11 @@ from linearized.protocol.canonical import canonical_json
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.protocol.versions import get_version
 from linearized.server import telemetry
+from linearized.server.channels import SerialChannel
+from linearized.server.connecting import Guard
+from linearized.server.dns_lookup import Dns
 from linearized.server.endpoints import FINAL
+from linearized.server.exchange import Channel, Outgoing
 from linearized.server.http import Receive, Scope, Send
 from linearized.server.key_documents import own_document
 from linearized.server.listener import Binding, serve_bindings, server_context
@@ -41,6 +44,7 @@ VERSION = "dev.linearized.1"
 PATIENCE = 60  # seconds for any one request: a benchmark that hangs should say so
 LEAD = 0.1  # seconds before the first request of a fixed rate is due: all senders wait by then
 OK = 200
+MOST_ANSWERED = 2**20  # bytes
 
 Request = tuple[str, bytes, dict[str, str]]  # path, body, headers
 
@@ -121,26 +125,36 @@ class Peers:
         self._trust = trust
         self._inbox = Inbox()
         self._prepared: dict[str, list[Request]] = {}
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._channels: dict[str, Channel] = {}
+        self._address = Address(host="127.0.0.1", port=0)
         self.app = self._inbox
 
-    def _client(self, port: int) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            http2=True,
-            verify=self._trust,
-            trust_env=False,
-            timeout=PATIENCE,
-            base_url=f"https://127.0.0.1:{port}",
-            headers={"Host": HUB},
+    def _channel(self, port: int) -> Channel:
+        """What our own server sends transactions by."""
+        self._address = Address(host="127.0.0.1", port=port)
+        return SerialChannel(
+            self._trust,
+            Guard(Dns(), trusted=True),
+            dict.fromkeys(("connect", "read", "write", "pool"), float(PATIENCE)),
+            connections=1,
+            keep_seconds=PATIENCE,
         )
 
-    async def _put(self, client: httpx.AsyncClient, method: str, request: Request) -> bytes:
+    async def _put(self, channel: Channel, method: str, request: Request) -> bytes:
         path, body, headers = request
-        response = await client.request(
-            method, path, content=body, headers=headers, extensions={"sni_hostname": HUB}
+        reply = await channel.exchange(
+            Outgoing(
+                method=method,
+                address=self._address,
+                tls_name=HUB,
+                target=path,
+                headers={"Host": HUB, **headers},
+                body=body,
+            ),
+            MOST_ANSWERED,
         )
-        assert response.status_code == OK, response.text
-        return response.content
+        assert reply.status == OK, reply.body
+        return reply.body
 
     def _signed(self, name: str, method: str, path: str, body: dict[str, Any]) -> Request:
         authorization = sign_request(
@@ -161,17 +175,18 @@ class Peers:
 
     async def join(self, port: int, room: str, servers: int) -> dict[str, Any]:
         """One user of each server joins the room."""
-        async with self._client(port) as client:
-            for name in map(name_of, range(servers)):
-                lpdu = self._lpdu(
-                    name,
-                    room,
-                    type="m.room.member",
-                    state_key=f"@user:{name}",
-                    content={"membership": "join"},
-                )
-                path = f"{FINAL}/v3/send_join/join"
-                await self._put(client, "POST", self._signed(name, "POST", path, lpdu))
+        channel = self._channel(port)
+        for name in map(name_of, range(servers)):
+            lpdu = self._lpdu(
+                name,
+                room,
+                type="m.room.member",
+                state_key=f"@user:{name}",
+                content={"membership": "join"},
+            )
+            path = f"{FINAL}/v3/send_join/join"
+            await self._put(channel, "POST", self._signed(name, "POST", path, lpdu))
+        await channel.aclose()
         return {}
 
     async def prepare(self, room: str, servers: int, events: int, batch: int) -> dict[str, Any]:
@@ -197,14 +212,14 @@ class Peers:
     async def connect(self, port: int) -> dict[str, Any]:
         """Open a connection to ``port`` for each server that has something to send: no handshake is timed."""
         for name in self._prepared:
-            self._clients[name] = self._client(port)
-            await self._put(self._clients[name], "GET", ("/_matrix/key/v2/server", b"", {}))
+            self._channels[name] = self._channel(port)
+            await self._put(self._channels[name], "GET", ("/_matrix/key/v2/server", b"", {}))
         return {}
 
     async def disconnect(self) -> dict[str, Any]:
         """Close what ``connect`` opened."""
-        while self._clients:
-            await self._clients.popitem()[1].aclose()
+        while self._channels:
+            await self._channels.popitem()[1].aclose()
         return {}
 
     async def send(self) -> dict[str, Any]:
@@ -215,7 +230,7 @@ class Peers:
         async def one(name: str) -> None:
             for request in self._prepared[name]:
                 began = time.monotonic()
-                answers.append(await self._put(self._clients[name], "PUT", request))
+                answers.append(await self._put(self._channels[name], "PUT", request))
                 durations.append(time.monotonic() - began)
 
         cpu, began = cpu_seconds(), time.monotonic()
@@ -239,7 +254,7 @@ class Peers:
             for index, request in enumerate(self._prepared[name]):
                 due = began + (index * servers + server) / per_second
                 await trio.sleep(max(0.0, due - time.monotonic()))
-                await self._put(self._clients[name], "PUT", request)
+                await self._put(self._channels[name], "PUT", request)
 
         async with trio.open_nursery() as nursery:
             for server, name in enumerate(self._prepared):

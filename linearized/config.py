@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from linearized.exceptions import ConfigError
+from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.settings import (
     USER_ID,
     Address,
@@ -23,9 +24,11 @@ from linearized.settings import (
     Section,
     as_address,
     as_count,
+    as_flag,
     as_nameservers,
     as_networks,
     as_optional_server_names,
+    as_seconds,
     as_server_name,
     as_server_names,
     as_text,
@@ -43,6 +46,7 @@ __all__ = [
     "KeysConfig",
     "LimitsConfig",
     "ListenConfig",
+    "MetadataConfig",
     "ProviderConfig",
     "StoreConfig",
     "TlsConfig",
@@ -155,6 +159,17 @@ class ProviderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataConfig:
+    """``[metadata]``: what a hub says of itself and cannot know (``log_seconds``: how long the operator keeps
+    its log; None if they do not say), and in ``[metadata.required]`` what we ask of other hubs before we take
+    part in their rooms.
+    """
+
+    log_seconds: int | None = None
+    required: RequiredPolicy = field(default_factory=RequiredPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """``[limits]``: bounds an operator may want to move; the others are constants beside their code."""
 
@@ -185,6 +200,7 @@ class Config:
     consent: ConsentConfig = field(default_factory=ConsentConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
+    metadata: MetadataConfig = field(default_factory=MetadataConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     @property
@@ -239,6 +255,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         consent=_consent(top.section("consent", optional=True)),
         store=_store(top.section("store", optional=True)),
         providers=_providers(top.section("providers", optional=True)),
+        metadata=_metadata(top.section("metadata", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
     )
     top.finish()
@@ -349,6 +366,19 @@ def _store(section: Section) -> StoreConfig:
     return store
 
 
+def _metadata(section: Section) -> MetadataConfig:
+    inner = section.section("required", optional=True)
+    times = ("addresses_seconds", "log_seconds", "history_seconds", "replies_seconds", "reports_seconds")
+    required = RequiredPolicy(
+        **{name: inner.take(name, as_seconds, None) for name in times},
+        **{name: inner.take(name, as_flag, False) for name in ("hidden_participants", "hidden_senders")},
+    )
+    inner.finish()
+    metadata = MetadataConfig(log_seconds=section.take("log_seconds", as_seconds, None), required=required)
+    section.finish()
+    return metadata
+
+
 def _limits(section: Section) -> LimitsConfig:
     values = {item.name: section.take(item.name, as_count, item.default) for item in fields(LimitsConfig)}
     section.finish()
@@ -420,6 +450,15 @@ key = {key}
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"
+
+[metadata]
+# How long you keep this server's log, in seconds. Other providers and clients are told.
+# log_seconds = 604800
+
+[metadata.required]
+# What the hub of a room must keep to for our users to take part in it: the longest times in seconds.
+# addresses_seconds = 0
+# log_seconds = 2592000
 
 [store]
 # "FULL" keeps every acknowledged entry through a power cut, "NORMAL" only through a crash of this process.

@@ -91,8 +91,8 @@ def rotate(data_dir: Path, *, now: int) -> tuple[SigningKey, RetiredKey]:
     new = _new_key()
     while new.key_id in taken:
         new = _new_key()
-    _replace(data_dir / RETIRED_FILE, "".join(_retired_line(key) for key in (*others, retiring)))
-    _replace(path, new.to_line() + "\n")
+    write_private(data_dir / RETIRED_FILE, "".join(_retired_line(key) for key in (*others, retiring)))
+    write_private(path, new.to_line() + "\n")
     return new, retiring
 
 
@@ -125,8 +125,12 @@ def _parse_retired(path: Path, line: str) -> RetiredKey:
     raise ConfigError(f"{path}: expected 'ed25519 <version> <base64 public key> <milliseconds>' on each line")
 
 
-def _replace(path: Path, text: str) -> None:
-    """Put a file in its place whole, or leave what was there."""
+def write_private(path: Path, text: str) -> None:
+    """Put a file that we alone may read in its place whole, or leave what was there.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         partial.unlink(missing_ok=True)

@@ -6,15 +6,20 @@ from linearized.exceptions import InvalidInput
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle
 from linearized.mls import Mls, MlsError, PublicGroup
 from linearized.protocol.base64 import decode_base64
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import group_id
 from linearized.protocol.state import StateMap, hub_of
-from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
+from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL
 from linearized.room.commits import verify_commit
 from linearized.room.departures import check_departures
-from linearized.room.grouping import INITIAL_GROUP
+from linearized.room.grouping import GROUP_DELETED
+from linearized.room.parts import INITIAL_GROUP, PartWalk
 from linearized.room.proposals import messages_of
+from linearized.room.pseudonymity import check_leaves
+from linearized.room.roster import Roster
 from linearized.room.tie import check_agreement, check_leaf_changes
+from linearized.room_check_policy import PolicyWalk
 from linearized.store.base import GroupRow
 
 
@@ -26,9 +31,12 @@ class GroupWalk:
         self._group_ids = {group_id(room_id), room_id.encode()}
         self._mls = mls
         self._group: PublicGroup | None = None
+        self._roster: Roster | None = None
         self._last_commit: str | None = None
         self._group_info = b""
-        # A commit's membership entries stand before it in its batch and carry the epoch it leads to.
+        self._parts = PartWalk()
+        self._policy = PolicyWalk()
+        # A commit's membership entries and its parts stand before it and carry the epoch it leads to.
         self._awaiting_commit = False
 
     @property
@@ -39,7 +47,7 @@ class GroupWalk:
     @property
     def leaves(self) -> int:
         """Clients in the group."""
-        return len(self._group.members()) if self._group is not None else 0
+        return len(self._roster.clients) if self._roster is not None else 0
 
     @property
     def ratchet_tree(self) -> bytes | None:
@@ -70,22 +78,26 @@ class GroupWalk:
             InvalidInput: a commit does not follow from the group, or an epoch is not what the log says.
         """
         try:
+            content = self._parts.take(event.type, event.content)
             if event.type == COMMIT:
-                self._commit(event, state)
+                self._commit(event, content, state)
             elif event.type == PROPOSAL:
-                self._propose(event)
+                self._propose(event, state)
             elif event.type == ENCRYPTED:
                 self._ciphertext(event)
         except MlsError as error:
             raise InvalidInput(f"MLS: {error}") from error
         self._compare(event, stored_epoch)
+        if self._awaiting_commit:
+            self._policy.leading(event, state)
+        elif self._group is not None and self._roster is not None:
+            self._policy.event(event, state, group=self._group, roster=self._roster)
 
-    def _commit(self, event: Event, state: StateMap) -> None:
-        content = event.content
+    def _commit(self, event: Event, content: JsonObject, state: StateMap) -> None:
         # "SHOULD be specified when a parent commit exists": a participant may leave it out.
         if content.get("prev_commit_event_id") not in (None, self._last_commit):
             raise InvalidInput("prev_commit_event_id is not the commit before")
-        group = self._group or self._initial(event)
+        group = self._group or self._initial(content)
         bundle = HandshakeBundle(
             message=_binary(content.get("message")),
             welcome=None,
@@ -96,23 +108,37 @@ class GroupWalk:
         if commit.committer.user_id != event.sender:
             raise InvalidInput(f"the commit was signed by {commit.committer.user_id}")
         hub = hub_of(state)
-        check_leaf_changes(group, commit.staged, commit.committer, state, hub=hub)
+        check_leaves(commit.staged, state)
+        roster = self._roster or Roster(group.members())
+        check_leaf_changes(group, commit.staged, commit.committer, state, roster=roster, hub=hub)
         check_departures(group, commit.staged, state, hub=hub)
         if not commit.staged.is_external:
-            check_agreement(group, commit.staged, state)
+            check_agreement(roster, commit.staged, state)
+        self._policy.commit(
+            state,
+            group=group,
+            staged=commit.staged,
+            roster=roster,
+            founding=self._group is None,
+            deletes=content.get(GROUP_DELETED) is True,
+        )
         group.merge(commit.staged)
-        self._group = group
+        roster.merge(commit.staged)
+        self._group, self._roster = group, roster
         self._last_commit = event.event_id
         self._group_info = commit.group_info
 
-    def _propose(self, event: Event) -> None:
+    def _propose(self, event: Event, state: StateMap) -> None:
         if self._group is None:
             raise InvalidInput("a proposal before there is a group")
+        known = {proposal.reference for proposal in self._group.proposals()}
         for message in messages_of(event.content):
             self._group.add_proposal(message, now=event.origin_server_ts // 1000)
+        new = [proposal for proposal in self._group.proposals() if proposal.reference not in known]
+        self._policy.proposed(event, state, new, group=self._group)
 
-    def _initial(self, event: Event) -> PublicGroup:
-        initial = event.content.get(INITIAL_GROUP)
+    def _initial(self, content: JsonObject) -> PublicGroup:
+        initial = content.get(INITIAL_GROUP)
         if not isinstance(initial, dict):
             raise InvalidInput("the first commit does not carry the group it starts from")
         group = self._mls.observe(
@@ -137,14 +163,14 @@ class GroupWalk:
         expected = self.epoch
         if event.type == COMMIT:
             self._awaiting_commit = False
-        elif stored != expected and event.is_state and self._leads_to(stored):
+        elif stored != expected and self._leads_to(event, stored):
             self._awaiting_commit = True
             return
         if stored != expected or self._awaiting_commit:
             raise InvalidInput(f"stored with epoch {stored}, the log says {expected}")
 
-    def _leads_to(self, stored: int | None) -> bool:
-        return stored == (self.epoch or 0) + 1
+    def _leads_to(self, event: Event, stored: int | None) -> bool:
+        return (event.is_state or event.type == COMMIT_PART) and stored == (self.epoch or 0) + 1
 
 
 def _binary(value: object) -> bytes:

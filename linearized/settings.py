@@ -147,6 +147,20 @@ def as_count(value: Any) -> int:
     return value
 
 
+def as_seconds(value: Any) -> int:
+    """A whole number of seconds, 0 too."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("expected a whole number of seconds")
+    return value
+
+
+def as_flag(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
 def as_server_name(value: Any) -> str:
     """A server name (draft, "Server Names")."""
     if not isinstance(value, str) or not _SERVER_NAME.fullmatch(value):

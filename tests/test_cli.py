@@ -15,6 +15,7 @@ from linearized.config import load_config
 from linearized.own_keys import load_identity
 from linearized.protocol.signing import SigningKey
 from linearized.provider_files import database_path, load_signing_key
+from linearized.server.gateway_keys import load_gateway_keys
 from linearized.store.sqlite_lock import ServerLock
 
 
@@ -42,8 +43,12 @@ def test_help_names_every_command_and_the_exit_statuses() -> None:
         "serve",
         "user create",
         "keys rotate",
+        "keys rotate-gateway",
         "room list",
         "room verify",
+        "room join-code create",
+        "room join-code list",
+        "room join-code revoke",
         "bridge registration",
         "bridge init",
         "bridge check",
@@ -202,6 +207,27 @@ def test_keys_are_not_rotated_under_a_running_server(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "in use by another server" in result.output
     assert load_signing_key(config).verify_key == before.verify_key
+
+
+def test_gateway_keys_are_rotated_but_not_under_a_running_server(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path)
+    settings = tmp_path / "a" / "linearized.toml"
+    config = load_config(settings)
+    config.data_dir.mkdir(exist_ok=True)
+    (before,) = load_gateway_keys(config.data_dir)
+    result = run("keys", "rotate-gateway", "--config", settings)
+    assert result.exit_code == 0, result.output
+    after = load_gateway_keys(config.data_dir)
+    assert after[1] == before
+    assert result.output == f"a.example now offers gateway key {after[0].key_id}\n"
+    lock = ServerLock(database_path(config))
+    try:
+        assert run("keys", "rotate-gateway", "--config", settings).exit_code == 2
+    finally:
+        lock.release()
+    assert load_gateway_keys(config.data_dir) == after
 
 
 def test_room_verify_of_an_unknown_room_is_status_2(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         # What a client checks a hub's signed log with.
         "linearized.room.checkpoint",
         "linearized.room.merkle",
+        "linearized.room.parts",
         "linearized.room.segments",
         "linearized.exceptions",
         "linearized.__version__",
@@ -47,7 +48,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 FORBIDDEN: dict[str, tuple[str, ...]] = {"linearized.server": ("bridges",)}
 
 PURE = ("linearized.protocol", "linearized.mimi", "linearized.room")
-CODECS = frozenset({"orjson", "cbor2", "nacl", "cryptography", "canonicaljson", "signedjson", "zstandard"})
+CODECS = frozenset(
+    {"orjson", "cbor2", "openmls", "cryptography", "pyhpke", "canonicaljson", "signedjson", "zstandard"}
+)
 """The only libraries outside the standard library that pure packages may import."""
 
 IMPURE = frozenset(

@@ -15,7 +15,13 @@ from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import POLICY_COMPONENTS
 from linearized.mimi.tls import Struct
 from linearized.server.providers import ENDPOINTS
-from linearized.server.providers.client import DELIVERY_SERVICE, FOLLOW
+from linearized.server.providers.client import (
+    DELIVERY_SERVICE,
+    FOLLOW,
+    GATEWAY,
+    GATEWAY_KEYS,
+    METADATA_POLICY,
+)
 from tests.test_conformance import EXISTING, REASONS, TESTS
 
 DOCUMENT = (TESTS.parent / "docs" / "mimi.md").read_text(encoding="utf-8")
@@ -98,7 +104,9 @@ def test_each_status_code_in_the_table_is_there() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("name", [*ENDPOINTS, FOLLOW, DELIVERY_SERVICE])
+@pytest.mark.parametrize(
+    "name", [*ENDPOINTS, FOLLOW, DELIVERY_SERVICE, GATEWAY, GATEWAY_KEYS, METADATA_POLICY]
+)
 def test_each_endpoint_of_the_directory_is_named(name: str) -> None:
     assert f"`{name}`" in DOCUMENT
 

@@ -74,7 +74,7 @@ def test_keys_retire_one_after_the_other(tmp_path: Path) -> None:
 
 def test_a_rotation_that_broke_off_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     present = load_signing_key(tmp_path)
-    replace, written = own_keys._replace, list[str]()
+    replace, written = own_keys.write_private, list[str]()
 
     def broken(path: Path, text: str) -> None:
         if written:
@@ -82,7 +82,7 @@ def test_a_rotation_that_broke_off_is_done_again(tmp_path: Path, monkeypatch: py
         written.append(path.name)
         replace(path, text)
 
-    monkeypatch.setattr(own_keys, "_replace", broken)
+    monkeypatch.setattr(own_keys, "write_private", broken)
     with pytest.raises(ConfigError, match="the disk is full"):
         rotate(tmp_path, now=NOW)
     monkeypatch.undo()

@@ -13,6 +13,7 @@ from linearized.client.api import ProviderApi
 from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice, role_index
 from linearized.client.errors import (
     ApiError,
+    AssetUnavailable,
     ClientError,
     CommitLost,
     CommitRefused,
@@ -20,17 +21,21 @@ from linearized.client.errors import (
     KeyMaterialUnavailable,
     MalformedAnswer,
     NotInGroup,
+    ObliviousUnavailable,
     ServerUnreachable,
     StateFileError,
     UntrustedAnswer,
+    UntrustedIdentity,
     WrongEpochError,
 )
 from linearized.client.following import ALGORITHM
 from linearized.client.franks import FrankError, FrankFault
+from linearized.client.identity_links import RealIdentity
 from linearized.client.items import (
     DecryptedMessage,
     EpochChanged,
     GroupLost,
+    IdentitiesShared,
     Item,
     Joined,
     MembershipChanged,
@@ -38,6 +43,7 @@ from linearized.client.items import (
     RoomEvent,
     Undecryptable,
 )
+from linearized.client.pseudonyms import KnownClient, PseudonymousSession, new_pseudonym, open_pseudonym
 from linearized.client.session import Sent, Session
 from linearized.client.storage import FileStorage, MemoryStorage, StateStorage
 from linearized.client.verify import (
@@ -56,6 +62,7 @@ __all__ = [
     "ROLE_ADMIN",
     "ROLE_REGULAR",
     "ApiError",
+    "AssetUnavailable",
     "ClientError",
     "CommitLost",
     "CommitRefused",
@@ -65,12 +72,14 @@ __all__ = [
     "FrankError",
     "FrankFault",
     "GroupLost",
+    "IdentitiesShared",
     "ImportEvent",
     "ImportResult",
     "Item",
     "JoinRefused",
     "Joined",
     "KeyMaterialUnavailable",
+    "KnownClient",
     "LogBroken",
     "LogPage",
     "LogReport",
@@ -82,9 +91,12 @@ __all__ = [
     "MlsDevice",
     "MlsError",
     "NotInGroup",
+    "ObliviousUnavailable",
     "OwnMessage",
     "Page",
     "ProviderApi",
+    "PseudonymousSession",
+    "RealIdentity",
     "RoomEvent",
     "Sent",
     "ServerUnreachable",
@@ -93,10 +105,13 @@ __all__ = [
     "StateStorage",
     "Undecryptable",
     "UntrustedAnswer",
+    "UntrustedIdentity",
     "WrongEpochError",
     "check_included",
     "check_signed",
     "fetch_and_verify",
+    "new_pseudonym",
+    "open_pseudonym",
     "role_index",
     "server_keys",
     "verify_log",

@@ -43,6 +43,8 @@ from linearized.client.transport import (
     JsonObject,
     Transport,
 )
+from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
+from linearized.mimi.ohttp import MAX_KEYS_BYTES, REQUEST_TYPE
 from linearized.room.segments import MAX_SEGMENT_BYTES, SEGMENT
 
 _V3 = "/_matrix/client/v3"
@@ -52,6 +54,8 @@ _MLS = "/_matrix/client/unstable/dev.linearized.1"
 MAX_IMPORT_PAGE = 50
 # Tells the provider which event of its homeserver a bridge passes on.
 SOURCE_PARAMETER = "dev.linearized.source_event_id"
+# Names the pseudonym that an account acts as.
+PSEUDONYM_PARAMETER = "dev.linearized.pseudonym"
 FRANKING_CAPABILITY = "dev.linearized.franking"
 # Bytes of randomness in a transaction ID.
 TRANSACTION_ID_BYTES = 16
@@ -66,6 +70,7 @@ class ProviderApi:
         base_url: ``https://a.example:8448`` without a trailing slash.
         token: access token, or ``None`` before ``login``.
         user_id, device_id: with an application service's token, whom to act as.
+        pseudonym: with an account's token, the pseudonym of it to act as; ``device_id`` is one of that.
         http: the connection pool; its owner closes it.
         clock: milliseconds since the Unix epoch.
         ids: a random URL-safe token of that many bytes.
@@ -78,6 +83,7 @@ class ProviderApi:
         token: str | None,
         user_id: str | None = None,
         device_id: str | None = None,
+        pseudonym: str | None = None,
         http: httpx.AsyncClient,
         clock: Callable[[], int],
         ids: Callable[[int], str],
@@ -89,7 +95,7 @@ class ProviderApi:
         self.ids = ids
         self._token = token
         self._http = http
-        query = {"user_id": user_id, "device_id": device_id}
+        query = {"user_id": user_id, "device_id": device_id, PSEUDONYM_PARAMETER: pseudonym}
         self._transport = Transport(
             base_url=self.base_url,
             token=token,
@@ -106,6 +112,18 @@ class ProviderApi:
             self.base_url,
             token=self._token,
             user_id=user_id,
+            device_id=device_id,
+            http=self._http,
+            clock=self.clock,
+            ids=self.ids,
+        )
+
+    def as_pseudonym(self, pseudonym: str, device_id: str) -> ProviderApi:
+        """The same account, acting as a device of one of its pseudonyms (a user ID)."""
+        return ProviderApi(
+            self.base_url,
+            token=self._token,
+            pseudonym=pseudonym,
             device_id=device_id,
             http=self._http,
             clock=self.clock,
@@ -414,6 +432,32 @@ class ProviderApi:
             "POST", f"{_MLS}/consents/{action}", body=body, idempotent=idempotent
         )
 
+    # --- pseudonyms ---
+
+    async def make_pseudonym(self, name: str, client: str, *, signature_key: bytes) -> JsonObject:
+        """Make a pseudonym of this account and a client of it, both random UUIDs; the provider's signed
+        statement that this device, under its real name, has the raw ``signature_key``.
+        """
+        answer = await self._transport.json(
+            "PUT",
+            f"{_MLS}/pseudonyms/{path_part(name)}/{path_part(client)}",
+            body={"signature_key": encode_binary(signature_key)},
+            idempotent=True,
+        )
+        return json_object(answer, "statement")
+
+    async def forget_pseudonym(self, user_id: str) -> None:
+        """Have the provider forget whose a pseudonym is that has left its room; it is gone then."""
+        name = user_id.removeprefix("@").partition(":")[0]
+        await self._transport.json("DELETE", f"{_MLS}/pseudonyms/{path_part(name)}", idempotent=False)
+
+    async def pseudonyms(self) -> list[JsonObject]:
+        """This account's pseudonyms, oldest first: ``user_id``, ``devices``, and the ``room_id`` it is
+        for, once it is for one.
+        """
+        answer = await self._transport.json("GET", f"{_MLS}/pseudonyms", idempotent=True)
+        return json_objects(answer.get("pseudonyms"))
+
     # --- finding users ---
 
     async def find_users(self, domain: str, *conditions: Mapping[str, str]) -> list[JsonObject]:
@@ -507,6 +551,24 @@ class ProviderApi:
             return None
         return decode_binary(answer, "signature_key"), decode_binary(answer, "identity")
 
+    async def create_join_code(self, room_id: str, *, uses: int, lifetime_ms: int) -> str:
+        """``POST rooms/{room}/join_codes``: a code that lets ``uses`` users in; only at the hub. A
+        lost answer leaves a code that nobody knows.
+        """
+        body: JsonObject = {"uses": uses, "lifetime_ms": lifetime_ms}
+        return json_string(await self._mls(room_id, "join_codes", body, idempotent=False), "code")
+
+    async def join_codes(self, room_id: str) -> list[JsonObject]:
+        """``GET rooms/{room}/join_codes``: ``id``, ``creator``, ``uses_left`` and ``expires_ts`` of each."""
+        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes"
+        answer = await self._transport.json("GET", path, idempotent=True)
+        return json_objects(answer.get("codes"))
+
+    async def revoke_join_code(self, room_id: str, code_id: str) -> None:
+        """``DELETE rooms/{room}/join_codes/{id}``; a repetition is a 404."""
+        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes/{path_part(code_id)}"
+        await self._transport.json("DELETE", path, idempotent=False)
+
     async def import_events(self, room_id: str, events: Sequence[ImportEvent]) -> ImportResult:
         """Append a bridged room's past, in order, at most ``MAX_IMPORT_PAGE`` at once; repeating is
         harmless.
@@ -544,6 +606,40 @@ class ProviderApi:
             idempotent=True,
             deadline=MEDIA_DEADLINE,
             limit=MAX_MEDIA_BYTES,
+        )
+        return answer.body
+
+    # --- oblivious downloads, metadata policies ---
+
+    async def metadata_policy(self, hub: str) -> bytes:
+        """``GET metadata_policy/{hub}``: the hub's SignedMetadataPolicy, unchecked."""
+        answer = await self._transport.request(
+            "GET",
+            f"{_MLS}/metadata_policy/{path_part(hub)}",
+            idempotent=True,
+            limit=2 * MAX_DOCUMENT_BYTES,
+        )
+        return answer.body
+
+    async def gateway_keys(self, gateway: str) -> bytes:
+        """``GET ohttp/{gateway}/keys``: the SignedKeyConfigs of a hub, unchecked."""
+        answer = await self._transport.request(
+            "GET", f"{_MLS}/ohttp/{path_part(gateway)}/keys", idempotent=True, limit=2 * MAX_KEYS_BYTES
+        )
+        return answer.body
+
+    async def oblivious(self, gateway: str, sealed: bytes) -> bytes:
+        """``POST ohttp/{gateway}``: have our provider relay an Encapsulated Request of RFC 9458; gives the
+        Encapsulated Response.
+        """
+        answer = await self._transport.request(
+            "POST",
+            f"{_MLS}/ohttp/{path_part(gateway)}",
+            content=sealed,
+            headers={"Content-Type": REQUEST_TYPE},
+            idempotent=True,
+            deadline=MEDIA_DEADLINE,
+            limit=MAX_MEDIA_BYTES + MAX_MEDIA_BYTES // 8,
         )
         return answer.body
 

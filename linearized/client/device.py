@@ -41,6 +41,7 @@ CIPHERSUITE = openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
 # Role indices of the participant list.
 ROLE_REGULAR = REGULAR.index
 ROLE_ADMIN = ADMIN.index
+_WAYS_IN = (Capability.OPEN_JOIN, Capability.USE_JOIN_CODE)
 # 80 days: how long a key package may wait on the server for someone to use it; peers refuse more than 84.
 KEY_PACKAGE_LIFETIME = 80 * 24 * 3600
 
@@ -64,20 +65,31 @@ class MlsDevice:
         Raises:
             StateFileError: the state is damaged, or belongs to another device.
         """
-        saved = storage.load()
+        device = cls.load(storage)
         identity = client_uri(user_id, device_id).encode()
-        if saved is None:
+        if device is None:
             client = openmls.Client.create(identity=identity, ciphersuite=CIPHERSUITE)
             device = cls(client, SavedState(mls=b""), storage)
             device.save()
-            return device
+        if device.client.identity != identity:
+            raise StateFileError("the saved state belongs to another device")
+        return device
+
+    @classmethod
+    def load(cls, storage: StateStorage) -> MlsDevice | None:
+        """Continue from the saved state, whosever it is; None if there is none.
+
+        Raises:
+            StateFileError: the state is damaged.
+        """
+        saved = storage.load()
+        if saved is None:
+            return None
         state = SavedState.decode(saved)
         try:
             client = openmls.Client.load(state.mls)
         except openmls.MlsError as error:
             raise StateFileError("the saved MLS state is damaged") from error
-        if client.identity != identity:
-            raise StateFileError("the saved state belongs to another device")
         return cls(client, state, storage)
 
     def __repr__(self) -> str:
@@ -141,7 +153,8 @@ class MlsDevice:
         """The role of users who came by themselves: what the room gives to everybody, if it does."""
         data = self.group(room_id).app_data().get(ROLES_LIST)
         roles = None if data is None else RoleData.decode(data)
-        if roles is None or not roles.role(NO_ROLE).has(Capability.OPEN_JOIN):
+        lobby = None if roles is None else roles.role(NO_ROLE)
+        if roles is None or lobby is None or not any(lobby.has(way) for way in _WAYS_IN):
             return self.entry_role(room_id)
         return roles.entry_role(NO_ROLE)
 
@@ -150,8 +163,9 @@ class MlsDevice:
         owners: dict[int, LeafOwner] = {}
         for member in self.group(room_id).members():
             try:
-                owners[member.leaf_index] = leaf_owner(member.identity)
-            except IdentifierError:  # another implementation's credential; it stays a member all the same
+                owners[member.leaf_index] = leaf_owner(member.identity, signature_key=member.signature_key)
+            except IdentifierError:
+                # Another implementation's credential, or somebody's pseudonym; a member all the same.
                 continue
         return owners
 
@@ -359,6 +373,7 @@ class MlsDevice:
                 group.merge_pending_commit()
                 if record.pending.external:
                     record.joined_epoch = group.epoch
+                    self.owe_link_keys(room_id)
         if not record.pending.external:
             # It removed whoever had left; who is listed all the same came back by it, and the entry that says
             # so may reach us only after our next commit.
@@ -458,6 +473,13 @@ class MlsDevice:
         if self.state.inbox:
             self.state.inbox.clear()
             self.save()
+
+    def owe_link_keys(self, room_id: str) -> None:
+        """In a minimal metadata room: remember to tell who is who, as somebody came who may not know it. The
+        caller saves.
+        """
+        if self.owner.pseudonym is not None and room_id not in self.state.unshared:
+            self.state.unshared.append(room_id)
 
     def deliver(self, items: Iterable[Item]) -> None:
         """Put items into the inbox. The caller saves."""

@@ -93,9 +93,29 @@ class JoinRefused(ClientError):  # noqa: N818 - names the fact
         self.code = code
 
 
+class AssetUnavailable(ClientError):  # noqa: N818 - names the fact
+    """The hub gave no file.
+
+    Attributes:
+        status: the HTTP status inside the oblivious response: 404 if there is none that it would fetch.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the hub gave no file ({status})")
+        self.status = status
+
+
+class ObliviousUnavailable(ClientError):  # noqa: N818 - names the fact
+    """A file cannot be had obliviously; ``ProviderApi.download_media`` asks our provider for it instead."""
+
+
 class StateFileError(ClientError, StoreError):
     """A device's saved state cannot be read, or another process holds it."""
 
 
 class UntrustedAnswer(ClientError, InvalidInput):  # noqa: N818 - names the fact
     """The server sent something that contradicts what it is cryptographically bound to."""
+
+
+class UntrustedIdentity(ClientError, InvalidInput):  # noqa: N818 - names the fact
+    """Who is behind a pseudonym is not shown as it must be; nobody is believed to be anybody by it."""

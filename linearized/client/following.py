@@ -16,10 +16,12 @@ from linearized.client.device import MlsDevice, digest
 from linearized.client.errors import NotInGroup, UntrustedAnswer
 from linearized.client.franks import FrankError, FrankFault, check_frank
 from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner, leaf_owner
+from linearized.client.identity_links import check_sender, note_arrival, take_link_keys
 from linearized.client.items import (
     DecryptedMessage,
     EpochChanged,
     GroupLost,
+    IdentitiesShared,
     Item,
     Joined,
     MembershipChanged,
@@ -236,6 +238,7 @@ class Follower:
             self._lose(room_id, common, str(error), items)
             return
         device.record(room_id).commit_event_id = common["event_id"]
+        note_arrival(device, room_id, processed)
         items.append(
             EpochChanged(
                 **common,
@@ -277,11 +280,14 @@ class Follower:
             own = self._own(digest(message))
             if own is not None:
                 txn_id, payload = own
+                if take_link_keys(device, room_id, payload):
+                    return IdentitiesShared(**common)
                 return OwnMessage(**common, transaction_id=txn_id, payload=payload)
             processed = device.process(room_id, message, accepted_ms=common["timestamp"])
             if processed.kind != "application" or processed.plaintext is None:
                 raise UntrustedAnswer("a handshake was sent as a message")
             owner = leaf_owner(processed.sender_identity)
+            check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
             _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)
@@ -296,6 +302,8 @@ class Follower:
                 room_id=room_id,
                 timestamp=common["timestamp"],
             )
+            if take_link_keys(device, room_id, processed.plaintext):
+                return IdentitiesShared(**common)
         except (openmls.MlsError, InvalidInput, NotInGroup) as error:
             # One unreadable message must not stop the room; whoever shows the room shows the gap.
             expected = self._is_before_us(room_id, content)

@@ -25,6 +25,8 @@ from linearized.client.errors import (
     UntrustedAnswer,
 )
 from linearized.client.franks import agent_of
+from linearized.client.identity import leaf_owner
+from linearized.client.metadata_policies import check_before_joining
 from linearized.client.pending import arriving_clients, is_leaving, leaving_leaves, list_changes
 from linearized.client.state import PendingCommit
 from linearized.mimi.group_info import (
@@ -42,6 +44,7 @@ from linearized.mimi.key_material import (
     KeyMaterialRequestTBS,
     KeyMaterialResponse,
 )
+from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ParticipantListData,
@@ -235,9 +238,12 @@ class Handshakes:
         now = self._api.clock() // 1000
         for client in response.clients:
             if client.key_package is not None:
-                identity = openmls.inspect_key_package(client.key_package, now=now).identity
-                if identity != client.client_uri.encode():
-                    raise UntrustedAnswer(f"a key package of {identity!r} was given for {client.client_uri}")
+                info = openmls.inspect_key_package(client.key_package, now=now)
+                owner = leaf_owner(info.identity, signature_key=info.signature_key)
+                if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
+                    raise UntrustedAnswer(
+                        f"a key package of {owner.client_uri} was given for {client.client_uri}"
+                    )
         return packages
 
     async def invite(
@@ -247,19 +253,26 @@ class Handshakes:
         users = {user_id: await self.key_packages(room_id, user_id) for user_id in user_ids}
         return await self.add_users(room_id, users, roles=roles)
 
-    async def join(self, room_id: str) -> str | None:
+    async def join(
+        self, room_id: str, *, required: RequiredPolicy | None = None, code: str | None = None
+    ) -> str | None:
         """Join, or rejoin, by external commit; a leaf this client had before is replaced. Returns the
         event ID.
 
-        The user must be joined to the room already.
+        The user must be joined to the room already, or have a joining code.
+
+        Args:
+            code: a joining code of the room.
+            required: what the hub and the room have to keep to; without it nobody is asked.
 
         Raises:
             JoinRefused: the hub gives no group information.
+            MetadataPolicyError, UntrustedAnswer: as ``check_before_joining``; nothing was joined.
             CommitRefused, CommitLost, ApiError, ServerUnreachable: as ``add_users``.
         """
         async with self._lock:
             for _ in range(MAX_COMMIT_ATTEMPTS):
-                pending = await self._external(room_id)
+                pending = await self._external(room_id, required, code)
                 done, event_id = await self._submit(room_id, pending)
                 if done:
                     return event_id
@@ -386,13 +399,16 @@ class Handshakes:
 
         return change
 
-    async def _external(self, room_id: str) -> PendingCommit:
+    async def _external(
+        self, room_id: str, required: RequiredPolicy | None, code: str | None
+    ) -> PendingCommit:
         keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
         signed = GroupInfoRequestTBS(
             cipher_suite=CIPHERSUITE,
             signature_key=self._device.client.signature_key,
             credential=self._device.client.credential,
             group_info_public_key=keys.public_key,
+            joining_code=None if code is None else code.encode(),
         )
         signature = self._device.client.sign_with_label(label="GroupInfoRequestTBS", content=signed.encode())
         request = GroupInfoRequest(
@@ -400,12 +416,20 @@ class Handshakes:
             signature_key=signed.signature_key,
             credential=signed.credential,
             group_info_public_key=signed.group_info_public_key,
+            joining_code=signed.joining_code,
             signature=signature,
         )
         raw = await self._api.group_info(room_id, request.encode())
         opened = open_group_info(GroupInfoResponse.decode(raw), room_id, keys)
         if opened.ratchet_tree.tree is None:
             raise UntrustedAnswer("the hub gave no ratchet tree")
+        if required is not None:
+            seen = openmls.PublicGroup.observe(
+                group_info=opened.group_info,
+                ratchet_tree=opened.ratchet_tree.tree,
+                now=self._api.clock() // 1000,
+            )
+            await check_before_joining(self._api, seen, required)
         return self._device.join_external(
             room_id,
             group_info=opened.group_info,

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.mimi.tls import Reader
-from linearized.protocol.identifiers import client_from_uri, client_uri, parse_user_id, user_uri
+from linearized.protocol.identifiers import (
+    client_from_uri,
+    client_uri,
+    parse_user_id,
+    user_id_from_uri,
+    user_uri,
+)
 
 _URI_PREFIX = b"mimi://"
 # An entry of a room that a MIMI hub orders is shown as sent by the hub; the true sender is known to MLS only.
@@ -15,10 +22,15 @@ MIMI_HUB_PREFIX = "@_mimi:"
 
 @dataclass(frozen=True, slots=True)
 class LeafOwner:
-    """The user and device a leaf belongs to, as Matrix identifiers and as MIMI URIs."""
+    """The user and device a leaf belongs to, as Matrix identifiers and as MIMI URIs.
+
+    ``pseudonym`` is the credential of a client in a minimal metadata room; the user and device are
+    pseudonyms then.
+    """
 
     user_id: str
     device_id: str
+    pseudonym: PseudonymousCredential | None = None
 
     @property
     def user_uri(self) -> str:
@@ -28,19 +40,38 @@ class LeafOwner:
     @property
     def client_uri(self) -> str:
         """``mimi://a.example/d/alice/ABC``."""
+        if self.pseudonym is not None:
+            return self.pseudonym.client_pseudonym
         return client_uri(self.user_id, self.device_id)
 
 
-def leaf_owner(identity: bytes) -> LeafOwner:
-    """Read the content of a basic credential: a client URI, or Linearized Matrix's structure ("Device
-    Credentials").
+def leaf_owner(identity: bytes, *, signature_key: bytes | None = None) -> LeafOwner:
+    """Read the content of a basic credential: a client URI, Linearized Matrix's structure ("Device
+    Credentials"), or a MIMI pseudonym.
+
+    Args:
+        signature_key: the leaf's own, raw. A pseudonym that names another is not the leaf's: whoever saw the
+            credential could have put it there.
 
     Raises:
-        IdentifierError: it is neither.
+        IdentifierError: it is none of them, or another leaf's.
     """
     try:
         if identity.startswith(_URI_PREFIX):
             return LeafOwner(*client_from_uri(identity.decode("ascii")))
+    except UnicodeDecodeError as error:
+        raise IdentifierError("the credential names no client") from error
+    try:
+        pseudonym = PseudonymousCredential.decode(identity)
+    except MimiDecodeError:
+        return _leaf_owner(identity)
+    if signature_key not in (None, pseudonym.signature_public_key):
+        raise IdentifierError("the pseudonym is of another signature key than the leaf's")
+    return LeafOwner(user_id_from_uri(pseudonym.user_pseudonym), pseudonym.device_id, pseudonym)
+
+
+def _leaf_owner(identity: bytes) -> LeafOwner:
+    try:
         reader = Reader(identity)
         user_id, device_id = reader.vector().decode(), reader.vector().decode()
         reader.vector()  # the signature key once more; the leaf's own is the one that is used

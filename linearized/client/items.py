@@ -94,6 +94,13 @@ class OwnMessage(Item):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitiesShared(Item):
+    """In a minimal metadata room somebody, or this device, told who is who: look again."""
+
+    KIND: ClassVar[str] = "identities"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undecryptable(Item):
     """A message this device cannot read or does not believe, and why.
 
@@ -147,6 +154,7 @@ _KINDS: dict[str, type[Item]] = {
         MembershipChanged,
         DecryptedMessage,
         OwnMessage,
+        IdentitiesShared,
         Undecryptable,
         Joined,
         EpochChanged,

@@ -15,6 +15,7 @@ from typing import Any
 import openmls
 import trio
 
+from linearized.client import oblivious
 from linearized.client.api import ProviderApi
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
 from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
@@ -27,6 +28,7 @@ from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError
 from linearized.mimi.content import MimiContent, message_id
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
+from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.identifiers import room_uri, user_uri
 
@@ -106,8 +108,9 @@ class Session:
             KeyMaterialUnavailable: a user has no key packages; the room has been created, its group not.
             ApiError, CommitRefused: the server refuses the room, or its group.
         """
-        preset = None if policy is None else chosen_policy(policy)
         content = {"encryption": {"algorithm": ALGORITHM}, **body.pop("creation_content", {})}
+        minimal = content.get(MINIMAL_METADATA) is True
+        preset = None if policy is None else chosen_policy(policy, pseudonyms=minimal)
         choice = {} if policy is None else {POLICY_CHOICE: policy}
         room_id = await self.api.create_room(creation_content=content, **choice, **body)
         packages = {user_id: await self.groups.key_packages(room_id, user_id) for user_id in users}
@@ -328,6 +331,16 @@ class Session:
             self._confirm(key, message)
             return Sent(event_id=event_id, message_id=self.message_id(room_id, content))
         raise refusal
+
+    async def download(self, room_id: str, url: str) -> bytes:
+        """The file at ``url``, as a message of the room names it, so that neither our provider nor the hub
+        knows both who asks and for what; still sealed, if it was.
+
+        Raises:
+            ObliviousUnavailable, AssetUnavailable, UntrustedAnswer, ApiError, ServerUnreachable: as
+                ``oblivious.download``.
+        """
+        return await oblivious.download(self.api, self.device, room_id, url)
 
     async def report(self, message: DecryptedMessage, *, reason: str = "") -> None:
         """Report a message: to the hub of its room, if it is franked, else to our own provider's operator.

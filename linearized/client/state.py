@@ -78,7 +78,11 @@ class Outgoing:
 
 @dataclass(slots=True, kw_only=True)
 class SavedState:
-    """The whole; ``outbox`` is keyed by transaction ID."""
+    """The whole; ``outbox`` is keyed by transaction ID.
+
+    A pseudonym's device also has ``link_keys``, by which it knows the clients of minimal metadata rooms (by
+    client URI), and ``unshared``, the rooms in which it has not sent them yet to those it added.
+    """
 
     mls: bytes
     since: str | None = None
@@ -86,6 +90,8 @@ class SavedState:
     rooms: dict[str, RoomRecord] = field(default_factory=dict)
     inbox: list[Item] = field(default_factory=list)
     outbox: dict[str, Outgoing] = field(default_factory=dict)
+    link_keys: dict[str, bytes] = field(default_factory=dict)
+    unshared: list[str] = field(default_factory=list)
 
     def encode(self) -> bytes:
         """The blob to save."""
@@ -98,6 +104,8 @@ class SavedState:
                 "rooms": {room_id: asdict(record) for room_id, record in self.rooms.items()},
                 "inbox": [to_record(item) for item in self.inbox],
                 "outbox": {txn_id: asdict(message) for txn_id, message in self.outbox.items()},
+                "link_keys": self.link_keys,
+                "unshared": self.unshared,
             }
         )
 
@@ -122,6 +130,9 @@ class SavedState:
                 rooms={room_id: _record(record) for room_id, record in value["rooms"].items()},
                 inbox=[item_from_record(item) for item in value["inbox"]],
                 outbox={txn_id: Outgoing(**message) for txn_id, message in value["outbox"].items()},
+                # States from before there were pseudonyms have neither.
+                link_keys=dict(value.get("link_keys", {})),
+                unshared=list(value.get("unshared", [])),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise StateFileError("the saved state is damaged") from error

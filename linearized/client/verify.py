@@ -28,6 +28,7 @@ from linearized.protocol.verify import verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.checkpoint import Checkpoint, verify_checkpoint
 from linearized.room.merkle import Frontier, entry_leaf, verify_inclusion
+from linearized.room.parts import INITIAL_GROUP, PartWalk
 
 KeyLookup = Callable[[str, str], bytes | None]
 # Entries asked for at once; the server may give fewer.
@@ -76,6 +77,7 @@ class LogVerifier:
         self._state: dict[tuple[str, str], Event] = {}
         self._version: RoomVersion | None = None
         self._group: openmls.PublicGroup | None = None
+        self._parts = PartWalk()
         self.report = LogReport()
 
     def take(self, pdu: JsonObject) -> Event:
@@ -109,8 +111,9 @@ class LogVerifier:
             self._expected_auth(event, version)
         ):
             raise UntrustedAnswer("auth_events are not the current state")
+        content = self._parts.take(event.type, event.content)
         if event.type == "m.mls.commit":
-            self._commit(event)
+            self._commit(event, content)
         elif event.type == "m.mls.proposal":
             self._propose(event)
         elif event.type == "m.room.encrypted":
@@ -128,10 +131,10 @@ class LogVerifier:
             version=version,
         )
 
-    def _commit(self, event: Event) -> None:
-        message = _binary(event.content, "message")
+    def _commit(self, event: Event, content: JsonObject) -> None:
+        message = _binary(content, "message")
         if self._group is None:
-            initial = event.content.get("dev.linearized.initial_group_state")
+            initial = content.get(INITIAL_GROUP)
             if not isinstance(initial, dict):
                 raise UntrustedAnswer("the first commit has no initial group")
             self._group = openmls.PublicGroup.observe(
@@ -140,7 +143,7 @@ class LogVerifier:
         group = self._group
         values = new_app_data(group.app_data(), group.app_data_updates(message))
         staged = group.stage_commit(message, new_app_data=values, now=event.origin_server_ts // 1000)
-        group.verify_group_info(staged=staged, group_info=_binary(event.content, "public_group_state"))
+        group.verify_group_info(staged=staged, group_info=_binary(content, "public_group_state"))
         group.merge(staged)
 
     def _propose(self, event: Event) -> None:

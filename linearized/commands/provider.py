@@ -15,6 +15,7 @@ from linearized.config import load_config
 from linearized.exceptions import ConfigError
 from linearized.own_keys import rotate
 from linearized.provider_files import SETTINGS, ProviderPlan, create_provider, database_path
+from linearized.server.gateway_keys import rotate_gateway_keys
 from linearized.server.run import serve as run
 from linearized.store.sqlite_lock import ServerLock
 
@@ -108,6 +109,23 @@ def user_create(*, config_file: Path, name: str, password_file: TextIO) -> None:
 @click.group()
 def keys() -> None:
     """The keys the provider signs with."""
+
+
+@keys.command("rotate-gateway")
+@config_option
+@reporting
+def keys_rotate_gateway(config_file: Path) -> None:
+    """Make a new key for oblivious requests. The server must be stopped.
+
+    The present key still opens what clients sealed to it, until the next rotation.
+    """
+    config = load_config(config_file)
+    lock = ServerLock(database_path(config))
+    try:
+        new = rotate_gateway_keys(config.data_dir)
+    finally:
+        lock.release()
+    click.echo(f"{config.server_name} now offers gateway key {new.key_id}")
 
 
 @keys.command("rotate")

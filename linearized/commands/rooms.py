@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, config_option, make_console, reporting
+from linearized.commands.join_codes import join_code
 from linearized.config import load_config
 from linearized.control import ask_server
 from linearized.exceptions import ConfigError, InvalidInput
@@ -36,6 +37,9 @@ def _time(milliseconds: int) -> str:
 @click.group()
 def room() -> None:
     """Look at the rooms in a provider's database, while the server runs or not; hand one over."""
+
+
+room.add_command(join_code)
 
 
 @room.command("list")

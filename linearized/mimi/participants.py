@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi.tls import Struct, Uint, Uint32, Uri, Vector
+from linearized.mimi.tls import MAX_URI_BYTES, Reader, Struct, Uint, Uint32, Uri, Vector, encode_vector
 
 # MLS component IDs, from the draft's IANA Considerations.
 FRANK_AAD = 0x0020
 FRANKING_AGENT = 0x0021
 PARTICIPANT_LIST = 0x0022
 ROOM_METADATA = 0x0023
+
+_MAX_UINT32: Final = (1 << 32) - 1
 
 
 class ParticipantListError(MimiDecodeError):
@@ -47,6 +49,27 @@ class ParticipantListData(Struct):
         if len(set(users)) != len(users):
             raise ValueError("a user is in the participant list twice")
 
+    @classmethod
+    def read_from(cls, reader: Reader) -> ParticipantListData:
+        """As every structure; written out, since a list of thousands is read and written whole for each user
+        who comes or goes.
+        """
+        try:
+            return cls(participants=tuple(_pairs(reader.vector())))
+        except ValueError as error:
+            raise MimiDecodeError(str(error)) from error
+
+    def write_to(self, out: bytearray) -> None:
+        """As every structure; see ``read_from``."""
+        content = bytearray()
+        for pair in self.participants:
+            user, role = pair.user.encode("ascii"), pair.role_index
+            if len(user) > MAX_URI_BYTES or not 0 <= role <= _MAX_UINT32:
+                raise ValueError(f"{pair} has no encoding")
+            content += encode_vector(user)
+            content += role.to_bytes(4, "big")
+        out += encode_vector(bytes(content))
+
     def role_of(self, user: str) -> int | None:
         """Role index of a user URI, ``None`` if it is not a participant."""
         return next((pair.role_index for pair in self.participants if pair.user == user), None)
@@ -54,6 +77,19 @@ class ParticipantListData(Struct):
     def index_of(self, user: str) -> int | None:
         """Position of a user URI, as updates refer to it; ``None`` if it is not a participant."""
         return next((index for index, pair in enumerate(self.participants) if pair.user == user), None)
+
+
+def _pairs(data: bytes) -> Iterator[UserRolePair]:
+    reader = Reader(data)
+    while reader.remaining:
+        user = reader.vector()
+        if len(user) > MAX_URI_BYTES:
+            raise MimiDecodeError(f"a text of {len(user)} bytes is over the limit of {MAX_URI_BYTES}")
+        try:
+            text = user.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise MimiDecodeError("a text is not ascii") from error
+        yield UserRolePair(user=text, role_index=reader.uint(4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +165,7 @@ def apply_updates(data: ParticipantListData, updates: Iterable[ParticipantListUp
     roles = {pair.user: pair.role_index for found in all_changes for pair in found.changed}
     gone = {user for found in all_changes for user in found.removed}
     kept = tuple(
-        UserRolePair(user=pair.user, role_index=roles.get(pair.user, pair.role_index))
+        UserRolePair(user=pair.user, role_index=roles[pair.user]) if pair.user in roles else pair
         for pair in data.participants
         if pair.user not in gone
     )

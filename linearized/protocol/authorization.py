@@ -34,8 +34,9 @@ from linearized.protocol.state import (
 from linearized.protocol.versions import RoomVersion
 
 COMMIT = "m.mls.commit"
+COMMIT_PART = "dev.linearized.mls.commit_part"
 PROPOSAL = "m.mls.proposal"
-SEALED_TYPES = frozenset({COMMIT, PROPOSAL, "m.room.encrypted"})
+SEALED_TYPES = frozenset({COMMIT, COMMIT_PART, PROPOSAL, "m.room.encrypted"})
 """The only non-state events of an encrypted ``dev.linearized.1`` room once it has a group."""
 
 
@@ -242,7 +243,7 @@ def _check_imported(event: Event, version: RoomVersion, *, first_commit_seen: bo
     # shape.
     if first_commit_seen:
         raise AuthorizationError("L2", "history cannot be imported after the first commit")
-    if event.type.startswith("m.mls."):
+    if event.type.startswith("m.mls.") or event.type == COMMIT_PART:
         raise AuthorizationError("L2", "a handshake cannot be imported")
     if event.type == "m.room.member":
         check_member_shape(event)
@@ -252,12 +253,12 @@ def _check_imported(event: Event, version: RoomVersion, *, first_commit_seen: bo
 
 def _check_sealed(event: Event, state: StateMap, *, first_commit_seen: bool) -> None:
     # L3. In an encrypted room a non-state event is a handshake or an encrypted message; before the first
-    # commit there is no group yet, so only that commit.
+    # commit there is no group yet, so only that commit, and its parts before it.
     if event.is_state or encryption_algorithm(state) is None:
         return
     if event.type not in SEALED_TYPES:
         raise AuthorizationError("L3", "an encrypted room takes no plaintext messages")
-    if not first_commit_seen and event.type != COMMIT:
+    if not first_commit_seen and event.type not in {COMMIT, COMMIT_PART}:
         raise AuthorizationError("L3", "the room has no MLS group yet")
 
 
@@ -266,8 +267,10 @@ def _check_sender(event: Event, state: StateMap, version: RoomVersion) -> None:
     if membership(state, event.sender) != "join":
         raise AuthorizationError("6", "the sender is not joined to the room")
     # 7. If the event type's required power level to send it is greater than the sender's power level, reject
-    # the event.
-    if level_to_send(state, event.type, event.is_state, version) > user_level(state, event.sender):
+    # the event. L7. A part of a commit needs what the commit needs.
+    part = version.divided_commits and event.type == COMMIT_PART
+    needed = level_to_send(state, COMMIT if part else event.type, event.is_state, version)
+    if needed > user_level(state, event.sender):
         raise AuthorizationError("7", f"the sender's power level does not suffice for {event.type}")
     # 8. If the event has a state_key which starts with an @ and does not match the sender, reject the event.
     if event.state_key is not None and event.state_key.startswith("@") and event.state_key != event.sender:

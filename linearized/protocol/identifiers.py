@@ -23,6 +23,10 @@ KEPT = 8192
 """Identifiers of each kind whose reading is kept: the same few name a busy room's servers, users and events
 over and over, some twenty times an event. At most 400 bytes each, since longer ones are refused before."""
 
+KEPT_USERS = 16_384
+"""User URIs whose reading is kept: each name in a participant list is read whenever the list has changed.
+Some 200 bytes each; a localpart of nothing but rare characters takes three kilobytes."""
+
 _MAX_SERVER_NAME_CHARS = MAX_HOSTNAME_CHARS + 6
 """With a colon and a port of five digits."""
 
@@ -171,6 +175,7 @@ def user_uri(user_id: str) -> str:
     return f"mimi://{domain}/u/{_encode_segment(localpart)}"
 
 
+@lru_cache(KEPT_USERS)
 def user_id_from_uri(uri: str) -> str:
     """Give the user ID of a MIMI user URI; the inverse of ``user_uri``.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from linearized.exceptions import HashMismatch, SignatureError
+from linearized.exceptions import HashMismatch, InvalidInput, SignatureError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, Lpdu, redacted_copy
 from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_of, signed_bytes
 from linearized.protocol.identifiers import is_user_id, user_domain
-from linearized.protocol.signing import signatures_of, verify_message
+from linearized.protocol.signing import Claim, check_claims, claims_on, signatures_of, verify_message
 from linearized.protocol.state import AUTHORISED
 from linearized.protocol.versions import RoomVersion
 
@@ -56,7 +56,7 @@ def verify_event(event: Event, *, version: RoomVersion, keys: Callable[[str, str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedLpdu:
-    """An LPDU of which ``verify_lpdu`` has checked that ``origin``, its sender's server, signed it, and that
+    """An LPDU of which ``verify_lpdus`` has checked that ``origin``, its sender's server, signed it, and that
     its hash is right. Nothing else makes one.
     """
 
@@ -64,22 +64,62 @@ class VerifiedLpdu:
     origin: str
 
 
-def verify_lpdu(lpdu: Lpdu, *, version: RoomVersion, origin: str, keys: Mapping[str, bytes]) -> VerifiedLpdu:
-    """Check, as the hub, an LPDU that the server ``origin`` handed us; ``keys`` are that server's, by key ID.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedLpdu:
+    """An LPDU of a user of ``origin``, with the signatures of that server, which are still to be checked."""
 
-    A hub refuses a wrong hash instead of appending a redacted event: the participant is there to be told.
+    lpdu: Lpdu
+    origin: str
+    claims: tuple[Claim, ...]
+
+
+def claim_lpdu(lpdu: Lpdu, *, version: RoomVersion, origin: str, keys: Mapping[str, bytes]) -> ClaimedLpdu:
+    """Find, as the hub, what is to be checked of an LPDU that the server ``origin`` handed us; ``keys`` are
+    that server's, by key ID.
 
     Raises:
-        SignatureError: ``origin`` is not the sender's server, or its signature is missing or wrong.
-        HashMismatch: the LPDU hash does not match.
+        SignatureError: ``origin`` is not the sender's server, or its signature is missing.
     """
     if user_domain(lpdu.pdu["sender"]) != origin:
         raise SignatureError(f"the sender is not a user of {origin}")
     message = signed_bytes(lpdu.pdu, version, plain=lpdu.plain)
-    verify_message(message, signatures_of(lpdu.pdu, origin), name=origin, keys=keys)
+    claims = claims_on(message, signatures_of(lpdu.pdu, origin), name=origin, keys=keys)
+    return ClaimedLpdu(lpdu=lpdu, origin=origin, claims=tuple(claims))
+
+
+def verify_lpdus(claimed: Sequence[ClaimedLpdu]) -> list[VerifiedLpdu | SignatureError | HashMismatch]:
+    """Check the signatures and hashes of LPDUs; what is wrong with one stands in its place. Other threads run
+    meanwhile.
+
+    A hub refuses a wrong hash instead of appending a redacted event: the participant is there to be told.
+    """
+    wrong = iter(check_claims([claim for each in claimed for claim in each.claims]))
+    return [_verified(each, [next(wrong) for _ in each.claims]) for each in claimed]
+
+
+def verify_lpdu(lpdu: Lpdu, *, version: RoomVersion, origin: str, keys: Mapping[str, bytes]) -> VerifiedLpdu:
+    """``claim_lpdu`` and ``verify_lpdus`` for one.
+
+    Raises:
+        SignatureError: as ``claim_lpdu``, or the signature is wrong.
+        HashMismatch: the LPDU hash does not match.
+    """
+    (outcome,) = verify_lpdus([claim_lpdu(lpdu, version=version, origin=origin, keys=keys)])
+    if isinstance(outcome, InvalidInput):
+        raise outcome
+    return outcome
+
+
+def _verified(
+    claimed: ClaimedLpdu, wrong: Sequence[SignatureError | None]
+) -> VerifiedLpdu | SignatureError | HashMismatch:
+    lpdu = claimed.lpdu
+    for error in wrong:
+        if error is not None:
+            return error
     if "hashes" in lpdu.pdu and lpdu.pdu["hashes"]["lpdu"]["sha256"] != lpdu.hash:
-        raise HashMismatch("the LPDU hash does not match the event")
-    return VerifiedLpdu(lpdu=lpdu, origin=origin)
+        return HashMismatch("the LPDU hash does not match the event")
+    return VerifiedLpdu(lpdu=lpdu, origin=claimed.origin)
 
 
 def _signers(event: Event, version: RoomVersion) -> tuple[tuple[str, ...], tuple[str, ...]]:

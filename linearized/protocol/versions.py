@@ -26,6 +26,7 @@ class RoomVersion:
         hub_transfers: whether an ``m.room.hub`` event makes another server the room's hub (rule L4).
         standalone_proposals: whether members, and the hub itself (rule L5), may propose to a group without
             committing.
+        divided_commits: whether a commit larger than an event is divided over several (rule L7).
         lpdu_hashes: whether a participant's part of an event has a content hash of its own, ``hashes.lpdu``.
         hub_server_always: whether a hub names itself in ``hub_server`` of its own users' events, too.
         hashes_unsigned: whether content hashes cover ``unsigned``.
@@ -54,6 +55,7 @@ class RoomVersion:
     sealed_messages: bool = False
     hub_transfers: bool = False
     standalone_proposals: bool = False
+    divided_commits: bool = False
     lpdu_hashes: bool = True
     hub_server_always: bool = False
     hashes_unsigned: bool = True
@@ -178,6 +180,7 @@ _DEV_1 = replace(
     sealed_messages=True,
     hub_transfers=True,
     standalone_proposals=True,
+    divided_commits=True,
 )
 
 ROOM_VERSIONS: Mapping[str, RoomVersion] = MappingProxyType(

@@ -17,7 +17,7 @@ from linearized.protocol.state import StateMap
 
 VISIBILITY: Final = ("m.room.history_visibility", "")
 
-ALWAYS_VISIBLE: Final = frozenset({"m.mls.commit"})
+ALWAYS_VISIBLE: Final = frozenset({"m.mls.commit", "dev.linearized.mls.commit_part"})
 """Draft, Updating Group State: "a client *always* has access to m.mls.commit events, even when hidden by
 history visibility"; the authors' notes: they "should be treated as shared history"."""
 

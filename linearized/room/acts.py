@@ -21,6 +21,7 @@ from linearized.room.participation import StateChange, membership_changes
 from linearized.room.policy_entries import policy_changes
 from linearized.room.proposers import proposer_of
 from linearized.room.roles import is_banned
+from linearized.room.tie import participants_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +71,12 @@ def acts_of(
         committer: user ID of who sends those by value.
         roles: before and after, in a room with a policy.
     """
-    everyone = listed(group)
-    current: Mapping[str, int] = {
-        user_id_from_uri(pair.user): pair.role_index for pair in everyone.participants
-    }
+    current = participants_of(group.app_data())
     known, later = roles
     for proposal in proposals:
         after = current
         if proposal.component_id == PARTICIPANT_LIST:
-            found = changes(everyone, ParticipantListUpdate.decode(proposal.payload or b""))
+            found = changes(listed(group), ParticipantListUpdate.decode(proposal.payload or b""))
             gone = {user_id_from_uri(user) for user in found.removed}
             after = {user: role for user, role in current.items() if user not in gone}
             for pair in (*found.changed, *found.added):

@@ -3,7 +3,7 @@
 The draft lets encryption be chosen only at creation ("This prevents the room having encryption disabled or
 downgraded without an entirely new room being created", MLS Considerations). A hub that then accepted a plain
 message would downgrade it all the same, so: history imported before the first commit is the only plaintext;
-afterwards every event that is not state is one of the three MLS types.
+afterwards every event that is not state is of one of the MLS types.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Final
 from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap, algorithm_of
 from linearized.room.algorithms import DEFAULT_ALGORITHM, ciphersuite_of
+from linearized.room.pseudonymity import check_pseudonyms
 from linearized.room.submissions import Reason, Rejected
 
 COMMIT: Final = "m.mls.commit"
+# What a commit that is larger than an event has in front of it; see ``parts``.
+COMMIT_PART: Final = "dev.linearized.mls.commit_part"
 PROPOSAL: Final = "m.mls.proposal"
 ENCRYPTED: Final = "m.room.encrypted"
-MLS_TYPES: Final = frozenset({COMMIT, PROPOSAL, ENCRYPTED})
+MLS_TYPES: Final = frozenset({COMMIT, COMMIT_PART, PROPOSAL, ENCRYPTED})
 
 ALGORITHM: Final = DEFAULT_ALGORITHM
 
@@ -41,6 +44,7 @@ def admit(event: Event, state: StateMap) -> None:
     Raises:
         Rejected: ``FORBIDDEN``.
     """
+    check_pseudonyms(event, state)
     if event.type == "m.room.create":
         _check_encryption(event)
     elif event.type in MLS_TYPES:

@@ -1,4 +1,4 @@
-"""Whose leaf is it? The two credential forms a leaf may carry, read into one."""
+"""Whose leaf is it? The three credential forms a leaf may carry, read into one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
-from linearized.mimi.pseudonyms import is_pseudonymous
+from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.mimi.tls import Reader, encode_vector
-from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id
+from linearized.protocol.identifiers import client_from_uri, is_device_id, parse_user_id, user_id_from_uri
 
 _URI_PREFIX = b"mimi://"
 
 KEPT = 16_384
 """Client URIs whose reading is kept: every commit looks at each leaf of its group a few times, and the
 largest groups have some ten thousand. About half a kilobyte each; what is refused is not kept."""
+
+KEPT_PSEUDONYMS = 4_096
+"""The same for pseudonymous credentials, which have about two kilobytes and never more than twelve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +31,44 @@ class ClientIdentity:
 def client_of(identity: bytes, *, signature_key: bytes | None = None) -> ClientIdentity:
     """Read the content of a leaf's basic credential.
 
-    It is either a client URI (``mimi://a.example/d/alice/ABC``) or the Linearized Matrix draft's structure
-    ``{opaque user_id<V>; opaque device_id<V>; opaque signature_key<V>}`` ("Device Credentials").
+    It is a client URI (``mimi://a.example/d/alice/ABC``), the Linearized Matrix draft's structure ``{opaque
+    user_id<V>; opaque device_id<V>; opaque signature_key<V>}`` ("Device Credentials"), or the MIMI draft's
+    ``PseudonymousCredential``, of which a pseudonymous user's device is read. Which rooms take that form is
+    ``pseudonymity``'s to say.
 
     Args:
         signature_key: the leaf's own, raw; a structure that names another key is refused.
 
     Raises:
-        IdentifierError: it is neither, or names another key.
+        IdentifierError: it is none of them, or names another key.
     """
     if identity.startswith(_URI_PREFIX):
         return _client_of_uri(identity)
     try:
         user_id, device_id, named_key = decode_credential(identity)
-    except IdentifierError as error:
-        if is_pseudonymous(identity):
-            text = "the credential is a pseudonym, and this server keeps no minimal metadata rooms"
-            raise IdentifierError(text) from error
-        raise
+    except IdentifierError:
+        pseudonym = pseudonym_of(identity)
+        if pseudonym is None:
+            raise
+        user_id, device_id = user_id_from_uri(pseudonym.user_pseudonym), pseudonym.device_id
+        named_key = pseudonym.signature_public_key
     # "signature_key is from MLS."
     if signature_key is not None and signature_key != named_key:
         raise IdentifierError("the credential names another signature key than the leaf's")
     return ClientIdentity(user_id, device_id)
+
+
+def pseudonym_of(identity: bytes) -> PseudonymousCredential | None:
+    """The pseudonym in the content of a basic credential; None if it is another kind."""
+    try:
+        return _pseudonym(identity)
+    except MimiDecodeError:  # that is the question
+        return None
+
+
+@lru_cache(KEPT_PSEUDONYMS)
+def _pseudonym(identity: bytes) -> PseudonymousCredential:
+    return PseudonymousCredential.decode(identity)
 
 
 @lru_cache(KEPT)

@@ -22,11 +22,13 @@ from linearized.mimi.policy.roles import BANNED, RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
+from linearized.room.credentials import ClientIdentity
 from linearized.room.leaves import identify
 from linearized.room.proposers import proposer_of
 from linearized.room.roles import is_banned, roles_of
+from linearized.room.standing import joined_users
 from linearized.room.submissions import Reason, Rejected
-from linearized.room.tie import participants_of
+from linearized.room.tie import participants_of, read_list
 
 # Proposals of one epoch, of whomever. A commit names each in 35 bytes and has to fit into an event of 64 KiB
 # together with its path; beyond it, who commits removes by value, which takes less room.
@@ -47,7 +49,7 @@ class Missing:
 
 def listed(group: PublicGroup) -> ParticipantListData:
     """The participant list of a group that has one; it was read when it was set."""
-    return ParticipantListData.decode(group.app_data()[PARTICIPANT_LIST])
+    return read_list(group.app_data()[PARTICIPANT_LIST])
 
 
 def updates_of(proposals: Iterable[ProposalInfo]) -> Iterator[tuple[ProposalInfo, ParticipantListUpdate]]:
@@ -73,23 +75,23 @@ def delisted_by(group: PublicGroup, proposals: Iterable[ProposalInfo]) -> dict[s
     return found
 
 
-def missing_removals(group: PublicGroup, owners: Mapping[int, str], state: StateMap) -> Missing:
+def missing_removals(group: PublicGroup, clients: Mapping[int, ClientIdentity], state: StateMap) -> Missing:
     """What has to be proposed so that nobody stays in the group who is not in the room.
 
     Args:
-        owners: user ID by leaf.
+        clients: by leaf.
     """
     pending = group.proposals()
-    leaving = {proposal.removed_leaf for proposal in pending}
+    leaving, joined = {proposal.removed_leaf for proposal in pending}, joined_users(state)
     leaves = [
-        leaf for leaf, owner in owners.items() if leaf not in leaving and membership(state, owner) != "join"
+        leaf for leaf, client in clients.items() if client.user_id not in joined and leaf not in leaving
     ]
     delisted, roles = delisted_by(group, pending), roles_of(group.app_data())
     removed: list[int] = []
     banned: list[UserIndexRolePair] = []
     for index, pair in enumerate(listed(group).participants):
         user_id = user_id_from_uri(pair.user)
-        if user_id in delisted or _may_be_listed(state, user_id, roles, pair.role_index):
+        if user_id in joined or user_id in delisted or _may_be_listed(state, user_id, roles, pair.role_index):
             continue
         if membership(state, user_id) == "ban" and is_banned(roles, BANNED):
             banned.append(UserIndexRolePair(user_index=index, role_index=BANNED))

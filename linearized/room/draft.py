@@ -7,8 +7,6 @@ nothing to undo.
 
 from __future__ import annotations
 
-from collections import ChainMap
-
 from linearized.exceptions import AuthorizationError, EventFormatError, InvalidInput
 from linearized.protocol.authorization import authorize, select_auth_events
 from linearized.protocol.build import build_event, complete_lpdu
@@ -21,6 +19,7 @@ from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import admit
 from linearized.room.refusals import outcome_of
+from linearized.room.standing import DraftState, RoomState
 from linearized.room.submissions import NewEntry, Reason, Rejected
 
 
@@ -29,7 +28,7 @@ class Draft:
 
     Args:
         version, identity: the room's version and the hub that signs.
-        state: the room's state before the first entry; never written to.
+        state: the room's state before the first entry; not written to.
         head: sequence number and event ID of the last entry (``(0, None)`` for an empty log).
         encrypted, grouped: whether the room is encrypted, and whether its first commit has been.
     """
@@ -40,7 +39,7 @@ class Draft:
         room_id: str,
         version: RoomVersion,
         identity: ServerIdentity,
-        state: StateMap,
+        state: RoomState,
         head: tuple[int, str | None],
         epoch: int | None,
     ) -> None:
@@ -135,13 +134,8 @@ class Draft:
         self._head = event.event_id
         if event.state_key is not None:
             self.changes[event.type, event.state_key] = event
-            self.state = ChainMap(self.changes, dict_view(self._before))
+            self.state = DraftState(self.changes, self._before)
         self.entries.append(NewEntry(seq=self._seq, event=event, epoch=self.epoch))
-
-
-def dict_view(state: StateMap) -> dict[tuple[str, str], Event]:
-    """``ChainMap`` wants mutable mappings; only its first one is ever written to."""
-    return state if isinstance(state, dict) else dict(state)
 
 
 def _format_reason(error: InvalidInput) -> Reason:

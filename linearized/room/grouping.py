@@ -21,17 +21,20 @@ from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
 from linearized.room.franks import check_agent, check_tag, needs_tags
-from linearized.room.leaves import identify
+from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
+from linearized.room.pseudonymity import check_offered
 from linearized.room.roles import has_policy
+from linearized.room.roster import Roster
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
 
-# Where the first commit keeps the group it starts from, so that anybody can follow the group from the log
-# alone.
-INITIAL_GROUP: Final = "dev.linearized.initial_group_state"
 NO_AGENTS: Final[Mapping[int, bytes]] = MappingProxyType({})
+# Commits after which a group is written out if none of them adds anybody. A hub that starts again applies
+# those since the last time once more: a tenth of a second at a thousand members, where each writing is half
+# a megabyte.
+SAVE_EVERY: Final = 16
 # In a commit that ended the room's group: true.
 GROUP_DELETED: Final = "dev.linearized.group_deleted"
 
@@ -41,6 +44,7 @@ class Transition:
     """A commit verified against ``group``, which it has not changed yet."""
 
     group: PublicGroup
+    roster: Roster
     bundle: HandshakeBundle
     commit: VerifiedCommit
     initial: tuple[bytes, bytes] | None
@@ -57,6 +61,8 @@ class RoomGroup:
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: this hub's encoded FrankingAgentData by cipher suite; none if it franks nothing.
         deleted: whether that commit ended the group.
+        saved: the epoch the group was written out in last; by default its present one.
+        save_every: with which commit after that, at the latest, it is again.
     """
 
     def __init__(
@@ -70,17 +76,20 @@ class RoomGroup:
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
         deleted: bool = False,
+        saved: int | None = None,
+        save_every: int = SAVE_EVERY,
     ) -> None:
         self._room_id = room_id
         self._hub = hub
         self._mls = mls
         self._signer = signer
         self._policy: tuple[int, RoomPolicy | None] | None = None
-        self._owners: dict[int, str] | None = None
         self._agents = agents
         self._hold(group)
         self.last_commit_id = last_commit_id
         self._deleted = deleted
+        self._saved = saved if saved is not None else self.epoch or 0
+        self._save_every = save_every
 
     def require_alive(self) -> None:
         """Take nothing once the group was deleted.
@@ -94,6 +103,7 @@ class RoomGroup:
     def _hold(self, group: PublicGroup | None) -> None:
         """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
         self._group = group
+        self._roster: Roster | None = None
         self._franked = group is not None and needs_tags(group, self._agents)
 
     @property
@@ -108,7 +118,7 @@ class RoomGroup:
             return None
         if self._policy is None or self._policy[0] != group.epoch:
             app_data = group.app_data()
-            found = policy_of(app_data, group.members()) if has_policy(app_data) else None
+            found = policy_of(app_data, self._clients(group).users) if has_policy(app_data) else None
             self._policy = (group.epoch, found)
         return self._policy[1]
 
@@ -167,10 +177,11 @@ class RoomGroup:
         """
         if self._group is not None:
             commit = verify_commit(self._group, bundle, now=now)
-            return Transition(group=self._group, bundle=bundle, commit=commit, initial=None)
-        group = self._observe(initial, state)
+            roster = self._clients(self._group)
+            return Transition(group=self._group, roster=roster, bundle=bundle, commit=commit, initial=None)
+        group, roster = self._observe(initial, state)
         commit = verify_commit(group, bundle, now=now)
-        return Transition(group=group, bundle=bundle, commit=commit, initial=initial)
+        return Transition(group=group, roster=roster, bundle=bundle, commit=commit, initial=initial)
 
     def examine(
         self,
@@ -193,7 +204,9 @@ class RoomGroup:
         """
         group = self._existing()
         offer = verify_offer(group, bundle, hub=self._hub, now=now)
-        check_offer(group, offer, introduced=introduced, state=state, hub=self._hub)
+        check_offered(offer.proposals, state)
+        roster = self._clients(group)
+        check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
         check_proposed_devices(group, offer, published)
         return group, offer
 
@@ -220,9 +233,7 @@ class RoomGroup:
         keys = [sender.signature_key for sender in external_senders(self._group)]
         if self._signer.public_key not in keys:
             return []
-        if self._owners is None:
-            self._owners = {member.leaf_index: identify(member).user_id for member in self._group.members()}
-        missing = missing_removals(self._group, self._owners, state)
+        missing = missing_removals(self._group, self._clients(self._group).clients, state)
         try:
             return _proposals(self._group, self._signer, keys.index(self._signer.public_key), missing)
         except MlsError:
@@ -258,8 +269,10 @@ class RoomGroup:
         if content.get("prev_commit_event_id") not in (None, self.last_commit_id):
             raise Rejected(Reason.FORBIDDEN, "prev_commit_event_id is not the room's last commit")
 
-    def merge(self, transition: Transition, commit_id: str) -> tuple[GroupUpdate, tuple[WelcomeEffect, ...]]:
-        """Make the commit the group's state; what to store, and the Welcome to route.
+    def merge(
+        self, transition: Transition, commit_id: str
+    ) -> tuple[GroupUpdate | None, tuple[WelcomeEffect, ...]]:
+        """Make the commit the group's state; what to store, if it is time, and the Welcome to route.
 
         Raises:
             Rejected: the Welcome is malformed; nothing changed.
@@ -272,9 +285,13 @@ class RoomGroup:
             raise mls_rejection(error) from error
         if self._group is not group:
             self._hold(group)
-        self._owners = None
+        self._roster = transition.roster
+        self._roster.merge(transition.commit.staged)
         self.last_commit_id = commit_id
         self._deleted = transition.deletes
+        if not self._is_due(transition):
+            return None, ()
+        self._saved = group.epoch
         update = GroupUpdate(
             epoch=group.epoch,
             snapshot=group.save(),
@@ -291,12 +308,27 @@ class RoomGroup:
         )
         return update, (effect,)
 
+    def _is_due(self, transition: Transition) -> bool:
+        """Whether the group has to be written out. What the log's commits can be applied to once more, later
+        and without a clock, need not be.
+        """
+        # A client that comes begins with the tree as it is now; and how long its key package was good for is
+        # asked once.
+        comes = bool(transition.commit.staged.added) or transition.bundle.welcome is not None
+        late = transition.group.epoch - self._saved >= self._save_every
+        return comes or late or transition.deletes or transition.initial is not None
+
     def _existing(self) -> PublicGroup:
         if self._group is None:
             raise Rejected(Reason.FORBIDDEN, "The room has no MLS group yet")
         return self._group
 
-    def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> PublicGroup:
+    def _clients(self, group: PublicGroup) -> Roster:
+        if self._roster is None:
+            self._roster = Roster(group.members())
+        return self._roster
+
+    def _observe(self, initial: tuple[bytes, bytes] | None, state: StateMap) -> tuple[PublicGroup, Roster]:
         if initial is None:
             raise Rejected(Reason.INVALID_COMMIT, "The first commit must bring the group it starts from")
         group_info, ratchet_tree = initial
@@ -313,13 +345,13 @@ class RoomGroup:
         if group.ciphersuite != ciphersuite_of(encryption_algorithm(state) or ""):
             raise Rejected(Reason.INVALID_COMMIT, "The group's cipher suite is not the room's")
         check_agent(group, self._agents)
-        members = group.members()
-        if group.epoch != 0 or len(members) != 1:
+        roster = Roster(group.members())
+        if group.epoch != 0 or len(roster.clients) != 1:
             raise Rejected(Reason.INVALID_COMMIT, "A new group starts in epoch 0 with its creator alone")
-        creator = identify(members[0]).user_id
+        (creator,) = roster.users
         if membership(state, creator) != "join":
             raise Rejected(Reason.FORBIDDEN, f"{creator} is not joined to the room")
-        return group
+        return group, roster
 
 
 def _proposals(

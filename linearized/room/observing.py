@@ -21,13 +21,15 @@ from linearized.room.admission import COMMIT, PROPOSAL, admit, encryption_algori
 from linearized.room.content import binary
 from linearized.room.credentials import client_of
 from linearized.room.proposals import messages_of
+from linearized.room.pseudonymity import check_credentials
 from linearized.room.submissions import Reason, Rejected
 
 
-def check_group_event(event: Event, state: StateMap) -> None:
+def check_group_event(event: Event, content: JsonObject, state: StateMap) -> None:
     """Check an event that the authorization rules allow against what an encrypted room takes.
 
     Args:
+        content: the event's; of a commit that has parts, with what they hold.
         state: the room's state before it.
 
     Raises:
@@ -41,9 +43,9 @@ def check_group_event(event: Event, state: StateMap) -> None:
         raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
     try:
         if event.type == PROPOSAL:
-            _check_proposals(event.content)
+            _check_proposals(content)
             return
-        _check_added(public_commit(event.content), event.sender, state)
+        _check_added(public_commit(content), event.sender, state)
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.MALFORMED, str(error)) from error
 
@@ -76,12 +78,15 @@ def _check_proposals(content: JsonObject) -> None:
 def _check_added(parts: CommitParts, sender: str, state: StateMap) -> None:
     # "Devices can only be added to the group if they belong to a user which is joined to the room, or if the
     # room is "world readable"."
-    added = [client_of(basic_identity(leaf_credential(package))) for package in parts.key_packages]
+    identities = [basic_identity(leaf_credential(package)) for package in parts.key_packages]
+    added = [client_of(identity) for identity in identities]
     if parts.joiner is not None:
-        joiner = client_of(basic_identity(parts.joiner))
+        identities.append(basic_identity(parts.joiner))
+        joiner = client_of(identities[-1])
         if joiner.user_id != sender:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         added.append(joiner)
+    check_credentials(identities, state)
     for client in added:
         if membership(state, client.user_id) != "join" and not is_world_readable(state):
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")

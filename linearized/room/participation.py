@@ -10,6 +10,7 @@ from linearized.mimi.room_policy import power_level_of_role, role_of_power_level
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.power_levels import user_level
 from linearized.protocol.state import StateMap, membership
+from linearized.room.standing import beyond, joined_users
 
 _PRESENT: Final = frozenset({"join", "invite", "knock"})
 
@@ -45,26 +46,47 @@ def membership_changes(
         committer: user ID.
         state: the room's state before the commit.
     """
-    changes: list[StateChange] = []
-    arrived = {user for user in present & after.keys() if membership(state, user) == "invite"}
-    for user_id in sorted(arrived | (after.keys() - before.keys())):
-        changes += _addition(user_id, committer, state, joins=user_id in present)
-    for user_id in sorted(before.keys() - after.keys()):
-        if membership(state, user_id) in _PRESENT:
-            changes.append(_member(committer, user_id, "leave"))
+    changes = attendance_changes(
+        before=before, after=after, present=present, committer=committer, state=state
+    )
+    if after is before:
+        return changes  # the list may be long
     # A role stands for a range of levels (a moderator of level 50 is a regular participant), so only a role
     # that the user's level does not already have moves it.
     levels = {
         user: power_level_of_role(role)
-        for user, role in after.items()
-        if before.get(user) != role and role_of_power_level(user_level(state, user)).index != role
+        for user, role in after.items() - before.items()
+        if role_of_power_level(user_level(state, user)).index != role
     }
     if levels:
         changes.append(_power_levels(committer, levels, state))
     return changes
 
 
-def _addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
+def attendance_changes(
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    present: Set[str],
+    committer: str,
+    state: StateMap,
+) -> list[StateChange]:
+    """Those of ``membership_changes`` that are about who comes and goes."""
+    changes: list[StateChange] = []
+    outside = beyond(present, joined_users(state))
+    arrived = {user for user in outside if user in after and membership(state, user) == "invite"}
+    if after is before and not arrived:
+        return changes  # the list may be long
+    for user_id in sorted(arrived | (after.keys() - before.keys())):
+        changes += addition(user_id, committer, state, joins=user_id in present)
+    for user_id in sorted(before.keys() - after.keys()):
+        if membership(state, user_id) in _PRESENT:
+            changes.append(_member(committer, user_id, "leave"))
+    return changes
+
+
+def addition(user_id: str, committer: str, state: StateMap, *, joins: bool) -> list[StateChange]:
+    """The entries by which one user lets another in: an invite, and with ``joins`` their join."""
     current = membership(state, user_id)
     if current == "join":
         return []

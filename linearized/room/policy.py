@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from functools import lru_cache
+from typing import Final, NoReturn, TypeVar
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.policy.base import BaseRoomPolicy
@@ -15,6 +15,7 @@ from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import (
     BASE_ROOM_POLICY,
     MLS_OPERATIONAL_POLICY,
+    POLICY_COMPONENTS,
     PREAUTH_LIST,
     ROLES_LIST,
     decode_policy,
@@ -23,14 +24,16 @@ from linearized.mimi.policy.operational import OperationalParameters
 from linearized.mimi.policy.preauth import PreAuthData
 from linearized.mimi.policy.roles import NO_ROLE, Role, RoleData
 from linearized.mimi.tls import Struct
-from linearized.mls import Member
 from linearized.room.claims import claims_of, preauthorized_role
-from linearized.room.leaves import identify
 from linearized.room.roles import is_banned
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import participants_of
 
 S = TypeVar("S", bound=Struct)
+
+KEPT: Final = 512
+"""Policy components whose reading is kept: each commit looks at all of them before and after it, and they
+hardly ever change. A few kilobytes each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +75,21 @@ class RoomPolicy:
         """Whether a user's credential gives them a role."""
         return preauthorized_role(self.preauth, claims_of(user_id, identity)) == index
 
-    def may_enter(self, user_id: str, index: int, identity: bytes | None = None) -> bool:
-        """Whether a user who is no participant may take a role by themself."""
+    def may_enter(
+        self, user_id: str, index: int, identity: bytes | None = None, *, by_code: bool = False
+    ) -> bool:
+        """Whether a user who is no participant may take a role by themself.
+
+        Args:
+            by_code: whether the hub has let them in, as by a joining code.
+        """
         lobby = self.roles.role(NO_ROLE)
         # "The holder can add itself with any non-zero target_role_indexes from that entry".
         if lobby.has(Capability.OPEN_JOIN) and index != NO_ROLE and index in lobby.targets(NO_ROLE):
+            return True
+        # "the holder of this capability can externally join a room using a join code for that room, provided
+        # the join code is valid, the join code refers to a valid target role".
+        if by_code and lobby.has(Capability.USE_JOIN_CODE) and NO_ROLE != index in lobby.targets(NO_ROLE):
             return True
         # "a client that is not already in the participant list can externally join as that target role if
         # authorized for that role as the first matching role in the Preauthorized users mechanism".
@@ -91,20 +104,20 @@ class RoomPolicy:
         return [role.role_index for role in self.roles.roles if self.may_enter(user_id, role.role_index)]
 
 
-def policy_of(app_data: Mapping[int, bytes], members: Iterable[Member]) -> RoomPolicy:
+def policy_of(app_data: Mapping[int, bytes], clients: Mapping[str, int]) -> RoomPolicy:
     """The policy of a group that has one.
 
     Args:
         app_data: of the group context.
-        members: everyone in the group.
+        clients: how many leaves each user has in the group.
 
     Raises:
         Rejected: ``INVALID_COMMIT`` if a component is malformed, two contradict each other, or the policy is
             one that this hub cannot keep.
     """
     try:
-        decode_policy(app_data)
-        roles = RoleData.decode(app_data[ROLES_LIST])
+        _check(tuple((key, app_data[key]) for key in POLICY_COMPONENTS if key in app_data))
+        roles = _part(app_data, ROLES_LIST, RoleData) or RoleData()
     except (MimiDecodeError, ValueError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The room policy does not hold: {error}") from error
     base = _part(app_data, BASE_ROOM_POLICY, BaseRoomPolicy) or BaseRoomPolicy()
@@ -116,7 +129,7 @@ def policy_of(app_data: Mapping[int, bytes], members: Iterable[Member]) -> RoomP
         preauth=preauth_of(app_data),
         operational=_part(app_data, MLS_OPERATIONAL_POLICY, OperationalParameters),
         participants=participants_of(app_data),
-        clients=Counter(identify(member).user_id for member in members),
+        clients=clients,
     )
 
 
@@ -126,7 +139,21 @@ def preauth_of(app_data: Mapping[int, bytes]) -> PreAuthData:
 
 
 def _part(app_data: Mapping[int, bytes], component: int, kind: type[S]) -> S | None:
-    return kind.decode(app_data[component]) if component in app_data else None
+    if component not in app_data:
+        return None
+    found = _decode(component, app_data[component])
+    assert isinstance(found, kind)  # noqa: S101 - the table says so
+    return found
+
+
+@lru_cache(KEPT)
+def _decode(component: int, data: bytes) -> Struct:
+    return POLICY_COMPONENTS[component].decode(data)
+
+
+@lru_cache(KEPT)
+def _check(components: tuple[tuple[int, bytes], ...]) -> None:
+    decode_policy(dict(components))
 
 
 def forbid(text: str) -> NoReturn:

@@ -53,6 +53,7 @@ class Action:
         components: the other components it updates, with the update.
         external: whether the user is not in the group yet, or joins it again.
         replaces: whether they join with a client that is in the group.
+        admitted: whether they join by a joining code.
         references: of their proposals, in a commit by somebody else.
     """
 
@@ -66,6 +67,7 @@ class Action:
     components: Mapping[int, bytes] = field(default_factory=dict)
     external: bool = False
     replaces: bool = False
+    admitted: bool = False
     references: tuple[bytes, ...] = ()
 
 
@@ -105,7 +107,9 @@ def _check_listed(policy: RoomPolicy, action: Action, user_id: str, index: int, 
     own = user_id == action.user_id
     identity = action.identity if own else None
     # Who came in by themself has to be listed by somebody, in the role they may have.
-    if (own or membership(state, user_id) == "join") and policy.may_enter(user_id, index, identity):
+    joined = membership(state, user_id) == "join"
+    let_in = joined or action.admitted
+    if (own or joined) and policy.may_enter(user_id, index, identity, by_code=let_in):
         return
     if own:
         # Of canAddParticipant: "This capability does not apply to the holder adding itself."
@@ -164,6 +168,7 @@ def _check_ban(policy: RoomPolicy, sender: str, user_id: str, source: int) -> No
 
 def _check_client_added(policy: RoomPolicy, action: Action, user_id: str, state: StateMap) -> None:
     if user_id == action.user_id:
+        let_in = action.admitted or membership(state, user_id) == "join"
         # A client that comes back in its own place adds nothing.
         if action.replaces:
             return
@@ -171,7 +176,8 @@ def _check_client_added(policy: RoomPolicy, action: Action, user_id: str, state:
             # "a holder of this capability that is in the participant list, can add its own client".
             require(policy, user_id, Capability.ADD_OWN_CLIENT)
         elif user_id not in action.listed and not any(
-            policy.may_enter(user_id, role.role_index, action.identity) for role in policy.roles.roles
+            policy.may_enter(user_id, role.role_index, action.identity, by_code=let_in)
+            for role in policy.roles.roles
         ):
             forbid(f"{user_id} is not a participant")
         return

@@ -27,20 +27,32 @@ from linearized.room.policy import RoomPolicy, forbid, policy_of, require
 from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
 from linearized.room.proposals import Offer
+from linearized.room.pseudonymity import keeps_minimal_metadata
 from linearized.room.roles import has_policy, is_banned
+from linearized.room.roster import Roster
 from linearized.room.submissions import Reason, Rejected
+from linearized.room.tie import read_list
 
 
 def check_commit(
-    group: PublicGroup, staged: StagedCommit, state: StateMap, *, founding: bool, deletes: bool
+    group: PublicGroup,
+    staged: StagedCommit,
+    state: StateMap,
+    *,
+    roster: Roster,
+    founding: bool,
+    deletes: bool,
+    admitted: bool,
 ) -> None:
     """Hold a verified commit to the policy of the room; without one it is held to nothing here.
 
     Args:
         state: the room's state before the commit.
+        roster: the group's before the commit.
         founding: whether this is the room's first commit. Whom it adds is the creator's choice, as the policy
             itself is: participants of a room with fixed membership "have the list of participants specified
             when they are created".
+        admitted: whether its sender joins by a joining code.
         deletes: whether it is to end the group, and so removes everybody but its sender, whatever the limits.
 
     Raises:
@@ -51,16 +63,17 @@ def check_commit(
         check_choice(app_data, state)
     if not has_policy(app_data):
         return
-    before = policy_of(app_data, group.members())
+    before = policy_of(app_data, roster.users)
     if deletes:
         # "canDestroyRoom - the holder is authorized to completely destroy the room."
         require(before, identify(staged.committer).user_id, Capability.DESTROY_ROOM)
         return
-    after = policy_of(staged.app_data, staged.members)
+    after = policy_of(staged.app_data, roster.users_after(staged))
     if not founding:
         if before.operational is not None and staged.is_external:
             _check_external(before.operational.external_commit_allowed)
         actions = list(actions_of(group, staged))
+        actions[0] = replace(actions[0], admitted=admitted)
         _check_disruption(actions)
         for action in actions:
             _check_taken(before, action, app_data=app_data, state=state)
@@ -79,27 +92,27 @@ def _check_taken(
         raise Rejected(Reason.INVALID_PROPOSAL, str(error), invalid_proposals=action.references) from error
 
 
-def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap) -> None:
+def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap, policy: RoomPolicy | None) -> None:
     """Hold standalone proposals to the policy of the room; without one they are held to nothing here. A
     provider takes out its users' clients, or may propose nothing at all.
 
     Args:
         state: the room's state before them.
+        policy: the room's, if it has one.
 
     Raises:
         Rejected: ``FORBIDDEN`` (MIMI's ``notAllowed``).
     """
-    app_data, client = group.app_data(), offer.proposer.client
-    if not has_policy(app_data):
+    if policy is None:
         return
-    policy = policy_of(app_data, group.members())
+    app_data, client = group.app_data(), offer.proposer.client
     if client is None:
         if policy.operational is not None and not policy.operational.external_proposal_allowed:
             forbid("The room takes no external proposals")
         return
     leaf = offer.proposals[0].sender_leaf
     member = None if leaf is None else group.member(leaf)
-    listed = ParticipantListData.decode(app_data[PARTICIPANT_LIST])
+    listed = read_list(app_data[PARTICIPANT_LIST])
     action = Action(user_id=client.user_id, identity=None if member is None else member.identity)
     for proposal in offer.proposals:
         action = _with(action, proposal, group, listed)
@@ -154,7 +167,7 @@ def check_choice(app_data: Mapping[int, bytes], state: StateMap) -> None:
     if choice is None:
         return
     try:
-        wanted = chosen_policy(choice).components()
+        wanted = chosen_policy(choice, pseudonyms=keeps_minimal_metadata(state)).components()
     except ValueError as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The room's policy is not known here: {error}") from error
     found = {component: app_data[component] for component in POLICY_COMPONENTS if component in app_data}
@@ -196,7 +209,7 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
     if staged.is_external:
         replaces = any(identify(member) == committer for member in staged.removed)
         by_user[own] = replace(by_user[own], replaces=replaces, added=(committer.user_id,))
-    listed = ParticipantListData.decode(group.app_data()[PARTICIPANT_LIST])
+    listed = read_list(group.app_data()[PARTICIPANT_LIST])
     for proposal in staged.proposals:
         author = own
         if proposal.by_reference:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from linearized.mimi.policy.roles import RoleData
-from linearized.mimi.room_policy import role_of_power_level
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.power_levels import user_level
 from linearized.protocol.state import JOIN_RULES, POWER_LEVELS, StateMap, join_rule, membership
-from linearized.room.participation import StateChange, membership_changes
+from linearized.room.participation import StateChange, attendance_changes
 from linearized.room.policy import preauth_of
-from linearized.room.roles import is_banned, power_levels_content, roles_of, rule_for
+from linearized.room.roles import banned_of, power_levels_content, roles_of, rule_for
 
 
 def policy_changes(
@@ -32,30 +30,27 @@ def policy_changes(
         committer: user ID.
         state: the room's state before the commit. Users whose membership already says so get no event.
     """
-    memberships = membership_changes(
-        before=_listed_by_level(before, roles, state),
-        after=_listed_by_level(after, roles, state),
+    attendance = attendance_changes(
+        before=_listed(before, roles),
+        after=_listed(after, roles),
         present=present,
         committer=committer,
         state=state,
     )
-    banned = {user for user, index in after.items() if is_banned(roles, index)}
+    banned = banned_of(after, roles)
     return [
         *_ban_changes(before=before, after=after, roles=roles, committer=committer, state=state),
-        *(change for change in memberships if change.state_key not in banned),
+        *(change for change in attendance if change.state_key not in banned),
         *_level_changes(after, roles=roles, committer=committer, state=state),
     ]
 
 
-def _listed_by_level(participants: Mapping[str, int], roles: RoleData, state: StateMap) -> dict[str, int]:
-    """Participants as a room without a policy would list them: those who are not banned, in the role of the
-    power level they have.
-    """
-    return {
-        user: role_of_power_level(user_level(state, user)).index
-        for user, index in participants.items()
-        if not is_banned(roles, index)
-    }
+def _listed(participants: Mapping[str, int], roles: RoleData) -> Mapping[str, int]:
+    """Participants as a room without a policy would list them: those who are not banned."""
+    banned = banned_of(participants, roles)
+    if not banned:
+        return participants
+    return {user: index for user, index in participants.items() if user not in banned}
 
 
 def _ban_changes(
@@ -72,8 +67,7 @@ def _ban_changes(
         before, after: user ID to role index.
         state: the room's state before the commit. Users whose membership already says so get no event.
     """
-    was = {user for user, index in before.items() if is_banned(roles, index)}
-    now = {user for user, index in after.items() if is_banned(roles, index)}
+    was, now = banned_of(before, roles), banned_of(after, roles)
     bans = {user for user in now - was if membership(state, user) != "ban"}
     lifted = {user for user in was - now if membership(state, user) == "ban"}
     return [

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 
 from linearized.room.policy import RoomPolicy, forbid
+from linearized.room.roles import banned_of
 
 
 def check_limits(before: RoomPolicy, after: RoomPolicy) -> None:
@@ -18,6 +19,8 @@ def check_limits(before: RoomPolicy, after: RoomPolicy) -> None:
     Raises:
         Rejected: ``FORBIDDEN``, naming the limit.
     """
+    if after.participants is before.participants and after.clients is before.clients:
+        return  # nobody comes, goes or changes their role; and there may be many
     old, new = _by_role(before), _by_role(after)
     old_active, new_active = _by_role(before, active=True), _by_role(after, active=True)
     for role in after.roles.roles:
@@ -61,4 +64,4 @@ def _by_role(policy: RoomPolicy, *, active: bool = False) -> Counter[int]:
 
 
 def _users(policy: RoomPolicy) -> int:
-    return sum(not policy.is_banned(user) for user in policy.participants)
+    return len(policy.participants) - len(banned_of(policy.participants, policy.roles))

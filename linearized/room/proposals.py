@@ -28,6 +28,7 @@ from linearized.room.departures import MAX_PENDING, delisted_by, references, upd
 from linearized.room.devices import Published
 from linearized.room.leaves import identify
 from linearized.room.proposers import Proposer, proposer_of
+from linearized.room.roster import Roster
 from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 from linearized.room.tie import added_identity, participants_of, resulting_app_data
 
@@ -91,13 +92,20 @@ def _user_of(group: PublicGroup, proposal: ProposalInfo, proposer: Proposer) -> 
 
 
 def check_offer(
-    group: PublicGroup, offer: Offer, *, introduced: Set[bytes], state: StateMap, hub: str
+    group: PublicGroup,
+    offer: Offer,
+    *,
+    roster: Roster,
+    introduced: Set[bytes],
+    state: StateMap,
+    hub: str,
 ) -> None:
     """Check what an offer proposes, on top of what is pending.
 
     Whether its sender may change the participant list as it says is not checked here.
 
     Args:
+        roster: the group's.
         introduced: see ``Handshake``.
 
     Raises:
@@ -134,7 +142,7 @@ def check_offer(
     except Rejected as error:
         raise _invalid(*_app_data(offer.proposals), text=str(error)) from error
     _check_removals(group, offer, state)
-    _check_additions(group, pending, offer, introduced=introduced, state=state)
+    _check_additions(roster, pending, offer, introduced=introduced, state=state)
 
 
 def _check_bounds(group: PublicGroup, pending: tuple[ProposalInfo, ...], offer: Offer, *, hub: str) -> None:
@@ -168,7 +176,7 @@ def _check_removals(group: PublicGroup, offer: Offer, state: StateMap) -> None:
 
 
 def _check_additions(
-    group: PublicGroup,
+    roster: Roster,
     pending: tuple[ProposalInfo, ...],
     offer: Offer,
     *,
@@ -176,10 +184,7 @@ def _check_additions(
     state: StateMap,
 ) -> None:
     added = [proposal for proposal in offer.proposals if proposal.kind == "add"]
-    if not added:
-        return  # the group may be large
-    clients = {identify(member) for member in group.members()}
-    clients |= {client_of(added_identity(proposal)) for proposal in pending if proposal.kind == "add"}
+    coming = {client_of(added_identity(proposal)) for proposal in pending if proposal.kind == "add"}
     arriving = {
         user_id_from_uri(pair.user)
         for _, update in updates_of((*pending, *offer.proposals))
@@ -191,11 +196,11 @@ def _check_additions(
             client = client_of(identity)
         except (MimiDecodeError, IdentifierError) as error:
             raise _invalid(proposal, text=str(error)) from error
-        if client in clients:
+        if client in roster or client in coming:
             raise _invalid(
                 proposal, text=f"{client.user_id} already has a leaf for that device, or will have"
             )
-        clients.add(client)
+        coming.add(client)
         if membership(state, client.user_id) != "join" and client.user_id not in arriving:
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")
         if client.user_id != offer.user_id and identity not in introduced:

@@ -9,10 +9,11 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.hub_rules import is_takeover
 from linearized.protocol.identifiers import user_domain
@@ -20,6 +21,7 @@ from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import COMMIT
 from linearized.room.observing import check_group_event
+from linearized.room.parts import PartWalk
 from linearized.room.submissions import NewEntry, Reason, Rejected
 
 
@@ -41,6 +43,7 @@ class Replica:
     Args:
         head: sequence number (ours) and event ID of the last entry.
         grouped: whether the room's first commit has been seen.
+        parts: the contents of the commit's parts that the log ends with, if it does.
         agreed: the server that our operator agreed takes the room over from its present hub, if any.
     """
 
@@ -52,6 +55,7 @@ class Replica:
         state: Mapping[tuple[str, str], Event],
         head: tuple[int, str | None],
         grouped: bool,
+        parts: Iterable[JsonObject] = (),
         agreed: str | None = None,
     ) -> None:
         self._version = version
@@ -59,6 +63,7 @@ class Replica:
         self._state = dict(state)
         self._head = head
         self._grouped = grouped
+        self._parts = PartWalk(parts)
         self._agreed = agreed
 
     @property
@@ -104,7 +109,7 @@ class Replica:
             authorize(event, self._state, version=self._version, first_commit_seen=self._grouped)
         except AuthorizationError as error:
             raise Rejected(Reason.FORBIDDEN, str(error)) from error
-        soft_failed = self._hold_to_group(event)
+        content, soft_failed = self._hold_to_group(event)
         self._grouped = self._grouped or event.type == COMMIT
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
@@ -112,12 +117,14 @@ class Replica:
                 self._hub = hub_of(self._state)
                 self._agreed = None  # that was about the hub before
         self._head = (seq + 1, event.event_id)
-        return NewEntry(seq=seq + 1, event=event, epoch=None, soft_failed=soft_failed)
+        return NewEntry(seq=seq + 1, event=event, epoch=None, content=content, soft_failed=soft_failed)
 
-    def _hold_to_group(self, event: Event) -> str | None:
-        """Why an event is soft-failed, None if it is not."""
+    def _hold_to_group(self, event: Event) -> tuple[JsonObject, str | None]:
+        """An event's content, with that of its parts, and why it is soft-failed, None if it is not."""
+        content = event.content
         try:
-            check_group_event(event, self._state)
+            content = self._parts.take(event.type, content)
+            check_group_event(event, content, self._state)
         except Rejected as error:
-            return str(error)
-        return None
+            return content, str(error)
+        return content, None

@@ -8,6 +8,7 @@ follows from its roles; what levels cannot say, the roles decide beside them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -22,6 +23,10 @@ from linearized.protocol.canonical import JsonObject
 GOVERNOR: Final = 100
 MODERATOR: Final = 50
 USER: Final = 0
+
+KEPT_ROLES: Final = 256
+"""Lists of roles whose reading is kept: each commit looks at them a few times, and they hardly ever change.
+Some tens of kilobytes each."""
 
 # A role has the level of the first row that it shares a capability with: Matrix' usual three. Levels order
 # people as well (nobody can be removed by who is not above them), so there is not one for each capability.
@@ -90,7 +95,12 @@ def roles_of(app_data: Mapping[int, bytes]) -> RoleData | None:
         MimiDecodeError: the component is malformed.
     """
     data = app_data.get(ROLES_LIST)
-    return RoleData.decode(data) if data is not None else None
+    return _read(data) if data is not None else None
+
+
+@lru_cache(KEPT_ROLES)
+def _read(data: bytes) -> RoleData:
+    return RoleData.decode(data)
 
 
 def check_roles(roles: RoleData | None, indices: Iterable[int]) -> None:
@@ -116,6 +126,13 @@ def is_banned(roles: RoleData | None, index: int) -> bool:
     return roles is not None and index == BANNED and roles.bans
 
 
+def banned_of(participants: Mapping[str, int], roles: RoleData) -> set[str]:
+    """The participants in the role of the banned, if a room has it."""
+    if not roles.bans:
+        return set()
+    return {user for user, index in participants.items() if index == BANNED}
+
+
 def level_of(role: Role) -> int:
     """The power level of a role's holders."""
     held = set(role.role_capabilities)
@@ -133,7 +150,8 @@ def power_levels_content(
     """
     content: JsonObject = dict(current or {})
     events = content.get("events")
-    levels = {user: level_of(roles.role(index)) for user, index in participants.items()}
+    levels = {index: level_of(roles.role(index)) for index in set(participants.values())}
+    raised = {user: levels[index] for user, index in participants.items() if levels[index] != USER}
     return {
         **content,
         **{action: _needed(roles, capability) for action, capability in ACTION_CAPABILITIES.items()},
@@ -144,7 +162,7 @@ def power_levels_content(
         # A message is m.room.encrypted; proposals and commits are judged by what they do.
         "events_default": USER,
         "state_default": MODERATOR,
-        "users": {user: level for user, level in sorted(levels.items()) if level != USER},
+        "users": dict(sorted(raised.items())),
         "users_default": USER,
     }
 

@@ -25,16 +25,26 @@ from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.acts import Act, acts_of, departures, state_changes
-from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL, encryption_algorithm
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
-from linearized.room.grouping import GROUP_DELETED, NO_AGENTS, RoomGroup, Transition, initial_group
+from linearized.room.grouping import (
+    GROUP_DELETED,
+    NO_AGENTS,
+    SAVE_EVERY,
+    RoomGroup,
+    Transition,
+    initial_group,
+)
+from linearized.room.join_codes import admission_changes, check_join_codes
 from linearized.room.participation import StateChange
+from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
 from linearized.room.roles import roles_of
+from linearized.room.standing import RoomState
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
@@ -47,7 +57,7 @@ from linearized.room.submissions import (
     Submission,
     WelcomeEffect,
 )
-from linearized.room.tie import check_introductions, refused, users_after
+from linearized.room.tie import check_introductions, refused
 from linearized.room.transitions import (
     check_policy_of_commit,
     check_tie,
@@ -71,6 +81,7 @@ class Room:
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: see ``RoomGroup``.
         group_deleted: whether that commit ended the group.
+        group_saved, save_every: see ``RoomGroup``.
         published: the keys of devices that have published one.
     """
 
@@ -90,6 +101,8 @@ class Room:
         last_commit_id: str | None = None,
         agents: Mapping[int, bytes] = NO_AGENTS,
         group_deleted: bool = False,
+        group_saved: int | None = None,
+        save_every: int = SAVE_EVERY,
         published: Published = nothing_published,
     ) -> None:
         self.room_id = room_id
@@ -97,7 +110,7 @@ class Room:
         self._identity = identity
         self._vouched = vouched_domains
         self._published = published
-        self._state: dict[tuple[str, str], Event] = dict(state or {})
+        self._state = RoomState(state or {})
         self._head = head
         self._group = RoomGroup(
             room_id=room_id,
@@ -108,6 +121,8 @@ class Room:
             last_commit_id=last_commit_id,
             agents=agents,
             deleted=group_deleted,
+            saved=group_saved,
+            save_every=save_every,
         )
         for message, accepted_at in pending:
             self._group.keep([message], now=accepted_at)
@@ -156,6 +171,10 @@ class Room:
             case _:
                 return self._application(submission, now)
 
+    def check_join_codes(self, user_id: str, *, creates: bool) -> None:
+        """See ``join_codes.check_join_codes``."""
+        check_join_codes(self._group.policy, user_id, self._state, creates=creates)
+
     def preview(self, submission: LocalEvent | LinearizedPdu, *, now: int) -> Event:
         """The event a submission would become at this point of the log; nothing changes.
 
@@ -181,7 +200,7 @@ class Room:
         vouched = imported or (provenance is not None and domain in self._vouched)
         if domain != self._identity.name and not vouched:
             raise Rejected(Reason.FORBIDDEN, f"This hub does not speak for users of {domain}")
-        if submission.type in {COMMIT, PROPOSAL}:
+        if submission.type in {COMMIT, COMMIT_PART, PROPOSAL}:
             raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
         if submission.type == ENCRYPTED:
             self._check_ciphertext(submission.content)
@@ -206,8 +225,8 @@ class Room:
     def _draft_lpdu(self, submission: LinearizedPdu) -> Draft:
         lpdu = submission.pdu
         self._check_addressed(lpdu)
-        if lpdu["type"] in {COMMIT, PROPOSAL}:
-            raise Rejected(Reason.FORBIDDEN, "Proposals are submitted as a bundle")
+        if lpdu["type"] in {COMMIT_PART, PROPOSAL}:
+            raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
         # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
         if self.version.hub_transfers and lpdu["type"] == HUB[0] and not submission.transfer:
             raise Rejected(Reason.FORBIDDEN, "A transfer is arranged with the hub's operator")
@@ -238,18 +257,15 @@ class Room:
             transition = deleting(transition)
         self._check_submitter(submission, committer.user_id)
         check_introductions(staged, committer, submission.introduced)
-        check_policy_of_commit(transition, self._state)
+        inviter = submission.invited_by if staged.is_external else None
+        admission = admission_changes(committer.user_id, inviter, self._state)
+        check_policy_of_commit(transition, self._state, admitted=bool(admission))
         draft = self._draft()
         draft.epoch = staged.epoch
+        self._write_changes(draft, admission, submission.bundle.message, now)
         self._write_memberships(draft, transition, now)
         check_tie(transition, draft.state, self._published, hub=self._identity.name)
-        draft.write(
-            sender=committer.user_id,
-            event_type=COMMIT,
-            content=self._group.content_of(transition),
-            now=now,
-            provenance=self._provenance(committer.user_id, submission.bundle.message),
-        )
+        self._write_commit(draft, transition, now)
         return self._take_commit(draft, transition, now)
 
     def _proposal(self, submission: Handshake, now: int) -> Accepted:
@@ -266,7 +282,7 @@ class Room:
             now=now,
         )
         self._check_submitter(submission, offer.user_id)
-        check_offer_policy(group, offer, self._state)
+        check_offer_policy(group, offer, self._state, self._group.policy)
         roles = roles_of(group.app_data())
         acts = [
             replace(act, reference=None)
@@ -309,7 +325,7 @@ class Room:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         check_introductions(transition.commit.staged, committer, frozenset())
         check_policy_of_commit(transition, self._state)
-        present = users_after(transition.group, transition.commit.staged)
+        present = transition.roster.users_after(transition.commit.staged).keys()
         if any(
             state_changes(act, present=present, state=self._state)
             for act in commit_acts(transition, self._state, self.version, hub=self._identity.name)
@@ -360,7 +376,7 @@ class Room:
 
     def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
         """Write the membership entries that a commit's new participant list implies."""
-        present = users_after(transition.group, transition.commit.staged)
+        present = transition.roster.users_after(transition.commit.staged).keys()
         message, committer = transition.bundle.message, transition.commit.committer.user_id
         acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
         # First, as long as the committer has the power level that the roles may be about to take.
@@ -368,6 +384,21 @@ class Room:
         self._write_changes(draft, rule, message, now)
         for act in acts:
             self._write_act(draft, act, present=present, message=message, now=now)
+
+    def _write_commit(self, draft: Draft, transition: Transition, now: int) -> None:
+        """Write the entry of a commit that came as a bundle, behind its parts if it is larger than an
+        event.
+        """
+        user_id, content = transition.commit.committer.user_id, self._group.content_of(transition)
+        parts, content = divide(content) if self.version.divided_commits else ([], content)
+        for event_type, each in (*((COMMIT_PART, part) for part in parts), (COMMIT, content)):
+            draft.write(
+                sender=user_id,
+                event_type=event_type,
+                content=each,
+                now=now,
+                provenance=self._provenance(user_id, transition.bundle.message),
+            )
 
     def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
         try:
@@ -468,7 +499,7 @@ class Room:
         group: GroupUpdate | None = None,
         welcomes: tuple[WelcomeEffect, ...] = (),
     ) -> Accepted:
-        self._state.update(draft.changes)
+        self._state.take(draft.changes)
         last = draft.entries[-1]
         self._head = (last.seq, last.event.event_id)
         return Accepted(

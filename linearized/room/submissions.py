@@ -122,6 +122,7 @@ class Handshake:
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of
             epoch 0, both TLS-encoded.
         deletes_group: whether the commit is to end the room's group; it then removes all but its sender.
+        invited_by: the creator of a joining code that the joiner of an external commit has shown to the hub.
     """
 
     bundle: HandshakeBundle
@@ -130,6 +131,7 @@ class Handshake:
     introduced: frozenset[bytes] = frozenset()
     initial_group: tuple[bytes, bytes] | None = None
     deletes_group: bool = False
+    invited_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +150,14 @@ Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage
 class NewEntry:
     """An entry about to be appended: its place, its event, and the MLS epoch after it.
 
+    ``content`` is the event's with that of the parts before it, where a participant has put them together.
     ``soft_failed`` says why local clients are not shown it, None if they are.
     """
 
     seq: int
     event: Event
     epoch: int | None
+    content: JsonObject | None = None
     soft_failed: str | None = None
 
 
@@ -181,6 +185,7 @@ class GroupUpdate:
 class Accepted:
     """What a submission became.
 
+    ``group`` is what to store of the group, None if it has not changed or the log will do.
     ``entry`` stands for the submission as a whole. It follows the membership changes that it brings about by
     itself, and comes before what the hub adds because of it.
     """

@@ -6,6 +6,8 @@ All functions look at values and raise; none of them changes anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
@@ -29,6 +31,8 @@ from linearized.room.devices import Published
 from linearized.room.leaves import identify
 from linearized.room.proposers import proposer_of
 from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
+from linearized.room.roster import Roster
+from linearized.room.standing import beyond, joined_users
 from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
 # Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
@@ -36,6 +40,8 @@ from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 ALLOWED_PROPOSALS: Final = frozenset(
     {"add", "update", "remove", "self_remove", "external_init", "app_data_update"}
 )
+
+NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Update(Protocol):
@@ -57,8 +63,23 @@ class Update(Protocol):
         ...
 
 
-def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
-    """The participant list of a group context as user ID -> role index.
+KEPT_LISTS: Final = 128
+"""Participant lists whose reading is kept: each commit looks at the list before and after it, and most leave
+it as it is. A thousand users take about 300 KB."""
+
+
+@lru_cache(KEPT_LISTS)
+def read_list(data: bytes) -> ParticipantListData:
+    """Decode a participant list.
+
+    Raises:
+        MimiDecodeError: it is malformed.
+    """
+    return ParticipantListData.decode(data)
+
+
+def participants_of(app_data: Mapping[int, bytes]) -> Mapping[str, int]:
+    """The participant list of a group context as user ID -> role index. Of equal lists it is the same object.
 
     Raises:
         Rejected: ``INVALID_COMMIT`` if the list is missing or malformed.
@@ -67,12 +88,18 @@ def participants_of(app_data: Mapping[int, bytes]) -> dict[str, int]:
     if data is None:
         raise Rejected(Reason.INVALID_COMMIT, "The group has no participant list")
     try:
-        listed = ParticipantListData.decode(data).participants
-        users = {user_id_from_uri(pair.user): pair.role_index for pair in listed}
+        users = _users_of(data)
         check_roles(roles_of(app_data), set(users.values()))
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
     return users
+
+
+@lru_cache(KEPT_LISTS)
+def _users_of(data: bytes) -> Mapping[str, int]:
+    return MappingProxyType(
+        {user_id_from_uri(pair.user): pair.role_index for pair in read_list(data).participants}
+    )
 
 
 def lists_participants(group: PublicGroup) -> bool:
@@ -117,7 +144,7 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[in
 def _participant_list(current: Mapping[int, bytes], updates: Sequence[bytes]) -> bytes:
     try:
         return apply_updates(
-            ParticipantListData.decode(current[PARTICIPANT_LIST]),
+            read_list(current[PARTICIPANT_LIST]),
             [ParticipantListUpdate.decode(update) for update in updates],
         ).encode()
     except (MimiDecodeError, KeyError) as error:
@@ -146,27 +173,33 @@ def check_proposals(staged: StagedCommit) -> None:
 
 def check_identities_kept(group: PublicGroup, staged: StagedCommit) -> None:
     """An update of a leaf may bring new keys; it may not make the leaf somebody else's."""
-    before = {member.leaf_index: member.identity for member in group.members()}
     for member in staged.updated:
-        if before.get(member.leaf_index) != member.identity:
+        before = group.member(member.leaf_index)
+        if before is None or before.identity != member.identity:
             raise Rejected(Reason.INVALID_COMMIT, "An update changes whose leaf it is")
 
 
 def check_leaf_changes(
-    group: PublicGroup, staged: StagedCommit, committer: ClientIdentity, state: StateMap, *, hub: str
+    group: PublicGroup,
+    staged: StagedCommit,
+    committer: ClientIdentity,
+    state: StateMap,
+    *,
+    roster: Roster,
+    hub: str,
 ) -> None:
     """Check who may add and remove which device: each proposal by what its own sender may do.
 
     Args:
+        roster: the group's before the commit.
         state: the state after the membership entries that the commit itself brings about.
 
     Raises:
         Rejected: ``FORBIDDEN``, ``INVALID_PROPOSAL`` naming a proposal by reference that no longer holds, or
             ``INVALID_COMMIT`` for a second leaf of one client.
     """
-    removed = {member.leaf_index for member in staged.removed}
     readers = is_world_readable(state) and PARTICIPANT_LIST not in staged.app_data
-    clients = {identify(member) for member in group.members() if member.leaf_index not in removed}
+    arrived: set[ClientIdentity] = set()
     referenced = proposed_identities(staged)
     for member in staged.added:
         client = identify(member)
@@ -175,9 +208,9 @@ def check_leaf_changes(
         # there is one, has a place for members only.
         if membership(state, client.user_id) != "join" and not readers:
             raise refused(f"{client.user_id} is not joined to the room", referenced.get(member.identity))
-        if client in clients:
+        if client in arrived or roster.remains(client, staged):
             raise Rejected(Reason.INVALID_COMMIT, f"{client.user_id} already has a leaf for that device")
-        clients.add(client)
+        arrived.add(client)
     removals = {proposal.removed_leaf: proposal for proposal in staged.proposals}
     for member in staged.removed:
         client, removal = identify(member), removals[member.leaf_index]
@@ -216,13 +249,6 @@ def refused(text: str, reference: bytes | None) -> Rejected:
     if reference is None:
         return Rejected(Reason.FORBIDDEN, text)
     return Rejected(Reason.INVALID_PROPOSAL, text, invalid_proposals=(reference,))
-
-
-def users_after(group: PublicGroup, staged: StagedCommit) -> set[str]:
-    """The users that have a leaf once the commit is merged."""
-    removed = {member.leaf_index for member in staged.removed}
-    kept = [member for member in group.members() if member.leaf_index not in removed]
-    return {identify(member).user_id for member in (*kept, *staged.added)}
 
 
 def check_introductions(staged: StagedCommit, committer: ClientIdentity, introduced: Set[bytes]) -> None:
@@ -270,35 +296,40 @@ def check_devices(group: PublicGroup, staged: StagedCommit, published: Published
             raise OtherKeyPublished(client, reference)
 
 
-def check_agreement(group: PublicGroup, staged: StagedCommit, state: StateMap) -> None:
+def check_agreement(roster: Roster, staged: StagedCommit, state: StateMap) -> None:
     """After a member's commit, leaves, participant list and room membership must agree.
 
     Whoever left or was banned since the last commit must be gone from the tree and the list; so a leave is a
     pending removal that the next commit has to contain. (An external commit cannot carry it; it is held to
     its own leaf.) A participant without a leaf may still be invited.
 
+    Args:
+        roster: the group's before the commit.
+
     Raises:
         Rejected: ``FORBIDDEN``, naming what the commit has to contain.
     """
-    leaves = users_after(group, staged)
-    if not lists_participants(group):
-        # A group of Linearized Matrix servers alone: its leaves are all there is to agree with the room.
-        participants = {}
-        leaves = set() if is_world_readable(state) else leaves
-    else:
-        participants = participants_of(staged.app_data)
-    roles = roles_of(staged.app_data)
-    for user_id in sorted(leaves | participants.keys()):
+    leaves: Set[str] = roster.users_after(staged).keys()
+    app_data, participants = staged.app_data, NOBODY
+    listed = PARTICIPANT_LIST in app_data
+    if listed:
+        participants = participants_of(app_data)
+    elif is_world_readable(state):
+        leaves = NOBODY.keys()
+    # In a group of Linearized Matrix servers alone, the leaves are all there is to agree with the room.
+    roles = roles_of(app_data)
+    joined = joined_users(state)
+    for user_id in sorted(beyond(leaves, joined) | beyond(participants.keys(), joined)):
         current = membership(state, user_id)
         # Who is banned stays in the list, in the role of that name, and has no leaf.
         banned = user_id not in leaves and is_banned(roles, participants[user_id])
         if current == "ban" and banned:
             continue
-        if current != "join" and (user_id in leaves or current != "invite"):
+        if user_id in leaves or current != "invite":
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"
             )
-    strangers = leaves - participants.keys() if lists_participants(group) else set()
+    strangers = beyond(leaves, participants.keys()) if listed else None
     if strangers:
         raise Rejected(
             Reason.FORBIDDEN, f"{min(strangers)} has a leaf but is missing from the participant list"

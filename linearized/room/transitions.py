@@ -18,6 +18,7 @@ from linearized.room.devices import Published
 from linearized.room.grouping import Transition
 from linearized.room.observing import public_commit
 from linearized.room.policy_commits import check_commit, check_founder
+from linearized.room.pseudonymity import check_leaves
 from linearized.room.roles import roles_of
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import (
@@ -91,14 +92,16 @@ def commit_acts(transition: Transition, state: StateMap, version: RoomVersion, *
     return list(acts_of(transition.group, staged.proposals, committer=committer, hub=hub, roles=roles))
 
 
-def check_policy_of_commit(transition: Transition, state: StateMap) -> None:
+def check_policy_of_commit(transition: Transition, state: StateMap, *, admitted: bool = False) -> None:
     """See ``check_commit``."""
     check_commit(
         transition.group,
         transition.commit.staged,
         state,
+        roster=transition.roster,
         founding=transition.initial is not None,
         deletes=transition.deletes,
+        admitted=admitted,
     )
 
 
@@ -112,8 +115,9 @@ def check_tie(transition: Transition, state: StateMap, published: Published, *, 
         Rejected: as the checks of ``tie`` and ``departures``.
     """
     group, staged = transition.group, transition.commit.staged
+    check_leaves(staged, state)
     check_devices(group, staged, published)
-    check_leaf_changes(group, staged, transition.commit.committer, state, hub=hub)
+    check_leaf_changes(group, staged, transition.commit.committer, state, roster=transition.roster, hub=hub)
     check_departures(group, staged, state, hub=hub)
     if not staged.is_external:
-        check_agreement(group, staged, state)
+        check_agreement(transition.roster, staged, state)

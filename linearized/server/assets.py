@@ -81,11 +81,7 @@ async def for_user(node: Node, user_id: str, *, provider: str, media_id: str) ->
         NoSuchAsset: the user shares no room with that provider, or nobody has the file.
         ProviderError: whoever should have it did not answer.
     """
-    hubs = {
-        room.hub
-        for membership in node.store.rooms_of(user_id)
-        if membership.membership == "join" and (room := node.store.room(membership.room_id)) is not None
-    }
+    hubs = hubs_of(node, user_id)
     url = asset_url(provider, media_id)
     if provider in hubs or (node.identity.name in hubs and _shares_room(node, user_id, provider)):
         return await _fetch(node, provider, url)
@@ -96,6 +92,15 @@ async def for_user(node: Node, user_id: str, *, provider: str, media_id: str) ->
         except ProviderError as error:
             failure = error
     raise failure or NoSuchAsset(url)
+
+
+def hubs_of(node: Node, user_id: str) -> frozenset[str]:
+    """The hubs of the rooms one of our users is in."""
+    return frozenset(
+        room.hub
+        for membership in node.store.rooms_of(user_id)
+        if membership.membership == "join" and (room := node.store.room(membership.room_id)) is not None
+    )
 
 
 def _shares_room(node: Node, user_id: str, provider: str) -> bool:

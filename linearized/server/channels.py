@@ -82,14 +82,16 @@ class SerialChannel:
     async def exchange(self, request: Outgoing, limit: int) -> Reply:
         """As ``Channel.exchange``."""
         connection = await self._connection(_url(request).origin)
-        reply = await _exchange(connection, request, limit, self._timeouts)
-        # After a failure it is closed, and so it is if the answer's end said so.
-        if connection.is_idle():
-            if len(self._idle) < self._most:
-                self._idle.append(connection)
-            else:
-                await connection.aclose()
-        return reply
+        try:
+            return await _exchange(connection, request, limit, self._timeouts)
+        finally:
+            # After a failure it is closed, and so it is if the answer's end said so. An answer that is too
+            # large may have been read to its end.
+            if connection.is_idle():
+                if len(self._idle) < self._most:
+                    self._idle.append(connection)
+                else:
+                    await connection.aclose()
 
     async def aclose(self) -> None:
         """Close every connection that is not in use."""

@@ -21,6 +21,7 @@ import trio
 from linearized.exceptions import CanonicalJsonError, InvalidInput, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.server.hub import Overloaded
+from linearized.server.join_codes import code_id
 from linearized.server.node import Node
 from linearized.server.telemetry import describe
 
@@ -43,6 +44,30 @@ def commands(node: Node) -> dict[str, Command]:
     async def transfer(request: JsonObject) -> JsonObject:
         event_id = await node.moves.transfer(str(request.get("room_id")), str(request.get("hub")))
         return {"event_id": event_id}
+
+    async def join_code(request: JsonObject) -> JsonObject:
+        uses, lifetime_ms = request.get("uses"), request.get("lifetime_ms")
+        code, _ = await node.join_codes.create(
+            str(request.get("room_id")),
+            creator=str(request.get("user_id")),
+            uses=uses if isinstance(uses, int) else 0,
+            lifetime_ms=lifetime_ms if isinstance(lifetime_ms, int) else 0,
+        )
+        return {"code": code}
+
+    async def join_codes(request: JsonObject) -> JsonObject:
+        room_id, user_id = str(request.get("room_id")), str(request.get("user_id"))
+        rows = node.join_codes.listing(room_id, user_id=user_id)
+        return {
+            "codes": [
+                {"id": code_id(row), "uses_left": row.uses_left, "expires_ts": row.expires_ts} for row in rows
+            ]
+        }
+
+    async def revoke_join_code(request: JsonObject) -> JsonObject:
+        room_id, user_id = str(request.get("room_id")), str(request.get("user_id"))
+        removed = await node.join_codes.revoke(room_id, user_id=user_id, code_id=str(request.get("id")))
+        return {"text": "revoked" if removed else "there is no such joining code"}
 
     async def close_report(request: JsonObject) -> JsonObject:
         number = request.get("number")
@@ -72,6 +97,9 @@ def commands(node: Node) -> dict[str, Command]:
 
     return {
         "transfer": transfer,
+        "join_code": join_code,
+        "join_codes": join_codes,
+        "revoke_join_code": revoke_join_code,
         "dismiss": dismiss,
         "resume": resume,
         "takeover": takeover,

@@ -8,6 +8,7 @@ from typing import Final
 
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap
+from linearized.room.admission import COMMIT_PART
 from linearized.room.submissions import NewEntry
 from linearized.server.acl import SERVER_ACL, state_allows
 from linearized.store.base import FollowerRow
@@ -159,6 +160,6 @@ def _commit_at(new: Sequence[NewEntry], index: int) -> int:
     for entry in new[index:]:
         if entry.event.type in {"m.mls.commit", "m.mls.proposal"}:
             return entry.seq
-        if entry.event.type not in {"m.room.member", "m.room.power_levels"}:
+        if entry.event.type not in {"m.room.member", "m.room.power_levels", COMMIT_PART}:
             break
     return new[index].seq

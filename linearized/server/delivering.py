@@ -25,6 +25,7 @@ from linearized.server.fanout import WELCOME_PAGE, FrankOf, next_notification, r
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
+from linearized.server.progress import Progress
 from linearized.server.providers.client import ProviderClient, ProviderError
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import provider_address
@@ -56,6 +57,7 @@ class Worker:
         *,
         provider: str,
         store: Store,
+        progress: Progress,
         providers: ProviderClient,
         federation: FederationClient,
         frank_of: FrankOf,
@@ -69,6 +71,7 @@ class Worker:
         self._pace = pace
         self._provider = provider
         self._store = store
+        self._progress = progress
         self._providers = providers
         self._federation = federation
         self._frank_of = frank_of
@@ -156,7 +159,7 @@ class Worker:
         the one that stops goes first.
         """
         fetched = self._pulls(self._provider)
-        rows = self._store.cursors(room_id, self._provider)
+        rows = map(self._progress.of, self._store.cursors(room_id, self._provider))
         running = [row for row in rows if not is_finished(row) and not (fetched and row.protocol == MIMI)]
         return min(running, key=lambda row: row.stop_seq is None, default=None)
 
@@ -172,7 +175,7 @@ class Worker:
             return False
         if notification.body:
             await self._post(follower.room_id, notification.body)
-        await self._moved(follower, notification.cursor)
+        self._progress.move(follower, notification.cursor)
         if notification.welcomes:
             await self._store.delete_to_device(
                 provider_address(self._provider), follower.room_id, up_to=notification.welcomes
@@ -212,6 +215,7 @@ class Worker:
                 self._log_failure("welcome_failed", [room_id], error, seconds)
                 return
             await self._store.delete_to_device(address, room_id, up_to=notification.welcomes)
+            more = more or notification.welcomes < welcomes[-1].position
         self._unwelcome.pop(room_id, None)
         if more:
             self._due[room_id] = None
@@ -289,21 +293,13 @@ class Worker:
             return
         self._pending = None
         self._note_refusals(answer, batch)
-        async with trio.open_nursery() as nursery:  # their writes share a commit
-            for room_id in batch.reached:
-                nursery.start_soon(self._reached, batch, room_id)
-            if batch.units:
-                nursery.start_soon(self._sent_units, batch.units)
-
-    async def _reached(self, batch: Batch, room_id: str) -> None:
-        try:
-            await self._moved(*batch.reached[room_id])
-        except Exception as error:  # noqa: BLE001 - as in run: this room's trouble is no other's
-            self._broken(room_id, error)
-        else:
+        for room_id, reached in batch.reached.items():
+            self._progress.move(*reached)
             self._done([room_id])
             if room_id in batch.more:
                 self._again(room_id)
+        if batch.units:
+            await self._sent_units(batch.units)
 
     async def _sent_units(self, units: list[ToDeviceRow]) -> None:
         address = provider_address(self._provider)
@@ -322,9 +318,6 @@ class Worker:
             log.warning(
                 "follower_refused", provider=self._provider, rooms=list(batch.reached), events=len(failed)
             )
-
-    async def _moved(self, follower: FollowerRow, cursor: int) -> None:
-        await self._store.move_cursor(follower.room_id, self._provider, follower.protocol, cursor)
 
     # --- what a success or a failure means ---
 

@@ -21,6 +21,7 @@ from linearized.exceptions import (
     MimiDecodeError,
     SignatureError,
 )
+from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.room.submissions import Reason, Rejected
 from linearized.server.exchange import OutboundError
 from linearized.server.http import HttpError, Response, json_response
@@ -43,6 +44,7 @@ REASONS: Mapping[Reason, tuple[int, str]] = {
 # Looked up along the class's ancestors, so the most specific row wins.
 INPUTS: Mapping[type[InvalidInput], tuple[int, str]] = {
     AuthorizationError: (403, "M_FORBIDDEN"),
+    MetadataPolicyError: (403, "M_FORBIDDEN"),
     SignatureError: (403, "M_FORBIDDEN"),
     HashMismatch: (400, "M_BAD_JSON"),
     CanonicalJsonError: (400, "M_BAD_JSON"),

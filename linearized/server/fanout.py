@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from typing import Final, TypeAlias
 
@@ -12,9 +13,11 @@ import orjson
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.messages import FanoutMessage, Frank
 from linearized.protocol.base64 import decode_base64
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import messages_of
+from linearized.server.parts import content_of
 from linearized.server.welcomes import provider_address
 from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
 
@@ -30,6 +33,16 @@ _MESSAGE_FIELD: Final = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "cip
 
 FrankOf: TypeAlias = Callable[[EntryRow], Frank | None]
 """Gives the hub's stamp on an entry, if it is a franked message."""
+
+
+ContentOf: TypeAlias = Callable[[EntryRow], JsonObject]
+"""Gives an entry's content, put together if it is in parts."""
+
+
+def own_content(entry: EntryRow) -> JsonObject:
+    """For entries none of which has parts."""
+    content: JsonObject = orjson.loads(entry.pdu)["content"]
+    return content
 
 
 def no_frank(entry: EntryRow) -> Frank | None:
@@ -52,7 +65,10 @@ class Notification:
 
 
 def project_entry(
-    entry: EntryRow, after: EntryRow | None = None, frank_of: FrankOf = no_frank
+    entry: EntryRow,
+    after: EntryRow | None = None,
+    frank_of: FrankOf = no_frank,
+    content_of: ContentOf = own_content,
 ) -> bytes | None:
     """An entry as a FanoutMessage; None for what MIMI has no message for (state events, imported history).
 
@@ -63,7 +79,7 @@ def project_entry(
     field = _MESSAGE_FIELD.get(entry.type)
     if field is None:
         return None
-    content = orjson.loads(entry.pdu)["content"]
+    content = content_of(entry)
     message = FanoutMessage(
         timestamp=entry.origin_server_ts,
         message=decode_base64(content[field]),
@@ -102,6 +118,7 @@ def next_notification(
     welcomes: Sequence[ToDeviceRow],
     last: int | None = None,
     frank_of: FrankOf = no_frank,
+    content_of: ContentOf = own_content,
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
     nothing.
@@ -112,30 +129,38 @@ def next_notification(
         welcomes: the Welcomes waiting for the follower in this room, oldest first.
         last: the last of the entries to send; those behind it may say what goes with it.
     """
-    waiting = [(*project_welcome(row), row.position) for row in welcomes]
+    # One at a time: with its tree, a Welcome into a group of thousands has hundreds of kilobytes.
+    waiting = ((*project_welcome(row), row.position) for row in welcomes)
+    ahead = next(waiting, None)
     parts: list[bytes] = []
     size = taken = 0
 
-    def take_welcomes(up_to: int) -> None:
-        nonlocal size, taken
-        while waiting and waiting[0][0] <= up_to:
-            _, body, taken = waiting.pop(0)
-            parts.append(body)
-            size += len(body)
+    def add(part: bytes) -> bool:
+        """Whether it has a place; the first always has."""
+        nonlocal size
+        if parts and size + len(part) > MAX_NOTIFY_BYTES:
+            return False
+        parts.append(part)
+        size += len(part)
+        return True
 
-    reached = cursor
-    take_welcomes(cursor)
+    def add_welcomes(up_to: int) -> bool:
+        nonlocal ahead, taken
+        while ahead is not None and ahead[0] <= up_to:
+            if not add(ahead[1]):
+                return False
+            taken, ahead = ahead[2], next(waiting, None)
+        return True
+
+    reached, room = cursor, add_welcomes(cursor)
     for entry, after in zip_longest(entries, entries[1:]):
-        if last is not None and entry.seq > last:
+        if not room or (last is not None and entry.seq > last):
             break
-        projected = project_entry(entry, after, frank_of)
-        if projected is not None:
-            if size + len(projected) > MAX_NOTIFY_BYTES and parts:
-                break
-            parts.append(projected)
-            size += len(projected)
+        projected = project_entry(entry, after, frank_of, content_of)
+        if projected is not None and not add(projected):
+            break
         reached = entry.seq
-        take_welcomes(reached)
+        room = add_welcomes(reached)
     if reached == cursor and not parts:
         return None
     return Notification(body=b"".join(parts), cursor=reached, welcomes=taken)
@@ -163,5 +188,10 @@ def read_notification(
     if welcomes is not None:
         waiting = [row for row in waiting if row.position <= welcomes]
     return next_notification(
-        cursor=follower.cursor, entries=entries, welcomes=waiting, last=last, frank_of=frank_of
+        cursor=follower.cursor,
+        entries=entries,
+        welcomes=waiting,
+        last=last,
+        frank_of=frank_of,
+        content_of=partial(content_of, store),
     )

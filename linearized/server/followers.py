@@ -2,9 +2,9 @@
 them.
 
 There is no outbox. A worker per provider reads the range after each cursor, sends it, and moves the cursor
-when the provider has accepted it; an outage of any length is caught up the same way, and a slow provider
-delays nobody else. Linearized Matrix servers get the events of all their rooms together, fifty at a time, and
-what is appended while they wait for their turn (``pacing``).
+when the provider has accepted it (``progress``); an outage of any length is caught up the same way, and a
+slow provider delays nobody else. Linearized Matrix servers get the events of all their rooms together, fifty
+at a time, and what is appended while they wait for their turn (``pacing``).
 
 A follower whose last user was removed gets the log up to there and then stays as it is, finished: its row is
 what a delivery under way at that moment finds, it costs a few bytes, and nothing is read or sent for it any
@@ -26,6 +26,7 @@ from linearized.server.delivering import Worker
 from linearized.server.fanout import FrankOf, no_frank
 from linearized.server.outbound import FederationClient
 from linearized.server.pacing import Pace
+from linearized.server.progress import Progress
 from linearized.server.providers.client import ProviderClient
 from linearized.server.pull_followers import PullFollowers
 from linearized.store.base import FollowerRow, Store
@@ -61,11 +62,13 @@ class Followers:
         self._nursery = nursery
         self._frank_of = frank_of
         self._jitter = jitter
+        self.progress = Progress(store)
         self._pace = Pace()
         self._workers: dict[str, Worker] = {}
 
     def start(self) -> None:
         """Continue every delivery that was under way when the server stopped."""
+        self._nursery.start_soon(self.progress.run)
         self._wake(self._store.followers())
         for address in self._store.to_device_addresses(EDUS):
             self.units_waiting(address.partition(":")[2])
@@ -93,7 +96,7 @@ class Followers:
 
     def _wake(self, followers: list[FollowerRow]) -> None:
         for follower in followers:
-            if is_finished(follower):
+            if is_finished(self.progress.of(follower)):
                 continue
             if follower.protocol == MIMI and self.pulls.includes(follower.provider):
                 self.pulls.room_changed(follower.provider, follower.room_id)
@@ -107,6 +110,7 @@ class Followers:
                 own_name=self._own_name,
                 provider=provider,
                 store=self._store,
+                progress=self.progress,
                 providers=self._providers,
                 federation=self._federation,
                 frank_of=self._frank_of,

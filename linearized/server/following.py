@@ -19,12 +19,14 @@ import trio
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.messages import FanoutMessage, message_role
+from linearized.mimi.mls_framing import welcome_ciphersuite
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import content_of
+from linearized.server.followed_group import FollowedGroup, TrackLost, joiner_of
 from linearized.server.franking import with_frank
 from linearized.server.invited import has_copy
 from linearized.server.node import Node
@@ -114,6 +116,27 @@ class Following:
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
 
+    async def expect(self, room_id: str, hub: str) -> None:
+        """Follow a room that we know nothing of yet, because a user of ours is about to join it by a code."""
+        async with self._locks.setdefault(room_id, trio.Lock()):
+            if self._node.store.room(room_id) is None:
+                await self._node.store.append(RoomAppend(room_id=room_id, room=self._row(room_id, hub)))
+
+    async def entered(self, row: RoomRow, user_id: str) -> None:
+        """Note that a user of ours is in a room that we follow, by a commit of their own. Nothing else tells
+        us: there is no Welcome for who joins by themself.
+        """
+        async with self._locks.setdefault(row.room_id, trio.Lock()):
+            current = self._node.store.room(row.room_id)
+            known = {item.user_id: item.membership for item in self._node.store.memberships(row.room_id)}
+            if current is None or current.role is not Role.FOLLOWER or known.get(user_id) == "join":
+                return
+            joined = MembershipRow(
+                room_id=row.room_id, user_id=user_id, membership="join", seq=current.head_seq
+            )
+            await self._node.store.append(RoomAppend(room_id=row.room_id, memberships=(joined,)))
+        self._node.notifier.users_changed([user_id])
+
     async def leave(self, row: RoomRow, user_id: str) -> str:
         """End the membership of a user of ours: nothing of the room is given to them any more.
 
@@ -139,53 +162,14 @@ class Following:
             log.warning("notify_for_other_role", room_id=room_id, hub=hub)
             return None
         logged = row is None or row.role is Role.FOLLOWER
-        head = row.head_seq if row is not None else 0
-        joined = {member.user_id for member in store.memberships(room_id) if member.membership == "join"}
-        entries: dict[str, EntryRow] = {}
-        welcomes: list[NewToDevice] = []
-        delivered: list[Reply] = []
-        newcomers: list[str] = []
+        taking = _Taking(self._node, room_id, hub, row, logged=logged)
         for message in messages:
             if message_role(message.message) == "welcome":
-                for welcome, mark in self._welcomes(room_id, hub, message):
-                    newcomers.append(welcome.user_id)
-                    if mark not in delivered and store.reply(mark.scope, mark.key) is None:
-                        welcomes.append(welcome)
-                        delivered.append(mark)
-                continue
-            if not logged or (row is None and not newcomers):
-                continue
-            for content, more in _to_log(message):
-                event_id, event_type, raw = entry_of(
-                    room_id, hub, timestamp=message.timestamp, message=content, more=more
-                )
-                if event_id in entries or store.entry_by_id(event_id) is not None:
-                    continue  # sent again: "the follower server SHOULD process only the first request"
-                entries[event_id] = EntryRow(
-                    room_id=room_id,
-                    seq=head + len(entries) + 1,
-                    event_id=event_id,
-                    type=event_type,
-                    state_key=None,
-                    sender=hub_user(hub),
-                    origin_server_ts=message.timestamp,
-                    epoch=openmls.inspect_message(content).epoch,
-                    pdu=with_frank(raw, message.frank),
-                )
-        if row is None and not newcomers:
-            return None
-        return RoomAppend(
-            room_id=room_id,
-            entries=tuple(entries.values()),
-            room=self._row(room_id, hub) if row is None else None,
-            memberships=tuple(
-                MembershipRow(room_id=room_id, user_id=user_id, membership="join", seq=head)
-                for user_id in dict.fromkeys(newcomers)
-                if logged and user_id not in joined
-            ),
-            to_device=tuple(welcomes),
-            replies=tuple(delivered),
-        )
+                taking.welcomed(message, self._welcomes(room_id, hub, message))
+            elif logged:
+                for content, more in _to_log(message):
+                    taking.handed_out(message, content, more)
+        return taking.append(new=self._row(room_id, hub) if row is None else None)
 
     def _row(self, room_id: str, hub: str) -> RoomRow:
         return RoomRow(
@@ -219,3 +203,127 @@ class Following:
             mark = Reply(scope=f"welcome {room_id}", key=f"{digest} {reference.hex()}", value="delivered")
             found.append((welcome, mark))
         return found
+
+
+class _Taking:
+    """What one notification comes to, message by message."""
+
+    def __init__(self, node: Node, room_id: str, hub: str, row: RoomRow | None, *, logged: bool) -> None:
+        self._store = node.store
+        self._ours = node.served_domains
+        self._room_id = room_id
+        self._hub = hub
+        self._logged = logged
+        self._head = row.head_seq if row is not None else 0
+        self._known = row is not None
+        self._joined = {
+            member.user_id for member in node.store.memberships(room_id) if member.membership == "join"
+        }
+        stored = node.store.followed_group(room_id)
+        self._before = stored or b""
+        self._group = FollowedGroup.decode(stored) if stored else None
+        self._entries: dict[str, EntryRow] = {}
+        self._members: dict[str, MembershipRow] = {}
+        self._welcomes: list[NewToDevice] = []
+        self._delivered: list[Reply] = []
+
+    def welcomed(self, message: FanoutMessage, found: list[tuple[NewToDevice, Reply]]) -> None:
+        """Take a Welcome, for the clients of ours it is for."""
+        fresh = False
+        for welcome, mark in found:
+            if mark not in self._delivered and self._store.reply(mark.scope, mark.key) is None:
+                self._welcomes.append(welcome)
+                self._delivered.append(mark)
+                fresh = True
+                self._enter(welcome.user_id)
+        tree = message.ratchet_tree_option.tree if message.ratchet_tree_option is not None else None
+        if fresh and self._logged:
+            self._group = (
+                FollowedGroup.from_welcome(
+                    message.message,
+                    tree,
+                    ciphersuite=welcome_ciphersuite(message.message),
+                    ours=self._is_ours,
+                )
+                if tree
+                else None
+            )
+
+    def handed_out(self, message: FanoutMessage, content: bytes, more: Sequence[bytes]) -> None:
+        """Take a message that becomes an entry, unless there is nobody to give it to."""
+        if not self._joined and not self._returns(content):
+            return
+        event_id, event_type, raw = entry_of(
+            self._room_id, self._hub, timestamp=message.timestamp, message=content, more=more
+        )
+        if event_id in self._entries or self._store.entry_by_id(event_id) is not None:
+            return  # sent again: "the follower server SHOULD process only the first request"
+        seq = self._head + len(self._entries) + 1
+        self._entries[event_id] = EntryRow(
+            room_id=self._room_id,
+            seq=seq,
+            event_id=event_id,
+            type=event_type,
+            state_key=None,
+            sender=hub_user(self._hub),
+            origin_server_ts=message.timestamp,
+            epoch=openmls.inspect_message(content).epoch,
+            pdu=with_frank(raw, message.frank),
+        )
+        if event_type == COMMIT and (joiner := joiner_of(content, self._is_ours)) is not None:
+            self._enter(joiner)
+        if event_type != ENCRYPTED:
+            self._follow(event_type, (content, *more), seq)
+
+    def append(self, *, new: RoomRow | None) -> RoomAppend | None:
+        """All of it as one change; None if it is nothing of ours."""
+        if new is not None and not self._welcomes:
+            return None
+        followed = self._group.encode() if self._group is not None and self._joined else b""
+        return RoomAppend(
+            room_id=self._room_id,
+            entries=tuple(self._entries.values()),
+            room=new,
+            memberships=tuple(self._members.values()),
+            to_device=tuple(self._welcomes),
+            replies=tuple(self._delivered),
+            followed=followed if followed != self._before else None,
+        )
+
+    def _returns(self, content: bytes) -> bool:
+        """Whether a client of ours comes back into a room we know, by an external commit."""
+        known = self._known and message_role(content) == "commit"
+        return known and joiner_of(content, self._is_ours) is not None
+
+    def _follow(self, event_type: str, messages: Sequence[bytes], seq: int) -> None:
+        """End the memberships of those who are out of the group after a handshake."""
+        if self._group is None:
+            return
+        before = self._group.users
+        try:
+            for message in messages:
+                self._group = (
+                    self._group.committed(message, self._is_ours)
+                    if event_type == COMMIT
+                    else self._group.proposed(message, self._is_ours)
+                )
+        except TrackLost as error:
+            log.warning("followed_group_lost", room_id=self._room_id, reason=str(error))
+            self._group = None
+            return
+        for user_id in (before - self._group.users) & self._joined:
+            self._set(user_id, "leave", seq)
+            self._joined.discard(user_id)
+
+    def _enter(self, user_id: str) -> None:
+        if self._logged and user_id not in self._joined:
+            self._set(user_id, "join", self._head + len(self._entries))
+            self._joined.add(user_id)
+
+    def _set(self, user_id: str, membership: str, seq: int) -> None:
+        self._members[user_id] = MembershipRow(
+            room_id=self._room_id, user_id=user_id, membership=membership, seq=seq
+        )
+
+    def _is_ours(self, user_id: str) -> bool:
+        return user_domain(user_id) in self._ours

@@ -61,15 +61,13 @@ class Franking:
         return self._franks[entry.event_id]
 
     def _frank(self, entry: EntryRow, ciphertext: str) -> Frank | None:
-        suite = self._suite(entry.room_id)
-        if suite is None:
-            return None
         try:
             tag = tag_in(openmls.inspect_message(decode_base64(ciphertext)).authenticated_data or b"")
             sender = user_uri(entry.sender)
         except (openmls.MlsError, InvalidInput):
             return None  # an entry that another hub took before the room came to us
-        if tag is None:
+        suite = self._suite(entry.room_id) if tag is not None else None
+        if tag is None or suite is None:
             return None
         context = ServerFrankingContext(
             sender_uri=sender, room_uri=room_uri(entry.room_id), accepted_timestamp=entry.origin_server_ts

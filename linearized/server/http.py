@@ -173,6 +173,25 @@ class Request:
         except CanonicalJsonError as error:
             raise HttpError(400, "M_BAD_JSON" if _is_json(body) else "M_NOT_JSON", str(error)) from error
 
+    async def any_json(self) -> JsonObject:
+        """Read the body as a JSON object of whatever values, for what is only kept and given back.
+
+        Raises:
+            HttpError: 400 ``M_NOT_JSON`` if it is not JSON, 400 ``M_BAD_JSON`` if it is no object, or nested
+                so deeply that it could not be written again.
+        """
+        try:
+            found = orjson.loads(await self.body() or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise HttpError(400, "M_NOT_JSON", str(error)) from error
+        if not isinstance(found, dict):
+            raise HttpError(400, "M_BAD_JSON", "The body must be an object")
+        try:
+            orjson.dumps(found)
+        except orjson.JSONEncodeError as error:
+            raise HttpError(400, "M_BAD_JSON", str(error)) from error
+        return found
+
     def query_one(self, name: str, default: str | None = None) -> str | None:
         """The first value of a query parameter."""
         values = self.query.get(name)

@@ -7,7 +7,8 @@ connection a scope with
 ``peer_domains``
     the DNS names of the verified client certificate, lower-case; empty without one;
 ``abort``
-    a function that drops the connection at once, for a peer that keeps sending what nobody wants.
+    a function that drops the connection once it has the answer, for a peer that keeps sending what nobody
+    wants.
 
 Nothing here knows about routes.
 """
@@ -22,14 +23,19 @@ from typing import Any, TypeAlias, cast
 
 import trio
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.events import Event, Updated
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
 
 from linearized.config import GRACE_SECONDS, MAX_CONNECTIONS, Address, TlsConfig
 from linearized.exceptions import ConfigError
 from linearized.server.http import Receive, Scope, Send
+from linearized.server.http_connection import (
+    CLOSE_SECONDS,
+    PeerStream,
+    PlainStream,
+    TlsStream,
+    serve_connection,
+)
 from linearized.server.telemetry import Log, describe, get_log
 
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -39,9 +45,7 @@ HANDSHAKE_SECONDS = 10  # two round trips on a bad line; a silent client must no
 KEEP_ALIVE_SECONDS = 75  # longer than the minute most clients and proxies keep their side
 # reconnecting costs both sides a handshake, so there is no reason to force it
 KEEP_ALIVE_REQUESTS = 1_000_000
-SEND_SECONDS = 60  # how long a peer may stop reading before its connection is dropped
 LINGER_SECONDS = 0.2  # Hypercorn calls a request done while its last frame is still on its way out
-CLOSE_SECONDS = 5  # how long saying goodbye may take
 # requests at a time on one HTTP/2 connection: a bridge long-polls for many users on one
 CONCURRENT_STREAMS = 250
 # Requests that may run for one connection. HTTP/2 does not count a stream its client has reset, but the
@@ -160,10 +164,10 @@ class _Server:
             await trio.aclose_forcefully(transport)
 
     async def _serve(self, binding: Binding, transport: trio.SocketStream) -> None:
-        stream: _Connection
+        stream: PeerStream
         domains: tuple[str, ...] = ()
         if binding.tls is None:
-            stream = _PlainConnection(transport)
+            stream = PlainStream(transport)
         else:
             secure = trio.SSLStream(transport, binding.tls, server_side=True, https_compatible=True)
             try:
@@ -173,10 +177,9 @@ class _Server:
                 self._log.debug("handshake_failed", exception=type(error.__cause__ or error).__name__)
                 return
             domains = peer_domains(cast("dict[str, Any] | None", secure.getpeercert()))
-            stream = _TlsConnection(secure, transport)
+            stream = TlsStream(secure, transport)
         app = self._with_peer(binding.app, domains, stream.abort)
-        hypercorn_stream = cast("trio.SSLStream[trio.SocketStream]", stream)
-        await _HttpServer(app, self._hypercorn, self.context, {}, hypercorn_stream)
+        await serve_connection(stream, app, self._hypercorn, self.context)
 
     def _with_peer(self, app: AsgiApp, domains: tuple[str, ...], abort: Callable[[], None]) -> AppWrapper:
         """What Hypercorn runs for each request: the application, with the peer's names in its scope."""
@@ -228,24 +231,6 @@ async def _unavailable(send: Send) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-class _HttpServer(TCPServer):
-    """Hypercorn's server for one connection, ended as soon as the peer has left.
-
-    Left alone it waits for the keep-alive timeout first, and holds the socket for that long.
-    """
-
-    _left = False
-
-    async def protocol_send(self, event: Event) -> None:
-        if not (self._left and isinstance(event, Updated)):  # would start an idle timer nobody needs
-            await super().protocol_send(event)
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        self._left = True
-        await self.idle_task.stop()
-
-
 def _hypercorn_config() -> HypercornConfig:
     config = HypercornConfig()
     config.accesslog = None  # we log requests by route, not by path
@@ -255,54 +240,3 @@ def _hypercorn_config() -> HypercornConfig:
     config.keep_alive_max_requests = KEEP_ALIVE_REQUESTS
     config.h2_max_concurrent_streams = CONCURRENT_STREAMS
     return config
-
-
-class _Connection:
-    """The stream Hypercorn sees: sends and the close have a deadline, as it shields them from ours."""
-
-    def __init__(
-        self, stream: trio.abc.HalfCloseableStream | trio.abc.Stream, transport: trio.SocketStream
-    ) -> None:
-        self._stream = stream
-        self._transport = transport
-
-    def abort(self) -> None:
-        self._transport.socket.close()
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def send_all(self, data: bytes) -> None:
-        try:
-            with trio.fail_after(SEND_SECONDS):
-                await self._stream.send_all(data)
-        except trio.TooSlowError as error:
-            self.abort()
-            raise trio.BrokenResourceError("the peer stopped reading") from error
-
-    async def send_eof(self) -> None:
-        if isinstance(self._stream, trio.SocketStream):
-            await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        with trio.move_on_after(CLOSE_SECONDS):
-            await self._stream.aclose()
-
-
-class _PlainConnection(_Connection):
-    def __init__(self, transport: trio.SocketStream) -> None:
-        super().__init__(transport, transport)
-        self.socket = transport.socket
-
-
-class _TlsConnection(_Connection):
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream], transport: trio.SocketStream) -> None:
-        super().__init__(stream, transport)
-        self.transport_stream = transport
-        self._protocol = stream.selected_alpn_protocol()
-
-    async def do_handshake(self) -> None:
-        """Hypercorn tells TLS from plain streams by this method; ours is done by then."""
-
-    def selected_alpn_protocol(self) -> str | None:
-        return cast("str | None", self._protocol)

@@ -20,7 +20,8 @@ from linearized.room.grouping import GROUP_DELETED, NO_AGENTS
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.server.device_objects import published
-from linearized.store.base import EntryRow, GroupRow, RoomRow, Store
+from linearized.server.groups import present_group
+from linearized.store.base import EntryRow, RoomRow, Store
 
 # Events of states kept in memory over all rooms, at about 2 KB each; the latest room is kept anyway.
 MAX_KEPT_EVENTS: Final = 50_000
@@ -66,26 +67,26 @@ class States:
             self._kept.popitem(last=False)
 
 
-def pending_proposals(store: Store, group: GroupRow) -> list[tuple[bytes, int]]:
-    """The proposals that the hub of a group has taken in its epoch (MLSMessages), each with the time it was
-    accepted at, oldest first.
+def pending_proposals(store: Store, room_id: str, commit_event_id: str) -> list[tuple[bytes, int]]:
+    """The proposals that a hub has taken since its room's last commit (MLSMessages), each with the time it
+    was accepted at, oldest first.
 
     Raises:
         StoreError: the log does not have the commit that led to the epoch.
     """
-    commit = store.entry_by_id(group.commit_event_id)
+    commit = store.entry_by_id(commit_event_id)
     if commit is None:
-        raise StoreError(f"room {group.room_id} lacks its last commit")
+        raise StoreError(f"room {room_id} lacks its last commit")
     return [
         (message, entry.origin_server_ts)
-        for entry in store.proposals(group.room_id, after=commit.seq, limit=MAX_PENDING)
+        for entry in store.proposals(room_id, after=commit.seq, limit=MAX_PENDING)
         for message in messages_of(orjson.loads(entry.pdu)["content"])
     ]
 
 
-def was_deleted(store: Store, group: GroupRow) -> bool:
-    """Whether a group's last commit ended it."""
-    commit = store.entry_by_id(group.commit_event_id)
+def was_deleted(store: Store, commit_event_id: str) -> bool:
+    """Whether the last commit of a group ended it."""
+    commit = store.entry_by_id(commit_event_id)
     return commit is not None and orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
 
 
@@ -100,10 +101,7 @@ def restore_room(
     agents: Mapping[int, bytes] = NO_AGENTS,
 ) -> Room:
     """The room as its last durable entry left it."""
-    kept = store.group(row.room_id)
-    group = None
-    if kept is not None:
-        group = mls.load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)
+    kept = present_group(store, mls, row.room_id)
     last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
     return Room(
         room_id=row.room_id,
@@ -112,12 +110,13 @@ def restore_room(
         mls=mls,
         signer=signer,
         vouched_domains=vouched_domains,
-        pending=pending_proposals(store, kept) if kept is not None else (),
+        pending=pending_proposals(store, row.room_id, kept.commit_event_id) if kept is not None else (),
         state=state_of(store, row),
         head=(row.head_seq, last[0].event_id if last else None),
-        group=group,
+        group=kept.group if kept is not None else None,
         last_commit_id=kept.commit_event_id if kept is not None else None,
         agents=agents,
-        group_deleted=kept is not None and was_deleted(store, kept),
+        group_deleted=kept is not None and was_deleted(store, kept.commit_event_id),
+        group_saved=kept.written if kept is not None else None,
         published=partial(published, store),
     )

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Final
 import openmls
 
 from linearized.config import Config
+from linearized.mimi.ohttp import GatewayKey
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.buckets import Buckets, RateLimits
+from linearized.server.checking import Checker
+from linearized.server.groups import Groups
+from linearized.server.mls import OpenMls
 from linearized.server.notifier import Notifier
 from linearized.server.segments import Segments
 from linearized.server.takeover_consents import TakeoverConsents
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from linearized.server.copies import Copies
     from linearized.server.followers import Followers
     from linearized.server.franking import Franking
+    from linearized.server.join_codes import JoinCodes
     from linearized.server.keys import KeyRing
+    from linearized.server.metadata_policies import HubPolicies
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
     from linearized.server.providers.client import ProviderClient
@@ -38,6 +44,10 @@ CONSENT_BURST: Final = 20
 # Queries for people, of each provider and of each of our users: typing a name slowly, not trying all of them.
 QUERIES_PER_SECOND: Final = 1
 QUERY_BURST: Final = 30
+# Oblivious requests of each of our users. Each may bring a whole file through two servers; a room opened anew
+# shows a few dozen pictures.
+RELAYED_PER_SECOND: Final = 2
+RELAYED_BURST: Final = 50
 
 
 @dataclass(slots=True)
@@ -58,10 +68,14 @@ class Node:
     providers: ProviderClient
     followers: Followers
     franking: Franking
+    checker: Checker
+    gateway_keys: tuple[GatewayKey, ...] = field(repr=False)  # the present one first
     trees: Trees = field(init=False)
+    groups: Groups = field(init=False)
     limits: RateLimits = field(init=False)
     consent_limit: Buckets = field(init=False)
     query_limit: Buckets = field(init=False)
+    relay_limit: Buckets = field(init=False)
     segments: Segments = field(init=False)
     # These need the node itself, so they are set right after.
     rooms: Rooms = field(init=False)
@@ -71,13 +85,17 @@ class Node:
     takeovers: Takeovers = field(init=False)
     takeover_consents: TakeoverConsents = field(init=False)
     pulling: Pulling = field(init=False)
+    hub_policies: HubPolicies = field(init=False)
+    join_codes: JoinCodes = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)
+        self.groups = Groups(self.store, OpenMls(self.clock))
         self.takeover_consents = TakeoverConsents(self.store)
         self.limits = RateLimits.of(self.config.limits, self.clock)
         self.consent_limit = Buckets(self.clock, per_second=CONSENTS_PER_SECOND, burst=CONSENT_BURST)
         self.query_limit = Buckets(self.clock, per_second=QUERIES_PER_SECOND, burst=QUERY_BURST)
+        self.relay_limit = Buckets(self.clock, per_second=RELAYED_PER_SECOND, burst=RELAYED_BURST)
         self.segments = Segments(self.store, self.config.data_dir / "segments")
 
     @property

@@ -17,17 +17,22 @@ import trio
 
 from linearized.config import Config
 from linearized.exceptions import ConfigError, StoreError
+from linearized.mimi.ohttp import GatewayKey
 from linearized.own_keys import load_identity
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
+from linearized.server.checking import Checker
 from linearized.server.copies import Copies
 from linearized.server.followers import Followers
 from linearized.server.franking import Franking
 from linearized.server.franking_keys import FrankingKeys, load_franking_keys
+from linearized.server.gateway_keys import load_gateway_keys
 from linearized.server.hub import Hub
+from linearized.server.join_codes import JoinCodes
 from linearized.server.keys import KeyRing
+from linearized.server.metadata_policies import HubPolicies
 from linearized.server.mls import OpenMls
 from linearized.server.moves import Moves
 from linearized.server.node import Node
@@ -62,13 +67,13 @@ async def open_node(
     clock: Callable[[], int] = system_clock,
     ids: Callable[[int], str] = secrets.token_urlsafe,
     federation: Callable[[Config, ServerIdentity, Callable[[], int]], FederationClient] | None = None,
-    store_in_thread: bool = True,
+    in_threads: bool = True,
 ) -> AsyncIterator[Node]:
     """Open the server the settings describe, and close it on the way out.
 
     Args:
         federation: makes the outbound client; tests give one that stays in memory.
-        store_in_thread: False for tests under a mock clock (see ``SqliteStore.open``).
+        in_threads: False for tests under a mock clock (see ``SqliteStore.open`` and ``Checker``).
 
     Raises:
         ConfigError: a key file cannot be used.
@@ -77,8 +82,9 @@ async def open_node(
     identity = load_identity(config.server_name, config.data_dir)
     mls_signer = _load_mls_signer(config.data_dir)
     franking_keys = load_franking_keys(config.data_dir)
+    gateway_keys = load_gateway_keys(config.data_dir)
     store = SqliteStore.open(
-        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
+        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=in_threads
     )
     make_client = federation or (lambda settings, who, now: FederationClient(settings, who, clock=now))
     try:
@@ -91,11 +97,13 @@ async def open_node(
                     identity=identity,
                     mls_signer=mls_signer,
                     franking_keys=franking_keys,
+                    gateway_keys=gateway_keys,
                     store=store,
                     outbound=outbound,
                     nursery=nursery,
                     clock=clock,
                     ids=ids,
+                    in_threads=in_threads,
                 )
                 # First of all, so that what is remembered from now on is remembered as of today.
                 await _tidy(store, clock)
@@ -141,11 +149,13 @@ def _assemble(
     identity: ServerIdentity,
     mls_signer: openmls.SignatureKeyPair,
     franking_keys: FrankingKeys,
+    gateway_keys: tuple[GatewayKey, ...],
     store: Store,
     outbound: FederationClient,
     nursery: trio.Nursery,
     clock: Callable[[], int],
     ids: Callable[[int], str],
+    in_threads: bool,
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
@@ -198,8 +208,12 @@ def _assemble(
         providers=providers,
         followers=followers,
         franking=franking,
+        checker=Checker(in_threads=in_threads),
+        gateway_keys=gateway_keys,
     )
+    node.hub_policies = HubPolicies(providers, config, signer=mls_signer, clock=clock)
     node.rooms = Rooms(node, hub)
+    node.join_codes = JoinCodes(node, hub)
     node.audits = Auditor(node)
     node.moves = Moves(node, hub)
     node.copies = Copies(node)

@@ -33,6 +33,7 @@ from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
+from linearized.server.parts import parts_at
 from linearized.server.rows import entry_row
 from linearized.server.soft_failures import replies_for
 from linearized.server.takeover_consents import TakeoverConsents
@@ -342,9 +343,13 @@ class Participating:
                     found[server, key_id] = key
         return verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id)))
 
-    def _head_id(self, row: RoomRow) -> str | None:
+    def _head(self, row: RoomRow) -> EntryRow | None:
         last = self._node.store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
-        return last[0].event_id if last else None
+        return last[0] if last else None
+
+    def _head_id(self, row: RoomRow) -> str | None:
+        head = self._head(row)
+        return head.event_id if head is not None else None
 
     def _accepted(self, row: RoomRow, events: list[Event]) -> tuple[list[NewEntry], StateMap]:
         """Events in log order as the entries they become, and the state after them; raises as
@@ -354,11 +359,13 @@ class Participating:
         # stand on one side of it does. From then on our own log says so.
         telling = (event for event in events if event.imported or event.type in MLS_TYPES)
         first = next(telling, None)
+        head = self._head(row)
         replica = Replica(
             version=get_version(row.version),
             hub=row.hub,
             state=self._states.of(row),
-            head=(row.head_seq, self._head_id(row)),
+            head=(row.head_seq, head.event_id if head is not None else None),
+            parts=parts_at(self._node.store, row.room_id, head),
             grouped=row.epoch is not None or first is None or not first.imported,
             agreed=self._node.takeover_consents.current(row),
         )
@@ -470,11 +477,11 @@ def _previous(event: Event) -> str:
     return event.prev_events[0]
 
 
-def _epoch(event: Event) -> int | None:
-    """The group's epoch after an event, as far as the event says it."""
+def _epoch(event: Event, content: JsonObject) -> int | None:
+    """The group's epoch after an event, as far as its content says it."""
     field = {COMMIT: "message", PROPOSAL: "message", ENCRYPTED: "ciphertext"}.get(event.type)
     try:
-        encoded = event.content.get(field) if field is not None else None
+        encoded = content.get(field) if field is not None else None
         if not isinstance(encoded, str):
             return None
         epoch = openmls.inspect_message(decode_base64(encoded)).epoch
@@ -484,5 +491,6 @@ def _epoch(event: Event) -> int | None:
 
 
 def _row(entry: NewEntry) -> EntryRow:
-    epoch = _epoch(entry.event) if entry.soft_failed is None else None
+    content = entry.content if entry.content is not None else entry.event.content
+    epoch = _epoch(entry.event, content) if entry.soft_failed is None else None
     return entry_row(entry.event, seq=entry.seq, epoch=epoch)

@@ -62,7 +62,7 @@ class PullFollower:
         self._due: dict[str, None] = {}  # rooms that may have something for it, in turn
         self._running: set[str] = set()  # rooms it is in, or has not everything of
         self._was_anywhere = False
-        self._given: Position | None = None  # the last answer, until it is acknowledged
+        self._given: dict[str, Position] = {}  # by room the last answer, until it is acknowledged
         self._request = 0  # counts its requests: the latest one counts
         self._changed = trio.Event()
         for row in rows:
@@ -78,11 +78,14 @@ class PullFollower:
         self._due[room_id] = None
         self._changed.set()
 
-    async def ask(self, cursor: str | None, *, wait: float) -> Fetched | None:
+    async def ask(
+        self, cursor: str | None, *, wait: float, skip: frozenset[str] = frozenset()
+    ) -> Fetched | None:
         """Answer its request; None if there is nothing within ``wait`` seconds.
 
         Args:
             cursor: what it was given with the last answer that it has; None before the first.
+            skip: rooms whose answers it cannot take now; what it was given of them it will be given again.
 
         Raises:
             UnknownCursor: it was given no such cursor; nothing was acknowledged.
@@ -97,7 +100,7 @@ class PullFollower:
             await self._acknowledge(acknowledged)
         deadline = trio.current_time() + wait
         while True:
-            found = await self._next()
+            found = await self._next(skip)
             if request != self._request:
                 raise Superseded("the follower has asked again")
             if found is not None:
@@ -120,30 +123,38 @@ class PullFollower:
         return position
 
     async def _acknowledge(self, position: Position) -> None:
-        await self._store.move_cursor(position.room_id, self._provider, MIMI, position.seq)
+        await self._move(position.room_id, position.seq)
         if position.welcomes:
             await self._store.delete_to_device(
                 provider_address(self._provider), position.room_id, up_to=position.welcomes
             )
-        if self._given == position:
-            self._given = None
+        if self._given.get(position.room_id) == position:
+            del self._given[position.room_id]
             if position.room_id in self._due:  # the other rooms' turn
                 del self._due[position.room_id]
                 self._due[position.room_id] = None
 
-    async def _next(self) -> Fetched | None:
-        if self._given is not None:
-            again = self._read(self._given.room_id, until=self._given)
+    async def _move(self, room_id: str, cursor: int) -> None:
+        row = FollowerRow(room_id=room_id, provider=self._provider, protocol=MIMI, cursor=cursor)
+        await self._store.move_cursors([row])
+
+    async def _next(self, skip: frozenset[str]) -> Fetched | None:
+        for room_id, given in list(self._given.items()):
+            if room_id in skip:
+                continue
+            again = self._read(room_id, until=given)
             if again is not None and again.body:
-                return self._fetched(self._given.room_id, again)
-            self._given = None  # a notification that was under way has brought it
+                return self._fetched(room_id, again)
+            del self._given[room_id]  # a notification that was under way has brought it
         for room_id in list(self._due):
+            if room_id in skip:
+                continue
             notification = self._read(room_id)
             while notification is not None and not notification.body:  # entries that MIMI has no message for
-                await self._store.move_cursor(room_id, self._provider, MIMI, notification.cursor)
+                await self._move(room_id, notification.cursor)
                 notification = self._read(room_id)
             if notification is not None:
-                self._given = Position(
+                self._given[room_id] = Position(
                     room_id=room_id, seq=notification.cursor, welcomes=notification.welcomes
                 )
                 return self._fetched(room_id, notification)

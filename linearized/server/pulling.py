@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 import trio
 
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeError
 from linearized.mimi.messages import decode_fanout_stream
 from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
 from linearized.server.node import Node
@@ -35,6 +35,9 @@ TRAVEL_SECONDS: Final = 10
 IDLE_SECONDS: Final = 1.0
 # A hub's cursor comes back to it in a URL; 2,000 characters pass everywhere.
 MAX_CURSOR_CHARACTERS: Final = 2000
+
+# Rooms left out at a time; hubs take no more. If there are more, the hub as a whole is wrong.
+MAX_SKIPPED: Final = 16
 
 NO_CONTENT: Final = 204
 _BAD_REQUEST: Final = 400
@@ -72,6 +75,7 @@ class Puller:
         self._jitter = jitter
         self._cursor = node.store.pull_cursor(hub)
         self._registered = False
+        self._refused: dict[str, Pause] = {}  # by URI, rooms whose last answer we could not take
         self._pause = Pause()
         self._asked_until = -math.inf  # the hub asked us to stay away until then, by trio's clock
         self._wake = trio.Event()
@@ -111,7 +115,14 @@ class Puller:
             self._registered = True
         asked_at = trio.current_time()
         wait = min(MAX_WAIT_SECONDS, max(self._node.config.limits.request_seconds - TRAVEL_SECONDS, 0))
-        answer = await self._node.providers.follow(self._hub, "GET", cursor=self._cursor, wait=wait)
+        # What came of a room that we could not take waits; its hub's other rooms do not.
+        skip = [room for room, pause in self._refused.items() if not pause.over][:MAX_SKIPPED]
+        if skip:  # one of them may be due before the hub has anything else
+            soonest = min(self._refused[room].until for room in skip) - asked_at
+            wait = min(wait, max(math.ceil(soonest), 1))
+        answer = await self._node.providers.follow(
+            self._hub, "GET", cursor=self._cursor, wait=wait, skip=skip
+        )
         if answer.status == OK:
             await self._take(answer)
         elif answer.status == NO_CONTENT:
@@ -133,13 +144,31 @@ class Puller:
         # As for a notification: a room lives at the provider its URI names.
         if provider_of_uri(room) != self._hub:
             raise ProviderError(f"{self._hub} gave messages of another hub's room")
-        await self._node.rooms.following.receive(
-            room_id_from_uri(room),
-            self._hub,
-            decode_fanout_stream(answer.body),
-            pulled=PullCursorRow(hub=self._hub, cursor=cursor),
+        pause = self._refused.get(room)
+        if pause is not None and not pause.over:
+            raise ProviderError(f"{self._hub} gave a room that it was asked to leave out")
+        try:
+            await self._node.rooms.following.receive(
+                room_id_from_uri(room),
+                self._hub,
+                decode_fanout_stream(answer.body),
+                pulled=PullCursorRow(hub=self._hub, cursor=cursor),
+            )
+        except MimiDecodeError as error:
+            self._put_off(room, error)
+        else:
+            self._refused.pop(room, None)
+            self._cursor = cursor
+
+    def _put_off(self, room: str, error: LinearizedError) -> None:
+        """Leave a room out for a while whose answer cannot be taken."""
+        if room not in self._refused and len(self._refused) >= MAX_SKIPPED:
+            raise ProviderError(f"{self._hub} gave too many rooms that cannot be read")
+        pause = self._refused.setdefault(room, Pause())
+        seconds = pause.begin(self._jitter())
+        log.warning(
+            "pulled_room_put_off", room=room, hub=self._hub, retry_in_s=round(seconds, 2), **describe(error)
         )
-        self._cursor = cursor
 
     def _unexpected(self, answer: Answer) -> ProviderError:
         return ProviderError(

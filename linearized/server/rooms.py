@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
-from linearized.mimi.handshake import HandshakeBundle
+from linearized.mimi.group_info import GroupInfoCode, GroupInfoRequest, GroupInfoResponse
+from linearized.mimi.handshake import HandshakeBundle, UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.key_material import KeyMaterialRequest
 from linearized.mimi.messages import (
     SubmitMessageRequest,
@@ -43,7 +44,8 @@ from linearized.server.participating import Participating
 from linearized.server.providers import group_info, key_material
 from linearized.server.providers.client import ProviderError
 from linearized.server.providers.responses import update_accepted, update_rejected
-from linearized.store.base import Reply, Role, RoomRow
+from linearized.server.rows import entry_row
+from linearized.store.base import EntryRow, Reply, Role, RoomRow
 
 # Bytes of randomness in a room ID's localpart: 96 bits, as other servers use; never repeated in practice.
 ROOM_ID_BYTES: Final = 12
@@ -121,8 +123,8 @@ class Rooms:
             raise outcome
         return outcome
 
-    async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> tuple[int, str]:
-        """Have us, as the room's hub, take an MLS message; when it was accepted, and its event ID.
+    async def submit_once(self, room_id: str, submission: Handshake | ApplicationMessage) -> EntryRow:
+        """Have us, as the room's hub, take an MLS message; its entry, whose time is when it was accepted.
 
         No client sends the same bytes twice on purpose (each message uses up a key). A provider that lost our
         answer does, and is told what became of the first.
@@ -141,8 +143,9 @@ class Rooms:
         except Repeated as error:
             entry = self._node.store.entry_by_id(error.value)
             assert entry is not None  # noqa: S101 - it is remembered in one transaction with its entry
-            return entry.origin_server_ts, entry.event_id
-        return accepted.accepted_at, accepted.event_id
+            return entry
+        new = accepted.entry
+        return entry_row(new.event, seq=new.seq, epoch=new.epoch)
 
     async def submit_all(
         self, room_id: str, submissions: Sequence[tuple[Submission, Reply | None]]
@@ -261,6 +264,8 @@ class Rooms:
         if row is not None and not invited.has_copy(row):
             via = [row.hub, *via]  # whoever invited us
         elif row is not None:
+            if row.role is not Role.HUB:
+                await self._node.hub_policies.require(row.hub)
             join = LocalEvent(
                 sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
             )
@@ -270,6 +275,7 @@ class Rooms:
         servers = list(via)
         for server in servers:
             try:
+                await self._node.hub_policies.require(server)
                 await self.participating.join(room_id, user_id, server)
             except (InvalidInput, OutboundError) as error:  # the next one may let us
                 failure = failure or error
@@ -361,6 +367,8 @@ class Rooms:
         # but nothing that carries the Welcome and the membership changes with it.
         if row.role is not Role.HUB:
             answer = await self._node.providers.exchange(row.hub, "update", room_uri(room_id), bundle)
+            if decoded.is_commit and UpdateRoomResponse.decode(answer).code is UpdateResponseCode.SUCCESS:
+                await self.following.entered(row, user_id)
             return answer, None
         submission = Handshake(
             bundle=decoded,
@@ -368,12 +376,13 @@ class Rooms:
             user_id=user_id,
             introduced=self.introduced(decoded),
             initial_group=initial_group,
+            invited_by=self._node.join_codes.inviter(room_id, decoded),
         )
         try:
-            accepted_at, event_id = await self.submit_once(room_id, submission)
+            entry = await self.submit_once(room_id, submission)
         except Rejected as error:
             return update_rejected(error).encode(), None
-        return update_accepted(accepted_at).encode(), event_id
+        return update_accepted(entry.origin_server_ts).encode(), entry.event_id
 
     def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
         """See ``introductions.introduced``."""
@@ -389,10 +398,25 @@ class Rooms:
 
     async def group_info(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
-        row = self._known(room_id)
+        row = self.row(room_id)
+        if row is None:
+            return await self._group_info_by_code(room_id, request)
         if row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
-        return group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
+        return await group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
+
+    async def _group_info_by_code(self, room_id: str, request: bytes) -> bytes:
+        """Show a joining code to the hub of a room that we do not know. If it gives the group information, we
+        follow the room from then on: what is said after the join may reach us before the hub's answer to it.
+        """
+        hub = room_id.partition(":")[2]
+        if hub == self._node.identity.name or GroupInfoRequest.decode(request).joining_code is None:
+            self._known(room_id)
+        await self._node.hub_policies.require(hub)
+        answer = await self._node.providers.exchange(hub, "groupInfo", room_uri(room_id), request)
+        if GroupInfoResponse.decode(answer).status is GroupInfoCode.SUCCESS:
+            await self.following.expect(room_id, hub)
+        return answer
 
     async def _submit_message(self, row: RoomRow, event: LocalEvent) -> str:
         """Submit a ciphertext to a MIMI hub; the ID its echo will have here."""

@@ -9,6 +9,7 @@ the room as device, after the manner of MSC4246.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -65,19 +66,23 @@ def route_welcomes(
     """The messages that carry an accepted commit's Welcome to whom it is for."""
     for effect in accepted.welcomes:
         providers: set[str] = set()
+        local: dict[int, NewToDevice] = {}  # by cipher suite: but for the address they are all the same
         for reference in effect.references:
             package = store.key_package(reference)
             if package is not None and user_domain(package.user_id) in ours:
-                yield local_welcome(
-                    package.user_id,
-                    package.device_id,
-                    room_id=room_id,
-                    sender=accepted.entry.event.sender,
-                    welcome=effect.welcome,
-                    tree=effect.ratchet_tree,
-                    commit_id=effect.commit_event_id,
-                    ciphersuite=package.ciphersuite,
-                )
+                if package.ciphersuite not in local:
+                    local[package.ciphersuite] = local_welcome(
+                        package.user_id,
+                        package.device_id,
+                        room_id=room_id,
+                        sender=accepted.entry.event.sender,
+                        welcome=effect.welcome,
+                        tree=effect.ratchet_tree,
+                        commit_id=effect.commit_event_id,
+                        ciphersuite=package.ciphersuite,
+                    )
+                same = local[package.ciphersuite]
+                yield replace(same, user_id=package.user_id, device_id=package.device_id)
                 continue
             provider = store.key_package_route(reference)
             if provider is None:

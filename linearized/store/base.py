@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.store.account_data import AccountDataStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
+from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
@@ -72,7 +75,7 @@ class MembershipRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRow:
-    """The MLS group of a hub's room after its latest commit."""
+    """The MLS group of a hub's room after the commit it was last written out with."""
 
     room_id: str
     epoch: int
@@ -127,7 +130,7 @@ class RoomAppend:
     The store derives memberships from ``m.room.member`` entries (``content.membership``); ``memberships`` are
     set after those, for what no entry says. ``room`` creates the room when it is new, and else updates its
     version, role and hub; its ``head_seq`` is not used: logs start at 1 and the store counts. The room's
-    epoch is that of ``group``, or of the last entry that has one, or ``room``'s. ``replies`` and
+    epoch is that of the last entry that has one, or of ``group``, or ``room``'s. ``replies`` and
     ``to_device`` become visible with the entries or not at all.
     """
 
@@ -141,6 +144,7 @@ class RoomAppend:
     followers: tuple[FollowerRow, ...] = ()  # cursors that start or end with these entries
     past_trees: tuple[PastTreeRow, ...] = ()
     pulled: PullCursorRow | None = None  # where we are with the hub we fetched these entries from
+    followed: bytes | None = None  # whose the leaves of a followed room's group are; empty to forget it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +215,17 @@ class MediaRow:
     created_ts: int
 
 
-class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, Protocol):
+class Store(
+    HistoryStore,
+    MovingStore,
+    PastTreeStore,
+    PullStore,
+    ContactStore,
+    PseudonymStore,
+    JoinCodeStore,
+    AccountDataStore,
+    Protocol,
+):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
 
     # --- writes: durable on return ---
@@ -275,8 +289,10 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
         ...
 
-    async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
-        """Move a follower's cursor forward, and leave its stop as it is; nothing without such a follower."""
+    async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
+        """Move followers' cursors forward, and leave their stops as they are; one that does not exist stays
+        so.
+        """
         ...
 
     async def put_device_object(self, user_id: str, device_id: str, value: bytes) -> None:
@@ -316,10 +332,18 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
         """Entries with ``seq < before``, descending."""
         ...
 
+    def followed_group(self, room_id: str) -> bytes | None:
+        """What ``RoomAppend.followed`` last set for the room, or None."""
+        ...
+
     def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``; the cost is
         theirs alone.
         """
+        ...
+
+    def commit_entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.commit`` entries, as ``proposals``."""
         ...
 
     def entry_by_id(self, event_id: str) -> EntryRow | None:
@@ -346,7 +370,7 @@ class Store(HistoryStore, MovingStore, PastTreeStore, PullStore, ContactStore, P
         ...
 
     def group(self, room_id: str) -> GroupRow | None:
-        """The room's MLS group, or None."""
+        """The room's MLS group as it was last written out, or None."""
         ...
 
     def position(self) -> int:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 ANY_ROOM = ""
 """In the place of a room ID: a consent for whatever room."""
+# A closed report is kept for a quarter of a year, for whoever asks what became of it.
+KEEP_CLOSED_MS: Final = 90 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

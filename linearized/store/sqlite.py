@@ -23,16 +23,20 @@ import trio
 
 from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
+    sqlite_account_data,
     sqlite_append,
     sqlite_contacts,
     sqlite_devices,
     sqlite_expiry,
     sqlite_history,
+    sqlite_joining,
     sqlite_key_packages,
     sqlite_moving,
     sqlite_past_trees,
+    sqlite_pseudonyms,
     sqlite_pulling,
 )
+from linearized.store.account_data import AccountDataRow
 from linearized.store.base import (
     DeviceRow,
     EntryRow,
@@ -47,15 +51,20 @@ from linearized.store.base import (
 )
 from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
 from linearized.store.history import AuditRow, FindingRow
+from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
+from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import PullCursorRow
+from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_history import HistoryReads
+from linearized.store.sqlite_joining import JoinCodeReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
 from linearized.store.sqlite_past_trees import PastTreeReads
+from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
@@ -86,6 +95,9 @@ class SqliteStore(
     PastTreeReads,
     PullReads,
     ContactReads,
+    PseudonymReads,
+    AccountDataReads,
+    JoinCodeReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -218,17 +230,10 @@ class SqliteStore(
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
         await self._write(partial(sqlite_append.put_follower, follower=follower))
 
-    async def move_cursor(self, room_id: str, provider: str, protocol: str, cursor: int) -> None:
-        """Move a follower's cursor forward, and leave its stop as it is."""
-        await self._write(
-            partial(
-                sqlite_append.move_cursor,
-                room_id=room_id,
-                provider=provider,
-                protocol=protocol,
-                cursor=cursor,
-            )
-        )
+    async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
+        """Move followers' cursors forward, and leave their stops as they are."""
+        if followers:
+            await self._write(partial(sqlite_append.move_cursors, followers=followers))
 
     async def put_user(self, user: UserRow) -> bool:
         """Create an account; False if it exists."""
@@ -318,6 +323,12 @@ class SqliteStore(
         """Keep a finding; False if it is kept already."""
         return await self._write(partial(sqlite_history.put_finding, finding=finding))
 
+    async def put_account_data(self, row: AccountDataRow, *, most_rows: int, most_bytes: int) -> bool:
+        """Insert or replace account data; False if the user would have too much."""
+        return await self._write(
+            partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
+        )
+
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""
         return await self._write(partial(sqlite_contacts.put_report, report=report))
@@ -349,6 +360,32 @@ class SqliteStore(
     async def put_fields(self, user_id: str, fields: Sequence[FieldRow]) -> None:
         """Replace the fields a user may be found by."""
         await self._write(partial(sqlite_contacts.put_fields, user_id=user_id, fields=fields))
+
+    async def put_pseudonym(self, pseudonym: PseudonymRow, device_id: str) -> bool:
+        """Make a pseudonym with a device of that name."""
+        return await self._write(
+            partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
+        )
+
+    async def bind_pseudonym(self, user_id: str, room_id: str) -> bool:
+        """Use a pseudonym for a room; False for any but the first."""
+        return await self._write(partial(sqlite_pseudonyms.bind_pseudonym, user_id=user_id, room_id=room_id))
+
+    async def delete_pseudonym(self, user_id: str) -> None:
+        """Forget whose a pseudonym is, and its devices."""
+        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id))
+
+    async def put_join_code(self, code: JoinCodeRow, *, most: int) -> bool:
+        """Add a joining code, unless the room has too many."""
+        return await self._write(partial(sqlite_joining.put_join_code, code=code, most=most))
+
+    async def remove_join_code(self, room_id: str, digest: bytes) -> bool:
+        """Revoke a joining code, and the admissions it gave."""
+        return await self._write(partial(sqlite_joining.remove_join_code, room_id=room_id, digest=digest))
+
+    async def admit(self, admission: AdmissionRow, *, now_ms: int) -> bool:
+        """Use a joining code for a user."""
+        return await self._write(partial(sqlite_joining.admit, admission=admission, now_ms=now_ms))
 
     async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
         """Note that a provider fetches what it follows, or that it no longer does."""

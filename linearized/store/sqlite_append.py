@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from linearized.exceptions import AppendConflict, StoreError
 from linearized.store.base import EntryRow, FollowerRow, GroupRow, MembershipRow, RoomAppend
@@ -44,6 +44,17 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
         put_past_tree(transaction, tree, number)
     if change.pulled is not None:
         put_pull_cursor(transaction, change.pulled)
+    if change.followed is not None:
+        _put_followed_group(transaction, change.followed, number)
+
+
+def _put_followed_group(transaction: Transaction, leaves: bytes, number: int) -> None:
+    if leaves:
+        transaction.connection.execute(
+            "INSERT OR REPLACE INTO followed_groups (room_nr, leaves) VALUES (?, ?)", (number, leaves)
+        )
+    else:
+        transaction.connection.execute("DELETE FROM followed_groups WHERE room_nr = ?", (number,))
 
 
 def put_pull_cursor(transaction: Transaction, row: PullCursorRow) -> None:
@@ -64,14 +75,23 @@ def put_follower(transaction: Transaction, follower: FollowerRow) -> None:
         raise StoreError(f"there is no room {follower.room_id} to follow")
 
 
-def move_cursor(transaction: Transaction, *, room_id: str, provider: str, protocol: str, cursor: int) -> None:
-    """Move a follower's cursor forward. Its stop may be set by an append that runs at the same time, so it
-    is not touched.
+def move_cursors(transaction: Transaction, *, followers: Sequence[FollowerRow]) -> None:
+    """Move followers' cursors forward. Their stops may be set by appends that run at the same time, so they
+    are not touched.
     """
-    transaction.connection.execute(
-        "UPDATE followers SET cursor = ? WHERE provider = ? AND protocol = ? AND cursor < ?"
-        " AND room_nr = (SELECT room_nr FROM rooms WHERE room_id = ?)",
-        (cursor, provider, protocol, cursor, room_id),
+    transaction.connection.executemany(
+        "UPDATE followers SET cursor = :cursor"
+        " WHERE provider = :provider AND protocol = :protocol AND cursor < :cursor"
+        " AND room_nr = (SELECT room_nr FROM rooms WHERE room_id = :room_id)",
+        [
+            {
+                "room_id": row.room_id,
+                "provider": row.provider,
+                "protocol": row.protocol,
+                "cursor": row.cursor,
+            }
+            for row in followers
+        ],
     )
 
 
@@ -126,11 +146,12 @@ def _advance_room(transaction: Transaction, change: RoomAppend, *, changed: bool
 
 
 def _epoch_after(change: RoomAppend) -> int | None:
-    if change.group is not None:
-        return change.group.epoch
+    # The group may have been written out before the last of several commits.
     epochs = [entry.epoch for entry in change.entries if entry.epoch is not None]
     if epochs:
         return epochs[-1]
+    if change.group is not None:
+        return change.group.epoch
     return change.room.epoch if change.room is not None else None
 
 

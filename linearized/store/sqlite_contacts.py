@@ -6,12 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
+from linearized.store.contacts import KEEP_CLOSED_MS, ConsentRow, FieldRow, ReportRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
-
-# A closed report is kept for a quarter of a year, for whoever asks what became of it.
-KEEP_CLOSED_MS = 90 * 24 * 3_600_000
 
 _REPORT = """
 SELECT number, digest, room_id, provider, reporter, abuser, reason_code, note, report, event_id, verified,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from linearized.store.base import (
     DeviceRow,
@@ -18,6 +19,10 @@ from linearized.store.base import (
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
 
+# Contents as large as a database page are stored once if several messages have them; smaller ones would gain
+# nothing. A Welcome into a group of a thousand has, with its tree, 300 KB.
+SHARED_BYTES: Final = 4096
+
 
 class DeviceReads(Reader):
     """Reads about local accounts and what is kept for them."""
@@ -29,6 +34,9 @@ class DeviceReads(Reader):
 
     def replies(self, scope: str, keys: Sequence[str]) -> dict[str, str]:
         """The remembered answers among ``keys``."""
+        if len(keys) == 1:  # nearly always
+            value = self.reply(scope, keys[0])
+            return {} if value is None else {keys[0]: value}
         return dict(
             self._query(
                 "SELECT key, value FROM replies WHERE scope = ? AND key IN (SELECT value FROM json_each(?))",
@@ -73,7 +81,8 @@ class DeviceReads(Reader):
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
         """Messages waiting for the device with ``position > after``, oldest first, at most ``limit``."""
         rows = self._query(
-            "SELECT position, type, sender, content FROM to_device"
+            "SELECT position, type, sender, coalesce(c.content, m.content) FROM to_device m"
+            " LEFT JOIN to_device_contents c ON c.number = m.shared"
             " WHERE user_id = ? AND device_id = ? AND position > ? ORDER BY position LIMIT ?",
             user_id,
             device_id,
@@ -158,11 +167,21 @@ def insert_reply(transaction: Transaction, reply: Reply) -> bool:
 
 
 def insert_to_device(transaction: Transaction, messages: Sequence[NewToDevice]) -> None:
-    """Store messages, in order."""
+    """Store messages, in order; a large content that several have, once."""
+    times = Counter(message.content for message in messages if len(message.content) >= SHARED_BYTES)
+    shared: dict[bytes, int | None] = {}
     for message in messages:
+        content, number = message.content, None
+        if times[content] > 1:
+            if content not in shared:
+                shared[content] = transaction.connection.execute(
+                    "INSERT INTO to_device_contents (content) VALUES (?)", (content,)
+                ).lastrowid
+            content, number = b"", shared[content]
         transaction.connection.execute(
-            "INSERT INTO to_device (user_id, device_id, type, sender, content) VALUES (?, ?, ?, ?, ?)",
-            (message.user_id, message.device_id, message.type, message.sender, message.content),
+            "INSERT INTO to_device (user_id, device_id, type, sender, content, shared)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (message.user_id, message.device_id, message.type, message.sender, content, number),
         )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from linearized.store.base import REPLY_DAYS
 from linearized.store.sqlite_contacts import expire_reports
+from linearized.store.sqlite_joining import EXPIRED_ADMISSIONS, EXPIRED_CODES
 from linearized.store.sqlite_writer import Transaction
 
 # Rows of one table that one transaction may remove, so that it never holds up the appends behind it for long.
@@ -35,6 +36,8 @@ def expire(transaction: Transaction, now_ms: int) -> int:
             " (SELECT scope, key FROM replies WHERE day <= ? LIMIT ?)",
             today - REPLY_DAYS - 1,
         ),
+        (EXPIRED_CODES, now_ms),
+        (EXPIRED_ADMISSIONS, now_ms),
     ):
         removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
     return removed + expire_reports(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)

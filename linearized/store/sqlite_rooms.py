@@ -36,11 +36,12 @@ FROM entries WHERE id = (
     ORDER BY seq DESC LIMIT 1
 )
 """
-# The type is written out: only so does SQLite find the index on proposals.
+# The types are written out: only so does SQLite find the indexes on proposals and commits.
 _PROPOSALS = """
 SELECT id & 4294967295, event_id, type, state_key, sender, origin_server_ts, epoch, pdu
 FROM entries WHERE type = 'm.mls.proposal' AND id BETWEEN ? AND ? ORDER BY id LIMIT ?
 """
+_COMMITS = _PROPOSALS.replace("m.mls.proposal", "m.mls.commit")
 _CHANGED_ROOMS = """
 SELECT r.room_id, (
     SELECT s.first_seq FROM stream s WHERE s.room_nr = r.room_nr AND s.position > ?1 ORDER BY s.position LIMIT
@@ -83,6 +84,10 @@ class RoomReads(Reader):
     def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``."""
         return self._entries(_PROPOSALS, room_id, max(after, 0) + 1, MAX_SEQ, limit)
+
+    def commit_entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
+        """The ``m.mls.commit`` entries with ``seq > after``, ascending, at most ``limit``."""
+        return self._entries(_COMMITS, room_id, max(after, 0) + 1, MAX_SEQ, limit)
 
     def _entries(self, sql: str, room_id: str, first: int, last: int, limit: int) -> list[EntryRow]:
         number = self._room_number(room_id)
@@ -130,6 +135,11 @@ class RoomReads(Reader):
             MembershipRow(room_id=room_id, user_id=user_id, membership=membership, seq=seq)
             for room_id, membership, seq in rows
         ]
+
+    def followed_group(self, room_id: str) -> bytes | None:
+        """What ``RoomAppend.followed`` last set for the room, or None."""
+        rows = self._query("SELECT leaves FROM followed_groups WHERE room_nr = ?", self._room_number(room_id))
+        return rows[0][0] if rows else None
 
     def group(self, room_id: str) -> GroupRow | None:
         """The room's MLS group, or None."""

@@ -15,6 +15,7 @@ mod config;
 mod context;
 mod convert;
 mod crypto;
+mod ed25519;
 mod error;
 mod external_proposals;
 mod external_sender;
@@ -78,6 +79,7 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<staged::StagedCommit>()?;
     module.add_class::<keys::SignatureKeyPair>()?;
     module.add_class::<keys::HpkeKeyPair>()?;
+    module.add_class::<ed25519::Ed25519Key>()?;
     module.add_class::<values::Member>()?;
     module.add_class::<values::AppDataUpdate>()?;
     module.add_class::<values::MessageInfo>()?;
@@ -110,5 +112,7 @@ fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(inspect::hash, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::verify_with_label, module)?)?;
     module.add_function(wrap_pyfunction!(inspect::encrypt_with_label, module)?)?;
+    module.add_function(wrap_pyfunction!(ed25519::ed25519_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(ed25519::ed25519_verify_all, module)?)?;
     Ok(())
 }

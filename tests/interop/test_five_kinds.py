@@ -68,7 +68,7 @@ class Everybody:
         return self.servers[HUB].node.store.entries(self.room_id, after=0, limit=ALL)
 
     def epoch(self) -> int:
-        group = self.servers[HUB].node.store.group(self.room_id)
+        group = self.servers[HUB].node.groups.row(self.room_id)
         assert group is not None
         return group.epoch
 

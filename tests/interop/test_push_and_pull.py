@@ -72,7 +72,7 @@ class World:
             self.network,
             providers=SETTINGS.get(name),
             clock=lambda: NOW,
-            store_in_thread=False,
+            in_threads=False,
         ) as server:
             app: Any = self.network.apps[name]
 
@@ -169,7 +169,8 @@ class World:
             assert len(store.to_device(user, "PHONE", after=0, limit=10)) == 1  # the Welcome, once
         # The hub owes nobody anything.
         head = len(self.log(A))
-        followers = self.server(A).node.store.followers(self.room_id)
+        node = self.server(A).node
+        followers = list(map(node.followers.progress.of, node.store.followers(self.room_id)))
         assert [(row.provider, row.protocol, row.cursor) for row in followers] == [
             (B, MIMI, head),
             (C, MIMI, head),

@@ -22,6 +22,7 @@ from linearized.mimi.participants import (
     apply_updates,
     changes,
 )
+from linearized.mimi.tls import Reader, Vector, encode_vector
 
 ALICE, BOB, CATHY = (f"mimi://{name[0]}.example/u/{name}" for name in ("alice", "bob", "cathy"))
 
@@ -55,6 +56,37 @@ def test_a_list_is_a_vector_of_users_and_roles() -> None:
     data = listed(("mimi://a.example/u/a", 2), ("b", 1))
     assert data.encode() == b"\x1f" + b"\x14mimi://a.example/u/a\x00\x00\x00\x02" + b"\x01b\x00\x00\x00\x01"
     assert ParticipantListData.decode(data.encode()) == data
+
+
+def test_a_list_is_read_and_written_as_any_vector_of_pairs_is() -> None:
+    everyone = listed(("a" * 63, 1), ("b" * 64, 0), ("c" * 2048, 2**32 - 1))
+    vector = Vector(UserRolePair)
+    out = bytearray()
+    vector.write(everyone.participants, out, {})
+    assert everyone.encode() == bytes(out)
+    assert vector.read(Reader(bytes(out)), {}) == ParticipantListData.decode(bytes(out)).participants
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x02\x01b",  # cut off
+        b"\x06\x01\xff\x00\x00\x00\x01",  # not ASCII
+        b"\x0c" + b"\x01b\x00\x00\x00\x01" * 2,  # twice
+        b"\x00\x00",  # more than a list
+        encode_vector(encode_vector(b"u" * 2049) + b"\x00\x00\x00\x01"),
+        b"\xc0",
+    ],
+)
+def test_what_is_no_list_is_refused(data: bytes) -> None:
+    with pytest.raises(MimiDecodeError):
+        ParticipantListData.decode(data)
+
+
+@pytest.mark.parametrize(("user", "role"), [("u" * 2049, 1), ("ü", 1), ("u", -1), ("u", 2**32)])
+def test_what_has_no_encoding_is_not_written(user: str, role: int) -> None:
+    with pytest.raises(ValueError, match=r"encod"):
+        listed((user, role)).encode()
 
 
 def test_an_update_is_changes_then_removals_then_additions() -> None:

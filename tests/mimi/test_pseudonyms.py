@@ -6,10 +6,11 @@ import pytest
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.pseudonyms import (
+    MAX_LINK_BYTES,
     IdentityLinkTBE,
     PseudonymousCredential,
     PseudonymousCredentialTBS,
-    is_pseudonymous,
+    is_pseudonym,
 )
 from tests.mimi.support import BASIC, vec
 
@@ -55,7 +56,25 @@ def test_a_pseudonym_is_a_random_uuid_at_the_users_provider(client: str, user: s
         PseudonymousCredentialTBS.decode(vec(client.encode()) + vec(user.encode()) + vec(b"key"))
 
 
-def test_a_client_may_be_named_below_its_user() -> None:
+def test_a_client_may_be_named_below_its_user_and_no_other() -> None:
     below = f"mimi://a.example/d/{USER_UUID}/{CLIENT_UUID}"
-    assert is_pseudonymous(vec(below.encode()) + vec(USER.encode()) + vec(b"key") + vec(b"sealed"))
-    assert not is_pseudonymous(b"mimi://a.example/d/alice/ABC")
+    rest = vec(USER.encode()) + vec(b"key") + vec(b"sealed")
+    assert PseudonymousCredential.decode(vec(below.encode()) + rest).device_id == CLIENT_UUID.replace(
+        "-", "_"
+    )
+    other = f"mimi://a.example/d/{CLIENT_UUID}/{CLIENT_UUID}"
+    with pytest.raises(MimiDecodeError, match="another user"):
+        PseudonymousCredential.decode(vec(other.encode()) + rest)
+
+
+def test_an_identity_link_has_a_bounded_length() -> None:
+    start = vec(CLIENT.encode()) + vec(USER.encode()) + vec(b"key")
+    assert PseudonymousCredential.decode(start + vec(bytes(MAX_LINK_BYTES)))
+    with pytest.raises(MimiDecodeError, match="too long"):
+        PseudonymousCredential.decode(start + vec(bytes(MAX_LINK_BYTES + 1)))
+
+
+def test_only_a_random_uuid_is_a_pseudonym() -> None:
+    assert is_pseudonym(USER_UUID)
+    assert not is_pseudonym("alice")
+    assert not is_pseudonym(USER_UUID.replace("-4c6b-", "-1c6b-"))

@@ -81,6 +81,7 @@ def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> No
         "sealed_messages",
         "hub_transfers",
         "standalone_proposals",
+        "divided_commits",
     }
 
 

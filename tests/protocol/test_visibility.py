@@ -137,5 +137,5 @@ def test_a_value_holds_from_its_change_on() -> None:
     ]
 
 
-def test_commits_are_what_members_always_see() -> None:
-    assert {"m.mls.commit"} == ALWAYS_VISIBLE
+def test_commits_and_their_parts_are_what_members_always_see() -> None:
+    assert {"m.mls.commit", "dev.linearized.mls.commit_part"} == ALWAYS_VISIBLE

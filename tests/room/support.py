@@ -97,6 +97,7 @@ def new_room(
         agents=agents,
         signer=signer,
         published=published,
+        save_every=1,
     )
     content: JsonObject = {"room_version": version}
     if encrypted:

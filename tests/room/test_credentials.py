@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import openmls
 import pytest
 
 from linearized.exceptions import IdentifierError
 from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.mimi.tls import encode_vector
-from linearized.room.credentials import ClientIdentity, client_of, decode_credential, encode_credential
-from linearized.room.submissions import Reason
-from tests.room.support import ALICE, Member, new_room, refusal
+from linearized.room.credentials import (
+    ClientIdentity,
+    client_of,
+    decode_credential,
+    encode_credential,
+    pseudonym_of,
+)
 
 
 def test_a_client_uri_names_user_and_device() -> None:
@@ -52,13 +55,17 @@ def test_a_client_uri_names_no_key() -> None:
     assert client_of(b"mimi://a.example/d/alice/ABC", signature_key=b"x").device_id == "ABC"
 
 
-def test_a_minimal_metadata_room_is_refused_by_that_name() -> None:
+def test_a_pseudonymous_credential_names_a_pseudonym_and_its_key() -> None:
+    user, client = "0b5c2d3e-7f1a-4c6b-9d8e-1a2b3c4d5e6f", "9d3f6a10-2b4c-4e8f-8a7b-6c5d4e3f2a1b"
     pseudonym = PseudonymousCredential(
-        client_pseudonym="mimi://a.example/d/9d3f6a10-2b4c-4e8f-8a7b-6c5d4e3f2a1b",
-        user_pseudonym="mimi://a.example/u/0b5c2d3e-7f1a-4c6b-9d8e-1a2b3c4d5e6f",
+        client_pseudonym=f"mimi://a.example/d/{user}/{client}",
+        user_pseudonym=f"mimi://a.example/u/{user}",
         signature_public_key=b"key",
         identity_link_ciphertext=b"sealed",
     )
-    alice = Member(ALICE)
-    alice.client = openmls.Client.create(identity=pseudonym.encode())
-    assert "minimal metadata" in str(refusal(new_room(), alice.create(), Reason.INVALID_COMMIT))
+    found = client_of(pseudonym.encode(), signature_key=b"key")
+    assert found == ClientIdentity(f"@{user}:a.example", client.replace("-", "_"))
+    assert pseudonym_of(pseudonym.encode()) == pseudonym
+    assert pseudonym_of(b"mimi://a.example/d/alice/ABC") is None
+    with pytest.raises(IdentifierError, match="another signature key"):
+        client_of(pseudonym.encode(), signature_key=b"other")

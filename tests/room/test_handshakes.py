@@ -24,7 +24,7 @@ from linearized.protocol.state import membership
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
 from linearized.room.commits import verify_commit
-from linearized.room.grouping import INITIAL_GROUP
+from linearized.room.parts import INITIAL_GROUP
 from linearized.room.room import Room
 from linearized.room.submissions import (
     ApplicationMessage,

@@ -11,6 +11,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.build import build_event
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
+from linearized.protocol.state import StateMap
 from linearized.protocol.versions import get_version
 from linearized.room.credentials import encode_credential
 from linearized.room.observing import check_group_event
@@ -61,6 +62,10 @@ def commit_of(room: Room, submission: Handshake, **changes: Any) -> Event:
         "public_group_state": encode_base64(group_info.full or b""),
     }
     return forged(room, "m.mls.commit", content | changes)
+
+
+def checked(event: Event, state: StateMap) -> None:
+    check_group_event(event, event.content, state)
 
 
 def plain_group(*, initial: tuple[Any, ...] = ()) -> tuple[Room, Member]:
@@ -151,7 +156,7 @@ def test_what_epoch_a_commit_claims_is_for_members_to_judge() -> None:
     late = commit_of(room, handshake(alice, alice.joined().commit()))
     alice.joined().clear_pending_commit()
     room.submit(handshake(alice, alice.joined().commit()), now=NOW)
-    check_group_event(forged(room, "m.mls.commit", late.content), room.state)
+    checked(forged(room, "m.mls.commit", late.content), room.state)
 
 
 @pytest.mark.parametrize(
@@ -215,15 +220,15 @@ def test_a_proposal_of_the_hub_that_is_none_is_soft_failed() -> None:
     room, alice, _ = grouped_room()
     good = encode_base64(alice.joined().propose_update())
     commit = encode_base64(alice.joined().commit().commit)
-    check_group_event(forged(room, "m.mls.proposal", {"message": good, "more_proposals": [good]}), room.state)
+    checked(forged(room, "m.mls.proposal", {"message": good, "more_proposals": [good]}), room.state)
     for content in ({"message": commit}, {"message": good, "more_proposals": [good + "AA"]}, {}):
         with pytest.raises(Rejected) as refused:
-            check_group_event(forged(room, "m.mls.proposal", content), room.state)
+            checked(forged(room, "m.mls.proposal", content), room.state)
         assert refused.value.code is Reason.MALFORMED
 
 
 def test_a_proposal_in_a_room_that_is_not_encrypted_is_soft_failed() -> None:
     room = new_room(version="I.1", encrypted=False)
     with pytest.raises(Rejected) as refused:
-        check_group_event(forged(room, "m.mls.proposal", {"message": ""}), room.state)
+        checked(forged(room, "m.mls.proposal", {"message": ""}), room.state)
     assert refused.value.code is Reason.FORBIDDEN

@@ -23,7 +23,7 @@ DATA = {ROLES_LIST: OPEN.encode(), **LISTED}
 
 
 def test_what_a_group_does_not_say_has_its_default() -> None:
-    found = policy_of(DATA, [])
+    found = policy_of(DATA, {})
     assert found == policy({ALICE: GOVERNOR}, clients={})
     assert found.role_of(ALICE).role_name == "super_admin"
     assert found.role_of(DORA).role_name == "no_role"
@@ -32,7 +32,7 @@ def test_what_a_group_does_not_say_has_its_default() -> None:
 def test_a_group_says_who_is_preauthorized_and_how_membership_works() -> None:
     preauth = rules((2, [claim(PROVIDER, b"d.example")]))
     base = BaseRoomPolicy(max_users=7)
-    found = policy_of({**DATA, PREAUTH_LIST: preauth.encode(), BASE_ROOM_POLICY: base.encode()}, [])
+    found = policy_of({**DATA, PREAUTH_LIST: preauth.encode(), BASE_ROOM_POLICY: base.encode()}, {})
     assert (found.preauth, found.base) == (preauth, base)
 
 
@@ -54,7 +54,7 @@ def test_a_group_says_who_is_preauthorized_and_how_membership_works() -> None:
 )
 def test_a_policy_that_does_not_hold_is_refused(change: dict[int, bytes], reason: str) -> None:
     with pytest.raises(Rejected, match=reason) as raised:
-        policy_of({**DATA, **change}, [])
+        policy_of({**DATA, **change}, {})
     assert raised.value.code is Reason.INVALID_COMMIT
 
 

@@ -61,10 +61,12 @@ def test_a_proposal_that_changes_more_than_leaves_and_app_data_is_refused(kind: 
 
 def test_an_update_keeps_whose_leaf_it_is() -> None:
     mine, yours = (SimpleNamespace(leaf_index=0, identity=identity) for identity in (b"me", b"you"))
-    group: Any = SimpleNamespace(members=lambda: [mine])
+    group: Any = SimpleNamespace(member={0: mine}.get)
     kept: Any = SimpleNamespace(updated=[mine])
     check_identities_kept(group, kept)
-    changed: Any = SimpleNamespace(updated=[yours])
-    with pytest.raises(Rejected) as raised:
-        check_identities_kept(group, changed)
-    assert raised.value.code is Reason.INVALID_COMMIT
+    elsewhere = SimpleNamespace(leaf_index=1, identity=b"me")
+    for other in (yours, elsewhere):
+        changed: Any = SimpleNamespace(updated=[other])
+        with pytest.raises(Rejected) as raised:
+            check_identities_kept(group, changed)
+        assert raised.value.code is Reason.INVALID_COMMIT

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import httpx
 
-from linearized.config import Config, ProviderConfig, StoreConfig, load_config
+from linearized.config import Config, MetadataConfig, ProviderConfig, StoreConfig, load_config
 from linearized.protocol.signing import ServerIdentity
 from linearized.provider_files import ProviderPlan, create_provider
 from linearized.server import outbound, run
@@ -159,8 +159,9 @@ async def running_server(
     peers: tuple[str, ...] = ("a.example", "b.example", "c.example"),
     bridged: tuple[str, ...] = (),
     providers: Mapping[str, ProviderConfig] | None = None,
+    metadata: MetadataConfig | None = None,
     clock: Callable[[], int] = system_clock,
-    store_in_thread: bool = True,
+    in_threads: bool = True,
 ) -> AsyncIterator[Server]:
     """Put a server on the network; its files stay in ``directory``, so it can be started again."""
     home = directory / name
@@ -182,8 +183,13 @@ async def running_server(
         return MemoryFederation(settings, identity, now, network)
 
     # No test here cuts the power, so nothing need be flushed to the disk.
-    config = replace(config, store=StoreConfig(synchronous="OFF"), providers=providers or {})
-    async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
+    config = replace(
+        config,
+        store=StoreConfig(synchronous="OFF"),
+        providers=providers or {},
+        metadata=metadata or MetadataConfig(),
+    )
+    async with open_node(config, clock=clock, federation=federation, in_threads=in_threads) as node:
         network.apps[name] = build_app(run.routes(node))
         try:
             yield Server(node, network)

@@ -74,6 +74,7 @@ async def talking(
     async with serving(bind(authority.issue("a.example"), server.app)) as (address,):
         yield channel, address
         await channel.aclose()
+        await channel.aclose()
 
 
 def put(address: Address, body: bytes = b"{}") -> Outgoing:

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from linearized.config import Address, LimitsConfig, StoreConfig, default_config, load_config, parse_config
+from linearized.config import (
+    Address,
+    LimitsConfig,
+    MetadataConfig,
+    StoreConfig,
+    default_config,
+    load_config,
+    parse_config,
+)
 from linearized.exceptions import ConfigError
+from linearized.mimi.metadata_policy import RequiredPolicy
 
 TOKEN = "t" * 43
 MINIMAL = """
@@ -49,6 +58,36 @@ def test_a_minimal_file_gets_every_default(base: Path) -> None:
     assert config.store == StoreConfig(synchronous="FULL")
     assert config.limits == LimitsConfig()
     assert config.bridges == ()
+
+
+def test_metadata_is_said_and_required_by_what_is_set(base: Path) -> None:
+    assert parse_config(MINIMAL, base=base).metadata == MetadataConfig()
+    text = """
+[metadata]
+log_seconds = 0
+[metadata.required]
+addresses_seconds = 0
+history_seconds = 86400
+hidden_senders = true
+"""
+    assert parse_config(MINIMAL + text, base=base).metadata == MetadataConfig(
+        log_seconds=0,
+        required=RequiredPolicy(addresses_seconds=0, history_seconds=86400, hidden_senders=True),
+    )
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "log_seconds = -1",
+        "log_seconds = true",
+        "required.hidden_senders = 1",
+        "required.no_logging_clients = true",
+    ],
+)
+def test_what_cannot_be_said_or_required_of_metadata_is_named(base: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"metadata\."):
+        parse_config(f"{MINIMAL}\n[metadata]\n{setting}\n", base=base)
 
 
 def test_every_setting_is_read(base: Path) -> None:

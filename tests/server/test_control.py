@@ -28,6 +28,7 @@ from linearized.provider_files import ProviderPlan, create_provider
 from linearized.room.submissions import Reason, Rejected
 from linearized.server import control
 from linearized.server.hub import Overloaded
+from linearized.store.joining import JoinCodeRow
 
 
 @pytest.fixture
@@ -89,6 +90,44 @@ async def test_a_command_is_run_and_its_result_comes_back(config: Config) -> Non
         result = await trio.to_thread.run_sync(run, [*arguments, "!r:a.example", "b.example"])
         assert (result.exit_code, "$transfer" in result.output) == (0, True), result.output
     assert not path.exists()
+
+
+class Codes:
+    """Joining codes as the commands use them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    async def create(self, room_id: str, *, creator: str, uses: int, lifetime_ms: int) -> tuple[str, int]:
+        self.asked.append((room_id, creator, uses, lifetime_ms))
+        return "secret", 0
+
+    def listing(self, room_id: str, *, user_id: str) -> list[JoinCodeRow]:
+        return [JoinCodeRow(room_id=room_id, digest=b"", creator=user_id, uses_left=3, expires_ts=0)]
+
+    async def revoke(self, room_id: str, *, user_id: str, code_id: str) -> bool:
+        self.asked.append((room_id, user_id, code_id))
+        return True
+
+
+async def test_joining_codes_are_made_listed_and_revoked_by_command(config: Config) -> None:
+    codes, room_id, user_id = Codes(), "!r:a.example", "@alice:a.example"
+    settings = ["--config", str(config.data_dir.parent / "linearized.toml")]
+
+    async def run(name: str, *rest: str) -> str:
+        arguments = ["room", "join-code", name, *settings, room_id, user_id, *rest]
+        result = await trio.to_thread.run_sync(partial(CliRunner().invoke, main, arguments))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    async with trio.open_nursery() as nursery:
+        known = control.commands(cast("Any", SimpleNamespace(join_codes=codes)))
+        await nursery.start(control.serve_control, control_path(config), known)
+        assert await run("create", "--uses", "5", "--days", "2") == "secret\n"
+        assert await run("list") == " 3 1970-01-01 00:00:00\n"
+        assert await run("revoke", "AAAA") == "revoked\n"
+        nursery.cancel_scope.cancel()
+    assert codes.asked == [(room_id, user_id, 5, 2 * 24 * 3_600_000), (room_id, user_id, "AAAA")]
 
 
 async def test_a_takeover_is_done_agreed_to_and_withdrawn_by_command(config: Config) -> None:

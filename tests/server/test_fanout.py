@@ -130,6 +130,37 @@ def test_a_notification_is_cut_at_its_size_and_goes_on_from_there(monkeypatch: p
     assert roles(b"".join(parts)) == ["application"] * 3
 
 
+def test_welcomes_count_for_the_size_and_come_before_what_follows_their_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, alice, _ = grouped_room()
+    batch = []
+    for device in ("ONE", "TWO"):
+        batch.append(room.submit(alice.add(Member(BOB, device)), now=NOW))
+        alice.accept()
+    batch.append(room.submit(alice.message(), now=NOW))
+    entries = rows(*batch)
+    # Two for the first commit, as if it had added clients in two Welcomes.
+    welcomes = [welcome_of(batch[0], 7), welcome_of(batch[0], 8), welcome_of(batch[1], 9)]
+    monkeypatch.setattr(fanout, "MAX_NOTIFY_BYTES", 1)
+    cursor, seen = entries[0].seq - 1, []
+    while (
+        part := next_notification(
+            cursor=cursor, entries=[row for row in entries if row.seq > cursor], welcomes=welcomes
+        )
+    ) is not None:
+        seen.append((*roles(part.body), part.welcomes))
+        cursor, welcomes = part.cursor, [row for row in welcomes if row.position > part.welcomes]
+    assert seen == [
+        ("commit", 0),
+        ("welcome", 7),
+        ("welcome", 8),
+        ("commit", 0),
+        ("welcome", 9),
+        ("application", 0),
+    ]
+
+
 def test_proposals_accepted_together_are_fanned_out_together() -> None:
     bob, phone = Member(BOB), Member(BOB, "PHONE")
     party = Party(bob, phone)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import orjson
@@ -19,7 +20,7 @@ from linearized.mimi.messages import decode_fanout_stream, message_role
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import Accepted
-from linearized.server import batches
+from linearized.server import batches, fanout
 from linearized.server import delivering as delivering_module
 from linearized.server.batches import MAX_PDUS
 from linearized.server.cursors import LINEARIZED, MIMI
@@ -101,7 +102,7 @@ class Setting:
         self.followers.room_changed(ROOM)
 
     def cursor(self, room_id: str = ROOM) -> list[int]:
-        return [row.cursor for row in self.store.followers(room_id)]
+        return [self.followers.progress.of(row).cursor for row in self.store.followers(room_id)]
 
 
 def plain(seq: int, room_id: str) -> EntryRow:
@@ -131,19 +132,21 @@ async def delivering(path: Path, peer: Peer | None = None, *, jitter: float = 0.
     """A store and its followers; jitter 0.5 makes pauses exactly as long as they are called."""
     peer = peer or Peer()
     store = SqliteStore.open(path, synchronous="OFF", in_thread=False)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(store.run)
-        followers = Followers(
-            own_name="a.example",
-            store=store,
-            providers=cast("ProviderClient", peer),
-            federation=cast("FederationClient", peer),
-            nursery=nursery,
-            pulls=PullFollowers(store=store, key=A.key),
-            jitter=lambda: jitter,
-        )
-        yield Setting(store, peer, followers)
-        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as writing:
+        await writing.start(store.run)
+        async with trio.open_nursery() as nursery:
+            followers = Followers(
+                own_name="a.example",
+                store=store,
+                providers=cast("ProviderClient", peer),
+                federation=cast("FederationClient", peer),
+                nursery=nursery,
+                pulls=PullFollowers(store=store, key=A.key),
+                jitter=lambda: jitter,
+            )
+            yield Setting(store, peer, followers)
+            nursery.cancel_scope.cancel()
+        writing.cancel_scope.cancel()
     await store.aclose()
 
 
@@ -309,14 +312,14 @@ async def test_our_own_trouble_ends_no_worker(
 ) -> None:
     await setting.room(linear())
     await setting.room(linear(room_id=OTHER), room_id=OTHER)
-    real, broken = setting.store.move_cursor, True
+    real, broken = setting.store.cursors, True
 
-    async def move_cursor(room_id: str, *rest: Any) -> None:
+    def cursors(room_id: str, provider: str) -> list[FollowerRow]:
         if room_id == ROOM and broken:
-            raise StoreError("the disk is full")
-        await real(room_id, *rest)
+            raise StoreError("the disk is broken")
+        return real(room_id, provider)
 
-    monkeypatch.setattr(setting.store, "move_cursor", move_cursor)
+    monkeypatch.setattr(setting.store, "cursors", cursors)
     await setting.append()
     await setting.append(room_id=OTHER)
     await quiet()
@@ -420,10 +423,17 @@ async def test_a_linearized_matrix_server_gets_its_welcome_ahead_of_the_events(s
     assert not setting.store.to_device(provider_address("b.example"), ROOM, after=0, limit=9)
 
 
-async def test_more_welcomes_than_a_page_holds_wait_for_no_further_event(
-    setting: Setting, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "bound"), [(delivering_module, "WELCOME_PAGE"), (fanout, "MAX_NOTIFY_BYTES")]
+)
+async def test_more_welcomes_than_a_page_or_a_request_holds_wait_for_no_further_event(
+    setting: Setting,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    bound: str,
 ) -> None:
-    monkeypatch.setattr(delivering_module, "WELCOME_PAGE", 1)
+    monkeypatch.setattr(module, bound, 1)
     room, alice, _ = grouped_room()
     added = room.submit(alice.add(Member(BOB)), now=NOW)
     await setting.room(linear())
@@ -456,6 +466,7 @@ async def test_a_delivery_goes_on_after_a_restart_where_it_was(
 ) -> None:
     path = tmp_path / "store.sqlite3"
     async with delivering(path) as setting:
+        setting.followers.start()
         await setting.room(linear())
         await setting.append(50)
         await quiet()
@@ -494,7 +505,7 @@ async def test_a_removal_during_a_delivery_holds(setting: Setting) -> None:
     await setting.append(2, followers=(mimi(stop_seq=2),))  # the row as it was before the delivery
     setting.peer.gate.set()
     await quiet()
-    assert setting.store.followers(ROOM) == [mimi(2, stop_seq=2)]
+    assert list(map(setting.followers.progress.of, setting.store.followers(ROOM))) == [mimi(2, stop_seq=2)]
     await setting.append_rows(messages(1))
     await quiet()
     assert len(setting.peer.notified) == 1

@@ -241,7 +241,7 @@ async def test_a_kick_is_the_last_thing_delivered(tmp_path: Path) -> None:
         await pair.say(pair.a, "in private")
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert pair.log(pair.b)[-1].event_id == kick
-        (follower,) = pair.a.node.store.followers(pair.room_id)
+        (follower,) = map(pair.a.node.followers.progress.of, pair.a.node.store.followers(pair.room_id))
         assert follower.stop_seq == follower.cursor
         with pytest.raises(Rejected) as refused:
             await pair.say(pair.b, "me too")
@@ -295,9 +295,7 @@ async def miss(pair: HubPair, count: int) -> None:
 async def skip(pair: HubPair) -> None:
     """Have the hub believe that b.example, which is away, has everything; it is back then."""
     (follower,) = pair.a.node.store.followers(pair.room_id)
-    await pair.a.node.store.move_cursor(
-        pair.room_id, "b.example", follower.protocol, pair.row(pair.a).head_seq
-    )
+    await pair.a.node.store.move_cursors([replace(follower, cursor=pair.row(pair.a).head_seq)])
     # What was sent without an answer would be sent again as it was.
     pair.a.node.followers._workers["b.example"]._pending = None
     pair.network.down.discard("b.example")

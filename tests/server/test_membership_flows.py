@@ -135,7 +135,7 @@ async def test_a_server_is_told_that_its_user_was_turned_away_and_nothing_else(
         await pair.say(pair.a, "he is gone")
         row = pair.row(pair.b)
         assert (row.head_seq, pair.log(pair.b)) == (0, [])
-        (follower,) = pair.a.node.store.followers(pair.room_id)
+        (follower,) = map(pair.a.node.followers.progress.of, pair.a.node.store.followers(pair.room_id))
         assert follower.cursor == follower.stop_seq
         if verdict == "leave":
             await pair.b.node.rooms.knock(pair.room_id, user_id=BOB, via=[])

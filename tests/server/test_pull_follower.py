@@ -265,7 +265,7 @@ async def test_a_notification_under_way_may_bring_what_was_given(setting: Settin
     await setting.room()
     await setting.append(messages(2))
     given = await setting.ask()
-    await setting.store.move_cursor(ROOM, "b.example", MIMI, 2)
+    await setting.store.move_cursors([replace(setting.store.followers(ROOM)[0], cursor=2)])
     assert await setting.follower.ask(None, wait=0) is None
     assert await setting.follower.ask(given.cursor, wait=0) is None
 
@@ -282,3 +282,19 @@ async def test_a_cursor_past_the_logs_end_or_of_an_unknown_room_acknowledges_not
         with pytest.raises(UnknownCursor, match="does not reach that far"):
             await setting.follower.ask(SEAL.seal("b.example", position), wait=0)
     assert setting.cursor() == 0
+
+
+async def test_a_room_that_is_left_out_is_given_again_later_and_holds_up_no_other(setting: Setting) -> None:
+    await setting.room()
+    await setting.room(OTHER)
+    first, second = messages(2)
+    await setting.append([first])
+    await setting.append([second], OTHER)
+    held = await setting.ask()
+    found = await setting.follower.ask(None, wait=0, skip=frozenset({ROOM}))
+    assert found is not None
+    assert (held.room, found.room) == (room_uri(ROOM), room_uri(OTHER))
+    # The other room's cursor acknowledges its own answer alone.
+    assert await setting.follower.ask(found.cursor, wait=0, skip=frozenset({ROOM})) is None
+    assert (setting.cursor(), setting.cursor(OTHER)) == (0, 1)
+    assert await setting.ask() == held

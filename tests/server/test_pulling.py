@@ -18,7 +18,7 @@ from linearized.server.app import build_app
 from linearized.server.http import Request, Response, Route, json_response
 from linearized.server.pauses import FIRST_PAUSE, LONGEST_PAUSE
 from linearized.server.providers.client import CURSOR_HEADER, DIRECTORY_PATH, FOLLOW, ROOM_HEADER
-from linearized.server.pulling import IDLE_SECONDS, MAX_CURSOR_CHARACTERS
+from linearized.server.pulling import IDLE_SECONDS, MAX_CURSOR_CHARACTERS, MAX_SKIPPED
 from tests.room.support import ALICE, BOB, Member
 from tests.server.providers import test_notify
 from tests.server.providers.support import Provider, with_packages
@@ -35,6 +35,7 @@ class Hub:
     network: Network
     answers: list[Response] = field(default_factory=list)
     asked: list[tuple[float, str, str | None, str | None]] = field(default_factory=list)
+    skipped: list[list[str]] = field(default_factory=list)
     register: Callable[[], Response] = field(default=lambda: Response(status=204))
     url: str | None = "https://b.example/follow"
     more: trio.Event = field(default_factory=trio.Event)
@@ -57,6 +58,7 @@ class Hub:
 
     async def _follow(self, request: Request) -> Response:
         self._note(request)
+        self.skipped.append(request.query.get("skip", []))
         if self.answers:
             return self.answers.pop(0)
         self.more = trio.Event()
@@ -106,7 +108,7 @@ async def pulling(
         directory,
         network,
         providers={"b.example": ProviderConfig(delivery="pull")},
-        store_in_thread=False,
+        in_threads=False,
     ) as server:
         alice = await with_packages(server, ALICE, "PHONE", packages=0)
         bob = Member(BOB)
@@ -156,7 +158,7 @@ async def test_after_a_restart_it_goes_on_with_the_stored_cursor_and_takes_nothi
         tmp_path,
         network,
         providers={"b.example": ProviderConfig(delivery="pull")},
-        store_in_thread=False,
+        in_threads=False,
     ) as server:
         room.server = server
         # The hub did not learn that it arrived.
@@ -270,12 +272,48 @@ async def test_an_answer_that_is_wrong_is_not_taken_and_not_acknowledged(
         with structlog.testing.capture_logs() as lines:
             s.hub.say(wrong)
             await trio.sleep(LONGEST_PAUSE)
-        assert "pull_failed" in [line["event"] for line in lines]
+        # What cannot be read is that room's matter; everything else is wrong with the hub.
+        event = "pulled_room_put_off" if what == "garbage" else "pull_failed"
+        assert event in [line["event"] for line in lines]
         assert s.room.log() == []
         assert set(s.hub.cursors[1:]) == {"one"}
         s.hub.say(given("two", message))
         await settled(s, "two")
         assert len(s.room.log()) == 1
+
+
+async def test_a_room_that_cannot_be_read_is_left_out_and_the_others_go_on(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with pulling(tmp_path) as s:
+        bad = "mimi://b.example/r/bad"
+        s.hub.say(given("bad", b"\xff", room=bad), given("one", *s.room.adding(s.room.alice)))
+        await settled(s, "one")
+        assert s.hub.skipped[:2] == [[], [bad]]
+        # The room that was left out is asked for again when its pause is over, not when the hub has news.
+        await trio.sleep(10)
+        assert s.hub.skipped[-1] == []
+        assert s.hub.cursors[:2] == [None, None]
+        # A hub that gives it all the same is wrong as a whole.
+        with structlog.testing.capture_logs() as lines:
+            s.hub.say(given("bad", b"\xff", room=bad), given("bad", b"\xff", room=bad))
+            await trio.sleep(FIRST_PAUSE)
+        assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+            "pulled_room_put_off",
+            "pull_failed",
+        ]
+
+
+async def test_a_hub_of_which_too_many_rooms_cannot_be_read_is_left_alone(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with pulling(tmp_path) as s:
+        rooms = [f"mimi://b.example/r/{number}" for number in range(MAX_SKIPPED + 1)]
+        with structlog.testing.capture_logs() as lines:
+            s.hub.say(*(given(room, b"\xff", room=room) for room in rooms))
+            await trio.sleep(FIRST_PAUSE / 3)
+        events = [line["event"] for line in lines if line["log_level"] == "warning"]
+        assert events == ["pulled_room_put_off"] * MAX_SKIPPED + ["pull_failed"]
 
 
 async def test_what_could_not_be_stored_is_asked_for_again(

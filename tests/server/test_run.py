@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from linearized.own_keys import load_signing_key
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server.opening import system_clock
 from linearized.server.outbound import FederationClient, OutboundError
-from linearized.server.run import SWITCH_SECONDS, Serving, serve
+from linearized.server.run import COLLECT_AFTER, SWITCH_SECONDS, Serving, serve
 
 from .tls_support import Authority
 
@@ -123,10 +124,12 @@ async def test_a_server_keeps_its_key_and_can_be_started_again(authority: Author
 
 
 @pytest.fixture
-def own_switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
+def own_interpreter() -> Iterator[None]:
+    before = sys.getswitchinterval(), gc.get_threshold()
     yield
-    sys.setswitchinterval(before)
+    sys.setswitchinterval(before[0])
+    gc.set_threshold(*before[1])
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -134,7 +137,7 @@ async def test_a_signal_stops_the_server_which_has_logged_json(
     config: Config,
     number: signal.Signals,
     fresh_logs: None,
-    own_switching: None,
+    own_interpreter: None,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with trio.fail_after(PATIENCE):
@@ -145,6 +148,7 @@ async def test_a_signal_stops_the_server_which_has_logged_json(
     assert [line["event"] for line in lines] == ["listening", "stopping", "stopped"]
     assert lines[1]["signal"] == number.name
     assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS), "it has the process to itself"
+    assert (gc.get_threshold(), gc.get_freeze_count() > 0) == (COLLECT_AFTER, True)
 
 
 async def test_a_settings_file_without_its_certificate_does_not_start(config: Config) -> None:

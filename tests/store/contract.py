@@ -13,13 +13,16 @@ from linearized.exceptions import StoreError
 from linearized.store.base import (
     Store,
 )
+from tests.store.contract_account_data import AccountDataContract
 from tests.store.contract_accounts import AccountContract
 from tests.store.contract_contacts import ContactContract
 from tests.store.contract_history import HistoryContract
+from tests.store.contract_joining import JoinCodeContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
 from tests.store.contract_past_trees import PastTreeContract
+from tests.store.contract_pseudonyms import PseudonymContract
 from tests.store.contract_pulling import PullContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
@@ -55,6 +58,7 @@ class ClosingContract:
 
 
 class StoreContract(
+    AccountDataContract,
     LogContract,
     StateContract,
     AccountContract,
@@ -64,6 +68,8 @@ class StoreContract(
     ContactContract,
     PastTreeContract,
     PullContract,
+    PseudonymContract,
+    JoinCodeContract,
     ClosingContract,
 ):
     """The whole protocol."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from linearized.exceptions import StoreError
@@ -163,6 +165,21 @@ class AccountContract:
         assert store.to_device_position() == newest
         await store.put_to_device([to_device(4)])
         assert store.to_device_position() > newest
+
+    async def test_what_is_for_many_devices_is_each_ones_own(self, store: Store) -> None:
+        large = b'"' + b"w" * 10_000 + b'"'
+        names = ["PHONE", "LAPTOP", "WATCH"]
+        messages = [replace(to_device(1, device_id=name), content=large) for name in names]
+        await store.put_to_device([*messages, to_device(2), replace(to_device(3), content=large + b" ")])
+
+        def contents(device_id: str) -> list[bytes]:
+            return [row.content for row in store.to_device(BOB, device_id, after=0, limit=10)]
+
+        assert contents("PHONE") == [large, to_device(2).content, large + b" "]
+        assert [contents(name) for name in names[1:]] == [[large]] * 2
+        await store.delete_to_device(BOB, "PHONE", store.to_device_position())
+        await store.delete_device(BOB, "LAPTOP")
+        assert (contents("PHONE"), contents("LAPTOP"), contents("WATCH")) == ([], [], [large])
 
     async def test_a_repeated_request_stores_its_messages_once(self, store: Store) -> None:
         reply = Reply(scope="txn", key="1", value="{}")

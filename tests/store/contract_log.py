@@ -40,6 +40,7 @@ class LogContract:
         assert store.entries(ROOM, after=0, limit=10) == []
         assert store.entries_before(ROOM, before=10, limit=10) == []
         assert store.proposals(ROOM, after=0, limit=10) == []
+        assert store.commit_entries(ROOM, after=0, limit=10) == []
         assert store.entry_by_id(event_id(ROOM, 1)) is None
         assert store.state_at(ROOM, seq=10) == []
         assert store.memberships(ROOM) == []
@@ -55,12 +56,14 @@ class LogContract:
         await store.append(new_room(*entries))
         assert store.entries(ROOM, after=0, limit=10) == list(entries)
 
-    async def test_the_proposals_after_an_entry_are_found_among_the_others(self, store: Store) -> None:
+    async def test_the_handshakes_after_an_entry_are_found_among_the_others(self, store: Store) -> None:
         kinds = ["m.mls.proposal", "m.mls.commit", "m.mls.proposal", "m.room.encrypted", "m.mls.proposal"]
         await store.append(new_room(*(entry(seq, kind=kind) for seq, kind in enumerate(kinds, 1))))
         await store.append(new_room(entry(1, kind="m.mls.proposal", room_id=OTHER_ROOM), room_id=OTHER_ROOM))
         assert [row.seq for row in store.proposals(ROOM, after=2, limit=10)] == [3, 5]
         assert [row.seq for row in store.proposals(ROOM, after=0, limit=2)] == [1, 3]
+        assert [row.seq for row in store.commit_entries(ROOM, after=0, limit=10)] == [2]
+        assert store.commit_entries(ROOM, after=2, limit=10) == []
 
     async def test_a_room_knows_its_head_and_the_epoch_after_its_last_commit(self, store: Store) -> None:
         await store.append(new_room(entry(1), entry(2, epoch=7), entry(3)))

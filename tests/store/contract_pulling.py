@@ -35,6 +35,19 @@ class PullContract:
         assert store.pull_cursor("b.example") == "two"
         assert store.pull_cursor("c.example") is None
 
+    async def test_whose_leaves_a_followed_group_has_is_kept_with_the_entries_until_it_is_forgotten(
+        self, store: Store
+    ) -> None:
+        assert store.followed_group(ROOM) is None
+        await store.append(new_room(entry(1)))
+        await store.append(RoomAppend(room_id=ROOM, entries=(entry(2),), followed=b"one"))
+        await store.append(RoomAppend(room_id=ROOM, entries=(entry(3),)))
+        assert store.followed_group(ROOM) == b"one"
+        await store.append(RoomAppend(room_id=ROOM, followed=b"two"))
+        assert store.followed_group(ROOM) == b"two"
+        await store.append(RoomAppend(room_id=ROOM, followed=b""))
+        assert store.followed_group(ROOM) is None
+
     async def test_a_providers_cursors_are_found_in_all_rooms(self, store: Store) -> None:
         def follower(provider: str, protocol: str, room_id: str = ROOM) -> FollowerRow:
             return FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=3, stop_seq=7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -113,6 +115,15 @@ class StateContract:
         assert row is not None
         assert row.epoch == 2
 
+    async def test_a_room_may_be_in_a_later_epoch_than_its_group_was_written_in(self, store: Store) -> None:
+        entries = (entry(1, epoch=1), entry(2, epoch=2))
+        await store.append(RoomAppend(room_id=ROOM, room=room(), entries=entries, group=group(1)))
+        await store.append(RoomAppend(room_id=ROOM, entries=(entry(3, epoch=3),)))
+        assert store.group(ROOM) == group(1)
+        row = store.room(ROOM)
+        assert row is not None
+        assert row.epoch == 3
+
     async def test_followers_keep_a_cursor_each_per_protocol(self, store: Store) -> None:
         await store.append(new_room())
         await store.append(new_room(room_id=OTHER_ROOM))
@@ -143,9 +154,10 @@ class StateContract:
         ]
         for follower in (stopping, *others):
             await store.put_follower(follower)
-        await store.move_cursor(ROOM, "b.example", "mimi", 7)
-        await store.move_cursor(ROOM, "b.example", "mimi", 5)
-        await store.move_cursor(ROOM, "d.example", "mimi", 5)
+        unknown = FollowerRow(room_id=ROOM, provider="d.example", protocol="mimi", cursor=5)
+        await store.move_cursors([replace(stopping, cursor=7), unknown])
+        await store.move_cursors([replace(stopping, cursor=5, stop_seq=None)])
+        await store.move_cursors([])
         moved = FollowerRow(room_id=ROOM, provider="b.example", protocol="mimi", cursor=7, stop_seq=9)
         assert sorted(store.followers(), key=repr) == sorted([moved, *others], key=repr)
 

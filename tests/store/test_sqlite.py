@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from linearized.store import sqlite_key_packages, sqlite_reader, sqlite_rooms
 from linearized.store.base import Reply
 from linearized.store.sqlite import SqliteStore
 from linearized.store.sqlite_schema import migrate
-from tests.store.rows import OTHER_ROOM, ROOM, entry, event_id, member, message, new_room
+from tests.store.rows import BOB, OTHER_ROOM, ROOM, entry, event_id, member, message, new_room, to_device
 
 
 @pytest.fixture
@@ -172,6 +173,30 @@ async def test_more_rooms_than_are_remembered_stay_readable(
         await sqlite_store.append(new_room(entry(1, room_id=room_id), room_id=room_id))
     for room_id in (*rooms, *rooms):
         assert sqlite_store.entries(room_id, after=0, limit=1) == [entry(1, room_id=room_id)]
+
+
+async def test_what_is_for_many_devices_is_stored_once_and_goes_with_the_last(
+    sqlite_store: SqliteStore, path: Path
+) -> None:
+    large = b'"' + b"w" * 10_000 + b'"'
+    devices = [f"D{number}" for number in range(20)]
+    await sqlite_store.put_to_device(
+        [replace(to_device(1, device_id=name), content=large) for name in devices]
+    )
+    reading = sqlite3.connect(path)
+
+    def stored() -> list[tuple[int, ...]]:
+        return [
+            reading.execute(f"SELECT count(*), coalesce(sum(length(content)), 0) FROM {table}").fetchone()  # noqa: S608
+            for table in ("to_device", "to_device_contents")
+        ]
+
+    assert stored() == [(20, 0), (1, len(large))]
+    for name in devices:
+        assert stored()[1] == (1, len(large))
+        await sqlite_store.delete_to_device(BOB, name, sqlite_store.to_device_position())
+    assert stored() == [(0, 0), (0, 0)]
+    reading.close()
 
 
 async def test_operators_can_look_at_the_file_with_sqlite_utils(

@@ -6,6 +6,7 @@ group's components are the policy; the choice holds whoever makes the group to w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from linearized.mimi.policy.common import MAX_NAME_BYTES
@@ -17,12 +18,20 @@ MAX_ORGANIZATIONS: Final = 32
 _SUFFIX: Final = "_admin"
 
 
-def chosen_policy(choice: object) -> Preset:
+def chosen_policy(choice: object, *, pseudonyms: bool = False) -> Preset:
     """The policy that a choice (a JSON value) stands for.
+
+    Args:
+        pseudonyms: whether the room is a minimal metadata room, whose policy allows them.
 
     Raises:
         ValueError: it is none.
     """
+    preset = _chosen(choice)
+    return replace(preset, base=replace(preset.base, pseudonyms_allowed=True)) if pseudonyms else preset
+
+
+def _chosen(choice: object) -> Preset:
     if isinstance(choice, str) and choice in PRESETS:
         return PRESETS[choice]
     organizations = choice.get("organizations") if isinstance(choice, dict) else None

@@ -10,7 +10,6 @@ import trio
 from linearized.config import BridgeConfig
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_device_id, parse_user_id
-from linearized.server import device_lists
 from linearized.server.buckets import address_names
 from linearized.server.clients.auth import (
     Caller,
@@ -20,6 +19,7 @@ from linearized.server.clients.auth import (
     token_hash,
 )
 from linearized.server.clients.context import Context
+from linearized.server.clients.devices import MAX_DISPLAY_NAME, log_out
 from linearized.server.clients.fields import boolean, invalid, optional_text, required_object, text
 from linearized.server.clients.passwords import MAX_PASSWORD, SALT_BYTES, check_password, hash_password
 from linearized.server.http import HttpError, Request, Response, json_response
@@ -29,7 +29,6 @@ PASSWORD: Final = "m.login.password"  # noqa: S105 - the name of a login type
 BRIDGE: Final = "m.login.application_service"
 TOKEN_BYTES: Final = 32  # 256 bits: nobody guesses one, so its plain SHA-256 is safe to keep
 DEVICE_ID_BYTES: Final = 9
-MAX_DISPLAY_NAME: Final = 255
 MAX_DEVICES: Final = 100  # of one account, each with key packages and messages of its own
 # "MUST only contain a-z, 0-9, ., _, =, -, / and +" (Appendices, User Identifiers): strict in what we create.
 _LOCALPART: Final = re.compile(r"[a-z0-9._=/+-]{1,200}")
@@ -76,8 +75,22 @@ def _full_user_id(user: str, server_name: str) -> str:
 
 
 async def _by_password(context: Context, request: Request, body: JsonObject) -> str:
-    user_id = _full_user_id(_identified(body), context.node.identity.name)
-    password = text(body, "password")
+    user_id = named_user(context, body)
+    await require_password(context, request, user_id, text(body, "password"))
+    return user_id
+
+
+def named_user(context: Context, body: JsonObject) -> str:
+    """The user ID that a login names."""
+    return _full_user_id(_identified(body), context.node.identity.name)
+
+
+async def require_password(context: Context, request: Request, user_id: str, password: str) -> None:
+    """Check a password.
+
+    Raises:
+        HttpError: 403 ``M_FORBIDDEN`` if it is wrong, or there is no such user; 429 after too many attempts.
+    """
     if len(password) > MAX_PASSWORD:
         raise HttpError(403, "M_FORBIDDEN", _FORBIDDEN)
     # Per address and per account, so that neither one attacker nor many wear it out.
@@ -94,7 +107,6 @@ async def _by_password(context: Context, request: Request, body: JsonObject) -> 
 
     if not await trio.to_thread.run_sync(check, limiter=context.hashers):
         raise HttpError(403, "M_FORBIDDEN", _FORBIDDEN)
-    return user_id
 
 
 async def _by_bridge(context: Context, request: Request, body: JsonObject) -> str:
@@ -178,25 +190,17 @@ def _registered_user_id(bridge: BridgeConfig, username: str, server_name: str) -
 async def logout(context: Context, request: Request, caller: Caller) -> Response:
     """``POST logout``: ends the session and deletes its device."""
     del request
-    await _log_out(context, caller, [caller.require_device()])
+    await log_out(context, caller, [caller.require_device()])
     return json_response({})
 
 
 async def logout_all(context: Context, request: Request, caller: Caller) -> Response:
     """``POST logout/all``: the same for every device of the user."""
     del request
-    await _log_out(
+    await log_out(
         context, caller, [device.device_id for device in context.node.store.devices(caller.user_id)]
     )
     return json_response({})
-
-
-async def _log_out(context: Context, caller: Caller, devices: list[str]) -> None:
-    for device_id in devices:
-        await context.node.store.delete_device(caller.user_id, device_id)
-    await device_lists.announce(context.node, caller.user_id, removed=devices)
-    # A long poll of a device that is gone ends, and its next one is refused.
-    context.node.notifier.users_changed([caller.user_id])
 
 
 async def whoami(context: Context, request: Request, caller: Caller) -> Response:
@@ -206,15 +210,3 @@ async def whoami(context: Context, request: Request, caller: Caller) -> Response
     if caller.device_id is not None:
         answer["device_id"] = caller.device_id
     return json_response(answer)
-
-
-async def devices(context: Context, request: Request, caller: Caller) -> Response:
-    """``GET devices``."""
-    del request
-    listed = []
-    for device in context.node.store.devices(caller.user_id):
-        described: JsonObject = {"device_id": device.device_id}
-        if device.display_name is not None:
-            described["display_name"] = device.display_name
-        listed.append(described)
-    return json_response({"devices": listed})

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -24,16 +25,20 @@ from linearized.server.hub import Overloaded
 from linearized.server.outbound import OutboundError
 from linearized.server.providers.client import ProviderError
 
+PSEUDONYM_PARAMETER: Final = "dev.linearized.pseudonym"
+"""In the query of an account's request: which of its pseudonyms it acts as, with ``device_id``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """An authenticated caller. ``device_id`` is None for a bridge that named none; ``bridge`` is None for
-    accounts.
+    accounts; ``owner`` is the account behind a pseudonym, None for everybody else.
     """
 
     user_id: str
     device_id: str | None
     bridge: BridgeConfig | None
+    owner: str | None = None
 
     @property
     def scope(self) -> str:
@@ -90,8 +95,8 @@ def authenticate(context: Context, request: Request) -> Caller:
 
     Raises:
         HttpError: 401 ``M_MISSING_TOKEN`` or ``M_UNKNOWN_TOKEN``; 403 ``M_FORBIDDEN`` for a bridge acting for
-            somebody
-            outside its domains; 400 ``M_INVALID_PARAM`` for a malformed user or device ID.
+            somebody outside its domains, or an account for a pseudonym that is not its own; 400
+            ``M_INVALID_PARAM`` for a malformed user or device ID.
     """
     token = bearer_token(request)
     bridge = bridge_by_token(context, token)
@@ -100,7 +105,20 @@ def authenticate(context: Context, request: Request) -> Caller:
     device = context.node.store.device_by_token(token_hash(token))
     if device is None:
         raise HttpError(401, "M_UNKNOWN_TOKEN", "Unknown access token", soft_logout=False)
+    pseudonym = request.query_one(PSEUDONYM_PARAMETER)
+    if pseudonym is not None:
+        return _as_pseudonym(context, request, pseudonym, owner=device.user_id)
     return Caller(user_id=device.user_id, device_id=device.device_id, bridge=None)
+
+
+def _as_pseudonym(context: Context, request: Request, user_id: str, *, owner: str) -> Caller:
+    """An account as a device of one of its pseudonyms, as the query says."""
+    store, device_id = context.node.store, request.query_one("device_id")
+    row = store.pseudonym(user_id)
+    known = [device.device_id for device in store.devices(user_id)]
+    if row is None or row.owner != owner or device_id not in known:
+        raise HttpError(403, "M_FORBIDDEN", "That is no device of a pseudonym of this account")
+    return Caller(user_id=user_id, device_id=device_id, bridge=None, owner=owner)
 
 
 def _limited(context: Context, request: Request) -> Caller:
@@ -116,7 +134,7 @@ def _limited(context: Context, request: Request) -> Caller:
         context.node.limits.address.take(*address_names(request))
         raise
     if caller.bridge is None:
-        context.node.limits.account.take(caller.user_id)
+        context.node.limits.account.take(caller.owner or caller.user_id)
     return caller
 
 

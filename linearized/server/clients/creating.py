@@ -11,6 +11,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, get_version
 from linearized.room.submissions import LocalEvent
+from linearized.server import pseudonyms
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import bad_json, objects, optional_object, optional_text, text, texts
@@ -47,6 +48,7 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
         raise HttpError(403, "M_FORBIDDEN", f"Only users of {context.node.identity.name} create rooms here")
     if "room_alias_name" in body:
         raise HttpError(400, "M_INVALID_PARAM", "This server keeps no room aliases")
+    pseudonyms.require_unused(context.node, caller.user_id)
     version = optional_text(body, "room_version") or DEFAULT_ROOM_VERSION
     try:
         get_version(version)
@@ -64,6 +66,7 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
         creation_content=creation_content,
         initial=events,
     )
+    await pseudonyms.require(context.node, caller.user_id, room_id)
     answer: JsonObject = {"room_id": room_id}
     failed: dict[str, str] = {}
     for target in dict.fromkeys(invites):

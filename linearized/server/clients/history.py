@@ -41,7 +41,7 @@ async def messages(context: Context, request: Request, caller: Caller) -> Respon
     if direction not in {"b", "f"}:
         raise invalid("dir must be b or f")
     limit = max(1, query_integer(request, "limit", default=DEFAULT_PAGE, maximum=MAX_PAGE))
-    wanted = _filter_of(request)
+    wanted = filter_of(request)
     start = _place(context, request, "from", room_id, view.head if direction == "b" else 0)
     if direction == "b":
         stop = _place(context, request, "to", room_id, 0)
@@ -74,7 +74,7 @@ def _place(context: Context, request: Request, name: str, room_id: str, default:
     return parse_place(value, store=context.node.store, room_id=room_id)
 
 
-def _filter_of(request: Request) -> Filter:
+def filter_of(request: Request) -> Filter:
     """``filter`` of /messages is an event filter: the ``timeline`` part of a sync filter on its own."""
     value = request.query_one("filter")
     if not value:
@@ -88,12 +88,21 @@ def _filter_of(request: Request) -> Filter:
 async def event(context: Context, request: Request, caller: Caller) -> Response:
     """``GET rooms/{roomId}/event/{eventId}``."""
     view = context.views.require(request.params["room_id"], caller.user_id)
+    return json_response(client_event(context, caller, visible_event(context, request, view)))
+
+
+def visible_event(context: Context, request: Request, view: View) -> EntryRow:
+    """The entry that a path names.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND``, whether it does not exist or may not be read.
+    """
     entry = context.node.store.entry_by_id(request.params["event_id"])
     if entry is None or entry.room_id != view.room.room_id or entry.seq > view.head:
         raise _not_found()
     if not view.shows(entry) or not shown(context.node.store, [entry]):
         raise _not_found()
-    return json_response(client_event(context, caller, entry))
+    return entry
 
 
 async def state(context: Context, request: Request, caller: Caller) -> Response:

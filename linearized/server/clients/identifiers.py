@@ -52,7 +52,7 @@ async def query(context: Context, request: Request, caller: Caller) -> Response:
     elements = tuple(_element(one) for one in objects(body, "query", limit=identifiers.MAX_ELEMENTS))
     found = await identifiers.ask(
         context.node,
-        user_id=caller.user_id,
+        user_id=caller.owner or caller.user_id,  # pseudonyms must not make an account ask more
         domain=domain,
         request=IdentifierRequest(query_elements=elements),
     )

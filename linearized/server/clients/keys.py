@@ -17,8 +17,8 @@ from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
-from linearized.room.credentials import ClientIdentity
-from linearized.server import claims, consents, device_lists, device_objects, remote_devices
+from linearized.room.credentials import ClientIdentity, client_of, pseudonym_of
+from linearized.server import claims, consents, device_lists, device_objects, pseudonyms, remote_devices
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
@@ -123,7 +123,12 @@ def _packages(
             raise invalid(f"{member}: {name}: {error}") from error
         if info.ciphersuite not in CIPHERSUITES.values():
             raise invalid(f"{member}: {name}: no room here uses ciphersuite {info.ciphersuite:#06x}")
-        if info.identity != expected.encode():
+        pseudonym = pseudonym_of(info.identity)
+        if pseudonym is not None and client_of(info.identity) == ClientIdentity(caller.user_id, device_id):
+            client = pseudonym.client_pseudonym
+        elif info.identity == expected.encode():
+            client = expected
+        else:
             raise invalid(f"{member}: {name}: the package's identity is not {expected}")
         if info.last_resort is not last_resort:
             kind = "a last-resort" if info.last_resort else "no last-resort"
@@ -133,7 +138,7 @@ def _packages(
                 reference=info.reference,
                 user_id=caller.user_id,
                 device_id=device_id,
-                client_uri=expected,
+                client_uri=client,
                 key_package=key_package,
                 ciphersuite=info.ciphersuite,
                 last_resort=info.last_resort,
@@ -230,6 +235,8 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
             remote.setdefault(domain, []).append(ClientIdentity(user_id, device_id))
             continue
         if consents.refusal(context.node, requester=caller.user_id, target=user_id, room_id=None) is not None:
+            continue
+        if not await pseudonyms.may_use(context.node, user_id, None):
             continue
         package = await context.node.store.claim_key_package(
             user_id=user_id, device_id=device_id, ciphersuites=suites, now_ms=context.node.clock()

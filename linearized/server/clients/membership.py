@@ -14,6 +14,7 @@ from linearized.protocol.identifiers import (
     room_domain,
     user_domain,
 )
+from linearized.server import pseudonyms
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
@@ -76,6 +77,7 @@ async def _enter(
     reason = optional_text(await request.json(), "reason", limit=MAX_REASON)
     if not is_room_id(room_id):
         raise HttpError(404, "M_NOT_FOUND", "This server keeps no room aliases: use the room ID")
+    await pseudonyms.require(context.node, caller.user_id, room_id)
     node, room = context.node, context.node.rooms.row(room_id)
     row = context.views.membership_row(room_id, caller.user_id)
     if room is not None and row is not None and row.membership == membership:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import openmls
+
 from linearized.exceptions import InvalidInput
+from linearized.mimi.commit_parts import commit_parts
 from linearized.mimi.group_info import GroupInfoRequest
+from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.key_material import KeyMaterialRequest, basic_identity
+from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_uri
 from linearized.room.credentials import client_of
+from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import binary, invalid, required_object
@@ -31,7 +37,7 @@ async def update(context: Context, request: Request, caller: Caller) -> Response
     if body.get("initial_group") is not None:
         group = required_object(body, "initial_group")
         initial = (binary(group, "group_info"), binary(group, "ratchet_tree"))
-    context.views.require(room_id, caller.user_id, joined=True)
+    _require_room(context, room_id, caller, bundle)
     response, event_id = await context.node.rooms.update(
         room_id, bundle=bundle, user_id=caller.user_id, initial_group=initial
     )
@@ -65,12 +71,16 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     """
     room_id = request.params["room_id"]
     encoded = binary(await request.json(), "request")
-    context.views.require(room_id, caller.user_id, joined=True)
     try:
-        asked = client_of(basic_identity(GroupInfoRequest.decode(encoded).credential))
+        decoded = GroupInfoRequest.decode(encoded)
+        if decoded.joining_code is None:  # with one, the hub decides
+            context.views.require(room_id, caller.user_id, joined=True)
+        asked = client_of(basic_identity(decoded.credential))
         if asked.user_id != caller.user_id:
             raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
         return _answer(await context.node.rooms.group_info(room_id, request=encoded))
+    except (Rejected, MetadataPolicyError):
+        raise
     except (BadRequest, InvalidInput) as error:
         raise invalid(f"request: {error}") from error
 
@@ -91,6 +101,16 @@ async def hub_sender(context: Context, request: Request, caller: Caller) -> Resp
             "identity": encode_base64(basic_identity(sender.credential)),
         }
     )
+
+
+def _require_room(context: Context, room_id: str, caller: Caller, bundle: bytes) -> None:
+    """Refuse who is not joined, but for an external commit: whether that may join, its hub decides."""
+    try:
+        joins = commit_parts(HandshakeBundle.decode(bundle).message).joiner is not None
+    except (InvalidInput, openmls.MlsError):
+        joins = False
+    if not joins or context.node.store.room(room_id) is None:
+        context.views.require(room_id, caller.user_id, joined=True)
 
 
 def _answer(response: bytes) -> Response:

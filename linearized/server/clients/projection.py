@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import orjson
 
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
+from linearized.room.admission import COMMIT, COMMIT_PART
+from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.franking import FRANK, kept_frank
+from linearized.server.parts import content_of
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow
 
@@ -35,10 +39,13 @@ STRIPPED_TYPES: Final = frozenset(
 
 def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObject:
     """An entry as a client event for one caller, whose device recognises its own by
-    ``unsigned.transaction_id``.
+    ``unsigned.transaction_id``. A commit comes with what is in its parts: client events have no largest size.
     """
     now = context.node.clock()
     pdu = orjson.loads(entry.pdu)
+    if entry.type == COMMIT:
+        with suppress(Rejected):  # not what its hub should have written: soft-failed, or shown as it is
+            pdu["content"] = content_of(context.node.store, entry)
     unsigned: JsonObject = {"age": max(0, now - entry.origin_server_ts), SEQ: entry.seq}
     if entry.epoch is not None:
         unsigned[EPOCH] = entry.epoch
@@ -80,8 +87,11 @@ def _frank_of(context: Context, entry: EntryRow) -> str | None:
 
 
 def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
-    """Entries as client events, in their order, without those that clients are not shown."""
-    return [client_event(context, caller, entry) for entry in shown(context.node.store, entries)]
+    """Entries as client events, in their order, without those that clients are not shown, and without parts
+    of commits.
+    """
+    whole = [entry for entry in entries if entry.type != COMMIT_PART]
+    return [client_event(context, caller, entry) for entry in shown(context.node.store, whole)]
 
 
 def stripped_state(state: Sequence[EntryRow], *, user_id: str) -> list[JsonObject]:

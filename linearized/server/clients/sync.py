@@ -6,6 +6,7 @@ rooms; a to-device message stays until the token that covers it comes back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,16 +14,19 @@ import orjson
 import trio
 
 from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.account_data import as_events
 from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import query_integer
 from linearized.server.clients.filters import Filter, requested_filter
 from linearized.server.clients.keys import key_counts, unused_fallback_types
-from linearized.server.clients.sync_rooms import Question, Section, room_section
+from linearized.server.clients.sync_rooms import Question, Section, quiet_section, room_section
 from linearized.server.clients.tokens import SyncToken, parse_sync_token
 from linearized.server.clients.window import read_window
 from linearized.server.device_lists import changed_since, sharing_no_room
 from linearized.server.http import Request, Response, json_response
+from linearized.store.account_data import GLOBAL, AccountDataRow
+from linearized.store.base import Store
 
 # The longest a client may ask us to wait. Proxies give up on silent connections after a minute or so.
 MAX_WAIT_MS: Final = 55_000
@@ -120,18 +124,50 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
     if caller.device_id is not None and not question.initial:
         changed = sorted(met.union(changed))
         left = sharing_no_room(store, caller.user_id, sorted(parted - met)[:MAX_LEFT])
-    token = SyncToken(position=window.target, to_device=max(last, heard))
+    kept = _account_data(question, store, complete=window.target == store.position())
+    _tell_account_data(question, store, kept, rooms["join"])
+    token = SyncToken(
+        position=window.target,
+        to_device=max(last, heard),
+        account_data=kept[-1].position if kept else question.token.account_data,
+    )
     answer: JsonObject = {
         "next_batch": str(token),
         "rooms": rooms,
         "to_device": {"events": to_device},
         "presence": {"events": []},
-        "account_data": {"events": []},
+        "account_data": {"events": as_events(row for row in kept if row.room_id == GLOBAL)},
         "device_lists": {"changed": changed, "left": left},
         "device_one_time_keys_count": key_counts(context, caller),
         "device_unused_fallback_key_types": unused_fallback_types(context, caller),
     }
-    return token, answer, bool(to_device) or bool(changed) or any(rooms.values())
+    return token, answer, bool(to_device or changed or kept) or any(rooms.values())
+
+
+def _account_data(question: _Question, store: Store, *, complete: bool) -> list[AccountDataRow]:
+    """What is new of the caller's account data. While more rooms are to come it waits for them, so that no
+    room is told of by its tags alone.
+    """
+    if not complete:
+        return []
+    after = 0 if question.full_state else question.token.account_data
+    return store.account_data(question.caller.user_id, after=after)
+
+
+def _tell_account_data(
+    question: _Question, store: Store, kept: Iterable[AccountDataRow], joined: JsonObject
+) -> None:
+    """Put the account data of rooms where the client looks for it: in the rooms it is joined to."""
+    by_room: dict[str, list[AccountDataRow]] = {}
+    for row in kept:
+        by_room.setdefault(row.room_id, []).append(row)
+    now = {row.room_id for row in store.rooms_of(question.caller.user_id) if row.membership == "join"}
+    for room_id, rows in by_room.items():
+        if room_id in now and question.filter.rooms.allows(room_id):
+            room = store.room(room_id)
+            assert room is not None  # noqa: S101 - there is a membership in it
+            section = joined.setdefault(room_id, quiet_section(room))
+            section["account_data"] = {"events": as_events(rows)}
 
 
 def _changed(context: Context, question: _Question, *, until: int | None) -> tuple[list[str], int]:

@@ -90,6 +90,17 @@ def room_section(question: Question, window: RoomWindow) -> Told:
             return _NOTHING
 
 
+def quiet_section(room: RoomRow) -> JsonObject:
+    """A joined room's part of the answer when nothing in the room is new."""
+    return {
+        "timeline": {"events": [], "limited": False, "prev_batch": place_token(room.head_seq)},
+        "state": {"events": []},
+        "ephemeral": {"events": []},
+        "account_data": {"events": []},
+        "unread_notifications": {"highlight_count": 0, "notification_count": 0},
+    }
+
+
 def _without_entries(room: RoomRow) -> bool:
     """Whether memberships of this room are set without entries: there is no log, or no state in it."""
     return room.role is Role.FOLLOWER or room.head_seq == 0
@@ -144,12 +155,9 @@ class _Part:
             state = self._state_since(self.window.first, start)
         if not (timeline or state or more or arrived or self.question.full_state):
             return _NOTHING
-        value: JsonObject = {
+        value = quiet_section(self.room) | {
             "timeline": self._timeline_value(timeline, start, limited=more or (arrived and not fresh)),
             "state": {"events": self._client_events(state)},
-            "ephemeral": {"events": []},
-            "account_data": {"events": []},
-            "unread_notifications": {"highlight_count": 0, "notification_count": 0},
         }
         members = [entry for entry in (*state, *timeline) if entry.type == MEMBER_TYPE]
         if arrived or members:

@@ -18,6 +18,7 @@ from linearized.server.consents import is_required
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node
+from linearized.server.pseudonyms import may_use
 from linearized.server.telemetry import get_log
 from linearized.store.base import NewToDevice
 
@@ -97,6 +98,9 @@ async def claim_keys(call: Call) -> Response:
     for user_id, device_id, algorithm, suite in _claims(call.body):
         # This request does not say who will use the package, so there is nobody to have been granted it.
         if not _has_device(call.node, user_id, device_id) or is_required(call.node, user_id, call.origin):
+            continue
+        # Nor does it say for which room.
+        if not await may_use(call.node, user_id, None):
             continue
         package = await call.node.store.claim_key_package(
             user_id=user_id, device_id=device_id, ciphersuites=[suite], now_ms=call.node.clock()

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
-
-import trio
 
 from linearized.exceptions import InvalidInput, SignatureError
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Lpdu, parse_lpdu
 from linearized.protocol.signing import signatures_of
-from linearized.protocol.verify import verify_lpdu
+from linearized.protocol.verify import ClaimedLpdu, VerifiedLpdu, claim_lpdu
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.submissions import Accepted, LinearizedPdu, Rejected
 from linearized.server.hub import EVENT_ID, Repeated
 from linearized.server.node import Node
 from linearized.store.base import Reply, RoomRow
-
-# LPDUs checked before others get their turn: about a millisecond of signatures.
-CHECKED_AT_ONCE: Final = 10
 
 _COMPLETE = ("auth_events", "prev_events")
 
@@ -43,20 +37,10 @@ async def check_all(
     version = get_version(row.version)
     parsed = [_parsed(lpdu, version) for lpdu in lpdus]
     keys = await node.keys.keys_for(origin, _key_ids(parsed, origin))
-    outcomes: list[Checked | InvalidInput] = []
-    for place, lpdu in enumerate(parsed, start=1):
-        try:
-            if isinstance(lpdu, InvalidInput):
-                raise lpdu
-            verified = verify_lpdu(lpdu, version=version, origin=origin, keys=keys)
-        except InvalidInput as error:
-            outcomes.append(error)
-        else:
-            reply = Reply(scope=f"lpdu {row.room_id}", key=lpdu.hash, value=EVENT_ID)
-            outcomes.append((LinearizedPdu(lpdu=verified), reply))
-        if place % CHECKED_AT_ONCE == 0:
-            await trio.lowlevel.checkpoint()
-    return outcomes
+    claimed = [_claimed(lpdu, version, origin, keys) for lpdu in parsed]
+    verified = iter(await node.checker.verify([each for each in claimed if isinstance(each, ClaimedLpdu)]))
+    outcomes = [next(verified) if isinstance(each, ClaimedLpdu) else each for each in claimed]
+    return [_checked(outcome, row.room_id) for outcome in outcomes]
 
 
 async def submit_all(
@@ -97,6 +81,24 @@ def _parsed(lpdu: JsonObject, version: RoomVersion) -> Lpdu | InvalidInput:
         return parse_lpdu(lpdu, version)
     except InvalidInput as error:
         return error
+
+
+def _claimed(
+    lpdu: Lpdu | InvalidInput, version: RoomVersion, origin: str, keys: Mapping[str, bytes]
+) -> ClaimedLpdu | InvalidInput:
+    if isinstance(lpdu, InvalidInput):
+        return lpdu
+    try:
+        return claim_lpdu(lpdu, version=version, origin=origin, keys=keys)
+    except InvalidInput as error:
+        return error
+
+
+def _checked(outcome: VerifiedLpdu | InvalidInput, room_id: str) -> Checked | InvalidInput:
+    if isinstance(outcome, InvalidInput):
+        return outcome
+    reply = Reply(scope=f"lpdu {room_id}", key=outcome.lpdu.hash, value=EVENT_ID)
+    return LinearizedPdu(lpdu=outcome), reply
 
 
 def _key_ids(lpdus: Sequence[Lpdu | InvalidInput], origin: str) -> list[str]:

@@ -69,8 +69,9 @@ class Transactions:
         if answer is None:
             running = self._running[call.origin] = _Running(key)
             try:
-                answer = await _process(call, pdus, edus)
-                await call.node.store.put_reply(Reply(scope=scope, key=key, value=answer))
+                answer, remembered = await _process(call, pdus, edus)
+                if not remembered:
+                    await call.node.store.put_reply(Reply(scope=scope, key=key, value=answer))
             finally:
                 del self._running[call.origin]
                 running.done.set()
@@ -86,19 +87,30 @@ def _items(body: JsonObject, name: str, limit: int) -> list[JsonObject]:
     return items
 
 
-async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -> str:
+async def _process(call: Call, pdus: list[JsonObject], edus: list[JsonObject]) -> tuple[str, bool]:
     """Take every event, room by room and in each in turn. What is ours to fix (a full queue, a hub that does
     not answer) ends the transaction, to be repeated; what is the event's fault is answered for good.
+
+    Returns:
+        The answer, and whether the same transaction would get it again by itself, with nothing done twice: an
+        LPDU is known by its hash once it is in the log, and a PDU by its ID.
     """
     failed: dict[str, JsonObject] = {}
+    remembered = not edus
     for room_id, batch in _by_room(pdus):
         row = call.node.rooms.row(room_id) if room_id is not None else None
+        remembered = remembered and row is not None and _keeps(row, batch[0])
         for pdu, error in zip(batch, await _take_all(call, row, batch), strict=True):
             if error is not None:
                 _refuse(call, row, pdu, error, failed)
     for edu in edus:
         await devices.receive(call.node, edu, call.origin)
-    return orjson.dumps({"failed_pdus": failed}).decode()
+    return orjson.dumps({"failed_pdus": failed}).decode(), remembered and not failed
+
+
+def _keeps(row: RoomRow, pdu: JsonObject) -> bool:
+    """Whether events like this one end up in our log if nothing is wrong with them."""
+    return row.role is Role.HUB if lpdus.is_lpdu(pdu) else has_copy(row)
 
 
 def _by_room(pdus: Sequence[JsonObject]) -> Iterator[tuple[str | None, list[JsonObject]]]:

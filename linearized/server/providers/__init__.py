@@ -14,15 +14,26 @@ from linearized.mimi.messages import SubmitMessageRequest, decode_fanout_stream
 from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server import assets
+from linearized.server.buckets import address_names
 from linearized.server.http import HttpError, Request, Response, Route, json_response
 from linearized.server.node import Node
-from linearized.server.providers import contacts, delivery_service, follow, group_info, key_material
+from linearized.server.providers import (
+    contacts,
+    delivery_service,
+    follow,
+    group_info,
+    key_material,
+    oblivious,
+)
 from linearized.server.providers.authentication import authenticate_provider
 from linearized.server.providers.client import (
     CONTENT_TYPE,
     DELIVERY_SERVICE,
     DIRECTORY_PATH,
     FOLLOW,
+    GATEWAY,
+    GATEWAY_KEYS,
+    METADATA_POLICY,
     PROXY_DOWNLOAD,
 )
 from linearized.server.providers.responses import (
@@ -48,6 +59,8 @@ ENDPOINTS: Final = {
 # their endpoints under names of ours.
 FOLLOW_PATH: Final = "follow"
 DELIVERY_SERVICE_PATH: Final = "deliveryService"
+METADATA_POLICY_PATH: Final = "metadataPolicy"
+GATEWAY_KEYS_PATH: Final = "ohttpKeys"
 
 # What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
 TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH})
@@ -62,8 +75,16 @@ def routes(node: Node) -> list[Route]:
         base = f"https://{node.identity.name}{PREFIX}"
         endpoints = {name: f"{base}/{name}/{{{target}}}" for name, target in ENDPOINTS.items()}
         endpoints[FOLLOW] = f"{base}/{FOLLOW_PATH}"
+        endpoints[GATEWAY] = f"https://{node.identity.name}{oblivious.GATEWAY_PATH}"
+        endpoints[GATEWAY_KEYS] = f"{base}/{GATEWAY_KEYS_PATH}"
+        endpoints[METADATA_POLICY] = f"{base}/{METADATA_POLICY_PATH}"
         endpoints[DELIVERY_SERVICE] = f"{base}/{DELIVERY_SERVICE_PATH}/{{roomId}}"
         return json_response(endpoints)
+
+    async def metadata_policy(request: Request) -> Response:
+        # For anybody: whoever thinks of joining may ask, and what is told is not theirs alone.
+        node.limits.address.take(*address_names(request))
+        return _binary(node.hub_policies.own().encode())
 
     handlers: dict[str, Endpoint] = {
         "keyMaterial": _key_material,
@@ -81,6 +102,10 @@ def routes(node: Node) -> list[Route]:
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
+        Route("GET", oblivious.GATEWAY_PATH, partial(oblivious.key_configs, node)),
+        Route("POST", oblivious.GATEWAY_PATH, partial(oblivious.gateway, node)),
+        Route("GET", f"{PREFIX}/{GATEWAY_KEYS_PATH}", partial(oblivious.signed_key_configs, node)),
+        Route("GET", f"{PREFIX}/{METADATA_POLICY_PATH}", metadata_policy),
         *(
             Route(method, f"{PREFIX}/{FOLLOW_PATH}", partial(handler, node))
             for method, handler in (
@@ -125,6 +150,9 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
     # be used in": we are asked by that hub, or as it, by a provider whose own user it is.
     by_hub = not request.room_id or provider_of_uri(request.room_id) == provider
     if by_hub and provider_of_uri(target) in node.served_domains:
+        if request.room_id:
+            # A key package lets the hub put our user into its room: this is when we join.
+            await node.hub_policies.require(provider)
         return _binary((await key_material.claim(node, request)).encode())
     row = node.rooms.row(room_id_from_uri(request.room_id))
     if (
@@ -139,12 +167,18 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
 
 async def _update(node: Node, provider: str, target: str, body: bytes) -> Response:
     bundle = HandshakeBundle.decode(body)
-    submission = Handshake(bundle=bundle, provider=provider, introduced=node.rooms.introduced(bundle))
+    room_id = room_id_from_uri(target)
+    submission = Handshake(
+        bundle=bundle,
+        provider=provider,
+        introduced=node.rooms.introduced(bundle),
+        invited_by=node.join_codes.inviter(room_id, bundle),
+    )
     try:
-        accepted_at, _ = await node.rooms.submit_once(room_id_from_uri(target), submission)
+        entry = await node.rooms.submit_once(room_id, submission)
     except Rejected as error:
         return _binary(update_rejected(error).encode())
-    return _binary(update_accepted(accepted_at).encode())
+    return _binary(update_accepted(entry.origin_server_ts).encode())
 
 
 async def _submit_message(node: Node, provider: str, target: str, body: bytes) -> Response:
@@ -153,19 +187,17 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
         message=request.message, sending_uri=request.sending_uri, provider=provider
     )
     try:
-        accepted_at, event_id = await node.rooms.submit_once(room_id_from_uri(target), submission)
+        entry = await node.rooms.submit_once(room_id_from_uri(target), submission)
     except Rejected as error:
         # Only a message that could be read is found to be for the wrong epoch.
         late = error.code is Reason.WRONG_EPOCH
         epoch = openmls.inspect_message(request.message).epoch if late else None
         return _binary(submit_rejected(error, message_epoch=epoch).encode())
-    entry = node.store.entry_by_id(event_id)
-    frank = node.franking.of_entry(entry) if entry is not None else None
-    return _binary(submit_accepted(accepted_at, frank).encode())
+    return _binary(submit_accepted(entry.origin_server_ts, node.franking.of_entry(entry)).encode())
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
-    return _binary(group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
+    return _binary(await group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
 
 
 async def _delivery_service(node: Node, provider: str, target: str, body: bytes) -> Response:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import quote, urlencode
@@ -14,6 +14,8 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from linearized.exceptions import LinearizedError
+from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
+from linearized.mimi.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 
 DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
 # A directory names URLs that hardly ever change; an hour bounds how long a move of endpoints goes unnoticed.
@@ -27,6 +29,12 @@ FOLLOW: Final = "dev.linearized.follow"
 """The directory's name for the endpoint of pull followers, which no draft has a name for."""
 DELIVERY_SERVICE: Final = "dev.linearized.deliveryService"
 """The directory's name for the endpoint of draft-robert-mimi-delivery-service, which has no transport."""
+GATEWAY: Final = "dev.linearized.ohttpGateway"
+"""The directory's name for the oblivious gateway, which the draft has no name for."""
+GATEWAY_KEYS: Final = "dev.linearized.ohttpKeys"
+"""The directory's name for the gateway's signed key configurations, likewise."""
+METADATA_POLICY: Final = "dev.linearized.metadataPolicy"
+"""The directory's name for what a hub says it keeps, which no draft has a name for."""
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
 ROOM_HEADER: Final = "mimi-room"
 CURSOR_HEADER: Final = "mimi-cursor"
@@ -139,24 +147,27 @@ class ProviderClient:
         return answer.body
 
     async def follow(
-        self, provider: str, method: str, *, cursor: str | None = None, wait: int | None = None
+        self,
+        provider: str,
+        method: str,
+        *,
+        cursor: str | None = None,
+        wait: int | None = None,
+        skip: Iterable[str] = (),
     ) -> Answer:
         """Ask a hub for what it has for us, or (POST, DELETE) that it keep it for us to fetch, or not.
 
         Args:
             cursor: of the last answer that was taken, which this acknowledges.
             wait: seconds that the hub may let us wait when it has nothing.
+            skip: URIs of rooms that the hub is to leave out.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
         """
-        url = (await self._directory(provider)).get(FOLLOW)
-        if url is None:
-            raise ProviderError(f"{provider} cannot be followed by pull")
-        if not _PLAIN.fullmatch(url):
-            raise ProviderError(f"{provider}'s URL for pull followers has a query or a template")
-        query = {"cursor": cursor, "wait": wait}
-        given = urlencode({name: value for name, value in query.items() if value is not None})
+        url = await self._plain_url(provider, FOLLOW)
+        query = [("cursor", cursor), ("wait", wait), *(("skip", room) for room in skip)]
+        given = urlencode([(name, value) for name, value in query if value is not None])
         return await self._transport.raw(
             provider, method, f"{url}?{given}" if given else url, headers=self._from()
         )
@@ -175,6 +186,59 @@ class ProviderClient:
         if answer.status != OK:
             raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
         return answer.body
+
+    async def gateway_keys(self, provider: str, *, limit: int) -> bytes:
+        """A provider's SignedKeyConfigs, of at most ``limit`` bytes and unchecked.
+
+        Raises:
+            ProviderError: it has no oblivious gateway, or did not answer.
+        """
+        url = await self._plain_url(provider, GATEWAY_KEYS)
+        answer = await self._transport.raw(provider, "GET", url, headers=self._from(), limit=limit)
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for its keys", status=answer.status)
+        return answer.body
+
+    async def metadata_policy(self, provider: str) -> bytes:
+        """A provider's SignedMetadataPolicy, unchecked.
+
+        Raises:
+            ProviderError: it has none, or did not answer.
+        """
+        url = await self._plain_url(provider, METADATA_POLICY)
+        answer = await self._transport.raw(
+            provider, "GET", url, headers=self._from(), limit=2 * MAX_DOCUMENT_BYTES
+        )
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for its policy", status=answer.status)
+        return answer.body
+
+    async def oblivious(self, provider: str, sealed: bytes, *, limit: int) -> bytes:
+        """Relay an Encapsulated Request to a provider's gateway, with nothing beside it but our own name.
+
+        Args:
+            limit: the largest Encapsulated Response taken, in bytes.
+
+        Raises:
+            ProviderError: it has no oblivious gateway, or gave none.
+        """
+        url = await self._plain_url(provider, GATEWAY)
+        headers = {"Content-Type": REQUEST_TYPE, **self._from()}
+        answer = await self._transport.raw(
+            provider, "POST", url, content=sealed, headers=headers, limit=limit
+        )
+        # Any other answer is the gateway's own error, and not sealed (RFC 9458, section 5.2).
+        if answer.status != OK or answer.headers.get("content-type") != RESPONSE_TYPE:
+            raise ProviderError(f"{provider}'s gateway answered {answer.status}", status=answer.status)
+        return answer.body
+
+    async def _plain_url(self, provider: str, endpoint: str) -> str:
+        url = (await self._directory(provider)).get(endpoint)
+        if url is None:
+            raise ProviderError(f"{provider} offers no {endpoint}")
+        if not _PLAIN.fullmatch(url):
+            raise ProviderError(f"{provider}'s URL of {endpoint} has a query or a template")
+        return url
 
     def _from(self) -> dict[str, str]:
         # "The source provider is indicated using a From header … the content of the From header will be

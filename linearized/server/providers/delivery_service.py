@@ -48,6 +48,7 @@ from linearized.server.providers.ds_authentication import (
 )
 from linearized.server.providers.key_material import SUITES
 from linearized.server.providers.welcome_matching import assign_welcomes
+from linearized.server.pseudonyms import may_use
 from linearized.store.base import KeyPackageRow, Role, RoomRow
 from linearized.store.past_trees import PastTreeRow
 
@@ -175,6 +176,8 @@ async def _key_packages(
         devices = {device.device_id for device in node.store.devices(user_id)}
         if user_domain(user_id) not in node.served_domains or device_id not in devices:
             raise DSRefused(DSErrorCode.UNKNOWN_CLIENT, "a client is none of this provider")
+        if not await may_use(node, user_id, room_id):
+            raise DSRefused(DSErrorCode.NOT_ALLOWED, "a client's pseudonym is for another room")
         wanted.append((user_id, device_id))
     if len(set(wanted)) < len(wanted):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "a client is named twice")
@@ -202,9 +205,9 @@ def _group_info(node: Node, room_id: str, request: DSRequest, provider: str) -> 
     """
     if request.authentication_data.sender_index is not None:
         authenticate_sender(node, room_id, request, provider)
-    group = node.store.group(room_id)
+    group = node.groups.row(room_id)
     takes_part = node.rooms.is_participant(room_id, provider)
-    if group is None or not takes_part or was_deleted(node.store, group):
+    if group is None or not takes_part or was_deleted(node.store, group.commit_event_id):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "there is no such group for you here")
     return DSResponseBody(
         response_type=DSResponseType.EXTERNAL_COMMIT_INFO,

@@ -96,7 +96,7 @@ def inspect(message: bytes) -> openmls.MessageInfo:
 
 
 def _present_group(node: Node, room_id: str) -> openmls.PublicGroup:
-    kept = node.store.group(room_id)
+    kept = node.groups.row(room_id)
     if kept is None:
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "there is no such group for you here")
     return OpenMls(node.clock).load(kept.snapshot, group_info=kept.group_info, ratchet_tree=kept.ratchet_tree)

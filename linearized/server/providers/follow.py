@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from linearized.exceptions import IdentifierError
+from linearized.protocol.identifiers import room_id_from_uri
 from linearized.server.http import HttpError, Request, Response
 from linearized.server.node import Node
 from linearized.server.providers.authentication import authenticate_provider
@@ -21,6 +23,9 @@ from linearized.server.pull_follower import NothingLeft, Superseded
 MAX_WAIT_SECONDS: Final = 50
 # Digits read of ``wait``; whatever is longer means "as long as you may" as well.
 MAX_WAIT_DIGITS: Final = 10
+# Rooms that a follower may leave out at a time: their URIs stand in the request's, of which 8 KiB pass
+# everywhere.
+MAX_SKIPPED: Final = 16
 NO_CONTENT: Final = 204
 
 
@@ -44,15 +49,16 @@ async def fetch(node: Node, request: Request) -> Response:
     """``GET``: 200 with concatenated FanoutMessages of one room, or 204 when ``wait`` seconds are over.
 
     Raises:
-        HttpError: 403 for no pull follower, 400 for a cursor it was not given, 409 when it asked again
-            before it was answered, 410 when it is in no room any more and has had everything.
+        HttpError: 403 for no pull follower, 400 for a cursor it was not given or too many rooms to skip, 409
+            when it asked again before it was answered, 410 when it is in no room any more and has had
+            everything.
     """
     provider = authenticate_provider(node, request)
     follower = node.followers.pulls.get(provider)
     if follower is None:
         raise HttpError(403, "M_FORBIDDEN", "Register as a pull follower first")
     try:
-        found = await follower.ask(request.query_one("cursor"), wait=_wait(request))
+        found = await follower.ask(request.query_one("cursor"), wait=_wait(request), skip=_skipped(request))
     except UnknownCursor as error:
         raise HttpError(400, "M_INVALID_PARAM", str(error)) from error
     except Superseded as error:
@@ -73,3 +79,13 @@ def _wait(request: Request) -> int:
     if text is None or not (text.isascii() and text.isdecimal()):
         raise HttpError(400, "M_INVALID_PARAM", "wait is a number of whole seconds")
     return min(int(text[:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS)
+
+
+def _skipped(request: Request) -> frozenset[str]:
+    uris = request.query.get("skip", [])
+    if len(uris) > MAX_SKIPPED:
+        raise HttpError(400, "M_INVALID_PARAM", f"skip names more than {MAX_SKIPPED} rooms")
+    try:
+        return frozenset(map(room_id_from_uri, uris))
+    except IdentifierError as error:
+        raise HttpError(400, "M_INVALID_PARAM", str(error)) from error

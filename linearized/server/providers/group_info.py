@@ -30,7 +30,7 @@ from linearized.store.base import Role
 SIGNATURE_LABEL = "GroupInfoResponseTBS"
 
 
-def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -> bytes:
+async def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -> bytes:
     """As the hub, answer a GroupInfoRequest; both are TLS-encoded.
 
     Whoever may not have it is answered like somebody who asks for a room that is not there: "If the hub does
@@ -43,6 +43,7 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
 
     Raises:
         BadRequest: the request is malformed, or its signature or its encryption key is not valid.
+        HttpError: 429, too many joining codes were shown.
     """
     try:
         request = GroupInfoRequest.decode(body)
@@ -58,16 +59,17 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
         raise BadRequest(str(error)) from error
     except openmls.MlsError as error:
         raise BadRequest("the request's signature is not valid") from error
+    entitled = user_domain(requester.user_id) in domains and await _entitled(
+        node, room_id, requester.user_id, request.joining_code
+    )
     row = node.store.room(room_id)
-    group = node.store.group(room_id)
-    memberships = {member.user_id: member.membership for member in node.store.memberships(room_id)}
+    group = node.groups.row(room_id)
     if (
         row is None
         or row.role is not Role.HUB
         or group is None
-        or user_domain(requester.user_id) not in domains
-        or memberships.get(requester.user_id) != "join"
-        or was_deleted(node.store, group)  # nobody can join it any more
+        or not entitled
+        or was_deleted(node.store, group.commit_event_id)  # nobody can join it any more
     ):
         return GroupInfoResponse(room_id=room_uri(room_id), status=GroupInfoCode.NOT_AUTHORIZED).encode()
     secret = GroupInfoRatchetTreeTBE(
@@ -77,7 +79,7 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
         # mls-extensions, SelfRemove); the structure is for all that are pending.
         pending_proposals=tuple(
             PendingProposal(proposal=message, hub_accepted_time=accepted_at)
-            for message, accepted_at in pending_proposals(node.store, group)
+            for message, accepted_at in pending_proposals(node.store, room_id, group.commit_event_id)
         ),
     )
     try:
@@ -106,6 +108,14 @@ def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[str]) -
         encrypted_groupinfo_and_tree=unsigned.encrypted_groupinfo_and_tree,
         signature=signature,
     ).encode()
+
+
+async def _entitled(node: Node, room_id: str, user_id: str, code: bytes | None) -> bool:
+    """Whether a user is joined, or shows a code that lets them join."""
+    memberships = {member.user_id: member.membership for member in node.store.memberships(room_id)}
+    if memberships.get(user_id) == "join":
+        return True
+    return code is not None and await node.join_codes.show(room_id, user_id=user_id, code=code)
 
 
 def hub_sender(node: Node) -> ExternalSender:

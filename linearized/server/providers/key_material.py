@@ -24,7 +24,7 @@ from linearized.protocol.identifiers import (
     user_id_from_uri,
 )
 from linearized.room.credentials import client_of
-from linearized.server import consents
+from linearized.server import consents, pseudonyms
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 
@@ -57,7 +57,13 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
         code = KeyMaterialUserCode.NO_CONSENT if hidden else KeyMaterialUserCode.USER_UNKNOWN
         return _failure(request, code)
     room_id = room_id_from_uri(request.room_id) if request.room_id else None
-    refusal = consents.refusal(node, requester=requester, target=user_id, room_id=room_id)
+    # Whoever asks for a pseudonym was given it: there is no other way to know it.
+    if node.store.pseudonym(user_id) is not None:
+        if not await pseudonyms.may_use(node, user_id, room_id):
+            return _failure(request, KeyMaterialUserCode.NO_CONSENT_FOR_THIS_ROOM)
+        refusal = None
+    else:
+        refusal = consents.refusal(node, requester=requester, target=user_id, room_id=room_id)
     if refusal is not None:
         return _failure(request, refusal)
     # A request can name a million; each would be looked for in the store's one writer.
@@ -81,7 +87,7 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
             clients.append(
                 ClientKeyMaterial(
                     status=KeyMaterialClientCode.SUCCESS,
-                    client_uri=client_uri(user_id, device.device_id),
+                    client_uri=package.client_uri,
                     key_package=package.key_package,
                 )
             )

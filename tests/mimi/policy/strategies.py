@@ -104,10 +104,10 @@ def _just(fields: dict[str, Any]) -> dict[str, Any]:
 
 @st.composite
 def pseudonyms(draw: st.DrawFn) -> dict[str, Any]:
-    client = f"mimi://a.example/d/{draw(uuids)}"
+    user = draw(uuids)
     return {
-        "client_pseudonym": client + draw(st.sampled_from(["", f"/{draw(uuids)}"])),
-        "user_pseudonym": f"mimi://a.example/u/{draw(uuids)}",
+        "client_pseudonym": f"mimi://a.example/d/{draw(st.sampled_from(['', f'{user}/']))}{draw(uuids)}",
+        "user_pseudonym": f"mimi://a.example/u/{user}",
         "signature_public_key": draw(st.binary(max_size=8)),
     }
 

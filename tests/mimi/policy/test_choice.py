@@ -41,3 +41,9 @@ def test_the_most_and_the_longest_organizations_make_a_policy() -> None:
 def test_another_choice_is_none(choice: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         chosen_policy(choice)
+
+
+def test_the_policy_of_a_minimal_metadata_room_allows_pseudonyms_and_is_the_same_otherwise() -> None:
+    plain, minimal = chosen_policy("moderated"), chosen_policy("moderated", pseudonyms=True)
+    assert (plain.base.pseudonyms_allowed, minimal.base.pseudonyms_allowed) == (False, True)
+    assert minimal.roles == plain.roles

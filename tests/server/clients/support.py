@@ -21,12 +21,15 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server import clients
 from linearized.server.app import App, build_app
+from linearized.server.checking import Checker
 from linearized.server.clients.accounts import TOKEN_BYTES
 from linearized.server.clients.auth import token_hash
 from linearized.server.franking import Franking
 from linearized.server.franking_keys import load_franking_keys
 from linearized.server.http import HttpError, Router
 from linearized.server.hub import Hub
+from linearized.server.join_codes import JoinCodes
+from linearized.server.metadata_policies import HubPolicies
 from linearized.server.mls import OpenMls
 from linearized.server.node import Node
 from linearized.server.notifier import Notifier
@@ -257,6 +260,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
         await nursery.start(store.run)
         franking = Franking(load_franking_keys(config.data_dir), own_name=identity.name, store=store)
         node = Node(
+            checker=Checker(in_threads=False),
             config=config,
             identity=identity,
             mls_signer=openmls.SignatureKeyPair.generate(),
@@ -269,6 +273,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             providers=nobody,
             followers=nobody,
             franking=franking,
+            gateway_keys=(),
         )
         hub = Hub(
             identity=identity,
@@ -283,7 +288,9 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
                 member.user_id for member in store.memberships(room_id)
             ),
         )
+        node.hub_policies = HubPolicies(nobody, config, signer=node.mls_signer, clock=clock)
         node.rooms = Rooms(node, hub)
+        node.join_codes = JoinCodes(node, hub)
         routes = clients.routes(node)
         yield Server(node, build_app(routes), Router(routes), clock)
         await store.aclose()

@@ -13,6 +13,7 @@ from linearized.server.federation.devices import MAX_CLAIMS
 from linearized.server.federation.lookup import MAX_QUERY_BYTES
 from linearized.server.key_documents import parse_document
 from linearized.store.base import DeviceRow, KeyPackageRow
+from linearized.store.pseudonyms import PseudonymRow
 
 from .schemas import check
 from .support import ALICE, FINAL, Foreign, World, world
@@ -148,15 +149,15 @@ async def test_trailing_slashes_and_wrong_methods_are_unrecognized(tmp_path: Pat
 ALGORITHM = key_package_algorithm(1)
 
 
-async def stock(w: World, count: int, *, ciphersuite: int = 1) -> None:
+async def stock(w: World, count: int, *, ciphersuite: int = 1, user_id: str = ALICE) -> None:
     await w.server.node.store.put_device(
-        DeviceRow(user_id=ALICE, device_id="PHONE", display_name=None, token_hash=None)
+        DeviceRow(user_id=user_id, device_id="PHONE", display_name=None, token_hash=None)
     )
     await w.server.node.store.put_key_packages(
         [
             KeyPackageRow(
                 reference=bytes([number, ciphersuite]) * 16,
-                user_id=ALICE,
+                user_id=user_id,
                 device_id="PHONE",
                 client_uri="mimi://a.example/d/alice/PHONE",
                 key_package=b"package %d" % number,
@@ -196,6 +197,18 @@ async def test_a_key_package_is_of_the_suite_that_was_asked_for(tmp_path: Path) 
         answer = await w.foreign.ask("POST", f"{FINAL}/v1/user/keys/claim", wanted)
         check("keys_claim.response", answer.body)
         assert answer.body["one_time_keys"][ALICE]["PHONE"].keys() == {key_package_algorithm(7)}
+
+
+async def test_a_pseudonym_is_given_away_for_a_named_room_only(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        user_id = "@0b5c2d3e-7f1a-4c6b-9d8e-1a2b3c4d5e6f:a.example"
+        row = PseudonymRow(user_id=user_id, owner=ALICE, created_ts=0)
+        await w.server.node.store.put_pseudonym(row, "PHONE")
+        await stock(w, 1, user_id=user_id)
+        for _ in range(2):
+            answer = await w.foreign.ask("POST", f"{FINAL}/v1/user/keys/claim", claim("PHONE", user=user_id))
+            assert answer.body == {"one_time_keys": {}}
+            await w.server.node.store.bind_pseudonym(user_id, "!room:b.example")
 
 
 async def test_keys_of_others_and_other_algorithms_are_not_given(tmp_path: Path) -> None:

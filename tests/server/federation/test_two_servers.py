@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import orjson
 import trio
 
 from linearized.room.submissions import LocalEvent
+from linearized.server.clients.auth import token_hash
 from linearized.server.node import Node
+from linearized.store.base import DeviceRow
 from tests.server.support import Network, Server, running_server
 
-from .support import ALICE, BOB, account, room
+from .support import ALICE, BOB, DEV, account, room
 
 PATIENCE = 20
 
@@ -87,3 +91,56 @@ async def test_what_was_said_while_a_server_was_away_reaches_it_afterwards(tmp_p
         network.down.clear()
         a.node.followers.contacted("b.example")
         await until_noted(b.node, room_id, said)
+
+
+async def test_a_user_of_a_participant_reads_the_state_that_a_bridge_imported(tmp_path: Path) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network) as b,
+    ):
+        await account(b, BOB)
+        room_id = await room(a, version=DEV)
+        carol = "@carol:matrix.example"
+        wanted = [
+            ("m.room.member", carol, {"membership": "join"}),
+            ("m.room.name", "", {"name": "Tea"}),
+            ("m.room.history_visibility", "", {"history_visibility": "joined"}),
+        ]
+        events = [
+            (
+                f"${kind}",
+                LocalEvent(
+                    sender=carol if kind != "m.room.history_visibility" else ALICE,
+                    type=kind,
+                    state_key=key,
+                    content=content,
+                    origin_server_ts=5,
+                    provenance={
+                        "protocol": "matrix",
+                        "provider": "matrix.example",
+                        "event_id": f"${kind}",
+                        "imported": True,
+                    }
+                    if kind != "m.room.history_visibility"
+                    else None,
+                ),
+            )
+            for kind, key, content in wanted
+        ]
+        outcomes = await a.node.rooms.import_events(room_id, events)
+        assert all(isinstance(outcome, str) for outcome in outcomes.values())
+        await b.node.rooms.join_remote(room_id, user_id=BOB, via=["a.example"])
+        await b.node.store.put_device(
+            DeviceRow(user_id=BOB, device_id="PHONE", display_name=None, token_hash=token_hash("secret"))
+        )
+        async with httpx.AsyncClient(transport=network.transport("b.example")) as client:
+            answer = await client.get(
+                f"https://b.example/_matrix/client/v3/rooms/{quote(room_id, safe='')}/state",
+                headers={"Authorization": "Bearer secret"},
+            )
+        assert answer.status_code == 200
+        state = {(event["type"], event["state_key"]): event["content"] for event in answer.json()}
+        assert {(kind, key): state[kind, key] for kind, key, _ in wanted} == {
+            (kind, key): content for kind, key, content in wanted
+        }

@@ -42,6 +42,7 @@ from linearized.protocol.identifiers import client_uri, user_uri
 from linearized.room.submissions import Handshake, Reason
 from linearized.server.providers.delivery_service import ERROR_CODES, MAX_ITEMS
 from linearized.store.base import Role, RoomAppend, RoomRow
+from linearized.store.pseudonyms import PseudonymRow
 from tests.room.party import leave
 from tests.room.support import ALICE, ANNA, BOB, MLS, Member, handshake, state_event
 from tests.server.support import running_server
@@ -212,7 +213,7 @@ async def test_a_commit_with_a_partial_group_info_moves_the_group(here: World) -
     assert (await ask(here, signed(here.bob, commits(submission)))).response_type is DSResponseType.OK
     here.bob.accept()
     here.alice.joined().process(submission.bundle.message)
-    group = here.server.node.store.group(here.room_id)
+    group = here.server.node.groups.row(here.room_id)
     assert group is not None
     assert group.epoch == here.bob.joined().epoch
     assert submission.bundle.group_info is not None
@@ -375,7 +376,7 @@ async def test_the_tree_of_a_welcome_is_there_until_its_client_has_joined(here: 
 
 
 async def test_group_information_is_for_members_and_providers_in_the_room(here: World) -> None:
-    group = here.server.node.store.group(here.room_id)
+    group = here.server.node.groups.row(here.room_id)
     assert group is not None
     for request in (unsigned(GROUP_INFO), signed(here.bob, GROUP_INFO)):
         found = (await ask(here, request)).external_commit_info
@@ -418,6 +419,18 @@ async def test_key_packages_are_for_our_clients_and_rooms_of_the_caller_only(her
     await refused(here, request, DSErrorCode.NOT_ALLOWED, provider=stranger, room="mimi://b.example/r/x")
     # The hub of a room of its own.
     assert (await ask(here, request, provider=stranger, room="mimi://c.example/r/x")).key_packages
+
+
+async def test_a_pseudonym_is_given_for_the_first_room_it_is_asked_for(here: World) -> None:
+    user_id = "@0b5c2d3e-7f1a-4c6b-9d8e-1a2b3c4d5e6f:a.example"
+    await here.server.node.store.put_pseudonym(
+        PseudonymRow(user_id=user_id, owner=ALICE, created_ts=0), "PHONE"
+    )
+    await with_packages(here.server, user_id, "PHONE", packages=2)
+    request = unsigned(packages(client_uri(user_id, "PHONE")))
+    assert (await ask(here, request)).key_packages
+    stranger = Provider("c.example", here.server.network)
+    await refused(here, request, DSErrorCode.NOT_ALLOWED, provider=stranger, room="mimi://c.example/r/x")
 
 
 # --- the end ---

@@ -16,7 +16,7 @@ from linearized.mimi.messages import decode_fanout_stream
 from linearized.protocol.identifiers import room_uri
 from linearized.server.providers import PREFIX
 from linearized.server.providers.client import CURSOR_HEADER, DIRECTORY_PATH, FOLLOW, ROOM_HEADER
-from linearized.server.providers.follow import MAX_WAIT_SECONDS
+from linearized.server.providers.follow import MAX_SKIPPED, MAX_WAIT_SECONDS
 from tests.server.test_fanout import roles
 
 from .support import Provider, World, world
@@ -26,7 +26,7 @@ URL = f"https://a.example{PREFIX}/follow"
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path, store_in_thread=False) as found:
+    async with world(tmp_path, in_threads=False) as found:
         yield found
 
 
@@ -36,11 +36,13 @@ async def call(
     *,
     cursor: str | None = None,
     wait: object = 0,
+    skip: list[str] | None = None,
     sender: str = "b.example",
     certificate: str | None = None,
 ) -> httpx.Response:
     """One request to the endpoint, by default of the room's other provider."""
     query: dict[str, Any] = {"wait": wait} | ({"cursor": cursor} if cursor is not None else {})
+    query |= {"skip": skip} if skip is not None else {}
     network = w.server.network
     origin = sender if certificate is None else certificate
     async with httpx.AsyncClient(transport=network.transport(origin), timeout=120) as client:
@@ -138,7 +140,7 @@ async def test_a_cursor_that_was_not_given_is_refused_and_acknowledges_nothing(h
 
 async def test_the_cursor_of_another_follower_is_refused(tmp_path: Path) -> None:
     settings = {"c.example": ProviderConfig(fan_out="pull")}
-    async with world(tmp_path, store_in_thread=False, providers=settings) as w:
+    async with world(tmp_path, in_threads=False, providers=settings) as w:
         assert (await call(w, "POST")).status_code == 204
         await w.server.node.rooms.submit(w.room_id, w.alice.message())
         given = (await call(w)).headers[CURSOR_HEADER]
@@ -192,7 +194,7 @@ async def test_a_removed_provider_gets_its_removal_and_then_410(here: World) -> 
 
 async def test_the_operator_can_settle_that_a_provider_fetches(tmp_path: Path) -> None:
     settings = {"b.example": ProviderConfig(fan_out="pull")}
-    async with world(tmp_path, store_in_thread=False, with_bob=False, providers=settings) as w:
+    async with world(tmp_path, in_threads=False, with_bob=False, providers=settings) as w:
         # Before it is in any room: it waits for the first.
         assert (await call(w)).status_code == 204
         await w.add(w.bob)
@@ -206,7 +208,7 @@ async def test_the_operator_can_settle_that_a_provider_fetches(tmp_path: Path) -
 
 
 async def test_what_was_registered_is_remembered_by_a_hub_that_starts_again(tmp_path: Path) -> None:
-    async with world(tmp_path, store_in_thread=False) as w:
+    async with world(tmp_path, in_threads=False) as w:
         await followed(w)
         await w.server.node.rooms.submit(w.room_id, w.alice.message())
         given = await call(w)
@@ -231,3 +233,12 @@ async def test_other_followers_are_notified_as_before(here: World) -> None:
     (body,) = other.notified
     assert (await call(here)).content == body
     assert room_uri(here.room_id) == here.uri
+
+
+async def test_a_follower_leaves_rooms_out_but_not_too_many_and_no_nonsense(here: World) -> None:
+    await followed(here)
+    await here.server.node.rooms.submit(here.room_id, here.alice.message())
+    assert (await call(here, skip=[here.uri])).status_code == 204
+    assert (await call(here)).status_code == 200
+    for wrong in ([here.uri] * (MAX_SKIPPED + 1), ["clubhouse"]):
+        assert (await call(here, skip=wrong)).status_code == 400

@@ -336,3 +336,107 @@ async def test_a_user_who_leaves_a_followed_room_is_given_nothing_more(tmp_path:
         assert ticket.is_set()
         with pytest.raises(Rejected):
             await rooms.send(ROOM, replace(leaving, state_key="@anna:a.example"))
+
+
+def membership(h: Hub, user: str = ALICE) -> tuple[str, int]:
+    """A user's membership here, and the last entry they may see."""
+    (row,) = [row for row in h.server.node.store.memberships(ROOM) if row.user_id == user]
+    return row.membership, row.seq
+
+
+def removing(h: Hub, *leaves: int) -> bytes:
+    """Bob commits the removal of leaves, and what is pending."""
+    bundle = h.bob.joined().commit(remove=leaves)
+    h.bob.accept()
+    return h.fan_out(bundle.commit)
+
+
+async def test_a_membership_ends_with_the_commit_that_removes_the_users_last_leaf(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        tablet = await with_package(h, ALICE, "TABLET")
+        anna = await with_package(h, "@anna:a.example", "PC")
+        assert await h.notify(*h.adding(h.alice, tablet, anna), h.message()) == 201
+        # One of two devices: its user stays.
+        assert await h.notify(removing(h, 1)) == 201
+        assert membership(h) == ("join", 0)
+        ticket = h.server.node.notifier.ticket(ALICE)
+        assert await h.notify(removing(h, 2), h.message()) == 201
+        assert membership(h) == ("leave", 3)
+        assert membership(h, "@anna:a.example") == ("join", 0)
+        assert ticket.is_set()
+        # With the last of our users the room ends here: what else is sent is for nobody.
+        assert await h.notify(removing(h, 3), h.message()) == 201
+        assert membership(h, "@anna:a.example") == ("leave", 5)
+        assert await h.notify(h.message(), h.commit()) == 201
+        assert len(h.log()) == 5
+        assert h.server.node.store.followed_group(ROOM) is None
+
+
+async def test_a_membership_ends_with_the_hubs_proposal_to_remove_all_of_a_user(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        signer = openmls.SignatureKeyPair.generate()
+        h.bob = Member(BOB)
+        h.bob.create(
+            name=b"mimi://b.example/g/clubhouse", external_senders=[(signer.public_key, b"mimi://b.example")]
+        )
+        h.bob.accept()
+        tablet = await with_package(h, ALICE, "TABLET")
+        assert await h.notify(*h.adding(h.alice, tablet)) == 201
+        group = h.bob.joined()
+        info, tree = group.group_info()
+        public = openmls.PublicGroup.observe(group_info=info, ratchet_tree=tree)
+        first, second = (
+            public.propose_remove(signer=signer, sender_index=0, leaf_index=leaf) for leaf in (1, 2)
+        )
+        assert await h.notify(h.fan_out(first)) == 201
+        assert membership(h) == ("join", 0)
+        assert await h.notify(h.fan_out(second)) == 201
+        assert membership(h) == ("leave", 2)
+
+
+async def test_a_members_proposal_ends_nothing_until_it_is_committed(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        assert await h.notify(*h.adding(h.alice)) == 201
+        proposal = h.bob.joined().propose_remove(1)
+        assert await h.notify(h.fan_out(proposal)) == 201
+        assert membership(h) == ("join", 0)
+        assert await h.notify(removing(h)) == 201
+        assert membership(h) == ("leave", 2)
+
+
+async def test_who_was_removed_and_is_welcomed_again_is_in_the_room_again(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        parts = h.adding(h.alice)
+        assert await h.notify(*parts) == 201
+        assert await h.notify(removing(h, 1)) == 201
+        # The Welcome from before, sent again, lets nobody in.
+        assert await h.notify(*parts) == 201
+        assert membership(h) == ("leave", 1)
+        again = await with_package(h, ALICE, "LAPTOP")
+        assert await h.notify(*h.adding(again), h.message()) == 201
+        assert membership(h)[0] == "join"
+        assert await h.notify(removing(h, 1)) == 201
+        assert membership(h)[0] == "leave"
+
+
+async def test_the_commit_before_a_welcome_is_no_change_of_the_tree_after_it(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        commit, welcome = h.adding(h.alice)
+        assert await h.notify(welcome, commit) == 201
+        # Had it been counted twice, Anna would be taken for the third leaf.
+        anna = await with_package(h, "@anna:a.example", "PC")
+        added, _ = h.adding(anna)
+        assert await h.notify(added) == 201
+        assert await h.notify(removing(h, 1)) == 201
+        assert membership(h)[0] == "leave"
+
+
+async def test_a_gap_in_the_commits_ends_the_tracking_and_no_membership(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        assert await h.notify(*h.adding(h.alice), h.commit()) == 201
+        h.commit()
+        with structlog.testing.capture_logs() as lines:
+            assert await h.notify(removing(h, 1)) == 201
+        assert "followed_group_lost" in [line["event"] for line in lines]
+        assert membership(h) == ("join", 0)
+        assert h.server.node.store.followed_group(ROOM) is None

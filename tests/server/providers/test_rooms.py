@@ -45,7 +45,7 @@ async def test_an_update_is_accepted_with_the_time(tmp_path: Path) -> None:
         assert response.code is UpdateResponseCode.SUCCESS
         assert response.accepted_timestamp is not None
         assert response.accepted_timestamp > NOW
-        row = w.server.node.store.group(w.room_id)
+        row = w.server.node.groups.row(w.room_id)
         assert row is not None
         assert row.epoch == w.bob.joined().epoch + 1
 
@@ -135,7 +135,9 @@ async def test_a_leave_is_taken_once_and_every_commit_has_to_contain_it(tmp_path
         # Another start of the server has it from the log.
         group = store.group(w.room_id)
         assert group is not None
-        assert pending_proposals(store, group) == [(each, first.accepted_timestamp) for each in sent]
+        assert pending_proposals(store, w.room_id, group.commit_event_id) == [
+            (each, first.accepted_timestamp) for each in sent
+        ]
         assert len(references(w.server.node.rooms._hub.load(w.room_id))) == len(sent)
         with pytest.raises(Rejected) as refused:
             await w.commit()
@@ -270,7 +272,7 @@ async def test_a_member_gets_what_it_needs_to_rejoin_readable_by_it_alone(tmp_pa
         keys = openmls.HpkeKeyPair.generate()
         response = await group_info(w, info_request(w.bob.client, keys).encode())
         opened = open_group_info(response, w.room_id, keys)
-        row = w.server.node.store.group(w.room_id)
+        row = w.server.node.groups.row(w.room_id)
         assert row is not None
         assert (opened.group_info, opened.ratchet_tree.tree) == (row.group_info, row.ratchet_tree)
         assert row.group_info not in response.encode()
