@@ -17,6 +17,7 @@ import structlog
 
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
+from linearized.client import ClientError
 
 # At most 100 events of 64 KiB and what comes with them.
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -111,10 +112,10 @@ class AppService:
             case ("POST", "ping"):
                 await _body(receive)
             case ("GET", "users", user_id):
-                if not await self._user_exists(user_id):
+                if not await _asked(self._user_exists, user_id):
                     raise _Answer(404, "M_NOT_FOUND", "No such user")
             case ("GET", "rooms", alias):
-                if not await self._room_exists(alias):
+                if not await _asked(self._room_exists, alias):
                     raise _Answer(404, "M_NOT_FOUND", "No such room")
             case (_, "transactions" | "users" | "rooms", _) | (_, "ping"):
                 raise _Answer(405, "M_UNRECOGNIZED", "Wrong method")
@@ -138,6 +139,13 @@ class AppService:
             raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
         if self._queue.accept(txn_id, body, [event for event in events if isinstance(event, dict)]):
             self._arrived()
+
+
+async def _asked(exists: Callable[[str], Awaitable[bool]], name: str) -> bool:
+    try:
+        return await exists(name)
+    except ClientError as error:  # a side is away; the homeserver may ask again
+        raise _Answer(502, "M_UNKNOWN", f"It cannot be made now: {error}") from error
 
 
 def _token(scope: Scope) -> bytes | None:

@@ -102,7 +102,7 @@ class HomeserverApi:
     async def create_room(self, alias_localpart: str) -> str:
         """Make a room that whoever is invited may join, named by an alias; returns its ID.
 
-        Not repeated when the answer is lost: the alias finds the room.
+        Not repeated when the answer is lost; ``ApiError`` ``M_ROOM_IN_USE`` if the alias names a room.
         """
         body = {"preset": "private_chat", "room_alias_name": alias_localpart}
         answer = await self._transport.json("POST", f"{_V3}/createRoom", body=body, idempotent=False)

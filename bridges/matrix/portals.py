@@ -18,14 +18,13 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Phase, RoomLinks
 from bridges.matrix.shared_state import SharedState
-from linearized.client import ApiError, ClientError
+from linearized.client import ApiError, ClientError, ServerUnreachable
 from linearized.exceptions import IdentifierError
 from linearized.protocol.identifiers import room_domain, user_uri
 
 # The homeserver waits for our answer, so only so many people are brought in at once; the others come when
 # they first do something.
 FIRST_GHOSTS = 20
-_NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
 
@@ -106,10 +105,20 @@ class Portals:
         return True
 
     async def _matrix_room(self, alias: str) -> str:
-        """The Matrix room of an alias: made now, or before the bridge was killed."""
+        """Make the Matrix room of an alias that the homeserver has just asked for.
+
+        It must not be asked for the alias as long as there is none: it would ask us, and wait.
+        """
+        localpart = alias[1:].partition(":")[0]
         try:
-            return await self._matrix.resolve_alias(alias)
+            return await self._matrix.create_room(localpart)
+        except ServerUnreachable:
+            # The answer may be what was lost. From now on the homeserver may know the alias and never ask
+            # again, so it is decided here.
+            log.warning("making a room again", alias=alias)
+        try:
+            return await self._matrix.create_room(localpart)
         except ApiError as error:
-            if error.status != _NOT_FOUND:
+            if error.errcode != "M_ROOM_IN_USE":
                 raise
-        return await self._matrix.create_room(alias[1:].partition(":")[0])
+            return await self._matrix.resolve_alias(alias)

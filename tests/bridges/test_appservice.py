@@ -15,6 +15,7 @@ from bridges.matrix.appservice import AppService
 from bridges.matrix.database import Database
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
+from linearized.client import ServerUnreachable
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "synapse-appservice"
 TOKEN = "t" * 40
@@ -45,6 +46,8 @@ class Service:
 
     async def _exists(self, user_id: str) -> bool:
         self.asked.append(user_id)
+        if "away" in user_id:
+            raise ServerUnreachable("away")
         return "ghost" in user_id
 
     async def request(
@@ -190,6 +193,12 @@ async def test_an_alias_is_asked_for_decoded(service: Service) -> None:
     assert (await service.request("GET", "/_matrix/app/v1/rooms/%23ghost%2Fx%3Ay")).status_code == 200
     assert (await service.request("GET", "/_matrix/app/v1/rooms/%23other%3Ay")).status_code == 404
     assert service.asked == ["#ghost/x:y", "#other:y"]
+
+
+async def test_what_cannot_be_made_because_a_side_is_away_may_be_asked_for_again(service: Service) -> None:
+    for path in ("users/%40away%3Ay", "rooms/%23away%3Ay"):
+        answer = await service.request("GET", f"/_matrix/app/v1/{path}")
+        assert (answer.status_code, answer.json()["errcode"]) == (502, "M_UNKNOWN")
 
 
 async def test_provisioning_has_a_token_of_its_own(service: Service) -> None:
