@@ -224,7 +224,6 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
-    JoinCodeStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
