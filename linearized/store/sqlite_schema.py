@@ -436,7 +436,7 @@ def m0012_contacts(db: Database) -> None:
 
 
 @migrations()
-def m0014_large_groups(db: Database) -> None:
+def m0013_large_groups(db: Database) -> None:
     """Commits are found without reading the messages between them: those since a group was written out. What
     is for many devices is stored once: a Welcome with its tree.
     """
@@ -454,7 +454,7 @@ def m0014_large_groups(db: Database) -> None:
 
 
 @migrations()
-def m0015_join_codes(db: Database) -> None:
+def m0014_join_codes(db: Database) -> None:
     """Joining codes, and whom they let in."""
     db.execute(
         """
@@ -484,7 +484,7 @@ def m0015_join_codes(db: Database) -> None:
 
 
 @migrations()
-def m0016_pseudonyms(db: Database) -> None:
+def m0015_pseudonyms(db: Database) -> None:
     """Whose a pseudonym is, and the room it is for."""
     db.execute(
         """
@@ -500,7 +500,7 @@ def m0016_pseudonyms(db: Database) -> None:
 
 
 @migrations()
-def m0017_followed_groups(db: Database) -> None:
+def m0016_followed_groups(db: Database) -> None:
     """Whose the leaves of a followed room's group are, so that its users' memberships end."""
     db.execute(
         "CREATE TABLE followed_groups (room_nr INTEGER PRIMARY KEY REFERENCES rooms, leaves BLOB NOT NULL)"
@@ -509,7 +509,7 @@ def m0017_followed_groups(db: Database) -> None:
 
 
 @migrations()
-def m0018_account_data(db: Database) -> None:
+def m0017_account_data(db: Database) -> None:
     """What a user's clients keep with us, for the account and for its rooms."""
     db.execute(
         """
