@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.protocol.canonical import JsonObject
+from linearized.room.admission import COMMIT_PART
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
@@ -86,4 +87,5 @@ def _at(store: Store, view: View, timestamp: int, *, forwards: bool) -> EntryRow
         exact = [entry for entry in same if entry.origin_server_ts == timestamp]
         near = [*reversed(exact), *view.before(store, before=low, after=0, limit=_NEAR)]
         right = [entry for entry in near if entry.origin_server_ts <= timestamp]
-    return next(iter(shown(store, right)), None)
+    whole = [entry for entry in right if entry.type != COMMIT_PART]  # clients know no parts of commits
+    return next(iter(shown(store, whole)), None)

@@ -103,6 +103,14 @@ async def test_of_one_millisecond_the_first_or_the_last_event_is_found(server: S
         assert answer["event_id"] == f"${seq}.{ROOM}"
 
 
+async def test_a_part_of_a_commit_is_no_event_of_that_time(server: Server, alice: Client) -> None:
+    part_of = entry(ROOM, 2, "dev.linearized.mls.commit_part", content={"part": ""})
+    await append(server.store, ROOM, member(ROOM, 1, alice.user_id, "join"), part_of, entry(ROOM, 3))
+    for direction, seq in (("f", 3), ("b", 1)):
+        answer = (await nearest(alice, ts=START_MS + 2, dir=direction)).ok()
+        assert answer["event_id"] == f"${seq}.{ROOM}"
+
+
 async def test_only_what_may_be_read_is_found(server: Server, alice: Client) -> None:
     bob = await server.user("bob")
     await append(
