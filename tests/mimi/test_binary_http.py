@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linearized.exceptions import MimiDecodeError
@@ -203,16 +203,19 @@ responses = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(requests, st.integers(0, 20))
 def test_any_request_round_trips_whatever_its_padding(request: BinaryRequest, padding: int) -> None:
     assert BinaryRequest.decode(request.encode() + bytes(padding)) == request
 
 
+@settings(deadline=None)
 @given(responses)
 def test_any_response_round_trips(response: BinaryResponse) -> None:
     assert BinaryResponse.decode(response.encode()) == response
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([BinaryRequest.decode, BinaryResponse.decode]),
     st.binary(max_size=80)

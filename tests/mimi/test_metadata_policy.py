@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linearized.exceptions import MimiDecodeError
@@ -138,6 +138,7 @@ policies = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(policies)
 def test_any_policy_round_trips_and_is_content_with_itself(policy: MetadataPolicy) -> None:
     assert MetadataPolicy.decode(policy.encode()) == policy
@@ -153,6 +154,7 @@ def test_any_policy_round_trips_and_is_content_with_itself(policy: MetadataPolic
     assert shortfalls(policy, required) == ()
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=40) | policies.map(MetadataPolicy.encode), st.integers(0, 200), st.binary(max_size=2)
 )

@@ -176,6 +176,7 @@ def test_padding_hides_small_differences_in_size() -> None:
     assert {len(padded_response(bytes(size))) for size in range(1_000_000, 1_010_000, 1000)} == {1_048_576}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100_000))
 def test_padding_costs_an_eighth_at_most(size: int) -> None:
     padded = len(padded_response(bytes(size)))
@@ -192,6 +193,7 @@ def test_any_other_bytes_do_not_open(data: bytes) -> None:
         open_request([KEY], data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80) | st.binary(max_size=50).map(lambda tail: b"\x00\x29\x01\x00\x20" + tail))
 def test_any_bytes_are_key_configurations_or_refused(data: bytes) -> None:
     try:
