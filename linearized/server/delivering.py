@@ -9,7 +9,7 @@ until they see a 200 OK response" (Linearized Matrix, send).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -137,7 +137,7 @@ class Worker:
         if follower is not None and follower.protocol == MIMI:
             await self._step_mimi(follower)
             return
-        batch = await self._gather()
+        batch = await self._gather({key: follower})
         if batch:
             await self._send(batch)
         else:
@@ -234,8 +234,8 @@ class Worker:
             self._due[EDUS] = None
         return len(welcomes)
 
-    async def _gather(self) -> Batch:
-        """What the next transaction holds: of each due room a share, in turn."""
+    async def _gather(self, known: Mapping[str, FollowerRow | None]) -> Batch:
+        """What the next transaction holds: of each due room a share, in turn. Some cursors are known."""
         batch = Batch()
         waiting = [key for key in self._alone if key in self._due][:1] or list(self._due)
         for key in waiting:
@@ -245,7 +245,7 @@ class Worker:
                 if key == EDUS:
                     self._gather_units(batch)
                 else:
-                    await self._gather_room(batch, key)
+                    await self._gather_room(batch, key, known[key] if key in known else self._follower(key))
             except Exception as error:  # noqa: BLE001 - one room that cannot be read holds up no other
                 self._broken(key, error)
         return batch
@@ -256,8 +256,7 @@ class Worker:
         if not batch.units:
             self._settled(EDUS)
 
-    async def _gather_room(self, batch: Batch, room_id: str) -> None:
-        follower = self._follower(room_id)
+    async def _gather_room(self, batch: Batch, room_id: str, follower: FollowerRow | None) -> None:
         if follower is not None and follower.protocol == MIMI:
             self._alone.pop(room_id, None)
             return  # its turn comes

@@ -12,7 +12,6 @@ from linearized.config import Config
 from linearized.mimi.ohttp import GatewayKey
 from linearized.protocol.signing import ServerIdentity
 from linearized.server.buckets import Buckets, RateLimits
-from linearized.server.checking import Checker
 from linearized.server.groups import Groups
 from linearized.server.mls import OpenMls
 from linearized.server.notifier import Notifier
@@ -68,7 +67,6 @@ class Node:
     providers: ProviderClient
     followers: Followers
     franking: Franking
-    checker: Checker
     gateway_keys: tuple[GatewayKey, ...] = field(repr=False)  # the present one first
     trees: Trees = field(init=False)
     groups: Groups = field(init=False)

@@ -23,7 +23,6 @@ from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
-from linearized.server.checking import Checker
 from linearized.server.copies import Copies
 from linearized.server.followers import Followers
 from linearized.server.franking import Franking
@@ -67,13 +66,13 @@ async def open_node(
     clock: Callable[[], int] = system_clock,
     ids: Callable[[int], str] = secrets.token_urlsafe,
     federation: Callable[[Config, ServerIdentity, Callable[[], int]], FederationClient] | None = None,
-    in_threads: bool = True,
+    store_in_thread: bool = True,
 ) -> AsyncIterator[Node]:
     """Open the server the settings describe, and close it on the way out.
 
     Args:
         federation: makes the outbound client; tests give one that stays in memory.
-        in_threads: False for tests under a mock clock (see ``SqliteStore.open`` and ``Checker``).
+        store_in_thread: False for tests under a mock clock (see ``SqliteStore.open``).
 
     Raises:
         ConfigError: a key file cannot be used.
@@ -84,7 +83,7 @@ async def open_node(
     franking_keys = load_franking_keys(config.data_dir)
     gateway_keys = load_gateway_keys(config.data_dir)
     store = SqliteStore.open(
-        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=in_threads
+        config.data_dir / DATABASE, synchronous=config.store.synchronous, in_thread=store_in_thread
     )
     make_client = federation or (lambda settings, who, now: FederationClient(settings, who, clock=now))
     try:
@@ -103,7 +102,6 @@ async def open_node(
                     nursery=nursery,
                     clock=clock,
                     ids=ids,
-                    in_threads=in_threads,
                 )
                 # First of all, so that what is remembered from now on is remembered as of today.
                 await _tidy(store, clock)
@@ -155,7 +153,6 @@ def _assemble(
     nursery: trio.Nursery,
     clock: Callable[[], int],
     ids: Callable[[int], str],
-    in_threads: bool,
 ) -> Node:
     notifier = Notifier()
     providers = ProviderClient(outbound, own_name=identity.name, clock=clock)
@@ -208,7 +205,6 @@ def _assemble(
         providers=providers,
         followers=followers,
         franking=franking,
-        checker=Checker(in_threads=in_threads),
         gateway_keys=gateway_keys,
     )
     node.hub_policies = HubPolicies(providers, config, signer=mls_signer, clock=clock)

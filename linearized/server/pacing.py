@@ -18,9 +18,9 @@ from typing import Final
 import trio
 
 # Requests of all workers together, at most. One costs more than a millisecond of processor time here and as
-# much at whom it is for; this many are half a processor's work. Ten followers of a busy room are then written
-# to every twenty-five milliseconds.
-REQUESTS_PER_SECOND: Final = 400
+# much at whom it is for; this many are a third of a processor's work. Ten followers of a busy room are then
+# written to every thirty-three milliseconds. With a hundred more, what comes in has to wait for the loop.
+REQUESTS_PER_SECOND: Final = 300
 # And at least, however late everything is, for it need not be our doing: ten followers are still written to
 # five times a second each, and a machine a tenth as fast has time left for what comes in.
 FEWEST_PER_SECOND: Final = 50

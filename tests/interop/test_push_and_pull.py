@@ -72,7 +72,7 @@ class World:
             self.network,
             providers=SETTINGS.get(name),
             clock=lambda: NOW,
-            in_threads=False,
+            store_in_thread=False,
         ) as server:
             app: Any = self.network.apps[name]
 

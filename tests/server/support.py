@@ -161,7 +161,7 @@ async def running_server(
     providers: Mapping[str, ProviderConfig] | None = None,
     metadata: MetadataConfig | None = None,
     clock: Callable[[], int] = system_clock,
-    in_threads: bool = True,
+    store_in_thread: bool = True,
 ) -> AsyncIterator[Server]:
     """Put a server on the network; its files stay in ``directory``, so it can be started again."""
     home = directory / name
@@ -189,7 +189,7 @@ async def running_server(
         providers=providers or {},
         metadata=metadata or MetadataConfig(),
     )
-    async with open_node(config, clock=clock, federation=federation, in_threads=in_threads) as node:
+    async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
         network.apps[name] = build_app(run.routes(node))
         try:
             yield Server(node, network)

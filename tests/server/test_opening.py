@@ -32,7 +32,7 @@ async def test_what_has_expired_is_removed_when_its_time_has_come(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     clock = Clock(system_clock())
-    async with running_server("a.example", tmp_path, Network(), clock=clock, in_threads=False) as server:
+    async with running_server("a.example", tmp_path, Network(), clock=clock, store_in_thread=False) as server:
         store = server.node.store
         routes = {b"%d" % number: "b.example" for number in range(5000)}
         await store.put_key_package_routes(routes, expires_ms=clock() + 1000)
@@ -51,7 +51,7 @@ async def test_a_store_in_trouble_is_tidied_the_next_time(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(system_clock())
-    async with running_server("a.example", tmp_path, Network(), clock=clock, in_threads=False) as server:
+    async with running_server("a.example", tmp_path, Network(), clock=clock, store_in_thread=False) as server:
         store, trouble = server.node.store, True
         real = store.expire
 

@@ -108,7 +108,7 @@ async def pulling(
         directory,
         network,
         providers={"b.example": ProviderConfig(delivery="pull")},
-        in_threads=False,
+        store_in_thread=False,
     ) as server:
         alice = await with_packages(server, ALICE, "PHONE", packages=0)
         bob = Member(BOB)
@@ -158,7 +158,7 @@ async def test_after_a_restart_it_goes_on_with_the_stored_cursor_and_takes_nothi
         tmp_path,
         network,
         providers={"b.example": ProviderConfig(delivery="pull")},
-        in_threads=False,
+        store_in_thread=False,
     ) as server:
         room.server = server
         # The hub did not learn that it arrived.

@@ -128,7 +128,7 @@ class World:
         self, name: str, life: Lifetime, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         async with running_server(
-            name, self.directory, self.network, clock=clock, in_threads=False
+            name, self.directory, self.network, clock=clock, store_in_thread=False
         ) as server:
             life.server = server
             self.network.apps[name] = _mortal(self.network.apps[name], life)

@@ -21,7 +21,6 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server import clients
 from linearized.server.app import App, build_app
-from linearized.server.checking import Checker
 from linearized.server.clients.accounts import TOKEN_BYTES
 from linearized.server.clients.auth import token_hash
 from linearized.server.franking import Franking
@@ -260,7 +259,6 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
         await nursery.start(store.run)
         franking = Franking(load_franking_keys(config.data_dir), own_name=identity.name, store=store)
         node = Node(
-            checker=Checker(in_threads=False),
             config=config,
             identity=identity,
             mls_signer=openmls.SignatureKeyPair.generate(),

@@ -26,7 +26,7 @@ URL = f"https://a.example{PREFIX}/follow"
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path, in_threads=False) as found:
+    async with world(tmp_path, store_in_thread=False) as found:
         yield found
 
 
@@ -140,7 +140,7 @@ async def test_a_cursor_that_was_not_given_is_refused_and_acknowledges_nothing(h
 
 async def test_the_cursor_of_another_follower_is_refused(tmp_path: Path) -> None:
     settings = {"c.example": ProviderConfig(fan_out="pull")}
-    async with world(tmp_path, in_threads=False, providers=settings) as w:
+    async with world(tmp_path, store_in_thread=False, providers=settings) as w:
         assert (await call(w, "POST")).status_code == 204
         await w.server.node.rooms.submit(w.room_id, w.alice.message())
         given = (await call(w)).headers[CURSOR_HEADER]
@@ -194,7 +194,7 @@ async def test_a_removed_provider_gets_its_removal_and_then_410(here: World) -> 
 
 async def test_the_operator_can_settle_that_a_provider_fetches(tmp_path: Path) -> None:
     settings = {"b.example": ProviderConfig(fan_out="pull")}
-    async with world(tmp_path, in_threads=False, with_bob=False, providers=settings) as w:
+    async with world(tmp_path, store_in_thread=False, with_bob=False, providers=settings) as w:
         # Before it is in any room: it waits for the first.
         assert (await call(w)).status_code == 204
         await w.add(w.bob)
@@ -208,7 +208,7 @@ async def test_the_operator_can_settle_that_a_provider_fetches(tmp_path: Path) -
 
 
 async def test_what_was_registered_is_remembered_by_a_hub_that_starts_again(tmp_path: Path) -> None:
-    async with world(tmp_path, in_threads=False) as w:
+    async with world(tmp_path, store_in_thread=False) as w:
         await followed(w)
         await w.server.node.rooms.submit(w.room_id, w.alice.message())
         given = await call(w)
