@@ -14,6 +14,7 @@ from linearized.protocol.state import StateMap
 from linearized.room.join_codes import admission_changes, check_join_codes
 from linearized.room.policy import RoomPolicy
 from linearized.room.submissions import Reason, Rejected
+from tests.room.support import new_room
 
 ALICE, BOB = "@alice:a.example", "@bob:b.example"
 
@@ -91,3 +92,10 @@ def test_a_code_leads_to_the_roles_that_the_policy_names_and_to_no_others() -> N
         assert not lobby.may_enter(BOB, index, by_code=True)
     direct = RoomPolicy(roles=PRESETS["direct"].roles, participants={}, clients={})
     assert not direct.may_enter(BOB, 2, by_code=True)
+
+
+def test_a_room_asks_its_own_state() -> None:
+    room = new_room()
+    room.check_join_codes(ALICE, creates=True)
+    with pytest.raises(Rejected, match="not joined"):
+        room.check_join_codes(BOB, creates=True)
