@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from linearized.mimi.group_info import GroupInfoRequest
 from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.messages import SubmitMessageResponse, SubmitResponseCode
 from linearized.protocol.base64 import encode_base64
@@ -18,6 +19,7 @@ from linearized.room.admission import ALGORITHM
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server.providers.client import ProviderError
 from linearized.store.base import Reply, Role, RoomAppend, RoomRow
+from tests.mimi.support import BASIC
 from tests.room.support import ALICE, BOB, Member, handshake
 from tests.server.support import Network, Server, running_server
 
@@ -151,13 +153,20 @@ async def test_a_room_nobody_told_us_of_is_unknown_to_every_call(tmp_path: Path)
     async with running_server("a.example", tmp_path, Network()) as server:
         rooms = server.node.rooms
         event = LocalEvent(sender=ALICE, type="m.room.message", content={})
+        request = GroupInfoRequest(
+            cipher_suite=1,
+            signature_key=b"key",
+            credential=BASIC,
+            group_info_public_key=b"hpke",
+            signature=b"sig",
+        )
         assert rooms.row(ROOM) is None
         for call in (
             lambda: rooms.send(ROOM, event),
             lambda: rooms.invite(ROOM, sender=ALICE, target=BOB),
             lambda: rooms.update(ROOM, bundle=b"", user_id=ALICE, initial_group=None),
             lambda: rooms.key_material(ROOM, request=b""),
-            lambda: rooms.group_info(ROOM, request=b""),
+            lambda: rooms.group_info(ROOM, request=request.encode()),
             lambda: rooms.receive_pdu(ROOM, {}, "b.example"),
             lambda: rooms.submit(ROOM, event),
         ):
