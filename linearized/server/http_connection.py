@@ -52,7 +52,7 @@ class PeerStream:
                 # The rest of an HTTP/2 answer is written by a task that the first part of it woke up.
                 await trio.lowlevel.checkpoint()
                 await self._flush()
-        self._drop()
+        self.drop()
 
     def abort(self) -> None:
         """Drop the connection, once the peer has what was written."""
@@ -60,7 +60,11 @@ class PeerStream:
         if self._kept:
             self._written.set()
         else:
-            self._drop()
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop the connection at once."""
+        self._transport.socket.close()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """As a trio stream's."""
@@ -92,9 +96,6 @@ class PeerStream:
                 await self._flush()
             await self._stream.aclose()
 
-    def _drop(self) -> None:
-        self._transport.socket.close()
-
     async def _flush(self) -> None:
         async with self._sending:
             if not self._kept:
@@ -106,7 +107,7 @@ class PeerStream:
                 with trio.fail_after(SEND_SECONDS):
                     await self._stream.send_all(data)
             except trio.TooSlowError as error:
-                self._drop()
+                self.drop()
                 raise trio.BrokenResourceError("the peer stopped reading") from error
 
 

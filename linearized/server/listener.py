@@ -178,10 +178,10 @@ class _Server:
                 return
             domains = peer_domains(cast("dict[str, Any] | None", secure.getpeercert()))
             stream = TlsStream(secure, transport)
-        app = self._with_peer(binding.app, domains, stream.abort)
+        app = self._with_peer(binding.app, domains, stream)
         await serve_connection(stream, app, self._hypercorn, self.context)
 
-    def _with_peer(self, app: AsgiApp, domains: tuple[str, ...], abort: Callable[[], None]) -> AppWrapper:
+    def _with_peer(self, app: AsgiApp, domains: tuple[str, ...], stream: PeerStream) -> AppWrapper:
         """What Hypercorn runs for each request: the application, with the peer's names in its scope."""
 
         here = 0  # requests running on this connection
@@ -193,12 +193,12 @@ class _Server:
                 return
             if here >= RUNNING_REQUESTS:
                 self._log.warning("too_many_requests", limit=RUNNING_REQUESTS)
-                abort()
+                stream.drop()  # what it was answered so far it may never read
                 return
             here += 1
             self.running += 1
             try:
-                await app({**scope, "peer_domains": domains, "abort": abort}, receive, send)
+                await app({**scope, "peer_domains": domains, "abort": stream.abort}, receive, send)
             finally:
                 here -= 1
                 self._ended()
