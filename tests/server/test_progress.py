@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 import structlog.testing
 import trio
-import trio.lowlevel
 
 from linearized.exceptions import StoreError
 from linearized.server.progress import CLOSE_SECONDS, WRITE_SECONDS, Progress
@@ -21,16 +20,14 @@ OTHER = replace(ROW, provider="c.example")
 
 @dataclass
 class Disk:
-    """Records each write, or fails, or hangs."""
+    """Records each write, or fails, or takes as long as it is told to."""
 
     writes: list[list[tuple[str, int]]] = field(default_factory=list)
     full: bool = False
-    hangs: bool = False
+    seconds: float = 0
 
     async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.hangs:
-            await trio.sleep_forever()
+        await trio.sleep(self.seconds)
         if self.full:
             raise StoreError("the disk is full")
         self.writes.append([(row.provider, row.cursor) for row in followers])
@@ -72,13 +69,15 @@ async def test_a_stop_that_was_written_in_between_counts(progress: Progress) -> 
 async def test_what_moves_while_it_is_written_is_written_again(
     progress: Progress, disk: Disk, autojump_clock: trio.testing.MockClock
 ) -> None:
+    disk.seconds = WRITE_SECONDS
     progress.move(ROW, 4)
-    await trio.sleep(WRITE_SECONDS)
+    await trio.sleep(1.5 * WRITE_SECONDS)
     progress.move(ROW, 5)
-    await trio.lowlevel.checkpoint()
+    await trio.sleep(WRITE_SECONDS)
+    assert disk.writes == [[("b.example", 4)]]
     assert progress.of(ROW).cursor == 5
     await trio.sleep(2 * WRITE_SECONDS)
-    assert disk.writes[-1] == [("b.example", 5)]
+    assert disk.writes == [[("b.example", 4)], [("b.example", 5)]]
 
 
 async def test_nothing_is_written_while_nothing_moves(
@@ -119,7 +118,7 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_stop(
     disk: Disk, autojump_clock: trio.testing.MockClock
 ) -> None:
     progress = Progress(cast("Store", disk))
-    disk.hangs = True
+    disk.seconds = 10 * CLOSE_SECONDS
     async with trio.open_nursery() as nursery:
         nursery.start_soon(progress.run)
         progress.move(ROW, 4)
