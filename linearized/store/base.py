@@ -20,6 +20,7 @@ from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
+from linearized.store.receipts import ReceiptStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
 # meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
@@ -224,6 +225,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ReceiptStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""

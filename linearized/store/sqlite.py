@@ -35,6 +35,7 @@ from linearized.store import (
     sqlite_past_trees,
     sqlite_pseudonyms,
     sqlite_pulling,
+    sqlite_receipts,
 )
 from linearized.store.account_data import AccountDataRow
 from linearized.store.base import (
@@ -55,6 +56,7 @@ from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
 from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import PullCursorRow
+from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
@@ -66,6 +68,7 @@ from linearized.store.sqlite_moving import MovingReads
 from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
+from linearized.store.sqlite_receipts import ReceiptReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
 from linearized.store.sqlite_writer import GroupWriter, Operation
@@ -98,6 +101,7 @@ class SqliteStore(
     PseudonymReads,
     AccountDataReads,
     JoinCodeReads,
+    ReceiptReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -328,6 +332,10 @@ class SqliteStore(
         return await self._write(
             partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
         )
+
+    async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
+        """Move receipts forward; whether any moved."""
+        return await self._write(partial(sqlite_receipts.put_receipts, rows=rows, most_threads=most_threads))
 
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""

@@ -526,6 +526,28 @@ def m0017_account_data(db: Database) -> None:
     db.execute("CREATE UNIQUE INDEX account_data_news ON account_data (user_id, position)")
 
 
+@migrations()
+def m0019_receipts(db: Database) -> None:
+    """How far each user has read each room."""
+    db.execute(
+        """
+        CREATE TABLE receipts (
+            room_nr INTEGER NOT NULL,
+            user_id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            thread_id TEXT NOT NULL, -- empty: of the whole room
+            event_id TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            ts INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            PRIMARY KEY (room_nr, user_id, kind, thread_id)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE UNIQUE INDEX receipts_position ON receipts (position)")
+    db.execute("CREATE INDEX receipts_news ON receipts (room_nr, position)")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

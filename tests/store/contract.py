@@ -24,6 +24,7 @@ from tests.store.contract_moving import MovingContract
 from tests.store.contract_past_trees import PastTreeContract
 from tests.store.contract_pseudonyms import PseudonymContract
 from tests.store.contract_pulling import PullContract
+from tests.store.contract_receipts import ReceiptContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
     ROOM,
@@ -70,6 +71,7 @@ class StoreContract(
     PullContract,
     PseudonymContract,
     JoinCodeContract,
+    ReceiptContract,
     ClosingContract,
 ):
     """The whole protocol."""

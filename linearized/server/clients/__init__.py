@@ -31,11 +31,13 @@ from linearized.server.clients import (
     oblivious,
     proofs,
     pseudonyms,
+    receipts,
     reports,
     segments,
     sending,
     sync,
     to_device,
+    typing_notices,
 )
 from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
 from linearized.server.clients.context import context_of
@@ -105,6 +107,9 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("PUT", f"{_ROOM}/send/{{event_type}}/{{txn_id}}", sending.send),
     ("PUT", f"{_ROOM}/redact/{{event_id}}/{{txn_id}}", sending.redact),
     ("POST", f"{_ROOM}/report/{{event_id}}", reports.report),
+    ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
+    ("POST", f"{_ROOM}/read_markers", receipts.read_markers),
+    ("PUT", f"{_ROOM}/typing/{{user_id}}", typing_notices.typing),
     ("POST", f"{V3}/keys/upload", keys.upload),
     ("POST", f"{V3}/keys/query", keys.query),
     ("POST", f"{V3}/keys/claim", keys.claim),

@@ -92,12 +92,17 @@ async def event(context: Context, request: Request, caller: Caller) -> Response:
 
 
 def visible_event(context: Context, request: Request, view: View) -> EntryRow:
-    """The entry that a path names.
+    """The entry that a path names. Raises HttpError as ``event_for``."""
+    return event_for(context, view, request.params["event_id"])
+
+
+def event_for(context: Context, view: View, event_id: str) -> EntryRow:
+    """The entry of this ID, in a room and as far as the caller may read.
 
     Raises:
         HttpError: 404 ``M_NOT_FOUND``, whether it does not exist or may not be read.
     """
-    entry = context.node.store.entry_by_id(request.params["event_id"])
+    entry = context.node.store.entry_by_id(event_id)
     if entry is None or entry.room_id != view.room.room_id or entry.seq > view.head:
         raise _not_found()
     if not view.shows(entry) or not shown(context.node.store, [entry]):
