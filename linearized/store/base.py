@@ -21,6 +21,7 @@ from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
 from linearized.store.receipts import ReceiptStore
+from linearized.store.relations import RelationStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
 # meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
@@ -226,6 +227,7 @@ class Store(
     JoinCodeStore,
     AccountDataStore,
     ReceiptStore,
+    RelationStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""

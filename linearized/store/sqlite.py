@@ -69,6 +69,7 @@ from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
 from linearized.store.sqlite_receipts import ReceiptReads
+from linearized.store.sqlite_relations import RelationReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
 from linearized.store.sqlite_writer import GroupWriter, Operation
@@ -102,6 +103,7 @@ class SqliteStore(
     AccountDataReads,
     JoinCodeReads,
     ReceiptReads,
+    RelationReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 

@@ -23,6 +23,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from linearized.exceptions import SchemaTooNew, StoreError
+from linearized.store.sqlite_relations import put_relations
 
 MIGRATION_SET = "linearized"
 
@@ -546,6 +547,24 @@ def m0019_receipts(db: Database) -> None:
     )
     db.execute("CREATE UNIQUE INDEX receipts_position ON receipts (position)")
     db.execute("CREATE INDEX receipts_news ON receipts (room_nr, position)")
+
+
+@migrations()
+def m0020_relations(db: Database) -> None:
+    """Which entries relate to which, to be found from the other end."""
+    db.execute(
+        """
+        CREATE TABLE relations (
+            room_nr INTEGER NOT NULL,
+            parent TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            rel_type TEXT NOT NULL,
+            PRIMARY KEY (room_nr, parent, seq)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE INDEX relations_threads ON relations (room_nr, seq) WHERE rel_type = 'm.thread'")
+    put_relations(db.conn, db.execute("SELECT id, pdu FROM entries ORDER BY id"))
 
 
 def database(connection: sqlite3.Connection) -> Database:

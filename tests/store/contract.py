@@ -25,6 +25,7 @@ from tests.store.contract_past_trees import PastTreeContract
 from tests.store.contract_pseudonyms import PseudonymContract
 from tests.store.contract_pulling import PullContract
 from tests.store.contract_receipts import ReceiptContract
+from tests.store.contract_relations import RelationContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
     ROOM,
@@ -72,6 +73,7 @@ class StoreContract(
     PseudonymContract,
     JoinCodeContract,
     ReceiptContract,
+    RelationContract,
     ClosingContract,
 ):
     """The whole protocol."""

@@ -32,6 +32,7 @@ from linearized.server.clients import (
     proofs,
     pseudonyms,
     receipts,
+    relations,
     reports,
     segments,
     sending,
@@ -49,6 +50,7 @@ _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
 _OWN: Final = f"{V3}/user/{{user_id}}"
 _OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
+_RELATIONS: Final = f"{V1}/rooms/{{room_id}}/relations/{{event_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
 PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
@@ -107,6 +109,10 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("PUT", f"{_ROOM}/send/{{event_type}}/{{txn_id}}", sending.send),
     ("PUT", f"{_ROOM}/redact/{{event_id}}/{{txn_id}}", sending.redact),
     ("POST", f"{_ROOM}/report/{{event_id}}", reports.report),
+    ("GET", _RELATIONS, relations.relations),
+    ("GET", f"{_RELATIONS}/{{rel_type}}", relations.relations),
+    ("GET", f"{_RELATIONS}/{{rel_type}}/{{event_type}}", relations.relations),
+    ("GET", f"{V1}/rooms/{{room_id}}/threads", relations.threads),
     ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
     ("POST", f"{_ROOM}/read_markers", receipts.read_markers),
     ("PUT", f"{_ROOM}/typing/{{user_id}}", typing_notices.typing),
