@@ -18,6 +18,7 @@ from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.profiles import ProfileStore
 from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
 from linearized.store.receipts import ReceiptStore
@@ -228,6 +229,7 @@ class Store(
     AccountDataStore,
     ReceiptStore,
     RelationStore,
+    ProfileStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""

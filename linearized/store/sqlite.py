@@ -33,6 +33,7 @@ from linearized.store import (
     sqlite_key_packages,
     sqlite_moving,
     sqlite_past_trees,
+    sqlite_profiles,
     sqlite_pseudonyms,
     sqlite_pulling,
     sqlite_receipts,
@@ -54,6 +55,7 @@ from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
+from linearized.store.profiles import ProfileRow
 from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import PullCursorRow
 from linearized.store.receipts import ReceiptRow
@@ -66,6 +68,7 @@ from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
 from linearized.store.sqlite_past_trees import PastTreeReads
+from linearized.store.sqlite_profiles import ProfileReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
 from linearized.store.sqlite_receipts import ReceiptReads
@@ -104,6 +107,7 @@ class SqliteStore(
     JoinCodeReads,
     ReceiptReads,
     RelationReads,
+    ProfileReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -338,6 +342,14 @@ class SqliteStore(
     async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
         """Move receipts forward; whether any moved."""
         return await self._write(partial(sqlite_receipts.put_receipts, rows=rows, most_threads=most_threads))
+
+    async def put_profile(self, profile: ProfileRow) -> None:
+        """Insert or replace a user's profile."""
+        await self._write(partial(sqlite_profiles.put_profile, profile=profile))
+
+    async def put_forgotten(self, user_id: str, room_id: str, seq: int) -> None:
+        """Note which membership a user forgets."""
+        await self._write(partial(sqlite_profiles.put_forgotten, user_id=user_id, room_id=room_id, seq=seq))
 
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""

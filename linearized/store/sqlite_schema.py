@@ -567,6 +567,29 @@ def m0020_relations(db: Database) -> None:
     put_relations(db.conn, db.execute("SELECT id, pdu FROM entries ORDER BY id"))
 
 
+@migrations()
+def m0021_profiles(db: Database) -> None:
+    """What users show of themselves, the rooms they forgot, and sessions that are renewed."""
+    db.execute(
+        "CREATE TABLE profiles (user_id TEXT PRIMARY KEY, displayname TEXT, avatar_url TEXT)"
+        " STRICT, WITHOUT ROWID"
+    )
+    db.execute(
+        """
+        CREATE TABLE forgotten (
+            user_id TEXT NOT NULL,
+            room_nr INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            PRIMARY KEY (user_id, room_nr)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute("ALTER TABLE devices ADD COLUMN expires_ts INTEGER")
+    for name in ("refresh_hash", "spent_refresh_hash", "spent_token_hash"):
+        db.execute(f"ALTER TABLE devices ADD COLUMN {name} TEXT")
+        db.execute(f"CREATE INDEX devices_{name} ON devices ({name}) WHERE {name} IS NOT NULL")
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)

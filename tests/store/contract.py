@@ -22,6 +22,7 @@ from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
 from tests.store.contract_past_trees import PastTreeContract
+from tests.store.contract_profiles import ProfileContract
 from tests.store.contract_pseudonyms import PseudonymContract
 from tests.store.contract_pulling import PullContract
 from tests.store.contract_receipts import ReceiptContract
@@ -74,6 +75,7 @@ class StoreContract(
     JoinCodeContract,
     ReceiptContract,
     RelationContract,
+    ProfileContract,
     ClosingContract,
 ):
     """The whole protocol."""

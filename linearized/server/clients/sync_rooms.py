@@ -87,10 +87,15 @@ def room_section(question: Question, window: RoomWindow) -> Told:
             return part.invited()
         case "knock" if part.changed:
             return part.knocking()
-        case "leave" | "ban" if part.changed and (not question.initial or question.wanted.include_leave):
+        case "leave" | "ban" if part.changed and (not question.initial or _wants_left(question, row)):
             return part.left()
         case _:
             return _NOTHING
+
+
+def _wants_left(question: Question, row: MembershipRow) -> bool:
+    """Whether a client that knows of no room yet is told of one that its user has left."""
+    return question.wanted.include_leave and not question.context.views.forgotten(row)
 
 
 def quiet_section(store: Store, room: RoomRow, user_id: str) -> JsonObject:
