@@ -38,6 +38,7 @@ from linearized.server.clients import (
     reports,
     segments,
     sending,
+    sessions,
     sync,
     to_device,
     typing_notices,
@@ -59,6 +60,7 @@ PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
     ("GET", f"{CLIENT}/versions", discovery.versions),
     ("GET", f"{V3}/login", accounts.login_types),
     ("POST", f"{V3}/login", accounts.login),
+    ("POST", f"{V3}/refresh", sessions.refresh),
     ("POST", f"{V3}/register", accounts.register),
 )
 
