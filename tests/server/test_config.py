@@ -112,6 +112,8 @@ notaries = ["notary.example"]
 delivery = "pull"
 [providers."c.example"]
 fan_out = "pull"
+[sign_on]
+homeservers = ["matrix.example"]
 [store]
 synchronous = "NORMAL"
 [limits]
@@ -129,6 +131,7 @@ max_backfill = 7
     assert config.keys.notaries == ("notary.example",)
     assert config.pulled_hubs == ("b.example",)
     assert config.pull_followers == ("c.example",)
+    assert config.sign_on.homeservers == ("matrix.example",)
     assert config.store.synchronous == "NORMAL"
     assert config.limits.max_backfill == 7
     assert config.bridges[0].token == TOKEN

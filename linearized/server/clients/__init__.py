@@ -33,6 +33,7 @@ from linearized.server.clients import (
     profiles,
     proofs,
     pseudonyms,
+    push_rules,
     receipts,
     relations,
     reports,
@@ -53,6 +54,7 @@ _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
 _OWN: Final = f"{V3}/user/{{user_id}}"
 _OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
+_PUSH_RULE: Final = f"{V3}/pushrules/global/{{kind}}/{{rule_id}}"
 _RELATIONS: Final = f"{V1}/rooms/{{room_id}}/relations/{{event_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
@@ -74,8 +76,14 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("DELETE", f"{V3}/devices/{{device_id}}", ending_devices.delete),
     ("POST", f"{V3}/delete_devices", ending_devices.delete_many),
     ("GET", f"{V3}/capabilities", discovery.capabilities),
-    ("GET", f"{V3}/pushrules/", discovery.push_rules),
-    ("GET", f"{V3}/pushrules", discovery.push_rules),
+    ("GET", f"{V3}/pushrules/", push_rules.get_all),
+    ("GET", f"{V3}/pushrules", push_rules.get_all),
+    ("GET", f"{V3}/pushrules/global/", push_rules.get_global),
+    ("GET", _PUSH_RULE, push_rules.get),
+    ("PUT", _PUSH_RULE, push_rules.put),
+    ("DELETE", _PUSH_RULE, push_rules.delete),
+    ("GET", f"{_PUSH_RULE}/{{part}}", push_rules.get_part),
+    ("PUT", f"{_PUSH_RULE}/{{part}}", push_rules.put_part),
     ("GET", f"{V3}/profile/{{user_id}}", profiles.get),
     ("GET", f"{V3}/profile/{{user_id}}/{{field}}", profiles.get_field),
     ("PUT", f"{V3}/profile/{{user_id}}/{{field}}", profiles.put_field),
