@@ -17,8 +17,10 @@ from linearized.server.clients import (
     devices,
     discovery,
     ending_devices,
+    faces,
     filters,
     forgetting,
+    hierarchy,
     history,
     identifiers,
     imports,
@@ -43,6 +45,7 @@ from linearized.server.clients import (
     sync,
     to_device,
     typing_notices,
+    user_directory,
 )
 from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
 from linearized.server.clients.context import context_of
@@ -128,6 +131,10 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{_RELATIONS}/{{rel_type}}", relations.relations),
     ("GET", f"{_RELATIONS}/{{rel_type}}/{{event_type}}", relations.relations),
     ("GET", f"{V1}/rooms/{{room_id}}/threads", relations.threads),
+    ("GET", f"{V1}/rooms/{{room_id}}/hierarchy", hierarchy.hierarchy),
+    ("GET", f"{V1}/room_summary/{{room_id}}", faces.summary),
+    ("GET", f"{CLIENT}/unstable/im.nheko.summary/summary/{{room_id}}", faces.summary),
+    ("POST", f"{V3}/user_directory/search", user_directory.search),
     ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
     ("POST", f"{_ROOM}/read_markers", receipts.read_markers),
     ("PUT", f"{_ROOM}/typing/{{user_id}}", typing_notices.typing),
