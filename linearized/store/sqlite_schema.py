@@ -526,6 +526,22 @@ def m0017_account_data(db: Database) -> None:
     db.execute("CREATE UNIQUE INDEX account_data_news ON account_data (user_id, position)")
 
 
+@migrations()
+def m0018_fanout_tokens(db: Database) -> None:
+    """By what tokens a room's messages go to a provider's clients as fan-out requests."""
+    db.execute(
+        """
+        CREATE TABLE fanout_tokens (
+            room_id TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            client TEXT NOT NULL,
+            token BLOB NOT NULL,
+            PRIMARY KEY (room_id, provider, client)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
 def database(connection: sqlite3.Connection) -> Database:
     """``connection`` as sqlite-utils sees it, without loading plugins an operator may have installed."""
     return Database(connection, recursive_triggers=False, execute_plugins=False)
