@@ -18,24 +18,31 @@ from linearized.server.clients import (
     discovery,
     ending_devices,
     filters,
+    forgetting,
     history,
     identifiers,
     imports,
     join_codes,
     keys,
+    live,
     log,
     media,
     membership,
     metadata_policy,
     mls,
     oblivious,
+    profiles,
     proofs,
     pseudonyms,
+    receipts,
+    relations,
     reports,
     segments,
     sending,
+    sessions,
     sync,
     to_device,
+    typing_notices,
 )
 from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
 from linearized.server.clients.context import context_of
@@ -47,12 +54,14 @@ _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
 _OWN: Final = f"{V3}/user/{{user_id}}"
 _OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
+_RELATIONS: Final = f"{V1}/rooms/{{room_id}}/relations/{{event_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
 PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
     ("GET", f"{CLIENT}/versions", discovery.versions),
     ("GET", f"{V3}/login", accounts.login_types),
     ("POST", f"{V3}/login", accounts.login),
+    ("POST", f"{V3}/refresh", sessions.refresh),
     ("POST", f"{V3}/register", accounts.register),
 )
 
@@ -68,7 +77,9 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{V3}/capabilities", discovery.capabilities),
     ("GET", f"{V3}/pushrules/", discovery.push_rules),
     ("GET", f"{V3}/pushrules", discovery.push_rules),
-    ("GET", f"{V3}/profile/{{user_id}}", discovery.profile),
+    ("GET", f"{V3}/profile/{{user_id}}", profiles.get),
+    ("GET", f"{V3}/profile/{{user_id}}/{{field}}", profiles.get_field),
+    ("PUT", f"{V3}/profile/{{user_id}}/{{field}}", profiles.put_field),
     ("POST", f"{V3}/user/{{user_id}}/filter", filters.upload_filter),
     ("GET", f"{V3}/user/{{user_id}}/filter/{{filter_id}}", filters.get_filter),
     ("GET", f"{_OWN}/account_data/{{type}}", account_data.get),
@@ -85,6 +96,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{_ROOM}/join", membership.join),
     ("POST", f"{V3}/knock/{{room_id}}", membership.knock),
     ("POST", f"{_ROOM}/leave", membership.leave),
+    ("POST", f"{_ROOM}/forget", forgetting.forget),
     ("POST", f"{_ROOM}/invite", membership.invite),
     ("POST", f"{_ROOM}/kick", membership.kick),
     ("POST", f"{_ROOM}/ban", membership.ban),
@@ -105,6 +117,13 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("PUT", f"{_ROOM}/send/{{event_type}}/{{txn_id}}", sending.send),
     ("PUT", f"{_ROOM}/redact/{{event_id}}/{{txn_id}}", sending.redact),
     ("POST", f"{_ROOM}/report/{{event_id}}", reports.report),
+    ("GET", _RELATIONS, relations.relations),
+    ("GET", f"{_RELATIONS}/{{rel_type}}", relations.relations),
+    ("GET", f"{_RELATIONS}/{{rel_type}}/{{event_type}}", relations.relations),
+    ("GET", f"{V1}/rooms/{{room_id}}/threads", relations.threads),
+    ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
+    ("POST", f"{_ROOM}/read_markers", receipts.read_markers),
+    ("PUT", f"{_ROOM}/typing/{{user_id}}", typing_notices.typing),
     ("POST", f"{V3}/keys/upload", keys.upload),
     ("POST", f"{V3}/keys/query", keys.query),
     ("POST", f"{V3}/keys/claim", keys.claim),
@@ -138,6 +157,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{MLS}/ohttp/{{gateway}}/keys", oblivious.key_configs),
     ("POST", f"{MLS}/ohttp/{{gateway}}", oblivious.forward),
     ("GET", f"{_MLS_ROOM}/log", log.log),
+    ("GET", f"{_MLS_ROOM}/live", live.live),
     ("GET", f"{_MLS_ROOM}/segments", segments.index),
     ("GET", f"{_MLS_ROOM}/segments/{{number}}", segments.segment),
     ("GET", f"{_MLS_ROOM}/checkpoint", proofs.checkpoint),
