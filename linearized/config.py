@@ -153,6 +153,13 @@ class ConsentConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignOnConfig:
+    """``[sign_on]``: the homeservers whose users may log in here with an OpenID token; none by default."""
+
+    homeservers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
     """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
     ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them, with
@@ -204,6 +211,7 @@ class Config:
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
     consent: ConsentConfig = field(default_factory=ConsentConfig)
+    sign_on: SignOnConfig = field(default_factory=SignOnConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
@@ -264,6 +272,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
         consent=_consent(top.section("consent", optional=True)),
+        sign_on=_sign_on(top.section("sign_on", optional=True)),
         store=_store(top.section("store", optional=True)),
         providers=_providers(top.section("providers", optional=True)),
         metadata=_metadata(top.section("metadata", optional=True)),
@@ -368,6 +377,12 @@ def _consent(section: Section) -> ConsentConfig:
     return consent
 
 
+def _sign_on(section: Section) -> SignOnConfig:
+    sign_on = SignOnConfig(homeservers=section.take("homeservers", as_optional_server_names, []))
+    section.finish()
+    return sign_on
+
+
 def _everybody_or_names(value: Any) -> tuple[str, ...]:
     return (EVERYBODY,) if value == [EVERYBODY] else as_optional_server_names(value)
 
@@ -456,6 +471,10 @@ key = {key}
 [consent]
 # Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.
 # required_from = []
+
+[sign_on]
+# Homeservers whose users log in here with a token of theirs, without a password.
+# homeservers = ["matrix.example"]
 
 # How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
 # of, with "fanout-request" it sends them as fan-out requests; with fan_out = "pull" it fetches the rooms we

@@ -114,6 +114,8 @@ delivery = "pull"
 fan_out = "pull"
 [providers."d.example"]
 delivery = "fanout-request"
+[sign_on]
+homeservers = ["matrix.example"]
 [store]
 synchronous = "NORMAL"
 [limits]
@@ -132,6 +134,7 @@ max_backfill = 7
     assert config.pulled_hubs == ("b.example",)
     assert config.requesting_hubs == ("d.example",)
     assert config.pull_followers == ("c.example",)
+    assert config.sign_on.homeservers == ("matrix.example",)
     assert config.store.synchronous == "NORMAL"
     assert config.limits.max_backfill == 7
     assert config.bridges[0].token == TOKEN

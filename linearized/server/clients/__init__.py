@@ -17,8 +17,10 @@ from linearized.server.clients import (
     devices,
     discovery,
     ending_devices,
+    faces,
     filters,
     forgetting,
+    hierarchy,
     history,
     identifiers,
     imports,
@@ -34,6 +36,7 @@ from linearized.server.clients import (
     profiles,
     proofs,
     pseudonyms,
+    push_rules,
     receipts,
     relations,
     reports,
@@ -43,6 +46,7 @@ from linearized.server.clients import (
     sync,
     to_device,
     typing_notices,
+    user_directory,
 )
 from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
 from linearized.server.clients.context import context_of
@@ -54,6 +58,7 @@ _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
 _OWN: Final = f"{V3}/user/{{user_id}}"
 _OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
+_PUSH_RULE: Final = f"{V3}/pushrules/global/{{kind}}/{{rule_id}}"
 _RELATIONS: Final = f"{V1}/rooms/{{room_id}}/relations/{{event_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
@@ -75,8 +80,14 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("DELETE", f"{V3}/devices/{{device_id}}", ending_devices.delete),
     ("POST", f"{V3}/delete_devices", ending_devices.delete_many),
     ("GET", f"{V3}/capabilities", discovery.capabilities),
-    ("GET", f"{V3}/pushrules/", discovery.push_rules),
-    ("GET", f"{V3}/pushrules", discovery.push_rules),
+    ("GET", f"{V3}/pushrules/", push_rules.get_all),
+    ("GET", f"{V3}/pushrules", push_rules.get_all),
+    ("GET", f"{V3}/pushrules/global/", push_rules.get_global),
+    ("GET", _PUSH_RULE, push_rules.get),
+    ("PUT", _PUSH_RULE, push_rules.put),
+    ("DELETE", _PUSH_RULE, push_rules.delete),
+    ("GET", f"{_PUSH_RULE}/{{part}}", push_rules.get_part),
+    ("PUT", f"{_PUSH_RULE}/{{part}}", push_rules.put_part),
     ("GET", f"{V3}/profile/{{user_id}}", profiles.get),
     ("GET", f"{V3}/profile/{{user_id}}/{{field}}", profiles.get_field),
     ("PUT", f"{V3}/profile/{{user_id}}/{{field}}", profiles.put_field),
@@ -121,6 +132,10 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{_RELATIONS}/{{rel_type}}", relations.relations),
     ("GET", f"{_RELATIONS}/{{rel_type}}/{{event_type}}", relations.relations),
     ("GET", f"{V1}/rooms/{{room_id}}/threads", relations.threads),
+    ("GET", f"{V1}/rooms/{{room_id}}/hierarchy", hierarchy.hierarchy),
+    ("GET", f"{V1}/room_summary/{{room_id}}", faces.summary),
+    ("GET", f"{CLIENT}/unstable/im.nheko.summary/summary/{{room_id}}", faces.summary),
+    ("POST", f"{V3}/user_directory/search", user_directory.search),
     ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
     ("POST", f"{_ROOM}/read_markers", receipts.read_markers),
     ("PUT", f"{_ROOM}/typing/{{user_id}}", typing_notices.typing),

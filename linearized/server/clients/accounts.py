@@ -22,6 +22,7 @@ from linearized.server.clients.devices import MAX_DISPLAY_NAME, log_out
 from linearized.server.clients.fields import boolean, invalid, optional_text, required_object, text
 from linearized.server.clients.passwords import MAX_PASSWORD, SALT_BYTES, check_password, hash_password
 from linearized.server.clients.sessions import open_session, session_name
+from linearized.server.clients.signing_on import OPENID, by_openid
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.base import DeviceRow, UserRow
 
@@ -36,18 +37,23 @@ _FORBIDDEN: Final = "Unknown user or wrong password"
 
 async def login_types(context: Context, request: Request) -> Response:
     """``GET login``."""
-    del context, request
-    return json_response({"flows": [{"type": PASSWORD}, {"type": BRIDGE}]})
+    del request
+    kinds = [PASSWORD, BRIDGE, *([OPENID] if context.node.config.sign_on.homeservers else [])]
+    return json_response({"flows": [{"type": kind} for kind in kinds]})
 
 
 async def login(context: Context, request: Request) -> Response:
-    """``POST login`` with a password, or by a bridge for one of its users; makes or takes over a device."""
+    """``POST login`` with a password, with a homeserver's token, or by a bridge for one of its users.
+    It makes or takes over a device.
+    """
     body = await request.json()
     kind = text(body, "type")
     if kind == PASSWORD:
         user_id = await _by_password(context, request, body)
     elif kind == BRIDGE:
         user_id = await _by_bridge(context, request, body)
+    elif kind == OPENID:
+        user_id = await by_openid(context, request, body)
     else:
         raise HttpError(400, "M_UNKNOWN", f"Unknown login type {kind}")
     return json_response(await _new_session(context, user_id, body))

@@ -1,4 +1,4 @@
-"""What a client asks before it does anything: versions, capabilities, push rules."""
+"""What a client asks before it does anything: versions and capabilities."""
 
 from __future__ import annotations
 
@@ -42,10 +42,3 @@ async def capabilities(context: Context, request: Request, caller: Caller) -> Re
             }
         }
     )
-
-
-async def push_rules(context: Context, request: Request, caller: Caller) -> Response:
-    """``GET pushrules/``: none; this server pushes nothing."""
-    del context, request, caller
-    kinds = ("override", "content", "room", "sender", "underride")
-    return json_response({"global": {kind: [] for kind in kinds}})

@@ -1,4 +1,4 @@
-"""Versions, capabilities, push rules."""
+"""Versions and capabilities."""
 
 from __future__ import annotations
 
@@ -16,8 +16,3 @@ async def test_capabilities_name_the_room_versions(alice: Client) -> None:
     assert versions["default"] == "dev.linearized.1"
     assert versions["available"]["dev.linearized.1"] == "stable"
     assert "I.1" in versions["available"]
-
-
-async def test_there_are_no_push_rules(alice: Client) -> None:
-    for path in ("/pushrules/", "/pushrules"):
-        assert not any((await alice.call("GET", path)).ok()["global"].values())
