@@ -1,4 +1,4 @@
-"""Serves the files of ``linearized/server/web``: a page for people that reads rooms and checks them itself."""
+"""Serves the files of ``linearized/server/web``, a page that reads rooms and checks them itself."""
 
 from __future__ import annotations
 
