@@ -39,8 +39,8 @@ class Browser:
     session: str
 
     async def call(self, method: str, path: str, **body: Any) -> Any:
-        content = {"json": body} if method == "POST" else {}
-        answer = await self.http.request(method, f"{self.session}{path}", **content)
+        content = body if method == "POST" else None
+        answer = await self.http.request(method, f"{self.session}{path}", json=content)
         value = answer.json()["value"]
         assert answer.status_code == 200, value
         return value

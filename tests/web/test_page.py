@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from linearized.client import ALGORITHM, Session
 from linearized.config import Address
 from linearized.server import run
 from linearized.server.app import App, build_app
+from linearized.server.http import Receive, Scope, Send
 from linearized.server.listener import Binding, serve_bindings
 from tests.client.support import message
 from tests.client.test_real_server import Club, open_club
@@ -36,15 +37,13 @@ class Liar:
     app: App
     lies: list[tuple[bytes, bytes]] = field(default_factory=list)
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        honest: Callable[[dict[str, Any]], Awaitable[None]] = send
-
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def told(event: dict[str, Any]) -> None:
             if event["type"] == "http.response.body":
                 for truth, lie in self.lies:
                     assert len(truth) == len(lie)
                     event = {**event, "body": event["body"].replace(truth, lie)}
-            await honest(event)
+            await send(event)
 
         await self.app(scope, receive, told)
 
