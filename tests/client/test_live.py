@@ -191,9 +191,7 @@ async def test_what_is_no_such_stream_ends_it(text: bytes, autojump_clock: None)
 async def listening(server: Provider) -> AsyncIterator[str]:
     """The provider's client API on a socket; its URL."""
     stop = trio.Event()
-    binding = Binding(
-        address=Address(host="127.0.0.1", port=0), app=build_app(run.client_routes(server.node))
-    )
+    binding = Binding(address=Address(host="127.0.0.1", port=0), app=build_app(run.plain_routes(server.node)))
     async with trio.open_nursery() as nursery:
         (address,) = await nursery.start(partial(serve_bindings, [binding], stop=stop, grace_seconds=5))
         yield f"http://{address}"
@@ -209,7 +207,7 @@ async def test_a_pulled_room_goes_on_live_and_checked(tmp_path: Path) -> None:
             api = ProviderApi(url, token=None, http=http, clock=wall_clock, ids=secrets.token_urlsafe)
             session = api.with_login(await api.login("alice", PASSWORD))
             with HistoryStore(tmp_path / "history.sqlite") as store, trio.fail_after(30):
-                history = RoomHistory(session, room_id, store, keys=Keys(alice.api))
+                history = RoomHistory(session, room_id, store, keys=Keys(session))
                 head = (await history.pull()).entries
                 async with history.follow() as entries:
                     for number in range(3):
