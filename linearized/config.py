@@ -11,6 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,11 @@ GROUP_RATE = 100  # what one provider sends to one room: a hundred people who wr
 SYNCHRONOUS = ("FULL", "NORMAL")
 
 EVERYBODY = "*"  # in consent.required_from
-PUSH, PULL = WAYS = ("push", "pull")  # how MIMI messages get from a hub to a follower
+# How MIMI messages get from a hub to a follower: notify, our fetching them, or fan-out requests of
+# draft-robert-mimi-delivery-service. A hub takes the last on request alone: it needs the follower's tokens.
+PUSH, PULL = WAYS = ("push", "pull")
+FANOUT_REQUEST = "fanout-request"
+DELIVERY_WAYS = (*WAYS, FANOUT_REQUEST)
 
 _TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
 
@@ -157,8 +162,9 @@ class SignOnConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
     """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
-    ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them. ``fan_out`` is for
-    the rooms we are the hub of: with ``pull`` it fetches them, and is sent nothing.
+    ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them, with
+    ``fanout-request`` we have it send us fan-out requests. ``fan_out`` is for the rooms we are the hub of:
+    with ``pull`` it fetches them, and is sent nothing.
     """
 
     delivery: str = "push"
@@ -215,6 +221,11 @@ class Config:
     def pulled_hubs(self) -> tuple[str, ...]:
         """The hubs whose rooms we fetch."""
         return tuple(name for name, settings in self.providers.items() if settings.delivery == PULL)
+
+    @property
+    def requesting_hubs(self) -> tuple[str, ...]:
+        """The hubs that are to send us fan-out requests."""
+        return tuple(name for name, settings in self.providers.items() if settings.delivery == FANOUT_REQUEST)
 
     @property
     def pull_followers(self) -> tuple[str, ...]:
@@ -324,15 +335,16 @@ def _providers(section: Section) -> dict[str, ProviderConfig]:
         except ValueError as error:
             raise ConfigError(f"{table.name}: {error}") from error
         providers[server] = ProviderConfig(
-            delivery=table.take("delivery", _way, PUSH), fan_out=table.take("fan_out", _way, PUSH)
+            delivery=table.take("delivery", partial(_way, DELIVERY_WAYS), PUSH),
+            fan_out=table.take("fan_out", partial(_way, WAYS), PUSH),
         )
         table.finish()
     return providers
 
 
-def _way(value: Any) -> str:
-    if value not in WAYS:
-        raise ValueError(f"expected one of {', '.join(WAYS)}")
+def _way(ways: tuple[str, ...], value: Any) -> str:
+    if value not in ways:
+        raise ValueError(f"expected one of {', '.join(ways)}")
     return str(value)
 
 
@@ -465,7 +477,8 @@ key = {key}
 # homeservers = ["matrix.example"]
 
 # How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
-# of, with fan_out = "pull" it fetches the rooms we are the hub of.
+# of, with "fanout-request" it sends them as fan-out requests; with fan_out = "pull" it fetches the rooms we
+# are the hub of.
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"

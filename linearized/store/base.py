@@ -359,6 +359,10 @@ class Store(
         """
         ...
 
+    def commit_before(self, room_id: str, *, seq: int) -> EntryRow | None:
+        """The last ``m.mls.commit`` entry before entry ``seq``, or None; costs the same in any room."""
+        ...
+
     def commit_entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """The ``m.mls.commit`` entries, as ``proposals``."""
         ...

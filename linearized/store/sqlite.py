@@ -57,7 +57,7 @@ from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
 from linearized.store.profiles import ProfileRow
 from linearized.store.pseudonyms import PseudonymRow
-from linearized.store.pulling import PullCursorRow
+from linearized.store.pulling import FanoutTokenRow, PullCursorRow
 from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_contacts import ContactReads
@@ -416,6 +416,14 @@ class SqliteStore(
     async def put_pull_cursor(self, row: PullCursorRow) -> None:
         """Insert or replace the cursor of a hub we fetch from."""
         await self._write(partial(sqlite_append.put_pull_cursor, row=row))
+
+    async def put_fanout_tokens(
+        self, room_id: str, provider: str, tokens: tuple[FanoutTokenRow, ...]
+    ) -> None:
+        """Replace the tokens of a provider's clients in a room."""
+        await self._write(
+            partial(sqlite_pulling.put_fanout_tokens, room_id=room_id, provider=provider, tokens=tokens)
+        )
 
     async def forget_past_tree(self, room_id: str, epoch: int, reference: bytes) -> None:
         """A new member has joined; the last one's group state is forgotten."""

@@ -528,6 +528,22 @@ def m0017_account_data(db: Database) -> None:
 
 
 @migrations()
+def m0018_fanout_tokens(db: Database) -> None:
+    """By what tokens a room's messages go to a provider's clients as fan-out requests."""
+    db.execute(
+        """
+        CREATE TABLE fanout_tokens (
+            room_id TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            client TEXT NOT NULL,
+            token BLOB NOT NULL,
+            PRIMARY KEY (room_id, provider, client)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
+@migrations()
 def m0019_receipts(db: Database) -> None:
     """How far each user has read each room."""
     db.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,6 +62,8 @@ class Context:
     decoders: trio.CapacityLimiter
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
+    # How many live tails are open, by account.
+    tails: Counter[str] = field(default_factory=Counter)
 
     def remember_fallback(self, user_id: str, device_id: str, not_after: int) -> None:
         """Note a device's latest last-resort key package."""

@@ -58,5 +58,6 @@ async def log_out(context: Context, caller: Caller, devices: Sequence[str]) -> N
     for device_id in devices:
         await context.node.store.delete_device(caller.user_id, device_id)
     await device_lists.announce(context.node, caller.user_id, removed=list(devices))
-    # A long poll of a device that is gone ends, and its next one is refused.
-    context.node.notifier.users_changed([caller.user_id])
+    # A long poll or live tail of a device that is gone ends, also one as a pseudonym; its next is refused.
+    pseudonyms = [row.user_id for row in context.node.store.pseudonyms_of(caller.user_id)]
+    context.node.notifier.users_changed([caller.user_id, *pseudonyms])
