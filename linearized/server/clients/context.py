@@ -13,6 +13,7 @@ import trio
 
 from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
+from linearized.server.clients.sliding_connections import Connections
 from linearized.server.clients.typists import Typists
 from linearized.server.clients.views import Views
 from linearized.server.node import Node
@@ -60,6 +61,7 @@ class Context:
     hashers: trio.CapacityLimiter
     typists: Typists
     decoders: trio.CapacityLimiter
+    sliding: Connections
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     # How many live tails are open, by account.
@@ -89,6 +91,7 @@ def context_of(node: Node) -> Context:
             hashers=trio.CapacityLimiter(_HASHERS),
             typists=Typists(node.clock()),
             decoders=trio.CapacityLimiter(_DECODERS),
+            sliding=Connections(),
         )
         _CONTEXTS[id(node)] = context
     return context
