@@ -58,8 +58,8 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
             answer["pos"] = context.node.ids(_POSITION_BYTES)
             connections.keep(caller.scope, asked.connection, answer["pos"], after)
             return json_response(answer)
-        typing_ends = context.typists.next_end(joined_rooms(context, caller)) - trio.current_time()
-        await context.node.notifier.wait(ticket, min(remaining, max(0.0, typing_ends)))
+        typing_ends = context.typists.seconds_to_next_end(joined_rooms(context, caller))
+        await context.node.notifier.wait(ticket, min(remaining, typing_ends))
         authenticate(context, request)  # a device that was logged out meanwhile hears nothing more
 
 
