@@ -15,8 +15,9 @@ from linearized.server.clients.sliding_requests import RoomWish
 
 # Connections remembered, each with some hundred bytes for every room it was told of.
 MAX_CONNECTIONS: Final = 2_000
+# Of one device, so that none takes the place of the others': clients have one or two.
+MAX_OF_DEVICE: Final = 10
 _KEPT: Final = 2  # positions of one connection
-_POSITION_BYTES: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +71,21 @@ class Connections:
     def keep(self, scope: str, connection: str, position: str, told: Told) -> None:
         """Remember what is told up to a new position."""
         key = (scope, connection)
+        if key not in self._connections:
+            self._make_room(scope)
         positions = self._connections.setdefault(key, OrderedDict())
         positions[position] = told
         while len(positions) > _KEPT:
             # The oldest is the one asked with; the others' answers the client did not get.
             del positions[list(positions)[1]]
         self._connections.move_to_end(key)
-        while len(self._connections) > MAX_CONNECTIONS:
+
+    def _make_room(self, scope: str) -> None:
+        """Forget the connection used longest ago, of the device if it has too many, else of anybody."""
+        own = [key for key in self._connections if key[0] == scope]
+        if len(own) >= MAX_OF_DEVICE:
+            del self._connections[own[0]]
+        elif len(self._connections) >= MAX_CONNECTIONS:
             self._connections.popitem(last=False)
 
     def restart(self, scope: str, connection: str) -> None:

@@ -115,14 +115,16 @@ async def test_connections_and_devices_know_nothing_of_each_other(server: Server
     assert (await slide(alice, first["pos"], lists={"all": ALL}, conn_id="one"))["rooms"] == {}
 
 
-def test_only_so_many_connections_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linearized.server.clients.sliding_connections.MAX_CONNECTIONS", 2)
-    connections = Connections()
-    for name in ("one", "two", "three"):
-        connections.keep("device", name, "p", Told())
-    assert [connections.told("device", name, "p") is not None for name in ("one", "two", "three")] == [
-        False, True, True
-    ]  # fmt: skip
+@pytest.mark.parametrize(("name", "scopes"), [("MAX_CONNECTIONS", "abc"), ("MAX_OF_DEVICE", "aaa")])
+def test_only_so_many_connections_are_remembered(
+    name: str, scopes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"linearized.server.clients.sliding_connections.{name}", 2)
+    connections, keys = Connections(), list(zip(scopes, "xyz", strict=True))
+    for scope, connection in keys:
+        connections.keep(scope, connection, "p", Told())
+        connections.keep(scope, connection, "q", Told())
+    assert [connections.told(*key, "q") is not None for key in keys] == [False, True, True]
 
 
 @pytest.mark.parametrize("seed", range(4))
