@@ -111,24 +111,26 @@ def _list(body: JsonObject) -> RoomList:
 
 
 def _range(value: Any) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - a start and an end
-        raise bad_json("A range has a start and an end")
-    if not all(isinstance(end, int) and not isinstance(end, bool) and end >= 0 for end in value):
-        raise bad_json("A range is of whole numbers")
-    return value[0], value[1]
+    match value:
+        case [int(first), int(last)] if first >= 0 and last >= 0 and not {type(first), type(last)} & {bool}:
+            return first, last
+    raise bad_json("A range is a start and an end, whole numbers")
 
 
 def _wish(body: JsonObject) -> RoomWish:
     required = body.get("required_state", [])
     if not isinstance(required, list) or len(required) > MAX_REQUIRED:
         raise bad_json(f"required_state must be a list of at most {MAX_REQUIRED}")
-    pairs: set[tuple[str, str]] = set()
-    for pair in required:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):  # noqa: PLR2004
-            raise bad_json("required_state holds pairs of an event type and a state key")
-        pairs.add((pair[0], pair[1]))
+    pairs = {_pair(each) for each in required}
     limit = integer(body, "timeline_limit") if "timeline_limit" in body else 0
     return RoomWish(required=frozenset(pairs), timeline_limit=min(limit, MAX_TIMELINE))
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    match value:
+        case [str(kind), str(key)]:
+            return kind, key
+    raise bad_json("required_state holds pairs of an event type and a state key")
 
 
 def _filters(body: JsonObject) -> Filters:
