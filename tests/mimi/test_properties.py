@@ -219,6 +219,7 @@ READERS: tuple[Callable[[Any], object], ...] = (
     leaf_changes.leaf_credentials,
     group_info.app_data_of,
     franking.tag_in,
+    franking.agent_uri,
     binary_http.read_varint,
     *SAMPLES,
 )
