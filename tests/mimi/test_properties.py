@@ -225,6 +225,7 @@ READERS: tuple[Callable[[Any], object], ...] = (
     group_info.app_data_of,
     franking.agent_uri,
     franking.tag_in,
+    franking.agent_uri,
     binary_http.read_varint,
     *SAMPLES,
 )
