@@ -16,7 +16,7 @@ import trio
 
 from bridges.matrix.appservice import AppService
 from bridges.matrix.audit import audit
-from bridges.matrix.checks import Check, check_both
+from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import NotBridged
@@ -171,6 +171,8 @@ class Bridge:
             unbridging=self.unbridging,
             database=database,
             importing=self.importing,
+            rooms=self.encryption.rooms,
+            unique=lambda: environment.ids(_UNIQUE_BYTES),
         )
         self.portals = Portals(
             config=config,
@@ -208,7 +210,19 @@ class Bridge:
     async def check(self) -> list[Check]:
         """Whether both sides are there and know us; the homeserver reaches us only while we listen."""
         environment = self._environment
-        return await check_both(self.config, homeserver=environment.homeserver, provider=environment.provider)
+        checks = await check_both(
+            self.config, homeserver=environment.homeserver, provider=environment.provider
+        )
+        if any(check.name == WHO_THERE and check.outcome is Outcome.OK for check in checks):
+            try:
+                await self.ghosts.ensure_bot()
+                await self.encryption.start()
+                await self.encryption.verify()
+                missing = self.encryption.extensions.missing()
+            except ClientError as error:
+                missing = str(error)
+            checks.append(check_encrypted_rooms(self.config, missing))
+        return checks
 
     async def start(self) -> None:
         """Introduce ourselves to both sides; keeps trying until they are there."""
@@ -236,6 +250,7 @@ class Bridge:
             nursery.start_soon(self._outbound_loop)
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
+            nursery.start_soon(self.encryption.verify)
 
     async def find_room(self, name: str) -> str:
         """The Matrix room that an ID or an alias names.
@@ -374,9 +389,7 @@ class Bridge:
 
     async def _audit_loop(self) -> None:
         while True:
-            error = await persist(self.encryption.read_inbox)
-            if error is not None:
-                log.warning("the inbox could not be read", error=str(error))
+            await persist(self.encryption.read_inboxes)
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:
