@@ -70,8 +70,8 @@ _PING_STEPS = {
 }
 _ENCRYPTED_STEP = (
     "for Synapse: experimental_features msc2409_to_device_messages_enabled and"
-    " msc3202_transaction_extensions, and the registration as `linearized bridge registration` writes it; or set bridge.encrypted_rooms to"
-    ' "refuse"'
+    " msc3202_transaction_extensions, and the registration as `linearized bridge registration` writes it;"
+    ' or set bridge.encrypted_rooms to "refuse"'
 )
 # A homeserver older than the endpoint says one of these.
 _NO_PING = frozenset({404, 405})
