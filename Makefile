@@ -8,7 +8,7 @@
 #   make bench         the benchmarks
 #   make clean         remove what this file made inside the checkout (the shared cache stays)
 #
-# Needs Python 3.11 or later with venv, and a Rust toolchain; `make test` also node 18.20 or later. Nothing installed
+# Needs Python 3.11 or later with venv, and a Rust toolchain; `make test` also node 18.20 or later and Chromium. Nothing installed
 # globally with pip is used: the project gets .venv in the checkout; the homeserver and matrix-nio, which only run as
 # programs, get environments of their own in the cache, one for each pinned version, so that a second checkout finds
 # them ready. So does ts-mls, a peer in tests.
@@ -50,12 +50,12 @@ PURE_TESTS := tests/protocol tests/mimi tests/room
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: debian debian-node demo test soak lint lint-python lint-rust bench clean venv synapse nio ts-mls
+.PHONY: debian debian-node debian-chromium demo test soak lint lint-python lint-rust bench clean venv synapse nio ts-mls
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
 
-test: venv synapse nio ts-mls
+test: venv synapse nio ts-mls debian-chromium
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PURE_TESTS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
@@ -106,6 +106,11 @@ debian:
 debian-node:
 	@command -v node >/dev/null || { apt-get update && apt-get install --yes nodejs; }
 	@command -v npm >/dev/null || { apt-get update && apt-get install --yes npm; }
+
+# The browser that the web page is tested in, and what drives it.
+debian-chromium:
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || \
+		{ apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver; }
 
 venv: $(VENV)/.ready
 synapse: $(SYNAPSE)/.ready

@@ -14,7 +14,7 @@ import pytest
 from linearized.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/operator.md")
+DOCUMENTS = ("README.md", "docs/operator.md", "docs/history.md")
 
 
 def typed(document: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ be. Times are milliseconds since the Unix epoch. ``bytes`` travel as unpadded st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -328,6 +328,20 @@ class ProviderApi:
             first_seq=json_integer(answer, "first_seq"),
             head_seq=json_integer(answer, "head_seq"),
         )
+
+    async def live(
+        self,
+        room_id: str,
+        *,
+        after: int,
+        take: Callable[[bytes], Awaitable[None]],
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        """One connection's server-sent events of entries with ``seq > after``, in pieces as they come; see
+        ``linearized.client.live`` for what to use instead. Returns when the server ends it.
+        """
+        path = f"{_MLS}/rooms/{path_part(room_id)}/live"
+        await self._transport.stream(path, take=take, query={"from": str(after + 1)}, http=http)
 
     async def segments(self, room_id: str) -> SegmentIndex:
         """Which segments of a room's log the server has for us; of rooms it orders."""

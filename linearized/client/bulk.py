@@ -1,37 +1,39 @@
-"""A room's whole history, fast: segments in parallel, checked as they come, then the newest entries.
+"""A room's whole history, fast: segments in parallel, checked as they come, then the newest entries, then the
+live ones.
 
-What is fetched lies in a directory as it came: ``000000.jsonl.zst`` and so on, and ``tail.jsonl`` with what
-no segment holds yet. A pull that was broken off goes on with what is there. Nothing in the directory is
-believed: every pull checks the whole log again, from the first entry to the hub's signed checkpoint, which it
-leaves in ``checkpoint``.
+What was checked lies in a ``HistoryStore``. A pull that was broken off goes on with what is there; but
+nothing in the file is believed: every pull checks the whole log again, from the first entry to the hub's
+signed checkpoint, which it leaves in the file.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
+import httpx
 import orjson
 import trio
 
 from linearized.client.api import ProviderApi
 from linearized.client.errors import ClientError, UntrustedAnswer
+from linearized.client.live import LiveTail, live_tail
+from linearized.client.offline import HistoryStore, KeptRoom
 from linearized.client.transport import JsonObject
 from linearized.client.verify import LOG_PAGE, KeyLookup, LogBroken, LogReport, LogVerifier, check_signed
 from linearized.client.verify import server_keys as own_keys
 from linearized.exceptions import InvalidInput
+from linearized.protocol.events import Event
 from linearized.room.segments import SEGMENT, unpack
 
 # Segments fetched at a time: the check of one takes longer than the way of another, so a few are enough.
 PARALLEL: Final = 4
 # Fetched segments that wait to be checked: a few megabytes.
 AHEAD: Final = 8
-
-TAIL: Final = "tail.jsonl"
-CHECKPOINT: Final = "checkpoint"
+# Live entries after which the hub is asked to sign for them: its word is a few hundred bytes.
+SIGN_EVERY: Final = 100
 
 Progress = Callable[[int, int], None]
 
@@ -69,86 +71,192 @@ class Keys:
             self._keys = {key: value for key, value in found.items() if key[0] == server} | self._keys
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where segments come from, and where they go."""
+@dataclass(slots=True)
+class _Segments:
+    """Those on their way, by number."""
 
-    api: ProviderApi
-    room_id: str
-    directory: Path
+    ready: dict[int, trio.Event] = field(default_factory=dict)
+    data: dict[int, bytes] = field(default_factory=dict)
 
-    def path(self, number: int) -> trio.Path:
-        return trio.Path(self.directory / f"{number:06}.jsonl.zst")
 
-    async def fetch(self, numbers: Iterator[int], ready: list[trio.Event], ahead: trio.Semaphore) -> None:
-        """Fetch the segments that are not there yet, one after another, as long as there are any."""
-        while True:
-            await ahead.acquire()
-            number = next(numbers, None)
-            if number is None:
+class RoomHistory:
+    """One room's log in a store, followed and checked; ``report`` is true of what was checked so far.
+
+    Args:
+        keys: called in a worker thread; see ``Keys``.
+    """
+
+    def __init__(self, api: ProviderApi, room_id: str, store: HistoryStore, *, keys: KeyLookup) -> None:
+        self._api = api
+        self._room_id = room_id
+        self._store = store
+        self._keys = keys
+        self._verifier = LogVerifier(keys)
+        self._kept = 0  # entries in the store
+
+    @property
+    def report(self) -> LogReport:
+        """What was checked."""
+        return self._verifier.report
+
+    async def pull(self, *, progress: Progress = lambda done, total: None) -> LogReport:
+        """Check what is in the store, fetch what is missing, and check that too.
+
+        Args:
+            progress: called with the entries checked so far and the log's length.
+
+        Raises:
+            LogBroken: an entry is not as it must be, or the hub signs another log.
+            HistoryIncomplete: we are not shown all of it.
+            UntrustedAnswer: a segment is no segment.
+            StateFileError: the store cannot be written.
+            ApiError, ServerUnreachable: the server does not tell.
+        """
+        kept = self._store.room(self._room_id)
+        self._kept = kept.entries if kept is not None else 0
+        index = await self._api.segments(self._room_id)
+        await self._known(index.head_seq, progress)
+        complete = index.head_seq // SEGMENT
+        if complete and index.runs != ((0, complete - 1),):
+            raise HistoryIncomplete("the server does not show this room from its beginning to its end")
+        try:
+            await self._segments(complete, index.head_seq, progress)
+        except ExceptionGroup as group:
+            raise _first(group) from group
+        await self._tail(progress)
+        await self.sign()
+        return self.report
+
+    async def sign(self) -> None:
+        """Have the hub sign for just what was checked, and keep its word.
+
+        Raises:
+            LogBroken: it signs another log.
+        """
+        report, keys = self.report, self._keys
+
+        def looked_up(server: str, key_id: str) -> bytes | None:
+            return found.get((server, key_id))
+
+        size = report.entries
+        answer = await self._api.checkpoint(self._room_id, size=size)
+        key = await trio.to_thread.run_sync(keys, report.hub, answer.key_id)
+        found = {(report.hub, answer.key_id): key} if key is not None else {}
+        signed = await check_signed(self._api, report, looked_up)
+        self._store.sign(self._room_id, size, signed.note)
+
+    @asynccontextmanager
+    async def follow(self, *, http: httpx.AsyncClient | None = None) -> AsyncIterator[AsyncIterator[Event]]:
+        """The entries after those of ``pull``, as they are appended, checked and in the store when they come.
+
+        Args:
+            http: as for ``live_tail``.
+
+        The iteration raises:
+            LogBroken, ApiError, MalformedAnswer: as ``pull`` and ``live_tail``.
+        """
+        async with (
+            live_tail(self._api, self._room_id, after=self.report.entries, http=http) as tail,
+            aclosing(self._live(tail)) as entries,
+        ):
+            yield entries
+
+    async def _live(self, tail: LiveTail) -> AsyncGenerator[Event, None]:
+        async for entry in tail:
+            if entry.seq != self.report.entries + 1:
+                raise LogBroken(self.report.entries + 1, "the server does not tell this entry")
+            (event,) = await trio.to_thread.run_sync(self._take, [entry.pdu])
+            if self.report.entries % SIGN_EVERY == 0:
+                await self.sign()
+            yield event
+
+    async def _known(self, head: int, progress: Progress) -> None:
+        """Check what an earlier pull left."""
+        while self.report.entries < self._kept:
+            await trio.to_thread.run_sync(self._take, self._store.page(self._room_id, self.report.entries))
+            progress(self.report.entries, max(head, self._kept))
+
+    async def _segments(self, complete: int, head: int, progress: Progress) -> None:
+        """Check segments in order while others are fetched."""
+        first = self.report.entries // SEGMENT
+        numbers = iter(range(first, complete))
+        segments = _Segments({number: trio.Event() for number in range(first, complete)})
+        ahead = trio.Semaphore(AHEAD)
+
+        async def fetch() -> None:
+            while True:
+                await ahead.acquire()
+                number = next(numbers, None)
+                if number is None:
+                    ahead.release()
+                    return
+                segments.data[number] = await self._api.segment(self._room_id, number)
+                segments.ready[number].set()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(PARALLEL, complete - first)):
+                nursery.start_soon(fetch)
+            for number in range(first, complete):
+                await segments.ready[number].wait()
+                data = segments.data.pop(number)
+                await trio.to_thread.run_sync(self._take_segment, data, number)
                 ahead.release()
+                progress(self.report.entries, head)
+
+    def _take_segment(self, data: bytes, number: int) -> None:
+        try:
+            pdus = unpack(data)
+        except InvalidInput as error:
+            raise UntrustedAnswer(f"segment {number}: {error}") from error
+        self._take(pdus[self.report.entries - number * SEGMENT :])
+
+    async def _tail(self, progress: Progress) -> None:
+        """What came after the last complete segment."""
+        while True:
+            done = self.report.entries
+            page = await self._api.log(self._room_id, after=done, limit=LOG_PAGE)
+            if done >= page.head_seq:
                 return
-            path = self.path(number)
-            if not await path.exists():
-                partial = path.with_suffix(".part")
-                await partial.write_bytes(await self.api.segment(self.room_id, number))
-                await partial.replace(path)
-            ready[number].set()
+            if not page.pdus or page.first_seq != done + 1:
+                raise LogBroken(done + 1, "the server does not tell this entry")
+            await trio.to_thread.run_sync(self._take_parsed, page.pdus)
+            progress(self.report.entries, page.head_seq)
+
+    def _take_parsed(self, pdus: Sequence[JsonObject]) -> None:
+        self._keep([self._verifier.take(pdu) for pdu in pdus])
+
+    def _take(self, pdus: Sequence[bytes]) -> list[Event]:
+        events = []
+        for pdu in pdus:
+            event = self._verifier.take(_parsed(pdu, self._verifier))
+            if event.raw != pdu:
+                raise LogBroken(self.report.entries, "it is not in the form it was signed in")
+            events.append(event)
+        self._keep(events)
+        return events
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        """Put what was checked into the store, unless it came from there."""
+        report = self.report
+        new = events[max(0, len(events) - (report.entries - self._kept)) :]
+        if report.entries > self._kept and new:
+            kept = KeptRoom(
+                room_id=report.room_id, hub=report.hub, entries=report.entries, root=report.tree.root()
+            )
+            self._store.append(kept, new)
+            self._kept = report.entries
 
 
 async def pull_history(
     api: ProviderApi,
     room_id: str,
-    directory: Path,
+    store: HistoryStore,
     *,
     keys: KeyLookup,
     progress: Progress = lambda done, total: None,
 ) -> LogReport:
-    """Fetch a room's whole log into ``directory``, and check it.
-
-    Args:
-        keys: called in a worker thread; see ``Keys``.
-        progress: called with the entries checked so far and the log's length.
-
-    Raises:
-        LogBroken: an entry is not as it must be, or the hub signs another log.
-        HistoryIncomplete: we are not shown all of it.
-        UntrustedAnswer: a segment is no segment.
-        ApiError, ServerUnreachable: the server does not tell.
-    """
-    source = _Source(api, room_id, directory)
-    await trio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    index = await api.segments(room_id)
-    complete = index.head_seq // SEGMENT
-    if complete and index.runs != ((0, complete - 1),):
-        raise HistoryIncomplete("the server does not show this room from its beginning to its end")
-    verifier = LogVerifier(keys)
-    try:
-        await _segments(source, complete, index.head_seq, verifier, progress)
-    except ExceptionGroup as group:
-        raise _first(group) from group
-    await _tail(source, verifier, progress)
-    signed = await _signed(api, verifier.report, keys)
-    await trio.Path(directory / CHECKPOINT).write_text(signed, encoding="utf-8")
-    return verifier.report
-
-
-async def _segments(
-    source: _Source, complete: int, head: int, verifier: LogVerifier, progress: Progress
-) -> None:
-    """Check segments in order while others are fetched."""
-    async with trio.open_nursery() as nursery:
-        ready = [trio.Event() for _ in range(complete)]
-        ahead = trio.Semaphore(AHEAD)
-        numbers = iter(range(complete))
-        for _ in range(min(PARALLEL, complete)):
-            nursery.start_soon(source.fetch, numbers, ready, ahead)
-        for number in range(complete):
-            await ready[number].wait()
-            data = await source.path(number).read_bytes()
-            await trio.to_thread.run_sync(_check, verifier, data, number)
-            ahead.release()
-            progress(verifier.report.entries, head)
+    """Fetch a room's whole log into ``store``, and check it; raises as ``RoomHistory.pull``."""
+    return await RoomHistory(api, room_id, store, keys=keys).pull(progress=progress)
 
 
 def _first(error: Exception) -> Exception:
@@ -156,16 +264,6 @@ def _first(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _check(verifier: LogVerifier, data: bytes, number: int) -> None:
-    try:
-        pdus = unpack(data)
-    except InvalidInput as error:
-        raise UntrustedAnswer(f"segment {number}: {error}") from error
-    for pdu in pdus:
-        if verifier.take(_parsed(pdu, verifier)).raw != pdu:
-            raise LogBroken(verifier.report.entries, "it is not in the form it was signed in")
 
 
 def _parsed(pdu: bytes, verifier: LogVerifier) -> JsonObject:
@@ -176,86 +274,3 @@ def _parsed(pdu: bytes, verifier: LogVerifier) -> JsonObject:
     if not isinstance(value, dict):
         raise LogBroken(verifier.report.entries + 1, "it is no object")
     return value
-
-
-async def _tail(source: _Source, verifier: LogVerifier, progress: Progress) -> None:
-    """What came after the last complete segment."""
-    lines: list[bytes] = []
-    while True:
-        done = verifier.report.entries
-        page = await source.api.log(source.room_id, after=done, limit=LOG_PAGE)
-        if done >= page.head_seq:
-            break
-        if not page.pdus or page.first_seq != done + 1:
-            raise LogBroken(done + 1, "the server does not tell this entry")
-        lines.extend(await trio.to_thread.run_sync(_take_all, verifier, page.pdus))
-        progress(verifier.report.entries, page.head_seq)
-    await trio.Path(source.directory / TAIL).write_bytes(b"".join(line + b"\n" for line in lines))
-
-
-def _take_all(verifier: LogVerifier, pdus: list[JsonObject]) -> list[bytes]:
-    return [verifier.take(pdu).raw for pdu in pdus]
-
-
-async def _signed(api: ProviderApi, report: LogReport, keys: KeyLookup) -> str:
-    """The hub's checkpoint of just this log; the keys may have to be asked for, so from a thread."""
-
-    def looked_up(server: str, key_id: str) -> bytes | None:
-        return found.get((server, key_id))
-
-    answer = await api.checkpoint(report.room_id, size=report.entries)
-    key = await trio.to_thread.run_sync(keys, report.hub, answer.key_id)
-    found = {(report.hub, answer.key_id): key} if key is not None else {}
-    return (await check_signed(api, report, looked_up)).note
-
-
-def entries(directory: Path) -> Iterator[bytes]:
-    """The canonical PDUs that a pull left, oldest first.
-
-    Raises:
-        InvalidInput: a file there is no segment.
-    """
-    for path in sorted(directory.glob("*.jsonl.zst")):
-        yield from unpack(path.read_bytes())
-    yield from (directory / TAIL).read_bytes().splitlines()
-
-
-def export_jsonl(directory: Path, target: Path) -> int:
-    """Write a pulled log as JSON Lines, one canonical PDU each; how many."""
-    count = 0
-    with target.open("wb") as file:
-        for pdu in entries(directory):
-            file.write(pdu + b"\n")
-            count += 1
-    return count
-
-
-def export_sqlite(directory: Path, target: Path) -> int:
-    """Write a pulled log into a new SQLite file, table ``events``; how many.
-
-    Raises:
-        FileExistsError: the file exists.
-    """
-    if target.exists():
-        raise FileExistsError(target)
-    with sqlite3.connect(target) as connection:
-        connection.execute(
-            "CREATE TABLE events (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, state_key TEXT,"
-            " sender TEXT NOT NULL, origin_server_ts INTEGER NOT NULL, pdu TEXT NOT NULL) STRICT"
-        )
-        rows = (_row(seq, pdu) for seq, pdu in enumerate(entries(directory), start=1))
-        count = connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows).rowcount
-    connection.close()
-    return count
-
-
-def _row(seq: int, pdu: bytes) -> tuple[int, str, str | None, str, int, str]:
-    event = orjson.loads(pdu)
-    return (
-        seq,
-        event["type"],
-        event.get("state_key"),
-        event["sender"],
-        event["origin_server_ts"],
-        pdu.decode(),
-    )

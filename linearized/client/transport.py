@@ -4,7 +4,7 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -32,6 +32,10 @@ MAX_RETRY_AFTER = 60.0
 MAX_JSON_BYTES = 64 * 1024 * 1024
 # A homeserver's usual upload limit, with room for the AEAD tag.
 MAX_MEDIA_BYTES = 100 * 1024 * 1024 + 16
+# A stream beats every half a minute; after three that were missed nobody is there.
+SILENCE = 95.0
+# Of a refusal's body; an error object is a fraction of it.
+MAX_REFUSAL_BYTES = 64 * 1024
 # An error text is shown to people; more of it is noise.
 MAX_ERROR_TEXT = 500
 # Answers that say "not now": the request was not carried out.
@@ -133,6 +137,35 @@ class Transport:
             backoff *= BACKOFF_FACTOR
         raise AssertionError("the last attempt returns or raises")
 
+    async def stream(
+        self,
+        path: str,
+        *,
+        take: Callable[[bytes], Awaitable[None]],
+        query: Mapping[str, str],
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        """``GET`` an answer that goes on for long, and give each piece of it to ``take``, until it ends.
+
+        Args:
+            http: the connection pool to use instead of the usual one.
+
+        Raises:
+            ApiError: the server refused.
+            ServerUnreachable: there is no connection, it broke, or nothing came for ``SILENCE`` seconds.
+        """
+        request = self._request("GET", path, None, {"Accept": "text/event-stream"}, query)
+        try:
+            with trio.fail_after(REQUEST_DEADLINE):
+                response = await (http or self.http).send(request, stream=True)
+            try:
+                await _pieces(response, take)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await response.aclose()
+        except (httpx.TransportError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            raise ServerUnreachable(f"GET {path}: {type(error).__name__}") from error
+
     async def _once(self, request: httpx.Request, limit: int) -> Answer:
         response = await self.http.send(request, stream=True)
         try:
@@ -168,6 +201,29 @@ class Transport:
             params={**self.query, **query} or None,
             timeout=None,  # one deadline around the whole exchange instead of one for each step
         )
+
+
+async def _pieces(response: httpx.Response, take: Callable[[bytes], Awaitable[None]]) -> None:
+    chunks = response.aiter_bytes()
+    refusal = b""
+    try:
+        while True:
+            with trio.fail_after(SILENCE):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                break
+            if response.status_code in _HTTP_OK:
+                await take(chunk)
+            elif len(refusal) < MAX_REFUSAL_BYTES:
+                refusal += chunk
+    finally:
+        # httpx iterates through generators within generators; only what is raised in the innermost ends all.
+        with trio.CancelScope() as leaving:
+            leaving.cancel()
+            async for _ in chunks:
+                pass
+    if response.status_code not in _HTTP_OK:
+        raise _error(Answer(response.status_code, dict(response.headers), refusal))
 
 
 def parse_object(body: bytes) -> JsonObject:

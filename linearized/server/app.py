@@ -26,6 +26,7 @@ from linearized.server.http import (
     build_request,
     json_response,
 )
+from linearized.server.streaming import Ending, StreamResponse, write_stream
 from linearized.server.telemetry import Log, describe, get_log
 
 # "Servers MUST expect that clients will approach them with OPTIONS requests" (Matrix client-server API, "Web
@@ -48,26 +49,37 @@ class App:
         self._log = log or get_log(part="http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. ``scope`` may hold ``peer_domains`` and ``abort`` (see ``listener``)."""
+        """Answer one request. ``scope`` may hold ``peer_domains``, ``abort`` and ``endings`` (see
+        ``listener``).
+        """
         if scope["type"] != "http":
             await _refuse(scope, send)
             return
         started = trio.current_time()
         method, path = scope["method"], (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         route, request, response = await self._answer(scope, receive, method, path)
-        drained = request is None or await request.drain()
-        if path.startswith(CORS_PREFIXES):
-            response = replace(response, headers=(*response.headers, *CORS_HEADERS))
-        await _send(send, response, head=method == "HEAD")
-        if not drained and "abort" in scope:
-            scope["abort"]()
+        source = response.source if isinstance(response, StreamResponse) else None
+        try:
+            drained = request is None or await request.drain()
+            if path.startswith(CORS_PREFIXES):
+                response = replace(response, headers=(*response.headers, *CORS_HEADERS))
+            if isinstance(response, StreamResponse) and method != "HEAD" and drained:
+                size = await _stream(scope, receive, send, response)
+            else:
+                await _send(send, response, head=method == "HEAD")
+                size = len(response.body)
+            if not drained and "abort" in scope:
+                scope["abort"]()
+        finally:
+            if source is not None:
+                source.close()
         self._log.info(
             "request",
             method=method,
             route=route,
             status=response.status,
             ms=round((trio.current_time() - started) * 1000, 1),
-            bytes=len(response.body),
+            bytes=size,
         )
 
     async def _answer(
@@ -122,13 +134,33 @@ def _length(response: Response) -> tuple[bytes, bytes]:
     return _header("content-length", str(len(response.body)))
 
 
+async def _stream(scope: Scope, receive: Receive, send: Send, response: StreamResponse) -> int:
+    """Send an answer without a known end; how many bytes its body had."""
+    endings: set[Ending] = scope.get("endings", set())
+    ending = Ending()
+    endings.add(ending)
+    try:
+        await send({"type": "http.response.start", "status": response.status, "headers": _headers(response)})
+        drop = scope.get("abort", _nothing)
+        return await write_stream(response, receive, send, ending=ending, drop=drop)
+    finally:
+        endings.discard(ending)
+
+
+def _nothing() -> None:
+    """Without a listener there is no connection to drop."""
+
+
+def _headers(response: Response) -> list[tuple[bytes, bytes]]:
+    return [_header("content-type", response.content_type), *(_header(*pair) for pair in response.headers)]
+
+
 async def _send(send: Send, response: Response, *, head: bool) -> None:
-    headers = [
-        _header("content-type", response.content_type),
-        # "A server MUST NOT send Content-Length in such a response" to a condition, unless it is the whole's.
-        *([] if response.status == HTTPStatus.NOT_MODIFIED else [_length(response)]),
-        *(_header(name, value) for name, value in response.headers),
-    ]
+    headers = _headers(response)
+    # "A server MUST NOT send Content-Length in such a response" to a condition, unless it is the whole's; of
+    # a stream nobody knows it.
+    if response.status != HTTPStatus.NOT_MODIFIED and not isinstance(response, StreamResponse):
+        headers.append(_length(response))
     start: dict[str, Any] = {"type": "http.response.start", "status": response.status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": b"" if head else response.body, "more_body": False})

@@ -8,7 +8,9 @@ connection a scope with
     the DNS names of the verified client certificate, lower-case; empty without one;
 ``abort``
     a function that drops the connection once it has the answer, for a peer that keeps sending what nobody
-    wants.
+    wants;
+``endings``
+    the set of what ends each answer that would go on for ever; when the server stops, it does.
 
 Nothing here knows about routes.
 """
@@ -36,6 +38,7 @@ from linearized.server.http_connection import (
     TlsStream,
     serve_connection,
 )
+from linearized.server.streaming import Ending
 from linearized.server.telemetry import Log, describe, get_log
 
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -141,6 +144,7 @@ class _Server:
     def __init__(self, max_connections: int, log: Log) -> None:
         self.context = WorkerContext(None)
         self.running = 0  # requests
+        self._endings: set[Ending] = set()
         self._open = 0  # connections
         self._stopping = False
         self._finished = trio.Event()
@@ -198,7 +202,8 @@ class _Server:
             here += 1
             self.running += 1
             try:
-                await app({**scope, "peer_domains": domains, "abort": stream.abort}, receive, send)
+                extended = {"peer_domains": domains, "abort": stream.abort, "endings": self._endings}
+                await app({**scope, **extended}, receive, send)
             finally:
                 here -= 1
                 self._ended()
@@ -213,6 +218,8 @@ class _Server:
     async def finish(self) -> None:
         """Refuse new requests and wait for the running ones."""
         self._stopping = True
+        for ending in self._endings:
+            ending.end()
         if self.running:
             await self._finished.wait()
             await trio.sleep(LINGER_SECONDS)

@@ -18,11 +18,13 @@ from linearized.server import clients, federation, providers, telemetry
 from linearized.server.app import build_app
 from linearized.server.control import commands, serve_control
 from linearized.server.discovery import split
+from linearized.server.federation import lookup
 from linearized.server.http import Request, Response, Route, json_response
 from linearized.server.listener import Binding, serve_bindings, server_context
 from linearized.server.node import Node
 from linearized.server.opening import open_node
 from linearized.server.telemetry import get_log
+from linearized.server.web_page import web_routes
 
 # How long the loop may keep the interpreter from the store's thread, which asks for it after each statement
 # of a transaction. With Python's five milliseconds a commit takes ten times as long when the loop is busy.
@@ -82,7 +84,7 @@ async def serve(
             bindings = [Binding(address=config.listen.tls, app=build_app(routes(node), log=log), tls=context)]
             if config.listen.client is not None:
                 bindings.append(
-                    Binding(address=config.listen.client, app=build_app(client_routes(node), log=log))
+                    Binding(address=config.listen.client, app=build_app(plain_routes(node), log=log))
                 )
             async with trio.open_nursery() as control:
                 await control.start(serve_control, control_path(config), commands(node))
@@ -111,8 +113,14 @@ def routes(node: Node) -> list[Route]:
     return [*federation.routes(node), *providers.routes(node), *client_routes(node)]
 
 
+def plain_routes(node: Node) -> list[Route]:
+    """What the plain listener serves: the client API, and the keys to check with what it answers."""
+    keys = [route for route in lookup.routes(node) if route.pattern.startswith("/_matrix/key/")]
+    return [*client_routes(node), *keys]
+
+
 def client_routes(node: Node) -> list[Route]:
-    """What the plain listener serves."""
+    """What people and their clients are served, on every listener."""
     host, port = split(node.identity.name)
     base_url = f"https://{host}:{port or node.config.listen.tls.port}"
 
@@ -123,6 +131,7 @@ def client_routes(node: Node) -> list[Route]:
         *clients.routes(node),
         Route("GET", "/.well-known/matrix/client", well_known),
         Route("GET", "/health", _health),
+        *web_routes(),
     ]
 
 

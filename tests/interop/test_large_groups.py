@@ -13,6 +13,7 @@ import orjson
 
 from linearized.client import DecryptedMessage, Joined, Session
 from linearized.client.bulk import pull_history
+from linearized.client.offline import HistoryStore
 from linearized.client.verify import server_keys
 from linearized.config import ProviderConfig
 from linearized.protocol.base64 import decode_base64
@@ -132,7 +133,7 @@ async def test_commits_larger_than_an_event_reach_everybody(tmp_path: Path) -> N
             sizes = [len(message_of(entry)) for entry in found.log(name) if entry.type == COMMIT]
             assert len(sizes) == DEVICES // AT_ONCE + 4
             assert max(sizes) > MAX_EVENT_BYTES
-        await checked(found, tmp_path / "history")
+        await checked(found, tmp_path / "history.sqlite")
 
 
 def message_of(entry: EntryRow) -> bytes:
@@ -154,5 +155,6 @@ async def checked(found: World, directory: Path) -> None:
     )
     assert report.leaves == DEVICES + 5
     assert server_keys(await alice.api.server_keys()).items() <= keys.items()
-    history = await pull_history(alice.api, found.room_id, directory, keys=lambda *name: keys.get(name))
+    with HistoryStore(directory) as store:
+        history = await pull_history(alice.api, found.room_id, store, keys=lambda *name: keys.get(name))
     assert (history.commits, history.epoch) == (report.commits, report.epoch)

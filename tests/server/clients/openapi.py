@@ -16,7 +16,7 @@ from linearized.server.clients import PRIVATE, PUBLIC
 from tests.server.clients.traffic import SCHEMAS, documents, endpoints
 
 OPENAPI: Final = SCHEMAS.parent / "openapi.yaml"
-MEMBERS: Final = ("$schema", "$id", "title", "x-endpoints", "x-query", "$defs")
+MEMBERS: Final = ("$schema", "$id", "title", "x-endpoints", "x-query", "x-headers", "x-content-type", "$defs")
 """Of a file in ``schemas/client``: what is about the file, and no schema itself."""
 
 
@@ -64,6 +64,9 @@ def operation(method: str, pattern: str, *, public: bool) -> dict[str, Any]:
         {"name": name, "in": "query", **({"required": True} if schema.get("x-required") else {}),
          "schema": {key: value for key, value in schema.items() if key != "x-required"}}
         for name, schema in document.get("x-query", {}).items()
+    ] + [
+        {"name": name, "in": "header", "schema": schema}
+        for name, schema in document.get("x-headers", {}).items()
     ]  # fmt: skip
     described: dict[str, Any] = {"summary": document.get("title", "A file")}
     if parameters:
@@ -72,7 +75,11 @@ def operation(method: str, pattern: str, *, public: bool) -> dict[str, Any]:
         body = {"$ref": f"#/components/schemas/{owner}.request"}
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     answer = (
-        {"application/json": {"schema": {"$ref": f"#/components/schemas/{owner}.response"}}}
+        {
+            document.get("x-content-type", "application/json"): {
+                "schema": {"$ref": f"#/components/schemas/{owner}.response"}
+            }
+        }
         if document
         else {"application/octet-stream": {}}
     )
