@@ -77,7 +77,7 @@ class Bridge:
         self._names = names
         # Rooms whose import is under way, or just begun.
         self.importing: set[str] = set()
-        self._aside = SetAside(database)
+        self.aside = SetAside(database)
         self.encryption = Encryption(
             config=config,
             database=database,
@@ -154,6 +154,7 @@ class Bridge:
             media=media,
             homeserver=homeserver,
             shared=self.shared,
+            is_encrypted=self.encryption.is_encrypted,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -301,7 +302,7 @@ class Bridge:
         reason = await carried(work)
         if reason is not None:
             log.error("set aside", event_id=incoming.event_id, room_id=incoming.room_id, reason=reason)
-            self._aside.put(incoming.room_id, incoming.event_id, reason)
+            self.aside.put(incoming.room_id, incoming.event_id, reason)
         if mine or reason is not None:
             self.queue.finish(incoming, skipped=reason)
         elif opened is not None:

@@ -91,6 +91,8 @@ def test_a_report_out_of_bounds_is_not_made() -> None:
 
 
 def test_a_message_that_only_says_it_is_a_report_is_refused() -> None:
-    content = type(text("", salt=SALT))(salt=SALT, part=SinglePart(content_type=CONTENT_TYPE, content=b"\x80"))
+    content = type(text("", salt=SALT))(
+        salt=SALT, part=SinglePart(content_type=CONTENT_TYPE, content=b"\x80")
+    )
     with pytest.raises(MimiDecodeError):
         report_in(content)

@@ -357,6 +357,14 @@ class Encryption:
             self._asked.add(room_id)
         return self.rooms.settings(room_id)
 
+    async def is_encrypted(self, room_id: str) -> bool:
+        """Whether what is sent to a room is encrypted, and files have to be.
+
+        Raises:
+            ClientError: the homeserver does not say.
+        """
+        return await self.settings(room_id) is not None
+
     async def closed(self, room_id: str) -> str | None:
         """Why the bridge takes no part in a room's encryption; ``None`` if it does, or the room has none. The
         room is told once.
