@@ -7,6 +7,8 @@ after a kill is answered with the event that was sent.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
@@ -20,7 +22,7 @@ from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
+from bridges.matrix.rendering import RedactEvent, ToMatrix, Upload, file_key, files
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -57,8 +59,10 @@ class Inbound:
         homeserver: HomeserverApi,
         shared: SharedState,
         receipts: Receipts,
+        is_encrypted: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._receipts = receipts
+        self._is_encrypted = is_encrypted
         self._shared = shared
         self._names = names
         self._bot = bot
@@ -113,7 +117,8 @@ class Inbound:
         if not self._names.is_ours(sender):
             raise NotBridged(f"{sender} says something we did not send for them")
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
-        uploads = await self._uploads(item.content, ghost)
+        encrypted = await self._is_encrypted(link.matrix_room_id)
+        uploads = await self._uploads(item.content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
         for number, act in enumerate(mapping.convert(item.content, uploads)):
             txn_id = f"log-{item.event_id}-{number}"
@@ -134,12 +139,17 @@ class Inbound:
             )
             self._messages.put(link.matrix_room_id, known, part=number)
 
-    async def _uploads(self, content: MimiContent, ghost: HomeserverApi) -> dict[str, str]:
-        uploads = {}
+    async def _uploads(
+        self, content: MimiContent, ghost: HomeserverApi, *, encrypted: bool
+    ) -> dict[str, Upload]:
+        uploads: dict[str, Upload] = {}
         for part in files(content):
             key = file_key(part)
             try:
-                uploads[key] = await self._media.to_matrix(part, ghost)
+                if encrypted:
+                    uploads[key] = await self._media.to_encrypted_room(part, ghost)
+                else:
+                    uploads[key] = await self._media.to_matrix(part, ghost)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
                 log.warning("a file was not bridged", file=key, reason=str(error))

@@ -223,7 +223,6 @@ READERS: tuple[Callable[[Any], object], ...] = (
     leaf_changes.committed_changes,
     leaf_changes.leaf_credentials,
     group_info.app_data_of,
-    franking.agent_uri,
     franking.tag_in,
     franking.agent_uri,
     binary_http.read_varint,
