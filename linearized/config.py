@@ -11,6 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,11 @@ GROUP_RATE = 100  # what one provider sends to one room: a hundred people who wr
 SYNCHRONOUS = ("FULL", "NORMAL")
 
 EVERYBODY = "*"  # in consent.required_from
-PUSH, PULL = WAYS = ("push", "pull")  # how MIMI messages get from a hub to a follower
+# How MIMI messages get from a hub to a follower: notify, our fetching them, or fan-out requests of
+# draft-robert-mimi-delivery-service. A hub takes the last on request alone: it needs the follower's tokens.
+PUSH, PULL = WAYS = ("push", "pull")
+FANOUT_REQUEST = "fanout-request"
+DELIVERY_WAYS = (*WAYS, FANOUT_REQUEST)
 
 _TOKEN_BYTES = 32  # shortest bridge token: it opens every user of its domains, so it must not be guessable
 
@@ -148,10 +153,18 @@ class ConsentConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignOnConfig:
+    """``[sign_on]``: the homeservers whose users may log in here with an OpenID token; none by default."""
+
+    homeservers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
     """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
-    ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them. ``fan_out`` is for
-    the rooms we are the hub of: with ``pull`` it fetches them, and is sent nothing.
+    ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them, with
+    ``fanout-request`` we have it send us fan-out requests. ``fan_out`` is for the rooms we are the hub of:
+    with ``pull`` it fetches them, and is sent nothing.
     """
 
     delivery: str = "push"
@@ -198,6 +211,7 @@ class Config:
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
     consent: ConsentConfig = field(default_factory=ConsentConfig)
+    sign_on: SignOnConfig = field(default_factory=SignOnConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
@@ -207,6 +221,11 @@ class Config:
     def pulled_hubs(self) -> tuple[str, ...]:
         """The hubs whose rooms we fetch."""
         return tuple(name for name, settings in self.providers.items() if settings.delivery == PULL)
+
+    @property
+    def requesting_hubs(self) -> tuple[str, ...]:
+        """The hubs that are to send us fan-out requests."""
+        return tuple(name for name, settings in self.providers.items() if settings.delivery == FANOUT_REQUEST)
 
     @property
     def pull_followers(self) -> tuple[str, ...]:
@@ -253,6 +272,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
         consent=_consent(top.section("consent", optional=True)),
+        sign_on=_sign_on(top.section("sign_on", optional=True)),
         store=_store(top.section("store", optional=True)),
         providers=_providers(top.section("providers", optional=True)),
         metadata=_metadata(top.section("metadata", optional=True)),
@@ -315,15 +335,16 @@ def _providers(section: Section) -> dict[str, ProviderConfig]:
         except ValueError as error:
             raise ConfigError(f"{table.name}: {error}") from error
         providers[server] = ProviderConfig(
-            delivery=table.take("delivery", _way, PUSH), fan_out=table.take("fan_out", _way, PUSH)
+            delivery=table.take("delivery", partial(_way, DELIVERY_WAYS), PUSH),
+            fan_out=table.take("fan_out", partial(_way, WAYS), PUSH),
         )
         table.finish()
     return providers
 
 
-def _way(value: Any) -> str:
-    if value not in WAYS:
-        raise ValueError(f"expected one of {', '.join(WAYS)}")
+def _way(ways: tuple[str, ...], value: Any) -> str:
+    if value not in ways:
+        raise ValueError(f"expected one of {', '.join(ways)}")
     return str(value)
 
 
@@ -354,6 +375,12 @@ def _consent(section: Section) -> ConsentConfig:
     consent = ConsentConfig(required_from=section.take("required_from", _everybody_or_names, []))
     section.finish()
     return consent
+
+
+def _sign_on(section: Section) -> SignOnConfig:
+    sign_on = SignOnConfig(homeservers=section.take("homeservers", as_optional_server_names, []))
+    section.finish()
+    return sign_on
 
 
 def _everybody_or_names(value: Any) -> tuple[str, ...]:
@@ -445,8 +472,13 @@ key = {key}
 # Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.
 # required_from = []
 
+[sign_on]
+# Homeservers whose users log in here with a token of theirs, without a password.
+# homeservers = ["matrix.example"]
+
 # How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
-# of, with fan_out = "pull" it fetches the rooms we are the hub of.
+# of, with "fanout-request" it sends them as fan-out requests; with fan_out = "pull" it fetches the rooms we
+# are the hub of.
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"

@@ -13,6 +13,7 @@ from linearized.protocol.state import StateMap, hub_of
 from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL
 from linearized.room.commits import verify_commit
 from linearized.room.departures import check_departures
+from linearized.room.franks import check_agent_of_log
 from linearized.room.grouping import GROUP_DELETED
 from linearized.room.parts import INITIAL_GROUP, PartWalk
 from linearized.room.proposals import messages_of
@@ -112,6 +113,7 @@ class GroupWalk:
         roster = self._roster or Roster(group.members())
         check_leaf_changes(group, commit.staged, commit.committer, state, roster=roster, hub=hub)
         check_departures(group, commit.staged, state, hub=hub)
+        check_agent_of_log(commit.staged, hub=hub)
         if not commit.staged.is_external:
             check_agreement(roster, commit.staged, state)
         self._policy.commit(

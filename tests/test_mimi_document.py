@@ -17,6 +17,8 @@ from linearized.mimi.tls import Struct
 from linearized.server.providers import ENDPOINTS
 from linearized.server.providers.client import (
     DELIVERY_SERVICE,
+    FANOUT_REQUEST,
+    FANOUT_TOKENS,
     FOLLOW,
     GATEWAY,
     GATEWAY_KEYS,
@@ -105,7 +107,17 @@ def test_each_status_code_in_the_table_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*ENDPOINTS, FOLLOW, DELIVERY_SERVICE, GATEWAY, GATEWAY_KEYS, METADATA_POLICY]
+    "name",
+    [
+        *ENDPOINTS,
+        FOLLOW,
+        DELIVERY_SERVICE,
+        FANOUT_REQUEST,
+        FANOUT_TOKENS,
+        GATEWAY,
+        GATEWAY_KEYS,
+        METADATA_POLICY,
+    ],
 )
 def test_each_endpoint_of_the_directory_is_named(name: str) -> None:
     assert f"`{name}`" in DOCUMENT

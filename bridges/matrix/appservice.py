@@ -1,8 +1,8 @@
 """What the homeserver calls: transactions, pings and queries (Application Service API v1.13), as an ASGI
 application.
 
-A transaction is answered once its events are on disk; what becomes of them is decided later. Ephemeral
-data and to-device messages are not bridged and not kept.
+A transaction is answered once its events and to-device messages are on disk; what becomes of them is decided
+later. Ephemeral data is not bridged and not kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import orjson
 import structlog
 
+from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
 from linearized.client import ClientError
@@ -24,6 +25,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 _PREFIX = ("_matrix", "app", "v1")
 _PROVISIONING = ("_linearized", "bridge", "v1", "rooms")
 
+JsonObject = dict[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -46,6 +48,7 @@ class AppService:
     Args:
         hs_token: with which the homeserver proves who it is.
         queue: takes the events.
+        keep: keeps what else there is in a transaction; whether there is something to do.
         arrived: called after events were taken.
         user_exists: whether a user of our namespace exists; makes it exist if it can.
         room_exists: the same for an alias.
@@ -57,6 +60,7 @@ class AppService:
         *,
         hs_token: str,
         queue: IncomingQueue,
+        keep: Callable[[JsonObject], bool],
         arrived: Callable[[], None],
         user_exists: Callable[[str], Awaitable[bool]],
         room_exists: Callable[[str], Awaitable[bool]],
@@ -66,6 +70,7 @@ class AppService:
         self._answer_provisioning = provision
         self._hs_token = hs_token.encode()
         self._queue = queue
+        self._keep = keep
         self._arrived = arrived
         self._user_exists = user_exists
 
@@ -137,7 +142,12 @@ class AppService:
         events = value.get("events") if isinstance(value, dict) else None
         if not isinstance(events, list):
             raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
-        if self._queue.accept(txn_id, body, [event for event in events if isinstance(event, dict)]):
+        kept = [event for event in events if isinstance(event, dict)]
+        try:
+            new = self._queue.accept(txn_id, body, kept, lambda: self._keep(value))
+        except MailboxFull:  # nothing was kept
+            raise _Answer(503, "M_UNKNOWN", "Too many to-device messages wait") from None
+        if new:
             self._arrived()
 
 

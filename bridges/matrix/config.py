@@ -19,6 +19,8 @@ prefix = "_lin_"
 bridge_invited_rooms = true
 operators = ["@admin:matrix.example"]  # optional: whose commands need no power in the room
 provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
+encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
+storage_key_file = "bridge.key"       # optional: encrypts the keys of encrypted rooms; made if missing
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from linearized.protocol.identifiers import is_server_name, is_user_id
 MIN_TOKEN_LENGTH = 32
 # Tells the user at the provider who acts for the bridge itself; the provider's settings name it too.
 BOT_LOCALPART = "_bridge"
+# What ``encrypted_rooms`` may be.
+BRIDGE, REFUSE = "bridge", "refuse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class BridgeConfig:
     bridge_invited_rooms: bool = True
     operators: frozenset[str] = frozenset()
     provisioning_token: str | None = field(default=None, repr=False)
+    encrypted_rooms: str = BRIDGE
+    storage_key_file: Path | None = None
 
     @property
     def names(self) -> Names:
@@ -68,6 +74,11 @@ class BridgeConfig:
     def bot(self) -> str:
         """The bridge's user at the provider."""
         return f"@{BOT_LOCALPART}:{self.provider_domain}"
+
+    @property
+    def storage_key_path(self) -> Path:
+        """Where the key is under which the secrets of encrypted rooms are kept."""
+        return self.storage_key_file or self.database.with_suffix(".key")
 
 
 def load_bridge_config(path: Path) -> BridgeConfig:
@@ -99,6 +110,8 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         bridge_invited_rooms=reader.flag("bridge", "bridge_invited_rooms", default=True),
         operators=reader.users("bridge", "operators"),
         provisioning_token=reader.optional_token("bridge", "provisioning_token_file"),
+        encrypted_rooms=reader.choice("bridge", "encrypted_rooms", (BRIDGE, REFUSE)),
+        storage_key_file=reader.path("bridge", "storage_key_file"),
     )
     reader.finish()
     return config
@@ -116,6 +129,12 @@ class _Reader:
         value = table.pop(name, default) if isinstance(table, dict) else default
         if not isinstance(value, str) or not value:
             raise ConfigError(f"{section}.{name} must be set to a text")
+        return value
+
+    def choice(self, section: str, name: str, choices: tuple[str, ...]) -> str:
+        value = self.text(section, name, default=choices[0])
+        if value not in choices:
+            raise ConfigError(f"{section}.{name} must be one of {', '.join(choices)}")
         return value
 
     def flag(self, section: str, name: str, *, default: bool) -> bool:

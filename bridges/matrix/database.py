@@ -2,7 +2,7 @@
 
 Small synchronous statements, each its own transaction unless grouped with ``with database.together()``.
 The file holds the MLS state of every bridged user, private keys included: it is created readable by its
-owner only.
+owner only. The secrets of encrypted Matrix rooms are encrypted in it (``megolm.keyfile``).
 """
 
 from __future__ import annotations
@@ -80,6 +80,93 @@ _SCHEMA = (
     """,
     """
     ALTER TABLE ghosts ADD COLUMN avatar TEXT
+    """,
+    """
+    CREATE TABLE crypto_accounts (
+        user_id TEXT PRIMARY KEY,
+        device_id TEXT NOT NULL,
+        account TEXT NOT NULL,
+        master TEXT NOT NULL,
+        self_signing TEXT NOT NULL,
+        user_signing TEXT NOT NULL,
+        published INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE crypto_users (
+        user_id TEXT PRIMARY KEY, outdated INTEGER NOT NULL -- 0: no, 1: yes, 2: being asked for
+    ) WITHOUT ROWID;
+    CREATE TABLE crypto_devices (
+        user_id TEXT NOT NULL,
+        device_id TEXT NOT NULL,
+        curve25519 TEXT NOT NULL,
+        ed25519 TEXT NOT NULL,
+        cross_signed INTEGER NOT NULL,
+        gone INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (user_id, device_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE olm_sessions (
+        number INTEGER PRIMARY KEY,
+        own_user TEXT NOT NULL,
+        peer_key TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        pickle TEXT NOT NULL,
+        used INTEGER NOT NULL,
+        UNIQUE (own_user, peer_key, session_id)
+    );
+    CREATE TABLE megolm_inbound (
+        number INTEGER PRIMARY KEY,
+        room_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        sender_key TEXT NOT NULL,
+        ed25519 TEXT NOT NULL,
+        first_index INTEGER NOT NULL,
+        pickle TEXT NOT NULL,
+        UNIQUE (room_id, session_id)
+    );
+    CREATE INDEX megolm_inbound_by_sender ON megolm_inbound (room_id, sender_key, number);
+    CREATE TABLE megolm_seen (
+        room_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        message_index INTEGER NOT NULL,
+        event_id TEXT NOT NULL,
+        PRIMARY KEY (room_id, session_id, message_index)
+    ) WITHOUT ROWID;
+    CREATE TABLE megolm_outbound (
+        room_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        pickle TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        PRIMARY KEY (room_id, user_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE megolm_shared (
+        room_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        device_id TEXT NOT NULL,
+        curve25519 TEXT NOT NULL,
+        message_index INTEGER,
+        PRIMARY KEY (room_id, session_id, user_id, device_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE to_device (number INTEGER PRIMARY KEY AUTOINCREMENT, message TEXT NOT NULL);
+    CREATE TABLE to_device_seen (number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE);
+    CREATE TABLE encrypted_rooms (
+        room_id TEXT PRIMARY KEY,
+        algorithm TEXT NOT NULL,
+        rotation_ms INTEGER NOT NULL,
+        rotation_messages INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE closed_rooms (room_id TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE undecrypted (
+        event_id TEXT PRIMARY KEY,
+        room_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        event TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        said INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX undecrypted_by_session ON undecrypted (room_id, session_id);
+    CREATE TABLE crypto_facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
     """,
 )
 

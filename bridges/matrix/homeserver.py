@@ -8,7 +8,7 @@ Raises as ``linearized.client``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -28,23 +28,35 @@ MAX_PAGE = 1000
 _CONFLICT = 409
 
 JsonObject = dict[str, Any]
+# Given a room, a user of ours, a type and a content, what has to be sent so that they say it: the same, or it
+# encrypted.
+Seal = Callable[[str, str, str, JsonObject], Awaitable[tuple[str, JsonObject]]]
 
 
 class HomeserverApi:
     """The homeserver's client API with the application service's token, as ``user_id`` (the bot if
-    ``None``).
+    ``None``). With ``seal``, nothing is sent to a room but what it returns.
     """
 
     def __init__(
-        self, base_url: str, *, token: str, http: httpx.AsyncClient, user_id: str | None = None
+        self,
+        base_url: str,
+        *,
+        token: str,
+        http: httpx.AsyncClient,
+        user_id: str | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self._base_url, self._token, self._http = base_url, token, http
+        self._user_id, self._seal = user_id, seal
         query = {} if user_id is None else {"user_id": user_id}
         self._transport = Transport(base_url=base_url, token=token, http=http, query=query)
 
     def as_user(self, user_id: str) -> HomeserverApi:
         """The same, acting as someone else."""
-        return HomeserverApi(self._base_url, token=self._token, http=self._http, user_id=user_id)
+        return HomeserverApi(
+            self._base_url, token=self._token, http=self._http, user_id=user_id, seal=self._seal
+        )
 
     async def ping(self, service_id: str) -> None:
         """Ask the homeserver to reach us; a success also makes it deliver what waits, at once."""
@@ -146,7 +158,24 @@ class HomeserverApi:
     async def send(
         self, room_id: str, event_type: str, content: JsonObject, *, txn_id: str, ts: int | None = None
     ) -> str:
-        """Send an event; the same ``txn_id`` sends once. ``ts`` is in milliseconds since the Unix epoch."""
+        """Send an event, encrypted if the room is; the same ``txn_id`` sends once. ``ts`` is in milliseconds
+        since the Unix epoch.
+
+        Raises:
+            RoomClosed: the room is encrypted, and we take no part in that.
+        """
+        if self._seal is not None and self._user_id is not None:
+            event_type, content = await self._seal(room_id, self._user_id, event_type, content)
+        return await self._send(room_id, event_type, content, txn_id=txn_id, ts=ts)
+
+    async def say_in_the_clear(self, room_id: str, text: str, *, txn_id: str) -> None:
+        """Say something that is no secret in a room whose encryption we take no part in, as a notice."""
+        content = {"msgtype": "m.notice", "body": text}
+        await self._send(room_id, "m.room.message", content, txn_id=txn_id, ts=None)
+
+    async def _send(
+        self, room_id: str, event_type: str, content: JsonObject, *, txn_id: str, ts: int | None
+    ) -> str:
         path = f"{_V3}/rooms/{_part(room_id)}/send/{_part(event_type)}/{_part(txn_id)}"
         return await self._put(path, content, ts)
 

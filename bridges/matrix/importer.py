@@ -18,6 +18,7 @@ import structlog
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import JsonObject, Known, NotBridged, media_of
 from bridges.matrix.database import Database
+from bridges.matrix.fallbacks import readable
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.levels import levels_to_room
 from bridges.matrix.media import MediaCopier
@@ -37,7 +38,6 @@ _MAX_DEPTH = 50
 _NEVER_IMPORTED = {
     "m.room.create": "the log has its own",
     "m.room.encryption": "the log is encrypted in another way",
-    "m.room.encrypted": "encrypted for devices the bridge is not",
 }
 Progress = Callable[[str, int, int], None]
 
@@ -264,6 +264,9 @@ class Importer:
             raise NotBridged("the event is malformed")
         if kind in _NEVER_IMPORTED or kind.startswith("m.mls."):
             raise NotBridged(_NEVER_IMPORTED.get(kind, "only the log has such events"))
+        if kind == "m.room.encrypted":
+            # Not even if its key is here: what is imported stands in the log in plaintext.
+            kind, content = "m.room.message", {"msgtype": "m.notice", "body": readable(kind, content)}
         content = interoperable(content)
         if kind == "m.room.power_levels":
             content = levels_to_room(

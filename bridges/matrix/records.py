@@ -5,7 +5,7 @@ messages.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -66,27 +66,29 @@ class IncomingQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def accept(self, txn_id: str, body: bytes, events: Sequence[JsonObject]) -> int:
-        """Take a transaction; returns how many of its events are new. Durable on return.
+    def accept(
+        self, txn_id: str, body: bytes, events: Sequence[JsonObject], also: Callable[[], bool] = bool
+    ) -> bool:
+        """Take a transaction; whether there is something new. Durable on return, with what ``also`` keeps.
 
         Transaction IDs begin anew when the homeserver restarts, so one is only known together with its
         body; events are known by their own IDs.
         """
-        new = 0
+        new = False
         with self._database.together():
             if not self._database.run(
                 "INSERT OR IGNORE INTO transactions (txn_id, digest) VALUES (?, ?)",
                 txn_id,
                 sha256(body).digest(),
             ):
-                return 0
+                return False
             self._database.run(
                 "DELETE FROM transactions WHERE number <= (SELECT MAX(number) FROM transactions) - ?",
                 TRANSACTIONS_KEPT,
             )
             for event in events:
-                new += self.add(event)
-        return new
+                new |= self.add(event)
+            return also() or new
 
     def add(self, event: JsonObject) -> bool:
         """Queue one event unless it was here before; whether it was new."""
@@ -239,9 +241,10 @@ class RoomLinks:
             )
             self._database.run(
                 "UPDATE incoming SET event = NULL, state = 'skipped', reason = 'unbridged' "
-                "WHERE room_id = ? AND state = 'waiting'",
+                "WHERE room_id = ? AND state IN ('waiting', 'held')",
                 matrix_room_id,
             )
+            self._database.run("DELETE FROM undecrypted WHERE room_id = ?", matrix_room_id)
             for table in ("history", "messages", "set_aside", "rooms"):
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 

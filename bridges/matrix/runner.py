@@ -27,6 +27,7 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.megolm.machine import Encryption
 from bridges.matrix.membership import Membership
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
@@ -34,7 +35,7 @@ from bridges.matrix.portals import Portals
 from bridges.matrix.power import RoomPower
 from bridges.matrix.provisioning import Provisioning
 from bridges.matrix.puppets import DEVICE, Puppets
-from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks
+from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks, SetAside
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
 from bridges.matrix.unbridging import Unbridging
@@ -76,9 +77,23 @@ class Bridge:
         self._names = names
         # Rooms whose import is under way, or just begun.
         self.importing: set[str] = set()
-        homeserver = HomeserverApi(
-            config.homeserver_url, token=config.as_token, http=environment.homeserver, user_id=names.bot
+        self._aside = SetAside(database)
+        self.encryption = Encryption(
+            config=config,
+            database=database,
+            http=environment.homeserver,
+            clock=environment.clock,
+            ids=environment.ids,
+            random=environment.random,
         )
+        homeserver = HomeserverApi(
+            config.homeserver_url,
+            token=config.as_token,
+            http=environment.homeserver,
+            user_id=names.bot,
+            seal=self.encryption.seal,
+        )
+        self.encryption.use(homeserver)
         self._homeserver = homeserver
         provider = ProviderApi(
             config.provider_url,
@@ -179,6 +194,7 @@ class Bridge:
         self.app = AppService(
             hs_token=config.hs_token,
             queue=self.queue,
+            keep=self.encryption.receive,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -201,6 +217,7 @@ class Bridge:
         await _until_there(lambda: self.puppets.ready(bot))
         # A homeserver that saw us down delivers again after a ping, and not before its next event otherwise.
         await _until_there(lambda: self._homeserver.ping(self.config.id))
+        await _until_there(self.encryption.start)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -252,23 +269,28 @@ class Bridge:
         ``begin`` starts the import of a room, whose link exists by then, and returns at once.
         """
         mine = False
+        opened: Incoming | None = None
 
         async def work() -> None:
-            nonlocal mine
+            nonlocal mine, opened
+            opened = await self.encryption.opened(incoming)
+            if opened is None:
+                return
             if self._invites_us(incoming):
                 mine = True
                 await self._invited(incoming, begin)
-            elif (command := await self.commands.find(incoming)) is not None:
+            elif (command := await self.commands.find(opened)) is not None:
                 mine = True
                 await self.commands.carry_out(command, begin, txn_id=f"answer-{incoming.event_id}")
 
         reason = await carried(work)
         if reason is not None:
-            log.error("not answered", event_id=incoming.event_id, reason=reason)
+            log.error("set aside", event_id=incoming.event_id, room_id=incoming.room_id, reason=reason)
+            self._aside.put(incoming.room_id, incoming.event_id, reason)
         if mine or reason is not None:
             self.queue.finish(incoming, skipped=reason)
-        else:
-            await self.outbound.handle(incoming)
+        elif opened is not None:
+            await self.outbound.handle(opened)
 
     def _invites_us(self, incoming: Incoming) -> bool:
         event = incoming.event
@@ -295,6 +317,13 @@ class Bridge:
         else:
             text = f"Somebody who may change power levels has to say {PREFIX} bridge; {sender} may not."
             await self.commands.say(room_id, text, txn_id=answer)
+
+    async def upcoming(self) -> Incoming | None:
+        """The event whose turn it is, once what came for the encryption of rooms has been dealt with: keys
+        come before what they open.
+        """
+        await self.encryption.work()
+        return self.queue.next()
 
     # --- loops ---
 
@@ -331,9 +360,10 @@ class Bridge:
     async def _outbound_loop(self) -> None:
         while True:
             self._arrived = trio.Event()
-            incoming = self.queue.next()
+            incoming = await self.upcoming()
             if incoming is None:
-                await self._arrived.wait()
+                with trio.move_on_after(self.encryption.patience()):
+                    await self._arrived.wait()
             else:
                 await self.dispatch(incoming, self.begin)
 
@@ -344,6 +374,9 @@ class Bridge:
 
     async def _audit_loop(self) -> None:
         while True:
+            error = await persist(self.encryption.read_inbox)
+            if error is not None:
+                log.warning("the inbox could not be read", error=str(error))
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:

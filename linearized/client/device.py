@@ -20,9 +20,9 @@ from linearized.client.items import Item
 from linearized.client.pending import drop, is_leaving, leaving_leaves, propose_leave, references
 from linearized.client.state import Outgoing, PendingCommit, RoomRecord, SavedState
 from linearized.client.storage import StateStorage
-from linearized.exceptions import IdentifierError
+from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.content import MimiContent
-from linearized.mimi.franking import franking_components
+from linearized.mimi.franking import agent_uri, franking_components
 from linearized.mimi.handshake import (
     GroupInfoOption,
     HandshakeBundle,
@@ -35,7 +35,7 @@ from linearized.mimi.policy.components import ROLES_LIST
 from linearized.mimi.policy.presets import Preset
 from linearized.mimi.policy.roles import NO_ROLE, RoleData
 from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
-from linearized.protocol.identifiers import client_uri, group_id, user_uri
+from linearized.protocol.identifiers import client_uri, group_id, room_domain, user_domain, user_uri
 
 CIPHERSUITE = openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
 # Role indices of the participant list.
@@ -304,11 +304,30 @@ class MlsDevice:
         return references(self.group(room_id)) if self.in_group(room_id) else set()
 
     def must_tidy(self, room_id: str) -> bool:
-        """Whether somebody is to be removed from the group, and this device could do it."""
+        """Whether somebody is to be removed from the group, or its franking agent to be replaced, and this
+        device could do it.
+        """
         if not self.in_group(room_id):
             return False
         group = self.group(room_id)
-        return bool(leaving_leaves(group)) and not is_leaving(group)
+        due = bool(leaving_leaves(group)) or self.needs_agent(room_id)
+        return due and not is_leaving(group)
+
+    def hub(self, room_id: str) -> str:
+        """The provider that orders the room, as far as the log has told."""
+        return self.record(room_id).hub or room_domain(room_id)
+
+    def needs_agent(self, room_id: str) -> bool:
+        """Whether the room has moved to this device's provider, and its group names the franking agent of
+        the hub before.
+        """
+        hub = self.record(room_id).hub
+        if hub is None or hub != user_domain(self.owner.user_id) or not self.is_franked(room_id):
+            return False
+        try:
+            return agent_uri(self.group(room_id).app_data()[FRANKING_AGENT]) != f"mimi://{hub}"
+        except MimiDecodeError:
+            return True  # whatever it is, it is not the hub's
 
     def drop_proposals(self, room_id: str, named: Collection[bytes]) -> bool:
         """Forget proposals that the hub says are not valid any more; whether there were any."""

@@ -33,7 +33,8 @@ from linearized.client.transport import JsonObject
 from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
 from linearized.mimi.content import MimiContent
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.identifiers import room_uri
+from linearized.protocol.identifiers import is_user_id, room_uri, user_domain
+from linearized.protocol.state import HUB
 
 ALGORITHM = "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
 WELCOME_ALGORITHM = "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519"
@@ -126,6 +127,7 @@ class Follower:
         for timeline in found:
             for event in timeline.state:
                 self._remember_member(timeline.room_id, event)
+                self._remember_hub(timeline.room_id, event)
             for event in timeline.events:
                 self._event(timeline.room_id, event, items, waiting)
             if timeline.left:
@@ -200,7 +202,14 @@ class Follower:
                 )
             )
         else:
+            self._remember_hub(room_id, event)
             items.append(RoomEvent(**_common(room_id, event), event=event))
+
+    def _remember_hub(self, room_id: str, event: JsonObject) -> None:
+        """Keep track of where the room has moved: its hub's franking agent is another from then on."""
+        sender = event.get("sender")
+        if event.get("type") == HUB[0] and event.get("state_key") == HUB[1] and is_user_id(sender):
+            self._device.record(room_id).hub = user_domain(str(sender))
 
     def _remember_member(self, room_id: str, event: JsonObject) -> None:
         """Keep track of who left: "the next commit must remove it from the group", as the hub will say."""
@@ -300,6 +309,7 @@ class Follower:
                 frank=frank,
                 owner=owner,
                 room_id=room_id,
+                hub=device.hub(room_id),
                 timestamp=common["timestamp"],
             )
             if take_link_keys(device, room_id, processed.plaintext):

@@ -19,11 +19,11 @@ from linearized.mimi.franking import (
     FrankAAD,
     FrankingAgentData,
     ServerFrankingContext,
+    agent_uri,
     franking_tag,
     verify_frank,
     verify_franking_tag,
 )
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.messages import Frank
 from linearized.mimi.participants import FRANK_AAD, FRANKING_AGENT
 from linearized.protocol.identifiers import provider_of_uri, room_uri, user_uri
@@ -69,8 +69,8 @@ def safe_aad(payload: bytes) -> dict[int, bytes]:
     return {FRANK_AAD: FrankAAD(franking_tag=tag).encode()}
 
 
-def agent_of(encoded: bytes, room_id: str) -> FrankingAgentData:
-    """A franking agent that the hub of the room may have.
+def agent_of(encoded: bytes, hub: str) -> FrankingAgentData:
+    """A franking agent that the hub of a room may have.
 
     "It verifies the domain name in the franking_agent.credential corresponds to the domain of the Hub".
 
@@ -78,13 +78,12 @@ def agent_of(encoded: bytes, room_id: str) -> FrankingAgentData:
         FrankError: it cannot be read, or is another provider's.
     """
     try:
-        agent = FrankingAgentData.decode(encoded)
-        provider = provider_of_uri(basic_identity(agent.credential).decode("ascii"))
-    except (MimiDecodeError, IdentifierError, UnicodeDecodeError) as error:
+        provider = provider_of_uri(agent_uri(encoded))
+    except (MimiDecodeError, IdentifierError) as error:
         raise FrankError(FrankFault.AGENT, "the franking agent cannot be read") from error
-    if provider != provider_of_uri(room_uri(room_id)):
+    if provider != hub:
         raise FrankError(FrankFault.AGENT, f"the franking agent is {provider}'s, not the hub's")
-    return agent
+    return FrankingAgentData.decode(encoded)
 
 
 def check_frank(
@@ -95,6 +94,7 @@ def check_frank(
     frank: bytes | None,
     owner: LeafOwner,
     room_id: str,
+    hub: str,
     timestamp: int,
 ) -> None:
     """Check a decrypted message as far as it is franked.
@@ -103,6 +103,7 @@ def check_frank(
         processed: the message; ``owner`` is who MLS says sent it.
         app_data: the group's ``app_data_dictionary``.
         frank: the encoded Frank that came with it. Without one only the sender's commitment is checked.
+        hub: the provider that orders the room.
         timestamp: when the hub says it accepted the message, milliseconds since the Unix epoch.
 
     Raises:
@@ -114,7 +115,7 @@ def check_frank(
     _check_tag(tag, processed.plaintext, owner=owner, room_id=room_id)
     if frank is None:
         return
-    agent = agent_of(app_data[FRANKING_AGENT], room_id)
+    agent = agent_of(app_data[FRANKING_AGENT], hub)
 
     def verify(*, label: str, content: bytes, signature: bytes) -> None:
         openmls.verify_with_label(

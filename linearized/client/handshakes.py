@@ -46,6 +46,7 @@ from linearized.mimi.key_material import (
 )
 from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.mimi.participants import (
+    FRANKING_AGENT,
     PARTICIPANT_LIST,
     ParticipantListData,
     ParticipantListUpdate,
@@ -54,7 +55,7 @@ from linearized.mimi.participants import (
     touched_users,
 )
 from linearized.mimi.policy.presets import Preset
-from linearized.protocol.identifiers import room_uri, user_uri
+from linearized.protocol.identifiers import room_domain, room_uri, user_uri
 
 # Every attempt lost means another commit won; more in a row than this and the caller should hear of it.
 MAX_COMMIT_ATTEMPTS = 10
@@ -120,7 +121,7 @@ class Handshakes:
                 senders = [*external_senders] if hub is None else [hub, *external_senders]
                 agent = (await self._api.franking_agents()).get(CIPHERSUITE)
                 if agent is not None:
-                    agent_of(agent, room_id)
+                    agent_of(agent, room_domain(room_id))
                 self._device.create_group(
                     room_id, external_senders=senders, policy=policy, franking_agent=agent
                 )
@@ -174,6 +175,22 @@ class Handshakes:
             group = self._device.group(room_id)
             if self._device.pending(room_id) and not is_leaving(group):
                 await self._commit(room_id, self._change(room_id, always=True))
+
+    async def renew_agent(self, room_id: str) -> None:
+        """If the room has moved to our provider, commit its franking agent in the place of the one of the hub
+        before; raises as ``add_users``.
+
+        Raises:
+            FrankError: the provider gives another one's franking agent.
+        """
+        async with self._lock:
+            group = self._device.group(room_id)
+            if not self._device.needs_agent(room_id) or is_leaving(group):
+                return
+            agent = (await self._api.franking_agents()).get(group.ciphersuite)
+            if agent is not None:
+                agent_of(agent, self._device.hub(room_id))
+                await self._commit(room_id, self._change(room_id, agent=agent))
 
     async def leave(self, room_id: str) -> str | None:
         """Propose to the hub that this user leaves with all their clients; the proposals' event ID, if our
@@ -337,10 +354,11 @@ class Handshakes:
         roles: Mapping[str, int] = NO_ROLES,
         moved: Mapping[str, int] = NO_ROLES,
         remove: Sequence[str] = (),
+        agent: bytes | None = None,
         always: bool = False,
     ) -> Change:
         """A commit that adds, moves to other roles, removes, and removes whoever left; ``always`` even if
-        there is none of that to do.
+        there is none of that to do. ``agent`` is for a group that names another hub's.
         """
         device = self._device
 
@@ -393,9 +411,11 @@ class Handshakes:
                 # Someone else may have added the client while we were losing a race.
                 if openmls.inspect_key_package(package, now=now).identity not in members
             ]
-            if update is None and not packages and not leaves and not leaving and not always:
+            new_agent = agent if device.needs_agent(room_id) else None
+            nothing = update is None and new_agent is None and not packages and not leaves and not leaving
+            if nothing and not always:
                 return None
-            return _commit(group, update, add=packages, remove=leaves)
+            return _commit(group, update, new_agent, add=packages, remove=leaves)
 
         return change
 
@@ -481,12 +501,14 @@ def open_group_info(
 def _commit(
     group: openmls.Group,
     update: ParticipantListUpdate | None,
+    agent: bytes | None,
     *,
     add: Sequence[bytes] = (),
     remove: Sequence[int] = (),
 ) -> openmls.CommitBundle:
-    """Commit, with the values that our update and the pending proposals lead to."""
+    """Commit, with the values that our updates and the pending proposals lead to."""
     own = [] if update is None else [_OwnUpdate(PARTICIPANT_LIST, update.encode())]
+    own += [] if agent is None else [_OwnUpdate(FRANKING_AGENT, agent)]
     values = new_app_data(group.app_data(), [*group.pending_app_data_updates(), *own])
     return group.commit(
         add=add,

@@ -48,7 +48,7 @@ class RoomRecord:
     ``joined_epoch`` is
     the first epoch this device was in; ``gone`` are users who left, whom the next commit has to remove if
     they are in the group; ``leaving`` the bundle of proposals by which this user leaves, while the hub may
-    not have it yet.
+    not have it yet; ``hub`` the provider that the room has moved to, if it has.
     """
 
     last_seq: int = 0
@@ -59,6 +59,7 @@ class RoomRecord:
     joined_epoch: int = 0
     gone: list[str] = field(default_factory=list)
     leaving: bytes | None = None
+    hub: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

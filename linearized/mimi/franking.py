@@ -15,6 +15,7 @@ from typing import Annotated, Protocol
 from linearized.exceptions import MimiDecodeError, SignatureError
 from linearized.mimi.app_data import SAFE_AAD_COMPONENT, ComponentsList, SafeAAD
 from linearized.mimi.content import MimiContent
+from linearized.mimi.key_material import basic_identity
 from linearized.mimi.messages import SERVER_FRANK_BYTES, Frank
 from linearized.mimi.mls_framing import walk_credential
 from linearized.mimi.participants import FRANK_AAD, FRANKING_AGENT
@@ -72,6 +73,18 @@ def franking_components(agent: bytes) -> dict[int, bytes]:
 def is_franked(app_data: Mapping[int, bytes], agent: bytes | None) -> bool:
     """Whether a group with this ``app_data_dictionary`` has its messages franked by the hub of ``agent``."""
     return agent is not None and app_data.get(FRANKING_AGENT) == agent
+
+
+def agent_uri(agent: bytes) -> str:
+    """The URI in the credential of an encoded FrankingAgentData, which should be its provider's.
+
+    Raises:
+        MimiDecodeError: it cannot be read, or has another credential than a basic one with an ASCII text.
+    """
+    try:
+        return basic_identity(FrankingAgentData.decode(agent).credential).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise MimiDecodeError("the franking agent's credential is no URI") from error
 
 
 def tag_in(authenticated_data: bytes) -> bytes | None:

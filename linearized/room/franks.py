@@ -1,18 +1,18 @@
 """What franking asks of a room's group and of its messages (draft-ietf-mimi-protocol-06, "Message Franking").
 
-A group is franked if it was created with the ``franking_agent`` of the hub that orders its room. After a
-transfer to another hub it no longer is: the new hub has not the old one's key.
+A group is franked if it was created with the ``franking_agent`` of the hub that orders its room. A hub that
+the room has moved to has not the old one's key: it franks from the commit on that names its own agent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.app_data import SAFE_AAD_COMPONENT
-from linearized.mimi.franking import is_franked, tag_in
+from linearized.mimi.franking import agent_uri, is_franked, tag_in
 from linearized.mimi.participants import FRANKING_AGENT
-from linearized.mls import MessageInfo, PublicGroup
+from linearized.mls import MessageInfo, ProposalInfo, PublicGroup, StagedCommit
 from linearized.room.submissions import Reason, Rejected
 
 
@@ -34,6 +34,50 @@ def check_agent(group: PublicGroup, agents: Mapping[int, bytes]) -> None:
         raise Rejected(Reason.INVALID_COMMIT, "The group's franking agent is not this hub's")
     if SAFE_AAD_COMPONENT not in app_data:
         raise Rejected(Reason.INVALID_COMMIT, "A group with a franking agent needs the safe_aad component")
+
+
+def read_agent(update: bytes) -> bytes:
+    """A new value of the ``franking_agent``, which is replaced as a whole.
+
+    Raises:
+        Rejected: ``INVALID_PROPOSAL`` if it cannot be read.
+    """
+    try:
+        agent_uri(update)
+    except MimiDecodeError as error:
+        raise Rejected(Reason.INVALID_PROPOSAL, f"The franking agent cannot be read: {error}") from error
+    return update
+
+
+def changes_agent(proposals: Iterable[ProposalInfo]) -> bool:
+    """Whether any of the proposals is for another ``franking_agent``."""
+    return any(proposal.component_id == FRANKING_AGENT for proposal in proposals)
+
+
+def check_new_agent(group: PublicGroup, staged: StagedCommit, agents: Mapping[int, bytes]) -> None:
+    """Hold a commit to this hub's ``franking_agent``, if it names another one than before.
+
+    Args:
+        agents: this hub's encoded FrankingAgentData by cipher suite.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT``.
+    """
+    # "The use of AppDataUpdate on the franking_agent is RECOMMENDED only when adding a new franking_agent",
+    # "To avoid confusion about which signature key to use". A hub has one agent for all time, so there is
+    # nothing to confuse: this is how a room that has moved gets the agent of its new hub.
+    if changes_agent(staged.proposals) and not is_franked(staged.app_data, agents.get(group.ciphersuite)):
+        raise Rejected(Reason.INVALID_COMMIT, "The new franking agent is not this hub's")
+
+
+def check_agent_of_log(staged: StagedCommit, *, hub: str) -> None:
+    """As ``check_new_agent``, for who reads a log and knows the hub by its name alone.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT``.
+    """
+    if changes_agent(staged.proposals) and agent_uri(staged.app_data[FRANKING_AGENT]) != f"mimi://{hub}":
+        raise Rejected(Reason.INVALID_COMMIT, "The new franking agent is not the hub's")
 
 
 def needs_tags(group: PublicGroup, agents: Mapping[int, bytes]) -> bool:

@@ -20,7 +20,7 @@ from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
-from linearized.room.franks import check_agent, check_tag, needs_tags
+from linearized.room.franks import changes_agent, check_agent, check_new_agent, check_tag, needs_tags
 from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
@@ -101,7 +101,7 @@ class RoomGroup:
             raise Rejected(Reason.FORBIDDEN, "The room's group was deleted; its log can still be read")
 
     def _hold(self, group: PublicGroup | None) -> None:
-        """Keep the group. Nothing changes its franking agent, so it is looked at once, not per message."""
+        """Keep the group. Its franking agent is looked at here and at its changes, not with each message."""
         self._group = group
         self._roster: Roster | None = None
         self._franked = group is not None and needs_tags(group, self._agents)
@@ -177,10 +177,12 @@ class RoomGroup:
         """
         if self._group is not None:
             commit = verify_commit(self._group, bundle, now=now)
+            check_new_agent(self._group, commit.staged, self._agents)
             roster = self._clients(self._group)
             return Transition(group=self._group, roster=roster, bundle=bundle, commit=commit, initial=None)
         group, roster = self._observe(initial, state)
         commit = verify_commit(group, bundle, now=now)
+        check_new_agent(group, commit.staged, self._agents)
         return Transition(group=group, roster=roster, bundle=bundle, commit=commit, initial=initial)
 
     def examine(
@@ -204,6 +206,8 @@ class RoomGroup:
         """
         group = self._existing()
         offer = verify_offer(group, bundle, hub=self._hub, now=now)
+        if changes_agent(offer.proposals):
+            raise Rejected(Reason.INVALID_PROPOSAL, "A new franking agent comes with a commit alone")
         check_offered(offer.proposals, state)
         roster = self._clients(group)
         check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
@@ -285,6 +289,8 @@ class RoomGroup:
             raise mls_rejection(error) from error
         if self._group is not group:
             self._hold(group)
+        if changes_agent(transition.commit.staged.proposals):
+            self._franked = needs_tags(group, self._agents)
         self._roster = transition.roster
         self._roster.merge(transition.commit.staged)
         self.last_commit_id = commit_id

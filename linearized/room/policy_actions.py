@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi.participants import ROOM_METADATA
+from linearized.mimi.participants import FRANKING_AGENT, ROOM_METADATA
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import (
     BASE_ROOM_POLICY,
@@ -208,7 +208,7 @@ def _check_component(
                 require(policy, user_id, Capability.CREATE_JOIN_CODE)
             if changes.removed_indices:
                 require(policy, user_id, Capability.DELETE_JOIN_CODE)
-        else:
+        elif component != FRANKING_AGENT:  # nobody's choice: it is the hub's (``franks``)
             needed = COMPONENT_CAPABILITIES.get(component, Capability.CHANGE_OTHER_POLICY_ATTRIBUTE)
             require(policy, user_id, needed)
     except MimiDecodeError as error:

@@ -14,6 +14,7 @@ from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.commit_parts import leaf_credential
 from linearized.mimi.key_material import basic_identity
 from linearized.mimi.participants import (
+    FRANKING_AGENT,
     PARTICIPANT_LIST,
     ROOM_METADATA,
     ParticipantListData,
@@ -28,6 +29,7 @@ from linearized.protocol.visibility import is_world_readable
 from linearized.room.algorithms import signs_with_ed25519
 from linearized.room.credentials import ClientIdentity
 from linearized.room.devices import Published
+from linearized.room.franks import read_agent
 from linearized.room.leaves import identify
 from linearized.room.proposers import proposer_of
 from linearized.room.roles import check_roles, has_policy, is_banned, roles_of
@@ -123,7 +125,8 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[in
         payloads.setdefault(update.component_id, []).append(update.payload)
     current = group.app_data()
     policy = POLICY_COMPONENTS if has_policy(current) else ()
-    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA, *policy}
+    agent = {FRANKING_AGENT} & current.keys()
+    unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA, *agent, *policy}
     if unknown:
         raise Rejected(Reason.INVALID_PROPOSAL, f"Component {min(unknown):#06x} is not one this room has")
     result: dict[int, bytes] = {}
@@ -136,6 +139,8 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[in
             )
         elif component == ROOM_METADATA:
             result[component] = several[0]
+        elif component == FRANKING_AGENT:
+            result[component] = read_agent(several[0])
         else:
             result[component] = _policy_component(current, component, several[0])
     return result

@@ -96,7 +96,7 @@ async def report_event(
         await _keep_event(node, row, entry, user_id=user_id, note=note)
         return
     report = _report_of(node, entry, note=note, content=content)
-    if row.role is Role.HUB:
+    if kept_frank(entry) is None:  # we stamped it ourselves, if another is the room's hub by now as well
         own = replace(report, reporting_user=user_uri(user_id))
         await receive(node, node.identity.name, row.room_id, own)
         return
@@ -159,7 +159,8 @@ def _check_people(node: Node, provider: str, room_id: str, report: AbuseReport) 
     speaks_for = node.served_domains if provider == node.identity.name else {provider}
     if (
         row is None
-        or row.role is not Role.HUB
+        # What we stamped before the room moved on, our own users report to us.
+        or (row.role is not Role.HUB and provider != node.identity.name)
         or not any(user_domain(user_id) in speaks_for for user_id in members)
     ):
         raise HttpError(403, "M_FORBIDDEN", "Abuse is reported to the hub of a room you are in")

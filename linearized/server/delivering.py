@@ -21,7 +21,13 @@ from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_u
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.fanout import WELCOME_PAGE, FrankOf, next_notification, read_notification
+from linearized.server.fanout import (
+    WELCOME_PAGE,
+    FrankOf,
+    next_notification,
+    read_notification,
+)
+from linearized.server.fanout_requests import FanoutRequests
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
@@ -73,6 +79,7 @@ class Worker:
         self._store = store
         self._progress = progress
         self._providers = providers
+        self._requests = FanoutRequests(provider, store=store, providers=providers)
         self._federation = federation
         self._frank_of = frank_of
         self._jitter = jitter
@@ -163,17 +170,23 @@ class Worker:
         running = [row for row in rows if not is_finished(row) and not (fetched and row.protocol == MIMI)]
         return min(running, key=lambda row: row.stop_seq is None, default=None)
 
-    # --- MIMI: a notification for each room ---
+    # --- MIMI: a notification for each room, or a fan-out request for each message ---
 
     async def _notify(self, follower: FollowerRow) -> bool:
         """Send a room's next range; False if there was nothing left."""
         self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
-        notification = read_notification(self._store, follower, frank_of=self._frank_of)
+        tokens = self._requests.tokens(follower.room_id)
+        notification = read_notification(
+            self._store, follower, frank_of=self._frank_of, max_bytes=0 if tokens else None
+        )
         if notification is None or not notification.body:
             self._pace.give_back()
         if notification is None:
             return False
-        if notification.body:
+        if notification.body and tokens:
+            if not await self._requests.send(follower.room_id, notification.body, tokens):
+                return True  # by a notification, then
+        elif notification.body:
             await self._post(follower.room_id, notification.body)
         self._progress.move(follower, notification.cursor)
         if notification.welcomes:

@@ -119,6 +119,7 @@ def next_notification(
     last: int | None = None,
     frank_of: FrankOf = no_frank,
     content_of: ContentOf = own_content,
+    max_bytes: int | None = None,
 ) -> Notification | None:
     """What to send next, in log order, each Welcome right after the commit it came with; None if there is
     nothing.
@@ -128,17 +129,19 @@ def next_notification(
         entries: the entries after it, ascending.
         welcomes: the Welcomes waiting for the follower in this room, oldest first.
         last: the last of the entries to send; those behind it may say what goes with it.
+        max_bytes: where it is cut, if not at ``MAX_NOTIFY_BYTES``; its first message always has a place.
     """
     # One at a time: with its tree, a Welcome into a group of thousands has hundreds of kilobytes.
     waiting = ((*project_welcome(row), row.position) for row in welcomes)
     ahead = next(waiting, None)
     parts: list[bytes] = []
     size = taken = 0
+    most = MAX_NOTIFY_BYTES if max_bytes is None else max_bytes
 
     def add(part: bytes) -> bool:
         """Whether it has a place; the first always has."""
         nonlocal size
-        if parts and size + len(part) > MAX_NOTIFY_BYTES:
+        if parts and size + len(part) > most:
             return False
         parts.append(part)
         size += len(part)
@@ -173,12 +176,14 @@ def read_notification(
     seq: int | None = None,
     welcomes: int | None = None,
     frank_of: FrankOf = no_frank,
+    max_bytes: int | None = None,
 ) -> Notification | None:
     """What a follower is to get next, pushed or pulled; None if there is nothing.
 
     Args:
         seq: the last entry to give it, if not as many as fit.
         welcomes: the position of the last Welcome to give it, likewise.
+        max_bytes: as for ``next_notification``.
     """
     entries = store.entries(follower.room_id, after=follower.cursor, limit=NOTIFY_PAGE)
     last = min((stop for stop in (follower.stop_seq, seq) if stop is not None), default=None)
@@ -194,4 +199,5 @@ def read_notification(
         last=last,
         frank_of=frank_of,
         content_of=partial(content_of, store),
+        max_bytes=max_bytes,
     )

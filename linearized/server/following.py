@@ -17,7 +17,7 @@ import openmls
 import structlog
 import trio
 
-from linearized.exceptions import MimiDecodeError
+from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.messages import FanoutMessage, message_role
 from linearized.mimi.mls_framing import welcome_ciphersuite
 from linearized.protocol.base64 import encode_base64, encode_base64url
@@ -35,6 +35,11 @@ from linearized.store.base import EntryRow, MembershipRow, NewToDevice, Reply, R
 from linearized.store.pulling import PullCursorRow
 
 log = structlog.get_logger("linearized.following")
+
+
+class OutOfOrder(InvalidInput):
+    """A message is of another epoch than the group has come to by what was taken before it."""
+
 
 _TYPES: Final = {"application": ENCRYPTED, "proposal": PROPOSAL, "commit": COMMIT}
 
@@ -89,7 +94,13 @@ class Following:
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     async def receive(
-        self, room_id: str, hub: str, messages: list[FanoutMessage], *, pulled: PullCursorRow | None = None
+        self,
+        room_id: str,
+        hub: str,
+        messages: list[FanoutMessage],
+        *,
+        pulled: PullCursorRow | None = None,
+        in_order: bool = False,
     ) -> None:
         """Take a notification whole: durable on return, and taken once however often it is sent.
 
@@ -98,14 +109,17 @@ class Following:
 
         Args:
             pulled: the cursor that came with it, if we fetched it; stored together with it.
+            in_order: insist that a message is of the group's epoch, where we know that.
 
         Raises:
             MimiDecodeError: a message is not what its form says; nothing was taken.
+            OutOfOrder: what comes before a message is missing, or it is a second commit of an epoch; nothing
+                was taken.
         """
         lock = self._locks.setdefault(room_id, trio.Lock())
         async with lock:
             try:
-                append = self._plan(room_id, hub, messages)
+                append = self._plan(room_id, hub, messages, in_order=in_order)
             except openmls.MlsError as error:
                 raise MimiDecodeError(f"a message cannot be read: {error.code}") from error
             if append is None:
@@ -115,6 +129,8 @@ class Following:
                 await self._node.store.append(replace(append, pulled=pulled))
                 users = {member.user_id for member in self._node.store.memberships(room_id)}
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
+                if append.memberships or append.to_device:
+                    self._node.fanout_tokens.room_changed(room_id, hub)
 
     async def expect(self, room_id: str, hub: str) -> None:
         """Follow a room that we know nothing of yet, because a user of ours is about to join it by a code."""
@@ -136,6 +152,7 @@ class Following:
             )
             await self._node.store.append(RoomAppend(room_id=row.room_id, memberships=(joined,)))
         self._node.notifier.users_changed([user_id])
+        self._node.fanout_tokens.room_changed(row.room_id, row.hub)
 
     async def leave(self, row: RoomRow, user_id: str) -> str:
         """End the membership of a user of ours: nothing of the room is given to them any more.
@@ -153,7 +170,9 @@ class Following:
         )
         return "$" + encode_base64url(hashlib.sha256(left).digest())
 
-    def _plan(self, room_id: str, hub: str, messages: list[FanoutMessage]) -> RoomAppend | None:
+    def _plan(
+        self, room_id: str, hub: str, messages: list[FanoutMessage], *, in_order: bool
+    ) -> RoomAppend | None:
         store = self._node.store
         row = store.room(room_id)
         if row is not None and row.hub == hub and not has_copy(row):
@@ -162,7 +181,7 @@ class Following:
             log.warning("notify_for_other_role", room_id=room_id, hub=hub)
             return None
         logged = row is None or row.role is Role.FOLLOWER
-        taking = _Taking(self._node, room_id, hub, row, logged=logged)
+        taking = _Taking(self._node, room_id, hub, row, logged=logged, in_order=in_order)
         for message in messages:
             if message_role(message.message) == "welcome":
                 taking.welcomed(message, self._welcomes(room_id, hub, message))
@@ -208,12 +227,15 @@ class Following:
 class _Taking:
     """What one notification comes to, message by message."""
 
-    def __init__(self, node: Node, room_id: str, hub: str, row: RoomRow | None, *, logged: bool) -> None:
+    def __init__(
+        self, node: Node, room_id: str, hub: str, row: RoomRow | None, *, logged: bool, in_order: bool
+    ) -> None:
         self._store = node.store
         self._ours = node.served_domains
         self._room_id = room_id
         self._hub = hub
         self._logged = logged
+        self._in_order = in_order
         self._head = row.head_seq if row is not None else 0
         self._known = row is not None
         self._joined = {
@@ -258,6 +280,9 @@ class _Taking:
         )
         if event_id in self._entries or self._store.entry_by_id(event_id) is not None:
             return  # sent again: "the follower server SHOULD process only the first request"
+        epoch = openmls.inspect_message(content).epoch
+        if self._in_order and not self._is_next(event_type, epoch, content):
+            raise OutOfOrder("the message is not of the epoch that the group is in")
         seq = self._head + len(self._entries) + 1
         self._entries[event_id] = EntryRow(
             room_id=self._room_id,
@@ -267,7 +292,7 @@ class _Taking:
             state_key=None,
             sender=hub_user(self._hub),
             origin_server_ts=message.timestamp,
-            epoch=openmls.inspect_message(content).epoch,
+            epoch=epoch,
             pdu=with_frank(raw, message.frank),
         )
         if event_type == COMMIT and (joiner := joiner_of(content, self._is_ours)) is not None:
@@ -289,6 +314,18 @@ class _Taking:
             replies=tuple(self._delivered),
             followed=followed if followed != self._before else None,
         )
+
+    def _is_next(self, event_type: str, epoch: int | None, content: bytes) -> bool:
+        """Whether a message belongs behind what we have. Those of epochs that have passed may have been under
+        way, but for a commit: it would be a second one. A client of ours that comes back may have missed
+        some; and where we do not know the epoch there is nothing to insist on.
+        """
+        known = self._group.epoch if self._group is not None else None
+        if known is None or epoch is None or epoch == known:
+            return True
+        if epoch < known:
+            return event_type != COMMIT
+        return event_type == COMMIT and joiner_of(content, self._is_ours) is not None
 
     def _returns(self, content: bytes) -> bool:
         """Whether a client of ours comes back into a room we know, by an external commit."""

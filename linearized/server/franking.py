@@ -17,23 +17,26 @@ from linearized.mimi.franking import ServerFrankingContext, is_franked, make_fra
 from linearized.mimi.messages import Frank
 from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
-from linearized.protocol.identifiers import room_uri, user_uri
+from linearized.protocol.identifiers import room_domain, room_uri, user_domain, user_uri
+from linearized.protocol.state import HUB
+from linearized.protocol.versions import get_version
 from linearized.room.admission import ENCRYPTED
 from linearized.server.franking_keys import FrankingKeys
+from linearized.server.parts import content_of
 from linearized.store.base import EntryRow, Role, Store
 
 FRANK: Final = "dev.linearized.frank"
 """The member of ``unsigned`` in which clients, and our copies of other hubs' entries, have the encoded
 ``Frank`` in unpadded base64."""
 
-# Rooms whose cipher suite is remembered, and franks that were made for one follower and will be asked for by
+# Epochs whose cipher suite is remembered, and franks that were made for one follower and will be asked for by
 # the next; each takes some 300 bytes.
-MAX_ROOMS: Final = 10_000
+MAX_EPOCHS: Final = 10_000
 MAX_FRANKS: Final = 10_000
 
 
 class Franking:
-    """Makes franks for the rooms we order.
+    """Makes franks for what we accepted as hub, also in rooms that another hub orders by now.
 
     Args:
         own_name: the provider domain in the agent's credential.
@@ -42,12 +45,13 @@ class Franking:
     def __init__(self, keys: FrankingKeys, *, own_name: str, store: Store) -> None:
         self.keys = keys
         self.agents = keys.agents(own_name)
+        self._own_name = own_name
         self._store = store
-        self._suites: OrderedDict[str, int | None] = OrderedDict()
+        self._suites: OrderedDict[tuple[str, int], int | None] = OrderedDict()
         self._franks: OrderedDict[str, Frank | None] = OrderedDict()
 
     def of_entry(self, entry: EntryRow) -> Frank | None:
-        """The frank of an entry of a room we order; None for anything but a franked message."""
+        """The frank of an entry that we accepted as the room's hub; None for all but franked messages."""
         if entry.type != ENCRYPTED:
             return None
         if entry.event_id not in self._franks:
@@ -66,7 +70,7 @@ class Franking:
             sender = user_uri(entry.sender)
         except (openmls.MlsError, InvalidInput):
             return None  # an entry that another hub took before the room came to us
-        suite = self._suite(entry.room_id) if tag is not None else None
+        suite = self._suite(entry) if tag is not None and self._accepted_here(entry) else None
         if tag is None or suite is None:
             return None
         context = ServerFrankingContext(
@@ -80,21 +84,34 @@ class Franking:
             sign=self.keys.signers[suite].sign_with_label,
         )
 
-    def _suite(self, room_id: str) -> int | None:
-        """The cipher suite of a room's group if we frank its messages; a group never changes either."""
-        row = self._store.room(room_id)
-        if row is None or row.role is not Role.HUB:
-            return None  # it may have been ours
-        if room_id not in self._suites:
-            group = self._store.group(room_id)
-            if group is None:
+    def _accepted_here(self, entry: EntryRow) -> bool:
+        row = self._store.room(entry.room_id)
+        if row is None or row.role not in {Role.HUB, Role.PARTICIPANT}:
+            return False
+        if not get_version(row.version).hub_transfers:
+            return row.role is Role.HUB
+        moved = self._store.state_entry(entry.room_id, *HUB, seq=entry.seq)
+        hub = room_domain(entry.room_id) if moved is None else user_domain(moved.sender)
+        return hub == self._own_name
+
+    def _suite(self, entry: EntryRow) -> int | None:
+        """The cipher suite of the group if its agent was ours when it took this message. A group never
+        changes its suite, and its agent only by a commit.
+        """
+        if entry.epoch is None:
+            return None
+        key = entry.room_id, entry.epoch
+        if key not in self._suites:
+            commit = self._store.commit_before(entry.room_id, seq=entry.seq)
+            if commit is None:
                 return None
-            details = openmls.group_info_details(group.group_info)
+            content = content_of(self._store, commit)
+            details = openmls.group_info_details(decode_base64(content["public_group_state"]))
             ours = is_franked(details.app_data, self.agents.get(details.ciphersuite))
-            self._suites[room_id] = details.ciphersuite if ours else None
-            if len(self._suites) > MAX_ROOMS:
+            self._suites[key] = details.ciphersuite if ours else None
+            if len(self._suites) > MAX_EPOCHS:
                 self._suites.popitem(last=False)
-        return self._suites[room_id]
+        return self._suites[key]
 
 
 def kept_frank(entry: EntryRow) -> str | None:

@@ -24,11 +24,12 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap, membership
 from linearized.room.credentials import client_of
 from linearized.room.submissions import Reason, Rejected
-from linearized.server.buckets import Buckets
+from linearized.server.buckets import Buckets, address_names
 from linearized.store.base import Role
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 
 if TYPE_CHECKING:
+    from linearized.server.http import Request
     from linearized.server.hub import Hub
     from linearized.server.node import Node
 
@@ -41,6 +42,10 @@ ADMISSION_MS: Final = 10 * 60_000
 # Codes shown by one user, and by one provider to one room: people mistype, and come in crowds after a talk.
 SHOWN_PER_SECOND: Final = 0.2
 SHOWN_BURST: Final = 30
+# By one provider to all rooms, and by clients at one address: each may be many people, and whoever has many
+# accounts or knows many rooms gets no further than they.
+CROWD_PER_SECOND: Final = 2
+CROWD_BURST: Final = 300
 
 
 class JoinCodes:
@@ -50,6 +55,7 @@ class JoinCodes:
         self._node = node
         self._hub = hub
         self.limit = Buckets(node.clock, per_second=SHOWN_PER_SECOND, burst=SHOWN_BURST)
+        self.crowd_limit = Buckets(node.clock, per_second=CROWD_PER_SECOND, burst=CROWD_BURST)
 
     async def create(self, room_id: str, *, creator: str, uses: int, lifetime_ms: int) -> tuple[str, int]:
         """A new code in the name of one of our users, and when it expires; it is told once, and kept nowhere.
@@ -98,9 +104,12 @@ class JoinCodes:
         """Use a code for a user who is not joined; whether they may join now.
 
         Raises:
-            HttpError: 429, too many were shown by the user, or by their provider for this room.
+            HttpError: 429, too many were shown by the user, or by their provider for this room or for all.
         """
-        self.limit.take(user_id, f"{user_domain(user_id)} {room_id}")
+        provider = user_domain(user_id)
+        self.limit.take(user_id, f"{provider} {room_id}")
+        if provider not in self._node.served_domains:  # of ours we know more: see ``tried_by``
+            self.crowd_limit.take(f"provider {provider}")
         shown = _digest(code)
         found: JoinCodeRow | None = None
         for row in self._node.store.join_codes(room_id):
@@ -119,6 +128,14 @@ class JoinCodes:
             expires_ts=now + ADMISSION_MS,
         )
         return await self._node.store.admit(admission, now_ms=now)
+
+    def tried_by(self, request: Request) -> None:
+        """Count a code that a client of ours shows, whichever hub it is for, by the client's address.
+
+        Raises:
+            HttpError: 429, too many were shown from there.
+        """
+        self.crowd_limit.take(*address_names(request))
 
     def inviter(self, room_id: str, bundle: HandshakeBundle) -> str | None:
         """Who invites the joiner of an external commit by a code that the joiner has shown; None if nobody

@@ -23,6 +23,7 @@ from linearized.store.base import Store
 if TYPE_CHECKING:
     from linearized.server.auditing import Auditor
     from linearized.server.copies import Copies
+    from linearized.server.fanout_tokens import FanoutTokens
     from linearized.server.followers import Followers
     from linearized.server.franking import Franking
     from linearized.server.join_codes import JoinCodes
@@ -83,6 +84,7 @@ class Node:
     takeovers: Takeovers = field(init=False)
     takeover_consents: TakeoverConsents = field(init=False)
     pulling: Pulling = field(init=False)
+    fanout_tokens: FanoutTokens = field(init=False)
     hub_policies: HubPolicies = field(init=False)
     join_codes: JoinCodes = field(init=False)
 

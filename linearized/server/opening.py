@@ -24,6 +24,7 @@ from linearized.protocol.state import StateMap
 from linearized.provider_files import DATABASE
 from linearized.server.auditing import Auditor
 from linearized.server.copies import Copies
+from linearized.server.fanout_tokens import FanoutTokens
 from linearized.server.followers import Followers
 from linearized.server.franking import Franking
 from linearized.server.franking_keys import FrankingKeys, load_franking_keys
@@ -113,6 +114,7 @@ async def open_node(
                 node.copies.begin()
                 nursery.start_soon(node.copies.run)
                 nursery.start_soon(node.pulling.run)
+                nursery.start_soon(node.fanout_tokens.run)
                 nursery.start_soon(_keep_house, store, clock)
                 try:
                     yield node
@@ -215,6 +217,7 @@ def _assemble(
     node.copies = Copies(node)
     node.takeovers = Takeovers(node, hub)
     node.pulling = Pulling(node)
+    node.fanout_tokens = FanoutTokens(node)
     return node
 
 

@@ -18,8 +18,11 @@ from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
+from linearized.store.profiles import ProfileStore
 from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
+from linearized.store.receipts import ReceiptStore
+from linearized.store.relations import RelationStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
 # meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
@@ -169,12 +172,23 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRow:
-    """A device of a local user; ``token_hash`` is SHA-256 hex of its access token, None if it has none."""
+    """A device of a local user. Tokens are kept as SHA-256 in hex.
+
+    Attributes:
+        token_hash: of its access token, None if it has none.
+        expires_ts: when that ends; None for never.
+        refresh_hash: of the token it renews its access token with.
+        spent_refresh_hash, spent_token_hash: of the tokens it had before.
+    """
 
     user_id: str
     device_id: str
     display_name: str | None
     token_hash: str | None
+    expires_ts: int | None = None
+    refresh_hash: str | None = None
+    spent_refresh_hash: str | None = None
+    spent_token_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +238,9 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ReceiptStore,
+    RelationStore,
+    ProfileStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
@@ -342,6 +359,10 @@ class Store(
         """
         ...
 
+    def commit_before(self, room_id: str, *, seq: int) -> EntryRow | None:
+        """The last ``m.mls.commit`` entry before entry ``seq``, or None; costs the same in any room."""
+        ...
+
     def commit_entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """The ``m.mls.commit`` entries, as ``proposals``."""
         ...
@@ -406,6 +427,14 @@ class Store(
 
     def device_by_token(self, token_hash: str) -> DeviceRow | None:
         """The device whose access token has this SHA-256 (hex), or None."""
+        ...
+
+    def device_by_refresh(self, refresh_hash: str) -> DeviceRow | None:
+        """The device whose refresh token, the present one or the one before, has this hash, or None."""
+        ...
+
+    def device_by_spent_token(self, token_hash: str) -> DeviceRow | None:
+        """The device whose access token before the present one has this hash, or None."""
         ...
 
     def key_package_counts(self, user_id: str, device_id: str) -> dict[int, int]:

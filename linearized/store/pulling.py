@@ -1,5 +1,5 @@
-"""What the store keeps of deliveries that the follower fetches: who fetches from us, and how far we have come
-with the hubs that we fetch from.
+"""What the store keeps of deliveries by another way than ``notify``: who fetches from us, how far we have
+come with the hubs that we fetch from, and by what tokens a room's messages go as fan-out requests.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ class PullCursorRow:
     cursor: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanoutTokenRow:
+    """The token that a provider gave us for one of its clients in a room; ``client`` is the client's URI."""
+
+    client: str
+    token: bytes
+
+
 class PullStore(Protocol):
-    """The part of ``Store`` that pull followers need, on both sides."""
+    """The part of ``Store`` for these."""
 
     async def set_pull_follower(self, provider: str, *, pulls: bool) -> None:
         """Note that a provider fetches what it follows, or that it no longer does."""
@@ -28,6 +36,16 @@ class PullStore(Protocol):
 
     async def put_pull_cursor(self, row: PullCursorRow) -> None:
         """Insert or replace the cursor of a hub. ``RoomAppend.pulled`` does it together with entries."""
+        ...
+
+    async def put_fanout_tokens(
+        self, room_id: str, provider: str, tokens: tuple[FanoutTokenRow, ...]
+    ) -> None:
+        """Keep these tokens of a provider's clients in a room, and none of those before."""
+        ...
+
+    def fanout_tokens(self, room_id: str, provider: str) -> list[FanoutTokenRow]:
+        """The tokens of a provider's clients in a room, by client."""
         ...
 
     def pull_followers(self) -> list[str]:

@@ -33,8 +33,10 @@ from linearized.store import (
     sqlite_key_packages,
     sqlite_moving,
     sqlite_past_trees,
+    sqlite_profiles,
     sqlite_pseudonyms,
     sqlite_pulling,
+    sqlite_receipts,
 )
 from linearized.store.account_data import AccountDataRow
 from linearized.store.base import (
@@ -53,8 +55,10 @@ from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
+from linearized.store.profiles import ProfileRow
 from linearized.store.pseudonyms import PseudonymRow
-from linearized.store.pulling import PullCursorRow
+from linearized.store.pulling import FanoutTokenRow, PullCursorRow
+from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
@@ -64,8 +68,11 @@ from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
 from linearized.store.sqlite_past_trees import PastTreeReads
+from linearized.store.sqlite_profiles import ProfileReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
+from linearized.store.sqlite_receipts import ReceiptReads
+from linearized.store.sqlite_relations import RelationReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
 from linearized.store.sqlite_writer import GroupWriter, Operation
@@ -98,6 +105,9 @@ class SqliteStore(
     PseudonymReads,
     AccountDataReads,
     JoinCodeReads,
+    ReceiptReads,
+    RelationReads,
+    ProfileReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -329,6 +339,18 @@ class SqliteStore(
             partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
         )
 
+    async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
+        """Move receipts forward; whether any moved."""
+        return await self._write(partial(sqlite_receipts.put_receipts, rows=rows, most_threads=most_threads))
+
+    async def put_profile(self, profile: ProfileRow) -> None:
+        """Insert or replace a user's profile."""
+        await self._write(partial(sqlite_profiles.put_profile, profile=profile))
+
+    async def put_forgotten(self, user_id: str, room_id: str, seq: int) -> None:
+        """Note which membership a user forgets."""
+        await self._write(partial(sqlite_profiles.put_forgotten, user_id=user_id, room_id=room_id, seq=seq))
+
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""
         return await self._write(partial(sqlite_contacts.put_report, report=report))
@@ -394,6 +416,14 @@ class SqliteStore(
     async def put_pull_cursor(self, row: PullCursorRow) -> None:
         """Insert or replace the cursor of a hub we fetch from."""
         await self._write(partial(sqlite_append.put_pull_cursor, row=row))
+
+    async def put_fanout_tokens(
+        self, room_id: str, provider: str, tokens: tuple[FanoutTokenRow, ...]
+    ) -> None:
+        """Replace the tokens of a provider's clients in a room."""
+        await self._write(
+            partial(sqlite_pulling.put_fanout_tokens, room_id=room_id, provider=provider, tokens=tokens)
+        )
 
     async def forget_past_tree(self, room_id: str, epoch: int, reference: bytes) -> None:
         """A new member has joined; the last one's group state is forgotten."""

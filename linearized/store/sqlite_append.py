@@ -12,6 +12,7 @@ from linearized.store.pulling import PullCursorRow
 from linearized.store.sqlite_devices import insert_reply, insert_to_device
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
 from linearized.store.sqlite_past_trees import put_past_tree
+from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_writer import Transaction
 
 _MEMBER = "m.room.member"
@@ -28,6 +29,8 @@ def append(transaction: Transaction, change: RoomAppend) -> None:
     members = (*_memberships_set_by(change.entries), *change.memberships)
     number, head = _advance_room(transaction, change, changed=bool(change.entries or members))
     _insert_entries(transaction, change.entries, number, head)
+    base = number << SEQ_BITS
+    put_relations(transaction.connection, ((base + entry.seq, entry.pdu) for entry in change.entries))
     if members:
         transaction.connection.executemany(
             "INSERT OR REPLACE INTO memberships (room_nr, user_id, membership, seq) VALUES (?, ?, ?, ?)",

@@ -22,6 +22,10 @@ from linearized.store.sqlite_writer import Transaction
 # Contents as large as a database page are stored once if several messages have them; smaller ones would gain
 # nothing. A Welcome into a group of a thousand has, with its tree, 300 KB.
 SHARED_BYTES: Final = 4096
+_DEVICES: Final = (
+    "SELECT user_id, device_id, display_name, token_hash, expires_ts, refresh_hash, spent_refresh_hash,"
+    " spent_token_hash FROM devices"
+)
 
 
 class DeviceReads(Reader):
@@ -55,11 +59,7 @@ class DeviceReads(Reader):
 
     def devices(self, user_id: str) -> list[DeviceRow]:
         """The user's devices, by device ID."""
-        rows = self._query(
-            "SELECT user_id, device_id, display_name, token_hash FROM devices"
-            " WHERE user_id = ? ORDER BY device_id",
-            user_id,
-        )
+        rows = self._query(f"{_DEVICES} WHERE user_id = ? ORDER BY device_id", user_id)
         return [_device(row) for row in rows]
 
     def device_objects(self, user_id: str) -> dict[str, bytes]:
@@ -72,10 +72,17 @@ class DeviceReads(Reader):
 
     def device_by_token(self, token_hash: str) -> DeviceRow | None:
         """The device whose access token has this SHA-256 (hex), or None."""
-        rows = self._query(
-            "SELECT user_id, device_id, display_name, token_hash FROM devices WHERE token_hash = ?",
-            token_hash,
-        )
+        rows = self._query(f"{_DEVICES} WHERE token_hash = ?", token_hash)
+        return _device(rows[0]) if rows else None
+
+    def device_by_refresh(self, refresh_hash: str) -> DeviceRow | None:
+        """The device whose refresh token, the present one or the one before, has this hash, or None."""
+        rows = self._query(f"{_DEVICES} WHERE refresh_hash = ?1 OR spent_refresh_hash = ?1", refresh_hash)
+        return _device(rows[0]) if rows else None
+
+    def device_by_spent_token(self, token_hash: str) -> DeviceRow | None:
+        """The device whose access token before the present one has this hash, or None."""
+        rows = self._query(f"{_DEVICES} WHERE spent_token_hash = ?", token_hash)
         return _device(rows[0]) if rows else None
 
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
@@ -149,8 +156,17 @@ class DeviceReads(Reader):
 
 
 def _device(row: tuple[Any, ...]) -> DeviceRow:
-    user_id, device_id, display_name, token_hash = row
-    return DeviceRow(user_id=user_id, device_id=device_id, display_name=display_name, token_hash=token_hash)
+    user_id, device_id, display_name, token_hash, expires_ts, refresh_hash, spent_refresh, spent_token = row
+    return DeviceRow(
+        user_id=user_id,
+        device_id=device_id,
+        display_name=display_name,
+        token_hash=token_hash,
+        expires_ts=expires_ts,
+        refresh_hash=refresh_hash,
+        spent_refresh_hash=spent_refresh,
+        spent_token_hash=spent_token,
+    )
 
 
 def insert_reply(transaction: Transaction, reply: Reply) -> bool:
@@ -212,10 +228,22 @@ def put_user(transaction: Transaction, user: UserRow) -> bool:
 def put_device(transaction: Transaction, device: DeviceRow) -> None:
     """Insert or replace a device. Another device's access token is refused."""
     transaction.connection.execute(
-        "INSERT INTO devices (user_id, device_id, display_name, token_hash) VALUES (?, ?, ?, ?)"
+        "INSERT INTO devices (user_id, device_id, display_name, token_hash, expires_ts, refresh_hash,"
+        " spent_refresh_hash, spent_token_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (user_id, device_id) DO UPDATE"
-        " SET display_name = excluded.display_name, token_hash = excluded.token_hash",
-        (device.user_id, device.device_id, device.display_name, device.token_hash),
+        " SET display_name = excluded.display_name, token_hash = excluded.token_hash,"
+        " expires_ts = excluded.expires_ts, refresh_hash = excluded.refresh_hash,"
+        " spent_refresh_hash = excluded.spent_refresh_hash, spent_token_hash = excluded.spent_token_hash",
+        (
+            device.user_id,
+            device.device_id,
+            device.display_name,
+            device.token_hash,
+            device.expires_ts,
+            device.refresh_hash,
+            device.spent_refresh_hash,
+            device.spent_token_hash,
+        ),
     )
 
 

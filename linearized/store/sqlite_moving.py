@@ -11,6 +11,7 @@ from linearized.store.sqlite_append import put_follower, put_group
 from linearized.store.sqlite_history import room_number
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
 from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_rooms import entry_of
 from linearized.store.sqlite_writer import Transaction
 
@@ -76,6 +77,12 @@ def adopt(transaction: Transaction, *, adoption: Adoption) -> None:
         " FROM staged WHERE room_nr = ? ORDER BY seq",
         (base, number),
     )
+    execute("DELETE FROM relations WHERE room_nr = ?", (number,))
+    put_relations(
+        transaction.connection,
+        execute("SELECT id, pdu FROM entries WHERE id BETWEEN ? AND ?", (base + 1, base + MAX_SEQ)),
+    )
+    execute("UPDATE receipts SET seq = seq + ? WHERE room_nr = ?", (staged - head, number))
     execute("DELETE FROM state WHERE room_nr = ?", (number,))
     execute(
         "INSERT INTO state (room_nr, type, state_key, seq)"

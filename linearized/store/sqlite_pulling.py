@@ -1,8 +1,9 @@
-"""Pull followers in SQLite."""
+"""Pull followers and fan-out tokens in SQLite."""
 
 from __future__ import annotations
 
 from linearized.store.base import FollowerRow
+from linearized.store.pulling import FanoutTokenRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
 
@@ -17,8 +18,30 @@ def set_pull_follower(transaction: Transaction, *, provider: str, pulls: bool) -
     )
 
 
+def put_fanout_tokens(
+    transaction: Transaction, *, room_id: str, provider: str, tokens: tuple[FanoutTokenRow, ...]
+) -> None:
+    """Keep these tokens of a provider's clients in a room, and none of those before."""
+    transaction.connection.execute(
+        "DELETE FROM fanout_tokens WHERE room_id = ? AND provider = ?", (room_id, provider)
+    )
+    transaction.connection.executemany(
+        "INSERT INTO fanout_tokens (room_id, provider, client, token) VALUES (?, ?, ?, ?)",
+        [(room_id, provider, row.client, row.token) for row in tokens],
+    )
+
+
 class PullReads(Reader):
     """The reads of ``PullStore``."""
+
+    def fanout_tokens(self, room_id: str, provider: str) -> list[FanoutTokenRow]:
+        """The tokens of a provider's clients in a room, by client."""
+        rows = self._query(
+            "SELECT client, token FROM fanout_tokens WHERE room_id = ? AND provider = ? ORDER BY client",
+            room_id,
+            provider,
+        )
+        return [FanoutTokenRow(client=client, token=token) for client, token in rows]
 
     def pull_followers(self) -> list[str]:
         """The providers that fetch what they follow, in order."""

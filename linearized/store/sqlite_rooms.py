@@ -42,6 +42,7 @@ SELECT id & 4294967295, event_id, type, state_key, sender, origin_server_ts, epo
 FROM entries WHERE type = 'm.mls.proposal' AND id BETWEEN ? AND ? ORDER BY id LIMIT ?
 """
 _COMMITS = _PROPOSALS.replace("m.mls.proposal", "m.mls.commit")
+_LAST_COMMIT = _COMMITS.replace("ORDER BY id", "ORDER BY id DESC")
 _CHANGED_ROOMS = """
 SELECT r.room_id, (
     SELECT s.first_seq FROM stream s WHERE s.room_nr = r.room_nr AND s.position > ?1 ORDER BY s.position LIMIT
@@ -84,6 +85,11 @@ class RoomReads(Reader):
     def proposals(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """The ``m.mls.proposal`` entries with ``seq > after``, ascending, at most ``limit``."""
         return self._entries(_PROPOSALS, room_id, max(after, 0) + 1, MAX_SEQ, limit)
+
+    def commit_before(self, room_id: str, *, seq: int) -> EntryRow | None:
+        """The last ``m.mls.commit`` entry before entry ``seq``, or None."""
+        found = self._entries(_LAST_COMMIT, room_id, 1, seq - 1, 1)
+        return found[0] if found else None
 
     def commit_entries(self, room_id: str, *, after: int, limit: int) -> list[EntryRow]:
         """The ``m.mls.commit`` entries with ``seq > after``, ascending, at most ``limit``."""

@@ -260,7 +260,7 @@ impl Client {
         Ok(self.handle(group_id.to_vec()))
     }
 
-    #[pyo3(signature = (group_id, *, add, leaf_app_data = None, now = None,
+    #[pyo3(signature = (group_id, *, add, former = None, leaf_app_data = None, now = None,
                         past_epochs = options::PAST_EPOCHS,
                         out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
                         maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
@@ -269,6 +269,7 @@ impl Client {
         py: Python<'_>,
         group_id: &[u8],
         add: Vec<PyBackedBytes>,
+        former: Option<PyRef<'_, Self>>,
         leaf_app_data: Option<&Bound<'_, PyAny>>,
         now: Option<u64>,
         past_epochs: u32,
@@ -283,8 +284,9 @@ impl Client {
         let leaf_app_data = component_map(leaf_app_data)?;
         let add = add.iter().map(|data| data.to_vec()).collect();
         let client = &self.inner;
+        let former = former.as_ref().map_or(client, |former| &former.inner);
         let (successor, bundle) = detached(py, || {
-            let reinit = successor::announced(client, group_id)?;
+            let reinit = successor::announced(client, former, group_id)?;
             let successor = reinit.successor().to_vec();
             let request = Successor {
                 group_id: successor.clone(),
@@ -295,7 +297,10 @@ impl Client {
                 retention,
                 now,
             };
-            Ok((successor, successor::create(client, group_id, request)?))
+            Ok((
+                successor,
+                successor::create(client, former, group_id, request)?,
+            ))
         })?;
         Ok((self.handle(successor), bundle))
     }
@@ -339,11 +344,13 @@ impl Client {
             )?,
             now,
         };
-        let bundle = detached(py, || successor::create(&self.inner, group_id, request))?;
+        let bundle = detached(py, || {
+            successor::create(&self.inner, &self.inner, group_id, request)
+        })?;
         Ok((self.handle(branch_id.to_vec()), bundle))
     }
 
-    #[pyo3(signature = (*, welcome, ratchet_tree, past_epochs = options::PAST_EPOCHS,
+    #[pyo3(signature = (*, welcome, ratchet_tree, former = None, past_epochs = options::PAST_EPOCHS,
                         out_of_order_tolerance = options::OUT_OF_ORDER_TOLERANCE,
                         maximum_forward_distance = options::MAXIMUM_FORWARD_DISTANCE))]
     fn join_welcome(
@@ -351,6 +358,7 @@ impl Client {
         py: Python<'_>,
         welcome: &[u8],
         ratchet_tree: Option<&[u8]>,
+        former: Option<PyRef<'_, Self>>,
         past_epochs: u32,
         out_of_order_tolerance: u32,
         maximum_forward_distance: u32,
@@ -360,21 +368,33 @@ impl Client {
             out_of_order_tolerance,
             maximum_forward_distance,
         )?;
-        let group_id = locked(py, &self.inner.key_packages, |key_packages| {
-            welcome::join(&self.inner, key_packages, welcome, ratchet_tree, retention)
+        let client = &self.inner;
+        let former = former.as_ref().map_or(client, |former| &former.inner);
+        let group_id = locked(py, &client.key_packages, |key_packages| {
+            welcome::join(
+                client,
+                former,
+                key_packages,
+                welcome,
+                ratchet_tree,
+                retention,
+            )
         })?;
         Ok(self.handle(group_id))
     }
 
-    #[pyo3(signature = (*, welcome, ratchet_tree))]
+    #[pyo3(signature = (*, welcome, ratchet_tree, former = None))]
     fn preview_welcome(
         &self,
         py: Python<'_>,
         welcome: &[u8],
         ratchet_tree: Option<&[u8]>,
+        former: Option<PyRef<'_, Self>>,
     ) -> PyResult<WelcomePreview> {
-        viewed(py, &self.inner.key_packages, |key_packages| {
-            welcome::preview(&self.inner, key_packages, welcome, ratchet_tree)
+        let client = &self.inner;
+        let former = former.as_ref().map_or(client, |former| &former.inner);
+        viewed(py, &client.key_packages, |key_packages| {
+            welcome::preview(client, former, key_packages, welcome, ratchet_tree)
         })
     }
 

@@ -61,6 +61,10 @@ mod values;
 mod welcome;
 mod wire;
 
+/// A group is many small allocations, made by one thread and freed by another: see decision 0025.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[pymodule]
 fn _openmls(module: &Bound<'_, PyModule>) -> PyResult<()> {
     guard::silence_panic_output();

@@ -40,9 +40,9 @@ pub struct Successor {
     pub now: Option<u64>,
 }
 
-/// The parameters that the ReInit of a group of this client announced.
-pub fn announced(client: &ClientState, group_id: &[u8]) -> Outcome<ReInit> {
-    let reinit = client
+/// The parameters that the ReInit of a group of `former` announced, whose successor is to be one of `client`.
+pub fn announced(client: &ClientState, former: &ClientState, group_id: &[u8]) -> Outcome<ReInit> {
+    let reinit = former
         .view_group(group_id, reinit::ended_by)?
         .ok_or_else(|| Failure::not_allowed("the group was not ended by a ReInit"))?;
     if reinit.suite() != u16::from(client.suite) {
@@ -60,9 +60,9 @@ struct Parent {
     extensions: Extensions<GroupContext>,
 }
 
-fn parent(client: &ClientState, state: &GroupState, usage: ResumptionPskUsage) -> Outcome<Parent> {
+fn parent(state: &GroupState, usage: ResumptionPskUsage) -> Outcome<Parent> {
     let group = &state.group;
-    if !group.is_active() || group.ciphersuite() != client.suite {
+    if !group.is_active() {
         return Err(Failure::not_allowed(
             "this client was removed from the group",
         ));
@@ -81,9 +81,15 @@ fn parent(client: &ClientState, state: &GroupState, usage: ResumptionPskUsage) -
     })
 }
 
-/// Create the group, add the others with a commit that names the resumption PSK of `parent_id`, and enter epoch 1.
-pub fn create(client: &ClientState, parent_id: &[u8], request: Successor) -> Outcome<CommitBundle> {
-    let parent = client.view_group(parent_id, |state| parent(client, state, request.usage))?;
+/// Create the group, add the others with a commit that names the resumption PSK of `parent_id`, a group of `former`, and
+/// enter epoch 1.
+pub fn create(
+    client: &ClientState,
+    former: &ClientState,
+    parent_id: &[u8],
+    request: Successor,
+) -> Outcome<CommitBundle> {
+    let parent = former.view_group(parent_id, |state| parent(state, request.usage))?;
     if request.add.is_empty() {
         return Err(Failure::not_allowed("nobody to go on with"));
     }
@@ -163,9 +169,9 @@ fn propose(
         .map_err(Failure::internal)
 }
 
-/// Put the secret of a PSK that a Welcome names into the store in which it is looked up.
+/// Put the secret of a PSK that a Welcome names, of a group of `former`, into the store in which it is looked up.
 pub fn lend(
-    client: &ClientState,
+    former: &ClientState,
     provider: &Provider,
     genuine: &PreSharedKeyId,
 ) -> Outcome<PreSharedKeyId> {
@@ -174,7 +180,7 @@ pub fn lend(
         return Err(unknown());
     };
     let shown = bridging::shown(genuine)?;
-    let slot = client
+    let slot = former
         .slot(psk.psk_group_id().as_slice())
         .map_err(|_| unknown())?;
     slot.view(|slot| {
@@ -190,9 +196,9 @@ pub fn lend(
     Ok(shown)
 }
 
-/// Check a Welcome that goes on from another group of ours against that group.
+/// Check a Welcome that goes on from a group of `former` against that group.
 pub fn check(
-    client: &ClientState,
+    former: &ClientState,
     genuine: &[PreSharedKeyId],
     staged: &StagedWelcome,
 ) -> Outcome<()> {
@@ -208,7 +214,7 @@ pub fn check(
     let Psk::Resumption(psk) = psk else {
         return Err(Failure::internal("not a resumption PSK"));
     };
-    client.view_group(psk.psk_group_id().as_slice(), |parent| {
+    former.view_group(psk.psk_group_id().as_slice(), |parent| {
         check_against(parent, psk, staged)
     })
 }

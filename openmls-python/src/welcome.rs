@@ -29,6 +29,7 @@ struct Opened {
 
 fn open(
     client: &ClientState,
+    former: &ClientState,
     key_packages: &Provider,
     welcome: &[u8],
     ratchet_tree: Option<&[u8]>,
@@ -37,6 +38,7 @@ fn open(
     let mut genuine = Vec::new();
     match attempt(
         client,
+        former,
         key_packages,
         welcome,
         ratchet_tree,
@@ -46,6 +48,7 @@ fn open(
         // Which other group it goes on from was not known before it was decrypted.
         Err(_) if !genuine.is_empty() => attempt(
             client,
+            former,
             key_packages,
             welcome,
             ratchet_tree,
@@ -56,9 +59,10 @@ fn open(
     }
 }
 
-/// Open a Welcome with the secrets of `genuine`, which become those that it names.
+/// Open a Welcome with the secrets of `genuine`, groups of `former`, which become those that it names.
 fn attempt(
     client: &ClientState,
+    former: &ClientState,
     key_packages: &Provider,
     welcome: &[u8],
     ratchet_tree: Option<&[u8]>,
@@ -73,7 +77,7 @@ fn attempt(
     let provider = Provider::new(Store::new(before.clone()));
     let mut lent = client.known_psks()?.lend_all(&provider)?;
     for id in genuine.iter() {
-        lent.push(successor::lend(client, &provider, id)?);
+        lent.push(successor::lend(former, &provider, id)?);
     }
     let bridging = Bridging::new(&provider, Vec::new());
     let opened =
@@ -101,7 +105,7 @@ fn attempt(
     for member in staged.members() {
         check_credential(&member.credential)?;
     }
-    successor::check(client, genuine, &staged)?;
+    successor::check(former, genuine, &staged)?;
     Ok(Opened {
         before,
         provider,
@@ -110,9 +114,10 @@ fn attempt(
     })
 }
 
-/// Join; gives the group ID.
+/// Join, perhaps going on from a group of `former`; gives the group ID.
 pub fn join(
     client: &ClientState,
+    former: &ClientState,
     key_packages: &mut Provider,
     welcome: &[u8],
     ratchet_tree: Option<&[u8]>,
@@ -123,7 +128,14 @@ pub fn join(
         provider,
         lent,
         staged,
-    } = open(client, key_packages, welcome, ratchet_tree, retention)?;
+    } = open(
+        client,
+        former,
+        key_packages,
+        welcome,
+        ratchet_tree,
+        retention,
+    )?;
     let group = staged.into_group(&provider).map_err(error::from_welcome)?;
     let group_id = group.group_id().to_vec();
     psk::take_back(&provider, &lent)?;
@@ -177,6 +189,7 @@ impl WelcomePreview {
 /// Decrypt and verify a Welcome without joining; `client` is not changed.
 pub fn preview(
     client: &ClientState,
+    former: &ClientState,
     key_packages: &Provider,
     welcome: &[u8],
     ratchet_tree: Option<&[u8]>,
@@ -184,7 +197,14 @@ pub fn preview(
     let retention = Retention::default();
     let Opened {
         provider, staged, ..
-    } = open(client, key_packages, welcome, ratchet_tree, retention)?;
+    } = open(
+        client,
+        former,
+        key_packages,
+        welcome,
+        ratchet_tree,
+        retention,
+    )?;
     let sender = staged.welcome_sender_index().u32();
     let own_leaf_index = staged.own_leaf_index().u32();
     // In the copy of the store that ends here.

@@ -10,6 +10,7 @@ from openmls import (
     Client,
     InvalidCommit,
     InvalidKeyPackage,
+    InvalidProposal,
     NotAllowed,
     PskId,
     PublicGroup,
@@ -29,9 +30,11 @@ def room(now: int) -> Room:
     return room
 
 
-def propose(room: Room, by: str = "bob", group_id: bytes = NEXT) -> bytes:
+def propose(room: Room, by: str = "bob", ciphersuite: int | None = None) -> bytes:
     """Propose a ReInit and let everybody store it; gives the reference."""
-    proposal = room.groups[by].propose_reinit(group_id=group_id, app_data={TOPIC: b"go"})
+    proposal = room.groups[by].propose_reinit(
+        group_id=NEXT, ciphersuite=ciphersuite, app_data={TOPIC: b"go"}
+    )
     info = room.hub.add_proposal(proposal)
     assert info.kind == "reinit"
     for name, group in room.groups.items():
@@ -40,9 +43,9 @@ def propose(room: Room, by: str = "bob", group_id: bytes = NEXT) -> bytes:
     return ref_of(info)
 
 
-def close(room: Room, by: str = "alice") -> None:
+def close(room: Room, by: str = "alice", ciphersuite: int | None = None) -> None:
     """Let ``by`` commit a ReInit."""
-    reference = propose(room)
+    reference = propose(room, ciphersuite=ciphersuite)
     bundle = room.groups[by].commit_reinit(reference, aad=b"good bye")
     staged = room.hub.stage_commit(bundle.commit)
     room.hub.verify_group_info(staged=staged, group_info=bundle.group_info)
@@ -290,16 +293,46 @@ def test_a_successor_is_made_only_of_a_closed_group_and_with_somebody(room: Room
         alice.create_reinit(GROUP_ID, add=packages)
 
 
-def test_a_successor_of_another_ciphersuite_is_announced_but_not_made_by_this_client(room: Room) -> None:
-    """A client has one ciphersuite, and a resumption secret does not leave it."""
-    room.groups["bob"].propose_reinit(group_id=NEXT, ciphersuite=3)
-    bob = room.groups["bob"]
-    bob.commit_reinit(ref_of(bob.pending_proposals()[0]))
-    bob.merge_pending_commit()
-    assert bob.reinit is not None
-    assert bob.reinit.ciphersuite == 3
-    with pytest.raises(NotAllowed):
-        room.clients["bob"].create_reinit(GROUP_ID, add=key_packages(room, "alice"))
+@pytest.mark.parametrize("suite", [2, 3, 7, 0x004D])
+def test_all_go_on_in_a_successor_of_another_ciphersuite_with_new_clients(room: Room, suite: int) -> None:
+    """RFC 9420 section 11.2: what a group cannot change, its ciphersuite say, a ReInit changes."""
+    close(room, ciphersuite=suite)
+    clients = {name: Client.create(identity=uri(name), ciphersuite=suite) for name in room.clients}
+    packages = [clients[name].key_package(now=room.now, lifetime=WEEK) for name in ("bob", "carol")]
+    group, bundle = clients["alice"].create_reinit(GROUP_ID, add=packages, former=room.clients["alice"])
+    assert (group.group_id, group.epoch, group.ciphersuite) == (NEXT, 1, suite)
+    hub = PublicGroup.observe(group_info=bundle.group_info, ratchet_tree=bundle.ratchet_tree)
+    assert (hub.ciphersuite, hub.group_context()) == (suite, group.group_context())
+    assert bundle.welcome is not None
+    for name in ("bob", "carol"):
+        before = clients[name].save()
+        for former in (None, clients["alice"]):
+            with pytest.raises(NotAllowed):
+                clients[name].join_welcome(
+                    welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree, former=former
+                )
+        assert clients[name].save() == before
+        preview = clients[name].preview_welcome(
+            welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree, former=room.clients[name]
+        )
+        assert (preview.group_id, preview.ciphersuite) == (NEXT, suite)
+        joined = clients[name].join_welcome(
+            welcome=bundle.welcome, ratchet_tree=bundle.ratchet_tree, former=room.clients[name]
+        )
+        assert joined.process(group.encrypt(b"here we are")).plaintext == b"here we are"
+
+
+def test_the_successor_of_another_ciphersuite_is_not_made_by_a_client_of_the_old_one(room: Room) -> None:
+    close(room, ciphersuite=3)
+    alice = room.clients["alice"]
+    with pytest.raises(NotAllowed, match="another ciphersuite"):
+        alice.create_reinit(GROUP_ID, add=key_packages(room, "bob"))
+    new = Client.create(identity=uri("alice"), ciphersuite=3)
+    with pytest.raises(UnknownGroup):
+        new.create_reinit(GROUP_ID, add=key_packages(room, "bob"))
+    with pytest.raises(InvalidProposal, match="ciphersuite"):
+        new.create_reinit(GROUP_ID, add=key_packages(room, "bob"), former=alice)
+    assert new.group_ids() == ()
 
 
 def test_some_members_branch_off_and_the_group_goes_on(room: Room) -> None:

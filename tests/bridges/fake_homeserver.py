@@ -12,10 +12,14 @@ from urllib.parse import unquote
 
 import httpx
 
+from tests.bridges.fake_keys import KeyServer
+
 DOMAIN = "matrix.example"
 START = 1_795_300_000_000
 PAGE = 100
 OK = 200
+# The parts of a path before the one that says what it is about: _matrix, client, v3.
+FIXED = 3
 
 JsonObject = dict[str, Any]
 # What moderators ask for, and the membership it leads to.
@@ -53,6 +57,9 @@ class FakeHomeserver:
         self.ping: tuple[int, str] = (200, "")
         self.token_of: str | None = f"@_lin_bot:{DOMAIN}"
         self.count = 0
+        self.keys = KeyServer()
+        # Whether application services can act as a device.
+        self.masquerading = True
 
     def http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
@@ -142,7 +149,9 @@ class FakeHomeserver:
         self.requests.append(f"{request.method} {path}")
         if self.fault is not None:
             self.fault("before", request)
-        answer = self._answer(request, [unquote(part) for part in path.split("/")[1:]])
+        parts = [unquote(part) for part in path.split("/")[1:]]
+        about_keys = len(parts) > FIXED and parts[FIXED] in ("keys", "sendToDevice", "sync")
+        answer = self._keys(request, parts[3:]) if about_keys else self._answer(request, parts)
         if self.fault is not None:
             self.fault("after", request)
         return answer
@@ -180,6 +189,13 @@ class FakeHomeserver:
             case _:
                 raise AssertionError(parts)
         return answer
+
+    def _keys(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
+        user, device = (request.url.params[name] for name in ("user_id", "device_id"))
+        if not self.masquerading or (user, device) not in self.devices:
+            return _error(400, "M_UNKNOWN_DEVICE")
+        body = json.loads(request.content) if request.content else {}
+        return _ok(**self.keys.answer(user, device, request.method, parts, body))
 
     def _login(self, body: JsonObject) -> httpx.Response:
         user = body["identifier"]["user"]

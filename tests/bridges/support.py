@@ -64,9 +64,10 @@ class World:
 
     async def push(self) -> None:
         """The homeserver delivers what it has to push."""
-        while self.homeserver.pushes:
+        keys = self.homeserver.keys
+        while self.homeserver.pushes or keys.pushed:
             events, self.homeserver.pushes = self.homeserver.pushes[:100], self.homeserver.pushes[100:]
-            await push_events(self.bridge, events)
+            await push_events(self.bridge, events, **keys.transaction())
 
     async def settle(self) -> None:
         """Let the bridge work until neither side has anything new."""
@@ -74,7 +75,7 @@ class World:
         while quiet < 2:
             await self.push()
             moved = False
-            while (incoming := self.bridge.queue.next()) is not None:
+            while (incoming := await self.bridge.upcoming()) is not None:
                 asked: list[str] = []
                 await self.bridge.dispatch(incoming, asked.append)
                 for room_id in asked:
@@ -100,8 +101,10 @@ class World:
         return self.room_id()
 
 
-async def push_events(bridge: Bridge, events: list[JsonObject], *, txn_id: str | None = None) -> int:
-    body = {"events": events, "ephemeral": [], "de.sorunome.msc2409.ephemeral": []}
+async def push_events(
+    bridge: Bridge, events: list[JsonObject], *, txn_id: str | None = None, **more: Any
+) -> int:
+    body = {"events": events, "ephemeral": [], "de.sorunome.msc2409.ephemeral": [], **more}
     number = txn_id or str(next(_transactions))
     return await call(bridge, "PUT", f"/_matrix/app/v1/transactions/{number}", body)
 

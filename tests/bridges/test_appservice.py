@@ -13,6 +13,7 @@ import pytest
 from bridges.matrix import appservice
 from bridges.matrix.appservice import AppService
 from bridges.matrix.database import Database
+from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
 from linearized.client import ServerUnreachable
@@ -30,6 +31,7 @@ class Service:
         self.app = AppService(
             hs_token=TOKEN,
             queue=self.queue,
+            keep=self._keep,
             arrived=self._arrived,
             user_exists=self._exists,
             room_exists=self._exists,
@@ -40,6 +42,11 @@ class Service:
         if token != b"provisioning":
             raise ProvisioningError(403, "M_FORBIDDEN", "no")
         return 202, {"asked": [method, *parts]}
+
+    def _keep(self, transaction: dict[str, Any]) -> bool:
+        if transaction.get("full"):
+            raise MailboxFull
+        return "something" in transaction
 
     def _arrived(self) -> None:
         self.arrivals += 1

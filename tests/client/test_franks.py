@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import openmls
 import pytest
 
+from linearized.client import MemoryStorage, MlsDevice
 from linearized.client.franks import FrankError, FrankFault, agent_of, check_frank, safe_aad, with_claims
 from linearized.client.identity import LeafOwner
 from linearized.exceptions import MimiDecodeError
@@ -57,6 +58,7 @@ class Pair:
 
     bob: openmls.Group
     alice: openmls.Group
+    hub: str = "a.example"
 
     def send(self, payload: bytes, *, aad: dict[int, bytes] | None = None) -> bytes:
         return self.bob.encrypt(payload, safe_aad=safe_aad(payload) if aad is None else aad)
@@ -69,6 +71,7 @@ class Pair:
             frank=frank,
             owner=OWNER,
             room_id=ROOM,
+            hub=self.hub,
             timestamp=WHEN,
         )
 
@@ -181,3 +184,27 @@ def test_an_agent_that_names_no_provider_is_refused(encoded: bytes) -> None:
     with pytest.raises(FrankError) as raised:
         agent_of(encoded, ROOM)
     assert raised.value.fault is FrankFault.AGENT
+
+
+@pytest.mark.parametrize(
+    ("hub", "named", "needed"),
+    [
+        (None, agent("a.example"), False),
+        ("b.example", agent("a.example"), True),
+        ("b.example", agent("b.example"), False),
+        ("b.example", b"no agent", True),
+        ("b.example", None, False),
+        ("c.example", agent("a.example"), False),
+    ],
+    ids=["never moved", "moved here", "named already", "unreadable", "not franked", "moved elsewhere"],
+)
+def test_a_device_at_the_hub_that_a_room_has_moved_to_names_its_agent(
+    hub: str | None, named: bytes | None, needed: bool
+) -> None:
+    device = MlsDevice.open(MemoryStorage(), user_id=BOB, device_id="DEV")
+    assert not device.must_tidy(ROOM)
+    device.create_group(ROOM, franking_agent=named)
+    device.record(ROOM).hub = hub
+    assert device.needs_agent(ROOM) is needed
+    assert device.must_tidy(ROOM) is needed
+    assert device.hub(ROOM) == (hub or "a.example")

@@ -19,6 +19,7 @@ from linearized.mimi.franking import (
     FrankAAD,
     FrankingAgentData,
     ServerFrankingContext,
+    agent_uri,
     franking_components,
     franking_tag,
     is_franked,
@@ -28,7 +29,8 @@ from linearized.mimi.franking import (
     verify_franking_tag,
     verify_server_frank,
 )
-from tests.mimi.support import BASIC, vec
+from linearized.mimi.key_material import basic_credential
+from tests.mimi.support import BASIC, X509, vec
 
 SALT = bytes(range(16))
 ALICE, ROOM = "mimi://a.example/u/alice", "mimi://a.example/r/clubhouse"
@@ -147,3 +149,13 @@ def test_a_message_that_does_not_name_its_sender_and_room_makes_no_claims(missin
         Claims.of(text("hi", salt=SALT, extensions=extensions).encode())
     with pytest.raises(MimiDecodeError):
         Claims.of(b"no content")
+
+
+def test_an_agent_is_called_by_the_uri_in_its_credential() -> None:
+    def agent(credential: bytes) -> bytes:
+        return FrankingAgentData(franking_signature_key=b"key", credential=credential).encode()
+
+    assert agent_uri(agent(basic_credential(b"mimi://a.example"))) == "mimi://a.example"
+    for unreadable in (b"", agent(X509), agent(basic_credential(b"\xff"))):
+        with pytest.raises(MimiDecodeError):
+            agent_uri(unreadable)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linearized.mimi.participants import ROOM_METADATA
+from linearized.mimi.participants import FRANKING_AGENT, ROOM_METADATA
 from linearized.mimi.policy.base import BaseRoomPolicy
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.components import (
@@ -263,6 +263,11 @@ def test_a_policy_is_changed_by_who_has_its_capability(component: int, capabilit
     deny(replace(change, user_id=BOB), capability)
     wanted = next(found for found in Capability if found.label == capability)
     allow(change, policy(roles=with_role(GOVERNOR, wanted)))
+
+
+def test_the_hubs_franking_agent_is_named_by_anybody() -> None:
+    for user_id in (ALICE, BOB):
+        allow(Action(user_id=user_id, identity=b"", components={FRANKING_AGENT: b"the hub's"}))
 
 
 def test_links_are_made_and_taken_back_by_who_may() -> None:

@@ -45,6 +45,8 @@ class Network:
     views: dict[tuple[str, str], App | None] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     log: list[tuple[str, str, str, str]] = field(default_factory=list)
+    client_address: str = "127.0.0.1"
+    """From where everybody's requests come."""
 
     def transport(self, origin: str) -> httpx.AsyncBaseTransport:
         """How ``origin`` (a provider, or ``""`` for a client without a certificate) reaches everybody."""
@@ -67,7 +69,8 @@ class _Wire(httpx.AsyncBaseTransport):
         async def with_peer(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
             await app({**scope, "peer_domains": peers}, receive, send)
 
-        return await httpx.ASGITransport(app=with_peer).handle_async_request(request)
+        client = (self._network.client_address, 123)
+        return await httpx.ASGITransport(app=with_peer, client=client).handle_async_request(request)
 
 
 class _WireChannel:

@@ -112,6 +112,10 @@ notaries = ["notary.example"]
 delivery = "pull"
 [providers."c.example"]
 fan_out = "pull"
+[providers."d.example"]
+delivery = "fanout-request"
+[sign_on]
+homeservers = ["matrix.example"]
 [store]
 synchronous = "NORMAL"
 [limits]
@@ -128,7 +132,9 @@ max_backfill = 7
     assert [str(server) for server in config.discovery.nameservers] == ["192.0.2.53:53", "[::1]:5353"]
     assert config.keys.notaries == ("notary.example",)
     assert config.pulled_hubs == ("b.example",)
+    assert config.requesting_hubs == ("d.example",)
     assert config.pull_followers == ("c.example",)
+    assert config.sign_on.homeservers == ("matrix.example",)
     assert config.store.synchronous == "NORMAL"
     assert config.limits.max_backfill == 7
     assert config.bridges[0].token == TOKEN
@@ -171,7 +177,11 @@ def test_the_bridge_token_is_not_shown(base: Path) -> None:
         (MINIMAL + '[providers]\n"b.example" = 1', 'providers."b.example": expected a table'),
         (
             MINIMAL + '[providers."b.example"]\ndelivery = "post"',
-            'providers."b.example".delivery: expected one of push, pull',
+            'providers."b.example".delivery: expected one of push, pull, fanout-request',
+        ),
+        (
+            MINIMAL + '[providers."b.example"]\nfan_out = "fanout-request"',
+            'providers."b.example".fan_out: expected one of push, pull',
         ),
         (
             MINIMAL + '[providers."b.example"]\nfanout = "pull"',

@@ -291,6 +291,48 @@ async def test_who_shows_codes_too_often_hears_so(tmp_path: Path) -> None:
         assert raised.value.status == 429
 
 
+async def test_a_provider_that_tries_codes_in_room_after_room_hears_so(tmp_path: Path) -> None:
+    async with club(tmp_path) as c:
+        codes = c.a.node.join_codes
+        codes.crowd_limit = Buckets(lambda: 0, per_second=1, burst=2)
+        for number in range(2):
+            assert not await codes.show(
+                f"!{number}:a.example", user_id=f"@u{number}:b.example", code=b"guess"
+            )
+        with pytest.raises(HttpError) as raised:
+            await codes.show("!2:a.example", user_id="@u2:b.example", code=b"guess")
+        assert raised.value.status == 429
+        # Others are not kept out by it, nor our own users.
+        for user_id in ("@u3:c.example", "@ann:a.example", "@alice:a.example", "@u4:a.example"):
+            assert not await codes.show("!2:a.example", user_id=user_id, code=b"guess")
+
+
+async def test_an_address_from_which_too_many_codes_are_tried_hears_so_whatever_the_account(
+    tmp_path: Path,
+) -> None:
+    async with club(tmp_path) as c:
+        c.network.client_address = "192.0.2.7"
+        for server, session in ((c.a, c.ann), (c.b, c.bob)):
+            server.node.join_codes.crowd_limit = Buckets(lambda: 0, per_second=1, burst=2)
+            for _ in range(2):
+                with pytest.raises(JoinRefused):
+                    await session.groups.join(c.room_id, code="guess")
+            with pytest.raises(ClientError) as raised:
+                await session.groups.join(c.room_id, code="guess")
+            assert "429" in str(raised.value)
+        async with signed_in(c.a, await c.a.user("another")) as other:
+            with pytest.raises(ClientError):
+                await other.groups.join(c.room_id, code="guess")
+            c.network.client_address = "192.0.2.8"
+            with pytest.raises(JoinRefused):
+                await other.groups.join(c.room_id, code="guess")
+        # A proxy beside us has one address for everybody.
+        c.network.client_address = "127.0.0.1"
+        for _ in range(3):
+            with pytest.raises(JoinRefused):
+                await c.ann.groups.join(c.room_id, code="guess")
+
+
 async def test_the_operator_makes_lists_and_revokes_codes_by_command(tmp_path: Path) -> None:
     async with club(tmp_path) as c:
         known = control.commands(c.a.node)

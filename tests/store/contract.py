@@ -22,8 +22,11 @@ from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
 from tests.store.contract_past_trees import PastTreeContract
+from tests.store.contract_profiles import ProfileContract
 from tests.store.contract_pseudonyms import PseudonymContract
 from tests.store.contract_pulling import PullContract
+from tests.store.contract_receipts import ReceiptContract
+from tests.store.contract_relations import RelationContract
 from tests.store.contract_state import StateContract
 from tests.store.rows import (
     ROOM,
@@ -70,6 +73,9 @@ class StoreContract(
     PullContract,
     PseudonymContract,
     JoinCodeContract,
+    ReceiptContract,
+    RelationContract,
+    ProfileContract,
     ClosingContract,
 ):
     """The whole protocol."""

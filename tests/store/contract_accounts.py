@@ -100,6 +100,24 @@ class AccountContract:
         assert store.device_by_token("bb") == renewed
         assert store.devices(ALICE) == []
 
+    async def test_a_device_is_found_by_its_refresh_tokens_and_its_spent_token(self, store: Store) -> None:
+        phone = DeviceRow(
+            user_id=BOB,
+            device_id="PHONE",
+            display_name=None,
+            token_hash="aa",
+            expires_ts=7,
+            refresh_hash="bb",
+            spent_refresh_hash="cc",
+            spent_token_hash="dd",
+        )
+        await store.put_device(phone)
+        assert store.device_by_token("aa") == store.devices(BOB)[0] == phone
+        assert [store.device_by_refresh(found) for found in ("bb", "cc", "aa")] == [phone, phone, None]
+        assert [store.device_by_spent_token(found) for found in ("dd", "aa")] == [phone, None]
+        await store.put_device(replace(phone, expires_ts=None, refresh_hash=None, spent_refresh_hash=None))
+        assert store.device_by_refresh("bb") is store.device_by_refresh("cc") is None
+
     async def test_another_devices_token_is_refused(self, store: Store) -> None:
         phone = DeviceRow(user_id=BOB, device_id="PHONE", display_name=None, token_hash="aa")
         await store.put_device(phone)

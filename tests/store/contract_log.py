@@ -65,6 +65,14 @@ class LogContract:
         assert [row.seq for row in store.commit_entries(ROOM, after=0, limit=10)] == [2]
         assert store.commit_entries(ROOM, after=2, limit=10) == []
 
+    async def test_the_commit_before_an_entry_is_the_last_one(self, store: Store) -> None:
+        kinds = ["m.room.create", "m.mls.commit", "m.room.encrypted", "m.mls.commit", "m.room.encrypted"]
+        await store.append(new_room(*(entry(seq, kind=kind) for seq, kind in enumerate(kinds, 1))))
+        await store.append(new_room(entry(1, kind="m.mls.commit", room_id=OTHER_ROOM), room_id=OTHER_ROOM))
+        found = [store.commit_before(ROOM, seq=seq) for seq in range(1, 7)]
+        assert [row and row.seq for row in found] == [None, None, 2, 2, 4, 4]
+        assert store.commit_before("!none:a.example", seq=5) is None
+
     async def test_a_room_knows_its_head_and_the_epoch_after_its_last_commit(self, store: Store) -> None:
         await store.append(new_room(entry(1), entry(2, epoch=7), entry(3)))
         assert store.room(ROOM) == RoomRow(

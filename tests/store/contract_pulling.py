@@ -1,4 +1,4 @@
-"""The part of the contract about deliveries that the follower fetches."""
+"""The part of the contract about deliveries by another way than ``notify``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from linearized.exceptions import AppendConflict
 from linearized.store.base import FollowerRow, RoomAppend, Store
-from linearized.store.pulling import PullCursorRow
+from linearized.store.pulling import FanoutTokenRow, PullCursorRow
 from tests.store.rows import OTHER_ROOM, ROOM, entry, new_room
 
 
@@ -47,6 +47,22 @@ class PullContract:
         assert store.followed_group(ROOM) == b"two"
         await store.append(RoomAppend(room_id=ROOM, followed=b""))
         assert store.followed_group(ROOM) is None
+
+    async def test_the_tokens_of_a_providers_clients_in_a_room_are_replaced_as_a_whole(
+        self, store: Store
+    ) -> None:
+        assert store.fanout_tokens(ROOM, "b.example") == []
+        one, two = (FanoutTokenRow(client=f"mimi://b.example/d/bob/{n}", token=n.encode()) for n in "12")
+        await store.put_fanout_tokens(ROOM, "b.example", (two, one))
+        await store.put_fanout_tokens(OTHER_ROOM, "b.example", (one,))
+        await store.put_fanout_tokens(ROOM, "c.example", (two,))
+        assert store.fanout_tokens(ROOM, "b.example") == [one, two]
+        await store.put_fanout_tokens(ROOM, "b.example", (two,))
+        assert store.fanout_tokens(ROOM, "b.example") == [two]
+        await store.put_fanout_tokens(ROOM, "b.example", ())
+        assert store.fanout_tokens(ROOM, "b.example") == []
+        assert store.fanout_tokens(OTHER_ROOM, "b.example") == [one]
+        assert store.fanout_tokens(ROOM, "c.example") == [two]
 
     async def test_a_providers_cursors_are_found_in_all_rooms(self, store: Store) -> None:
         def follower(provider: str, protocol: str, room_id: str = ROOM) -> FollowerRow:

@@ -17,7 +17,10 @@ from linearized.server.clients import (
     devices,
     discovery,
     ending_devices,
+    faces,
     filters,
+    forgetting,
+    hierarchy,
     history,
     identifiers,
     imports,
@@ -30,13 +33,20 @@ from linearized.server.clients import (
     metadata_policy,
     mls,
     oblivious,
+    profiles,
     proofs,
     pseudonyms,
+    push_rules,
+    receipts,
+    relations,
     reports,
     segments,
     sending,
+    sessions,
     sync,
     to_device,
+    typing_notices,
+    user_directory,
 )
 from linearized.server.clients.auth import PrivateHandler, PublicHandler, private, public
 from linearized.server.clients.context import context_of
@@ -48,12 +58,15 @@ _ROOM: Final = f"{V3}/rooms/{{room_id}}"
 _MLS_ROOM: Final = f"{MLS}/rooms/{{room_id}}"
 _OWN: Final = f"{V3}/user/{{user_id}}"
 _OWN_ROOM: Final = f"{_OWN}/rooms/{{room_id}}"
+_PUSH_RULE: Final = f"{V3}/pushrules/global/{{kind}}/{{rule_id}}"
+_RELATIONS: Final = f"{V1}/rooms/{{room_id}}/relations/{{event_id}}"
 _DOWNLOAD: Final = f"{V1}/media/download/{{server_name}}/{{media_id}}"
 
 PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
     ("GET", f"{CLIENT}/versions", discovery.versions),
     ("GET", f"{V3}/login", accounts.login_types),
     ("POST", f"{V3}/login", accounts.login),
+    ("POST", f"{V3}/refresh", sessions.refresh),
     ("POST", f"{V3}/register", accounts.register),
 )
 
@@ -67,9 +80,17 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("DELETE", f"{V3}/devices/{{device_id}}", ending_devices.delete),
     ("POST", f"{V3}/delete_devices", ending_devices.delete_many),
     ("GET", f"{V3}/capabilities", discovery.capabilities),
-    ("GET", f"{V3}/pushrules/", discovery.push_rules),
-    ("GET", f"{V3}/pushrules", discovery.push_rules),
-    ("GET", f"{V3}/profile/{{user_id}}", discovery.profile),
+    ("GET", f"{V3}/pushrules/", push_rules.get_all),
+    ("GET", f"{V3}/pushrules", push_rules.get_all),
+    ("GET", f"{V3}/pushrules/global/", push_rules.get_global),
+    ("GET", _PUSH_RULE, push_rules.get),
+    ("PUT", _PUSH_RULE, push_rules.put),
+    ("DELETE", _PUSH_RULE, push_rules.delete),
+    ("GET", f"{_PUSH_RULE}/{{part}}", push_rules.get_part),
+    ("PUT", f"{_PUSH_RULE}/{{part}}", push_rules.put_part),
+    ("GET", f"{V3}/profile/{{user_id}}", profiles.get),
+    ("GET", f"{V3}/profile/{{user_id}}/{{field}}", profiles.get_field),
+    ("PUT", f"{V3}/profile/{{user_id}}/{{field}}", profiles.put_field),
     ("POST", f"{V3}/user/{{user_id}}/filter", filters.upload_filter),
     ("GET", f"{V3}/user/{{user_id}}/filter/{{filter_id}}", filters.get_filter),
     ("GET", f"{_OWN}/account_data/{{type}}", account_data.get),
@@ -86,6 +107,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{_ROOM}/join", membership.join),
     ("POST", f"{V3}/knock/{{room_id}}", membership.knock),
     ("POST", f"{_ROOM}/leave", membership.leave),
+    ("POST", f"{_ROOM}/forget", forgetting.forget),
     ("POST", f"{_ROOM}/invite", membership.invite),
     ("POST", f"{_ROOM}/kick", membership.kick),
     ("POST", f"{_ROOM}/ban", membership.ban),
@@ -106,6 +128,17 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("PUT", f"{_ROOM}/send/{{event_type}}/{{txn_id}}", sending.send),
     ("PUT", f"{_ROOM}/redact/{{event_id}}/{{txn_id}}", sending.redact),
     ("POST", f"{_ROOM}/report/{{event_id}}", reports.report),
+    ("GET", _RELATIONS, relations.relations),
+    ("GET", f"{_RELATIONS}/{{rel_type}}", relations.relations),
+    ("GET", f"{_RELATIONS}/{{rel_type}}/{{event_type}}", relations.relations),
+    ("GET", f"{V1}/rooms/{{room_id}}/threads", relations.threads),
+    ("GET", f"{V1}/rooms/{{room_id}}/hierarchy", hierarchy.hierarchy),
+    ("GET", f"{V1}/room_summary/{{room_id}}", faces.summary),
+    ("GET", f"{CLIENT}/unstable/im.nheko.summary/summary/{{room_id}}", faces.summary),
+    ("POST", f"{V3}/user_directory/search", user_directory.search),
+    ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
+    ("POST", f"{_ROOM}/read_markers", receipts.read_markers),
+    ("PUT", f"{_ROOM}/typing/{{user_id}}", typing_notices.typing),
     ("POST", f"{V3}/keys/upload", keys.upload),
     ("POST", f"{V3}/keys/query", keys.query),
     ("POST", f"{V3}/keys/claim", keys.claim),

@@ -72,7 +72,7 @@ async def put(context: Context, request: Request, caller: Caller) -> Response:
         raise HttpError(405, "M_BAD_JSON", f"{kind} cannot be set by this means")
     if room_id != GLOBAL and kind == TAGS:
         _check_tags(body)
-    await _store(context, caller, room_id, kind, body)
+    await keep(context, caller, room_id, kind, body)
     return json_response({})
 
 
@@ -88,7 +88,7 @@ async def put_tag(context: Context, request: Request, caller: Caller) -> Respons
     room_id, tag = _room_of(context, request, caller), request.params["tag"]
     content = {"tags": {**_tags(context, caller, room_id), tag: await request.any_json()}}
     _check_tags(content)
-    await _store(context, caller, room_id, TAGS, content)
+    await keep(context, caller, room_id, TAGS, content)
     return json_response({})
 
 
@@ -98,7 +98,7 @@ async def delete_tag(context: Context, request: Request, caller: Caller) -> Resp
     room_id = _room_of(context, request, caller)
     known = _tags(context, caller, room_id)
     if known.pop(request.params["tag"], None) is not None:
-        await _store(context, caller, room_id, TAGS, {"tags": known})
+        await keep(context, caller, room_id, TAGS, {"tags": known})
     return json_response({})
 
 
@@ -122,7 +122,12 @@ def _check_tags(content: JsonObject) -> None:
             raise bad_json("order must be a number")
 
 
-async def _store(context: Context, caller: Caller, room_id: str, kind: str, body: JsonObject) -> None:
+async def keep(context: Context, caller: Caller, room_id: str, kind: str, body: JsonObject) -> None:
+    """Store one piece of the caller's account data and end the waits of the caller's devices.
+
+    Raises:
+        HttpError: 413 ``M_TOO_LARGE``, or 400 ``M_LIMIT_EXCEEDED`` if the user would have too much.
+    """
     content = orjson.dumps(body)
     if len(content) > MAX_CONTENT_BYTES:
         raise HttpError(413, "M_TOO_LARGE", f"Account data may take {MAX_CONTENT_BYTES} bytes")
@@ -135,3 +140,11 @@ async def _store(context: Context, caller: Caller, room_id: str, kind: str, body
 def as_events(rows: Iterable[AccountDataRow]) -> list[JsonObject]:
     """Account data as ``/sync`` tells it."""
     return [{"type": row.type, "content": orjson.loads(row.content)} for row in rows]
+
+
+def by_room(rows: Iterable[AccountDataRow]) -> dict[str, list[AccountDataRow]]:
+    """Account data by room, that of the account under ``GLOBAL``."""
+    found: dict[str, list[AccountDataRow]] = {}
+    for row in rows:
+        found.setdefault(row.room_id, []).append(row)
+    return found

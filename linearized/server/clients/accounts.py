@@ -16,18 +16,18 @@ from linearized.server.clients.auth import (
     bearer_token,
     bridge_by_token,
     require_bridged,
-    token_hash,
 )
 from linearized.server.clients.context import Context
 from linearized.server.clients.devices import MAX_DISPLAY_NAME, log_out
 from linearized.server.clients.fields import boolean, invalid, optional_text, required_object, text
 from linearized.server.clients.passwords import MAX_PASSWORD, SALT_BYTES, check_password, hash_password
+from linearized.server.clients.sessions import open_session, session_name
+from linearized.server.clients.signing_on import OPENID, by_openid
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.base import DeviceRow, UserRow
 
 PASSWORD: Final = "m.login.password"  # noqa: S105 - the name of a login type
 BRIDGE: Final = "m.login.application_service"
-TOKEN_BYTES: Final = 32  # 256 bits: nobody guesses one, so its plain SHA-256 is safe to keep
 DEVICE_ID_BYTES: Final = 9
 MAX_DEVICES: Final = 100  # of one account, each with key packages and messages of its own
 # "MUST only contain a-z, 0-9, ., _, =, -, / and +" (Appendices, User Identifiers): strict in what we create.
@@ -37,18 +37,23 @@ _FORBIDDEN: Final = "Unknown user or wrong password"
 
 async def login_types(context: Context, request: Request) -> Response:
     """``GET login``."""
-    del context, request
-    return json_response({"flows": [{"type": PASSWORD}, {"type": BRIDGE}]})
+    del request
+    kinds = [PASSWORD, BRIDGE, *([OPENID] if context.node.config.sign_on.homeservers else [])]
+    return json_response({"flows": [{"type": kind} for kind in kinds]})
 
 
 async def login(context: Context, request: Request) -> Response:
-    """``POST login`` with a password, or by a bridge for one of its users; makes or takes over a device."""
+    """``POST login`` with a password, with a homeserver's token, or by a bridge for one of its users.
+    It makes or takes over a device.
+    """
     body = await request.json()
     kind = text(body, "type")
     if kind == PASSWORD:
         user_id = await _by_password(context, request, body)
     elif kind == BRIDGE:
         user_id = await _by_bridge(context, request, body)
+    elif kind == OPENID:
+        user_id = await by_openid(context, request, body)
     else:
         raise HttpError(400, "M_UNKNOWN", f"Unknown login type {kind}")
     return json_response(await _new_session(context, user_id, body))
@@ -142,16 +147,15 @@ async def _new_session(context: Context, user_id: str, body: JsonObject) -> Json
         raise HttpError(
             403, "M_LIMIT_EXCEEDED", f"An account may have {MAX_DEVICES} devices: log one out first"
         )
-    token = context.node.ids(TOKEN_BYTES)
-    await context.node.store.put_device(
-        DeviceRow(
-            user_id=user_id,
-            device_id=device_id,
-            display_name=known.display_name if known is not None else name,
-            token_hash=token_hash(token),
-        )
+    device = DeviceRow(
+        user_id=user_id,
+        device_id=device_id,
+        display_name=known.display_name if known is not None else name,
+        token_hash=None,
     )
-    return {"user_id": user_id, "device_id": device_id, "access_token": token}
+    async with context.in_flight.alone(session_name(user_id, device_id)):
+        tokens = await open_session(context, device, renewable=boolean(body, "refresh_token"))
+    return {"user_id": user_id, "device_id": device_id, **tokens}
 
 
 async def register(context: Context, request: Request) -> Response:

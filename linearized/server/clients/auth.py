@@ -104,7 +104,11 @@ def authenticate(context: Context, request: Request) -> Caller:
         return _masquerade(bridge, request)
     device = context.node.store.device_by_token(token_hash(token))
     if device is None:
-        raise HttpError(401, "M_UNKNOWN_TOKEN", "Unknown access token", soft_logout=False)
+        # "soft_logout: true" tells the client to renew its token and keep what it has.
+        spent = context.node.store.device_by_spent_token(token_hash(token)) is not None
+        raise HttpError(401, "M_UNKNOWN_TOKEN", "Unknown access token", soft_logout=spent)
+    if device.expires_ts is not None and device.expires_ts <= context.node.clock():
+        raise HttpError(401, "M_UNKNOWN_TOKEN", "The access token has expired", soft_logout=True)
     pseudonym = request.query_one(PSEUDONYM_PARAMETER)
     if pseudonym is not None:
         return _as_pseudonym(context, request, pseudonym, owner=device.user_id)

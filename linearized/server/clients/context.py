@@ -13,6 +13,7 @@ import trio
 
 from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
+from linearized.server.clients.typists import Typists
 from linearized.server.clients.views import Views
 from linearized.server.node import Node
 
@@ -55,6 +56,7 @@ class Context:
     echoes: Echoes
     in_flight: InFlight
     hashers: trio.CapacityLimiter
+    typists: Typists
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     # How many live tails are open, by account.
@@ -82,6 +84,7 @@ def context_of(node: Node) -> Context:
             echoes=Echoes(),
             in_flight=InFlight(),
             hashers=trio.CapacityLimiter(_HASHERS),
+            typists=Typists(node.clock()),
         )
         _CONTEXTS[id(node)] = context
     return context

@@ -16,6 +16,7 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import bad_json, objects, optional_object, optional_text, text, texts
 from linearized.server.clients.membership import user_of
+from linearized.server.clients.profiles import tell_room
 from linearized.server.http import HttpError, Request, Response, json_response
 
 MAX_INITIAL_STATE: Final = 100  # state events of one request; if large, the body's own bound comes first
@@ -67,6 +68,7 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
         initial=events,
     )
     await pseudonyms.require(context.node, caller.user_id, room_id)
+    await tell_room(context, request, caller, room_id)
     answer: JsonObject = {"room_id": room_id}
     failed: dict[str, str] = {}
     for target in dict.fromkeys(invites):

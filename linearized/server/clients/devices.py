@@ -11,6 +11,7 @@ from linearized.server import device_lists
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import optional_text
+from linearized.server.clients.sessions import session_name
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.base import DeviceRow
 
@@ -46,7 +47,9 @@ async def rename(context: Context, request: Request, caller: Caller) -> Response
     name = optional_text(await request.json(), "display_name", limit=MAX_DISPLAY_NAME)
     device = _own(context, request, caller)
     if name is not None:
-        await context.node.store.put_device(replace(device, display_name=name))
+        async with context.in_flight.alone(session_name(caller.user_id, device.device_id)):
+            # Its tokens may have been renewed while we waited.
+            await context.node.store.put_device(replace(_own(context, request, caller), display_name=name))
     return json_response({})
 
 

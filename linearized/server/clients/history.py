@@ -13,7 +13,7 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
 from linearized.server.clients.filters import Filter, parse_filter
-from linearized.server.clients.projection import client_event, client_events
+from linearized.server.clients.projection import client_event, client_events, single_event
 from linearized.server.clients.tokens import parse_place, place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
@@ -42,15 +42,15 @@ async def messages(context: Context, request: Request, caller: Caller) -> Respon
         raise invalid("dir must be b or f")
     limit = max(1, query_integer(request, "limit", default=DEFAULT_PAGE, maximum=MAX_PAGE))
     wanted = filter_of(request)
-    start = _place(context, request, "from", room_id, view.head if direction == "b" else 0)
+    start = place_of(context, request, "from", room_id, view.head if direction == "b" else 0)
     if direction == "b":
-        stop = _place(context, request, "to", room_id, 0)
+        stop = place_of(context, request, "to", room_id, 0)
         entries = view.before(store, before=min(start, view.head) + 1, after=stop, limit=limit + 1)
         page = fitting(entries[:limit], MAX_PAGE_BYTES)
         more, entries = len(entries) > len(page), page
         end = entries[-1].seq - 1 if entries else stop
     else:
-        stop = _place(context, request, "to", room_id, END - 1)
+        stop = place_of(context, request, "to", room_id, END - 1)
         entries = view.after(store, after=start, before=stop + 1, limit=limit)
         entries = fitting(entries, MAX_PAGE_BYTES)
         # Forwards there may always be more tomorrow, but a client stops at a missing "end": it syncs from
@@ -67,7 +67,8 @@ async def messages(context: Context, request: Request, caller: Caller) -> Respon
     return json_response(answer)
 
 
-def _place(context: Context, request: Request, name: str, room_id: str, default: int) -> int:
+def place_of(context: Context, request: Request, name: str, room_id: str, default: int) -> int:
+    """The place in a room that a query parameter names. Raises HttpError as ``parse_place``."""
     value = request.query_one(name)
     if not value:
         return default
@@ -88,16 +89,21 @@ def filter_of(request: Request) -> Filter:
 async def event(context: Context, request: Request, caller: Caller) -> Response:
     """``GET rooms/{roomId}/event/{eventId}``."""
     view = context.views.require(request.params["room_id"], caller.user_id)
-    return json_response(client_event(context, caller, visible_event(context, request, view)))
+    return json_response(single_event(context, caller, visible_event(context, request, view)))
 
 
 def visible_event(context: Context, request: Request, view: View) -> EntryRow:
-    """The entry that a path names.
+    """The entry that a path names. Raises HttpError as ``event_for``."""
+    return event_for(context, view, request.params["event_id"])
+
+
+def event_for(context: Context, view: View, event_id: str) -> EntryRow:
+    """The entry of this ID, in a room and as far as the caller may read.
 
     Raises:
         HttpError: 404 ``M_NOT_FOUND``, whether it does not exist or may not be read.
     """
-    entry = context.node.store.entry_by_id(request.params["event_id"])
+    entry = context.node.store.entry_by_id(event_id)
     if entry is None or entry.room_id != view.room.room_id or entry.seq > view.head:
         raise _not_found()
     if not view.shows(entry) or not shown(context.node.store, [entry]):
@@ -133,7 +139,7 @@ async def members(context: Context, request: Request, caller: Caller) -> Respons
     room_id = request.params["room_id"]
     view = context.views.require(room_id, caller.user_id)
     only, never = (_membership_filter(request, name) for name in ("membership", "not_membership"))
-    seq = min(_place(context, request, "at", room_id, view.head), view.head)
+    seq = min(place_of(context, request, "at", room_id, view.head), view.head)
     found = [
         entry
         for entry in context.node.store.state_at(room_id, seq=seq)

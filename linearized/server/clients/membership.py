@@ -19,6 +19,7 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, optional_text, text
+from linearized.server.clients.profiles import tell_room
 from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
 
@@ -97,6 +98,8 @@ async def _enter(
             membership=membership,
             reason=reason,
         )
+    if membership == "join":
+        await tell_room(context, request, caller, room_id)
     return json_response({"room_id": room_id})
 
 

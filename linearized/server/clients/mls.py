@@ -71,7 +71,9 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     """
     room_id = request.params["room_id"]
     encoded = binary(await request.json(), "request")
-    if not _shows_code(encoded):  # with one, the hub decides
+    if _shows_code(encoded):  # the hub decides
+        context.node.join_codes.tried_by(request)
+    else:
         context.views.require(room_id, caller.user_id, joined=True)
     try:
         asked = client_of(basic_identity(GroupInfoRequest.decode(encoded).credential))

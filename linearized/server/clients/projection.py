@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import orjson
@@ -13,8 +14,10 @@ from linearized.protocol.canonical import JsonObject
 from linearized.room.admission import COMMIT, COMMIT_PART
 from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
+from linearized.server.clients.bundled import bundle
 from linearized.server.clients.context import Context
 from linearized.server.franking import FRANK, kept_frank
+from linearized.server.http import HttpError
 from linearized.server.parts import content_of
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow
@@ -91,7 +94,31 @@ def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow])
     of commits.
     """
     whole = [entry for entry in entries if entry.type != COMMIT_PART]
-    return [client_event(context, caller, entry) for entry in shown(context.node.store, whole)]
+    told = [(entry, client_event(context, caller, entry)) for entry in shown(context.node.store, whole)]
+    _bundle(context, caller, [(entry, event) for entry, event in told if entry.state_key is None])
+    return [event for _, event in told]
+
+
+def single_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObject:
+    """An entry that was asked for by its ID, as ``client_events`` would give it, parts of commits too."""
+    event = client_event(context, caller, entry)
+    if entry.state_key is None:
+        _bundle(context, caller, [(entry, event)])
+    return event
+
+
+def _bundle(context: Context, caller: Caller, told: Sequence[tuple[EntryRow, JsonObject]]) -> None:
+    """Sum up what relates to events of one room, if anything does, as far as the caller may read."""
+    if not told:
+        return
+    store, room_id = context.node.store, told[0][0].room_id
+    parents = store.has_relations(room_id, [entry.event_id for entry, _ in told])
+    if not parents:
+        return
+    with suppress(HttpError):  # a few entries are told to who may not read the room: those about themselves
+        view = context.views.require(room_id, caller.user_id)
+        related = [(entry, event) for entry, event in told if entry.event_id in parents]
+        bundle(store, view, caller.user_id, related, render=partial(client_event, context, caller))
 
 
 def stripped_state(state: Sequence[EntryRow], *, user_id: str) -> list[JsonObject]:

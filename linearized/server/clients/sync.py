@@ -6,7 +6,7 @@ rooms; a to-device message stays until the token that covers it comes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,9 +14,10 @@ import orjson
 import trio
 
 from linearized.protocol.canonical import JsonObject
-from linearized.server.clients.account_data import as_events
+from linearized.server.clients.account_data import as_events, by_room
 from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
+from linearized.server.clients.ephemeral import read_ephemeral
 from linearized.server.clients.fields import query_integer
 from linearized.server.clients.filters import Filter, requested_filter
 from linearized.server.clients.keys import key_counts, unused_fallback_types
@@ -74,7 +75,8 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
             return json_response(answer)
         # What others' rooms did is read once, not again after every wait.
         question = replace(question, token=token)
-        await context.node.notifier.wait(ticket, remaining)
+        typing_ends = context.typists.next_end(_joined(context, question)) - trio.current_time()
+        await context.node.notifier.wait(ticket, min(remaining, typing_ends))
         authenticate(context, request)  # a device that was logged out meanwhile hears nothing more
 
 
@@ -111,11 +113,14 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
     )
     met: set[str] = set()
     parted: set[str] = set()
+    arrived: set[str] = set()
     rooms: JsonObject = {"join": {}, "invite": {}, "knock": {}, "leave": {}}
     for room_window in window.rooms:
         told = room_section(asked, room_window)
         met |= told.met
         parted |= told.parted
+        if told.arrived:
+            arrived.add(room_window.row.room_id)
         if told.section is not Section.NONE:
             rooms[told.section.value][room_window.row.room_id] = told.value
     to_device, last, full = _to_device(context, question)
@@ -124,12 +129,26 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
     if caller.device_id is not None and not question.initial:
         changed = sorted(met.union(changed))
         left = sharing_no_room(store, caller.user_id, sorted(parted - met)[:MAX_LEFT])
-    kept = _account_data(question, store, complete=window.target == store.position())
-    _tell_account_data(question, store, kept, rooms["join"])
+    complete, joined = window.target == store.position(), _joined(context, question)
+    kept = _account_data(question, store) if complete else []
+    heard_of = read_ephemeral(
+        context,
+        caller,
+        rooms=joined,
+        arrived=arrived,
+        receipts_after=question.token.receipts,
+        typing_after=question.token.typing,
+        complete=complete,
+    )
+    _tell_beside(store, caller, rooms["join"], "ephemeral", heard_of.events)
+    own = {room_id: as_events(rows) for room_id, rows in by_room(kept).items() if room_id in joined}
+    _tell_beside(store, caller, rooms["join"], "account_data", own)
     token = SyncToken(
         position=window.target,
         to_device=max(last, heard),
         account_data=kept[-1].position if kept else question.token.account_data,
+        receipts=heard_of.receipts,
+        typing=heard_of.typing,
     )
     answer: JsonObject = {
         "next_batch": str(token),
@@ -144,30 +163,32 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
     return token, answer, bool(to_device or changed or kept) or any(rooms.values())
 
 
-def _account_data(question: _Question, store: Store, *, complete: bool) -> list[AccountDataRow]:
+def _account_data(question: _Question, store: Store) -> list[AccountDataRow]:
     """What is new of the caller's account data. While more rooms are to come it waits for them, so that no
     room is told of by its tags alone.
     """
-    if not complete:
-        return []
     after = 0 if question.full_state else question.token.account_data
     return store.account_data(question.caller.user_id, after=after)
 
 
-def _tell_account_data(
-    question: _Question, store: Store, kept: Iterable[AccountDataRow], joined: JsonObject
+def _joined(context: Context, question: _Question) -> frozenset[str]:
+    """The rooms that the caller is joined to now and wants to hear of."""
+    rows = context.node.store.rooms_of(question.caller.user_id)
+    return frozenset(
+        row.room_id for row in rows if row.membership == "join" and question.filter.rooms.allows(row.room_id)
+    )
+
+
+def _tell_beside(
+    store: Store, caller: Caller, joined: JsonObject, part: str, events: Mapping[str, list[JsonObject]]
 ) -> None:
-    """Put the account data of rooms where the client looks for it: in the rooms it is joined to."""
-    by_room: dict[str, list[AccountDataRow]] = {}
-    for row in kept:
-        by_room.setdefault(row.room_id, []).append(row)
-    now = {row.room_id for row in store.rooms_of(question.caller.user_id) if row.membership == "join"}
-    for room_id, rows in by_room.items():
-        if room_id in now and question.filter.rooms.allows(room_id):
+    """Put what is told beside rooms' logs where the client looks for it: in the rooms it is joined to."""
+    for room_id, found in events.items():
+        if room_id not in joined:
             room = store.room(room_id)
             assert room is not None  # noqa: S101 - there is a membership in it
-            section = joined.setdefault(room_id, quiet_section(room))
-            section["account_data"] = {"events": as_events(rows)}
+            joined[room_id] = quiet_section(store, room, caller.user_id)
+        joined[room_id][part] = {"events": found}
 
 
 def _changed(context: Context, question: _Question, *, until: int | None) -> tuple[list[str], int]:

@@ -12,6 +12,7 @@ import orjson
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.clients.ephemeral import unread_notifications
 from linearized.server.clients.filters import Filter
 from linearized.server.clients.projection import client_events, stripped_state
 from linearized.server.clients.tokens import place_token
@@ -59,12 +60,14 @@ class Told:
     Attributes:
         met: users that came to be joined together with this one.
         parted: users that ceased to be.
+        arrived: whether a joined room is told of for the first time, or again after an absence.
     """
 
     section: Section
     value: JsonObject
     met: frozenset[str] = frozenset()
     parted: frozenset[str] = frozenset()
+    arrived: bool = False
 
 
 _NOTHING: Final = Told(section=Section.NONE, value={})
@@ -84,20 +87,25 @@ def room_section(question: Question, window: RoomWindow) -> Told:
             return part.invited()
         case "knock" if part.changed:
             return part.knocking()
-        case "leave" | "ban" if part.changed and (not question.initial or question.wanted.include_leave):
+        case "leave" | "ban" if part.changed and (not question.initial or _wants_left(question, row)):
             return part.left()
         case _:
             return _NOTHING
 
 
-def quiet_section(room: RoomRow) -> JsonObject:
+def _wants_left(question: Question, row: MembershipRow) -> bool:
+    """Whether a client that knows of no room yet is told of one that its user has left."""
+    return question.wanted.include_leave and not question.context.views.forgotten(row)
+
+
+def quiet_section(store: Store, room: RoomRow, user_id: str) -> JsonObject:
     """A joined room's part of the answer when nothing in the room is new."""
     return {
         "timeline": {"events": [], "limited": False, "prev_batch": place_token(room.head_seq)},
         "state": {"events": []},
         "ephemeral": {"events": []},
         "account_data": {"events": []},
-        "unread_notifications": {"highlight_count": 0, "notification_count": 0},
+        "unread_notifications": unread_notifications(store, room, user_id),
     }
 
 
@@ -155,7 +163,7 @@ class _Part:
             state = self._state_since(self.window.first, start)
         if not (timeline or state or more or arrived or self.question.full_state):
             return _NOTHING
-        value = quiet_section(self.room) | {
+        value = quiet_section(self.store, self.room, self.row.user_id) | {
             "timeline": self._timeline_value(timeline, start, limited=more or (arrived and not fresh)),
             "state": {"events": self._client_events(state)},
         }
@@ -173,6 +181,7 @@ class _Part:
             value=value,
             met=self._others(changed, "join"),
             parted=self._others(changed, "leave", "ban"),
+            arrived=arrived,
         )
 
     def left(self) -> Told:

@@ -93,8 +93,16 @@ class Views:
         self._store = store
 
     def membership_row(self, room_id: str, user_id: str) -> MembershipRow | None:
-        """The user's current membership in the room, if they ever had one."""
-        return next((row for row in self._store.rooms_of(user_id) if row.room_id == room_id), None)
+        """The user's current membership in the room, if they ever had one that they did not forget."""
+        row = next((row for row in self._store.rooms_of(user_id) if row.room_id == room_id), None)
+        return None if row is None or self.forgotten(row) else row
+
+    def forgotten(self, row: MembershipRow) -> bool:
+        """Whether a user has forgotten a room since they left it."""
+        if row.membership not in {"leave", "ban"}:
+            return False
+        seq = self._store.forgotten(row.user_id, row.room_id)
+        return seq is not None and seq >= row.seq
 
     def require(self, room_id: str, user_id: str, *, joined: bool = False) -> View:
         """What the user may read of the room; of a world-readable room, everybody.

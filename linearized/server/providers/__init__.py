@@ -20,6 +20,7 @@ from linearized.server.node import Node
 from linearized.server.providers import (
     contacts,
     delivery_service,
+    fanout_requests,
     follow,
     group_info,
     key_material,
@@ -30,6 +31,8 @@ from linearized.server.providers.client import (
     CONTENT_TYPE,
     DELIVERY_SERVICE,
     DIRECTORY_PATH,
+    FANOUT_REQUEST,
+    FANOUT_TOKENS,
     FOLLOW,
     GATEWAY,
     GATEWAY_KEYS,
@@ -59,11 +62,13 @@ ENDPOINTS: Final = {
 # their endpoints under names of ours.
 FOLLOW_PATH: Final = "follow"
 DELIVERY_SERVICE_PATH: Final = "deliveryService"
+FANOUT_REQUEST_PATH: Final = "fanoutRequest"
+FANOUT_TOKENS_PATH: Final = "fanoutTokens"
 METADATA_POLICY_PATH: Final = "metadataPolicy"
 GATEWAY_KEYS_PATH: Final = "ohttpKeys"
 
 # What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
-TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH})
+TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH, FANOUT_REQUEST_PATH})
 
 Endpoint = Callable[[Node, str, str, bytes], Awaitable[Response]]
 
@@ -79,6 +84,8 @@ def routes(node: Node) -> list[Route]:
         endpoints[GATEWAY_KEYS] = f"{base}/{GATEWAY_KEYS_PATH}"
         endpoints[METADATA_POLICY] = f"{base}/{METADATA_POLICY_PATH}"
         endpoints[DELIVERY_SERVICE] = f"{base}/{DELIVERY_SERVICE_PATH}/{{roomId}}"
+        endpoints[FANOUT_REQUEST] = f"{base}/{FANOUT_REQUEST_PATH}/{{roomId}}"
+        endpoints[FANOUT_TOKENS] = f"{base}/{FANOUT_TOKENS_PATH}/{{roomId}}"
         return json_response(endpoints)
 
     async def metadata_policy(request: Request) -> Response:
@@ -94,6 +101,8 @@ def routes(node: Node) -> list[Route]:
         "groupInfo": _group_info,
         **contacts.HANDLERS,
         DELIVERY_SERVICE_PATH: _delivery_service,
+        FANOUT_REQUEST_PATH: _fanout_request,
+        FANOUT_TOKENS_PATH: _fanout_tokens,
     }
     return [
         Route("GET", DIRECTORY_PATH, directory),
@@ -202,6 +211,15 @@ async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Re
 
 async def _delivery_service(node: Node, provider: str, target: str, body: bytes) -> Response:
     return _binary(await delivery_service.answer(node, room_id_from_uri(target), body, provider=provider))
+
+
+async def _fanout_request(node: Node, provider: str, target: str, body: bytes) -> Response:
+    return _binary(await fanout_requests.receive(node, provider, target, body))
+
+
+async def _fanout_tokens(node: Node, provider: str, target: str, body: bytes) -> Response:
+    await fanout_requests.register(node, provider, room_id_from_uri(target), body)
+    return Response(status=204)
 
 
 async def _notify(node: Node, provider: str, target: str, body: bytes) -> Response:

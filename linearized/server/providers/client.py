@@ -29,6 +29,10 @@ FOLLOW: Final = "dev.linearized.follow"
 """The directory's name for the endpoint of pull followers, which no draft has a name for."""
 DELIVERY_SERVICE: Final = "dev.linearized.deliveryService"
 """The directory's name for the endpoint of draft-robert-mimi-delivery-service, which has no transport."""
+FANOUT_REQUEST: Final = "dev.linearized.fanoutRequest"
+"""Likewise for the requests of that draft between hubs and followers."""
+FANOUT_TOKENS: Final = "dev.linearized.fanoutTokens"
+"""Likewise for the endpoint where a follower asks for them."""
 GATEWAY: Final = "dev.linearized.ohttpGateway"
 """The directory's name for the oblivious gateway, which the draft has no name for."""
 GATEWAY_KEYS: Final = "dev.linearized.ohttpKeys"
@@ -58,6 +62,10 @@ class ProviderError(LinearizedError):
         super().__init__(text)
         self.status = status
         self.retry_after_s = retry_after_s
+
+
+class NoEndpointError(ProviderError):
+    """A provider's directory does not list what we wanted of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +256,7 @@ class ProviderClient:
     async def _url(self, provider: str, endpoint: str, target: str) -> str:
         template = (await self._directory(provider)).get(endpoint)
         if template is None:
-            raise ProviderError(f"{provider} offers no {endpoint} endpoint")
+            raise NoEndpointError(f"{provider} offers no {endpoint} endpoint")
         parts = _TEMPLATE.fullmatch(template)
         if parts is None:
             raise ProviderError(f"{provider}'s {endpoint} URL does not end with its target")

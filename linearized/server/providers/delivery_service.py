@@ -115,13 +115,13 @@ async def _perform(node: Node, room_id: str, request: DSRequest, provider: str) 
         update = asked.delete_group.group_update
         require_signed_by(sender, update.commit)
         bundle = _bundle(update, None)
-        await node.rooms.submit_once(room_id, _handshake(node, bundle, provider, deletes_group=True))
+        await node.rooms.submit_once(room_id, _handshake(node, room_id, bundle, provider, deletes=True))
     elif asked.proposals is not None:
         proposals = _bounded(asked.proposals.proposals)
         for message in proposals:
             require_signed_by(sender, message)
         bundle = HandshakeBundle(message=proposals[0], more_proposals=proposals[1:])
-        await node.rooms.submit_once(room_id, _handshake(node, bundle, provider))
+        await node.rooms.submit_once(room_id, _handshake(node, room_id, bundle, provider))
     elif asked.send_message is not None:
         for message in _bounded(asked.send_message.application_messages):
             submission = ApplicationMessage(
@@ -149,7 +149,7 @@ async def _commits(
     welcomes = assign_welcomes([update.commit for update in updates], commits.welcome_messages)
     for update, welcome in zip(updates, welcomes, strict=True):
         bundle = _bundle(update, welcome)
-        await node.rooms.submit_once(room_id, _handshake(node, bundle, provider))
+        await node.rooms.submit_once(room_id, _handshake(node, room_id, bundle, provider))
     return _OK
 
 
@@ -263,13 +263,14 @@ def _bundle(update: MLSGroupUpdate, welcome: bytes | None) -> HandshakeBundle:
 
 
 def _handshake(
-    node: Node, bundle: HandshakeBundle, provider: str, *, deletes_group: bool = False
+    node: Node, room_id: str, bundle: HandshakeBundle, provider: str, *, deletes: bool = False
 ) -> Handshake:
     return Handshake(
         bundle=bundle,
         provider=provider,
         introduced=node.rooms.introduced(bundle),
-        deletes_group=deletes_group,
+        deletes_group=deletes,
+        invited_by=node.join_codes.inviter(room_id, bundle),
     )
 
 

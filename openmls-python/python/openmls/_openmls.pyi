@@ -666,6 +666,7 @@ class Client:
         group_id: bytes,
         *,
         add: Sequence[bytes],
+        former: Client | None = None,
         leaf_app_data: Mapping[int, bytes] = ...,
         now: int | None = None,
         past_epochs: int = 3,
@@ -679,6 +680,9 @@ class Client:
         group. Only the Welcome of the bundle is for anybody: its ``commit`` is of epoch 0, where nobody else
         is, and takes the PSK by reference to a proposal that is not sent, so a delivery service begins with
         ``group_info``.
+
+        A client has one ciphersuite: for a successor in another one, create a client of that and give the one
+        that was in the old group as ``former``.
 
         Raises NotAllowed if there was no ReInit, if it names another ciphersuite than that of this client, or
         without ``add``; InvalidKeyPackage, InvalidProposal, UnknownGroup.
@@ -707,6 +711,7 @@ class Client:
         *,
         welcome: bytes,
         ratchet_tree: bytes | None,
+        former: Client | None = None,
         past_epochs: int = 3,
         out_of_order_tolerance: int = 32,
         maximum_forward_distance: int = 2000,
@@ -714,15 +719,17 @@ class Client:
         """Join by a Welcome, or an MLSMessage holding one.
 
         ``ratchet_tree`` may be None if the Welcome carries the tree. PSKs that it names are looked up here;
-        if it goes on from another group, by ReInit or by branching, that group must be here and the new one
-        is checked against it: its parameters, and that everybody was in the old group; after a ReInit also
+        if it goes on from another group, by ReInit or by branching, that group must be here, or in ``former``,
+        and the new one is checked against it: its parameters, and that everybody was in the old group; after a ReInit also
         that nobody is missing. Members are told by their identities.
 
         Raises CannotDecrypt if it is not for one of our key packages, NotAllowed if we are in the group
         already (`forget_group` first) or do not have a PSK, InvalidCommit or InvalidSignature if GroupInfo
         and tree do not hold together. A failed join uses up no key package.
         """
-    def preview_welcome(self, *, welcome: bytes, ratchet_tree: bytes | None) -> WelcomePreview:
+    def preview_welcome(
+        self, *, welcome: bytes, ratchet_tree: bytes | None, former: Client | None = None
+    ) -> WelcomePreview:
         """Decrypt and verify a Welcome without joining: nothing changes and no key package is used up.
 
         Raises what `join_welcome` raises, but not for a group we are in.

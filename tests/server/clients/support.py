@@ -21,8 +21,8 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server import clients
 from linearized.server.app import App, build_app
-from linearized.server.clients.accounts import TOKEN_BYTES
 from linearized.server.clients.auth import token_hash
+from linearized.server.clients.sessions import TOKEN_BYTES
 from linearized.server.franking import Franking
 from linearized.server.franking_keys import load_franking_keys
 from linearized.server.http import HttpError, Router

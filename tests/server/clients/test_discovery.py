@@ -1,8 +1,8 @@
-"""Versions, capabilities, push rules, profiles."""
+"""Versions and capabilities."""
 
 from __future__ import annotations
 
-from tests.server.clients.support import Client, Server, part
+from tests.server.clients.support import Client, Server
 
 
 async def test_versions_are_public(server: Server) -> None:
@@ -16,15 +16,3 @@ async def test_capabilities_name_the_room_versions(alice: Client) -> None:
     assert versions["default"] == "dev.linearized.1"
     assert versions["available"]["dev.linearized.1"] == "stable"
     assert "I.1" in versions["available"]
-
-
-async def test_there_are_no_push_rules(alice: Client) -> None:
-    for path in ("/pushrules/", "/pushrules"):
-        assert not any((await alice.call("GET", path)).ok()["global"].values())
-
-
-async def test_a_profile_is_there_for_our_users_only(alice: Client, bob: Client) -> None:
-    assert (await alice.call("GET", f"/profile/{part(bob.user_id)}")).ok() == {}
-    (await alice.call("GET", f"/profile/{part('@nobody:a.example')}")).refused(404, "M_NOT_FOUND")
-    (await alice.call("GET", f"/profile/{part('@x:b.example')}")).refused(404, "M_NOT_FOUND")
-    (await alice.call("GET", "/profile/x")).refused(400, "M_INVALID_PARAM")

@@ -39,7 +39,10 @@ from linearized.mimi.handshake import (
 )
 from linearized.mimi.participants import ParticipantListUpdate, UserRolePair
 from linearized.protocol.identifiers import client_uri, user_uri
+from linearized.protocol.state import membership
 from linearized.room.submissions import Handshake, Reason
+from linearized.server.join_codes import ADMISSION_MS
+from linearized.server.opening import system_clock
 from linearized.server.providers.delivery_service import ERROR_CODES, MAX_ITEMS
 from linearized.store.base import Role, RoomAppend, RoomRow
 from linearized.store.pseudonyms import PseudonymRow
@@ -256,6 +259,47 @@ async def test_a_client_that_lost_its_state_rejoins_by_an_external_commit(here: 
     here.bob.accept()
     here.alice.joined().process(bundle.commit)
     assert here.alice.joined().epoch == here.bob.joined().epoch
+
+
+async def test_who_showed_a_joining_code_joins_by_an_external_commit(here: World) -> None:
+    carol = Member("@carol:b.example")
+    node = here.server.node
+    code, _ = await node.join_codes.create(here.room_id, creator=ALICE, uses=1, lifetime_ms=60_000)
+    found = (await ask(here, unsigned(GROUP_INFO))).external_commit_info
+    assert found is not None
+
+    def joining() -> DSRequest:
+        carol.group, bundle = carol.client.join_external(
+            group_info=found.group_info[4:], ratchet_tree=found.ratchet_tree
+        )
+        return unsigned(commits(handshake(carol, bundle)))
+
+    await refused(here, joining(), DSErrorCode.NOT_ALLOWED)
+    assert not await node.join_codes.show(here.room_id, user_id=carol.user_id, code=b"guess")
+    await refused(here, joining(), DSErrorCode.NOT_ALLOWED)
+    assert await node.join_codes.show(here.room_id, user_id=carol.user_id, code=code.encode())
+    assert (await ask(here, joining())).response_type is DSResponseType.OK
+    assert membership(node.rooms.state(here.room_id), carol.user_id) == "join"
+    entries = node.store.entries(here.room_id, after=here.head() - 3, limit=3)
+    assert [(entry.type, entry.sender) for entry in entries] == [
+        ("m.room.member", ALICE),
+        ("m.room.member", carol.user_id),
+        ("m.mls.commit", carol.user_id),
+    ]
+
+
+async def test_an_expired_admission_by_a_code_lets_nobody_in(here: World) -> None:
+    carol = Member("@carol:b.example")
+    node = here.server.node
+    code, _ = await node.join_codes.create(here.room_id, creator=ALICE, uses=1, lifetime_ms=60_000)
+    assert await node.join_codes.show(here.room_id, user_id=carol.user_id, code=code.encode())
+    node.clock = lambda: system_clock() + ADMISSION_MS + 1
+    found = (await ask(here, unsigned(GROUP_INFO))).external_commit_info
+    assert found is not None
+    carol.group, bundle = carol.client.join_external(
+        group_info=found.group_info[4:], ratchet_tree=found.ratchet_tree
+    )
+    await refused(here, unsigned(commits(handshake(carol, bundle))), DSErrorCode.NOT_ALLOWED)
 
 
 async def test_proposals_are_decided_as_update_decides_them(here: World) -> None:

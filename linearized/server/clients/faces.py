@@ -1,0 +1,88 @@
+"""What somebody may know of a room before they are in it: its face (Client-Server API, Spaces)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.auth import Caller
+from linearized.server.clients.context import Context
+from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.store.base import RoomRow, Store
+
+# Rooms in which membership lets one in, looked at for one room: lists of more than a few are unheard of.
+MAX_ALLOWED: Final = 50
+_OPEN: Final = frozenset({"public", "knock", "knock_restricted"})  # anybody may ask about these
+_RESTRICTED: Final = frozenset({"restricted", "knock_restricted"})
+_TEXTS: Final = (
+    ("m.room.name", "name", "name"),
+    ("m.room.topic", "topic", "topic"),
+    ("m.room.avatar", "url", "avatar_url"),
+    ("m.room.canonical_alias", "alias", "canonical_alias"),
+    ("m.room.encryption", "algorithm", "encryption"),
+)
+
+
+async def summary(context: Context, request: Request, caller: Caller) -> Response:
+    """``GET room_summary/{roomId}``: of rooms this server has a copy of."""
+    face = face_of(context, caller, request.params["room_id"])
+    if face is None:
+        raise HttpError(404, "M_NOT_FOUND", "There is no such room that you may know of")
+    row = context.views.membership_row(request.params["room_id"], caller.user_id)
+    return json_response({**face, **({"membership": row.membership} if row is not None else {})})
+
+
+def face_of(context: Context, caller: Caller, room_id: str) -> JsonObject | None:
+    """A room's face, or None, whether there is no such room or the caller may not know of it: one has to be
+    in it, invited, able to join or to knock, or it has to be world-readable.
+    """
+    store = context.node.store
+    room = store.room(room_id)
+    if room is None or room.head_seq == 0:
+        return None
+    rule = _content(store, room, "m.room.join_rules")
+    visibility = _content(store, room, "m.room.history_visibility").get("history_visibility")
+    readable = visibility == "world_readable"
+    if not (readable or _may_ask(context, caller, room_id, rule)):
+        return None
+    members = [row for row in store.memberships(room_id) if row.membership == "join"]
+    create = _content(store, room, "m.room.create")
+    guests = _content(store, room, "m.room.guest_access").get("guest_access") == "can_join"
+    face: JsonObject = {
+        "room_id": room_id,
+        "num_joined_members": len(members),
+        "world_readable": readable,
+        "guest_can_join": guests,
+        "join_rule": _text(rule, "join_rule") or "invite",
+        "room_version": room.version,
+    }
+    found = {name: _text(_content(store, room, kind), key) for kind, key, name in _TEXTS}
+    found["room_type"] = _text(create, "type")
+    return face | {name: value for name, value in found.items() if value is not None}
+
+
+def _may_ask(context: Context, caller: Caller, room_id: str, rule: Mapping[str, Any]) -> bool:
+    if rule.get("join_rule") in _OPEN:
+        return True
+    joined = {row.room_id: row.membership for row in context.node.store.rooms_of(caller.user_id)}
+    if joined.get(room_id) in {"join", "invite"}:
+        return True
+    allowed = rule.get("allow")
+    if rule.get("join_rule") not in _RESTRICTED or not isinstance(allowed, list):
+        return False
+    rooms = [each.get("room_id") for each in allowed[:MAX_ALLOWED] if isinstance(each, dict)]
+    return any(isinstance(other, str) and joined.get(other) == "join" for other in rooms)
+
+
+def _content(store: Store, room: RoomRow, event_type: str) -> JsonObject:
+    entry = store.state_entry(room.room_id, event_type, "", seq=room.head_seq)
+    content: JsonObject = orjson.loads(entry.pdu)["content"] if entry is not None else {}
+    return content
+
+
+def _text(content: Mapping[str, Any], key: str) -> str | None:
+    value = content.get(key)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,58 @@
+"""Entries that say that they belong to another one (``m.relates_to``), as the store finds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from linearized.store.base import EntryRow
+
+THREAD: Final = "m.thread"
+REPLACE: Final = "m.replace"
+REFERENCE: Final = "m.reference"
+# What has no such bytes has no relation, and is not parsed. Canonical JSON escapes none of these characters.
+_MARK: Final = b'"m.relates_to"'
+# "event_id", "rel_type": no longer than identifiers and event types are.
+_MAX_BYTES: Final = 255
+
+
+def relation_of(pdu: bytes) -> tuple[str, str] | None:
+    """The event that an event relates to, and how; None if it relates to none."""
+    if _MARK not in pdu:
+        return None
+    try:
+        relation = json.loads(pdu)["content"]["m.relates_to"]
+        event_id, rel_type = relation["event_id"], relation["rel_type"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not (isinstance(event_id, str) and isinstance(rel_type, str)):
+        return None
+    if max(len(value.encode(errors="surrogatepass")) for value in (event_id, rel_type)) > _MAX_BYTES:
+        return None
+    return event_id, rel_type
+
+
+class RelationStore(Protocol):
+    """The part of ``Store`` for these. Each look-up costs what it finds, whatever else is in the room."""
+
+    def related(
+        self, room_id: str, event_id: str, *, after: int, before: int, newest_first: bool, limit: int
+    ) -> list[EntryRow]:
+        """Entries of a room that relate to an event, ``after < seq < before``."""
+        ...
+
+    def has_relations(self, room_id: str, event_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the events to which entries of the room relate."""
+        ...
+
+    def relation_count(self, room_id: str, event_id: str, rel_type: str, *, last: int) -> int:
+        """How many of the entries up to ``last`` relate to an event in this way."""
+        ...
+
+    def threads(self, room_id: str, *, before: int, last: int, limit: int) -> list[tuple[str, int]]:
+        """The events that threads start with, each with the ``seq`` of the thread's latest entry up to
+        ``last``; those whose latest has ``seq < before``, the latest first.
+        """
+        ...

@@ -1,0 +1,102 @@
+"""Receipts in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from linearized.store.receipts import ReceiptRow
+from linearized.store.sqlite_history import room_number
+from linearized.store.sqlite_keys import SEQ_BITS
+from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_writer import Transaction
+
+_PUT = """
+INSERT INTO receipts (room_nr, user_id, kind, thread_id, event_id, seq, ts, position)
+VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(position), 0) + 1 FROM receipts))
+ON CONFLICT (room_nr, user_id, kind, thread_id) DO UPDATE
+SET event_id = excluded.event_id, seq = excluded.seq, ts = excluded.ts, position = excluded.position
+WHERE excluded.seq > seq
+"""
+_DROP_OLDEST = """
+DELETE FROM receipts WHERE position IN (
+    SELECT position FROM receipts WHERE room_nr = ? AND user_id = ? AND kind = ? AND thread_id != ''
+    ORDER BY position DESC LIMIT -1 OFFSET ?
+)
+"""
+# Room by room, so that what other rooms' users read costs nothing; whoever knows the newest asks no room.
+_RECEIPTS = """
+SELECT r.room_id, x.user_id, x.kind, x.thread_id, x.event_id, x.seq, x.ts, x.position
+FROM memberships m CROSS JOIN receipts x ON x.room_nr = m.room_nr AND x.position > ?2
+CROSS JOIN rooms r ON r.room_nr = m.room_nr
+WHERE m.user_id = ?1 AND m.membership = 'join' AND (x.kind != 'm.read.private' OR x.user_id = ?1)
+ORDER BY x.position LIMIT ?3
+"""
+_RECEIPTS_IN = """
+SELECT ?1, x.user_id, x.kind, x.thread_id, x.event_id, x.seq, x.ts, x.position FROM receipts x
+WHERE x.room_nr = ?2 AND x.position <= ?4 AND (x.kind != 'm.read.private' OR x.user_id = ?3)
+ORDER BY x.position DESC LIMIT ?5
+"""
+# What is read is never unread again by a receipt in one thread alone.
+_UNREAD = """
+SELECT count(*) FROM entries WHERE id BETWEEN max(
+    ?1 + ?4,
+    coalesce((
+        SELECT ?1 + max(seq) + 1 FROM receipts
+        WHERE room_nr = ?2 AND user_id = ?3 AND thread_id IN ('', 'main')
+    ), 0),
+    coalesce((SELECT max(id) + 1 FROM entries WHERE id BETWEEN ?1 + ?4 AND ?1 + ?5 AND sender = ?3), 0)
+) AND ?1 + ?5 AND type IN ('m.room.message', 'm.room.encrypted')
+"""
+
+
+def put_receipts(transaction: Transaction, *, rows: Sequence[ReceiptRow], most_threads: int) -> bool:
+    """Move receipts forward; whether any moved."""
+    moved = False
+    for row in rows:
+        number = room_number(transaction, row.room_id)
+        values = (number, row.user_id, row.kind, row.thread_id, row.event_id, row.seq, row.ts)
+        moved = transaction.connection.execute(_PUT, values).rowcount > 0 or moved
+        if row.thread_id:
+            kept = (number, row.user_id, row.kind, most_threads)
+            transaction.connection.execute(_DROP_OLDEST, kept)
+    return moved
+
+
+class ReceiptReads(Reader):
+    """The reads of ``ReceiptStore``."""
+
+    def receipts(self, user_id: str, *, after: int, limit: int) -> list[ReceiptRow]:
+        """Those in the user's rooms with ``position > after``, in that order."""
+        (newest,) = self._query("SELECT coalesce(max(position), 0) FROM receipts")
+        if newest[0] <= after:
+            return []
+        return [_receipt(row) for row in self._query(_RECEIPTS, user_id, after, limit)]
+
+    def receipts_in(self, room_id: str, user_id: str, *, until: int, limit: int) -> list[ReceiptRow]:
+        """The latest of one room with ``position <= until``, newest first."""
+        number = self._room_number(room_id)
+        return [_receipt(row) for row in self._query(_RECEIPTS_IN, room_id, number, user_id, until, limit)]
+
+    def unread(self, room_id: str, user_id: str, *, last: int, limit: int) -> int:
+        """Messages of others, among the last ``limit`` entries, that the user has not read."""
+        number = self._room_number(room_id)
+        if number is None:
+            return 0
+        first = max(1, last - limit + 1)
+        found: int = self._query(_UNREAD, number << SEQ_BITS, number, user_id, first, last)[0][0]
+        return found
+
+
+def _receipt(row: tuple[Any, ...]) -> ReceiptRow:
+    room_id, user_id, kind, thread_id, event_id, seq, ts, position = row
+    return ReceiptRow(
+        room_id=room_id,
+        user_id=user_id,
+        kind=kind,
+        thread_id=thread_id,
+        event_id=event_id,
+        seq=seq,
+        ts=ts,
+        position=position,
+    )

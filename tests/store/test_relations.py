@@ -1,0 +1,30 @@
+"""What counts as a relation."""
+
+from __future__ import annotations
+
+import pytest
+
+from linearized.store.relations import relation_of
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        b"{}",
+        b'{"content":{}}',
+        b'not JSON "m.relates_to"',
+        b'{"content":{"m.relates_to":7}}',
+        b'{"content":{"m.relates_to":{"event_id":"$1"}}}',
+        b'{"content":{"m.relates_to":{"event_id":1,"rel_type":"x"}}}',
+        b'{"content":{"m.relates_to":{"event_id":"$1","rel_type":["x"]}}}',
+        b'{"content":{"m.relates_to":{"event_id":"$1","rel_type":"' + b"x" * 256 + b'"}}}',
+        b'{"content":{"body":"\\"m.relates_to\\""}}',
+    ],
+)
+def test_what_is_no_relation_is_none(pdu: bytes) -> None:
+    assert relation_of(pdu) is None
+
+
+def test_a_relation_is_an_event_and_a_kind() -> None:
+    pdu = b'{"content":{"m.relates_to":{"event_id":"$1","rel_type":"m.thread"}}}'
+    assert relation_of(pdu) == ("$1", "m.thread")
