@@ -209,7 +209,8 @@ class LogVerifier:
         report = self.report
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
-        report.room_id, report.hub, report.head = event.room_id, hub_of(self._state), event.event_id
+            report.hub = hub_of(self._state)
+        report.room_id, report.head = event.room_id, event.event_id
         report.entries += 1
         report.tree.append(entry_leaf(event.event_id))
         report.imported += event.imported
