@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import httpx
 
-from bridges.matrix.config import BridgeConfig
+from bridges.matrix.config import REFUSE, BridgeConfig
 from bridges.matrix.puppets import DEVICE
 from linearized.client import ApiError, ClientError
 from linearized.client.transport import JsonObject, Transport
@@ -52,6 +52,7 @@ HOMESERVER, WHO_THERE, PROVIDER, WHO_HERE, PING = (
     "provider knows us",
     "homeserver reaches us",
 )
+ENCRYPTED = "encrypted rooms"
 _LOAD = (
     "name the registration file in the homeserver's settings (Synapse: app_service_config_files), restart"
     " the homeserver, then run `linearized bridge check`"
@@ -67,6 +68,11 @@ _PING_STEPS = {
     "M_CONNECTION_FAILED": "the homeserver cannot connect to bridge.url: set it to where the homeserver finds"
     " this machine (in a container, 127.0.0.1 is the container), write the registration again",
 }
+_ENCRYPTED_STEP = (
+    "for Synapse: experimental_features msc2409_to_device_messages_enabled and"
+    " msc3202_transaction_extensions, and the registration as `linearized bridge registration` writes it;"
+    ' or set bridge.encrypted_rooms to "refuse"'
+)
 # A homeserver older than the endpoint says one of these.
 _NO_PING = frozenset({404, 405})
 
@@ -143,6 +149,15 @@ async def _ping(there: Transport, config: BridgeConfig) -> Check:
         step = "see the homeserver's log"
         return Check(name=PING, outcome=Outcome.FAILED, found=str(error), next_step=step)
     return Check(name=PING, outcome=Outcome.OK, found=f"{config.url} in {answer.get('duration_ms')} ms")
+
+
+def check_encrypted_rooms(config: BridgeConfig, missing: str | None) -> Check:
+    """What is ``missing`` for encrypted rooms, as a check. Other rooms do not depend on it."""
+    if config.encrypted_rooms == REFUSE:
+        return Check(name=ENCRYPTED, outcome=Outcome.SKIPPED, found="bridge.encrypted_rooms is refuse")
+    if missing is None:
+        return Check(name=ENCRYPTED, outcome=Outcome.OK, found="the homeserver passes on what they need")
+    return Check(name=ENCRYPTED, outcome=Outcome.SKIPPED, found=missing, next_step=_ENCRYPTED_STEP)
 
 
 def _unreachable(setting: str, url: str) -> Callable[[Exception], str]:

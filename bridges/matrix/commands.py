@@ -16,6 +16,8 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.failures import EXPECTED, is_passing
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.megolm.errors import RoomClosed
+from bridges.matrix.megolm.rooms import EncryptedRooms
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
 from bridges.matrix.records import Incoming, Link, Phase, RoomLinks
@@ -39,6 +41,7 @@ HELP = f"""I bridge this homeserver's rooms to MIMI. In a room that I am in:
 {PREFIX} unbridge [ROOM]: part the two sides again; both stay usable; takes the same power
 {PREFIX} status [ROOM]: whether a room is bridged, and what could not be carried across
 {PREFIX} invite mimi://PROVIDER/u/USER [ROOM]: bring somebody into a bridged room; takes the power to invite
+{PREFIX} encryption on|off [ROOM]: whether I read and write in an encrypted room; as bridge
 ROOM is a room ID or alias; without it, the room you write in. In a direct chat with me leave {PREFIX} out."""
 
 log = structlog.get_logger(__name__)
@@ -95,7 +98,11 @@ class Commands:
         unbridging: Unbridging,
         database: Database,
         importing: set[str],
+        rooms: EncryptedRooms,
+        unique: Callable[[], str],
     ) -> None:
+        self._rooms = rooms
+        self._unique = unique
         self._config = config
         self._names = config.names
         self._bot = homeserver.as_user(config.names.bot)
@@ -110,6 +117,7 @@ class Commands:
             "unbridge": self._unbridge,
             "status": self._status,
             "invite": self._invite,
+            "encryption": self._encryption,
         }
 
     async def find(self, incoming: Incoming) -> Command | None:
@@ -171,6 +179,8 @@ class Commands:
             if is_passing(error):
                 raise
             log.warning("could not answer", room_id=room_id, error=str(error))
+        except RoomClosed as closed:  # which the room was told
+            log.info("not answered", room_id=room_id, reason=str(closed))
 
     # --- the commands ---
 
@@ -253,6 +263,32 @@ class Commands:
             raise Refused("The import is still under way; invite people when it is done.")
         problem = await self._people.invite(link, user)
         return f"{user} is in the room." if problem is None else f"{user} could not be added: {problem}"
+
+    async def _encryption(self, command: Command, begin: Callable[[str], None]) -> str:
+        del begin
+        if not command.arguments or command.arguments[0] not in ("on", "off"):
+            raise Refused(f"On or off? {PREFIX} encryption on|off [ROOM]")
+        room_id = await self._room(command, at=1)
+        power = await self._power(command, room_id)
+        self._require(
+            command,
+            power.may_bridge(command.sender),
+            "To decide about encryption takes the power to change power levels.",
+        )
+        if command.arguments[0] == "on":
+            self._rooms.open(room_id)
+            return f"I take part in the encryption of {room_id}, if it is encrypted and bridged."
+        # The answer comes first: afterwards there is nothing I may say in the room itself.
+        answer = (
+            f"I no longer take part in the encryption of {room_id}: nothing crosses. To undo it, tell me in a"
+            f" direct chat: encryption on {room_id}"
+        )
+        if room_id != command.room_id:
+            self._rooms.close(room_id)
+            return answer
+        await self.say(room_id, answer, txn_id=f"encryption-off-{room_id}-{self._unique()}")
+        self._rooms.close(room_id)
+        return ""
 
     # --- what they share ---
 

@@ -107,8 +107,8 @@ class NotBridged(Exception):  # noqa: N818 - a decision, not a failure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """The file of a Matrix message: ``url`` is ``mxc://…``; ``key`` is the EncryptedFile object, if it has
-    one.
+    """The file of a Matrix message: ``url`` is ``mxc://…``; ``encrypted`` is the ``EncryptedFile`` object, if
+    it has one.
     """
 
     url: str
@@ -116,18 +116,21 @@ class Media:
     filename: str
     description: str
     inline: bool
+    encrypted: Mapping[str, Any] | None = None
 
 
 def media_of(content: Mapping[str, Any], kind: str = "m.room.message") -> Media | None:
     """The file a message (or, of another ``kind``, a sticker) carries, if its type is one that does.
 
     Raises:
-        NotBridged: it should have one and does not, or it is encrypted for devices we are not.
+        NotBridged: it should have one and does not.
     """
     subtype = STICKER if kind == STICKER else _text(content, "msgtype")
     if subtype != STICKER and (kind != "m.room.message" or subtype not in MEDIA_TYPES):
         return None
-    url = content.get("url")
+    file = content.get("file")
+    encrypted = file if isinstance(file, dict) else None
+    url = content.get("url") if encrypted is None else encrypted.get("url")
     if not isinstance(url, str) or not is_mxc(url):
         raise NotBridged("the message has no file we can fetch")
     body = _text(content, "body")
@@ -140,6 +143,7 @@ def media_of(content: Mapping[str, Any], kind: str = "m.room.message") -> Media 
         filename=filename,
         description=body if body != filename else "",
         inline=subtype in ("m.image", STICKER),
+        encrypted=encrypted,
     )
 
 

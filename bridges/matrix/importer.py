@@ -290,9 +290,9 @@ class Importer:
         """The content of a message with its file copied to the provider, if it has one."""
         try:
             media = media_of(content)
-        except NotBridged:  # encrypted files and the like stay what they are: text about a file
+        except NotBridged:  # a message without a file stays what it is: text about one
             media = None
-        if media is None:
+        if media is None or media.encrypted is not None:
             return content
         try:
             copy = await self._media.copy_plain(

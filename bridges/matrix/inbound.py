@@ -7,6 +7,8 @@ after a kill is answered with the event that was sent.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
@@ -18,8 +20,9 @@ from bridges.matrix.media import MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
+from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import RedactEvent, ToMatrix, file_key, files
+from bridges.matrix.rendering import RedactEvent, ToMatrix, Upload, file_key, files
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -32,8 +35,9 @@ from linearized.client import (
     Undecryptable,
     UntrustedAnswer,
 )
-from linearized.exceptions import IdentifierError
+from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.content import MimiContent
+from linearized.mimi.message_status import StatusReport, report_in
 from linearized.protocol.identifiers import client_from_uri
 
 log = structlog.get_logger(__name__)
@@ -54,7 +58,11 @@ class Inbound:
         media: MediaCopier,
         homeserver: HomeserverApi,
         shared: SharedState,
+        receipts: Receipts,
+        is_encrypted: Callable[[str], Awaitable[bool]],
     ) -> None:
+        self._receipts = receipts
+        self._is_encrypted = is_encrypted
         self._shared = shared
         self._names = names
         self._bot = bot
@@ -101,10 +109,16 @@ class Inbound:
         if self._messages.is_outgoing(item.message_id) or self._messages.by_log(item.event_id) is not None:
             return
         sender = self._names.matrix_user(item.sender_uri)
+        report = _report(item.content)
+        if report is not None:
+            if self._names.is_ours(sender):
+                await self._receipts.to_matrix(link, sender, report)
+            return
         if not self._names.is_ours(sender):
             raise NotBridged(f"{sender} says something we did not send for them")
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
-        uploads = await self._uploads(item.content, ghost)
+        encrypted = await self._is_encrypted(link.matrix_room_id)
+        uploads = await self._uploads(item.content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
         for number, act in enumerate(mapping.convert(item.content, uploads)):
             txn_id = f"log-{item.event_id}-{number}"
@@ -125,12 +139,17 @@ class Inbound:
             )
             self._messages.put(link.matrix_room_id, known, part=number)
 
-    async def _uploads(self, content: MimiContent, ghost: HomeserverApi) -> dict[str, str]:
-        uploads = {}
+    async def _uploads(
+        self, content: MimiContent, ghost: HomeserverApi, *, encrypted: bool
+    ) -> dict[str, Upload]:
+        uploads: dict[str, Upload] = {}
         for part in files(content):
             key = file_key(part)
             try:
-                uploads[key] = await self._media.to_matrix(part, ghost)
+                if encrypted:
+                    uploads[key] = await self._media.to_encrypted_room(part, ghost)
+                else:
+                    uploads[key] = await self._media.to_matrix(part, ghost)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
                 log.warning("a file was not bridged", file=key, reason=str(error))
@@ -165,6 +184,13 @@ class Inbound:
         foreign = not self._names.is_bridged(sender) and sender != self._bot
         if foreign and not _came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
             await self._shared.to_matrix(link, item)
+
+
+def _report(content: MimiContent) -> StatusReport | None:
+    try:
+        return report_in(content)
+    except MimiDecodeError as error:
+        raise NotBridged("a status report that cannot be read") from error
 
 
 def _came_from_matrix(event: JsonObject) -> bool:

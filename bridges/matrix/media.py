@@ -7,9 +7,11 @@ is imported in plaintext has its files copied in plaintext.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bridges.matrix.content import OPAQUE, Media, safe_type
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.megolm.attachments import open_file, seal_file
 from linearized.client import ProviderApi, UntrustedAnswer
 from linearized.mimi.content import AES_128_GCM, HASH_SHA256, Disposition, ExternalPart, SinglePart
 
@@ -128,8 +131,14 @@ class MediaCopier:
         return self._remember(source, copy)
 
     async def to_part(self, media: Media) -> ExternalPart:
-        """Encrypt a file and upload it to the provider."""
+        """Encrypt a file and upload it to the provider.
+
+        Raises:
+            UntrustedAnswer: it is encrypted in Matrix, and not what the message promised.
+        """
         data = await self._homeserver.download(media.url)
+        if media.encrypted is not None:
+            data = open_file(data, media.encrypted)
         key, nonce = self._random(_KEY_BYTES), self._random(_NONCE_BYTES)
         sealed = seal(data, key=key, nonce=nonce)
         copy = await self._provider.upload_media(sealed, content_type=OPAQUE)
@@ -168,6 +177,29 @@ class MediaCopier:
             data, content_type=safe_type(part.content_type), filename=part.filename or "file"
         )
         return self._remember(source, copy)
+
+    async def to_encrypted_room(
+        self, part: ExternalPart | SinglePart, acting: HomeserverApi
+    ) -> dict[str, Any]:
+        """As ``to_matrix``, with the file encrypted for an encrypted room; returns its ``EncryptedFile``.
+
+        Raises:
+            UntrustedAnswer: it is not what the message promised.
+        """
+        source = f"sealed {part.url} {part.content_hash.hex()}" if isinstance(part, ExternalPart) else None
+        known = None if source is None else self._known(source)
+        if known is not None:
+            return dict(json.loads(known))
+        if isinstance(part, SinglePart):
+            data = part.content
+        else:
+            server, media_id = file_of(part.url)
+            data = open_part(await self._provider.download_media(server, media_id), part)
+        sealed, file = seal_file(data, random=self._random)
+        file["url"] = await acting.upload(sealed, content_type=OPAQUE, filename="file")
+        if source is not None:
+            self._remember(source, json.dumps(file))
+        return file
 
     def _known(self, source: str) -> str | None:
         row = self._database.first("SELECT copy FROM media WHERE source = ?", source)

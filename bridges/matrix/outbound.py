@@ -24,7 +24,7 @@ from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
-from linearized.client import ApiError, Session
+from linearized.client import ApiError, Session, UntrustedAnswer
 from linearized.mimi.content import ExternalPart, MimiContent
 from linearized.protocol.identifiers import room_uri
 
@@ -196,6 +196,9 @@ class Outbound:
     async def _attachment(self, media: Media | None) -> ExternalPart | None:
         try:
             return None if media is None else await self._media.to_part(media)
+        except UntrustedAnswer as error:
+            log.warning("a file was not bridged", reason=str(error))
+            return None
         except ApiError as error:
             if is_passing(error):
                 raise

@@ -16,10 +16,11 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve
 from hypercorn.typing import Framework
 
-from bridges.matrix.checks import Check, check_both
+from bridges.matrix.checks import Check, check_both, check_encrypted_rooms
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database, DatabaseInUse
 from bridges.matrix.importer import ImportReport, Progress
+from bridges.matrix.megolm.extensions import Extensions
 from bridges.matrix.runner import MAX_CONNECTIONS, Bridge, Environment
 from linearized.exceptions import ConfigError
 
@@ -126,7 +127,13 @@ async def run_checks(config: BridgeConfig) -> list[Check]:
             nursery.cancel_scope.cancel()
     except DatabaseInUse:  # the running bridge will answer
         async with _connections(config) as (homeserver, provider):
-            return await check_both(config, homeserver=homeserver, provider=provider)
+            checks = await check_both(config, homeserver=homeserver, provider=provider)
+        database = Database.reading(config.database)
+        try:
+            missing = Extensions(database, probe="").missing()
+        finally:
+            database.close()
+        return [*checks, check_encrypted_rooms(config, missing)]
     return checks
 
 

@@ -68,6 +68,8 @@ Act = SendEvent | RedactEvent
 
 
 File = ExternalPart | SinglePart
+# A file at the homeserver: its ``mxc://`` URI or, in an encrypted room, its ``EncryptedFile`` object.
+Upload = str | JsonObject
 
 
 def files(content: MimiContent) -> list[File]:
@@ -103,9 +105,8 @@ class ToMatrix:
     lookup: Lookup
     sender: str
 
-    def convert(self, content: MimiContent, uploads: Mapping[str, str] | None = None) -> list[Act]:
-        """What to do for a message; ``uploads`` gives the ``mxc://`` URI of each of its ``files`` by
-        ``file_key``.
+    def convert(self, content: MimiContent, uploads: Mapping[str, Upload] | None = None) -> list[Act]:
+        """What to do for a message; ``uploads`` gives each of its ``files`` by ``file_key``.
 
         Raises:
             NotBridged: nothing.
@@ -133,7 +134,7 @@ class ToMatrix:
             raise NotBridged("the message has no part that Matrix can show")
         return acts
 
-    def _replacement(self, content: MimiContent, target: Known | None, uploads: Mapping[str, str]) -> Act:
+    def _replacement(self, content: MimiContent, target: Known | None, uploads: Mapping[str, Upload]) -> Act:
         if target is None:
             raise NotBridged("an edit or deletion of a message that was never bridged")
         # "Receiving clients MUST NOT allow parties other than the original sender of a message to edit or
@@ -184,7 +185,7 @@ class ToMatrix:
         event_id = content.extensions.get(extension)
         return self.lookup.by_log(event_id) if isinstance(event_id, str) else None
 
-    def _message(self, content: MimiContent, leaf: Part, uploads: Mapping[str, str]) -> JsonObject | None:
+    def _message(self, content: MimiContent, leaf: Part, uploads: Mapping[str, Upload]) -> JsonObject | None:
         if _is_file(leaf):
             return _file(content, leaf, uploads)
         if not isinstance(leaf, SinglePart):
@@ -226,12 +227,12 @@ class ToMatrix:
 def _sent(content: MimiContent, message: JsonObject) -> SendEvent:
     """The event that carries a message: stickers have a type of their own."""
     if content.extensions.get(MESSAGE_TYPE) == STICKER and message["msgtype"] == "m.image":
-        kept = ("body", "url", "info", "m.relates_to")
+        kept = ("body", "url", "file", "info", "m.relates_to")
         return SendEvent(STICKER, {name: message[name] for name in kept if name in message})
     return SendEvent("m.room.message", message)
 
 
-def _file(content: MimiContent, part: File, uploads: Mapping[str, str]) -> JsonObject:
+def _file(content: MimiContent, part: File, uploads: Mapping[str, Upload]) -> JsonObject:
     name, description, subtype = "", "", media_type(part)
     size = len(part.content) if isinstance(part, SinglePart) else part.size
     if isinstance(part, ExternalPart):
@@ -250,9 +251,10 @@ def _file(content: MimiContent, part: File, uploads: Mapping[str, str]) -> JsonO
         "msgtype": kinds.get(subtype.partition("/")[0], "m.file"),
         "body": description or name,
         "filename": name,
-        "url": uploads[file_key(part)],
         "info": info,
     }
+    upload = uploads[file_key(part)]
+    message["url" if isinstance(upload, str) else "file"] = upload
     if message["msgtype"] == "m.audio" and content.extensions.get(VOICE) is True:
         message[VOICE_MARK] = {}
     return message

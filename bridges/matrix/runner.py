@@ -16,7 +16,7 @@ import trio
 
 from bridges.matrix.appservice import AppService
 from bridges.matrix.audit import audit
-from bridges.matrix.checks import Check, check_both
+from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import NotBridged
@@ -35,7 +35,8 @@ from bridges.matrix.portals import Portals
 from bridges.matrix.power import RoomPower
 from bridges.matrix.provisioning import Provisioning
 from bridges.matrix.puppets import DEVICE, Puppets
-from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks, SetAside
+from bridges.matrix.receipts import Receipts
+from bridges.matrix.records import Incoming, IncomingQueue, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
 from bridges.matrix.unbridging import Unbridging
@@ -77,7 +78,7 @@ class Bridge:
         self._names = names
         # Rooms whose import is under way, or just begun.
         self.importing: set[str] = set()
-        self._aside = SetAside(database)
+        self.aside = SetAside(database)
         self.encryption = Encryption(
             config=config,
             database=database,
@@ -144,7 +145,17 @@ class Bridge:
             shared=self.shared,
             random=environment.random,
         )
+        self.receipts = Receipts(
+            wanted=config.read_receipts,
+            names=names,
+            puppets=self.puppets,
+            ghosts=self.ghosts,
+            links=self.links,
+            messages=Messages(database),
+            random=environment.random,
+        )
         self.inbound = Inbound(
+            receipts=self.receipts,
             database=database,
             names=names,
             bot=config.bot,
@@ -154,6 +165,7 @@ class Bridge:
             media=media,
             homeserver=homeserver,
             shared=self.shared,
+            is_encrypted=self.encryption.is_encrypted,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -171,6 +183,8 @@ class Bridge:
             unbridging=self.unbridging,
             database=database,
             importing=self.importing,
+            rooms=self.encryption.rooms,
+            unique=lambda: environment.ids(_UNIQUE_BYTES),
         )
         self.portals = Portals(
             config=config,
@@ -195,6 +209,7 @@ class Bridge:
             hs_token=config.hs_token,
             queue=self.queue,
             keep=self.encryption.receive,
+            hear=self.receipts.hear,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -208,7 +223,19 @@ class Bridge:
     async def check(self) -> list[Check]:
         """Whether both sides are there and know us; the homeserver reaches us only while we listen."""
         environment = self._environment
-        return await check_both(self.config, homeserver=environment.homeserver, provider=environment.provider)
+        checks = await check_both(
+            self.config, homeserver=environment.homeserver, provider=environment.provider
+        )
+        if any(check.name == WHO_THERE and check.outcome is Outcome.OK for check in checks):
+            try:
+                await self.ghosts.ensure_bot()
+                await self.encryption.start()
+                await self.encryption.verify()
+                missing = self.encryption.extensions.missing()
+            except ClientError as error:
+                missing = str(error)
+            checks.append(check_encrypted_rooms(self.config, missing))
+        return checks
 
     async def start(self) -> None:
         """Introduce ourselves to both sides; keeps trying until they are there."""
@@ -236,6 +263,8 @@ class Bridge:
             nursery.start_soon(self._outbound_loop)
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
+            nursery.start_soon(self.receipts.run)
+            nursery.start_soon(self.encryption.verify)
 
     async def find_room(self, name: str) -> str:
         """The Matrix room that an ID or an alias names.
@@ -286,7 +315,7 @@ class Bridge:
         reason = await carried(work)
         if reason is not None:
             log.error("set aside", event_id=incoming.event_id, room_id=incoming.room_id, reason=reason)
-            self._aside.put(incoming.room_id, incoming.event_id, reason)
+            self.aside.put(incoming.room_id, incoming.event_id, reason)
         if mine or reason is not None:
             self.queue.finish(incoming, skipped=reason)
         elif opened is not None:
@@ -374,9 +403,7 @@ class Bridge:
 
     async def _audit_loop(self) -> None:
         while True:
-            error = await persist(self.encryption.read_inbox)
-            if error is not None:
-                log.warning("the inbox could not be read", error=str(error))
+            await persist(self.encryption.read_inboxes)
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:

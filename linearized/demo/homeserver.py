@@ -38,6 +38,9 @@ class HomeserverFiles:
     python: Path
     registrations: tuple[Path, ...]
     shared_secret: str
+    # Whether it pushes to application services what encrypted rooms need: to-device messages; counts of keys.
+    pushes_to_device: bool = True
+    pushes_counts: bool = True
 
     @property
     def settings(self) -> Path:
@@ -82,8 +85,8 @@ def write_settings(files: HomeserverFiles) -> None:
         "default_room_version": "11",
         "app_service_config_files": [str(path) for path in files.registrations],
         "experimental_features": {
-            "msc2409_to_device_messages_enabled": True,
-            "msc3202_transaction_extensions": True,
+            "msc2409_to_device_messages_enabled": files.pushes_to_device,
+            "msc3202_transaction_extensions": files.pushes_counts,
         },
         **dict.fromkeys(limits, _NO_LIMIT),
         "rc_login": {"address": _NO_LIMIT, "account": _NO_LIMIT, "failed_attempts": _NO_LIMIT},

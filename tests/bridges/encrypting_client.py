@@ -98,7 +98,7 @@ class EncryptingClient:
         answer = await self.call("POST", "keys/query", {"device_keys": {user: [] for user in users}})
         return [keys for devices in answer["device_keys"].values() for keys in devices.values()]
 
-    async def olm(self, device: JsonObject, kind: str, content: JsonObject, **forged: Any) -> JsonObject:
+    async def olm(self, device: JsonObject, kind: str, content: JsonObject, /, **forged: Any) -> JsonObject:
         """An encrypted to-device message for a device; ``forged`` replaces what is inside."""
         user_id, device_id = device["user_id"], device["device_id"]
         curve25519 = device["keys"][f"curve25519:{device_id}"]
@@ -158,7 +158,7 @@ class EncryptingClient:
             sealed = await self.olm(device, "m.room_key", self.room_key(room_id))
             await self.send_to_device(device, "m.room.encrypted", sealed)
 
-    def encrypt(self, room_id: str, kind: str, content: JsonObject, **forged: Any) -> JsonObject:
+    def encrypt(self, room_id: str, kind: str, content: JsonObject, /, **forged: Any) -> JsonObject:
         """The content of an encrypted event; ``forged`` replaces what is inside."""
         session = self.session(room_id)
         payload = {"type": kind, "content": content, "room_id": room_id, **forged}

@@ -7,13 +7,13 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bridges.matrix.config import BridgeConfig
+from bridges.matrix.config import BRIDGE, BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.runner import Bridge, Environment
 from linearized.client import Session
@@ -48,6 +48,7 @@ def bridge_config(
         url="http://127.0.0.1:9009",
         database=directory / "bridge.sqlite",
         operators=operators,
+        read_receipts=True,
         provisioning_token=PROVISIONING_TOKEN,
     )
 
@@ -121,10 +122,16 @@ async def call(
 
 @asynccontextmanager
 async def opened_bridge(
-    directory: Path, homeserver: FakeHomeserver, hub: Server, operators: frozenset[str] = frozenset()
+    directory: Path,
+    homeserver: FakeHomeserver,
+    hub: Server,
+    operators: frozenset[str] = frozenset(),
+    *,
+    encrypted_rooms: str = BRIDGE,
 ) -> AsyncIterator[Bridge]:
     """A bridge process, so to speak: it can be opened again after a kill."""
     config = bridge_config(directory, hub.bridge_token, operators)
+    config = replace(config, encrypted_rooms=encrypted_rooms)
     database = Database(config.database)
     try:
         async with homeserver.http() as to_homeserver, hub.http() as to_provider:

@@ -8,8 +8,20 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.testing
 
-from bridges.matrix.checks import HOMESERVER, PING, PROVIDER, WHO_HERE, WHO_THERE, Check, Outcome, check_both
+from bridges.matrix.checks import (
+    ENCRYPTED,
+    HOMESERVER,
+    PING,
+    PROVIDER,
+    WHO_HERE,
+    WHO_THERE,
+    Check,
+    Outcome,
+    check_both,
+    check_encrypted_rooms,
+)
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.process import run_checks
 from linearized.exceptions import ConfigError
@@ -52,9 +64,10 @@ async def checked(
 
 async def test_when_all_is_well_every_check_says_so(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
+        await world.push()
         checks = await world.bridge.check()
     assert [(check.name, check.outcome) for check in checks] == [
-        (name, Outcome.OK) for name in (HOMESERVER, WHO_THERE, PROVIDER, WHO_HERE, PING)
+        (name, Outcome.OK) for name in (HOMESERVER, WHO_THERE, PROVIDER, WHO_HERE, PING, ENCRYPTED)
     ]
     assert not any(check.next_step for check in checks)
     assert [check.found for check in checks if check.name in (WHO_THERE, WHO_HERE)] == [BOT, PROVIDERS_BOT]
@@ -157,7 +170,35 @@ async def test_beside_a_running_bridge_a_check_does_not_listen(tmp_path: Path) -
     assert [(check.name, check.outcome) for check in found] == [
         (HOMESERVER, Outcome.FAILED),
         (PROVIDER, Outcome.FAILED),
+        # What the running bridge found: nothing yet.
+        (ENCRYPTED, Outcome.SKIPPED),
     ]
+
+
+async def test_a_homeserver_that_cannot_do_encrypted_rooms_is_told_how_and_is_no_failure(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_world(tmp_path) as world:
+        world.homeserver.keys.pushes_to_device = False
+        world.homeserver.keys.pushed.clear()
+        check = (await world.bridge.check())[-1]
+    assert (check.name, check.outcome) == (ENCRYPTED, Outcome.SKIPPED)
+    assert "MSC2409" in check.found
+    assert "msc2409_to_device_messages_enabled" in check.next_step
+
+
+async def test_a_homeserver_that_takes_no_keys_of_ours_is_said_so(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        world.homeserver.masquerading = False
+        await world.bridge.encryption.start()
+        missing = world.bridge.encryption.extensions.missing()
+    assert missing == "the homeserver does not take my keys (M_UNKNOWN_DEVICE)"
+
+
+def test_an_operator_who_refuses_encrypted_rooms_is_asked_for_nothing(tmp_path: Path) -> None:
+    config = replace(bridge_config(tmp_path, TOKEN), encrypted_rooms="refuse")
+    check = check_encrypted_rooms(config, "the homeserver cannot do it")
+    assert (check.outcome, check.next_step) == (Outcome.SKIPPED, "")
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -99,19 +99,20 @@ class Held:
             sender,
         )
 
-    def give_up(self) -> int | None:
-        """Queue again what has waited long enough, to be told of; returns after how many milliseconds there
-        is more to give up, ``None`` if nothing waits.
-        """
-        now = self._clock()
+    def give_up(self) -> None:
+        """Queue again what has waited long enough, to be told of."""
         with self._database.together():
             for row in self._database.all(
-                "SELECT event_id, event FROM undecrypted WHERE said = 0 AND since <= ?", now - PATIENCE_MS
+                "SELECT event_id, event FROM undecrypted WHERE said = 0 AND since <= ?",
+                self._clock() - PATIENCE_MS,
             ):
                 self._queue_again(row["event_id"], row["event"])
                 self._database.run("UPDATE undecrypted SET said = 1 WHERE event_id = ?", row["event_id"])
+
+    def patience(self) -> int | None:
+        """Milliseconds until there is something to give up; ``None`` if nothing waits."""
         oldest = self._database.one("SELECT MIN(since) FROM undecrypted WHERE said = 0")[0]
-        return None if oldest is None else max(0, int(oldest) + PATIENCE_MS - now)
+        return None if oldest is None else max(0, int(oldest) + PATIENCE_MS - self._clock())
 
     def _queue_again(self, event_id: str, event: str) -> None:
         self._database.run(

@@ -7,7 +7,7 @@ closed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.megolm.accounts import MEGOLM, Accounts, has_accounts
 from bridges.matrix.megolm.devices import DeviceLists
 from bridges.matrix.megolm.errors import MissingKey, RoomClosed, UnknownAlgorithm
-from bridges.matrix.megolm.extensions import Extensions
+from bridges.matrix.megolm.extensions import PROBE, Extensions
 from bridges.matrix.megolm.held import Held, is_late, replacement
 from bridges.matrix.megolm.inbound import GroupDecryption
 from bridges.matrix.megolm.keyfile import KEY_BYTES, storage_key
@@ -38,12 +38,12 @@ from linearized.client import ApiError
 ENCRYPTED = "m.room.encrypted"
 # Homeservers have to read these: who may redact what, and what is counted.
 _NEVER_ENCRYPTED = frozenset({ENCRYPTED, "m.reaction", "m.room.redaction"})
-# The inbox is read again at most this often while a key is missing.
+# Inboxes of a room are read again at most this often while a key is missing.
 INBOX_PAUSE = 5.0
-# Pages of the inbox read at once; a page has a hundred messages.
+# Ghosts of a room whose inboxes are read for a key that is missing: each was given the same.
+MAX_LISTENERS = 3
+# Pages of an inbox read at once; a page has a hundred messages.
 MAX_INBOX_PAGES = 100
-# A homeserver that passes on to-device messages does so within a second; a busy one within this.
-PROBE_DEADLINE = 20.0
 _NOT_THERE = frozenset({403, 404})
 
 JsonObject = dict[str, Any]
@@ -83,10 +83,11 @@ class Encryption:
         key = storage_key(config.storage_key_path, fresh=random(KEY_BYTES), required=has_accounts(database))
         self._config = config
         self._bot = names.bot
+        self._is_ours = names.is_ours
         self._database = database
         self._homeserver: Homeserver | None = None
         self.rooms = EncryptedRooms(database)
-        self.extensions = Extensions(database)
+        self.extensions = Extensions(database, probe=ids(16))
         self._accounts = Accounts(database, key=key, ids=ids)
         self._lists = DeviceLists(database)
         self._mailbox = Mailbox(database)
@@ -128,9 +129,8 @@ class Encryption:
         self._counts: tuple[JsonObject, JsonObject] = ({}, {})
         self._joined: dict[str, frozenset[str]] = {}
         self._asked: set[str] = set()
-        self._inbox_read: float | None = None
-        self._probed: float | None = None
-        self._answered = trio.Event()
+        # When the inboxes of a room's ghosts were read last for a key that is missing.
+        self._looked: dict[str, float] = {}
 
     def use(self, homeserver: Homeserver) -> None:
         """The homeserver as the bot, which itself needs us to send."""
@@ -146,8 +146,6 @@ class Encryption:
             MailboxFull: the homeserver has to bring it again.
         """
         self.extensions.saw(transaction)
-        if self.extensions.missing() is None:
-            self._answered.set()
         new = self._mailbox.put(_first(transaction, "to_device", "de.sorunome.msc2409.to_device", list))
         lists = _first(transaction, "device_lists", "org.matrix.msc3202.device_lists", dict)
         for users in (lists.get("changed"), lists.get("left")):
@@ -189,20 +187,36 @@ class Encryption:
         if self._config.encrypted_rooms == REFUSE:
             return
         try:
-            await self._introduce()
+            await self._publishing.device(self._bot)
+            await self._probe()
         except ApiError as error:
             if is_passing(error):
                 raise
             log.error("the homeserver does not take our keys", error=str(error))
             self.extensions.refused(error.errcode)
-
-    async def _introduce(self) -> None:
-        own = await self._publishing.device(self._bot)
+        else:
+            self.extensions.taken()
         self._lists.all_outdated()
-        probe = self.extensions.probe(self._ids)
-        self._probed = trio.current_time()
-        messages = {self._bot: {own.device_id: {"probe": probe}}}
-        await self._publishing.api(own).send_to_device(Extensions.PROBE, messages, txn_id=self._ids(16))
+
+    async def verify(self) -> None:
+        """Find out whether the homeserver still does what encrypted rooms need; while it is away, wait."""
+        if self._config.encrypted_rooms == REFUSE:
+            return
+
+        async def work() -> None:
+            await self.extensions.verify(self._probe)
+
+        reason = await carried(work)
+        if reason is not None:
+            log.error("the homeserver could not be asked about encrypted rooms", reason=reason)
+        missing = self.extensions.missing()
+        if missing is not None:
+            log.warning("encrypted rooms stay closed", reason=missing)
+
+    async def _probe(self) -> None:
+        own = await self._publishing.device(self._bot)
+        messages = {self._bot: {own.device_id: self.extensions.content}}
+        await self._publishing.api(own).send_to_device(PROBE, messages, txn_id=self._ids(16))
 
     async def work(self) -> None:
         """Deal with what came: to-device messages, keys used up, events that waited long enough. While the
@@ -226,28 +240,46 @@ class Encryption:
 
     def patience(self) -> float:
         """Seconds after which ``work`` has something to do even if nothing comes."""
-        milliseconds = self._held.give_up()
+        milliseconds = self._held.patience()
         return float("inf") if milliseconds is None else milliseconds / 1000
 
-    async def read_inbox(self) -> None:
-        """Fetch what the homeserver did not push to the bot's device.
+    async def read_inboxes(self, room_id: str | None = None) -> None:
+        """Fetch what the homeserver did not push to our devices, or to those of a room: what it had queued
+        while it saw us down, it forgets. The bot has no inbox that can be read (Synapse answers its ``/sync``
+        with 500), which is why a ghost listens in every encrypted room.
 
         Raises:
-            ClientError: the homeserver is away.
+            ServerUnreachable: the homeserver is away.
         """
-        own = self._accounts.find(self._bot)
+        users = [user for user in self._accounts.all_users() if user != self._bot]
+        if room_id is not None:
+            members = await self._members(room_id)
+            users = [user for user in users if user in members][:MAX_LISTENERS]
+        for user in users:
+            try:
+                await self._read_inbox(user)
+            except ApiError as error:
+                log.warning("an inbox could not be read", user_id=user, error=str(error))
+
+    async def _read_inbox(self, user_id: str) -> None:
+        own = self._accounts.find(user_id)
         if own is None or not own.published:
             return
-        self._inbox_read = trio.current_time()
-        since = self.extensions.inbox_position
+        since = self.extensions.inbox_position(user_id)
+        ours = {"to_user_id": own.user_id, "to_device_id": own.device_id}
         for _ in range(MAX_INBOX_PAGES):
             messages, since = await self._publishing.api(own).inbox(since)
-            ours = {"to_user_id": own.user_id, "to_device_id": own.device_id}
             with self._database.together():
                 self._mailbox.put({**message, **ours} for message in messages)
-                self.extensions.inbox_position = since
+                self.extensions.set_inbox_position(user_id, since)
             if not messages:
                 return
+
+    async def _listen(self, room_id: str) -> None:
+        """Have a ghost with a device in the room, if there is any ghost."""
+        ghosts = [user for user in await self._members(room_id) if user != self._bot and self._is_ours(user)]
+        if ghosts and not any(self._accounts.find(user) for user in ghosts):
+            await self._publishing.device(ghosts[0])
 
     # --- reading ---
 
@@ -264,6 +296,7 @@ class Encryption:
             return incoming
         if await self.closed(incoming.room_id) is not None:
             return incoming
+        await self._listen(incoming.room_id)
         try:
             event = self._decryption.decrypt(event)
         except UnknownAlgorithm:
@@ -272,17 +305,18 @@ class Encryption:
             if is_late(incoming):  # it was here, and is gone: of a session nobody keeps so long
                 raise
             if self._held.hold(incoming, missing.session_id):
-                await self._look_for_key()
+                await self._look_for_key(incoming.room_id)
                 return None
             return incoming
         if is_late(incoming):
             event = replacement(incoming, event)
         return replace(incoming, event=event)
 
-    async def _look_for_key(self) -> None:
-        now = trio.current_time()
-        if self._inbox_read is None or now - self._inbox_read >= INBOX_PAUSE:
-            await self.read_inbox()
+    async def _look_for_key(self, room_id: str) -> None:
+        now, last = trio.current_time(), self._looked.get(room_id)
+        if last is None or now - last >= INBOX_PAUSE:
+            self._looked[room_id] = now
+            await self.read_inboxes(room_id)
 
     # --- writing ---
 
@@ -323,6 +357,14 @@ class Encryption:
             self._asked.add(room_id)
         return self.rooms.settings(room_id)
 
+    async def is_encrypted(self, room_id: str) -> bool:
+        """Whether what is sent to a room is encrypted, and files have to be.
+
+        Raises:
+            ClientError: the homeserver does not say.
+        """
+        return await self.settings(room_id) is not None
+
     async def closed(self, room_id: str) -> str | None:
         """Why the bridge takes no part in a room's encryption; ``None`` if it does, or the room has none. The
         room is told once.
@@ -335,7 +377,9 @@ class Encryption:
             return None
         reason = self._reason(room_id, settings)
         if reason is None:
-            reason = await self._what_is_missing()
+            if self.extensions.missing() is not None and not self.extensions.verified:
+                await self.extensions.verify(self._probe)
+            reason = self.extensions.missing()
         if reason is not None and self.rooms.tell_once(room_id):
             text = (
                 f"This room is encrypted, and I take no part in that: {reason}. What is said"
@@ -353,18 +397,7 @@ class Encryption:
             return "it is encrypted in a way I do not know"
         return None
 
-    async def _what_is_missing(self) -> str | None:
-        """What the homeserver lacks. Right after the start this waits for the answer to what we sent
-        ourselves.
-        """
-        missing = self.extensions.missing()
-        if missing is not None and self._probed is not None:
-            with trio.move_on_at(self._probed + PROBE_DEADLINE):
-                await self._answered.wait()
-            missing = self.extensions.missing()
-        return missing
-
-    async def _members(self, room_id: str) -> Iterable[str]:
+    async def _members(self, room_id: str) -> list[str]:
         found = self._joined.get(room_id)
         if found is None:
             found = self._joined[room_id] = frozenset(await self._as_bot.joined_members(room_id))

@@ -41,5 +41,7 @@ async def says(world: World, room: MatrixRoom, client: EncryptingClient, body: s
 async def hears(world: World, room: MatrixRoom, client: EncryptingClient) -> list[str]:
     """The texts that somebody can read of what the bridge's users sent into the room."""
     client.take((await client.call("GET", "sync", None))["to_device"]["events"])
-    sent = [event for event in room.timeline if "_lin_" in event["sender"] and "state_key" not in event]
+    sent = [
+        event for event in room.timeline if "_lin_" in event["sender"] and event["type"] == "m.room.encrypted"
+    ]
     return [str(client.decrypt(event)["content"].get("body")) for event in sent]

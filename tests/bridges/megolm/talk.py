@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bridges.matrix.config import BRIDGE
 from linearized.client import Session
 from tests.bridges.encrypting_client import EncryptingClient
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom
@@ -52,14 +53,19 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(tmp_path: Path, **settings: Any) -> AsyncIterator[Talk]:
+async def talking(
+    tmp_path: Path, *, to_device: bool = True, encrypted_rooms: str = BRIDGE, **settings: Any
+) -> AsyncIterator[Talk]:
     """A bridged encrypted room with Alice's phone in it and Bob of another provider."""
     async with AsyncExitStack() as stack:
         club = Club(tmp_path, stack)
         hub = await club.server("a.example", bridged=(DOMAIN,))
         homeserver = FakeHomeserver()
+        homeserver.keys.pushes_to_device = to_device
         bridging = await stack.enter_async_context(AsyncExitStack())
-        bridge = await bridging.enter_async_context(opened_bridge(tmp_path, homeserver, hub))
+        bridge = await bridging.enter_async_context(
+            opened_bridge(tmp_path, homeserver, hub, encrypted_rooms=encrypted_rooms)
+        )
         await bridge.start()
         world = World(homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=tmp_path)
         alice = client_of(homeserver, ALICE)

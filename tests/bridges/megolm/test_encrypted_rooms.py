@@ -4,9 +4,20 @@ bridge.
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from pathlib import Path
 
-from tests.bridges.megolm.talk import talking
+import pytest
+
+from bridges.matrix.media import file_of, open_part
+from bridges.matrix.megolm import extensions
+from bridges.matrix.megolm.attachments import open_file, seal_file
+from linearized.mimi.content import ExternalPart, SinglePart, attachment
+from tests.bridges.megolm.support import client_of, hears
+from tests.bridges.megolm.talk import Talk, talking
+from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB
+from tests.bridges.test_live import body_of, heard
 
 
 async def test_messages_cross_an_encrypted_room_both_ways_and_after_a_restart(tmp_path: Path) -> None:
@@ -33,3 +44,161 @@ async def test_nothing_is_sent_in_the_clear_not_even_answers_of_the_bot(tmp_path
         assert {event["type"] for event in sent} == {"m.room.encrypted"}
         help_text, said = await talk.alice_hears()
         assert (help_text.splitlines()[1], said) == ("!mimi help: this text", "from elsewhere")
+
+
+async def test_a_picture_in_an_encrypted_room_is_encrypted_on_both_homeserver_and_provider(
+    tmp_path: Path,
+) -> None:
+    picture = b"\x89PNG not really"
+    async with talking(tmp_path) as talk:
+        server = talk.world.homeserver
+        sealed, file = seal_file(picture, random=secrets.token_bytes)
+        file["url"] = server.upload(sealed, "application/octet-stream")
+        info = {"mimetype": "image/png", "w": 3, "h": 4}
+        await talk.alice_says("boat.png", msgtype="m.image", file=file, info=info)
+        broken = {**file, "hashes": {"sha256": "A" * 43}}
+        await talk.alice_says("broken.png", msgtype="m.image", file=broken, info=info)
+        got, refused = await heard(talk.bob, 2)
+        part = got.content.part
+        assert isinstance(part, ExternalPart)
+        data = await talk.world.bridge.puppets.bot.api.download_media(*file_of(part.url))
+        assert (open_part(data, part), part.content_type) == (picture, "image/png")
+        assert body_of(refused) == "[broken.png: the file could not be fetched]"
+        inside = SinglePart(content_type="image/png", content=picture)
+        held = replace(attachment(part, salt=b"q" * 16), part=inside)
+        for content in (attachment(part, salt=b"p" * 16), attachment(part, salt=b"r" * 16), held):
+            await talk.bob.send(talk.world.room_id(), content)
+        await talk.world.settle()
+        await talk.alice_hears()
+        sent = [event for event in talk.room.timeline if event["sender"] == GHOST_BOB]
+        opened = [talk.alice.decrypt(e)["content"] for e in sent if e["type"] == "m.room.encrypted"]
+        assert len(opened) == 3
+        for content in opened:
+            assert (content["msgtype"], "url" in content) == ("m.image", False)
+            stored = server.media[content["file"]["url"].rpartition("/")[2]][0]
+            assert stored != picture
+            assert open_file(stored, content["file"]) == picture
+        # What was uploaded once is not uploaded again.
+        assert opened[0]["file"] == opened[1]["file"] != opened[2]["file"]
+
+
+async def test_a_message_whose_key_is_late_is_told_of_and_then_replaced(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        world, alice, room_id = talk.world, talk.alice, talk.room.room_id
+        key = alice.room_key(room_id)
+        content = alice.encrypt(room_id, "m.room.message", {"msgtype": "m.text", "body": "late"})
+        event = world.homeserver.emit(talk.room, ALICE, "m.room.encrypted", content)
+        await world.settle()
+        # It does not keep back what comes after it.
+        alice.outbound.clear()
+        await talk.alice_says("in time")
+        assert await talk.bob_hears() == ["in time"]
+        # Alice's phone says that the key will not come, so there is nothing to wait for.
+        (device,) = await alice.devices_of([BOT])
+        notice = {"room_id": room_id, "session_id": key["session_id"], "code": "m.unverified"}
+        await alice.send_to_device(device, "m.room_key.withheld", notice)
+        await world.settle()
+        (told,) = await heard(talk.bob)
+        assert body_of(told) == "[a message encrypted in Matrix, which the bridge cannot read]"
+        # And then it does, as when she has verified the bot.
+        await alice.send_to_device(device, "m.room.encrypted", await alice.olm(device, "m.room_key", key))
+        await world.settle()
+        (replaced,) = await heard(talk.bob)
+        assert (body_of(replaced), replaced.content.replaces) == ("late", told.message_id)
+        # An answer to the event is one to the message that was told of first.
+        relation = {"m.in_reply_to": {"event_id": event["event_id"]}}
+        await talk.alice_says("an answer", **{"m.relates_to": relation})
+        (answer,) = await heard(talk.bob)
+        assert answer.content.in_reply_to == told.message_id
+
+
+async def test_a_forged_or_replayed_message_is_set_aside_and_nothing_of_it_crosses(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        await talk.alice_says("once")
+        assert await talk.bob_hears() == ["once"]
+        said = [e for e in talk.room.timeline if e["sender"] == ALICE and e["type"] == "m.room.encrypted"][-1]
+        replayed = talk.world.homeserver.emit(talk.room, ALICE, "m.room.encrypted", said["content"])
+        await talk.world.settle()
+        await talk.alice_says("twice")
+        assert await talk.bob_hears() == ["twice"]
+        link = talk.world.bridge.links.of_matrix(talk.room.room_id)
+        assert link is not None
+        aside = talk.world.bridge.aside.last(link.matrix_room_id, 5)
+        assert aside == [(replayed["event_id"], "Replayed: the message stood in another event before")]
+
+
+async def test_a_new_session_is_shared_when_a_reader_left(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        server = talk.world.homeserver
+        carol = client_of(server, CAROL)
+        await carol.publish()
+        server.member(talk.room, CAROL, "join")
+        await talk.world.settle()
+        await talk.bob_says("for both")
+        assert (await talk.alice_hears())[-1] == (await hears(talk.world, talk.room, carol))[-1] == "for both"
+        server.member(talk.room, CAROL, "leave")
+        await talk.world.settle()
+        await talk.bob_says("for Alice")
+        assert (await talk.alice_hears())[-1] == "for Alice"
+        with pytest.raises(KeyError):
+            await hears(talk.world, talk.room, carol)
+
+
+# --- rooms that stay closed ---
+
+
+def told(talk: Talk) -> list[str]:
+    """What the bot said in the clear."""
+    texts = [e for e in talk.room.timeline if e["sender"] == BOT and e["type"] == "m.room.message"]
+    return [event["content"]["body"] for event in texts]
+
+
+async def nothing_crosses(talk: Talk, reason: str) -> None:
+    for _ in range(2):
+        await talk.alice_says("a secret")
+        assert await talk.bob_hears() == ["[a message encrypted in Matrix, which the bridge cannot read]"]
+        await talk.bob_says("another")
+    assert [event for event in talk.room.timeline if event["sender"] == GHOST_BOB][-1]["type"] == (
+        "m.room.member"
+    )
+    (notice,) = told(talk)
+    assert reason in notice
+    assert "secret" not in notice
+
+
+async def test_the_operator_keeps_the_bridge_out_of_encrypted_rooms(tmp_path: Path) -> None:
+    async with talking(tmp_path, encrypted_rooms="refuse") as talk:
+        await nothing_crosses(talk, "the bridge's operator does not allow it")
+        assert [user for user, _ in talk.world.homeserver.keys.devices] == [ALICE]
+
+
+async def test_a_homeserver_that_passes_no_keys_on_keeps_encrypted_rooms_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "PROBE_DEADLINE", 0.0)
+    async with talking(tmp_path, to_device=False) as talk:
+        await nothing_crosses(talk, "MSC2409")
+
+
+async def test_an_unknown_algorithm_keeps_a_room_closed(tmp_path: Path) -> None:
+    async with talking(tmp_path, algorithm="m.megolm.v9") as talk:
+        await nothing_crosses(talk, "in a way I do not know")
+
+
+async def test_people_of_a_room_keep_the_bridge_out_and_let_it_in_again(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        await talk.alice_says("!mimi encryption off")
+        (answer,) = await talk.alice_hears()
+        assert "encryption on" in answer
+        await nothing_crosses(talk, "somebody who may decide so for this room did")
+        direct = talk.world.homeserver.create("!direct:matrix.example", ALICE)
+        talk.world.homeserver.member(direct, BOT, "join")
+        talk.world.homeserver.say(direct, ALICE, f"encryption on {talk.room.room_id}")
+        await talk.world.settle()
+        await talk.alice_says("open again")
+        assert await talk.bob_hears() == ["open again"]
+        talk.world.homeserver.say(direct, BOB, f"encryption off {talk.room.room_id}")
+        talk.world.homeserver.say(direct, ALICE, "encryption maybe")
+        await talk.world.settle()
+        await talk.alice_says("still open")
+        assert await talk.bob_hears() == ["still open"]

@@ -110,8 +110,7 @@ async def test_a_space_is_listed_depth_first_and_each_room_once(alice: Client) -
 
 async def test_a_hierarchy_comes_in_pages(alice: Client) -> None:
     outer = await space(alice, *[await alice.create_room() for _ in range(4)])
-    whole = ids(await listed(alice, outer))
-    found: list[str] = []
+    whole, found = ids(await listed(alice, outer)), []
     place: dict[str, str] = {}
     while True:
         answer = await listed(alice, outer, limit=2, **place)
