@@ -8,7 +8,7 @@ later. Ephemeral data is not bridged and not kept.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +17,7 @@ import structlog
 
 from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
+from bridges.matrix.receipts import units_of
 from bridges.matrix.records import IncomingQueue
 from linearized.client import ClientError
 
@@ -61,6 +62,7 @@ class AppService:
         hs_token: str,
         queue: IncomingQueue,
         keep: Callable[[JsonObject], bool],
+        hear: Callable[[Sequence[object]], None],
         arrived: Callable[[], None],
         user_exists: Callable[[str], Awaitable[bool]],
         room_exists: Callable[[str], Awaitable[bool]],
@@ -71,6 +73,7 @@ class AppService:
         self._hs_token = hs_token.encode()
         self._queue = queue
         self._keep = keep
+        self._hear = hear
         self._arrived = arrived
         self._user_exists = user_exists
 
@@ -147,6 +150,7 @@ class AppService:
             new = self._queue.accept(txn_id, body, kept, lambda: self._keep(value))
         except MailboxFull:  # nothing was kept
             raise _Answer(503, "M_UNKNOWN", "Too many to-device messages wait") from None
+        self._hear(units_of(value))
         if new:
             self._arrived()
 

@@ -17,6 +17,7 @@ database = "bridge.sqlite"
 id = "linearized"                     # optional, as are the two below
 prefix = "_lin_"
 bridge_invited_rooms = true
+read_receipts = false                 # send them where a room's policy leaves it open
 operators = ["@admin:matrix.example"]  # optional: whose commands need no power in the room
 provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
 encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
@@ -60,6 +61,7 @@ class BridgeConfig:
     id: str = "linearized"
     prefix: str = "_lin_"
     bridge_invited_rooms: bool = True
+    read_receipts: bool = False
     operators: frozenset[str] = frozenset()
     provisioning_token: str | None = field(default=None, repr=False)
     encrypted_rooms: str = BRIDGE
@@ -108,6 +110,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         id=reader.text("bridge", "id", default="linearized"),
         prefix=reader.text("bridge", "prefix", default="_lin_"),
         bridge_invited_rooms=reader.flag("bridge", "bridge_invited_rooms", default=True),
+        read_receipts=reader.flag("bridge", "read_receipts", default=False),
         operators=reader.users("bridge", "operators"),
         provisioning_token=reader.optional_token("bridge", "provisioning_token_file"),
         encrypted_rooms=reader.choice("bridge", "encrypted_rooms", (BRIDGE, REFUSE)),

@@ -187,6 +187,10 @@ class HomeserverApi:
         """Redact an event; sent as an event so that ``ts`` counts."""
         return await self.send(room_id, "m.room.redaction", {"redacts": event_id}, txn_id=txn_id, ts=ts)
 
+    async def receipt(self, room_id: str, event_id: str) -> None:
+        """The acting user has read a room up to an event, and anyone there may know."""
+        await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/receipt/m.read/{_part(event_id)}", body={})
+
     async def set_state(
         self, room_id: str, event_type: str, state_key: str, content: JsonObject, *, ts: int | None = None
     ) -> str:

@@ -20,6 +20,7 @@ from bridges.matrix.media import MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
+from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.rendering import RedactEvent, ToMatrix, Upload, file_key, files
 from bridges.matrix.shared_state import SharedState
@@ -34,8 +35,9 @@ from linearized.client import (
     Undecryptable,
     UntrustedAnswer,
 )
-from linearized.exceptions import IdentifierError
+from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.content import MimiContent
+from linearized.mimi.message_status import StatusReport, report_in
 from linearized.protocol.identifiers import client_from_uri
 
 log = structlog.get_logger(__name__)
@@ -56,8 +58,10 @@ class Inbound:
         media: MediaCopier,
         homeserver: HomeserverApi,
         shared: SharedState,
+        receipts: Receipts,
         is_encrypted: Callable[[str], Awaitable[bool]],
     ) -> None:
+        self._receipts = receipts
         self._is_encrypted = is_encrypted
         self._shared = shared
         self._names = names
@@ -105,6 +109,11 @@ class Inbound:
         if self._messages.is_outgoing(item.message_id) or self._messages.by_log(item.event_id) is not None:
             return
         sender = self._names.matrix_user(item.sender_uri)
+        report = _report(item.content)
+        if report is not None:
+            if self._names.is_ours(sender):
+                await self._receipts.to_matrix(link, sender, report)
+            return
         if not self._names.is_ours(sender):
             raise NotBridged(f"{sender} says something we did not send for them")
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
@@ -175,6 +184,13 @@ class Inbound:
         foreign = not self._names.is_bridged(sender) and sender != self._bot
         if foreign and not _came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
             await self._shared.to_matrix(link, item)
+
+
+def _report(content: MimiContent) -> StatusReport | None:
+    try:
+        return report_in(content)
+    except MimiDecodeError as error:
+        raise NotBridged("a status report that cannot be read") from error
 
 
 def _came_from_matrix(event: JsonObject) -> bool:

@@ -35,7 +35,8 @@ from bridges.matrix.portals import Portals
 from bridges.matrix.power import RoomPower
 from bridges.matrix.provisioning import Provisioning
 from bridges.matrix.puppets import DEVICE, Puppets
-from bridges.matrix.records import Incoming, IncomingQueue, Phase, RoomLinks, SetAside
+from bridges.matrix.receipts import Receipts
+from bridges.matrix.records import Incoming, IncomingQueue, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
 from bridges.matrix.unbridging import Unbridging
@@ -144,7 +145,17 @@ class Bridge:
             shared=self.shared,
             random=environment.random,
         )
+        self.receipts = Receipts(
+            wanted=config.read_receipts,
+            names=names,
+            puppets=self.puppets,
+            ghosts=self.ghosts,
+            links=self.links,
+            messages=Messages(database),
+            random=environment.random,
+        )
         self.inbound = Inbound(
+            receipts=self.receipts,
             database=database,
             names=names,
             bot=config.bot,
@@ -198,6 +209,7 @@ class Bridge:
             hs_token=config.hs_token,
             queue=self.queue,
             keep=self.encryption.receive,
+            hear=self.receipts.hear,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -251,6 +263,7 @@ class Bridge:
             nursery.start_soon(self._outbound_loop)
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
+            nursery.start_soon(self.receipts.run)
             nursery.start_soon(self.encryption.verify)
 
     async def find_room(self, name: str) -> str:

@@ -22,7 +22,7 @@ from linearized.client.errors import ClientError, UntrustedAnswer
 from linearized.client.live import LiveTail, live_tail
 from linearized.client.offline import HistoryStore, KeptRoom
 from linearized.client.transport import JsonObject
-from linearized.client.verify import LOG_PAGE, KeyLookup, LogBroken, LogReport, LogVerifier, check_signed
+from linearized.client.verify import LOG_PAGE, KeyLookup, LogBroken, LogReport, LogVerifier, Run, check_signed
 from linearized.client.verify import server_keys as own_keys
 from linearized.exceptions import InvalidInput
 from linearized.protocol.events import Event
@@ -32,6 +32,8 @@ from linearized.room.segments import SEGMENT, unpack
 PARALLEL: Final = 4
 # Fetched segments that wait to be checked: a few megabytes.
 AHEAD: Final = 8
+# Segments whose signatures wait for the other core: a few megabytes.
+UNSETTLED: Final = 2
 # Live entries after which the hub is asked to sign for them: its word is a few hundred bytes.
 SIGN_EVERY: Final = 100
 
@@ -193,22 +195,30 @@ class RoomHistory:
                 segments.data[number] = await self._api.segment(self._room_id, number)
                 segments.ready[number].set()
 
+        async def settle() -> None:
+            async for run in runs:
+                await trio.to_thread.run_sync(self._settle, run)
+                progress(run.entries, head)
+
+        derived, runs = trio.open_memory_channel[Run](UNSETTLED)
         async with trio.open_nursery() as nursery:
             for _ in range(min(PARALLEL, complete - first)):
                 nursery.start_soon(fetch)
-            for number in range(first, complete):
-                await segments.ready[number].wait()
-                data = segments.data.pop(number)
-                await trio.to_thread.run_sync(self._take_segment, data, number)
-                ahead.release()
-                progress(self.report.entries, head)
+            nursery.start_soon(settle)
+            async with derived:
+                for number in range(first, complete):
+                    await segments.ready[number].wait()
+                    data = segments.data.pop(number)
+                    run = await trio.to_thread.run_sync(self._derive_segment, data, number)
+                    ahead.release()
+                    await derived.send(run)
 
-    def _take_segment(self, data: bytes, number: int) -> None:
+    def _derive_segment(self, data: bytes, number: int) -> Run:
         try:
             pdus = unpack(data)
         except InvalidInput as error:
             raise UntrustedAnswer(f"segment {number}: {error}") from error
-        self._take(pdus[self.report.entries - number * SEGMENT :])
+        return self._derive(pdus[self.report.entries - number * SEGMENT :])
 
     async def _tail(self, progress: Progress) -> None:
         """What came after the last complete segment."""
@@ -223,28 +233,30 @@ class RoomHistory:
             progress(self.report.entries, page.head_seq)
 
     def _take_parsed(self, pdus: Sequence[JsonObject]) -> None:
-        self._keep([self._verifier.take(pdu) for pdu in pdus])
+        self._settle(self._verifier.derive(pdus))
 
     def _take(self, pdus: Sequence[bytes]) -> list[Event]:
-        events = []
-        for pdu in pdus:
-            event = self._verifier.take(_parsed(pdu, self._verifier))
-            if event.raw != pdu:
-                raise LogBroken(self.report.entries, "it is not in the form it was signed in")
-            events.append(event)
-        self._keep(events)
-        return events
+        run = self._derive(pdus)
+        self._settle(run)
+        return run.events
 
-    def _keep(self, events: Sequence[Event]) -> None:
-        """Put what was checked into the store, unless it came from there."""
-        report = self.report
-        new = events[max(0, len(events) - (report.entries - self._kept)) :]
-        if report.entries > self._kept and new:
-            kept = KeptRoom(
-                room_id=report.room_id, hub=report.hub, entries=report.entries, root=report.tree.root()
-            )
+    def _derive(self, pdus: Sequence[bytes]) -> Run:
+        """Check entries in all but their signatures, and that each is in the form it was signed in."""
+        first = self.report.entries + 1
+        run = self._verifier.derive([_parsed(pdu, seq) for seq, pdu in enumerate(pdus, first)])
+        for seq, (event, pdu) in enumerate(zip(run.events, pdus, strict=True), first):
+            if event.raw != pdu:
+                raise LogBroken(seq, "it is not in the form it was signed in")
+        return run
+
+    def _settle(self, run: Run) -> None:
+        """Check signatures, and put what was checked into the store, unless it came from there."""
+        run.settle()
+        new = run.events[max(0, len(run.events) - (run.entries - self._kept)) :]
+        if run.entries > self._kept:
+            kept = KeptRoom(room_id=self._room_id, hub=run.hub, entries=run.entries, root=run.root)
             self._store.append(kept, new)
-            self._kept = report.entries
+            self._kept = run.entries
 
 
 async def pull_history(
@@ -260,17 +272,19 @@ async def pull_history(
 
 
 def _first(error: Exception) -> Exception:
-    """What a nursery's group began with; it wraps even a single error."""
+    """What a nursery's group began with; it wraps even a single error. Of two entries that are wrong, the
+    earlier.
+    """
     while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
+        error = min(error.exceptions, key=lambda each: each.seq if isinstance(each, LogBroken) else 0)
     return error
 
 
-def _parsed(pdu: bytes, verifier: LogVerifier) -> JsonObject:
+def _parsed(pdu: bytes, seq: int) -> JsonObject:
     try:
         value = orjson.loads(pdu)
     except orjson.JSONDecodeError as error:
-        raise LogBroken(verifier.report.entries + 1, "it is not JSON") from error
+        raise LogBroken(seq, "it is not JSON") from error
     if not isinstance(value, dict):
-        raise LogBroken(verifier.report.entries + 1, "it is no object")
+        raise LogBroken(seq, "it is no object")
     return value

@@ -9,7 +9,7 @@ does not hold the others' keys.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import openmls
@@ -21,10 +21,10 @@ from linearized.client.transport import JsonObject
 from linearized.exceptions import InvalidInput
 from linearized.protocol.authorization import authorize, select_auth_events
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.events import Event, parse_pdu
-from linearized.protocol.signing import verify_json
+from linearized.protocol.events import Event, parse_signed
+from linearized.protocol.signing import Claim, check_claims, verify_json
 from linearized.protocol.state import hub_of
-from linearized.protocol.verify import verify_event
+from linearized.protocol.verify import event_claims, intact_or_redacted
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.checkpoint import Checkpoint, verify_checkpoint
 from linearized.room.merkle import Frontier, entry_leaf, verify_inclusion
@@ -65,6 +65,36 @@ class LogReport:
     tree: Frontier = field(default_factory=Frontier)
 
 
+@dataclass(slots=True)
+class Run:
+    """Neighbouring entries from number ``first`` on, checked but for their signatures; ``entries``, ``root``
+    and ``hub`` are the log's length, its Merkle root and its hub after the last.
+    """
+
+    first: int
+    events: list[Event] = field(default_factory=list)
+    claims: list[tuple[int, Claim]] = field(default_factory=list)
+    entries: int = 0
+    root: bytes = b""
+    hub: str = ""
+
+    def settle(self) -> None:
+        """Check the signatures. Other threads run meanwhile.
+
+        Raises:
+            LogBroken: the first entry with a wrong one.
+        """
+        wrong = check_claims([claim for _, claim in self.claims])
+        for (seq, _), error in zip(self.claims, wrong, strict=True):
+            if error is not None:
+                raise LogBroken(seq, str(error)) from error
+        self.claims.clear()
+
+    def note(self, report: LogReport) -> None:
+        """Keep what is true after the last entry."""
+        self.entries, self.root, self.hub = report.entries, report.tree.root(), report.hub
+
+
 class LogVerifier:
     """Takes a log's entries in order, page by page; ``report`` is true of all taken so far.
 
@@ -86,26 +116,43 @@ class LogVerifier:
         Raises:
             LogBroken: it, or its place, is wrong. Nothing more can be taken then.
         """
-        seq = self.report.entries + 1
-        try:
-            event = self._check(pdu)
-        except LogBroken:
-            raise
-        except (InvalidInput, openmls.MlsError) as error:
-            raise LogBroken(seq, str(error)) from error
-        self._count(event)
-        return event
+        run = self.derive([pdu])
+        run.settle()
+        return run.events[0]
 
-    def _check(self, pdu: JsonObject) -> Event:
+    def derive(self, pdus: Sequence[JsonObject]) -> Run:
+        """Check the next entries in all but their signatures, which the run's ``settle`` checks all at once,
+        in any thread: nothing of them may be believed before. ``report`` runs ahead until then.
+
+        Raises:
+            LogBroken: as ``take``.
+        """
+        run = Run(first=self.report.entries + 1)
+        for pdu in pdus:
+            seq = self.report.entries + 1
+            try:
+                event = self._check(pdu, run)
+            except (InvalidInput, openmls.MlsError) as error:
+                # What stands before it may be wrong, too, and is to be named first.
+                run.settle()
+                raise LogBroken(seq, str(error)) from error
+            self._count(event)
+            run.events.append(event)
+        run.note(self.report)
+        return run
+
+    def _check(self, pdu: JsonObject, run: Run) -> Event:
         version = self._version or _version_of(pdu)
-        event = parse_pdu(pdu, version)
+        event, signed = parse_signed(pdu, version)
         expected = () if self.report.head is None else (self.report.head,)
         if event.prev_events != expected:
             raise UntrustedAnswer("prev_events is not the entry before")
         if self.report.room_id and event.room_id != self.report.room_id:
             raise UntrustedAnswer("the entry is of another room")
-        if verify_event(event, version=version, keys=self._keys).redacted:
+        if intact_or_redacted(event, version=version).redacted:
             raise UntrustedAnswer("a content hash does not match")
+        claims = event_claims(event, version=version, keys=self._keys, signed=signed)
+        run.claims.extend((run.first + len(run.events), claim) for claim in claims)
         authorize(event, self._state, version=version, first_commit_seen=self._group is not None)
         if event.type != "m.room.create" and set(event.auth_events) != set(
             self._expected_auth(event, version)
@@ -162,7 +209,8 @@ class LogVerifier:
         report = self.report
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
-        report.room_id, report.hub, report.head = event.room_id, hub_of(self._state), event.event_id
+            report.hub = hub_of(self._state)
+        report.room_id, report.head = event.room_id, event.event_id
         report.entries += 1
         report.tree.append(entry_leaf(event.event_id))
         report.imported += event.imported

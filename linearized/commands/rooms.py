@@ -166,18 +166,32 @@ _gone = click.option(
 )
 
 
+_loss = click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Also if entries are lost that the hub signed and that no server has any more.",
+)
+
+
 @takeover.command("take")
 @config_option
 @click.argument("room_id")
 @_gone
+@_loss
 @reporting
-def takeover_take(*, config_file: Path, room_id: str, hub_is_gone: bool) -> None:
+def takeover_take(*, config_file: Path, room_id: str, hub_is_gone: bool, accept_loss: bool) -> None:
     """Order ROOM_ID from now on, in the place of its hub. Our server must be running.
 
     One of our users is joined with the power level for m.room.hub, our copy of the log is complete, and more
     than half of the servers in the room, ours among them and the hub not, have agreed.
     """
-    answer = ask_server(load_config(config_file), "takeover", room_id=room_id, hub_is_gone=_yes(hub_is_gone))
+    answer = ask_server(
+        load_config(config_file),
+        "takeover",
+        room_id=room_id,
+        hub_is_gone=_yes(hub_is_gone),
+        accept_loss=_yes(accept_loss),
+    )
     click.echo(f"{room_id} is ordered here from {answer['event_id']} on")
 
 
@@ -186,8 +200,11 @@ def takeover_take(*, config_file: Path, room_id: str, hub_is_gone: bool) -> None
 @click.argument("room_id")
 @click.argument("server")
 @_gone
+@_loss
 @reporting
-def takeover_accept(*, config_file: Path, room_id: str, server: str, hub_is_gone: bool) -> None:
+def takeover_accept(
+    *, config_file: Path, room_id: str, server: str, hub_is_gone: bool, accept_loss: bool
+) -> None:
     """Agree that SERVER takes ROOM_ID over from its hub. Our server must be running.
 
     From then on nothing is taken from the hub, nor sent to it. Ask the other operators first: servers that
@@ -195,7 +212,12 @@ def takeover_accept(*, config_file: Path, room_id: str, server: str, hub_is_gone
     """
     config = load_config(config_file)
     answer = ask_server(
-        config, "takeover_accept", room_id=room_id, taker=server, hub_is_gone=_yes(hub_is_gone)
+        config,
+        "takeover_accept",
+        room_id=room_id,
+        taker=server,
+        hub_is_gone=_yes(hub_is_gone),
+        accept_loss=_yes(accept_loss),
     )
     click.echo(answer["text"])
 

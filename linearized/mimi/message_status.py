@@ -35,7 +35,7 @@ class MessageStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """Message IDs (32 octets) of one room, each with its status, in the order in which they are to be taken."""
+    """Message IDs (32 octets) of one room, each with its status, to be taken in this order."""
 
     statuses: tuple[tuple[bytes, MessageStatus], ...]
 

@@ -82,6 +82,13 @@ def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
     Raises:
         EventFormatError: anything wrong with the format, including values with no canonical JSON form.
     """
+    return parse_signed(pdu, version)[0]
+
+
+def parse_signed(pdu: JsonObject, version: RoomVersion) -> tuple[Event, bytes]:
+    """The same, with the event's ``signed_bytes``, for who checks its signatures next; raises as
+    ``parse_pdu``.
+    """
     if not isinstance(pdu, dict):
         raise EventFormatError("an event is a JSON object")
     with format_errors():
@@ -89,7 +96,8 @@ def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
         pdu = _without_event_id(pdu)
         check_pdu_schema(pdu, version)
         pdu = strip_unhashed(pdu, version)
-        return event_of(pdu, version, signed=signed_bytes(pdu, version, plain=plain), plain=plain)
+        signed = signed_bytes(pdu, version, plain=plain)
+        return event_of(pdu, version, signed=signed, plain=plain), signed
 
 
 def event_of(pdu: JsonObject, version: RoomVersion, *, signed: bytes, plain: bool) -> Event:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from linearized.exceptions import HashMismatch, InvalidInput, SignatureError
-from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, Lpdu, redacted_copy
 from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_of, signed_bytes
 from linearized.protocol.identifiers import is_user_id, user_domain
-from linearized.protocol.signing import Claim, check_claims, claims_on, signatures_of, verify_message
+from linearized.protocol.signing import Claim, check_claims, claims_on, signatures_of, verify_bytes
 from linearized.protocol.state import AUTHORISED
 from linearized.protocol.versions import RoomVersion
 
@@ -35,16 +34,43 @@ def verify_event(event: Event, *, version: RoomVersion, keys: Callable[[str, str
         SignatureError: a required signature is missing, by unknown keys only, or wrong; or the event claims a
             provenance its hub cannot vouch for.
     """
+    for claim in event_claims(event, version=version, keys=keys):
+        verify_bytes(claim.message, claim.signature, claim.key, name=claim.name)
+    return intact_or_redacted(event, version=version)
+
+
+def event_claims(
+    event: Event,
+    *,
+    version: RoomVersion,
+    keys: Callable[[str, str], bytes | None],
+    signed: bytes | None = None,
+) -> list[Claim]:
+    """What is to be checked of an event's signatures, for ``check_claims``, which takes those of many.
+
+    ``keys`` as for ``verify_event``; ``signed`` is the event's ``signed_bytes``, if they are known.
+
+    Raises:
+        SignatureError: as ``verify_event``, but for a wrong signature.
+    """
     _check_provenance(event)
     whole, partial = _signers(event, version)
     # "If the event has a hub_server field, the event MUST be signed by that server. The event MUST also be
     # signed by the server implied by the sender, noting that this will be an LPDU if hub_server is present.
     # All other signatures MUST NOT be considered for signature validation, regardless of their individual
     # validity."
+    message = signed_bytes(event.pdu, version, plain=event.plain) if signed is None else signed
+    claims: list[Claim] = []
     for server in whole:
-        _check_signature(event, event.pdu, server, version, keys)
+        claims += _claims_of(event, message, server, keys)
     for server in partial:
-        _check_signature(event, lpdu_of(event.pdu), server, version, keys)
+        lpdu = signed_bytes(lpdu_of(event.pdu), version, plain=event.plain)
+        claims += _claims_of(event, lpdu, server, keys)
+    return claims
+
+
+def intact_or_redacted(event: Event, *, version: RoomVersion) -> Event:
+    """The event, or its redacted copy if a content hash does not match."""
     # "If either the LPDU or PDU content hash doesn't match what the receiving server calculations, the event
     # is redacted before further processing."
     hashes = event.pdu["hashes"]
@@ -153,14 +179,9 @@ def _check_provenance(event: Event) -> None:
             raise SignatureError(f"the provenance names {provider}, which is not the sender's server")
 
 
-def _check_signature(
-    event: Event,
-    covered: JsonObject,
-    server: str,
-    version: RoomVersion,
-    keys: Callable[[str, str], bytes | None],
-) -> None:
+def _claims_of(
+    event: Event, message: bytes, server: str, keys: Callable[[str, str], bytes | None]
+) -> list[Claim]:
     signatures = signatures_of(event.pdu, server)
     known = {key_id: key for key_id in signatures if (key := keys(server, key_id)) is not None}
-    message = signed_bytes(covered, version, plain=event.plain)
-    verify_message(message, signatures, name=server, keys=known)
+    return claims_on(message, signatures, name=server, keys=known)

@@ -84,13 +84,12 @@ def commands(node: Node) -> dict[str, Command]:
         return {"findings": len(findings)}
 
     async def takeover(request: JsonObject) -> JsonObject:
-        gone = request.get("hub_is_gone") == "yes"
-        return {"event_id": await node.takeovers.take(str(request.get("room_id")), hub_is_gone=gone)}
+        room_id = str(request.get("room_id"))
+        return {"event_id": await node.takeovers.take(room_id, **_words(request))}
 
     async def takeover_accept(request: JsonObject) -> JsonObject:
-        gone = request.get("hub_is_gone") == "yes"
         room_id, taker = str(request.get("room_id")), str(request.get("taker"))
-        return {"text": await node.takeovers.accept(room_id, taker, hub_is_gone=gone)}
+        return {"text": await node.takeovers.accept(room_id, taker, **_words(request))}
 
     async def takeover_withdraw(request: JsonObject) -> JsonObject:
         return {"taker": await node.takeovers.withdraw(str(request.get("room_id")))}
@@ -107,6 +106,11 @@ def commands(node: Node) -> dict[str, Command]:
         "takeover_withdraw": takeover_withdraw,
         "close_report": close_report,
     }
+
+
+def _words(request: JsonObject) -> dict[str, bool]:
+    """What an operator gives their word for."""
+    return {name: request.get(name) == "yes" for name in ("hub_is_gone", "accept_loss")}
 
 
 async def serve_control(

@@ -15,7 +15,8 @@ import trio
 
 from linearized.exceptions import InvalidInput
 from linearized.protocol.events import parse_pdu, parse_stored
-from linearized.protocol.state import StateMap
+from linearized.protocol.identifiers import user_domain
+from linearized.protocol.state import HUB, StateMap
 from linearized.protocol.verify import required_keys
 from linearized.protocol.versions import get_version
 from linearized.room.admission import COMMIT
@@ -157,12 +158,19 @@ class Incoming:
                 await self._learn_keys(row)
                 self._walk.step(row)
                 self._tree.append(entry_leaf(row.event_id))
+                if self._is_our_takeover(row):
+                    # What the old hub signed is about its own entries, not about ours in their place.
+                    self._held = None
                 if self._held is not None and self._tree.size == self._held.size:
                     self._require_root(self._held)
                 if number % BREATH == 0:
                     await trio.lowlevel.checkpoint()
         except (BrokenLog, InvalidInput) as error:
             raise Rejected(Reason.FORBIDDEN, f"The log does not hold: {error}") from error
+
+    def _is_our_takeover(self, row: EntryRow) -> bool:
+        own = self._node.identity.name
+        return self._source == own and row.type == HUB[0] and user_domain(row.sender) == own
 
     async def _learn_keys(self, row: EntryRow) -> None:
         version = get_version(self._row.version)

@@ -218,6 +218,8 @@ class Participating:
             entries, replica = self._accepted(row, [*earlier, *events[1:]])
         state = replica.state
         hub = hub_of(state)
+        if hub != row.hub:
+            await self._node.takeovers.arrives(row, state[HUB])
         await self._store(row, entries, hub)
         self._node.audits.received(row.room_id, len(entries))
         self._states.keep(row.room_id, entries[-1].seq, state)

@@ -29,6 +29,8 @@ from linearized.server.web_page import web_routes
 # How long the loop may keep the interpreter from the store's thread, which asks for it after each statement
 # of a transaction. With Python's five milliseconds a commit takes ten times as long when the loop is busy.
 SWITCH_SECONDS: Final = 0.0005
+# What a client asks whose keys sign a log.
+KEYS: Final = ("GET", "/_matrix/key/v2/query/{server_name}")
 # Objects made and not freed between looks of the garbage collector for cycles, and looks at the young between
 # looks at the old and at all. Events, rows and requests have no cycles; with Python's 700, 10 and 10 a busy
 # server spends a twelfth of its time looking.
@@ -114,8 +116,10 @@ def routes(node: Node) -> list[Route]:
 
 
 def plain_routes(node: Node) -> list[Route]:
-    """What the plain listener serves: the client API, and the keys to check with what it answers."""
-    keys = [route for route in lookup.routes(node) if route.pattern.startswith("/_matrix/key/")]
+    """What the plain listener serves: what is for people and their clients, and the keys they check it by.
+    The rest is for servers.
+    """
+    keys = [route for route in lookup.routes(node) if (route.method, route.pattern) == KEYS]
     return [*client_routes(node), *keys]
 
 

@@ -20,6 +20,7 @@ from linearized.store.base import Reply, RoomRow, Store
 # Decisions about one term: an operator who changes their mind so often had better wait for the hub.
 MAX_DECISIONS: Final = 32
 _WITHDRAWN: Final = ""
+_LOSS: Final = "accepts-loss"  # behind the server's name: entries that the hub signed may be gone
 _NUMBERS: Final = tuple(str(number) for number in range(MAX_DECISIONS))
 
 
@@ -35,14 +36,22 @@ class TakeoverConsents:
         """The server agreed to for the term of a room's present hub; None if there is none."""
         if row.room_id not in self._current:
             self._current[row.room_id] = self._of(row.room_id, self._term(row))
-        return self._current[row.room_id]
+        return (self._current[row.room_id] or "").partition(" ")[0] or None
+
+    def accepts_loss(self, row: RoomRow) -> bool:
+        """Whether that was agreed to even if entries are lost that the hub signed and nobody has."""
+        self.current(row)
+        return (self._current[row.room_id] or "").partition(" ")[2] == _LOSS
 
     def forget(self, room_id: str) -> None:
         """A room's hub has changed: another term."""
         self._current.pop(room_id, None)
 
-    async def agree(self, row: RoomRow, taker: str) -> bool:
+    async def agree(self, row: RoomRow, taker: str, *, accepts_loss: bool = False) -> bool:
         """Agree that ``taker`` takes a room over; False if that was agreed before.
+
+        Args:
+            accepts_loss: see ``accepts_loss``; it stays until the agreement is withdrawn.
 
         Raises:
             Rejected: another server was agreed to.
@@ -52,9 +61,10 @@ class TakeoverConsents:
             raise Rejected(
                 Reason.FORBIDDEN, f"It was agreed that {agreed} takes the room over; withdraw that first"
             )
-        if agreed is None:
-            await self._decide(row.room_id, self._term(row), taker)
-            self._current[row.room_id] = taker
+        if agreed is None or (accepts_loss and not self.accepts_loss(row)):
+            decision = f"{taker} {_LOSS}" if accepts_loss else taker
+            await self._decide(row.room_id, self._term(row), decision)
+            self._current[row.room_id] = decision
         return agreed is None
 
     async def withdraw(self, row: RoomRow) -> str:

@@ -22,7 +22,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.build import build_event
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.hub_rules import TAKEOVER
+from linearized.protocol.hub_rules import TAKEOVER, is_takeover
 from linearized.protocol.state import HUB, StateMap
 from linearized.protocol.versions import get_version
 from linearized.room.checkpoint import read_checkpoint
@@ -61,11 +61,12 @@ class Takeovers:
 
     # --- the server that takes the room over ---
 
-    async def take(self, room_id: str, *, hub_is_gone: bool) -> str:
+    async def take(self, room_id: str, *, hub_is_gone: bool, accept_loss: bool = False) -> str:
         """Take a room over from its hub; the event ID of the takeover.
 
         Args:
             hub_is_gone: the operator's word for it, should the hub answer.
+            accept_loss: go on also without entries that the hub signed and nobody has.
 
         Raises:
             Rejected: we may not, cannot, or too few others agree; the room stays as it was.
@@ -78,7 +79,7 @@ class Takeovers:
         name, consents = self._node.identity.name, self._node.takeover_consents
         new = await consents.agree(row, name)
         try:
-            return await self._take(room_id, sender)
+            return await self._take(room_id, sender, accept_loss=accept_loss)
         except BaseException:
             self._node.moves.release(room_id)
             row = self._node.store.room(room_id) or row
@@ -87,10 +88,11 @@ class Takeovers:
                     await consents.withdraw(row)
             raise
 
-    async def _take(self, room_id: str, sender: str) -> str:
+    async def _take(self, room_id: str, sender: str, *, accept_loss: bool) -> str:
         await self._collect(room_id)
         row = self._participating(room_id)
-        self._require_checkpointed(row, self._position(row))
+        self._require_checkpointed(row, accept_loss=accept_loss)
+        lost = self._lost(row)
         async with self._node.moves.lock(room_id):
             incoming = await self._node.moves.from_copy(row)
         others = self._others(row, incoming.state)
@@ -109,7 +111,13 @@ class Takeovers:
         if refused is not None:
             raise refused
         log.warning(
-            "took_over", room_id=room_id, hub=row.hub, entries=incoming.size, agreed=agreed, of=voters
+            "took_over",
+            room_id=room_id,
+            hub=row.hub,
+            entries=incoming.size,
+            agreed=agreed,
+            of=voters,
+            lost=lost,
         )
         await self._node.moves.adopt(room_id)
         return event.event_id
@@ -219,8 +227,11 @@ class Takeovers:
 
     # --- those that agree ---
 
-    async def accept(self, room_id: str, taker: str, *, hub_is_gone: bool) -> str:
+    async def accept(self, room_id: str, taker: str, *, hub_is_gone: bool, accept_loss: bool = False) -> str:
         """Agree, for our operator, that ``taker`` takes a room over; what that means now, in words.
+
+        Args:
+            hub_is_gone, accept_loss: as for ``take``.
 
         Raises:
             Rejected: it cannot be agreed to.
@@ -238,7 +249,7 @@ class Takeovers:
             )
         if not hub_is_gone:
             await self._require_gone(row)
-        await self._node.takeover_consents.agree(row, taker)
+        await self._node.takeover_consents.agree(row, taker, accepts_loss=accept_loss)
         log.warning("takeover_agreed", room_id=room_id, hub=row.hub, taker=taker)
         try:
             await self.catch_up(room_id, taker)  # it may have taken the room already
@@ -247,7 +258,16 @@ class Takeovers:
         row = self._node.store.room(room_id) or row
         if row.hub == taker:
             return f"{taker} orders {room_id} now"
-        return f"nothing more is taken from {row.hub}; {taker} may take {room_id} over"
+        text = f"nothing more is taken from {row.hub}; {taker} may take {room_id} over"
+        lost = self._lost(row)
+        if lost and self._node.takeover_consents.accepts_loss(row):
+            return f"{text}, also without {_entries(lost)} that {row.hub} signed and that are not here"
+        if lost:
+            return (
+                f"{text}, if it has {_entries(lost)} that {row.hub} signed and that are not here; if nobody"
+                " has them, accept it with --accept-loss"
+            )
+        return text
 
     async def withdraw(self, room_id: str) -> str:
         """Take that back; the server it was about.
@@ -291,7 +311,7 @@ class Takeovers:
     async def _require_same_log(self, row: RoomRow, said: JsonObject) -> None:
         """Compare the log that a takeover goes on from with ours and with the old hub's last checkpoint."""
         position = self._position(row)
-        self._require_checkpointed(row, position)
+        self._require_checkpointed(row, accept_loss=self._node.takeover_consents.accepts_loss(row))
         held = self._node.store.audit(row.room_id)
         if held is None or position is None:
             return  # the hub was never audited: only the chain of events says what its log is
@@ -299,16 +319,39 @@ class Takeovers:
         if (said.get("size"), said.get("root")) != (position, encode_base64(tree.root())):
             raise Rejected(Reason.FORBIDDEN, "This server has another log than the takeover goes on from")
 
-    def _require_checkpointed(self, row: RoomRow, position: int | None) -> None:
-        held = self._node.store.audit(row.room_id)
-        if held is None or position is None:
-            return
-        signed = read_checkpoint(held.checkpoint)
-        if signed.size > position:
+    def _require_checkpointed(self, row: RoomRow, *, accept_loss: bool) -> None:
+        lost = self._lost(row)
+        if lost and not accept_loss:
+            position = self._position(row) or 0
             raise Rejected(
                 Reason.FORBIDDEN,
-                f"{held.hub} signed a log of {signed.size} entries, of which {position} are here",
+                f"{row.hub} signed a log of {position + lost} entries, of which {position} are here: the last"
+                f" {_entries(lost)} would be lost. If no server has them, its operator says so with"
+                " --accept-loss",
             )
+
+    def _lost(self, row: RoomRow) -> int:
+        """Entries that the hub signed, to our knowledge, and that are not here."""
+        held, position = self._node.store.audit(row.room_id), self._position(row)
+        if held is None or position is None:
+            return 0
+        return max(read_checkpoint(held.checkpoint).size - position, 0)
+
+    async def arrives(self, row: RoomRow, event: Event) -> None:
+        """Before a takeover is taken into our copy of a room: if our operator agreed to it at the price of
+        entries that the old hub signed, hold the new one to nothing that was signed about them.
+
+        Args:
+            row: the room as it is before.
+            event: what makes another server its hub; a transfer has nothing to do here.
+        """
+        held = self._node.store.audit(row.room_id)
+        if held is None or not is_takeover(event) or not self._node.takeover_consents.accepts_loss(row):
+            return
+        lost = read_checkpoint(held.checkpoint).size - event.content[TAKEOVER]["size"]
+        if lost > 0:
+            await self._node.store.delete_audit(row.room_id)
+            log.warning("signed_entries_lost", room_id=row.room_id, hub=row.hub, entries=lost)
 
     def _position(self, row: RoomRow) -> int | None:
         """Entries of the hub's log up to the end of ours; None if the hub never proved where ours begins."""
@@ -363,6 +406,10 @@ class Takeovers:
         entry = self._node.store.state_entry(row.room_id, *HUB, seq=row.head_seq)
         said = orjson.loads(entry.pdu)["content"].get(TAKEOVER) if entry is not None else None
         return isinstance(said, dict) and said.get("hub") == origin
+
+
+def _entries(count: int) -> str:
+    return f"{count} entry" if count == 1 else f"{count} entries"
 
 
 def _path(room_id: str) -> str:

@@ -32,9 +32,7 @@ def room(now: int) -> Room:
 
 def propose(room: Room, by: str = "bob", ciphersuite: int | None = None) -> bytes:
     """Propose a ReInit and let everybody store it; gives the reference."""
-    proposal = room.groups[by].propose_reinit(
-        group_id=NEXT, ciphersuite=ciphersuite, app_data={TOPIC: b"go"}
-    )
+    proposal = room.groups[by].propose_reinit(group_id=NEXT, ciphersuite=ciphersuite, app_data={TOPIC: b"go"})
     info = room.hub.add_proposal(proposal)
     assert info.kind == "reinit"
     for name, group in room.groups.items():

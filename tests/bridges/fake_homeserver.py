@@ -52,6 +52,7 @@ class FakeHomeserver:
         self.transactions: dict[str, str] = {}
         self.pushes: list[JsonObject] = []
         self.requests: list[str] = []
+        self.receipts: list[tuple[str, str, str]] = []
         self.fault: Fault | None = None
         # What pinging the application service answers, and whose token it has.
         self.ping: tuple[int, str] = (200, "")
@@ -270,6 +271,10 @@ class FakeHomeserver:
         match (request.method, *rest):
             case ("PUT", "send", kind, _):
                 answer = self._send(request, room, user, kind)
+            case ("POST", "receipt", "m.read", event_id) if (user, "receipt") not in room.forbidden:
+                self.receipts.append((room.room_id, user, event_id))
+            case ("POST", "receipt", *_):
+                answer = _error(403, "M_FORBIDDEN")
             case ("PUT", "state", kind, _) if (user, kind) in room.forbidden:
                 answer = _error(403, "M_FORBIDDEN")
             case ("PUT", "state", kind, key):

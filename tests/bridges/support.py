@@ -48,6 +48,7 @@ def bridge_config(
         url="http://127.0.0.1:9009",
         database=directory / "bridge.sqlite",
         operators=operators,
+        read_receipts=True,
         provisioning_token=PROVISIONING_TOKEN,
     )
 

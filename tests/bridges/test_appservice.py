@@ -28,10 +28,12 @@ class Service:
         self.queue = IncomingQueue(self.database)
         self.arrivals = 0
         self.asked: list[str] = []
+        self.heard: list[object] = []
         self.app = AppService(
             hs_token=TOKEN,
             queue=self.queue,
             keep=self._keep,
+            hear=self.heard.extend,
             arrived=self._arrived,
             user_exists=self._exists,
             room_exists=self._exists,

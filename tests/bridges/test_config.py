@@ -49,6 +49,7 @@ def test_settings_are_read_with_paths_relative_to_the_file(tmp_path: Path) -> No
     assert config.bot == "@_bridge:a.example"
     assert config.names.bot == "@_lin_bot:matrix.example"
     assert config.bridge_invited_rooms is True
+    assert config.read_receipts is False
 
 
 def test_operators_are_user_ids(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from linearized.protocol.canonical import JsonObject
@@ -178,6 +180,71 @@ async def test_the_last_checkpoint_decides_what_cannot_be_dropped(tmp_path: Path
         await sign_more(world, world.c)
         size = len(world.log(world.a))
         await refused(world, rf"a\.example signed a log of {size + 1} entries, of which {size} are here")
+
+
+async def test_an_operator_accepts_the_loss_of_what_was_signed_and_nobody_has(tmp_path: Path) -> None:
+    async with bereft(tmp_path) as world:
+        await sign_more(world, world.c)
+        accept = partial(world.c.node.takeovers.accept, world.room_id, "b.example", hub_is_gone=False)
+        text = await accept()
+        assert "if it has 1 entry that a.example signed" in text
+        assert "--accept-loss" in text
+        await refused(world, r"the last 1 entry would be lost.*--accept-loss")
+        assert "also without 1 entry that a.example signed" in await accept(accept_loss=True)
+        # Said once, it holds until the agreement is withdrawn.
+        assert "also without" in await accept()
+        with structlog.testing.capture_logs() as logs:
+            await world.b.node.takeovers.take(world.room_id, hub_is_gone=False)
+            await world.ordered_by(world.c, "b.example", Role.PARTICIPANT)
+        assert [(entry["event"], entry["entries"]) for entry in logs if "lost" in entry["event"]] == [
+            ("signed_entries_lost", 1)
+        ]
+        # What the old hub signed about them is held against nobody; the new hub is audited from here on.
+        assert await world.c.node.audits.audit(world.room_id) is None
+        held = world.c.node.store.audit(world.room_id)
+        assert held is not None
+        assert (held.hub, read_checkpoint(held.checkpoint).size) == ("b.example", len(world.log(world.b)))
+        assert not world.c.node.store.findings()
+
+
+async def test_a_taker_accepts_the_loss_of_what_it_knows_was_signed(tmp_path: Path) -> None:
+    async with bereft(tmp_path) as world:
+        await world.c.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
+        await sign_more(world, world.b)
+        await refused(world, r"the last 1 entry would be lost")
+        with structlog.testing.capture_logs() as logs:
+            await world.b.node.takeovers.take(world.room_id, hub_is_gone=False, accept_loss=True)
+        assert [entry["lost"] for entry in logs if entry["event"] == "took_over"] == [1]
+        await world.ordered_by(world.c, "b.example", Role.PARTICIPANT)
+        # Who lost nothing goes on with the checkpoint that it has.
+        assert world.c.node.store.audit(world.room_id) is not None
+        assert await world.c.node.audits.audit(world.room_id) is None
+
+
+async def test_who_withdraws_accepts_no_loss_any_more(tmp_path: Path) -> None:
+    async with bereft(tmp_path) as world:
+        await sign_more(world, world.c)
+        takeovers = world.c.node.takeovers
+        await takeovers.accept(world.room_id, "b.example", hub_is_gone=False, accept_loss=True)
+        await takeovers.withdraw(world.room_id)
+        assert not world.c.node.takeover_consents.accepts_loss(world.row(world.c))
+        await takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
+        await refused(world, r"the last 1 entry would be lost")
+
+
+async def test_a_loss_that_was_accepted_and_is_none_leaves_the_checkpoint(tmp_path: Path) -> None:
+    async with bereft(tmp_path) as world:
+        before = world.c.node.store.audit(world.room_id)
+        assert before is not None
+        text = await world.c.node.takeovers.accept(
+            world.room_id, "b.example", hub_is_gone=False, accept_loss=True
+        )
+        assert "signed" not in text
+        await world.b.node.takeovers.take(world.room_id, hub_is_gone=False, accept_loss=True)
+        await world.ordered_by(world.c, "b.example", Role.PARTICIPANT)
+        held = world.c.node.store.audit(world.room_id)
+        assert held is not None
+        assert held.anchor_size == before.anchor_size
 
 
 async def test_a_taker_does_not_drop_what_it_knows_was_signed(tmp_path: Path) -> None:

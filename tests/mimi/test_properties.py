@@ -42,7 +42,9 @@ from linearized.mimi.content import (
     PartSemantics,
     SinglePart,
 )
+from linearized.mimi.fanout_requests import FanoutAuthToken
 from linearized.mimi.key_material import basic_identity
+from linearized.mimi.message_status import StatusReport
 from linearized.mimi.mls_framing import (
     message_kind,
     walk_welcome,
@@ -123,7 +125,10 @@ def strategy(codec: Codec, seen: dict[str, Any]) -> st.SearchStrategy[Any]:
 def fields_of(draw: st.DrawFn, kind: type[Struct]) -> Any:
     seen: dict[str, Any] = {}
     for name, codec in tls.layout(kind):
-        seen[name] = draw(strategy(codec, seen))
+        found = strategy(codec, seen)
+        if name == "fanout_auth_tokens":  # one for each recipient
+            found = st.tuples(*(struct(FanoutAuthToken) for _ in seen["recipient_ids"]))
+        seen[name] = draw(found)
     try:
         return kind(**seen)
     except ValueError:  # a rule beyond the layout
@@ -219,6 +224,7 @@ READERS: tuple[Callable[[Any], object], ...] = (
     leaf_changes.leaf_credentials,
     group_info.app_data_of,
     franking.tag_in,
+    franking.agent_uri,
     binary_http.read_varint,
     *SAMPLES,
 )
@@ -227,12 +233,13 @@ READERS: tuple[Callable[[Any], object], ...] = (
 DECODERS = (
     *STRUCTS,
     MimiContent,
+    StatusReport,
     binary_http.BinaryRequest,
     binary_http.BinaryResponse,
     ohttp.KeyConfig,
     metadata_policy.MetadataPolicy,
 )
-"""Every class with a ``decode``. The last five have properties of their own, here and beside their tests."""
+"""Every class with a ``decode``. The last six have properties of their own, here and beside their tests."""
 
 NO_READERS = {
     "encode_vector", "franking_components", "basic_credential", "padded_request", "padded_response",

@@ -45,12 +45,12 @@ class Mover:
         self.asked: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
-    async def take(self, room_id: str, *, hub_is_gone: bool) -> str:
-        self.asked.append((room_id, str(hub_is_gone)))
+    async def take(self, room_id: str, *, hub_is_gone: bool, accept_loss: bool) -> str:
+        self.asked.append((room_id, f"{hub_is_gone} {accept_loss}"))
         return "$takeover"
 
-    async def accept(self, room_id: str, taker: str, *, hub_is_gone: bool) -> str:
-        self.asked.append((room_id, f"{taker} {hub_is_gone}"))
+    async def accept(self, room_id: str, taker: str, *, hub_is_gone: bool, accept_loss: bool) -> str:
+        self.asked.append((room_id, f"{taker} {hub_is_gone} {accept_loss}"))
         return "agreed"
 
     async def withdraw(self, room_id: str) -> str:
@@ -144,10 +144,18 @@ async def test_a_takeover_is_done_agreed_to_and_withdrawn_by_command(config: Con
     async with serving(config, moves):
         assert "from $takeover on" in await run("take", "!r:a.example")
         await run("take", "!r:a.example", "--hub-is-gone")
+        await run("take", "!r:a.example", "--accept-loss")
         assert await run("accept", "!r:a.example", "b.example") == "agreed\n"
-        await run("accept", "!r:a.example", "b.example", "--hub-is-gone")
+        await run("accept", "!r:a.example", "b.example", "--hub-is-gone", "--accept-loss")
         assert "b.example may not" in await run("withdraw", "!r:a.example")
-    asked = ["False", "True", "b.example False", "b.example True", "withdraw"]
+    asked = [
+        "False False",
+        "True False",
+        "False True",
+        "b.example False False",
+        "b.example True True",
+        "withdraw",
+    ]
     assert moves.asked == [("!r:a.example", what) for what in asked]
 
 

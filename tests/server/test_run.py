@@ -105,6 +105,8 @@ async def test_a_server_starts_answers_on_both_listeners_and_stops(
             for path in ("/_matrix/key/v2/server", "/.well-known/mimi-protocol-directory"):
                 hidden = await get(client, serving.client, path, secure=False)
                 assert hidden.status_code == 404, "the plain listener serves clients alone"
+            keys = await get(client, serving.client, "/_matrix/key/v2/query/a.example", secure=False)
+            assert keys.json()["server_keys"][0]["server_name"] == "a.example", "what a client checks logs by"
             stop.set()
 
 

@@ -89,3 +89,19 @@ def test_replies_of_older_versions_get_a_day_and_what_lasts_none(connection: sql
     assert today > 20_000  # it is later than 2024
     days = dict(connection.execute("SELECT scope, day FROM replies WHERE value = 'v'"))
     assert [days[scope] for scope in scopes] == [today, None, None, today]
+
+
+def test_relations_of_entries_from_older_versions_are_found(connection: sqlite3.Connection) -> None:
+    db = Database(connection)
+    (name,) = [found.name for found in migrations.pending(db) if found.name.endswith("_relations")]
+    migrations.apply(db, stop_before=name)
+    relation = b'{"content":{"m.relates_to":{"event_id":"$1","rel_type":"m.thread"}}}'
+    for seq, pdu in ((1, b'{"content":{}}'), (2, relation), (3, b'{"content":{"m.relates_to":7}}')):
+        connection.execute(
+            "INSERT INTO entries (id, event_key, event_id, type, sender, origin_server_ts, pdu)"
+            " VALUES (?, ?, ?, 'm.room.message', '@a:x', 0, ?)",
+            ((7 << 32) + seq, seq, f"${seq}", pdu),
+        )
+    migrate(connection)
+    rows = connection.execute("SELECT room_nr, parent, seq, rel_type FROM relations").fetchall()
+    assert rows == [(7, "$1", 2, "m.thread")]

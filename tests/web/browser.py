@@ -122,7 +122,7 @@ async def open_browser(directory: Path) -> AsyncIterator[Browser]:
     process = await trio.lowlevel.open_process(
         [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=2 * PATIENCE, trust_env=False) as http:
         try:
             with trio.fail_after(PATIENCE):
                 url = f"http://127.0.0.1:{await _port(process)}"
@@ -134,6 +134,7 @@ async def open_browser(directory: Path) -> AsyncIterator[Browser]:
                 "browserName": "chrome",
                 "goog:chromeOptions": options,
                 "goog:loggingPrefs": {"browser": "ALL"},
+                "timeouts": {"script": PATIENCE * 1000},
             }
             answer = await http.post(f"{url}/session", json={"capabilities": {"alwaysMatch": capabilities}})
             assert answer.status_code == 200, answer.text

@@ -23,14 +23,13 @@ from linearized.mimi.policy.operational import OperationalParameters
 from linearized.mimi.policy.preauth import PreAuthData
 from linearized.mimi.policy.retention import HistoryPolicy, LoggingPolicy, MessageExpiration
 from linearized.mimi.policy.roles import NO_ROLE, RoleData
-from linearized.mimi.policy.status import StatusNotificationPolicy
+from linearized.mimi.policy.status import STATUS_NOTIFICATION_POLICY, StatusNotificationPolicy
 from linearized.mimi.tls import Struct
 
 MLS_OPERATIONAL_POLICY: Final = 0x0024
 ROLES_LIST: Final = 0x0025
 PREAUTH_LIST: Final = 0x0026
 BASE_ROOM_POLICY: Final = 0x0027
-STATUS_NOTIFICATION_POLICY: Final = 0x0028
 JOIN_LINK_POLICY: Final = 0x0029
 JOIN_LINKS: Final = 0x002A
 LINK_PREVIEW_POLICY: Final = 0x002B

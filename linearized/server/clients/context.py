@@ -13,12 +13,15 @@ import trio
 
 from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
+from linearized.server.clients.sliding_connections import Connections
 from linearized.server.clients.typists import Typists
 from linearized.server.clients.views import Views
 from linearized.server.node import Node
 
 # scrypt takes 32 MiB and a core each: two at once are all a small machine should give to logins.
 _HASHERS = 2
+# Pictures decoded at once: each may take 128 MB.
+_DECODERS = 1
 # A person mistypes a few times; a guesser is held to one guess every twelve seconds.
 LOGIN_ATTEMPTS: Final = 10
 LOGIN_REFILL_SECONDS: Final = 12
@@ -57,6 +60,8 @@ class Context:
     in_flight: InFlight
     hashers: trio.CapacityLimiter
     typists: Typists
+    decoders: trio.CapacityLimiter
+    sliding: Connections
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     # How many live tails are open, by account.
@@ -85,6 +90,8 @@ def context_of(node: Node) -> Context:
             in_flight=InFlight(),
             hashers=trio.CapacityLimiter(_HASHERS),
             typists=Typists(node.clock()),
+            decoders=trio.CapacityLimiter(_DECODERS),
+            sliding=Connections(),
         )
         _CONTEXTS[id(node)] = context
     return context

@@ -14,7 +14,7 @@ from linearized.server.http import Request, Response, json_response
 VERSIONS: Final = ("v1.11", "v1.12", "v1.13")
 # The franking agent to create the groups of new rooms with: FrankingAgentData in base64 by cipher suite.
 FRANKING: Final = "dev.linearized.franking"
-UNSTABLE_FEATURES: Final = {"dev.linearized.1": True}
+UNSTABLE_FEATURES: Final = {"dev.linearized.1": True, "org.matrix.simplified_msc3575": True}
 
 
 async def versions(context: Context, request: Request) -> Response:

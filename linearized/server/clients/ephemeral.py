@@ -49,7 +49,7 @@ def read_ephemeral(
     store = context.node.store
     rows = store.receipts(caller.user_id, after=receipts_after, limit=MAX_RECEIPTS) if complete else []
     by_room: dict[str, list[ReceiptRow]] = {}
-    for room_id in arrived:
+    for room_id in arrived if receipts_after else ():
         old = store.receipts_in(room_id, caller.user_id, until=receipts_after, limit=MAX_ROOM_RECEIPTS)
         by_room[room_id] = old[::-1]
     for row in rows:

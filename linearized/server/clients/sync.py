@@ -75,7 +75,7 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
             return json_response(answer)
         # What others' rooms did is read once, not again after every wait.
         question = replace(question, token=token)
-        typing_ends = context.typists.next_end(_joined(context, question)) - trio.current_time()
+        typing_ends = context.typists.seconds_to_next_end(_joined(context, question))
         await context.node.notifier.wait(ticket, min(remaining, typing_ends))
         authenticate(context, request)  # a device that was logged out meanwhile hears nothing more
 

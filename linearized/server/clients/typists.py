@@ -74,15 +74,11 @@ class Typists:
             return None
         return room.number, sorted(room.ends)
 
-    def next_end(self, room_ids: Iterable[str]) -> float:
-        """When somebody's typing in one of these rooms ends next, by trio's clock; or infinity."""
-        ends = [
-            end
-            for room_id in room_ids
-            if room_id in self._rooms
-            for end in self._rooms[room_id].ends.values()
-        ]
-        return min(ends, default=float("inf"))
+    def seconds_to_next_end(self, room_ids: Iterable[str]) -> float:
+        """Until somebody's typing in one of these rooms ends next; 0 if it is over, infinity without any."""
+        rooms = [self._rooms[room_id] for room_id in room_ids if room_id in self._rooms]
+        ends = [end for room in rooms for end in room.ends.values()]
+        return max(0.0, min(ends, default=float("inf")) - trio.current_time())
 
     def _end(self, room: _Room) -> None:
         """Forget those whose time is up. Whoever reads first does it, so it is one change to everybody."""

@@ -719,9 +719,9 @@ class Client:
         """Join by a Welcome, or an MLSMessage holding one.
 
         ``ratchet_tree`` may be None if the Welcome carries the tree. PSKs that it names are looked up here;
-        if it goes on from another group, by ReInit or by branching, that group must be here, or in ``former``,
-        and the new one is checked against it: its parameters, and that everybody was in the old group; after a ReInit also
-        that nobody is missing. Members are told by their identities.
+        if it goes on from another group, by ReInit or by branching, that group must be here, or in
+        ``former``, and the new one is checked against it: its parameters, and that everybody was in the old
+        group; after a ReInit also that nobody is missing. Members are told by their identities.
 
         Raises CannotDecrypt if it is not for one of our key packages, NotAllowed if we are in the group
         already (`forget_group` first) or do not have a PSK, InvalidCommit or InvalidSignature if GroupInfo

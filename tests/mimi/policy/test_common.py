@@ -6,7 +6,11 @@ import pytest
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.policy.common import MAX_ITEMS, MediaType, Optionality, Parameter
-from linearized.mimi.policy.status import StatusNotificationPolicy
+from linearized.mimi.policy.status import (
+    STATUS_NOTIFICATION_POLICY,
+    StatusNotificationPolicy,
+    read_receipts,
+)
 from tests.mimi.support import vec
 
 PARAMETER = Parameter(parameter_name="charset", parameter_value="utf-8")
@@ -38,3 +42,14 @@ def test_an_optionality_is_one_of_three() -> None:
         StatusNotificationPolicy.decode(b"\x03\x00")
     with pytest.raises(MimiDecodeError, match="1 bytes follow"):
         StatusNotificationPolicy.decode(b"\x02\x00\x00")
+
+
+def test_a_group_says_of_read_receipts_what_its_component_says_and_else_leaves_it_open() -> None:
+    assert read_receipts({}) is Optionality.OPTIONAL
+    for optionality in Optionality:
+        policy = StatusNotificationPolicy(
+            delivery_notifications=Optionality.OPTIONAL, read_receipts=optionality
+        )
+        assert read_receipts({STATUS_NOTIFICATION_POLICY: policy.encode()}) is optionality
+    with pytest.raises(MimiDecodeError):
+        read_receipts({STATUS_NOTIFICATION_POLICY: b"\x00"})

@@ -110,7 +110,8 @@ async def test_a_space_is_listed_depth_first_and_each_room_once(alice: Client) -
 
 async def test_a_hierarchy_comes_in_pages(alice: Client) -> None:
     outer = await space(alice, *[await alice.create_room() for _ in range(4)])
-    whole, found, place = ids(await listed(alice, outer)), [], {}
+    whole, found = ids(await listed(alice, outer)), []
+    place: dict[str, str] = {}
     while True:
         answer = await listed(alice, outer, limit=2, **place)
         found += ids(answer)

@@ -10,6 +10,7 @@ from tests.server.clients.traffic import check, documents, endpoints
 
 FILES = {"GET /_matrix/client/v1/media/download/{server_name}/{media_id}"}  # answers are files, not JSON
 FILES |= {f"{endpoint}/{{file_name}}" for endpoint in FILES}
+FILES.add("GET /_matrix/client/v1/media/thumbnail/{server_name}/{media_id}")
 FILES.add("GET /_matrix/client/unstable/dev.linearized.1/rooms/{room_id}/segments/{number}")
 FILES.add("GET /_matrix/client/unstable/dev.linearized.1/metadata_policy/{hub}")
 # What an oblivious relay passes on is nobody's JSON either.

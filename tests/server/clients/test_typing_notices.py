@@ -144,3 +144,15 @@ async def test_of_too_many_rooms_the_quietest_are_forgotten(monkeypatch: pytest.
     assert [typists.news(room_id, after=0) is not None for room_id in ("!a:x", "!b:x", "!c:x")] == [
         True, False, True
     ]  # fmt: skip
+
+
+async def test_the_next_end_is_never_in_the_past(autojump_clock: Clock) -> None:
+    typists = Typists(0)
+    typists.start("!r:x", "@a:x", 9)
+    typists.start("!s:x", "@a:x", 5)
+    assert typists.seconds_to_next_end(["!r:x", "!s:x", "!t:x"]) == 5
+    assert typists.seconds_to_next_end(["!t:x"]) == float("inf")
+    await trio.sleep(7)
+    assert typists.seconds_to_next_end(["!r:x", "!s:x"]) == 0
+    assert typists.news("!s:x", after=1) == (3, [])
+    assert typists.seconds_to_next_end(["!r:x", "!s:x"]) == 2

@@ -1,0 +1,394 @@
+"""Simplified sliding sync: windows of rooms, what changed in them, and positions that skip nothing."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+import trio
+
+from linearized.server.clients import sliding_sync as module
+from linearized.server.clients.sliding_connections import Connections, Told
+from linearized.server.clients.sliding_requests import MAX_LISTS, MAX_RANGES, MAX_REQUIRED, MAX_SUBSCRIPTIONS
+from linearized.store.base import NewToDevice
+from tests.server.clients.rows import append, entry, member
+from tests.server.clients.support import KNOCKABLE, Answer, Client, Server, part, room
+
+SYNC = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+ROOM = "!r:a.example"
+ALL = {"ranges": [[0, 99]], "timeline_limit": 20, "required_state": []}
+
+
+async def ask(client: Client, body: Any, pos: str | None = None, **query: Any) -> Answer:
+    return await client.call("POST", SYNC, body, {**query, **({"pos": pos} if pos is not None else {})})
+
+
+async def slide(client: Client, pos: str | None = None, wait: int = 0, **body: Any) -> Any:
+    body = body or {"lists": {"all": ALL}}
+    return (await ask(client, body, pos, timeout=wait)).ok()
+
+
+def seqs(value: Any) -> list[int]:
+    return [event["unsigned"]["dev.linearized.seq"] for event in value["timeline"]]
+
+
+def state(value: Any) -> set[tuple[str, str]]:
+    return {(event["type"], event["state_key"]) for event in value["required_state"]}
+
+
+async def fill(server: Server, user_id: str, *, room_id: str = ROOM, last: int = 5) -> None:
+    entries = [entry(room_id, seq) for seq in range(2, last + 1)]
+    await append(server.store, room_id, member(room_id, 1, user_id, "join"), *entries)
+
+
+async def test_a_room_is_told_whole_and_then_by_what_changed(server: Server, alice: Client) -> None:
+    await fill(server, alice.user_id)
+    first = await slide(alice)
+    assert first["lists"] == {"all": {"count": 1}}
+    value = first["rooms"][ROOM]
+    assert (value["initial"], value["membership"], value["joined_count"]) == (True, "join", 1)
+    assert (seqs(value), value["limited"], value["num_live"]) == ([1, 2, 3, 4, 5], False, 0)
+    assert (await slide(alice, first["pos"]))["rooms"] == {}
+    await append(server.store, ROOM, entry(ROOM, 6), entry(ROOM, 7))
+    second = await slide(alice, first["pos"])
+    value = second["rooms"][ROOM]
+    assert (seqs(value), value["num_live"], value["limited"]) == ([6, 7], 2, False)
+    assert "initial" not in value
+    assert (await slide(alice, second["pos"]))["rooms"] == {}
+
+
+async def test_a_gap_is_limited_and_can_be_filled(server: Server, alice: Client) -> None:
+    await fill(server, alice.user_id)
+    wish: Any = {"lists": {"all": {**ALL, "timeline_limit": 2}}}
+    first = await slide(alice, **wish)
+    assert (seqs(first["rooms"][ROOM]), first["rooms"][ROOM]["prev_batch"]) == ([4, 5], "t3")
+    await append(server.store, ROOM, *(entry(ROOM, seq) for seq in range(6, 10)))
+    value = (await slide(alice, first["pos"], **wish))["rooms"][ROOM]
+    assert (seqs(value), value["limited"], value["prev_batch"]) == ([8, 9], True, "t7")
+
+
+async def test_a_list_is_a_window_of_the_most_recently_active_rooms(server: Server, alice: Client) -> None:
+    rooms = [f"!{name}:a.example" for name in "abc"]
+    for number, room_id in enumerate(rooms):
+        await fill(server, alice.user_id, room_id=room_id, last=3 + number)
+    wish: Any = {"lists": {"top": {**ALL, "ranges": [[0, 0]]}}}
+    first = await slide(alice, **wish)
+    assert (first["lists"], list(first["rooms"])) == ({"top": {"count": 3}}, [rooms[2]])
+    await append(server.store, rooms[0], *(entry(rooms[0], seq) for seq in range(4, 9)))
+    second = await slide(alice, first["pos"], **wish)
+    assert list(second["rooms"]) == [rooms[0]]
+    assert second["rooms"][rooms[0]]["initial"]
+    third = await slide(alice, second["pos"], lists={"top": {**ALL, "ranges": [[0, 0], [1, 5]]}})
+    assert list(third["rooms"]) == [rooms[1]]  # the third was told of before
+    await append(server.store, rooms[2], entry(rooms[2], 6))
+    fourth = await slide(alice, third["pos"], lists={"top": ALL})
+    assert (list(fourth["rooms"]), seqs(fourth["rooms"][rooms[2]])) == ([rooms[2]], [6])
+
+
+async def test_an_answer_that_was_lost_is_given_again(server: Server, alice: Client) -> None:
+    await fill(server, alice.user_id)
+    first = await slide(alice)
+    await append(server.store, ROOM, entry(ROOM, 6))
+    lost = await slide(alice, first["pos"])
+    await append(server.store, ROOM, entry(ROOM, 7))
+    assert seqs((await slide(alice, first["pos"]))["rooms"][ROOM]) == [6, 7]
+    (await ask(alice, {}, lost["pos"])).refused(400, "M_UNKNOWN_POS")
+
+
+async def test_a_position_is_known_until_a_later_one_comes_back(server: Server, alice: Client) -> None:
+    first = await slide(alice)
+    second = await slide(alice, first["pos"])
+    await slide(alice, second["pos"])
+    for pos in (first["pos"], "x"):
+        (await ask(alice, {}, pos)).refused(400, "M_UNKNOWN_POS")
+
+
+async def test_connections_and_devices_know_nothing_of_each_other(server: Server, alice: Client) -> None:
+    await fill(server, alice.user_id)
+    first = await slide(alice, lists={"all": ALL}, conn_id="one")
+    phone = await server.user("alice", "PHONE")
+    for client, name in ((alice, "two"), (phone, "one")):
+        (await ask(client, {"conn_id": name}, first["pos"])).refused(400, "M_UNKNOWN_POS")
+    assert ROOM in (await slide(alice, lists={"all": ALL}, conn_id="two"))["rooms"]
+    assert (await slide(alice, first["pos"], lists={"all": ALL}, conn_id="one"))["rooms"] == {}
+
+
+@pytest.mark.parametrize(("name", "scopes"), [("MAX_CONNECTIONS", "abc"), ("MAX_OF_DEVICE", "aaa")])
+def test_only_so_many_connections_are_remembered(
+    name: str, scopes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"linearized.server.clients.sliding_connections.{name}", 2)
+    connections, keys = Connections(), list(zip(scopes, "xyz", strict=True))
+    for scope, connection in keys:
+        connections.keep(scope, connection, "p", Told())
+        connections.keep(scope, connection, "q", Told())
+    assert [connections.told(*key, "q") is not None for key in keys] == [False, True, True]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_lost_nothing_is_skipped(server: Server, alice: Client, seed: int) -> None:
+    """The client asks on, loses answers, and in the end has every entry once."""
+    chance = random.Random(seed)  # noqa: S311 - picks steps, not secrets
+    heads = {f"!{name}:a.example": 1 for name in "abc"}
+    for room_id in heads:
+        await append(server.store, room_id, member(room_id, 1, alice.user_id, "join"))
+    had: dict[str, list[int]] = {room_id: [] for room_id in heads}
+    pos: str | None = None
+    for step in range(60):
+        room_id = chance.choice(list(heads))
+        heads[room_id] += 1
+        await append(server.store, room_id, entry(room_id, heads[room_id]))
+        if step == 59 or chance.random() < 0.5:
+            answer = await slide(alice, pos, lists={"top": {**ALL, "ranges": [[0, chance.randint(0, 2)]]}})
+            if chance.random() < 0.7:
+                pos = answer["pos"]
+                for told, value in answer["rooms"].items():
+                    had[told] += seqs(value)
+    for told, value in (await slide(alice, pos))["rooms"].items():
+        had[told] += seqs(value)
+    assert had == {room_id: list(range(1, head + 1)) for room_id, head in heads.items()}
+
+
+async def test_more_rooms_than_fit_come_with_the_next_answer(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ROOMS", 1)
+    for name in "ab":
+        await fill(server, alice.user_id, room_id=f"!{name}:a.example")
+    first = await slide(alice)
+    second = await slide(alice, first["pos"])
+    assert {*first["rooms"], *second["rooms"]} == {"!a:a.example", "!b:a.example"}
+    assert (await slide(alice, second["pos"]))["rooms"] == {}
+
+
+async def test_state_is_told_as_it_is_wanted(alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(name="Tea", topic="Hot", invite=[bob.user_id])
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    await bob.send(room_id, "hello", "t")
+    wishes: list[tuple[list[list[str]], set[tuple[str, str]]]] = [
+        ([["m.room.name", ""], ["m.room.none", ""]], {("m.room.name", "")}),
+        ([["m.room.member", "$ME"]], {("m.room.member", alice.user_id)}),
+        ([["m.room.member", "$LAZY"]], {("m.room.member", bob.user_id)}),
+        ([["m.room.member", "*"]], {("m.room.member", alice.user_id), ("m.room.member", bob.user_id)}),
+        ([["*", alice.user_id], ["m.room.topic", ""]], {
+            ("m.room.topic", ""), ("m.room.member", alice.user_id)}),
+    ]  # fmt: skip
+    for required, told in wishes:
+        wish: Any = {"required_state": required, "timeline_limit": 1}
+        answer = await slide(alice, room_subscriptions={room_id: wish})
+        assert state(answer["rooms"][room_id]) == told
+        assert answer["rooms"][room_id]["name"] == "Tea"
+    everything: Any = {"required_state": [["*", "*"]], "timeline_limit": 0}
+    value = (await slide(alice, room_subscriptions={room_id: everything}))["rooms"][room_id]
+    assert {kind for kind, _ in state(value)} > {"m.room.create", "m.room.power_levels"}
+    assert value["timeline"] == []
+
+
+async def test_changed_state_is_told_and_a_wider_wish_tells_all_of_it(alice: Client) -> None:
+    room_id = await alice.create_room(name="Tea", topic="Hot")
+    wish: Any = {"required_state": [["m.room.name", ""]], "timeline_limit": 1}
+    first = await slide(alice, room_subscriptions={room_id: wish})
+    (await alice.call("PUT", f"{room(room_id)}/state/m.room.name", {"name": "Mate"})).ok()
+    second = await slide(alice, first["pos"], room_subscriptions={room_id: wish})
+    value = second["rooms"][room_id]
+    assert (value["name"], state(value)) == ("Mate", {("m.room.name", "")})
+    wider = {"required_state": [["m.room.topic", ""]], "timeline_limit": 3}
+    value = (await slide(alice, second["pos"], room_subscriptions={room_id: wider}))["rooms"][room_id]
+    assert (state(value), len(seqs(value)), value["num_live"]) == ({("m.room.topic", "")}, 3, 0)
+    assert value["unstable_expanded_timeline"]
+
+
+async def test_invitations_and_knocks_show_the_rooms_face(alice: Client, bob: Client) -> None:
+    first = await slide(bob)
+    invited = await alice.create_room(name="Tea", invite=[bob.user_id])
+    knocked = await alice.create_room(initial_state=[KNOCKABLE])
+    (await bob.call("POST", f"/knock/{part(knocked)}", {})).ok()
+    second = await slide(bob, first["pos"])
+    for room_id, membership in ((invited, "invite"), (knocked, "knock")):
+        value = second["rooms"][room_id]
+        assert value["membership"] == value["invite_state"][-1]["content"]["membership"] == membership
+        assert "timeline" not in value
+    await alice.send(invited, "hello", "t")
+    assert (await slide(bob, second["pos"]))["rooms"] == {}
+    (await bob.call("POST", f"/join/{part(invited)}", {})).ok()
+    value = (await slide(bob, second["pos"]))["rooms"][invited]
+    assert (value["initial"], value["membership"]) == (True, "join")
+
+
+async def test_leaving_is_told_once_and_nothing_after_it(alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    first = await slide(bob)
+    (await bob.call("POST", f"{room(room_id)}/leave")).ok()
+    await alice.send(room_id, "secret", "t")
+    second = await slide(bob, first["pos"], lists={"none": {**ALL, "ranges": []}})
+    value = second["rooms"][room_id]
+    assert value["membership"] == "leave"
+    assert [event["type"] for event in value["timeline"]] == ["m.room.member"]
+    third = await slide(bob, second["pos"])
+    assert (third["rooms"], third["lists"]) == ({}, {"all": {"count": 0}})
+    assert room_id not in (await slide(bob))["rooms"]
+
+
+async def test_a_declined_invitation_is_told(alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
+    first = await slide(bob)
+    (await bob.call("POST", f"{room(room_id)}/leave")).ok()
+    value = (await slide(bob, first["pos"]))["rooms"][room_id]
+    assert value["membership"] == "leave"
+    assert "timeline" not in value
+
+
+async def test_lists_are_filtered(alice: Client, bob: Client) -> None:
+    space = await alice.create_room(creation_content={"type": "m.space"})
+    direct = await alice.create_room(initial_state=[
+        {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}])  # fmt: skip
+    invited = await bob.create_room(invite=[alice.user_id])
+    path = f"/user/{part(alice.user_id)}/account_data/m.direct"
+    (await alice.call("PUT", path, {bob.user_id: [direct, 7], "x": 1})).ok()
+    filters: list[tuple[Any, set[str]]] = [
+        ({"is_dm": True}, {direct}),
+        ({"is_dm": False}, {space, invited}),
+        ({"is_invite": True}, {invited}),
+        ({"is_encrypted": True}, {direct}),
+        ({"room_types": ["m.space"]}, {space}),
+        ({"room_types": [None], "is_invite": False}, {direct}),
+        ({"not_room_types": ["m.space"]}, {direct, invited}),
+    ]
+    for wanted, rooms in filters:
+        answer = await slide(alice, lists={"some": {**ALL, "filters": wanted}})
+        assert (set(answer["rooms"]), answer["lists"]["some"]["count"]) == (rooms, len(rooms))
+
+
+async def test_a_room_without_a_name_is_known_by_who_is_in_it(alice: Client, bob: Client) -> None:
+    (await bob.call("PUT", f"/profile/{part(bob.user_id)}/displayname", {"displayname": "Bob"})).ok()
+    room_id = await alice.create_room(invite=[bob.user_id])
+    first = await slide(alice)
+    assert first["rooms"][room_id]["heroes"] == [{"user_id": bob.user_id}]
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    value = (await slide(alice, first["pos"]))["rooms"][room_id]
+    assert value["heroes"] == [{"user_id": bob.user_id, "displayname": "Bob"}]
+    assert (value["joined_count"], value["invited_count"]) == (2, 0)
+
+
+async def test_rooms_that_are_none_of_ones_own_are_as_rooms_that_are_not_there(
+    server: Server, alice: Client
+) -> None:
+    room_id = await alice.create_room(preset="public_chat")
+    eve = await server.user("eve")
+    for other in (room_id, "!no:a.example"):
+        answer = await slide(eve, room_subscriptions={other: {"timeline_limit": 1, "required_state": []}})
+        assert (answer["rooms"], answer["lists"]) == ({}, {})
+
+
+async def test_a_wait_ends_with_news_or_with_its_time(
+    server: Server, alice: Client, autojump_clock: trio.testing.MockClock
+) -> None:
+    room_id = await alice.create_room()
+    pos = (await slide(alice))["pos"]
+    began = trio.current_time()
+    assert (await slide(alice, pos, wait=10_000))["rooms"] == {}
+    assert trio.current_time() - began == 10
+    pos = (await slide(alice))["pos"]
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            assert room_id in (await slide(alice, pos, wait=50_000))["rooms"]
+            assert trio.current_time() - began == 15
+
+        nursery.start_soon(wait)
+        await trio.sleep(5)
+        await alice.send(room_id, "hello", "t")
+
+
+async def test_messages_to_a_device_stay_until_their_position_comes_back(server: Server, bob: Client) -> None:
+    content = orjson.dumps({"n": 1})
+    await server.store.put_to_device(
+        [NewToDevice(user_id=bob.user_id, device_id="DEVICE", type="x", sender="@a:x", content=content)]
+    )
+
+    async def told(pos: str | None = None, **settings: Any) -> Any:
+        answer = await slide(bob, pos, extensions={"to_device": {"enabled": True, **settings}})
+        return answer["pos"], answer["extensions"]["to_device"]
+
+    pos, first = await told()
+    assert first["events"] == [{"type": "x", "sender": "@a:x", "content": {"n": 1}}]
+    assert (await told(pos))[1] == first
+    assert (await told(pos, since=first["next_batch"], limit=1))[1]["events"] == []
+    assert server.store.to_device(bob.user_id, "DEVICE", after=0, limit=9) == []
+    body = {"extensions": {"to_device": {"enabled": True, "since": "x"}}}
+    (await ask(bob, body)).refused(400, "M_INVALID_PARAM")
+
+
+async def test_who_comes_and_goes_is_told_for_encryption(server: Server, alice: Client, bob: Client) -> None:
+    wish: Any = {"extensions": {"e2ee": {"enabled": True}}}
+    room_id = await alice.create_room(invite=[bob.user_id])
+    hers, his = (await slide(alice, **wish))["pos"], (await slide(bob, **wish))["pos"]
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    first, joined = await slide(alice, hers, **wish), await slide(bob, his, **wish)
+    assert first["extensions"]["e2ee"]["device_lists"] == {"changed": [bob.user_id], "left": []}
+    assert joined["extensions"]["e2ee"]["device_lists"] == {"changed": [alice.user_id], "left": []}
+    (await bob.call("POST", f"{room(room_id)}/leave")).ok()
+    second, left = await slide(alice, first["pos"], **wish), await slide(bob, joined["pos"], **wish)
+    assert second["extensions"]["e2ee"]["device_lists"] == {"changed": [], "left": [bob.user_id]}
+    assert left["extensions"]["e2ee"]["device_lists"] == {"changed": [], "left": [alice.user_id]}
+    quiet = (await slide(alice, second["pos"], **wish))["extensions"]["e2ee"]
+    assert quiet == {"device_one_time_keys_count": {"mls": 0}, "device_unused_fallback_key_types": []}
+
+
+async def test_account_data_receipts_and_typing_are_told_once(alice: Client, bob: Client) -> None:
+    names = ("account_data", "receipts", "typing")
+    wish: Any = {"extensions": {name: {"enabled": True} for name in names}}
+    room_id = await alice.create_room(invite=[bob.user_id])
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    event_id = (await alice.send(room_id, "hello", "t")).ok()["event_id"]
+    for body in ({}, {"thread_id": "main"}):
+        (await bob.call("POST", f"{room(room_id)}/receipt/m.read/{part(event_id)}", body)).ok()
+    path = f"{room(room_id)}/typing/{part(bob.user_id)}"
+    (await bob.call("PUT", path, {"typing": True})).ok()
+    own = f"/user/{part(alice.user_id)}"
+    (await alice.call("PUT", f"{own}/account_data/m.direct", {})).ok()
+    (await alice.call("PUT", f"{own}/rooms/{part(room_id)}/tags/x", {})).ok()
+    first = await slide(alice, **wish)
+    told = first["extensions"]
+    assert told["account_data"]["global"] == [{"type": "m.direct", "content": {}}]
+    assert [event["type"] for event in told["account_data"]["rooms"][room_id]] == ["m.tag"]
+    assert told["typing"]["rooms"][room_id]["content"] == {"user_ids": [bob.user_id]}
+    read = told["receipts"]["rooms"][room_id]["content"][event_id]["m.read"]
+    assert read[bob.user_id]["thread_id"] == "main"
+    assert (await slide(alice, first["pos"], **wish))["extensions"] == {}
+    (await bob.call("PUT", path, {"typing": False})).ok()
+    second = await slide(alice, first["pos"], **wish)
+    assert second["extensions"] == {
+        "typing": {"rooms": {room_id: {"type": "m.typing", "content": {"user_ids": []}}}}
+    }
+    assert (await slide(alice, lists={}))["extensions"] == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode"),
+    [
+        ({"lists": 1}, "M_BAD_JSON"),
+        ({"lists": {str(n): {} for n in range(MAX_LISTS + 1)}}, "M_INVALID_PARAM"),
+        ({"room_subscriptions": {str(n): {} for n in range(MAX_SUBSCRIPTIONS + 1)}}, "M_INVALID_PARAM"),
+        ({"lists": {"a": {"ranges": [[0, 1]] * (MAX_RANGES + 1)}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"ranges": [[0]]}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"ranges": [[0, -1]]}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"required_state": [["x", "y"]] * (MAX_REQUIRED + 1)}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"required_state": [["x"]]}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"timeline_limit": -1}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"filters": {"is_dm": 1}}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"filters": {"room_types": [1]}}}}, "M_BAD_JSON"),
+        ({"extensions": {"typing": {"enabled": 1}}}, "M_BAD_JSON"),
+        ({"conn_id": "x" * 65}, "M_INVALID_PARAM"),
+    ],
+)
+async def test_what_is_no_question_is_refused(alice: Client, body: Any, errcode: str) -> None:
+    (await ask(alice, body)).refused(400, errcode)
+
+
+async def test_a_transaction_id_is_given_back_and_a_device_is_needed(server: Server, alice: Client) -> None:
+    assert (await slide(alice, txn_id="x"))["txn_id"] == "x"
+    (await ask(server.bridge(), {})).refused(400, "M_MISSING_PARAM")
