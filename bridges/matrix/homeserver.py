@@ -26,6 +26,8 @@ MEDIA_DEADLINE = 120.0
 MAX_PAGE = 1000
 
 _CONFLICT = 409
+# Said where application services make their devices by ``PUT`` instead of logging in (MSC4190).
+NO_LOGIN = "M_APPSERVICE_LOGIN_UNSUPPORTED"
 
 JsonObject = dict[str, Any]
 # Given a room, a user of ours, a type and a content, what has to be sent so that they say it: the same, or it
@@ -63,7 +65,7 @@ class HomeserverApi:
         await self._json("POST", f"/_matrix/client/v1/appservice/{_part(service_id)}/ping", body={})
 
     async def register(self, localpart: str) -> bool:
-        """Register a user of our namespace, with its device; whether it was new."""
+        """Register a user of our namespace, with its device; whether it was new and has one."""
         body = {
             "type": "m.login.application_service",
             "username": localpart,
@@ -71,7 +73,14 @@ class HomeserverApi:
             "initial_device_display_name": "linearized bridge",
         }
         try:
-            await self._json("POST", f"{_V3}/register", body=body)
+            try:
+                await self._json("POST", f"{_V3}/register", body=body)
+            except ApiError as error:
+                if error.errcode != NO_LOGIN:
+                    raise
+                alone = {"type": body["type"], "username": localpart, "inhibit_login": True}
+                await self._json("POST", f"{_V3}/register", body=alone)
+                return False  # it has no device yet
         except ApiError as error:
             if error.errcode != "M_USER_IN_USE":
                 raise
@@ -79,13 +88,8 @@ class HomeserverApi:
         return True
 
     async def ensure_device(self, user_id: str) -> None:
-        """Make sure a user that existed before has our device."""
-        body = {
-            "type": "m.login.application_service",
-            "identifier": {"type": "m.id.user", "user": user_id},
-            "device_id": GHOST_DEVICE,
-        }
-        await self._json("POST", f"{_V3}/login", body=body)
+        """Make sure a user that existed before, as whom we act, has our device."""
+        await make_device(self._transport, user_id, GHOST_DEVICE)
 
     async def set_display_name(self, user_id: str, name: str) -> None:
         """Set the acting user's display name."""
@@ -276,6 +280,24 @@ class HomeserverApi:
     ) -> JsonObject:
         # Every request here may be repeated: they set something, or carry a transaction ID.
         return await self._transport.json(method, path, body=body, query=query, idempotent=True)
+
+
+async def make_device(as_user: Transport, user_id: str, device_id: str) -> None:
+    """Make a device exist: by logging in or, where application services may not, by ``PUT`` (MSC4190)."""
+    name = "linearized bridge"
+    body = {
+        "type": "m.login.application_service",
+        "identifier": {"type": "m.id.user", "user": user_id},
+        "device_id": device_id,
+        "initial_device_display_name": name,
+    }
+    try:
+        await as_user.json("POST", f"{_V3}/login", body=body, idempotent=True)
+    except ApiError as error:
+        if error.errcode != NO_LOGIN:
+            raise
+        path = f"{_V3}/devices/{_part(device_id)}"
+        await as_user.json("PUT", path, body={"display_name": name}, idempotent=True)
 
 
 def _why(reason: str) -> dict[str, str]:

@@ -61,6 +61,8 @@ class FakeHomeserver:
         self.keys = KeyServer()
         # Whether application services can act as a device.
         self.masquerading = True
+        # Whether their devices are made by PUT only (MSC4190).
+        self.devices_by_put = False
 
     def http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.MockTransport(self._handle))
@@ -151,6 +153,9 @@ class FakeHomeserver:
         if self.fault is not None:
             self.fault("before", request)
         parts = [unquote(part) for part in path.split("/")[1:]]
+        if request.method == "PUT" and parts[FIXED:-1] == ["devices"]:
+            self.devices.add((request.url.params["user_id"], parts[-1]))
+            return _ok()
         about_keys = len(parts) > FIXED and parts[FIXED] in ("keys", "sendToDevice", "sync")
         answer = self._keys(request, parts[3:]) if about_keys else self._answer(request, parts)
         if self.fault is not None:
@@ -199,15 +204,21 @@ class FakeHomeserver:
         return _ok(**self.keys.answer(user, device, request.method, parts, body))
 
     def _login(self, body: JsonObject) -> httpx.Response:
+        if self.devices_by_put:
+            return _error(400, "M_APPSERVICE_LOGIN_UNSUPPORTED")
         user = body["identifier"]["user"]
         self.devices.add((user, body["device_id"]))
         return _ok(user_id=user)
 
     def _register(self, body: JsonObject) -> httpx.Response:
         user = f"@{body['username']}:{DOMAIN}"
+        if self.devices_by_put and not body.get("inhibit_login"):
+            return _error(400, "M_APPSERVICE_LOGIN_UNSUPPORTED")
         if user in self.users:
             return _error(400, "M_USER_IN_USE")
         self.users.add(user)
+        if "device_id" not in body:
+            return _ok(user_id=user)
         self.devices.add((user, body["device_id"]))
         return _ok(user_id=user)
 

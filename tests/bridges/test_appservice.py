@@ -103,6 +103,21 @@ async def test_every_captured_transaction_is_taken(service: Service, name: str) 
     assert bool(service.arrivals) is bool(wanted)
 
 
+async def test_what_else_a_transaction_brings_is_kept_with_its_events_or_not_at_all(service: Service) -> None:
+    event = {"event_id": "$1", "room_id": "!r:b", "type": "m.x"}
+    path = "/_matrix/app/v1/transactions/1"
+    answer = await service.request("PUT", path, {"events": [event], "full": True})
+    assert (answer.status_code, service.waiting(), service.arrivals) == (503, [], 0)
+    # It comes again, and then there is room.
+    answer = await service.request("PUT", path, {"events": [event], "full": True})
+    assert answer.status_code == 503
+    answer = await service.request("PUT", path, {"events": [event], "full": False})
+    assert (answer.status_code, service.waiting(), service.arrivals) == (200, ["$1"], 1)
+    # Something to do without an event wakes the bridge, too.
+    answer = await service.request("PUT", path, {"events": [], "something": 1})
+    assert (answer.status_code, service.arrivals) == (200, 2)
+
+
 async def test_the_same_transaction_again_changes_nothing(service: Service) -> None:
     (request,) = requests("reply")
     for _ in range(3):

@@ -58,6 +58,18 @@ def test_operators_are_user_ids(tmp_path: Path) -> None:
     assert load(tmp_path).operators == frozenset()
 
 
+def test_encrypted_rooms_are_bridged_unless_the_operator_refuses(tmp_path: Path) -> None:
+    assert load(tmp_path).encrypted_rooms == "bridge"
+    path = settings(tmp_path, GOOD + 'encrypted_rooms = "refuse"\n')
+    assert load_bridge_config(path).encrypted_rooms == "refuse"
+
+
+def test_the_storage_key_is_beside_the_database_or_where_the_operator_wants_it(tmp_path: Path) -> None:
+    assert load(tmp_path).storage_key_path == tmp_path / "data" / "bridge.key"
+    path = settings(tmp_path, GOOD + 'storage_key_file = "elsewhere/key"\n')
+    assert load_bridge_config(path).storage_key_path == tmp_path / "elsewhere" / "key"
+
+
 def test_no_token_is_shown(tmp_path: Path) -> None:
     assert "asas" not in repr(load(tmp_path))
     assert "hshs" not in repr(load(tmp_path))
@@ -75,6 +87,7 @@ def test_no_token_is_shown(tmp_path: Path) -> None:
         ("[bridge]", "[bridge]\nbridge_invited_rooms = 1", "bridge.bridge_invited_rooms"),
         ("[bridge]", '[bridge]\noperators = "@a:b"', "bridge.operators"),
         ("[bridge]", '[bridge]\noperators = ["alice"]', "bridge.operators"),
+        ("[bridge]", '[bridge]\nencrypted_rooms = "maybe"', "bridge.encrypted_rooms"),
         ("[bridge]", "[bridge]\ntypo = 1", "bridge.typo"),
         ("[bridge]", "[other]\nx = 1\n[bridge]", "other"),
         ("[bridge]", "[bridge", "bridge.toml"),

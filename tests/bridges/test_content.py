@@ -229,12 +229,20 @@ def test_what_has_no_form_on_the_other_side_says_so(event: dict[str, Any], looku
         {"msgtype": "m.file", "body": "x", "url": "mxc://a.example/x%2f..%2fy"},
         {"msgtype": "m.file", "body": "x", "url": "mxc://a.example/x?user_id=@admin:a"},
         {"msgtype": "m.file", "body": "x", "url": "mxc://a.example"},
-        {"msgtype": "m.file", "body": "x", "file": {"url": "mxc://a/b"}},
+        {"msgtype": "m.file", "body": "x", "file": {"url": "mxc://../whoami"}},
+        {"msgtype": "m.file", "body": "x", "file": {}, "url": "mxc://a/b"},
     ],
 )
 def test_a_file_we_cannot_fetch_is_not_bridged(content: dict[str, Any]) -> None:
     with pytest.raises(NotBridged):
         media_of(content)
+
+
+def test_an_encrypted_file_is_named_by_what_decrypts_it() -> None:
+    file = {"url": "mxc://a.example/b", "v": "v2"}
+    media = media_of({"msgtype": "m.file", "body": "x", "file": file})
+    assert media is not None
+    assert (media.url, media.encrypted) == (file["url"], file)
 
 
 def test_the_quotation_in_front_of_a_reply_is_left_out_and_quotations_of_ones_own_are_kept() -> None:

@@ -175,7 +175,7 @@ def rows() -> list[list[str]]:
 def test_every_row_of_the_loss_table_names_a_test_that_there_is() -> None:
     tests = {
         name
-        for module in Path(__file__).parent.glob("test_*.py")
+        for module in Path(__file__).parent.rglob("test_*.py")
         for name in re.findall(
             r"^(?:async )?def (test_\w+)", module.read_text(encoding="utf-8"), re.MULTILINE
         )

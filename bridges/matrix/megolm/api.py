@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import httpx
 
+from bridges.matrix.homeserver import make_device
 from bridges.matrix.megolm.accounts import SIGNED_KEY, OwnDevice
 from bridges.matrix.megolm.devices import Device
 from bridges.matrix.megolm.signing import JsonObject
-from linearized.client import ApiError
 from linearized.client.transport import Transport
 
 _V3 = "/_matrix/client/v3"
@@ -23,8 +23,6 @@ _V3 = "/_matrix/client/v3"
 FEDERATION_TIMEOUT_MS = 10_000
 # A filter that leaves everything out but to-device messages, which are always there.
 _ONLY_TO_DEVICE = '{"room":{"rooms":[]},"presence":{"types":[]},"account_data":{"types":[]}}'
-# What homeservers say where application services may not log in (MSC4190).
-_NO_LOGIN = frozenset({"M_APPSERVICE_LOGIN_UNSUPPORTED", "IO.ELEMENT.MSC4190.M_APPSERVICE_LOGIN_UNSUPPORTED"})
 
 
 class KeysApi:
@@ -39,20 +37,8 @@ class KeysApi:
         )
 
     async def make_device(self) -> None:
-        """Make the device exist: by logging in, or where the homeserver wants that, by ``PUT`` (MSC4190)."""
-        body = {
-            "type": "m.login.application_service",
-            "identifier": {"type": "m.id.user", "user": self._own.user_id},
-            "device_id": self._own.device_id,
-            "initial_device_display_name": "linearized bridge",
-        }
-        try:
-            await self._user.json("POST", f"{_V3}/login", body=body, idempotent=True)
-        except ApiError as error:
-            if error.errcode not in _NO_LOGIN:
-                raise
-            path = f"{_V3}/devices/{_part(self._own.device_id)}"
-            await self._user.json("PUT", path, body={"display_name": "linearized bridge"}, idempotent=True)
+        """Make the device exist."""
+        await make_device(self._user, self._own.user_id, self._own.device_id)
 
     async def upload(self, body: Mapping[str, Any]) -> int:
         """Upload keys; how many one-time keys the homeserver has now."""

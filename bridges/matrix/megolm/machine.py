@@ -26,7 +26,7 @@ from bridges.matrix.megolm.held import Held, is_late, replacement
 from bridges.matrix.megolm.inbound import GroupDecryption
 from bridges.matrix.megolm.keyfile import KEY_BYTES, storage_key
 from bridges.matrix.megolm.letters import Letters
-from bridges.matrix.megolm.mailbox import Letter, Mailbox
+from bridges.matrix.megolm.mailbox import Letter, Mailbox, MailboxFull
 from bridges.matrix.megolm.olm import Olm
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
@@ -260,6 +260,8 @@ class Encryption:
                 await self._read_inbox(user)
             except ApiError as error:
                 log.warning("an inbox could not be read", user_id=user, error=str(error))
+            except MailboxFull:  # what is left stays in the inboxes
+                return
 
     async def _read_inbox(self, user_id: str) -> None:
         own = self._accounts.find(user_id)
@@ -292,6 +294,7 @@ class Encryption:
             ClientError: the homeserver is away.
         """
         event = incoming.event
+        self._note(event)  # what an audit found was never in a transaction
         if event.get("type") != ENCRYPTED or "state_key" in event:
             return incoming
         if await self.closed(incoming.room_id) is not None:
@@ -400,7 +403,12 @@ class Encryption:
     async def _members(self, room_id: str) -> list[str]:
         found = self._joined.get(room_id)
         if found is None:
-            found = self._joined[room_id] = frozenset(await self._as_bot.joined_members(room_id))
+            try:
+                found = self._joined[room_id] = frozenset(await self._as_bot.joined_members(room_id))
+            except ApiError as error:
+                if error.status not in _NOT_THERE:
+                    raise
+                found = frozenset()  # an alias of ours lets us hear rooms that we are not in
         return sorted(found)
 
     @property

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from bridges.matrix.homeserver import GHOST_DEVICE
 from bridges.matrix.megolm import devices, publishing
 from bridges.matrix.megolm.accounts import BOT_ONE_TIME_KEYS, SIGNED_KEY
 from bridges.matrix.megolm.errors import BadSignature
@@ -12,7 +14,7 @@ from bridges.matrix.megolm.signing import check_signed, signed
 from tests.bridges.encrypting_client import JsonObject
 from tests.bridges.megolm.rig import Rig, devices_in
 from tests.bridges.megolm.support import client_of
-from tests.bridges.support import ALICE, BOB, BOT
+from tests.bridges.support import ALICE, BOB, BOT, GHOST_BOB, open_world
 
 
 async def answer(rig: Rig) -> JsonObject:
@@ -180,3 +182,14 @@ async def test_a_device_that_exists_is_not_made_again() -> None:
     rig.homeserver.requests.clear()
     assert (await rig.bot()).device_id == first.device_id
     assert rig.homeserver.requests == []
+
+
+async def test_where_application_services_may_not_log_in_devices_are_made_by_put(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        world.homeserver.devices_by_put = True
+        assert await world.bridge.ghosts.answer_query(GHOST_BOB)
+        assert (GHOST_BOB, GHOST_DEVICE) in world.homeserver.devices
+        assert GHOST_BOB in world.homeserver.users
+        rig = Rig(homeserver=world.homeserver)
+        own = await rig.publishing.device(GHOST_BOB)
+        assert (GHOST_BOB, own.device_id) in world.homeserver.devices

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridges.matrix.media import file_of, open_part
-from bridges.matrix.megolm import extensions
+from bridges.matrix.megolm import extensions, mailbox
 from bridges.matrix.megolm.attachments import open_file, seal_file
 from linearized.mimi.content import ExternalPart, SinglePart, attachment
 from tests.bridges.megolm.support import client_of, hears
@@ -202,3 +202,35 @@ async def test_people_of_a_room_keep_the_bridge_out_and_let_it_in_again(tmp_path
         await talk.world.settle()
         await talk.alice_says("still open")
         assert await talk.bob_hears() == ["still open"]
+
+
+async def test_a_key_that_the_homeserver_forgot_to_push_is_found_in_a_ghosts_inbox(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        await talk.alice_says("so that a ghost listens")
+        talk.world.homeserver.keys.pushes_to_device = False
+        talk.alice.outbound.clear()
+        await talk.alice_says("not pushed")
+        assert await talk.bob_hears(2) == ["so that a ghost listens", "not pushed"]
+
+
+async def test_an_encrypted_event_of_a_room_the_bot_is_not_in_is_nothing(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        other = talk.world.homeserver.create("!other:matrix.example", ALICE)
+        event = talk.world.homeserver.emit(other, ALICE, "m.room.encrypted", {"algorithm": "m.megolm.v1"})
+        await talk.world.settle()
+        await talk.alice_says("after it")
+        assert await talk.bob_hears() == ["after it"]
+        assert talk.world.bridge.queue.knows(event["event_id"])
+
+
+async def test_inboxes_are_left_alone_while_too_much_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with talking(tmp_path) as talk:
+        await talk.alice_says("so that a ghost listens")
+        talk.alice.outbound.clear()
+        talk.world.homeserver.keys.pushes_to_device = False
+        await talk.alice.share(talk.room.room_id, [BOT, GHOST_BOB])
+        monkeypatch.setattr(mailbox, "MAX_WAITING", 0)
+        await talk.world.bridge.encryption.read_inboxes()
+        assert talk.world.bridge.queue.next() is None

@@ -16,8 +16,10 @@ import httpx
 import pytest
 import trio
 
+from bridges.matrix.checks import ENCRYPTED, Outcome
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
+from bridges.matrix.megolm import extensions
 from bridges.matrix.process import listen
 from bridges.matrix.registration import write_registration
 from bridges.matrix.runner import Bridge, Environment
@@ -213,3 +215,17 @@ async def test_messages_cross_an_encrypted_room_of_a_real_homeserver_with_a_rest
             identity = keys["self_signing_keys"][user]["keys"]
             (key,) = identity.values()
             assert set(device["signatures"][user]) == {f"ed25519:{device_id}", f"ed25519:{key}"}
+
+
+@pytest.mark.parametrize(
+    ("features", "missing"),
+    [({"pushes_to_device": False}, "MSC2409"), ({"pushes_counts": False}, "MSC3202")],
+)
+async def test_a_real_homeserver_without_what_encrypted_rooms_need_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], missing: str
+) -> None:
+    monkeypatch.setattr(extensions, "PROBE_DEADLINE", 5.0)
+    async with real_world(tmp_path, **features) as real, real.bridging() as bridge:
+        check = (await bridge.check())[-1]
+        assert (check.name, check.outcome) == (ENCRYPTED, Outcome.SKIPPED)
+        assert missing in check.found
