@@ -32,12 +32,13 @@ from linearized.client import (
     Item,
     MembershipChanged,
     RoomEvent,
+    StatusReport,
     Undecryptable,
     UntrustedAnswer,
+    report_in,
 )
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.content import MimiContent
-from linearized.mimi.message_status import StatusReport, report_in
 from linearized.protocol.identifiers import client_from_uri
 
 log = structlog.get_logger(__name__)

@@ -19,10 +19,7 @@ from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks
-from linearized.client import ApiError
-from linearized.mimi.message_status import MessageStatus, StatusReport, status_report
-from linearized.mimi.policy.common import Optionality
-from linearized.mimi.policy.status import read_receipts
+from linearized.client import ApiError, MessageStatus, StatusReport, status_report
 
 # Seconds in which somebody who reads on is reported once.
 PAUSE: Final = 10.0
@@ -93,8 +90,7 @@ class Receipts:
         session = self._puppets.session(user_id)
         if not session.device.in_group(link.room_id):
             return
-        policy = read_receipts(session.device.group(link.room_id).app_data())
-        if policy is Optionality.FORBIDDEN or (policy is Optionality.OPTIONAL and not self._wanted):
+        if not session.device.sends_read_receipts(link.room_id, wanted=self._wanted):
             return
         content = status_report(((known.message_id, MessageStatus.READ),), salt=self._random(_SALT_BYTES))
         await session.send(link.room_id, content, txn_id=f"read-{event_id}")

@@ -56,6 +56,7 @@ from linearized.client.verify import (
     server_keys,
     verify_log,
 )
+from linearized.mimi.message_status import MessageStatus, StatusReport, report_in, status_report
 
 __all__ = [
     "ALGORITHM",
@@ -88,6 +89,7 @@ __all__ = [
     "MalformedAnswer",
     "MembershipChanged",
     "MemoryStorage",
+    "MessageStatus",
     "MlsDevice",
     "MlsError",
     "NotInGroup",
@@ -103,6 +105,7 @@ __all__ = [
     "Session",
     "StateFileError",
     "StateStorage",
+    "StatusReport",
     "Undecryptable",
     "UntrustedAnswer",
     "UntrustedIdentity",
@@ -112,7 +115,9 @@ __all__ = [
     "fetch_and_verify",
     "new_pseudonym",
     "open_pseudonym",
+    "report_in",
     "role_index",
     "server_keys",
+    "status_report",
     "verify_log",
 ]

@@ -31,9 +31,11 @@ from linearized.mimi.handshake import (
 )
 from linearized.mimi.participants import FRANKING_AGENT, PARTICIPANT_LIST, ParticipantListData, UserRolePair
 from linearized.mimi.policy.capabilities import Capability
+from linearized.mimi.policy.common import Optionality
 from linearized.mimi.policy.components import ROLES_LIST
 from linearized.mimi.policy.presets import Preset
 from linearized.mimi.policy.roles import NO_ROLE, RoleData
+from linearized.mimi.policy.status import read_receipts
 from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
 from linearized.protocol.identifiers import client_uri, group_id, room_domain, user_domain, user_uri
 
@@ -140,6 +142,16 @@ class MlsDevice:
     def participants(self, room_id: str) -> ParticipantListData:
         """The room's participant list (user URIs and role indices)."""
         return ParticipantListData.decode(self.group(room_id).app_data()[PARTICIPANT_LIST])
+
+    def sends_read_receipts(self, room_id: str, *, wanted: bool) -> bool:
+        """Whether to report what one has read: as the room's policy says, and where it leaves that open, as
+        its user wants.
+
+        Raises:
+            MimiDecodeError: the room's policy is malformed.
+        """
+        policy = read_receipts(self.group(room_id).app_data())
+        return wanted if policy is Optionality.OPTIONAL else policy is Optionality.REQUIRED
 
     def entry_role(self, room_id: str) -> int:
         """The role of users whom this device adds without naming one."""
