@@ -9,7 +9,8 @@ import pytest
 from sqlite_utils import Database
 
 from linearized.exceptions import SchemaTooNew, StoreError
-from linearized.store.sqlite_schema import MIGRATION_SET, migrate, migrations, require_current
+from linearized.store.migrations import MIGRATION_SET, migrations
+from linearized.store.sqlite_schema import migrate, require_current
 
 
 @pytest.fixture
