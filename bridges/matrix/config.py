@@ -21,7 +21,7 @@ read_receipts = false                 # send them where a room's policy leaves i
 operators = ["@admin:matrix.example"]  # optional: whose commands need no power in the room
 provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
 encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
-storage_key_file = "bridge.key"       # optional: encrypts the keys of encrypted rooms; made if missing
+storage_key_file = "bridge.key"       # optional: encrypts the keys in the database; made if missing
 """
 
 from __future__ import annotations

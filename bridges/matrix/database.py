@@ -2,7 +2,7 @@
 
 Small synchronous statements, each its own transaction unless grouped with ``with database.together()``.
 The file holds the MLS state of every bridged user, private keys included: it is created readable by its
-owner only. The secrets of encrypted Matrix rooms are encrypted in it (``megolm.keyfile``).
+owner only. The secrets of encrypted Matrix rooms are encrypted in it (``keyfile``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from linearized.client import SEALED
 from linearized.exceptions import SchemaTooNew, StoreError
 
 _SCHEMA = (
@@ -283,6 +284,22 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise DatabaseInUse(f"{path} is in use by another process") from error
     return descriptor
+
+
+def unsealed_states(database: Database) -> list[str]:
+    """The users whose saved MLS state is in the clear."""
+    rows = database.all("SELECT user_id FROM devices WHERE substr(state, 1, ?) <> ?", len(SEALED), SEALED)
+    return [row["user_id"] for row in rows]
+
+
+def has_secrets(database: Database) -> bool:
+    """Whether the database holds anything encrypted with the storage key."""
+    found = database.first(
+        "SELECT 1 FROM crypto_accounts UNION ALL SELECT 1 FROM devices WHERE substr(state, 1, ?) = ? LIMIT 1",
+        len(SEALED),
+        SEALED,
+    )
+    return found is not None
 
 
 class DeviceStorage:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-from bridges.matrix.database import Database, DeviceStorage
-from linearized.client import MlsDevice, ProviderApi, Session
+from bridges.matrix.database import Database, DeviceStorage, unsealed_states
+from linearized.client import MlsDevice, ProviderApi, SealedStorage, Session
 
 # The device of every client the bridge runs: mimi://matrix.example/d/alice/BRIDGE.
 DEVICE = "BRIDGE"
@@ -24,7 +25,11 @@ class Puppets:
     There is never a second session of a user while one is in use: two would continue from one MLS state.
     """
 
-    def __init__(self, api: ProviderApi, database: Database, *, bot: str) -> None:
+    def __init__(
+        self, api: ProviderApi, database: Database, *, bot: str, key: bytes, random: Callable[[int], bytes]
+    ) -> None:
+        self._key = key
+        self._random = random
         self._api = api
         self._database = database
         self._bot = bot
@@ -54,9 +59,20 @@ class Puppets:
         return found
 
     def _open(self, user_id: str) -> Session:
-        device = MlsDevice.open(DeviceStorage(self._database, user_id), user_id=user_id, device_id=DEVICE)
+        device = MlsDevice.open(self._storage(user_id), user_id=user_id, device_id=DEVICE)
         packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
         return Session(self._api.as_user(user_id, DEVICE), device, key_packages=packages, echoes=False)
+
+    def _storage(self, user_id: str) -> SealedStorage:
+        kept = DeviceStorage(self._database, user_id)
+        return SealedStorage(kept, key=self._key, owner=user_id, random=self._random)
+
+    def seal(self) -> None:
+        """Encrypt the states that an older version of the bridge wrote in the clear."""
+        with self._database.together():
+            for user_id in unsealed_states(self._database):
+                storage = self._storage(user_id)
+                storage.save(storage.load() or b"")
 
     async def ready(self, user_id: str) -> Session:
         """The session of a user's client that can be added to rooms: it has key packages at the provider."""

@@ -20,12 +20,13 @@ from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_e
 from bridges.matrix.commands import HELP, PREFIX, Commands, Refused, find_room
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import NotBridged
-from bridges.matrix.database import Database
+from bridges.matrix.database import Database, has_secrets
 from bridges.matrix.failures import carried, persist
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer, ImportReport, Progress
 from bridges.matrix.inbound import Inbound
+from bridges.matrix.keyfile import KEY_BYTES, storage_key
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.megolm.machine import Encryption
 from bridges.matrix.membership import Membership
@@ -79,13 +80,18 @@ class Bridge:
         # Rooms whose import is under way, or just begun.
         self.importing: set[str] = set()
         self.aside = SetAside(database)
+        key = storage_key(
+            config.storage_key_path,
+            fresh=environment.random(KEY_BYTES),
+            required=has_secrets(database),
+        )
         self.encryption = Encryption(
             config=config,
+            key=key,
             database=database,
             http=environment.homeserver,
             clock=environment.clock,
             ids=environment.ids,
-            random=environment.random,
         )
         homeserver = HomeserverApi(
             config.homeserver_url,
@@ -103,7 +109,8 @@ class Bridge:
             clock=environment.clock,
             ids=environment.ids,
         )
-        self.puppets = Puppets(provider, database, bot=config.bot)
+        self.puppets = Puppets(provider, database, bot=config.bot, key=key, random=environment.random)
+        self.puppets.seal()
         bot = provider.as_user(config.bot, DEVICE)
         media = MediaCopier(provider=bot, homeserver=homeserver, database=database, random=environment.random)
         people = People(homeserver, self.puppets, names)

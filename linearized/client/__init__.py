@@ -44,6 +44,7 @@ from linearized.client.items import (
     Undecryptable,
 )
 from linearized.client.pseudonyms import KnownClient, PseudonymousSession, new_pseudonym, open_pseudonym
+from linearized.client.sealed_storage import SEALED, SealedStorage
 from linearized.client.session import Sent, Session
 from linearized.client.storage import FileStorage, MemoryStorage, StateStorage
 from linearized.client.verify import (
@@ -62,6 +63,7 @@ __all__ = [
     "ALGORITHM",
     "ROLE_ADMIN",
     "ROLE_REGULAR",
+    "SEALED",
     "ApiError",
     "AssetUnavailable",
     "ClientError",
@@ -100,6 +102,7 @@ __all__ = [
     "PseudonymousSession",
     "RealIdentity",
     "RoomEvent",
+    "SealedStorage",
     "Sent",
     "ServerUnreachable",
     "Session",

@@ -189,8 +189,3 @@ class Accounts:
         """Every user that has a device."""
         rows = self._database.all("SELECT user_id FROM crypto_accounts ORDER BY user_id")
         return [row["user_id"] for row in rows]
-
-
-def has_accounts(database: Database) -> bool:
-    """Whether the database holds anything encrypted with the storage key."""
-    return database.first("SELECT 1 FROM crypto_accounts") is not None

@@ -18,13 +18,12 @@ import trio
 from bridges.matrix.config import REFUSE, BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.failures import carried, is_passing
-from bridges.matrix.megolm.accounts import MEGOLM, Accounts, has_accounts
+from bridges.matrix.megolm.accounts import MEGOLM, Accounts
 from bridges.matrix.megolm.devices import DeviceLists
 from bridges.matrix.megolm.errors import MissingKey, RoomClosed, UnknownAlgorithm
 from bridges.matrix.megolm.extensions import PROBE, Extensions
 from bridges.matrix.megolm.held import Held, is_late, replacement
 from bridges.matrix.megolm.inbound import GroupDecryption
-from bridges.matrix.megolm.keyfile import KEY_BYTES, storage_key
 from bridges.matrix.megolm.letters import Letters
 from bridges.matrix.megolm.mailbox import Letter, Mailbox, MailboxFull
 from bridges.matrix.megolm.olm import Olm
@@ -73,14 +72,13 @@ class Encryption:
         self,
         *,
         config: BridgeConfig,
+        key: bytes,
         database: Database,
         http: httpx.AsyncClient,
         clock: Callable[[], int],
         ids: Callable[[int], str],
-        random: Callable[[int], bytes],
     ) -> None:
         names = config.names
-        key = storage_key(config.storage_key_path, fresh=random(KEY_BYTES), required=has_accounts(database))
         self._config = config
         self._bot = names.bot
         self._is_ours = names.is_ours

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from bridges.matrix.database import Database
+from bridges.matrix.database import Database, has_secrets
 from bridges.matrix.megolm import mailbox
-from bridges.matrix.megolm.accounts import Accounts, has_accounts
-from bridges.matrix.megolm.keyfile import storage_key
+from bridges.matrix.megolm.accounts import Accounts
 from bridges.matrix.megolm.mailbox import MAX_MESSAGE, Mailbox, MailboxFull
-from linearized.exceptions import ConfigError, StoreError
+from linearized.exceptions import StoreError
 from tests.bridges.encrypting_client import JsonObject
 from tests.bridges.megolm.rig import KEY
 
@@ -69,34 +66,12 @@ def test_what_was_seen_is_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) 
     assert database.one("SELECT COUNT(*) FROM to_device_seen")[0] == 2
 
 
-# --- the storage key ---
-
-
-def test_a_storage_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
-    path = tmp_path / "bridge.key"
-    assert storage_key(path, fresh=NEW, required=False) == NEW
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert storage_key(path, fresh=b"x" * 32, required=True) == NEW
-
-
-def test_a_storage_key_that_is_lost_or_broken_is_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "bridge.key"
-    with pytest.raises(ConfigError, match="restore it"):
-        storage_key(path, fresh=NEW, required=True)
-    assert not path.exists()
-    path.write_bytes(b"short")
-    with pytest.raises(ConfigError, match="must hold 32 bytes"):
-        storage_key(path, fresh=NEW, required=False)
-    with pytest.raises(ConfigError, match="cannot read"):
-        storage_key(tmp_path, fresh=NEW, required=False)
-
-
 def test_secrets_are_encrypted_in_the_database_and_open_with_their_key_only() -> None:
     database = Database(":memory:")
-    assert not has_accounts(database)
+    assert not has_secrets(database)
     made = Accounts(database, key=KEY, ids=lambda size: "a-b_c" * size).make("@u:b")
     assert made.device_id.isalnum()
-    assert has_accounts(database)
+    assert has_secrets(database)
     row = database.one("SELECT * FROM crypto_accounts")
     assert "ed25519" not in row["account"]
     with pytest.raises(StoreError, match="storage key"):

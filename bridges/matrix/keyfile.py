@@ -1,4 +1,4 @@
-"""The key under which every secret of encrypted rooms is kept in the database.
+"""The key under which every secret is kept in the database: MLS states, and the keys of encrypted rooms.
 
 It is a file of its own, so that a copy of the database alone opens nothing. Whoever reads both has all.
 """
