@@ -42,6 +42,7 @@ MAX_PIECE_BYTES: Final = 256 * 1024
 # Streams of one account at a time: five devices with a dozen rooms open on each.
 MAX_STREAMS: Final = 64
 RETRY_MS: Final = 30_000
+_MEMBER: Final = "m.room.member"
 _MAX_SEQ: Final = 2**53 - 1
 _MAX_DIGITS: Final = 16  # of _MAX_SEQ
 
@@ -91,7 +92,8 @@ class _Tail:
         self._caller = caller
         self._account = account
         self._after = after
-        self._seen = -1  # a head of the log up to which everything is told
+        self._seen = -1  # up to where everything is told; the user was joined there
+        self._ticket: trio.Event | None = None  # of before that, to wait on for more
         self._greeted = False
         self._ended = False
         self._open = True
@@ -115,21 +117,24 @@ class _Tail:
             return GREETING
         notifier = self._context.node.notifier
         while True:
+            ticket, self._ticket = self._ticket, None
+            if ticket is not None and not await notifier.wait(ticket, HEARTBEAT_SECONDS):
+                return HEARTBEAT
             ticket = notifier.ticket(self._caller.user_id)  # before reading, so that nothing is missed
             try:
                 authenticate(self._context, self._request)
-                entries = self._entries()
+                entries, is_all = self._entries()
             except HttpError as error:
                 self._ended = True
                 return _end(error)
+            if is_all:
+                self._ticket = ticket
             if entries:
                 self._after = entries[-1].seq
                 return b"".join(b"id: %d\ndata: %b\n\n" % (entry.seq, entry.pdu) for entry in entries)
-            if not await notifier.wait(ticket, HEARTBEAT_SECONDS):
-                return HEARTBEAT
 
-    def _entries(self) -> list[EntryRow]:
-        """The next entries for the user, if there are any.
+    def _entries(self) -> tuple[list[EntryRow], bool]:
+        """The next entries for the user, and whether there is nothing to tell behind them.
 
         Raises:
             HttpError: 403 ``M_FORBIDDEN`` once a user who left has had everything up to that.
@@ -140,17 +145,30 @@ class _Tail:
             raise HttpError(403, "M_FORBIDDEN", "The room is gone")
         # A membership in a room that is followed over MIMI can change without an entry.
         if room.head_seq == self._seen and room.role is not Role.FOLLOWER:
-            return []
+            return [], True
+        if self._seen >= 0 and room.role is not Role.FOLLOWER:
+            # Who was joined there may read what follows, as far as it does not say that they left.
+            found = store.entries(room_id, after=self._seen, limit=MAX_ENTRIES)
+            if not any(self._is_membership(entry) for entry in found):
+                piece = fitting(found, MAX_PIECE_BYTES)
+                self._seen = piece[-1].seq
+                return piece, len(piece) == len(found) < MAX_ENTRIES
         row = self._context.views.membership_row(room_id, self._caller.user_id)
         view = self._context.views.view(room, row) if row is not None else None
         if row is None or view is None:
             raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room")
         found = view.after(store, after=self._after, before=_MAX_SEQ, limit=MAX_ENTRIES)
-        if not found:
-            if row.membership != "join":
-                raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room any more")
+        joined = row.membership == "join"
+        if not found and not joined:
+            raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room any more")
+        piece = fitting(found, MAX_PIECE_BYTES)
+        is_all = joined and len(piece) == len(found) < MAX_ENTRIES
+        if is_all:
             self._seen = room.head_seq
-        return fitting(found, MAX_PIECE_BYTES)
+        return piece, is_all
+
+    def _is_membership(self, entry: EntryRow) -> bool:
+        return entry.type == _MEMBER and entry.state_key == self._caller.user_id
 
 
 def _end(error: HttpError) -> bytes:

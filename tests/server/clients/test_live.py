@@ -360,6 +360,40 @@ async def test_a_stream_holds_one_piece_of_bounded_size(
     assert max(map(len, stream.pieces)) < 1_500
 
 
+async def test_a_burst_reaches_a_stream_that_had_everything_in_pieces(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch, autojump_clock: None
+) -> None:
+    monkeypatch.setattr(live, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(live, "MAX_PIECE_BYTES", 1_000)
+    await fill(server, alice, 2)
+    async with tail(alice, begin=1) as stream:
+        await stream.until(2)
+        for first, behind in ((3, 45), (45, 46), (46, 56)):
+            before = len(stream.pieces)
+            await append(server.store, ROOM, *(entry(ROOM, n) for n in range(first, behind)))
+            server.node.notifier.users_changed([alice.user_id])
+            assert await stream.until(behind - 1) == list(range(1, behind))
+            assert max(map(len, stream.pieces[before:])) < 1_500
+
+
+async def test_who_was_told_everything_is_told_of_leaving_and_nothing_behind_it(
+    server: Server, bob: Client, autojump_clock: None
+) -> None:
+    await append(server.store, ROOM, member(ROOM, 1, bob.user_id, "join"))
+    async with tail(bob, begin=1) as stream:
+        await stream.until(1)
+        await append(
+            server.store,
+            ROOM,
+            entry(ROOM, 2),
+            member(ROOM, 3, bob.user_id, "leave"),
+            entry(ROOM, 4),
+        )
+        server.node.notifier.users_changed([bob.user_id])
+        assert (await stream.ended())[2]["errcode"] == "M_FORBIDDEN"
+    assert stream.ids == [1, 2, 3]
+
+
 async def test_a_client_that_leaves_is_forgotten(server: Server, alice: Client, autojump_clock: None) -> None:
     await fill(server, alice, 2)
     async with tail(alice) as stream:
