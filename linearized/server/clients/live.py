@@ -148,8 +148,8 @@ class _Tail:
             return [], True
         if self._seen >= 0 and room.role is not Role.FOLLOWER:
             # Who was joined there may read what follows, as far as it does not say that they left.
-            found = store.entries(room_id, after=self._seen, limit=MAX_ENTRIES)
-            if not any(self._is_membership(entry) for entry in found):
+            found = store.entries(room_id, after=max(self._seen, self._after), limit=MAX_ENTRIES)
+            if found and not any(self._is_membership(entry) for entry in found):
                 piece = fitting(found, MAX_PIECE_BYTES)
                 self._seen = piece[-1].seq
                 return piece, len(piece) == len(found) < MAX_ENTRIES
@@ -163,8 +163,7 @@ class _Tail:
             raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room any more")
         piece = fitting(found, MAX_PIECE_BYTES)
         is_all = joined and len(piece) == len(found) < MAX_ENTRIES
-        if is_all:
-            self._seen = room.head_seq
+        self._seen = room.head_seq if is_all else -1
         return piece, is_all
 
     def _is_membership(self, entry: EntryRow) -> bool:

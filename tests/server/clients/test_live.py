@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -374,6 +374,25 @@ async def test_a_burst_reaches_a_stream_that_had_everything_in_pieces(
             server.node.notifier.users_changed([alice.user_id])
             assert await stream.until(behind - 1) == list(range(1, behind))
             assert max(map(len, stream.pieces[before:])) < 1_500
+
+
+async def test_a_log_that_is_shorter_than_what_was_told_has_nothing_to_tell(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch, autojump_clock: None
+) -> None:
+    """A takeover may lose the end of a log."""
+    await fill(server, alice, 2)
+    async with tail(alice, begin=1) as stream:
+        await stream.until(2)
+        row = server.store.room(ROOM)
+        assert row is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(server.store, "room", lambda _: replace(row, head_seq=1))
+            server.node.notifier.users_changed([alice.user_id])
+            await trio.sleep(SECONDS)
+            assert (stream.ids, stream.over) == ([1, 2], False)
+        await append(server.store, ROOM, entry(ROOM, 3))
+        server.node.notifier.users_changed([alice.user_id])
+        assert await stream.until(3) == [1, 2, 3]
 
 
 async def test_who_was_told_everything_is_told_of_leaving_and_nothing_behind_it(
