@@ -1,4 +1,4 @@
-"""One connection as Hypercorn serves it, with what it writes gathered and one timer for its idle time.
+"""One HTTP/2 connection as Hypercorn serves it, with what it writes gathered and one timer for its idle time.
 
 Hypercorn writes an answer in pieces: its head, its body, with HTTP/2 a frame or two of housekeeping. Each
 piece would be a TLS record, a system call and a wake-up of the peer. And it starts a task for the idle time
@@ -109,14 +109,6 @@ class PeerStream:
             except trio.TooSlowError as error:
                 self.drop()
                 raise trio.BrokenResourceError("the peer stopped reading") from error
-
-
-class PlainStream(PeerStream):
-    """A connection without TLS."""
-
-    def __init__(self, transport: trio.SocketStream) -> None:
-        super().__init__(transport, transport)
-        self.socket = transport.socket
 
 
 class TlsStream(PeerStream):
