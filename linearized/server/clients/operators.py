@@ -76,15 +76,20 @@ async def room(context: Context, request: Request, caller: Caller) -> Response:
         HttpError: 404 ``M_NOT_FOUND``.
     """
     _require_operator(context, caller)
-    row = context.node.store.room(request.params["room_id"])
-    if row is None:
-        raise HttpError(404, "M_NOT_FOUND", "There is no such room")
+    row = _known(context, request.params["room_id"])
     followers = [
         _follower(context, row, context.node.followers.progress.of(follower))
         for follower in context.node.store.followers(row.room_id)
     ]
     found = sorted(followers, key=lambda each: (each["provider"], each["protocol"]))
     return json_response({**_described(row), "followers": found})
+
+
+def _known(context: Context, room_id: str) -> RoomRow:
+    row = context.node.store.room(room_id)
+    if row is None:
+        raise HttpError(404, "M_NOT_FOUND", "There is no such room")
+    return row
 
 
 def _described(room: RoomRow) -> JsonObject:
@@ -123,21 +128,20 @@ def _follower(context: Context, room: RoomRow, follower: FollowerRow) -> JsonObj
 
 async def members(context: Context, request: Request, caller: Caller) -> Response:
     """``GET rooms/{roomId}/mls/members``: the clients in the room's group in its present epoch, by leaf index
-    from ``from`` on; for members and operators.
+    from ``from`` on; for members and operators. Without an ``epoch`` if the room has no group, or this server
+    does not order the room, so that it keeps none.
 
     Raises:
-        HttpError: 403 ``M_FORBIDDEN``; 404 ``M_NOT_FOUND`` if the room has no group, or this server does not
-            order the room, so that it does not keep its group.
+        HttpError: 403 ``M_FORBIDDEN``; to an operator, 404 ``M_NOT_FOUND``.
     """
     room_id = request.params["room_id"]
     if not is_operator(context, caller):
         context.views.require(room_id, caller.user_id, joined=True)
     first = query_integer(request, "from", default=0, maximum=_MAX_LEAF)
     limit = max(1, query_integer(request, "limit", default=MAX_MEMBERS, maximum=MAX_MEMBERS))
-    row = context.node.store.room(room_id)
-    group = None if row is None or row.role is not Role.HUB else context.node.groups.row(room_id)
+    group = context.node.groups.row(room_id) if _known(context, room_id).role is Role.HUB else None
     if group is None:
-        raise HttpError(404, "M_NOT_FOUND", "This server keeps no group of this room")
+        return json_response({"total": 0, "members": []})
     # A tree of thousands of leaves takes a while to walk.
     leaves = await trio.to_thread.run_sync(leaf_credentials, group.ratchet_tree)
     shown = sorted(leaf for leaf in leaves if leaf >= first)
