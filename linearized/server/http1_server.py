@@ -171,8 +171,10 @@ class _Exchange:
         """The next part of the request's body; after the last, wait until the client leaves."""
         request = self._request
         while self._taken:
+            if not await self._connection.read():
+                return _GONE
             self._reads_ahead += 1
-            if self._reads_ahead > MAX_READS_AHEAD or not await self._connection.read():
+            if self._reads_ahead > MAX_READS_AHEAD:
                 self._connection.leave()
                 return _GONE
         body = request.take()

@@ -32,9 +32,7 @@ class PeerStream:
     Sends and the close have a deadline, as Hypercorn shields them from ours.
     """
 
-    def __init__(
-        self, stream: trio.abc.HalfCloseableStream | trio.abc.Stream, transport: trio.SocketStream
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, transport: trio.SocketStream) -> None:
         self._stream = stream
         self._transport = transport
         self._kept: list[bytes] = []
@@ -84,10 +82,8 @@ class PeerStream:
             self._written.set()
 
     async def send_eof(self) -> None:
-        """Send what was written, and say that nothing follows, where that can be said."""
+        """Send what was written; TLS has no way to say that nothing follows."""
         await self._flush()
-        if isinstance(self._stream, trio.SocketStream):
-            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Send what was written and close."""

@@ -123,7 +123,7 @@ class SqliteStore(
         writer: GroupWriter | None = None,
         lock: ServerLock | None = None,
     ) -> None:
-        super().__init__(reader)
+        super().__init__(reader, alone=writer is not None)
         self._connections = connections
         self._writer = writer
         self._lock = lock
@@ -233,21 +233,35 @@ class SqliteStore(
             raise StoreError("the database was opened read-only")
         return self._writer
 
-    async def _write(self, operation: Operation[T]) -> T:
-        return await self._writes().submit(operation)
+    async def _write(
+        self,
+        operation: Operation[T],
+        *,
+        followed: Sequence[str] = (),
+        to_device: Sequence[NewToDevice] = (),
+    ) -> T:
+        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages."""
+        devices = [(message.user_id, message.device_id) for message in to_device]
+        return await self._writes().submit(operation, ((self._followed, followed), (self._empty, devices)))
 
     async def append(self, append: RoomAppend) -> None:
         """Append atomically; see ``sqlite_append.append`` for what is refused."""
-        await self._write(partial(sqlite_append.append, change=append))
+        await self._write(
+            partial(sqlite_append.append, change=append),
+            followed=[row.room_id for row in append.followers],
+            to_device=append.to_device,
+        )
 
     async def put_follower(self, follower: FollowerRow) -> None:
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
-        await self._write(partial(sqlite_append.put_follower, follower=follower))
+        operation = partial(sqlite_append.put_follower, follower=follower)
+        await self._write(operation, followed=[follower.room_id])
 
     async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
         """Move followers' cursors forward, and leave their stops as they are."""
         if followers:
-            await self._write(partial(sqlite_append.move_cursors, followers=followers))
+            operation = partial(sqlite_append.move_cursors, followers=followers)
+            await self._write(operation, followed=[row.room_id for row in followers])
 
     async def put_user(self, user: UserRow) -> bool:
         """Create an account; False if it exists."""
@@ -291,7 +305,8 @@ class SqliteStore(
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
         """Store messages with the reply to their request; nothing if that reply is remembered already."""
-        await self._write(partial(sqlite_devices.put_to_device, messages=messages, reply=reply))
+        operation = partial(sqlite_devices.put_to_device, messages=messages, reply=reply)
+        await self._write(operation, to_device=messages)
 
     async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None:
         """Forget the device's messages with ``position <= up_to``."""
@@ -490,7 +505,8 @@ class SqliteStore(
 
     async def adopt(self, adoption: Adoption) -> None:
         """Put the staged log in the place of our copy."""
-        await self._write(partial(sqlite_moving.adopt, adoption=adoption))
+        operation = partial(sqlite_moving.adopt, adoption=adoption)
+        await self._write(operation, followed=[adoption.room.room_id])
 
 
 def _create_private(path: Path) -> None:
