@@ -25,6 +25,7 @@ from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
     sqlite_account_data,
     sqlite_append,
+    sqlite_archive,
     sqlite_contacts,
     sqlite_devices,
     sqlite_expiry,
@@ -39,6 +40,7 @@ from linearized.store import (
     sqlite_receipts,
 )
 from linearized.store.account_data import AccountDataRow
+from linearized.store.archive import ArchiveRecordRow, Kept
 from linearized.store.base import (
     DeviceRow,
     EntryRow,
@@ -60,6 +62,7 @@ from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import FanoutTokenRow, PullCursorRow
 from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_account_data import AccountDataReads
+from linearized.store.sqlite_archive import ArchiveReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_history import HistoryReads
@@ -104,6 +107,7 @@ class SqliteStore(
     ContactReads,
     PseudonymReads,
     AccountDataReads,
+    ArchiveReads,
     JoinCodeReads,
     ReceiptReads,
     RelationReads,
@@ -352,6 +356,43 @@ class SqliteStore(
         """Insert or replace account data; False if the user would have too much."""
         return await self._write(
             partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
+        )
+
+    async def put_archive(
+        self,
+        user_id: str,
+        room_id: str,
+        archive: bytes,
+        records: Sequence[ArchiveRecordRow],
+        *,
+        most_records: int,
+        most_bytes: int,
+    ) -> Kept:
+        """Add records to an archive."""
+        return await self._write(
+            partial(
+                sqlite_archive.put_archive,
+                user_id=user_id,
+                room_id=room_id,
+                archive=archive,
+                records=records,
+                most_records=most_records,
+                most_bytes=most_bytes,
+            )
+        )
+
+    async def release_archive(
+        self, user_id: str, archive: bytes, releases: Sequence[tuple[bytes, bytes]]
+    ) -> int:
+        """Drop the content of records by tag; of how many."""
+        return await self._write(
+            partial(sqlite_archive.release_archive, user_id=user_id, archive=archive, releases=releases)
+        )
+
+    async def remove_archive(self, user_id: str, archive: bytes | None, *, limit: int) -> int:
+        """Remove some records of one archive, or of all of a user's; how many."""
+        return await self._write(
+            partial(sqlite_archive.remove_archive, user_id=user_id, archive=archive, limit=limit)
         )
 
     async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
