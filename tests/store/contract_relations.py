@@ -47,7 +47,7 @@ class RelationContract:
         assert seqs(store, 3) == []
         assert store.related("!no:a.example", "$1", after=0, before=9, newest_first=True, limit=9) == []
         found = store.marked(ROOM, [event_id(ROOM, seq) for seq in range(1, 7)])
-        assert found == ({event_id(ROOM, 1), event_id(ROOM, 2)}, frozenset())
+        assert found == (frozenset({event_id(ROOM, 1), event_id(ROOM, 2)}), frozenset[str]())
 
     async def test_redactions_are_found_by_what_they_redact_and_are_no_relations(self, store: Store) -> None:
         await fill(store)
