@@ -149,6 +149,7 @@ class Bridge:
             homeserver=homeserver,
             shared=self.shared,
             random=environment.random,
+            reopened=self.encryption.reopened,
         )
         self.receipts = Receipts(
             wanted=config.read_receipts,
