@@ -18,7 +18,7 @@ from linearized.client import Item, ProviderApi
 from linearized.demo.homeserver import MatrixUser, register
 from linearized.demo.participant import Participant, now_ms, participant
 from tests.bridges.encrypting_client import EncryptingClient
-from tests.homeserver.stage import PASSWORD, Stage
+from tests.homeserver.stage import PASSWORD, Stage, provider_of
 
 JsonObject = dict[str, Any]
 # For anything that is to happen at all. What is late on a loaded machine is not wrong.
@@ -143,13 +143,14 @@ async def _encrypting(user: MatrixUser) -> EncryptingClient:
 
 @asynccontextmanager
 async def people(stage: Stage, names: Sequence[str], test: str) -> AsyncIterator[dict[str, Participant]]:
-    """Users of b.example at work, each with a device of its own for this ``test``."""
+    """Users of the providers at work, each with a device of its own for this ``test``."""
     tls = ssl.create_default_context(cafile=str(stage.ca))
     # Not HTTP/2: of several long polls on one connection, httpcore lets one keep others from their answers.
     async with httpx.AsyncClient(verify=tls, limits=_LIMITS) as http, AsyncExitStack() as stack:
-        api = ProviderApi(stage.b_url, token=None, http=http, clock=now_ms, ids=secrets.token_urlsafe)
         found = {}
         for name in names:
+            url = stage.url_of(provider_of(name))
+            api = ProviderApi(url, token=None, http=http, clock=now_ms, ids=secrets.token_urlsafe)
             login = await api.login(name, PASSWORD, device_id=f"{test}{name}".upper())
             state = stage.directory / f"{test}-{name}.state"
             found[name] = await stack.enter_async_context(participant(api, login, state))

@@ -98,13 +98,15 @@ class Room:
     def there(self, person: Participant) -> list[DecryptedMessage]:
         """What somebody at b.example got of what was said in Matrix."""
         said = [item for item in person.messages if item.room_id == self.room_id]
-        return [item for item in said if not item.sender_uri.startswith("mimi://b.example/")]
+        return [item for item in said if item.sender_uri.startswith(f"mimi://{self.stage.domain}/")]
 
     def here(self) -> list[JsonObject]:
         """What the ghosts said in Matrix."""
-        ghosts = "@_lin_b.example_"
-        events = self.eyes.events[self.matrix_id]
-        return [event for event in events if event["sender"].startswith(ghosts) and "state_key" not in event]
+        said = [event for event in self.eyes.events[self.matrix_id] if "state_key" not in event]
+        return [event for event in said if event["sender"].startswith("@_lin_") and not self._is_bots(event)]
+
+    def _is_bots(self, event: JsonObject) -> bool:
+        return bool(event["sender"] == self.stage.bot)
 
     def _note(self) -> None:
         """Name what arrived by its place: what is out of order gets a wrong name, and then differs."""
@@ -256,7 +258,7 @@ class Room:
                 server, media_id = part.url.split("/")[-2:]
                 data = open_part(await person.session.api.download_media(server, media_id), part)
                 return {
-                    "file": self._name_of(data),
+                    "file": self.name_of(data),
                     "type": part.content_type,
                     "filename": part.filename,
                     "description": part.description,
@@ -264,7 +266,8 @@ class Room:
                     "size": part.size,
                 }
 
-    def _name_of(self, data: bytes) -> str:
+    def name_of(self, data: bytes) -> str:
+        """What a file is called in the tables."""
         (name,) = [name for name, file in self.files.items() if file.data == data] or ["unknown"]
         return name
 
@@ -294,7 +297,7 @@ class Room:
 
     async def _downloaded(self, mxc: str, encrypted: JsonObject | None) -> str:
         data = await self.crowd.download(mxc)
-        return f"file:{self._name_of(data if encrypted is None else open_file(data, encrypted))}"
+        return f"file:{self.name_of(data if encrypted is None else open_file(data, encrypted))}"
 
 
 async def share(person: Participant, files: Mapping[str, File]) -> dict[str, ExternalPart]:

@@ -621,6 +621,14 @@ THERE: tuple[Writes, ...] = (
 )
 
 
+END_HERE = Says(name="end", content=message("That is all"), seen={"part": plain("That is all")})
+END_THERE = Writes(
+    name="over",
+    make=lambda room: text("All of it", salt=salt(room, "over")),
+    seen=[{"content": message("All of it")}],
+)
+
+
 def script() -> list[Row]:
     """Both tables, taken turns by, each in its order."""
     rows: list[Row] = []

@@ -29,10 +29,15 @@ from linearized.exceptions import ConfigError
 A, B = "a.example", "b.example"
 BOT = "_lin_bot"
 PASSWORD = "a password for a test"
-# People at b.example, who have accounts before it runs.
-PEOPLE = ("bea", "bill", "bo", "bridget")
+# People of the two providers, who have accounts before these run; each test has its own.
+PEOPLE = {A: ("amy", "al"), B: ("bea", "bill", "bo", "bess", "brad")}
 # What the homeserver lost is missing for this long.
 AUDIT_SECONDS = 2
+
+
+def provider_of(name: str) -> str:
+    """Whose user one of ``PEOPLE`` is."""
+    return next(provider for provider, names in PEOPLE.items() if name in names)
 
 
 def synapse() -> Path:
@@ -87,9 +92,13 @@ class Stage:
     def ca(self) -> Path:
         return self.directory / "ca" / "ca.pem"
 
-    def ghost(self, localpart: str) -> str:
-        """The Matrix user that stands for somebody of b.example."""
-        return f"@_lin_{B}_{localpart}:{self.domain}"
+    def ghost(self, name: str) -> str:
+        """The Matrix user that stands for one of ``PEOPLE``."""
+        return f"@_lin_{provider_of(name)}_{name}:{self.domain}"
+
+    def url_of(self, provider: str) -> str:
+        """Where clients of a provider find it."""
+        return self.a_url if provider == A else self.b_url
 
     async def start(self) -> None:
         """Start everything. The bridge waits for the others by itself."""
@@ -127,9 +136,10 @@ def make_stage(directory: Path, *, federation: Federation | None = None) -> Stag
     domain = SERVER_NAME if federation is None else f"localhost:{federation.port}"
     a = _provider(directory, A, a_port, "--peer", f"{B}=127.0.0.1:{b_port}", "--bridge", domain)
     b = _provider(directory, B, b_port, "--peer", f"{A}=127.0.0.1:{a_port}")
-    for name in PEOPLE:
-        words = ("user", "create", name, "--config", directory / "b" / "linearized.toml")
-        linearized(*words, "--password-file", "-", stdin=f"{PASSWORD}\n")
+    for provider, names in PEOPLE.items():
+        for name in names:
+            words = ("user", "create", name, "--config", directory / provider[0] / "linearized.toml")
+            linearized(*words, "--password-file", "-", stdin=f"{PASSWORD}\n")
     matrix_url, settings = f"http://127.0.0.1:{matrix_port}", directory / "bridge" / "bridge.toml"
     init = [
         "bridge",

@@ -11,44 +11,59 @@ from random import Random
 
 import trio
 
+from tests.homeserver import doings
+from tests.homeserver.doings import Hall
 from tests.homeserver.people import Eyes, crowd, people
-from tests.homeserver.scene import Room, bridged_room, share
-from tests.homeserver.spoken import FILES, THERE, script
+from tests.homeserver.scene import Room, Writes, bridged_room, share
+from tests.homeserver.spoken import END_HERE, END_THERE, FILES, script
 from tests.homeserver.stage import Stage
 
 ROUNDS = int(os.environ.get("LINEARIZED_SOAK_DAY", "1"))
 SEED = 20261126
-CROWD = ("ann", "ben", *(f"user{number}" for number in range(18)))
-SEVERAL = ("bea", "bill", "bo")
+CROWD = ("ann", "ben", *(f"user{number}" for number in range(16)))
+GUESTS = ("cat", "dan")
+SPEAKERS = ("bea", "bill", "bo")
+ACTORS = ("amy", "al", "bess")
 
 
-async def play(room: Room, seed: int) -> None:
-    """Everything of the tables, by authors that the seed chooses among who is in the room."""
+async def talk(room: Room, seed: int) -> None:
+    """Everything that can be said, by authors that the seed chooses among who is in the room."""
     random = Random(seed)  # noqa: S311 - chooses who speaks
     here = list(room.crowd.crypto) if room.matrix_id in room.crowd.encrypted else room.members
     for row in script():
-        there = row in THERE
+        there = isinstance(row, Writes)
         await room.play(row, random.choice(list(room.people) if there else here))
     await room.check()
 
 
-async def test_a_day_of_every_kind_of_message_crosses_once_in_order_and_as_the_tables_say(
-    stage: Stage,
-) -> None:
+async def act(room: Room) -> None:
+    """Everything that can be done to a room and its members; the words at its end come after all of it."""
+    hall = Hall(room)
+    await hall.arrived(ACTORS)
+    await doings.play(hall)
+    await room.play(END_HERE, "ann")
+    await room.play(END_THERE, "amy")
+    await room.settled()
+    hall.finish()
+
+
+async def test_a_day_of_every_kind_crosses_once_in_order_and_as_the_tables_say(stage: Stage) -> None:
     async with (
-        crowd(stage, CROWD, encrypting=("ann", "ben")) as here,
-        people(stage, SEVERAL, "day") as there,
+        crowd(stage, (*CROWD, *GUESTS), encrypting=("ann", "ben")) as here,
+        people(stage, (*SPEAKERS, *ACTORS), "day") as there,
         trio.open_nursery() as nursery,
     ):
         eyes = Eyes(here.users["ann"], here.crypto["ann"])
         nursery.start_soon(eyes.watch)
         uploads = await share(there["bea"], FILES)
-        rooms = []
-        for members, encrypted in ((CROWD, False), (CROWD[:6], False), (CROWD[:2], True)):
-            room = await bridged_room(stage, here, eyes, there, members=members, encrypted=encrypted)
+        speakers, actors = ({name: there[name] for name in names} for names in (SPEAKERS, ACTORS))
+        garden = await bridged_room(stage, here, eyes, speakers, members=CROWD)
+        vault = await bridged_room(stage, here, eyes, speakers, members=CROWD[:2], encrypted=True)
+        hall = await bridged_room(stage, here, eyes, actors, members=CROWD[:2])
+        for room in (garden, vault, hall):
             room.uploads, room.files = uploads, FILES
-            rooms.append(room)
         async with trio.open_nursery() as day:
-            for number, room in enumerate(rooms):
-                day.start_soon(play, room, SEED + number)
+            day.start_soon(talk, garden, SEED)
+            day.start_soon(talk, vault, SEED + 1)
+            day.start_soon(act, hall)
         nursery.cancel_scope.cancel()
