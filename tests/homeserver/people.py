@@ -23,6 +23,8 @@ from tests.homeserver.stage import PASSWORD, Stage, provider_of
 JsonObject = dict[str, Any]
 # For anything that is to happen at all. What is late on a loaded machine is not wrong.
 PATIENCE = 120.0
+# Between two tries of what asks a program that may be away.
+AWAY_PAUSE = 0.2
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 _FILTER = json.dumps({"room": {"timeline": {"limit": 1000}}, "presence": {"types": []}})
 
@@ -44,7 +46,7 @@ class Eyes:
             try:
                 answer = await self.user.call("GET", "/sync", query=query)
             except httpx.TransportError:
-                await trio.sleep(0.2)
+                await trio.sleep(AWAY_PAUSE)
                 continue
             self._since = answer["next_batch"]
             if self.crypto is not None:

@@ -30,7 +30,7 @@ A, B = "a.example", "b.example"
 BOT = "_lin_bot"
 PASSWORD = "a password for a test"
 # People of the two providers, who have accounts before these run; each test has its own.
-PEOPLE = {A: ("amy", "al"), B: ("bea", "bill", "bo", "bess", "brad")}
+PEOPLE = {A: ("amy", "al"), B: ("bea", "bill", "bo", "bess", "brad", "bree")}
 # What the homeserver lost is missing for this long.
 AUDIT_SECONDS = 2
 

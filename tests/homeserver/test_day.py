@@ -57,13 +57,16 @@ async def test_a_day_of_every_kind_crosses_once_in_order_and_as_the_tables_say(s
         nursery.start_soon(eyes.watch)
         uploads = await share(there["bea"], FILES)
         speakers, actors = ({name: there[name] for name in names} for names in (SPEAKERS, ACTORS))
-        garden = await bridged_room(stage, here, eyes, speakers, members=CROWD)
-        vault = await bridged_room(stage, here, eyes, speakers, members=CROWD[:2], encrypted=True)
         hall = await bridged_room(stage, here, eyes, actors, members=CROWD[:2])
-        for room in (garden, vault, hall):
-            room.uploads, room.files = uploads, FILES
-        async with trio.open_nursery() as day:
-            day.start_soon(talk, garden, SEED)
-            day.start_soon(talk, vault, SEED + 1)
-            day.start_soon(act, hall)
+        hall.files = FILES
+        for number in range(ROUNDS):
+            garden = await bridged_room(stage, here, eyes, speakers, members=CROWD)
+            vault = await bridged_room(stage, here, eyes, speakers, members=CROWD[:2], encrypted=True)
+            async with trio.open_nursery() as day:
+                if not number:
+                    day.start_soon(act, hall)
+                for room in (garden, vault):
+                    room.uploads, room.files = uploads, FILES
+                day.start_soon(talk, garden, SEED + 2 * number)
+                day.start_soon(talk, vault, SEED + 2 * number + 1)
         nursery.cancel_scope.cancel()
