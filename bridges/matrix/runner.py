@@ -44,8 +44,6 @@ from bridges.matrix.unbridging import Unbridging
 from linearized.client import ClientError, ProviderApi
 from linearized.exceptions import ConfigError
 
-# A room's newest pages are read again this often.
-AUDIT_PAUSE = 600.0
 # Connections kept to each side; every puppet that sends at once needs one.
 MAX_CONNECTIONS = 50
 
@@ -151,6 +149,7 @@ class Bridge:
             homeserver=homeserver,
             shared=self.shared,
             random=environment.random,
+            reopened=self.encryption.reopened,
         )
         self.receipts = Receipts(
             wanted=config.read_receipts,
@@ -422,7 +421,7 @@ class Bridge:
                     if found:
                         log.info("the homeserver had not pushed", room_id=link.matrix_room_id, events=found)
                         self.wake()
-            await trio.sleep(AUDIT_PAUSE)
+            await trio.sleep(self.config.audit_seconds)
 
 
 async def _until_there(work: Callable[[], Awaitable[object]]) -> None:
