@@ -1,8 +1,8 @@
 """Room to Matrix: the bot's client reads the log; what people at other providers do, their ghosts do.
 
 What the homeserver's own users sent comes back here, too. It is known by its message ID, which was written
-down before it was sent. A ghost's event has a transaction ID made of the log's event ID, so a repetition
-after a kill is answered with the event that was sent.
+down before it was sent. An event that we send has a transaction ID made of the log's event ID, so a
+repetition after a kill is answered with the event that was sent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
+from bridges.matrix.doubles.login import Login
+from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
@@ -22,7 +24,7 @@ from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import RedactEvent, ToMatrix, Upload, file_key, files
+from bridges.matrix.rendering import ToMatrix, Upload, file_key, files
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -60,8 +62,12 @@ class Inbound:
         homeserver: HomeserverApi,
         shared: SharedState,
         receipts: Receipts,
+        login: Login,
+        speaking: Speaking,
         is_encrypted: Callable[[str], Awaitable[bool]],
     ) -> None:
+        self._login = login
+        self._speaking = speaking
         self._receipts = receipts
         self._is_encrypted = is_encrypted
         self._shared = shared
@@ -117,20 +123,22 @@ class Inbound:
             return
         if not self._names.is_ours(sender):
             raise NotBridged(f"{sender} says something we did not send for them")
+        if await self._login.heard(item.sender_uri, item.content):
+            raise NotBridged("it proves whose address this is")
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(item.content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
         for number, act in enumerate(mapping.convert(item.content, uploads)):
-            txn_id = f"log-{item.event_id}-{number}"
-            if isinstance(act, RedactEvent):
-                event_id = await ghost.redact(
-                    link.matrix_room_id, act.event_id, txn_id=txn_id, ts=item.timestamp
-                )
-            else:
-                event_id = await ghost.send(
-                    link.matrix_room_id, act.type, act.content, txn_id=txn_id, ts=item.timestamp
-                )
+            event_id = await self._speaking.act(
+                ghost,
+                act,
+                sender=sender,
+                matrix_room_id=link.matrix_room_id,
+                log_event_id=item.event_id,
+                number=number,
+                ts=item.timestamp,
+            )
             known = Known(
                 matrix_event_id=event_id,
                 log_event_id=item.event_id,

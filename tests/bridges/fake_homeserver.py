@@ -18,6 +18,8 @@ DOMAIN = "matrix.example"
 START = 1_795_300_000_000
 PAGE = 100
 OK = 200
+# How the access tokens of its users begin; the application service's do not.
+USER_TOKEN = "user-"
 # The parts of a path before the one that says what it is about: _matrix, client, v3.
 FIXED = 3
 
@@ -57,6 +59,10 @@ class FakeHomeserver:
         # What pinging the application service answers, and whose token it has.
         self.ping: tuple[int, str] = (200, "")
         self.token_of: str | None = f"@_lin_bot:{DOMAIN}"
+        # Users by the access tokens they gave away; each is that of a device of its own.
+        self.tokens: dict[str, str] = {}
+        # Users who send too much.
+        self.limited: set[str] = set()
         self.count = 0
         self.keys = KeyServer()
         # Whether application services can act as a device.
@@ -157,19 +163,23 @@ class FakeHomeserver:
             self.devices.add((request.url.params["user_id"], parts[-1]))
             return _ok()
         about_keys = len(parts) > FIXED and parts[FIXED] in ("keys", "sendToDevice", "sync")
-        answer = self._keys(request, parts[3:]) if about_keys else self._answer(request, parts)
+        if token_of(request).startswith(USER_TOKEN) and token_of(request) not in self.tokens:
+            answer = _error(401, "M_UNKNOWN_TOKEN")
+        else:
+            answer = self._keys(request, parts[3:]) if about_keys else self._answer(request, parts)
         if self.fault is not None:
             self.fault("after", request)
         return answer
 
     def _answer(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
-        user = request.url.params.get("user_id", f"@_lin_bot:{DOMAIN}")
+        user = self._acting(request)
         if parts[:3] == ["_matrix", "media", "v3"]:
             return _ok(content_uri=self.upload(request.content, request.headers["content-type"]))
         if parts[2:] == ["versions"]:
             return _ok(versions=["v1.12", "v1.13"])
         if parts[-2:] == ["account", "whoami"]:
-            return _ok(user_id=self.token_of) if self.token_of else _error(401, "M_UNKNOWN_TOKEN")
+            owner = user if token_of(request).startswith(USER_TOKEN) else self.token_of
+            return _ok(user_id=owner) if owner else _error(401, "M_UNKNOWN_TOKEN")
         body = json.loads(request.content) if request.content else {}
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
@@ -195,6 +205,11 @@ class FakeHomeserver:
             case _:
                 raise AssertionError(parts)
         return answer
+
+    def _acting(self, request: httpx.Request) -> str:
+        if token_of(request).startswith(USER_TOKEN):
+            return self.tokens[token_of(request)]
+        return str(request.url.params.get("user_id", f"@_lin_bot:{DOMAIN}"))
 
     def _keys(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
         user, device = (request.url.params[name] for name in ("user_id", "device_id"))
@@ -269,8 +284,8 @@ class FakeHomeserver:
         ts = request.url.params.get("ts")
         answer = _ok()
         match (request.method, *rest):
-            case ("PUT", "send", kind, _):
-                answer = self._send(request, room, user, kind)
+            case ("PUT", "send" | "redact" as act, what, _):
+                answer = self._send(request, room, user, act, what)
             case ("POST", "receipt", "m.read", event_id) if (user, "receipt") not in room.forbidden:
                 self.receipts.append((room.room_id, user, event_id))
             case ("POST", "receipt", *_):
@@ -312,13 +327,29 @@ class FakeHomeserver:
                 raise AssertionError(what)
         return answer
 
-    def _send(self, request: httpx.Request, room: MatrixRoom, user: str, kind: str) -> httpx.Response:
-        assert (user, request.url.params.get("device_id")) in self.devices
-        # As Synapse: keyed by path and application service, not by user.
+    def _send(
+        self,
+        request: httpx.Request,
+        room: MatrixRoom,
+        user: str,
+        act: str,
+        what: str,
+    ) -> httpx.Response:
+        kind, more = (what, {}) if act == "send" else ("m.room.redaction", {"redacts": what})
+        bearer = token_of(request)
+        # As Synapse: keyed by path and application service, not by user; or by the device of a user's token.
         key = request.url.raw_path.decode().partition("?")[0]
+        ts = request.url.params.get("ts")
+        if bearer.startswith(USER_TOKEN):
+            key, ts = f"{bearer} {key}", None
+            if key not in self.transactions and user in self.limited:
+                return _error(429, "M_LIMIT_EXCEEDED")
+        else:
+            assert (user, request.url.params.get("device_id")) in self.devices
         if key not in self.transactions:
-            body = json.loads(request.content)
-            ts = request.url.params.get("ts")
+            if (user, kind) in room.forbidden:
+                return _error(403, "M_FORBIDDEN")
+            body = {**json.loads(request.content), **more}
             extra = {"redacts": body["redacts"]} if kind == "m.room.redaction" else {}
             event = self.emit(room, user, kind, body, ts=int(ts) if ts else None, **extra)
             self.transactions[key] = event["event_id"]
@@ -332,6 +363,10 @@ class FakeHomeserver:
         if start > 0:
             answer["end"] = str(start)
         return httpx.Response(200, json=answer)
+
+
+def token_of(request: httpx.Request) -> str:
+    return str(request.headers.get("authorization", "")).removeprefix("Bearer ")
 
 
 def _ok(**body: Any) -> httpx.Response:

@@ -15,7 +15,8 @@ import httpx
 
 from bridges.matrix.config import BRIDGE, BridgeConfig
 from bridges.matrix.database import Database
-from bridges.matrix.runner import Bridge, Environment
+from bridges.matrix.parts import Environment
+from bridges.matrix.runner import Bridge
 from linearized.client import Session
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, JsonObject, MatrixRoom
 from tests.client.support import wall_clock
