@@ -101,7 +101,7 @@ class Inbound:
             case DecryptedMessage():
                 await self._message(link, item)
             case MembershipChanged():
-                if not _came_from_matrix(item.event):
+                if not self._came_from_matrix(item.event):
                     await self._membership.to_matrix(link, item)
             case EpochChanged():
                 await self._epoch(item)
@@ -191,8 +191,15 @@ class Inbound:
         event = item.event
         sender, kind = str(event.get("sender", "")), str(event.get("type"))
         foreign = not self._names.is_bridged(sender) and sender != self._bot
-        if foreign and not _came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
+        if foreign and not self._came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
             await self._shared.to_matrix(link, item)
+
+    def _came_from_matrix(self, event: JsonObject) -> bool:
+        """Whether it is our homeserver that an event came from; others have bridges of their own."""
+        match event.get("provenance"):
+            case {"protocol": "matrix", "provider": str(domain)}:
+                return domain == self._names.domain
+        return False
 
 
 def _report(content: MimiContent) -> StatusReport | None:
@@ -200,8 +207,3 @@ def _report(content: MimiContent) -> StatusReport | None:
         return report_in(content)
     except MimiDecodeError as error:
         raise NotBridged("a status report that cannot be read") from error
-
-
-def _came_from_matrix(event: JsonObject) -> bool:
-    provenance = event.get("provenance")
-    return isinstance(provenance, dict) and provenance.get("protocol") == "matrix"

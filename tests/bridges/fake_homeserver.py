@@ -44,9 +44,10 @@ class MatrixRoom:
 class FakeHomeserver:
     """Rooms, users, media, and the events it has still to push to the application service."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain: str = DOMAIN) -> None:
+        self.domain = domain
         self.rooms: dict[str, MatrixRoom] = {}
-        self.users: set[str] = {f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol")}
+        self.users: set[str] = {f"@{name}:{self.domain}" for name in ("alice", "bob", "carol")}
         self.devices: set[tuple[str, str]] = set()
         self.names: dict[str, str] = {}
         self.avatars: dict[str, str] = {}
@@ -58,7 +59,7 @@ class FakeHomeserver:
         self.fault: Fault | None = None
         # What pinging the application service answers, and whose token it has.
         self.ping: tuple[int, str] = (200, "")
-        self.token_of: str | None = f"@_lin_bot:{DOMAIN}"
+        self.token_of: str | None = f"@_lin_bot:{self.domain}"
         # Users by the access tokens they gave away; each is that of a device of its own.
         self.tokens: dict[str, str] = {}
         # Users who send too much.
@@ -149,7 +150,7 @@ class FakeHomeserver:
     def upload(self, data: bytes, content_type: str) -> str:
         self.count += 1
         self.media[f"file{self.count}"] = (data, content_type)
-        return f"mxc://{DOMAIN}/file{self.count}"
+        return f"mxc://{self.domain}/file{self.count}"
 
     # --- the client API ---
 
@@ -209,7 +210,7 @@ class FakeHomeserver:
     def _acting(self, request: httpx.Request) -> str:
         if token_of(request).startswith(USER_TOKEN):
             return self.tokens[token_of(request)]
-        return str(request.url.params.get("user_id", f"@_lin_bot:{DOMAIN}"))
+        return str(request.url.params.get("user_id", f"@_lin_bot:{self.domain}"))
 
     def _keys(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
         user, device = (request.url.params[name] for name in ("user_id", "device_id"))
@@ -226,7 +227,7 @@ class FakeHomeserver:
         return _ok(user_id=user)
 
     def _register(self, body: JsonObject) -> httpx.Response:
-        user = f"@{body['username']}:{DOMAIN}"
+        user = f"@{body['username']}:{self.domain}"
         if self.devices_by_put and not body.get("inhibit_login"):
             return _error(400, "M_APPSERVICE_LOGIN_UNSUPPORTED")
         if user in self.users:
@@ -249,11 +250,11 @@ class FakeHomeserver:
         return _ok()
 
     def _create(self, user: str, body: JsonObject) -> httpx.Response:
-        if any(f"#{body['room_alias_name']}:{DOMAIN}" in room.aliases for room in self.rooms.values()):
+        if any(f"#{body['room_alias_name']}:{self.domain}" in room.aliases for room in self.rooms.values()):
             return _error(400, "M_ROOM_IN_USE")
         self.count += 1
-        room = self.create(f"!made{self.count}:{DOMAIN}", user)
-        room.aliases.add(f"#{body['room_alias_name']}:{DOMAIN}")
+        room = self.create(f"!made{self.count}:{self.domain}", user)
+        room.aliases.add(f"#{body['room_alias_name']}:{self.domain}")
         self.emit(room, user, "m.room.join_rules", {"join_rule": "invite"}, state_key="", push=False)
         return _ok(room_id=room.room_id)
 

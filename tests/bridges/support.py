@@ -108,7 +108,8 @@ async def push_events(
 ) -> int:
     body = {"events": events, "ephemeral": [], "de.sorunome.msc2409.ephemeral": [], **more}
     number = txn_id or str(next(_transactions))
-    return await call(bridge, "PUT", f"/_matrix/app/v1/transactions/{number}", body)
+    path = f"/_matrix/app/v1/transactions/{number}"
+    return await call(bridge, "PUT", path, body, token=bridge.config.hs_token)
 
 
 async def call(
