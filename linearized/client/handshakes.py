@@ -256,7 +256,7 @@ class Handshakes:
         for client in response.clients:
             if client.key_package is not None:
                 info = openmls.inspect_key_package(client.key_package, now=now)
-                owner = leaf_owner(info.identity, signature_key=info.signature_key)
+                owner = leaf_owner(info.credential, signature_key=info.signature_key)
                 if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
                     raise UntrustedAnswer(
                         f"a key package of {owner.client_uri} was given for {client.client_uri}"
@@ -402,14 +402,14 @@ class Handshakes:
                 for leaf, owner in device.members(room_id).items()
                 if owner.user_id in out and leaf not in leaving
             ]
-            members = {member.identity for member in group.members()} | arriving_clients(group)
+            members = {member.credential for member in group.members()} | arriving_clients(group)
             now = self._api.clock() // 1000
             packages = [
                 package
                 for several in add.values()
                 for package in several
                 # Someone else may have added the client while we were losing a race.
-                if openmls.inspect_key_package(package, now=now).identity not in members
+                if openmls.inspect_key_package(package, now=now).credential not in members
             ]
             new_agent = agent if device.needs_agent(room_id) else None
             nothing = update is None and new_agent is None and not packages and not leaves and not leaving

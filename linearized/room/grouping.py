@@ -16,6 +16,7 @@ from linearized.protocol.identifiers import group_id
 from linearized.protocol.state import StateMap, membership
 from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
+from linearized.room.certificates import Authorities, check_offered_certificates
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
@@ -192,6 +193,7 @@ class RoomGroup:
         *,
         introduced: Set[bytes],
         published: Published,
+        authorities: Authorities,
         now: int,
     ) -> tuple[PublicGroup, Offer]:
         """Verify and check proposals; nothing changes.
@@ -199,6 +201,7 @@ class RoomGroup:
         Args:
             introduced: see ``Handshake``.
             published: see ``check_devices``.
+            authorities: see ``check_certificates``.
             now: the hub's acceptance time, milliseconds since the Unix epoch.
 
         Raises:
@@ -212,6 +215,7 @@ class RoomGroup:
         roster = self._clients(group)
         check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
         check_proposed_devices(group, offer, published)
+        check_offered_certificates(offer.proposals, authorities, now=now)
         return group, offer
 
     def keep(self, messages: Iterable[bytes], *, now: int) -> None:
