@@ -330,13 +330,13 @@ class MlsDevice:
         return references(self.group(room_id)) if self.in_group(room_id) else set()
 
     def must_tidy(self, room_id: str) -> bool:
-        """Whether somebody is to be removed from the group, or its franking agent to be replaced, and this
+        """Whether somebody is to be removed from the group, or the hub before to be replaced in it, and this
         device could do it.
         """
         if not self.in_group(room_id):
             return False
         group = self.group(room_id)
-        due = bool(leaving_leaves(group)) or self.needs_agent(room_id)
+        due = bool(leaving_leaves(group)) or self.needs_agent(room_id) or self.needs_sender(room_id)
         return due and not is_leaving(group)
 
     def hub(self, room_id: str) -> str:
@@ -354,6 +354,23 @@ class MlsDevice:
             return agent_uri(self.group(room_id).app_data()[FRANKING_AGENT]) != f"mimi://{hub}"
         except MimiDecodeError:
             return True  # whatever it is, it is not the hub's
+
+    def needs_sender(self, room_id: str) -> bool:
+        """Whether the room has moved to this device's provider, which is no external sender of its group."""
+        hub = self.record(room_id).hub
+        if hub != user_domain(self.owner.user_id) or PARTICIPANT_LIST not in self.group(room_id).app_data():
+            return False
+        name = f"mimi://{hub}".encode()
+        return all(identity != name for _, identity in self.group(room_id).external_senders())
+
+    def senders_with(self, room_id: str, hub: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        """The external senders that a group is to have once its room has moved: the new hub (raw public key
+        and content of its basic credential) in the place of those before.
+        """
+        record = self.record(room_id)
+        hubs = {f"mimi://{name}".encode() for name in (record.hub, record.former_hub, room_domain(room_id))}
+        others = [sender for sender in self.group(room_id).external_senders() if sender[1] not in hubs]
+        return [hub, *others]
 
     def drop_proposals(self, room_id: str, named: Collection[bytes]) -> bool:
         """Forget proposals that the hub says are not valid any more; whether there were any."""

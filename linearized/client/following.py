@@ -210,7 +210,8 @@ class Follower:
         """Keep track of where the room has moved: its hub's franking agent is another from then on."""
         sender = event.get("sender")
         if event.get("type") == HUB[0] and event.get("state_key") == HUB[1] and is_user_id(sender):
-            self._device.record(room_id).hub = user_domain(str(sender))
+            record = self._device.record(room_id)
+            record.former_hub, record.hub = self._device.hub(room_id), user_domain(str(sender))
 
     def _remember_member(self, room_id: str, event: JsonObject) -> None:
         """Keep track of who left: "the next commit must remove it from the group", as the hub will say."""

@@ -22,6 +22,7 @@ from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
 from linearized.room.franks import changes_agent, check_agent, check_new_agent, check_tag, needs_tags
+from linearized.room.hub_senders import check_new_senders
 from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
@@ -179,12 +180,19 @@ class RoomGroup:
         if self._group is not None:
             commit = verify_commit(self._group, bundle, now=now)
             check_new_agent(self._group, commit.staged, self._agents)
+            check_new_senders(self._group, commit.staged, state, key=self._own_key)
             roster = self._clients(self._group)
             return Transition(group=self._group, roster=roster, bundle=bundle, commit=commit, initial=None)
         group, roster = self._observe(initial, state)
         commit = verify_commit(group, bundle, now=now)
         check_new_agent(group, commit.staged, self._agents)
+        check_new_senders(group, commit.staged, state, key=self._own_key)
         return Transition(group=group, roster=roster, bundle=bundle, commit=commit, initial=initial)
+
+    @property
+    def _own_key(self) -> bytes:
+        """What the hub is to be listed with; nothing if it proposes nothing."""
+        return b"" if self._signer is None else self._signer.public_key
 
     def examine(
         self,

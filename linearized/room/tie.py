@@ -37,10 +37,19 @@ from linearized.room.roster import Roster
 from linearized.room.standing import beyond, joined_users
 from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
-# Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
-# what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
+# Proposals that change nothing but leaves and app data, and the one change of extensions that an entry of the
+# log asks for (``hub_senders``). PSK and ReInit would change what the log has agreed on without an entry that
+# says so; they stay out until a room policy can allow them.
 ALLOWED_PROPOSALS: Final = frozenset(
-    {"add", "update", "remove", "self_remove", "external_init", "app_data_update"}
+    {
+        "add",
+        "update",
+        "remove",
+        "self_remove",
+        "external_init",
+        "app_data_update",
+        "group_context_extensions",
+    }
 )
 
 NOBODY: Final[Mapping[str, int]] = MappingProxyType({})

@@ -159,8 +159,8 @@ class KeyPackageInfo:
     ``certificates`` the DER certificates of an X.509 one, the leaf's first (nothing of them is verified, see
     `Client`). The validity bounds are in seconds since 1970, the keys are raw public keys. ``last_resort`` is
     true with the `last_resort_key_package` component or the extension (0x000a) of earlier drafts.
-    ``extensions`` and ``app_data`` (the `app_data_dictionary`) are of the key package, ``leaf_extensions`` and
-    ``leaf_app_data`` of its leaf; extensions by their type, in their order.
+    ``extensions`` and ``app_data`` (the `app_data_dictionary`) are of the key package, ``leaf_extensions``
+    and ``leaf_app_data`` of its leaf; extensions by their type, in their order.
     """
 
     @property
@@ -246,9 +246,9 @@ class Member:
 
     ``credential`` is the Credential struct, ``identity`` the content of a basic one and empty for another,
     ``certificates`` the DER certificates of an X.509 one, the leaf's first (nothing of them is verified, see
-    `Client`). The keys are raw public keys. ``extensions`` are those of the leaf by their type, in their order,
-    ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since 1970, the second bound excluded) is None
-    once the leaf was updated.
+    `Client`). The keys are raw public keys. ``extensions`` are those of the leaf by their type, in their
+    order, ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since 1970, the second bound
+    excluded) is None once the leaf was updated.
     """
 
     @property
@@ -574,9 +574,10 @@ class HpkeKeyPair:
 class Client:
     """A signature key, a credential, key packages, pre-shared keys and groups, each behind a lock.
 
-    The credential is basic, or has X.509 certificates. Those are passed along unread: that they hold, and that
-    the first one is for the leaf's signature key (RFC 9420 section 5.3), is for the Authentication Service,
-    which is the caller. Groups of a client with certificates ask their members to support both types.
+    The credential is basic, or has X.509 certificates. Those are passed along unread: that they hold, and
+    that the first one is for the leaf's signature key (RFC 9420 section 5.3), is for the Authentication
+    Service, which is the caller. Groups of a client with certificates ask their members to support both
+    types.
 
     ``past_epochs`` (at most 64) of a group is how many epochs back its messages can be decrypted,
     ``out_of_order_tolerance`` (at most 1024) how many messages of a sender may overtake one that can still be
