@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509 import Certificate
+
+from linearized.authorities import read_authorities
 from linearized.exceptions import ConfigError
 from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.settings import (
@@ -220,6 +223,11 @@ class Config:
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    certificate_authorities: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
+
+    def authorities_of(self, domain: str) -> Sequence[Certificate]:
+        """Those that may certify the clients of a domain's users; none unless the settings name them."""
+        return self.certificate_authorities.get(domain, ())
 
     @property
     def pulled_hubs(self) -> tuple[str, ...]:
@@ -282,6 +290,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         providers=_providers(top.section("providers", optional=True)),
         metadata=_metadata(top.section("metadata", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
+        certificate_authorities=read_authorities(top.section("certificate_authorities", optional=True)),
     )
     top.finish()
     _check_bridges(config)
@@ -492,6 +501,11 @@ key = {key}
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"
+
+[certificate_authorities]
+# PEM files with the authorities that certify the clients of a provider's users, ours too. Where there is
+# none, clients with certificates are refused.
+# "b.example" = "b-clients.pem"
 
 [metadata]
 # How long you keep this server's log, in seconds. Other providers and clients are told.

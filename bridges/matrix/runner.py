@@ -29,7 +29,6 @@ from bridges.matrix.records import Incoming, Phase
 from linearized.client import ClientError
 from linearized.exceptions import ConfigError
 
-
 log = structlog.get_logger(__name__)
 
 

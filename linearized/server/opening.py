@@ -187,6 +187,7 @@ def _assemble(
         nursery=nursery,
         appended=appended,
         agents=franking.agents,
+        authorities=config.authorities_of,
     )
     node = Node(
         config=config,
