@@ -1,5 +1,5 @@
-"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk: nothing is lost, nothing
-comes twice, and what each of them says stays in order.
+"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk: nothing is lost,
+nothing comes twice, and what each of them says stays in order.
 
 Short here; ``LINEARIZED_SOAK_KILLS=ROUNDS`` has so many rounds, which ``make soak`` does.
 """
