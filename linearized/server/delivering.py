@@ -199,7 +199,7 @@ class Worker:
         return True
 
     async def _post(self, room_id: str, body: bytes) -> None:
-        answer = await self._providers.post(self._provider, "notify", room_uri(room_id), body)
+        answer = await self._providers.post(self._provider, "notify", room_uri(room_id), body, in_turn=True)
         if answer.status not in ACCEPTED:
             raise ProviderError(
                 f"{self._provider} answered {answer.status}",
