@@ -50,7 +50,7 @@ def test_several_updates_of_the_participant_list_go_together() -> None:
     assert resulting_app_data(group, updates) == {PARTICIPANT_LIST: participant_list((BOB, 2))}
 
 
-@pytest.mark.parametrize("kind", ["psk", "reinit", "group_context_extensions"])
+@pytest.mark.parametrize("kind", ["psk", "reinit"])
 def test_a_proposal_that_changes_more_than_leaves_and_app_data_is_refused(kind: str) -> None:
     staged: Any = SimpleNamespace(proposal_kinds=("add", kind))
     with pytest.raises(Rejected) as raised:
