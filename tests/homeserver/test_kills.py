@@ -1,5 +1,5 @@
-"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk: nothing is lost, nothing
-comes twice, and what each of them says stays in order.
+"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk: nothing is lost,
+nothing comes twice, and what each of them says stays in order.
 
 Short here; ``LINEARIZED_SOAK_KILLS=ROUNDS`` has so many rounds, which ``make soak`` does.
 """
@@ -99,7 +99,7 @@ async def test_whoever_is_killed_nothing_is_lost_or_said_twice_and_everybodys_wo
 ) -> None:
     said: Words = defaultdict(list)
     async with (
-        crowd(stage, HERE) as here,
+        crowd(stage.files, HERE) as here,
         people(stage, THERE, "kills") as there,
         trio.open_nursery() as nursery,
     ):
