@@ -34,6 +34,7 @@ from linearized.settings import (
     as_server_names,
     as_text,
     as_user_id,
+    as_user_ids,
 )
 
 __all__ = [
@@ -200,7 +201,9 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings. ``discovery_overrides`` maps a server name to the address to use instead."""
+    """All settings. ``discovery_overrides`` maps a server name to the address to use instead; ``operators``
+    are the accounts (user IDs) that see every room's followers and group.
+    """
 
     server_name: str
     data_dir: Path
@@ -210,6 +213,7 @@ class Config:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
+    operators: tuple[str, ...] = ()
     consent: ConsentConfig = field(default_factory=ConsentConfig)
     sign_on: SignOnConfig = field(default_factory=SignOnConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
@@ -271,6 +275,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         discovery=_discovery(discovery),
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
+        operators=top.take("operators", as_user_ids, []),
         consent=_consent(top.section("consent", optional=True)),
         sign_on=_sign_on(top.section("sign_on", optional=True)),
         store=_store(top.section("store", optional=True)),
@@ -280,6 +285,9 @@ def parse_config(text: str, *, base: Path) -> Config:
     )
     top.finish()
     _check_bridges(config)
+    for operator in config.operators:
+        if operator.partition(":")[2] != config.server_name:
+            raise ConfigError(f"operators: {operator} is no account of {config.server_name}")
     return config
 
 
@@ -441,6 +449,8 @@ _DEFAULT_FILE = """\
 server_name = {server_name}
 # Database, media and signing key.
 data_dir = "data"
+# Accounts of this server that see how far every room's followers are, and who is in its group.
+# operators = ["@operator:a.example"]
 
 [listen]
 # All faces, TLS 1.3.

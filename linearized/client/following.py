@@ -12,12 +12,15 @@ from typing import Any
 
 import openmls
 
+from linearized.client.archive.arrivals import take
+from linearized.client.archive.keeping import Keeper
 from linearized.client.device import MlsDevice, digest
 from linearized.client.errors import NotInGroup, UntrustedAnswer
 from linearized.client.franks import FrankError, FrankFault, check_frank
 from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner, leaf_owner
 from linearized.client.identity_links import check_sender, note_arrival, take_link_keys
 from linearized.client.items import (
+    ArchiveRequested,
     DecryptedMessage,
     EpochChanged,
     GroupLost,
@@ -115,10 +118,11 @@ def sequence(event: JsonObject) -> int | None:
 
 
 class Follower:
-    """Applies sync answers to a device."""
+    """Applies sync answers to a device; ``keeper`` keeps what it reads for devices to come."""
 
-    def __init__(self, device: MlsDevice) -> None:
+    def __init__(self, device: MlsDevice, keeper: Keeper) -> None:
         self._device = device
+        self._keeper = keeper
 
     def apply(self, answer: JsonObject, found: list[Timeline], next_batch: str) -> None:
         """Process everything, put the items into the inbox, and save all of it with the new sync token."""
@@ -135,6 +139,8 @@ class Follower:
         for welcome in waiting:
             if self._is_out(welcome.room_id):
                 self._join(welcome, items)
+        asked = sum(isinstance(item, ArchiveRequested) for item in self._device.state.inbox)
+        items += take(self._device, _list(answer.get("to_device", {}), "events"), asked)
         self._device.deliver(items)
         self._device.state.since = next_batch
         self._device.save()
@@ -189,7 +195,8 @@ class Follower:
                     waiting.remove(welcome)
                     self._join(welcome, items)
         elif kind == "m.room.encrypted" and content.get("algorithm") == ALGORITHM:
-            items.append(self._message(room_id, event, content))
+            item = self._message(room_id, event, content)
+            items += [item, *self._keeper.keep(room_id, seq, content, item)]
         elif kind == "m.room.member" and isinstance(event.get("state_key"), str):
             self._remember_member(room_id, event)
             items.append(

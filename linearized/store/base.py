@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from linearized.store.account_data import AccountDataStore
+from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
 from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
@@ -238,6 +239,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ArchiveStore,
     ReceiptStore,
     RelationStore,
     ProfileStore,

@@ -163,6 +163,7 @@ async def running_server(
     bridged: tuple[str, ...] = (),
     providers: Mapping[str, ProviderConfig] | None = None,
     metadata: MetadataConfig | None = None,
+    operators: tuple[str, ...] = (),
     clock: Callable[[], int] = system_clock,
     store_in_thread: bool = True,
 ) -> AsyncIterator[Server]:
@@ -191,6 +192,7 @@ async def running_server(
         store=StoreConfig(synchronous="OFF"),
         providers=providers or {},
         metadata=metadata or MetadataConfig(),
+        operators=operators,
     )
     async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
         network.apps[name] = build_app(run.routes(node))

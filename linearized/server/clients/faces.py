@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.redactions import told_content
 from linearized.store.base import RoomRow, Store
 
 # Rooms in which membership lets one in, looked at for one room: lists of more than a few are unheard of.
@@ -79,8 +78,7 @@ def _may_ask(context: Context, caller: Caller, room_id: str, rule: Mapping[str, 
 
 def _content(store: Store, room: RoomRow, event_type: str) -> JsonObject:
     entry = store.state_entry(room.room_id, event_type, "", seq=room.head_seq)
-    content: JsonObject = orjson.loads(entry.pdu)["content"] if entry is not None else {}
-    return content
+    return told_content(store, entry) if entry is not None else {}
 
 
 def _text(content: Mapping[str, Any], key: str) -> str | None:

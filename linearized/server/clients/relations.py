@@ -16,6 +16,7 @@ from linearized.server.clients.projection import client_events
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import fitting
 from linearized.server.http import Request, Response, json_response
+from linearized.server.redactions import redactions_of
 from linearized.store.relations import relation_of
 
 DEFAULT_LIMIT: Final = 5  # what homeservers commonly take
@@ -42,10 +43,12 @@ async def relations(context: Context, request: Request, caller: Caller) -> Respo
     )
     page = fitting(rows[:limit], MAX_PAGE_BYTES)
     kind, event_type = request.params.get("rel_type"), request.params.get("event_type")
+    redacted = redactions_of(store, page)
     chosen = [
         row
         for row in page
         if view.shows(row)
+        and row.event_id not in redacted
         and (kind is None or (relation_of(row.pdu) or ("", ""))[1] == kind)
         and (event_type is None or row.type == event_type)
     ]

@@ -10,6 +10,8 @@ from linearized.store.migrations import (
     m0009_exchanges,
     m0013_members,
     m0018_reading,
+    m0022_redactions,
+    m0023_archive,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -20,5 +22,7 @@ __all__ = [
     "m0009_exchanges",
     "m0013_members",
     "m0018_reading",
+    "m0022_redactions",
+    "m0023_archive",
     "migrations",
 ]

@@ -20,9 +20,10 @@ from bridges.matrix.checks import ENCRYPTED, Outcome
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.megolm import extensions
+from bridges.matrix.parts import Environment
 from bridges.matrix.process import listen
 from bridges.matrix.registration import write_registration
-from bridges.matrix.runner import Bridge, Environment
+from bridges.matrix.runner import Bridge
 from linearized.client import Session
 from linearized.demo.homeserver import SERVER_NAME, HomeserverFiles, MatrixUser, prepare, register
 from linearized.demo.ports import free_ports

@@ -159,13 +159,6 @@ async def test_content_has_to_be_an_object_of_what_canonical_json_has(server: Se
         (await server.call("PUT", path, raw=raw, token=alice.token)).refused(400, errcode)
 
 
-async def test_redaction_is_refused(alice: Client) -> None:
-    room_id = await alice.create_room()
-    event_id = (await alice.send(room_id, "oops", "t1")).ok()["event_id"]
-    path = f"{room(room_id)}/redact/{part(event_id)}/t2"
-    (await alice.call("PUT", path, {})).refused(403, "M_FORBIDDEN")
-
-
 async def test_only_a_bridge_sets_the_time(server: Server, alice: Client) -> None:
     room_id = await alice.create_room()
     event_id = (await alice.send(room_id, "x", "t1", ts=5)).ok()["event_id"]
