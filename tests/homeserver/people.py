@@ -15,7 +15,7 @@ import httpx
 import trio
 
 from linearized.client import Item, ProviderApi
-from linearized.demo.homeserver import MatrixUser, register
+from linearized.demo.homeserver import HomeserverFiles, MatrixUser, register
 from linearized.demo.participant import Participant, now_ms, participant
 from tests.bridges.encrypting_client import EncryptingClient
 from tests.homeserver.stage import PASSWORD, Stage, provider_of
@@ -115,14 +115,14 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(
-    stage: Stage, names: Sequence[str], *, encrypting: Sequence[str] = ()
+    files: HomeserverFiles, names: Sequence[str], *, encrypting: Sequence[str] = ()
 ) -> AsyncIterator[Crowd]:
-    """Users of the homeserver with new accounts."""
-    async with httpx.AsyncClient(base_url=stage.files.url, limits=_LIMITS) as http:
+    """Users of a homeserver with new accounts."""
+    async with httpx.AsyncClient(base_url=files.url, limits=_LIMITS) as http:
         users: dict[str, MatrixUser] = {}
 
         async def make(name: str) -> None:
-            users[name] = await register(http, stage.files.shared_secret, name, PASSWORD)
+            users[name] = await register(http, files.shared_secret, name, PASSWORD)
 
         async with trio.open_nursery() as nursery:
             for name in names:
