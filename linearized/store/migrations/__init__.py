@@ -10,6 +10,7 @@ from linearized.store.migrations import (
     m0009_exchanges,
     m0013_members,
     m0018_reading,
+    m0022_room_routes,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -20,5 +21,6 @@ __all__ = [
     "m0009_exchanges",
     "m0013_members",
     "m0018_reading",
+    "m0022_room_routes",
     "migrations",
 ]
