@@ -74,6 +74,9 @@ ADDRESS_RATE = 20  # one address, before anybody there is logged in
 ACCOUNT_RATE = 50  # all devices of one user: a client that starts asks for a few dozen things
 PROVIDER_RATE = 50  # a server catching up on a few hundred rooms at once stays below the burst
 GROUP_RATE = 100  # what one provider sends to one room: a hundred people who write every second
+# Whoever gets hold of a key of the oblivious gateway can read the requests of its time that they recorded.
+GATEWAY_DAYS = 30
+MAX_GATEWAY_DAYS = 1000  # more is never; less than two would end a key before clients heard of the next
 # FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
 SYNCHRONOUS = ("FULL", "NORMAL")
 
@@ -138,9 +141,12 @@ class DiscoveryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysConfig:
-    """``[keys]``: ``notaries`` are asked for the keys of servers that do not answer; none by default."""
+    """``[keys]``: ``notaries`` are asked for the keys of servers that do not answer; none by default. The
+    oblivious gateway has a new key every ``gateway_days``; 0 leaves that to a command.
+    """
 
     notaries: tuple[str, ...] = ()
+    gateway_days: int = GATEWAY_DAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,9 +345,18 @@ def _discovery(section: Section) -> DiscoveryConfig:
 
 
 def _keys(section: Section) -> KeysConfig:
-    keys = KeysConfig(notaries=section.take("notaries", as_optional_server_names, []))
+    keys = KeysConfig(
+        notaries=section.take("notaries", as_optional_server_names, []),
+        gateway_days=section.take("gateway_days", _gateway_days, GATEWAY_DAYS),
+    )
     section.finish()
     return keys
+
+
+def _gateway_days(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in {0, *range(2, MAX_GATEWAY_DAYS)}:
+        raise ValueError(f"expected a number of days from 2 to {MAX_GATEWAY_DAYS - 1}, or 0")
+    return value
 
 
 def _providers(section: Section) -> dict[str, ProviderConfig]:
@@ -486,6 +501,8 @@ key = {key}
 [keys]
 # Servers to ask for the keys of those that do not answer themselves.
 # notaries = ["notary.example"]
+# Days until the oblivious gateway has a new key; 0 for never.
+# gateway_days = 30
 
 [consent]
 # Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.

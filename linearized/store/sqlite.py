@@ -293,10 +293,25 @@ class SqliteStore(
             )
         )
 
-    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
-        """Remember at which provider each KeyPackageRef lives."""
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room."""
         await self._write(
-            partial(sqlite_key_packages.put_key_package_routes, routes=routes, expires_ms=expires_ms)
+            partial(
+                sqlite_key_packages.put_key_package_routes,
+                routes=routes,
+                expires_ms=expires_ms,
+                room_id=room_id,
+            )
+        )
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember what another hub says of a room."""
+        await self._write(
+            partial(
+                sqlite_key_packages.put_room_routes, room_id=room_id, routes=routes, expires_ms=expires_ms
+            )
         )
 
     async def expire(self, now_ms: int) -> int:

@@ -12,6 +12,7 @@ from linearized.store.migrations import (
     m0018_reading,
     m0022_redactions,
     m0023_archive,
+    m0024_room_routes,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -24,5 +25,6 @@ __all__ = [
     "m0018_reading",
     "m0022_redactions",
     "m0023_archive",
+    "m0024_room_routes",
     "migrations",
 ]
