@@ -11,6 +11,7 @@ from linearized.store.migrations import (
     m0013_members,
     m0018_reading,
     m0022_redactions,
+    m0023_directory,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -22,5 +23,6 @@ __all__ = [
     "m0013_members",
     "m0018_reading",
     "m0022_redactions",
+    "m0023_directory",
     "migrations",
 ]
