@@ -36,7 +36,7 @@ _SEARCHED: Final = ("name", "topic", "canonical_alias")
 
 
 async def visibility(context: Context, request: Request) -> Response:
-    """``GET directory/list/room/{roomId}``: what nobody published is private, if there is such a room or not."""
+    """``GET directory/list/room/{roomId}``: what nobody published is private, if it exists or not."""
     shown = request.params["room_id"] in context.node.store.published()
     return json_response({"visibility": "public" if shown else "private"})
 
