@@ -93,7 +93,7 @@ lint-rust:
 	cd openmls-python && cargo fmt --check
 	cd openmls-python && cargo clippy --quiet --release --locked -- -D warnings
 
-bench: venv
+bench: venv synapse
 	mkdir -p benchmarks/results
 	for file in benchmarks/bench_*.py; do \
 		name=$$(basename "$$file" .py); \

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from linearized.store.account_data import AccountDataStore
 from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
+from linearized.store.directory import DirectoryStore
 from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
@@ -243,6 +244,7 @@ class Store(
     ReceiptStore,
     RelationStore,
     ProfileStore,
+    DirectoryStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""

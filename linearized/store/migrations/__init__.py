@@ -13,6 +13,7 @@ from linearized.store.migrations import (
     m0022_redactions,
     m0023_archive,
     m0024_room_routes,
+    m0025_directory,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -26,5 +27,6 @@ __all__ = [
     "m0022_redactions",
     "m0023_archive",
     "m0024_room_routes",
+    "m0025_directory",
     "migrations",
 ]
