@@ -63,13 +63,21 @@ class World:
     hub: Server
     bridge: Bridge
     directory: Path
+    unanswered: tuple[str, list[JsonObject]] | None = None
 
     async def push(self) -> None:
-        """The homeserver delivers what it has to push."""
+        """The homeserver delivers what it has to push. A transaction that a kill leaves unanswered comes
+        again, as Synapse does it: with its events and nothing else.
+        """
         keys = self.homeserver.keys
-        while self.homeserver.pushes or keys.pushed:
-            events, self.homeserver.pushes = self.homeserver.pushes[:100], self.homeserver.pushes[100:]
-            await push_events(self.bridge, events, **keys.transaction())
+        while self.unanswered is not None or self.homeserver.pushes or keys.pushed:
+            more: JsonObject = {}
+            if self.unanswered is None:
+                events, self.homeserver.pushes = self.homeserver.pushes[:100], self.homeserver.pushes[100:]
+                self.unanswered, more = (str(next(_transactions)), events), keys.transaction()
+            number, events = self.unanswered
+            await push_events(self.bridge, events, txn_id=number, **more)
+            self.unanswered = None
 
     async def settle(self) -> None:
         """Let the bridge work until neither side has anything new."""

@@ -252,7 +252,7 @@ async def test_unbridging_leaves_nothing_of_a_room_but_that_it_is_encrypted(tmp_
         assert link is not None
         await world.bridge.unbridging.run(link)
         assert holding(database, room.room_id) == {"encrypted_rooms"}
-        # Nothing is said in the clear when it is bridged again. Clients begin a new session when somebody left.
+        # Nothing is said in the clear when it is bridged again. Clients have a new session: somebody left.
         talk.alice.outbound.clear()
         world.homeserver.member(room, BOT, "invite", sender=ALICE)
         await world.settle()
