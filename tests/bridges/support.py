@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,15 @@ class World:
     bridge: Bridge
     directory: Path
     unanswered: tuple[str, list[JsonObject]] | None = None
+    bridging: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def restart(self) -> None:
+        """End the bridge and start it again."""
+        await self.bridging.aclose()
+        opened = opened_bridge(self.directory, self.homeserver, self.hub)
+        self.bridge = await self.bridging.enter_async_context(opened)
+        await self.bridge.start()
+        await self.settle()
 
     async def push(self) -> None:
         """The homeserver delivers what it has to push. A transaction that a kill leaves unanswered comes
@@ -163,9 +172,12 @@ async def open_world(directory: Path, *, operators: frozenset[str] = frozenset()
         club = Club(directory, stack)
         hub = await club.server("a.example", bridged=(DOMAIN,))
         homeserver = FakeHomeserver()
-        bridge = await stack.enter_async_context(opened_bridge(directory, homeserver, hub, operators))
+        bridging = await stack.enter_async_context(AsyncExitStack())
+        bridge = await bridging.enter_async_context(opened_bridge(directory, homeserver, hub, operators))
         await bridge.start()
-        yield World(homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory)
+        yield World(
+            homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory, bridging=bridging
+        )
 
 
 async def bob_of_b(world: World) -> Session:

@@ -8,56 +8,18 @@ have heard it once. Some of the points are tested here; set ``ALL_KILL_POINTS=1`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bridges.matrix.database import Database
 from tests.bridges import support
 from tests.bridges.megolm.talk import Talk, talking
+from tests.bridges.mortal import DEATH, MortalDatabase
 from tests.bridges.test_live import body_of, heard
 from tests.client.support import drain, message
 from tests.client.test_kills import Killed
 
 STEP = 1 if os.environ.get("ALL_KILL_POINTS") else 13
-
-
-class Death:
-    """Comes at the ``left``-th point; never if that is 0."""
-
-    left = 0
-
-    def point(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
-DEATH = Death()
-
-
-class MortalDatabase(Database):
-    """One at whose commits death may come."""
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        if self._connection.in_transaction:
-            yield
-            return
-        with super().together():
-            yield
-            DEATH.point()
-        DEATH.point()
-
-    def run(self, sql: str, *values: object) -> int:
-        if self._connection.in_transaction:
-            return super().run(sql, *values)
-        DEATH.point()
-        changed = super().run(sql, *values)
-        DEATH.point()
-        return changed
 
 
 async def live_through(talk: Talk, point: int) -> bool:
@@ -74,7 +36,7 @@ async def live_through(talk: Talk, point: int) -> bool:
         died = False
     DEATH.left = 0
     if died:
-        await talk.restart()
+        await talk.world.restart()
     return died
 
 
