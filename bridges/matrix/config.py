@@ -23,6 +23,7 @@ operators = ["@admin:matrix.example"]  # optional: whose commands need no power 
 provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
 encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
 storage_key_file = "bridge.key"       # optional: encrypts the keys in the database; made if missing
+audit_seconds = 600                   # how often to look for what the homeserver did not push
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ MIN_TOKEN_LENGTH = 32
 BOT_LOCALPART = "_bridge"
 # What ``encrypted_rooms`` may be.
 BRIDGE, REFUSE = "bridge", "refuse"
+# An audit of a room that stands still costs the homeserver three small requests.
+AUDIT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class BridgeConfig:
     provisioning_token: str | None = field(default=None, repr=False)
     encrypted_rooms: str = BRIDGE
     storage_key_file: Path | None = None
+    audit_seconds: int = AUDIT_SECONDS
 
     @property
     def names(self) -> Names:
@@ -119,6 +123,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         provisioning_token=reader.optional_token("bridge", "provisioning_token_file"),
         encrypted_rooms=reader.choice("bridge", "encrypted_rooms", (BRIDGE, REFUSE)),
         storage_key_file=reader.path("bridge", "storage_key_file"),
+        audit_seconds=reader.number("bridge", "audit_seconds", default=AUDIT_SECONDS),
     )
     reader.finish()
     return config
@@ -149,6 +154,13 @@ class _Reader:
         value = table.pop(name, default) if isinstance(table, dict) else default
         if not isinstance(value, bool):
             raise ConfigError(f"{section}.{name} must be true or false")
+        return value
+
+    def number(self, section: str, name: str, *, default: int) -> int:
+        table = self._data.get(section)
+        value = table.pop(name, default) if isinstance(table, dict) else default
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"{section}.{name} must be a whole number, at least 1")
         return value
 
     def users(self, section: str, name: str) -> frozenset[str]:

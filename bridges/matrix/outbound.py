@@ -53,7 +53,9 @@ class Outbound:
         shared: SharedState,
         speaking: Speaking,
         random: Callable[[int], bytes],
+        reopened: Callable[[JsonObject], JsonObject],
     ) -> None:
+        self._reopened = reopened
         self._speaking = speaking
         self._homeserver = homeserver
         self._shared = shared
@@ -214,11 +216,12 @@ class Outbound:
         if kind not in POLL_RESPONSE or target is None:
             return None
         try:
-            poll = (await self._homeserver.event(link.matrix_room_id, target)).get("content")
+            found = await self._homeserver.event(link.matrix_room_id, target)
         except ApiError as error:
             if is_passing(error):
                 raise
             return None  # redacted away, or never visible to us
+        poll = self._reopened({**found, "room_id": link.matrix_room_id}).get("content")
         return poll if isinstance(poll, dict) else None
 
     async def _fixed(self, link: Link, event: JsonObject, session: Session) -> MimiContent:

@@ -143,6 +143,7 @@ class Parts:
             shared=self.shared,
             speaking=doubles.speaking,
             random=environment.random,
+            reopened=self.encryption.reopened,
         )
         self.receipts = Receipts(
             wanted=config.read_receipts,

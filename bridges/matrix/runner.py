@@ -6,18 +6,18 @@ its own. All of them survive the absence of either side.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 import structlog
 import trio
 
 from bridges.matrix.appservice import AppService
-from bridges.matrix.audit import audit
+from bridges.matrix.audit import audit, catch_up
 from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import PREFIX, Refused, find_room
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.content import NotBridged
+from bridges.matrix.content import JsonObject, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.dispatching import Dispatching
 from bridges.matrix.doubles.provisioning import DoublesProvisioning
@@ -28,9 +28,6 @@ from bridges.matrix.provisioning import Provisioning
 from bridges.matrix.records import Incoming, Phase
 from linearized.client import ClientError
 from linearized.exceptions import ConfigError
-
-# A room's newest pages are read again this often.
-AUDIT_PAUSE = 600.0
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +59,7 @@ class Bridge(Parts):
             queue=self.queue,
             keep=self.encryption.receive,
             hear=self.receipts.hear,
+            catch_up=self._catch_up,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -155,6 +153,16 @@ class Bridge(Parts):
         await self.encryption.work()
         return self.queue.next()
 
+    async def _catch_up(self, events: Sequence[JsonObject]) -> None:
+        rooms = {str(event.get("room_id")) for event in events}
+        live = [
+            link for link in self.links.all() if link.phase is Phase.LIVE and link.matrix_room_id in rooms
+        ]
+        found = await catch_up(live, self.homeserver, self.queue)
+        if found:
+            log.info("read before the homeserver pushed it", events=found)
+            self.wake()
+
     # --- loops ---
 
     async def _import(self, matrix_room_id: str) -> None:
@@ -216,7 +224,7 @@ class Bridge(Parts):
                     if found:
                         log.info("the homeserver had not pushed", room_id=link.matrix_room_id, events=found)
                         self.wake()
-            await trio.sleep(AUDIT_PAUSE)
+            await trio.sleep(self.config.audit_seconds)
 
 
 async def _until_there(work: Callable[[], Awaitable[object]]) -> None:

@@ -25,8 +25,10 @@ from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
     sqlite_account_data,
     sqlite_append,
+    sqlite_archive,
     sqlite_contacts,
     sqlite_devices,
+    sqlite_directory,
     sqlite_expiry,
     sqlite_history,
     sqlite_joining,
@@ -39,6 +41,7 @@ from linearized.store import (
     sqlite_receipts,
 )
 from linearized.store.account_data import AccountDataRow
+from linearized.store.archive import ArchiveRecordRow, Kept
 from linearized.store.base import (
     DeviceRow,
     EntryRow,
@@ -52,6 +55,7 @@ from linearized.store.base import (
     UserRow,
 )
 from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
+from linearized.store.directory import AliasRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
@@ -60,8 +64,10 @@ from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import FanoutTokenRow, PullCursorRow
 from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_account_data import AccountDataReads
+from linearized.store.sqlite_archive import ArchiveReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
+from linearized.store.sqlite_directory import DirectoryReads
 from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_joining import JoinCodeReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
@@ -71,6 +77,7 @@ from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_profiles import ProfileReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
+from linearized.store.sqlite_reader import ALL_TOKENS
 from linearized.store.sqlite_receipts import ReceiptReads
 from linearized.store.sqlite_relations import RelationReads
 from linearized.store.sqlite_rooms import RoomReads
@@ -89,6 +96,8 @@ JOURNAL_SIZE_LIMIT = 128 * 1024 * 1024
 # Seconds to wait for a lock: another process may be copying the file or running a checkpoint.
 _BUSY_TIMEOUT = 10.0
 _PRIVATE = 0o600
+# What a write of a device changes of the devices by token.
+OF_DEVICES = (ALL_TOKENS,)
 
 T = TypeVar("T")
 
@@ -104,10 +113,12 @@ class SqliteStore(
     ContactReads,
     PseudonymReads,
     AccountDataReads,
+    ArchiveReads,
     JoinCodeReads,
     ReceiptReads,
     RelationReads,
     ProfileReads,
+    DirectoryReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -119,7 +130,7 @@ class SqliteStore(
         writer: GroupWriter | None = None,
         lock: ServerLock | None = None,
     ) -> None:
-        super().__init__(reader)
+        super().__init__(reader, alone=writer is not None)
         self._connections = connections
         self._writer = writer
         self._lock = lock
@@ -229,21 +240,40 @@ class SqliteStore(
             raise StoreError("the database was opened read-only")
         return self._writer
 
-    async def _write(self, operation: Operation[T]) -> T:
-        return await self._writes().submit(operation)
+    async def _write(
+        self,
+        operation: Operation[T],
+        *,
+        followed: Sequence[str] = (),
+        to_device: Sequence[NewToDevice] = (),
+        tokens: Sequence[str] = (),
+    ) -> T:
+        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages; and
+        devices, if ``tokens`` are ``OF_DEVICES``.
+        """
+        devices = [(message.user_id, message.device_id) for message in to_device]
+        return await self._writes().submit(
+            operation, ((self._followed, followed), (self._empty, devices), (self._tokens, tokens))
+        )
 
     async def append(self, append: RoomAppend) -> None:
         """Append atomically; see ``sqlite_append.append`` for what is refused."""
-        await self._write(partial(sqlite_append.append, change=append))
+        await self._write(
+            partial(sqlite_append.append, change=append),
+            followed=[row.room_id for row in append.followers],
+            to_device=append.to_device,
+        )
 
     async def put_follower(self, follower: FollowerRow) -> None:
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
-        await self._write(partial(sqlite_append.put_follower, follower=follower))
+        operation = partial(sqlite_append.put_follower, follower=follower)
+        await self._write(operation, followed=[follower.room_id])
 
     async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
         """Move followers' cursors forward, and leave their stops as they are."""
         if followers:
-            await self._write(partial(sqlite_append.move_cursors, followers=followers))
+            operation = partial(sqlite_append.move_cursors, followers=followers)
+            await self._write(operation, followed=[row.room_id for row in followers])
 
     async def put_user(self, user: UserRow) -> bool:
         """Create an account; False if it exists."""
@@ -251,11 +281,12 @@ class SqliteStore(
 
     async def put_device(self, device: DeviceRow) -> None:
         """Insert or replace a device."""
-        await self._write(partial(sqlite_devices.put_device, device=device))
+        await self._write(partial(sqlite_devices.put_device, device=device), tokens=OF_DEVICES)
 
     async def delete_device(self, user_id: str, device_id: str) -> None:
         """Forget a device, its key packages and its messages."""
-        await self._write(partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id))
+        operation = partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id)
+        await self._write(operation, tokens=OF_DEVICES)
 
     async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
         """Store packages; those already stored stay as they are."""
@@ -275,10 +306,25 @@ class SqliteStore(
             )
         )
 
-    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
-        """Remember at which provider each KeyPackageRef lives."""
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room."""
         await self._write(
-            partial(sqlite_key_packages.put_key_package_routes, routes=routes, expires_ms=expires_ms)
+            partial(
+                sqlite_key_packages.put_key_package_routes,
+                routes=routes,
+                expires_ms=expires_ms,
+                room_id=room_id,
+            )
+        )
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember what another hub says of a room."""
+        await self._write(
+            partial(
+                sqlite_key_packages.put_room_routes, room_id=room_id, routes=routes, expires_ms=expires_ms
+            )
         )
 
     async def expire(self, now_ms: int) -> int:
@@ -287,7 +333,8 @@ class SqliteStore(
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
         """Store messages with the reply to their request; nothing if that reply is remembered already."""
-        await self._write(partial(sqlite_devices.put_to_device, messages=messages, reply=reply))
+        operation = partial(sqlite_devices.put_to_device, messages=messages, reply=reply)
+        await self._write(operation, to_device=messages)
 
     async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None:
         """Forget the device's messages with ``position <= up_to``."""
@@ -339,6 +386,43 @@ class SqliteStore(
             partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
         )
 
+    async def put_archive(
+        self,
+        user_id: str,
+        room_id: str,
+        archive: bytes,
+        records: Sequence[ArchiveRecordRow],
+        *,
+        most_records: int,
+        most_bytes: int,
+    ) -> Kept:
+        """Add records to an archive."""
+        return await self._write(
+            partial(
+                sqlite_archive.put_archive,
+                user_id=user_id,
+                room_id=room_id,
+                archive=archive,
+                records=records,
+                most_records=most_records,
+                most_bytes=most_bytes,
+            )
+        )
+
+    async def release_archive(
+        self, user_id: str, archive: bytes, releases: Sequence[tuple[bytes, bytes]]
+    ) -> int:
+        """Drop the content of records by tag; of how many."""
+        return await self._write(
+            partial(sqlite_archive.release_archive, user_id=user_id, archive=archive, releases=releases)
+        )
+
+    async def remove_archive(self, user_id: str, archive: bytes | None, *, limit: int) -> int:
+        """Remove some records of one archive, or of all of a user's; how many."""
+        return await self._write(
+            partial(sqlite_archive.remove_archive, user_id=user_id, archive=archive, limit=limit)
+        )
+
     async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
         """Move receipts forward; whether any moved."""
         return await self._write(partial(sqlite_receipts.put_receipts, rows=rows, most_threads=most_threads))
@@ -350,6 +434,20 @@ class SqliteStore(
     async def put_forgotten(self, user_id: str, room_id: str, seq: int) -> None:
         """Note which membership a user forgets."""
         await self._write(partial(sqlite_profiles.put_forgotten, user_id=user_id, room_id=room_id, seq=seq))
+
+    async def put_alias(self, row: AliasRow, *, most: int) -> str | None:
+        """Keep an alias; the room it stands for now, or None if the room has too many."""
+        return await self._write(partial(sqlite_directory.put_alias, row=row, most=most))
+
+    async def delete_alias(self, alias: str) -> None:
+        """Forget an alias, if there is one."""
+        await self._write(partial(sqlite_directory.delete_alias, alias=alias))
+
+    async def set_published(self, room_id: str, published: bool, *, most: int) -> bool:
+        """Show a room to everybody here, or no more; False if too many are shown."""
+        return await self._write(
+            partial(sqlite_directory.set_published, room_id=room_id, published=published, most=most)
+        )
 
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""
@@ -385,9 +483,8 @@ class SqliteStore(
 
     async def put_pseudonym(self, pseudonym: PseudonymRow, device_id: str) -> bool:
         """Make a pseudonym with a device of that name."""
-        return await self._write(
-            partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
-        )
+        operation = partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
+        return await self._write(operation, tokens=OF_DEVICES)
 
     async def bind_pseudonym(self, user_id: str, room_id: str) -> bool:
         """Use a pseudonym for a room; False for any but the first."""
@@ -395,7 +492,7 @@ class SqliteStore(
 
     async def delete_pseudonym(self, user_id: str) -> None:
         """Forget whose a pseudonym is, and its devices."""
-        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id))
+        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id), tokens=OF_DEVICES)
 
     async def put_join_code(self, code: JoinCodeRow, *, most: int) -> bool:
         """Add a joining code, unless the room has too many."""
@@ -449,7 +546,8 @@ class SqliteStore(
 
     async def adopt(self, adoption: Adoption) -> None:
         """Put the staged log in the place of our copy."""
-        await self._write(partial(sqlite_moving.adopt, adoption=adoption))
+        operation = partial(sqlite_moving.adopt, adoption=adoption)
+        await self._write(operation, followed=[adoption.room.room_id])
 
 
 def _create_private(path: Path) -> None:

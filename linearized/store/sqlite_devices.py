@@ -16,7 +16,7 @@ from linearized.store.base import (
     ToDeviceRow,
     UserRow,
 )
-from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_reader import ALL_TOKENS, MAX_KNOWN_TOKENS, Reader
 from linearized.store.sqlite_writer import Transaction
 
 # Contents as large as a database page are stored once if several messages have them; smaller ones would gain
@@ -72,8 +72,15 @@ class DeviceReads(Reader):
 
     def device_by_token(self, token_hash: str) -> DeviceRow | None:
         """The device whose access token has this SHA-256 (hex), or None."""
-        rows = self._query(f"{_DEVICES} WHERE token_hash = ?", token_hash)
-        return _device(rows[0]) if rows else None
+        known = self._tokens.get(ALL_TOKENS)
+        device = None if known is None else known.get(token_hash)
+        if device is None and (rows := self._query(f"{_DEVICES} WHERE token_hash = ?", token_hash)):
+            device = _device(rows[0])
+            if known is None or len(known) >= MAX_KNOWN_TOKENS:
+                known = {}
+            known[token_hash] = device
+            self._tokens.keep(ALL_TOKENS, known)
+        return device
 
     def device_by_refresh(self, refresh_hash: str) -> DeviceRow | None:
         """The device whose refresh token, the present one or the one before, has this hash, or None."""
@@ -87,6 +94,8 @@ class DeviceReads(Reader):
 
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
         """Messages waiting for the device with ``position > after``, oldest first, at most ``limit``."""
+        if self._empty.get((user_id, device_id)):
+            return []
         rows = self._query(
             "SELECT position, type, sender, coalesce(c.content, m.content) FROM to_device m"
             " LEFT JOIN to_device_contents c ON c.number = m.shared"
@@ -96,6 +105,8 @@ class DeviceReads(Reader):
             after,
             max(limit, 0),
         )
+        if not rows and after <= 0 < limit:
+            self._empty.keep((user_id, device_id), True)
         return [
             ToDeviceRow(
                 position=position,

@@ -63,6 +63,11 @@ def test_operators_are_user_ids(tmp_path: Path) -> None:
     assert load(tmp_path).operators == frozenset()
 
 
+def test_rooms_are_audited_every_ten_minutes_or_as_often_as_the_operator_wants(tmp_path: Path) -> None:
+    assert load(tmp_path).audit_seconds == 600
+    assert load_bridge_config(settings(tmp_path, GOOD + "audit_seconds = 1\n")).audit_seconds == 1
+
+
 def test_encrypted_rooms_are_bridged_unless_the_operator_refuses(tmp_path: Path) -> None:
     assert load(tmp_path).encrypted_rooms == "bridge"
     path = settings(tmp_path, GOOD + 'encrypted_rooms = "refuse"\n')
@@ -93,6 +98,8 @@ def test_no_token_is_shown(tmp_path: Path) -> None:
         ("[bridge]", '[bridge]\noperators = "@a:b"', "bridge.operators"),
         ("[bridge]", '[bridge]\noperators = ["alice"]', "bridge.operators"),
         ("[bridge]", '[bridge]\nencrypted_rooms = "maybe"', "bridge.encrypted_rooms"),
+        ("[bridge]", "[bridge]\naudit_seconds = 0", "bridge.audit_seconds"),
+        ("[bridge]", "[bridge]\naudit_seconds = true", "bridge.audit_seconds"),
         ("[bridge]", "[bridge]\ntypo = 1", "bridge.typo"),
         ("[bridge]", 'bot = "bot"\n[bridge]', "provider.bot"),
         ("[bridge]", "[other]\nx = 1\n[bridge]", "other"),

@@ -121,7 +121,9 @@ class Real:
 
 
 @asynccontextmanager
-async def real_world(directory: Path, **features: bool) -> AsyncIterator[Real]:
+async def real_world(
+    directory: Path, *, pushes_to_device: bool = True, pushes_counts: bool = True
+) -> AsyncIterator[Real]:
     matrix_port, bridge_port = free_ports(2)
     async with AsyncExitStack() as stack:
         club = Club(directory, stack)
@@ -146,7 +148,8 @@ async def real_world(directory: Path, **features: bool) -> AsyncIterator[Real]:
             python=synapse(),
             registrations=(registration,),
             shared_secret=secrets.token_urlsafe(24),
-            **features,
+            pushes_to_device=pushes_to_device,
+            pushes_counts=pushes_counts,
         )
         service = await prepare(files, directory / "synapse.log")
         await stack.enter_async_context(ending([service]))

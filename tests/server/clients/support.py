@@ -54,6 +54,13 @@ class Unreachable:
         """Fail as an unreachable server does."""
         raise OutboundError(f"{server} does not answer")
 
+    get_json = post = exchange = gateway_keys = oblivious = request
+
+    def units_waiting(self, server: str) -> int:
+        """Nothing is on its way to a server."""
+        del server
+        return 0
+
     def room_changed(self, room_id: str) -> None:
         """No follower is waiting."""
 
@@ -282,7 +289,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             vouched=node.bridged_domains,
             nursery=nursery,
             agents=franking.agents,
-            appended=lambda room_id, _: notifier.users_changed(
+            appended=lambda room_id, *_: notifier.users_changed(
                 member.user_id for member in store.memberships(room_id)
             ),
         )
