@@ -108,7 +108,10 @@ class Inbound:
             case RoomEvent():
                 await self._state(link, item)
             case Undecryptable(expected=False) if link.phase is Phase.LIVE:
-                await self._notice(link, item, "A message could not be decrypted.")
+                # What the bot says for users of other homeservers comes back to it, and MLS lets nobody
+                # decrypt what they sent. It is known by then: it is written down once the hub has it.
+                if self._messages.by_log(item.event_id) is None:
+                    await self._notice(link, item, "A message could not be decrypted.")
 
     # --- messages ---
 
