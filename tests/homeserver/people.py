@@ -23,7 +23,7 @@ from tests.homeserver.stage import PASSWORD, Stage, provider_of
 
 JsonObject = dict[str, Any]
 # For anything that is to happen at all. What is late on a loaded machine is not wrong.
-PATIENCE = 120.0
+PATIENCE = 300.0
 # Between two tries of what asks a program that may be away.
 AWAY_PAUSE = 0.2
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
