@@ -76,8 +76,11 @@ SOAK_SEEDS ?= 20
 SOAK_SUBMISSIONS ?= 1000
 SOAK_ROUNDS ?= 5
 SOAK_IMPORT ?= 20000 1000
+SOAK_DAYS ?= 5
+SOAK_KILLS ?= 50
+SOAK_BURST ?= 500
 SOAK_REQUESTS ?= 50
-soak: venv
+soak: venv synapse
 	LINEARIZED_SOAK_SEEDS=$(SOAK_SEEDS) LINEARIZED_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest tests/simulation
 	LINEARIZED_SOAK_SUBMISSIONS=$(SOAK_SUBMISSIONS) $(BIN)/python -m pytest tests/interop/test_five_kinds.py
 	LINEARIZED_SOAK_REQUESTS=$(SOAK_REQUESTS) $(BIN)/python -m pytest tests/server/clients/test_fuzzed.py
