@@ -79,8 +79,8 @@ class Bridge(Parts):
         if any(check.name == WHO_THERE and check.outcome is Outcome.OK for check in checks):
             try:
                 await self.ghosts.ensure_bot()
-                await self.encryption.start()
-                await self.encryption.verify()
+                await self.encryption.taking_part.start()
+                await self.encryption.taking_part.verify()
                 missing = self.encryption.extensions.missing()
             except ClientError as error:
                 missing = str(error)
@@ -94,7 +94,7 @@ class Bridge(Parts):
         await _until_there(lambda: self.puppets.ready(bot))
         # A homeserver that saw us down delivers again after a ping, and not before its next event otherwise.
         await _until_there(lambda: self.homeserver.ping(self.config.id))
-        await _until_there(self.encryption.start)
+        await _until_there(self.encryption.taking_part.start)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -114,7 +114,7 @@ class Bridge(Parts):
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
             nursery.start_soon(self.receipts.run)
-            nursery.start_soon(self.encryption.verify)
+            nursery.start_soon(self.encryption.taking_part.verify)
 
     async def find_room(self, name: str) -> str:
         """The Matrix room that an ID or an alias names.

@@ -6,17 +6,17 @@ shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import user_domain
-from linearized.protocol.power_levels import ACTION_DEFAULTS, CREATOR_LEVEL, USERS_DEFAULT, is_level
 from linearized.protocol.redaction import redact
 from linearized.protocol.versions import get_version
 from linearized.server.histories import content_of
+from linearized.server.powers import may_redact_others
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow, Store
 
@@ -49,24 +49,6 @@ def counts(store: Store, redaction: EntryRow, target: EntryRow) -> bool:
     if user_domain(redaction.sender) == user_domain(target.sender):
         return True
     return may_redact_others(store, redaction.room_id, redaction.sender, seq=redaction.seq)
-
-
-def may_redact_others(store: Store, room_id: str, user_id: str, *, seq: int) -> bool:
-    """Whether a user's power level after entry ``seq`` is high enough to redact events of others."""
-    levels = store.state_entry(room_id, "m.room.power_levels", "", seq=seq)
-    if levels is None:
-        create = store.state_entry(room_id, "m.room.create", "", seq=seq)
-        own = CREATOR_LEVEL if create is not None and create.sender == user_id else USERS_DEFAULT
-        return own >= ACTION_DEFAULTS["redact"]
-    content = content_of(levels)
-    users, default = content.get("users"), _level(content, "users_default", USERS_DEFAULT)
-    own = _level(users, user_id, default) if isinstance(users, dict) else default
-    return own >= _level(content, "redact", ACTION_DEFAULTS["redact"])
-
-
-def _level(levels: Mapping[str, object], name: str, default: int) -> int:
-    value = levels.get(name)
-    return value if is_level(value) else default
 
 
 def left_of(store: Store, entry: EntryRow) -> JsonObject:

@@ -61,6 +61,12 @@ class RelationStore(Protocol):
         """Entries of a room that relate to an event, ``after < seq < before``. Redactions do not."""
         ...
 
+    def related_to_any(
+        self, room_id: str, event_ids: Sequence[str], *, before: int, limit: int
+    ) -> list[EntryRow]:
+        """Entries of a room, ``seq < before``, that relate to one of the events, newest first."""
+        ...
+
     def marked(self, room_id: str, event_ids: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Those of the events to which entries of the room relate, and those that it has redactions of."""
         ...

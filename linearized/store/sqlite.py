@@ -28,6 +28,7 @@ from linearized.store import (
     sqlite_archive,
     sqlite_contacts,
     sqlite_devices,
+    sqlite_directory,
     sqlite_expiry,
     sqlite_history,
     sqlite_joining,
@@ -54,6 +55,7 @@ from linearized.store.base import (
     UserRow,
 )
 from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
+from linearized.store.directory import AliasRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
@@ -65,6 +67,7 @@ from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_archive import ArchiveReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
+from linearized.store.sqlite_directory import DirectoryReads
 from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_joining import JoinCodeReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
@@ -74,6 +77,7 @@ from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_profiles import ProfileReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
+from linearized.store.sqlite_reader import ALL_TOKENS
 from linearized.store.sqlite_receipts import ReceiptReads
 from linearized.store.sqlite_relations import RelationReads
 from linearized.store.sqlite_rooms import RoomReads
@@ -92,6 +96,8 @@ JOURNAL_SIZE_LIMIT = 128 * 1024 * 1024
 # Seconds to wait for a lock: another process may be copying the file or running a checkpoint.
 _BUSY_TIMEOUT = 10.0
 _PRIVATE = 0o600
+# What a write of a device changes of the devices by token.
+OF_DEVICES = (ALL_TOKENS,)
 
 T = TypeVar("T")
 
@@ -112,6 +118,7 @@ class SqliteStore(
     ReceiptReads,
     RelationReads,
     ProfileReads,
+    DirectoryReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -239,10 +246,15 @@ class SqliteStore(
         *,
         followed: Sequence[str] = (),
         to_device: Sequence[NewToDevice] = (),
+        tokens: Sequence[str] = (),
     ) -> T:
-        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages."""
+        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages; and
+        devices, if ``tokens`` are ``OF_DEVICES``.
+        """
         devices = [(message.user_id, message.device_id) for message in to_device]
-        return await self._writes().submit(operation, ((self._followed, followed), (self._empty, devices)))
+        return await self._writes().submit(
+            operation, ((self._followed, followed), (self._empty, devices), (self._tokens, tokens))
+        )
 
     async def append(self, append: RoomAppend) -> None:
         """Append atomically; see ``sqlite_append.append`` for what is refused."""
@@ -269,11 +281,12 @@ class SqliteStore(
 
     async def put_device(self, device: DeviceRow) -> None:
         """Insert or replace a device."""
-        await self._write(partial(sqlite_devices.put_device, device=device))
+        await self._write(partial(sqlite_devices.put_device, device=device), tokens=OF_DEVICES)
 
     async def delete_device(self, user_id: str, device_id: str) -> None:
         """Forget a device, its key packages and its messages."""
-        await self._write(partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id))
+        operation = partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id)
+        await self._write(operation, tokens=OF_DEVICES)
 
     async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
         """Store packages; those already stored stay as they are."""
@@ -293,10 +306,25 @@ class SqliteStore(
             )
         )
 
-    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
-        """Remember at which provider each KeyPackageRef lives."""
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room."""
         await self._write(
-            partial(sqlite_key_packages.put_key_package_routes, routes=routes, expires_ms=expires_ms)
+            partial(
+                sqlite_key_packages.put_key_package_routes,
+                routes=routes,
+                expires_ms=expires_ms,
+                room_id=room_id,
+            )
+        )
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember what another hub says of a room."""
+        await self._write(
+            partial(
+                sqlite_key_packages.put_room_routes, room_id=room_id, routes=routes, expires_ms=expires_ms
+            )
         )
 
     async def expire(self, now_ms: int) -> int:
@@ -407,6 +435,20 @@ class SqliteStore(
         """Note which membership a user forgets."""
         await self._write(partial(sqlite_profiles.put_forgotten, user_id=user_id, room_id=room_id, seq=seq))
 
+    async def put_alias(self, row: AliasRow, *, most: int) -> str | None:
+        """Keep an alias; the room it stands for now, or None if the room has too many."""
+        return await self._write(partial(sqlite_directory.put_alias, row=row, most=most))
+
+    async def delete_alias(self, alias: str) -> None:
+        """Forget an alias, if there is one."""
+        await self._write(partial(sqlite_directory.delete_alias, alias=alias))
+
+    async def set_published(self, room_id: str, published: bool, *, most: int) -> bool:
+        """Show a room to everybody here, or no more; False if too many are shown."""
+        return await self._write(
+            partial(sqlite_directory.set_published, room_id=room_id, published=published, most=most)
+        )
+
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""
         return await self._write(partial(sqlite_contacts.put_report, report=report))
@@ -441,9 +483,8 @@ class SqliteStore(
 
     async def put_pseudonym(self, pseudonym: PseudonymRow, device_id: str) -> bool:
         """Make a pseudonym with a device of that name."""
-        return await self._write(
-            partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
-        )
+        operation = partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
+        return await self._write(operation, tokens=OF_DEVICES)
 
     async def bind_pseudonym(self, user_id: str, room_id: str) -> bool:
         """Use a pseudonym for a room; False for any but the first."""
@@ -451,7 +492,7 @@ class SqliteStore(
 
     async def delete_pseudonym(self, user_id: str) -> None:
         """Forget whose a pseudonym is, and its devices."""
-        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id))
+        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id), tokens=OF_DEVICES)
 
     async def put_join_code(self, code: JoinCodeRow, *, most: int) -> bool:
         """Add a joining code, unless the room has too many."""

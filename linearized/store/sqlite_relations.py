@@ -20,6 +20,12 @@ ORDER BY x.seq {} LIMIT ?5
 """
 _OLDEST_FIRST = _RELATED.format("ASC")
 _NEWEST_FIRST = _RELATED.format("DESC")
+_RELATED_TO_ANY = """
+SELECT e.id & 4294967295, e.event_id, e.type, e.state_key, e.sender, e.origin_server_ts, e.epoch, e.pdu
+FROM relations x JOIN entries e ON e.id = (?1 << 32) + x.seq
+WHERE x.room_nr = ?1 AND x.parent IN (SELECT value FROM json_each(?2)) AND x.seq < ?3 AND x.rel_type != ''
+ORDER BY x.seq DESC LIMIT ?4
+"""
 _REDACTIONS = """
 SELECT x.parent,
     e.id & 4294967295, e.event_id, e.type, e.state_key, e.sender, e.origin_server_ts, e.epoch, e.pdu
@@ -58,6 +64,14 @@ class RelationReads(Reader):
         """Entries of a room that relate to an event, ``after < seq < before``."""
         sql = _NEWEST_FIRST if newest_first else _OLDEST_FIRST
         rows = self._query(sql, self._room_number(room_id), event_id, after, before, max(limit, 0))
+        return [entry_of(room_id, row) for row in rows]
+
+    def related_to_any(
+        self, room_id: str, event_ids: Sequence[str], *, before: int, limit: int
+    ) -> list[EntryRow]:
+        """Entries of a room, ``seq < before``, that relate to one of the events, newest first."""
+        ids = json.dumps(list(event_ids))
+        rows = self._query(_RELATED_TO_ANY, self._room_number(room_id), ids, before, max(limit, 0))
         return [entry_of(room_id, row) for row in rows]
 
     def marked(self, room_id: str, event_ids: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:

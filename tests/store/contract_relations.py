@@ -49,6 +49,16 @@ class RelationContract:
         found = store.marked(ROOM, [event_id(ROOM, seq) for seq in range(1, 7)])
         assert found == (frozenset({event_id(ROOM, 1), event_id(ROOM, 2)}), frozenset[str]())
 
+    async def test_what_relates_to_any_of_some_events_is_found_newest_first(self, store: Store) -> None:
+        await fill(store)
+        ids = [event_id(ROOM, 1), event_id(ROOM, 2)]
+
+        def found(before: int, limit: int) -> list[int]:
+            return [row.seq for row in store.related_to_any(ROOM, ids, before=before, limit=limit)]
+
+        assert (found(9, 9), found(6, 2), found(9, 0)) == ([6, 5, 4, 3], [5, 4], [])
+        assert store.related_to_any(ROOM, [], before=9, limit=9) == []
+
     async def test_redactions_are_found_by_what_they_redact_and_are_no_relations(self, store: Store) -> None:
         await fill(store)
         redactions = (redaction(7, 5), redaction(8, 5), redaction(9, 4), redaction(10, 5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.aliases import CANONICAL, check_canonical
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
@@ -12,7 +13,7 @@ from linearized.server.clients.fields import invalid, optional_text, text
 from linearized.server.clients.history import event_for
 from linearized.server.clients.views import View
 from linearized.server.http import HttpError, Request, Response, json_response
-from linearized.server.redactions import may_redact_others
+from linearized.server.powers import may_redact_others
 from linearized.store.base import Reply
 from linearized.store.relations import REDACTION
 
@@ -81,6 +82,8 @@ async def set_state(context: Context, request: Request, caller: Caller) -> Respo
     is_own = caller.bridge is not None and (event_type, state_key) == ("m.room.member", caller.user_id)
     if not is_own:
         _require_membership(context, room_id, caller)
+    if event_type == CANONICAL and caller.bridge is None:
+        check_canonical(context, room_id, content)
     event = local_event(
         context,
         request,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from linearized.server.redactions import counts, may_redact_others
+from linearized.server.powers import may_redact_others
+from linearized.server.redactions import counts
 from linearized.store.base import Role
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.support import ENCRYPTED_ROOM, Client, Server, part, room
