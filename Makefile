@@ -64,8 +64,7 @@ demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
 
 test: venv synapse nio mautrix ts-mls js-sdk debian-chromium
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PURE_TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report= $(PURE_TESTS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests $(addprefix --ignore=,$(PURE_TESTS))
 	cd openmls-python && ../$(BIN)/python -m pytest

@@ -34,6 +34,7 @@ from benchmarks.bench_federation import (
     Peers,
     Running,
     echo,
+    hold_back,
     issue,
     measured,
     median,
@@ -112,8 +113,7 @@ async def grouped(bench: Bench, *, providers: int, members: int) -> AsyncIterato
                 Binding(address=LOOPBACK, app=echo, tls=context),
             ]
             addresses = await nursery.start(partial(serve_bindings, bindings, stop=trio.Event()))
-            wake = node.followers.room_changed
-            node.followers.room_changed = lambda _room_id: None
+            release = hold_back(node)
             room = await node.rooms.create(
                 creator=ALICE,
                 version="dev.linearized.1",
@@ -121,11 +121,7 @@ async def grouped(bench: Bench, *, providers: int, members: int) -> AsyncIterato
                 initial=[],
             )
 
-            def release() -> None:
-                node.followers.room_changed = wake
-                wake(room)
-
-            hub = Running(node, room, addresses[0].port, addresses[1].port, release)
+            hub = Running(node, room, addresses[0].port, addresses[1].port, partial(release, room))
             made = await bench.peers.ask("packages", providers=providers)
             packages = [b64decode(package) for package in made["packages"]]
             users = [f"@user:{name_of(number)}" for number in range(providers)]

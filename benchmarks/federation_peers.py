@@ -28,7 +28,6 @@ from linearized.protocol.canonical import canonical_json
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.protocol.versions import get_version
 from linearized.server import telemetry
-from linearized.server.channels import SerialChannel
 from linearized.server.connecting import Guard
 from linearized.server.dns_lookup import Dns
 from linearized.server.endpoints import FINAL
@@ -37,6 +36,7 @@ from linearized.server.http import Receive, Scope, Send
 from linearized.server.key_documents import own_document
 from linearized.server.listener import Binding, serve_bindings, server_context
 from linearized.server.opening import system_clock
+from linearized.server.serial_channel import SerialChannel
 from linearized.server.xmatrix import sign_request
 
 HUB = "a.example"
@@ -135,7 +135,7 @@ class Peers:
         return SerialChannel(
             self._trust,
             Guard(Dns(), trusted=True),
-            dict.fromkeys(("connect", "read", "write", "pool"), float(PATIENCE)),
+            connect_seconds=PATIENCE,
             connections=1,
             keep_seconds=PATIENCE,
         )

@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509 import Certificate
+
+from linearized.authorities import read_authorities
 from linearized.exceptions import ConfigError
 from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.settings import (
@@ -34,6 +37,7 @@ from linearized.settings import (
     as_server_names,
     as_text,
     as_user_id,
+    as_user_ids,
 )
 
 __all__ = [
@@ -200,7 +204,9 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings. ``discovery_overrides`` maps a server name to the address to use instead."""
+    """All settings. ``discovery_overrides`` maps a server name to the address to use instead; ``operators``
+    are the accounts (user IDs) that see every room's followers and group.
+    """
 
     server_name: str
     data_dir: Path
@@ -210,12 +216,18 @@ class Config:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     bridges: tuple[BridgeConfig, ...] = ()
+    operators: tuple[str, ...] = ()
     consent: ConsentConfig = field(default_factory=ConsentConfig)
     sign_on: SignOnConfig = field(default_factory=SignOnConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    certificate_authorities: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
+
+    def authorities_of(self, domain: str) -> Sequence[Certificate]:
+        """Those that may certify the clients of a domain's users; none unless the settings name them."""
+        return self.certificate_authorities.get(domain, ())
 
     @property
     def pulled_hubs(self) -> tuple[str, ...]:
@@ -271,15 +283,20 @@ def parse_config(text: str, *, base: Path) -> Config:
         discovery=_discovery(discovery),
         keys=_keys(top.section("keys", optional=True)),
         bridges=tuple(_bridge(section) for section in top.sections("bridges")),
+        operators=top.take("operators", as_user_ids, []),
         consent=_consent(top.section("consent", optional=True)),
         sign_on=_sign_on(top.section("sign_on", optional=True)),
         store=_store(top.section("store", optional=True)),
         providers=_providers(top.section("providers", optional=True)),
         metadata=_metadata(top.section("metadata", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
+        certificate_authorities=read_authorities(top.section("certificate_authorities", optional=True)),
     )
     top.finish()
     _check_bridges(config)
+    for operator in config.operators:
+        if operator.partition(":")[2] != config.server_name:
+            raise ConfigError(f"operators: {operator} is no account of {config.server_name}")
     return config
 
 
@@ -441,6 +458,8 @@ _DEFAULT_FILE = """\
 server_name = {server_name}
 # Database, media and signing key.
 data_dir = "data"
+# Accounts of this server that see how far every room's followers are, and who is in its group.
+# operators = ["@operator:a.example"]
 
 [listen]
 # All faces, TLS 1.3.
@@ -482,6 +501,11 @@ key = {key}
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"
+
+[certificate_authorities]
+# PEM files with the authorities that certify the clients of a provider's users, ours too. Where there is
+# none, clients with certificates are refused.
+# "b.example" = "b-clients.pem"
 
 [metadata]
 # How long you keep this server's log, in seconds. Other providers and clients are told.

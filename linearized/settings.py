@@ -213,6 +213,13 @@ def as_user_id(value: Any) -> str:
     return value
 
 
+def as_user_ids(value: Any) -> tuple[str, ...]:
+    """A list of user IDs, which may be empty."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of user IDs such as @alice:example.org")
+    return tuple(as_user_id(item) for item in value)
+
+
 _MAX_PORT = 65535
 
 

@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from linearized.client.offline import HistoryStore
-from linearized.mimi.content import MimiContent
+from linearized.mimi.content import MimiContent, text
 from tests.client.test_live import listening
 from tests.client.test_real_server import open_club
 from tests.server.support import PASSWORD
@@ -40,6 +40,13 @@ async def test_the_example_talks_and_keeps_a_checked_log(tmp_path: Path) -> None
                 payload = await names["first_message"](bob)
                 assert b"good morning" in payload
                 assert MimiContent.decode(payload)
+                bob.archive.enable()
+                await alice.send(room_id, text("for later", salt=bytes(16)))
+                await bob.catch_up()
+                tablet = await names["log_in"](http, url, "bob", PASSWORD)
+                await tablet.groups.join(room_id)
+                await bob.catch_up()
+                assert await names["hand_over"](bob, tablet) == ["for later"]
                 with HistoryStore(tmp_path / "history.sqlite") as store:
                     kept = await names["keep"](alice, room_id, store)
                     assert kept == ["m.room.encrypted", room_id, str(alice.device.epoch(room_id))]

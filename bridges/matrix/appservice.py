@@ -24,14 +24,14 @@ from linearized.client import ClientError
 # At most 100 events of 64 KiB and what comes with them.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 _PREFIX = ("_matrix", "app", "v1")
-_PROVISIONING = ("_linearized", "bridge", "v1", "rooms")
+_PROVISIONING = ("_linearized", "bridge", "v1")
 
 JsonObject = dict[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # As ``Provisioning.answer``.
-Provision = Callable[[str, list[str], bytes | None], Awaitable[tuple[int, Any]]]
+Provision = Callable[[str, list[str], bytes | None, bytes], Awaitable[tuple[int, Any]]]
 
 log = structlog.get_logger(__name__)
 
@@ -95,9 +95,9 @@ class AppService:
         await send({"type": "http.response.body", "body": body})
 
     async def _provision(self, scope: Scope, receive: Receive, parts: list[str]) -> None:
-        await _body(receive)
+        asked = await _body(receive)
         try:
-            status, body = await self._answer_provisioning(scope["method"], parts, _token(scope))
+            status, body = await self._answer_provisioning(scope["method"], parts, _token(scope), asked)
         except ProvisioningError as refused:
             raise _Answer(refused.status, refused.errcode, str(refused)) from None
         answer = _Answer(status)
@@ -108,8 +108,8 @@ class AppService:
         raw = scope.get("raw_path") or scope["path"].encode()
         # Identifiers hold percent-encoded slashes, so the path is split before it is decoded.
         parts = [unquote(part) for part in raw.decode("latin-1").partition("?")[0].split("/")[1:]]
-        if tuple(parts[:4]) == _PROVISIONING:
-            await self._provision(scope, receive, parts[4:])
+        if tuple(parts[:3]) == _PROVISIONING:
+            await self._provision(scope, receive, parts[3:])
         self._authenticate(scope)
         # Older homeservers leave the prefix out ("Legacy routes").
         if tuple(parts[:3]) == _PREFIX:

@@ -21,8 +21,12 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database, DatabaseInUse
 from bridges.matrix.importer import ImportReport, Progress
 from bridges.matrix.megolm.extensions import Extensions
-from bridges.matrix.runner import MAX_CONNECTIONS, Bridge, Environment
+from bridges.matrix.parts import Environment
+from bridges.matrix.runner import Bridge
 from linearized.exceptions import ConfigError
+
+# Connections kept to each side; every puppet that sends at once needs one.
+MAX_CONNECTIONS = 50
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,12 @@ from openmls import MlsError
 
 from linearized.client.answers import ImportEvent, ImportResult, LoginResult, LogPage, Page
 from linearized.client.api import ProviderApi
+from linearized.client.archive.reading import ArchivedMessage, ArchiveGap, Gap
+from linearized.client.archive.session import Approval, Archive
 from linearized.client.device import ROLE_ADMIN, ROLE_REGULAR, MlsDevice, role_index
 from linearized.client.errors import (
     ApiError,
+    ArchiveRefused,
     AssetUnavailable,
     ClientError,
     CommitLost,
@@ -30,8 +33,12 @@ from linearized.client.errors import (
 )
 from linearized.client.following import ALGORITHM
 from linearized.client.franks import FrankError, FrankFault
+from linearized.client.identity import check_certificates
 from linearized.client.identity_links import RealIdentity
 from linearized.client.items import (
+    ArchiveRequested,
+    ArchiveShared,
+    ArchiveStopped,
     DecryptedMessage,
     EpochChanged,
     GroupLost,
@@ -65,6 +72,14 @@ __all__ = [
     "ROLE_REGULAR",
     "SEALED",
     "ApiError",
+    "Approval",
+    "Archive",
+    "ArchiveGap",
+    "ArchiveRefused",
+    "ArchiveRequested",
+    "ArchiveShared",
+    "ArchiveStopped",
+    "ArchivedMessage",
     "AssetUnavailable",
     "ClientError",
     "CommitLost",
@@ -74,6 +89,7 @@ __all__ = [
     "FileStorage",
     "FrankError",
     "FrankFault",
+    "Gap",
     "GroupLost",
     "IdentitiesShared",
     "ImportEvent",
@@ -113,6 +129,7 @@ __all__ = [
     "UntrustedAnswer",
     "UntrustedIdentity",
     "WrongEpochError",
+    "check_certificates",
     "check_included",
     "check_signed",
     "fetch_and_verify",

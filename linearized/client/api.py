@@ -35,7 +35,9 @@ from linearized.client.answers import (
     key_objects,
     path_part,
 )
+from linearized.client.archive.calls import ArchiveCalls
 from linearized.client.errors import ApiError, MalformedAnswer
+from linearized.client.paths import MLS, V3
 from linearized.client.transport import (
     MAX_MEDIA_BYTES,
     POLL_SLACK,
@@ -46,9 +48,6 @@ from linearized.client.transport import (
 from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import MAX_KEYS_BYTES, REQUEST_TYPE
 from linearized.room.segments import MAX_SEGMENT_BYTES, SEGMENT
-
-_V3 = "/_matrix/client/v3"
-_MLS = "/_matrix/client/unstable/dev.linearized.1"
 
 # The most events an import page may hold (the server's limit).
 MAX_IMPORT_PAGE = 50
@@ -63,7 +62,7 @@ MEDIA_DEADLINE = 120.0
 _NOT_FOUND = 404
 
 
-class ProviderApi:
+class ProviderApi(ArchiveCalls):
     """A user's or an application service's view of one provider.
 
     Args:
@@ -162,7 +161,7 @@ class ProviderApi:
     async def _login(self, body: JsonObject, device_id: str | None) -> LoginResult:
         if device_id is not None:
             body["device_id"] = device_id
-        answer = await self._transport.json("POST", f"{_V3}/login", body=body, idempotent=False)
+        answer = await self._transport.json("POST", f"{V3}/login", body=body, idempotent=False)
         return LoginResult(
             user_id=json_string(answer, "user_id"),
             device_id=json_string(answer, "device_id"),
@@ -174,7 +173,7 @@ class ProviderApi:
         accept.
         """
         body = {"type": "m.login.application_service", "username": username, "inhibit_login": True}
-        return await self._transport.json("POST", f"{_V3}/register", body=body, idempotent=False)
+        return await self._transport.json("POST", f"{V3}/register", body=body, idempotent=False)
 
     async def whoami(self) -> JsonObject:
         """``GET /account/whoami``."""
@@ -182,13 +181,13 @@ class ProviderApi:
 
     async def logout(self) -> None:
         """``POST /logout``."""
-        await self._transport.json("POST", f"{_V3}/logout", body={}, idempotent=False)
+        await self._transport.json("POST", f"{V3}/logout", body={}, idempotent=False)
 
     # --- rooms ---
 
     async def create_room(self, **body: Any) -> str:
         """``POST /createRoom`` with the given body members; returns the room ID."""
-        answer = await self._transport.json("POST", f"{_V3}/createRoom", body=body, idempotent=False)
+        answer = await self._transport.json("POST", f"{V3}/createRoom", body=body, idempotent=False)
         return json_string(answer, "room_id")
 
     async def join(self, room_id: str) -> str:
@@ -237,7 +236,7 @@ class ProviderApi:
     async def state(self, room_id: str) -> list[JsonObject]:
         """``GET /rooms/{room}/state``: the room's current state events."""
         answer = await self._transport.request(
-            "GET", f"{_V3}/rooms/{path_part(room_id)}/state", idempotent=True, limit=MAX_MEDIA_BYTES
+            "GET", f"{V3}/rooms/{path_part(room_id)}/state", idempotent=True, limit=MAX_MEDIA_BYTES
         )
         try:
             events = orjson.loads(answer.body)
@@ -314,14 +313,14 @@ class ProviderApi:
         if sync_filter is not None:
             query["filter"] = orjson.dumps(sync_filter).decode()
         return await self._transport.json(
-            "GET", f"{_V3}/sync", query=query, idempotent=True, deadline=timeout_ms / 1000 + POLL_SLACK
+            "GET", f"{V3}/sync", query=query, idempotent=True, deadline=timeout_ms / 1000 + POLL_SLACK
         )
 
     async def log(self, room_id: str, *, after: int, limit: int = 50) -> LogPage:
         """Entries with ``seq > after`` as signed PDUs, ascending; joined users only."""
         query = {"after": str(after), "limit": str(limit)}
         answer = await self._transport.json(
-            "GET", f"{_MLS}/rooms/{path_part(room_id)}/log", query=query, idempotent=True
+            "GET", f"{MLS}/rooms/{path_part(room_id)}/log", query=query, idempotent=True
         )
         return LogPage(
             pdus=json_objects(answer.get("pdus")),
@@ -340,13 +339,13 @@ class ProviderApi:
         """One connection's server-sent events of entries with ``seq > after``, in pieces as they come; see
         ``linearized.client.live`` for what to use instead. Returns when the server ends it.
         """
-        path = f"{_MLS}/rooms/{path_part(room_id)}/live"
+        path = f"{MLS}/rooms/{path_part(room_id)}/live"
         await self._transport.stream(path, take=take, query={"from": str(after + 1)}, http=http)
 
     async def segments(self, room_id: str) -> SegmentIndex:
         """Which segments of a room's log the server has for us; of rooms it orders."""
         answer = await self._transport.json(
-            "GET", f"{_MLS}/rooms/{path_part(room_id)}/segments", idempotent=True
+            "GET", f"{MLS}/rooms/{path_part(room_id)}/segments", idempotent=True
         )
         runs = [run for run in json_list(answer, "segments") if isinstance(run, list)]
         if json_integer(answer, "entries") != SEGMENT or not all(_is_run(run) for run in runs):
@@ -359,7 +358,7 @@ class ProviderApi:
         """One segment, packed (see ``linearized.room.segments``)."""
         answer = await self._transport.request(
             "GET",
-            f"{_MLS}/rooms/{path_part(room_id)}/segments/{number}",
+            f"{MLS}/rooms/{path_part(room_id)}/segments/{number}",
             idempotent=True,
             deadline=MEDIA_DEADLINE,
             limit=MAX_SEGMENT_BYTES,
@@ -376,7 +375,7 @@ class ProviderApi:
         """The hub's signed statement about its log, or about the first ``size`` entries of it."""
         answer = await self._transport.json(
             "GET",
-            f"{_MLS}/rooms/{path_part(room_id)}/checkpoint",
+            f"{MLS}/rooms/{path_part(room_id)}/checkpoint",
             query={} if size is None else {"size": str(size)},
             idempotent=True,
         )
@@ -386,7 +385,7 @@ class ProviderApi:
         """The hub's proof that an event is among the first ``size`` entries of its log."""
         answer = await self._transport.json(
             "GET",
-            f"{_MLS}/rooms/{path_part(room_id)}/proof/inclusion",
+            f"{MLS}/rooms/{path_part(room_id)}/proof/inclusion",
             query={"event_id": event_id, "size": str(size)},
             idempotent=True,
         )
@@ -404,13 +403,13 @@ class ProviderApi:
 
     async def consents(self) -> list[JsonObject]:
         """Who asked for this user's consent or was asked for theirs, and what came of it, latest first."""
-        answer = await self._transport.json("GET", f"{_MLS}/consents", idempotent=True)
+        answer = await self._transport.json("GET", f"{MLS}/consents", idempotent=True)
         return json_objects(answer.get("consents"))
 
     async def require_consent(self, *, required: bool) -> None:
         """Whether others need a grant before they can add this user to rooms."""
         await self._transport.json(
-            "PUT", f"{_MLS}/consents/required", body={"required": required}, idempotent=True
+            "PUT", f"{MLS}/consents/required", body={"required": required}, idempotent=True
         )
 
     async def request_consent(self, user_id: str, *, room_id: str | None = None) -> None:
@@ -443,7 +442,7 @@ class ProviderApi:
         if room_id is not None:
             body["room_id"] = room_id
         return await self._transport.json(
-            "POST", f"{_MLS}/consents/{action}", body=body, idempotent=idempotent
+            "POST", f"{MLS}/consents/{action}", body=body, idempotent=idempotent
         )
 
     # --- pseudonyms ---
@@ -454,7 +453,7 @@ class ProviderApi:
         """
         answer = await self._transport.json(
             "PUT",
-            f"{_MLS}/pseudonyms/{path_part(name)}/{path_part(client)}",
+            f"{MLS}/pseudonyms/{path_part(name)}/{path_part(client)}",
             body={"signature_key": encode_binary(signature_key)},
             idempotent=True,
         )
@@ -463,13 +462,13 @@ class ProviderApi:
     async def forget_pseudonym(self, user_id: str) -> None:
         """Have the provider forget whose a pseudonym is that has left its room; it is gone then."""
         name = user_id.removeprefix("@").partition(":")[0]
-        await self._transport.json("DELETE", f"{_MLS}/pseudonyms/{path_part(name)}", idempotent=False)
+        await self._transport.json("DELETE", f"{MLS}/pseudonyms/{path_part(name)}", idempotent=False)
 
     async def pseudonyms(self) -> list[JsonObject]:
         """This account's pseudonyms, oldest first: ``user_id``, ``devices``, and the ``room_id`` it is
         for, once it is for one.
         """
-        answer = await self._transport.json("GET", f"{_MLS}/pseudonyms", idempotent=True)
+        answer = await self._transport.json("GET", f"{MLS}/pseudonyms", idempotent=True)
         return json_objects(answer.get("pseudonyms"))
 
     # --- finding users ---
@@ -483,7 +482,7 @@ class ProviderApi:
         """
         answer = await self._transport.json(
             "POST",
-            f"{_MLS}/identifiers/query",
+            f"{MLS}/identifiers/query",
             body={"domain": domain, "query": [dict(condition) for condition in conditions]},
             idempotent=True,
         )
@@ -494,7 +493,7 @@ class ProviderApi:
         field, and the handle.
         """
         body = {"handle": handle, "fields": [dict(field) for field in fields]}
-        await self._transport.json("PUT", f"{_MLS}/identifiers/profile", body=body, idempotent=True)
+        await self._transport.json("PUT", f"{MLS}/identifiers/profile", body=body, idempotent=True)
 
     # --- MLS ---
 
@@ -557,7 +556,7 @@ class ProviderApi:
         """
         try:
             answer = await self._transport.json(
-                "GET", f"{_MLS}/rooms/{path_part(room_id)}/mls/hub_sender", idempotent=True
+                "GET", f"{MLS}/rooms/{path_part(room_id)}/mls/hub_sender", idempotent=True
             )
         except ApiError as error:
             if error.status != _NOT_FOUND:
@@ -574,13 +573,13 @@ class ProviderApi:
 
     async def join_codes(self, room_id: str) -> list[JsonObject]:
         """``GET rooms/{room}/join_codes``: ``id``, ``creator``, ``uses_left`` and ``expires_ts`` of each."""
-        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes"
+        path = f"{MLS}/rooms/{path_part(room_id)}/join_codes"
         answer = await self._transport.json("GET", path, idempotent=True)
         return json_objects(answer.get("codes"))
 
     async def revoke_join_code(self, room_id: str, code_id: str) -> None:
         """``DELETE rooms/{room}/join_codes/{id}``; a repetition is a 404."""
-        path = f"{_MLS}/rooms/{path_part(room_id)}/join_codes/{path_part(code_id)}"
+        path = f"{MLS}/rooms/{path_part(room_id)}/join_codes/{path_part(code_id)}"
         await self._transport.json("DELETE", path, idempotent=False)
 
     async def import_events(self, room_id: str, events: Sequence[ImportEvent]) -> ImportResult:
@@ -593,6 +592,16 @@ class ProviderApi:
             event_ids=json_strings(json_object(answer, "event_ids")),
             failed=json_strings(answer.get("failed", {})),
         )
+
+    async def send_to_device(
+        self, event_type: str, messages: Mapping[str, Mapping[str, JsonObject]], *, txn_id: str
+    ) -> None:
+        """``PUT /sendToDevice/{type}/{txn}`` of contents by user ID and device ID (``*``: all of the
+        user's); the same ``txn_id`` never sends twice.
+        """
+        path = f"{V3}/sendToDevice/{path_part(event_type)}/{path_part(txn_id)}"
+        body: JsonObject = {"messages": {user: dict(devices) for user, devices in messages.items()}}
+        await self._transport.json("PUT", path, body=body, idempotent=True)
 
     # --- media ---
 
@@ -629,7 +638,7 @@ class ProviderApi:
         """``GET metadata_policy/{hub}``: the hub's SignedMetadataPolicy, unchecked."""
         answer = await self._transport.request(
             "GET",
-            f"{_MLS}/metadata_policy/{path_part(hub)}",
+            f"{MLS}/metadata_policy/{path_part(hub)}",
             idempotent=True,
             limit=2 * MAX_DOCUMENT_BYTES,
         )
@@ -638,7 +647,7 @@ class ProviderApi:
     async def gateway_keys(self, gateway: str) -> bytes:
         """``GET ohttp/{gateway}/keys``: the SignedKeyConfigs of a hub, unchecked."""
         answer = await self._transport.request(
-            "GET", f"{_MLS}/ohttp/{path_part(gateway)}/keys", idempotent=True, limit=2 * MAX_KEYS_BYTES
+            "GET", f"{MLS}/ohttp/{path_part(gateway)}/keys", idempotent=True, limit=2 * MAX_KEYS_BYTES
         )
         return answer.body
 
@@ -648,7 +657,7 @@ class ProviderApi:
         """
         answer = await self._transport.request(
             "POST",
-            f"{_MLS}/ohttp/{path_part(gateway)}",
+            f"{MLS}/ohttp/{path_part(gateway)}",
             content=sealed,
             headers={"Content-Type": REQUEST_TYPE},
             idempotent=True,
@@ -660,10 +669,10 @@ class ProviderApi:
     # --- the shapes of requests ---
 
     async def _get(self, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
-        return await self._transport.json("GET", f"{_V3}{path}", query=query, idempotent=True)
+        return await self._transport.json("GET", f"{V3}{path}", query=query, idempotent=True)
 
     async def _post(self, path: str, body: JsonObject, *, idempotent: bool) -> JsonObject:
-        return await self._transport.json("POST", f"{_V3}{path}", body=body, idempotent=idempotent)
+        return await self._transport.json("POST", f"{V3}{path}", body=body, idempotent=idempotent)
 
     async def _put(
         self, path: str, body: JsonObject, ts: int | None, extra: Mapping[str, str] | None = None
@@ -671,12 +680,12 @@ class ProviderApi:
         query = dict(extra or {})
         if ts is not None:
             query["ts"] = str(ts)
-        return await self._transport.json("PUT", f"{_V3}{path}", body=body, query=query, idempotent=True)
+        return await self._transport.json("PUT", f"{V3}{path}", body=body, query=query, idempotent=True)
 
     async def _mls(self, room_id: str, name: str, body: JsonObject, *, idempotent: bool) -> JsonObject:
         return await self._transport.json(
             "POST",
-            f"{_MLS}/rooms/{path_part(room_id)}/{name}",
+            f"{MLS}/rooms/{path_part(room_id)}/{name}",
             body=body,
             idempotent=idempotent,
             deadline=REQUEST_DEADLINE,

@@ -58,22 +58,43 @@ class MlsDevice:
         self.client = client
         self.state = state
         self._storage = storage
-        self.owner = leaf_owner(client.identity)
+        self.owner = leaf_owner(client.credential, signature_key=client.signature_key)
 
     @classmethod
-    def open(cls, storage: StateStorage, *, user_id: str, device_id: str) -> MlsDevice:
+    def open(
+        cls,
+        storage: StateStorage,
+        *,
+        user_id: str,
+        device_id: str,
+        certificates: Sequence[bytes] | None = None,
+        signature_key: openmls.SignatureKeyPair | None = None,
+    ) -> MlsDevice:
         """Continue from the saved state, or make a new client.
+
+        Args:
+            certificates: of a new client that is to have an X.509 credential: DER, its own first, which is
+                for ``signature_key`` and names the client's URI in its ``subjectAltName``.
+            signature_key: of a new client; drawn if there is none.
 
         Raises:
             StateFileError: the state is damaged, or belongs to another device.
+            IdentifierError: the certificate is another client's, or for another key.
         """
         device = cls.load(storage)
-        identity = client_uri(user_id, device_id).encode()
         if device is None:
-            client = openmls.Client.create(identity=identity, ciphersuite=CIPHERSUITE)
+            identity = client_uri(user_id, device_id).encode() if certificates is None else None
+            client = openmls.Client.create(
+                identity=identity,
+                certificates=certificates,
+                ciphersuite=CIPHERSUITE,
+                signature_key=signature_key,
+            )
             device = cls(client, SavedState(mls=b""), storage)
+            if device.owner.client != (user_id, device_id):
+                raise IdentifierError("the certificate is another client's")
             device.save()
-        if device.client.identity != identity:
+        if device.owner.client != (user_id, device_id):
             raise StateFileError("the saved state belongs to another device")
         return device
 
@@ -172,14 +193,7 @@ class MlsDevice:
 
     def members(self, room_id: str) -> dict[int, LeafOwner]:
         """Who sits on which leaf; leaves with unreadable credentials are left out."""
-        owners: dict[int, LeafOwner] = {}
-        for member in self.group(room_id).members():
-            try:
-                owners[member.leaf_index] = leaf_owner(member.identity, signature_key=member.signature_key)
-            except IdentifierError:
-                # Another implementation's credential, or somebody's pseudonym; a member all the same.
-                continue
-        return owners
+        return _owners(self.group(room_id).members())
 
     # --- joining ---
 
@@ -252,7 +266,7 @@ class MlsDevice:
         seen = openmls.PublicGroup.observe(group_info=group_info, ratchet_tree=ratchet_tree, now=now)
         if seen.group_id not in _group_ids(room_id):
             raise UntrustedAnswer("the group information is of another room")
-        own = [member.leaf_index for member in seen.members() if member.identity == self.client.identity]
+        own = [leaf for leaf, owner in _owners(seen.members()).items() if owner.client == self.owner.client]
         _, bundle = self.client.join_external(
             group_info=group_info,
             ratchet_tree=ratchet_tree,
@@ -316,13 +330,13 @@ class MlsDevice:
         return references(self.group(room_id)) if self.in_group(room_id) else set()
 
     def must_tidy(self, room_id: str) -> bool:
-        """Whether somebody is to be removed from the group, or its franking agent to be replaced, and this
+        """Whether somebody is to be removed from the group, or the hub before to be replaced in it, and this
         device could do it.
         """
         if not self.in_group(room_id):
             return False
         group = self.group(room_id)
-        due = bool(leaving_leaves(group)) or self.needs_agent(room_id)
+        due = bool(leaving_leaves(group)) or self.needs_agent(room_id) or self.needs_sender(room_id)
         return due and not is_leaving(group)
 
     def hub(self, room_id: str) -> str:
@@ -340,6 +354,23 @@ class MlsDevice:
             return agent_uri(self.group(room_id).app_data()[FRANKING_AGENT]) != f"mimi://{hub}"
         except MimiDecodeError:
             return True  # whatever it is, it is not the hub's
+
+    def needs_sender(self, room_id: str) -> bool:
+        """Whether the room has moved to this device's provider, which is no external sender of its group."""
+        hub = self.record(room_id).hub
+        if hub != user_domain(self.owner.user_id) or PARTICIPANT_LIST not in self.group(room_id).app_data():
+            return False
+        name = f"mimi://{hub}".encode()
+        return all(identity != name for _, identity in self.group(room_id).external_senders())
+
+    def senders_with(self, room_id: str, hub: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        """The external senders that a group is to have once its room has moved: the new hub (raw public key
+        and content of its basic credential) in the place of those before.
+        """
+        record = self.record(room_id)
+        hubs = {f"mimi://{name}".encode() for name in (record.hub, record.former_hub, room_domain(room_id))}
+        others = [sender for sender in self.group(room_id).external_senders() if sender[1] not in hubs]
+        return [hub, *others]
 
     def drop_proposals(self, room_id: str, named: Collection[bytes]) -> bool:
         """Forget proposals that the hub says are not valid any more; whether there were any."""
@@ -544,3 +575,14 @@ def digest(message: bytes) -> bytes:
 
 def _group_ids(room_id: str) -> tuple[bytes, bytes]:
     return group_id(room_id), room_id.encode()
+
+
+def _owners(members: Iterable[openmls.Member]) -> dict[int, LeafOwner]:
+    owners: dict[int, LeafOwner] = {}
+    for member in members:
+        try:
+            owners[member.leaf_index] = leaf_owner(member.credential, signature_key=member.signature_key)
+        except IdentifierError:
+            # Another implementation's credential, or somebody's pseudonym; a member all the same.
+            continue
+    return owners

@@ -117,5 +117,9 @@ class UntrustedAnswer(ClientError, InvalidInput):  # noqa: N818 - names the fact
     """The server sent something that contradicts what it is cryptographically bound to."""
 
 
+class ArchiveRefused(ClientError):  # noqa: N818 - names the fact
+    """A device is not given the keys of archives, or gives none: the reason says why."""
+
+
 class UntrustedIdentity(ClientError, InvalidInput):  # noqa: N818 - names the fact
     """Who is behind a pseudonym is not shown as it must be; nobody is believed to be anybody by it."""

@@ -12,12 +12,15 @@ from typing import Any
 
 import openmls
 
+from linearized.client.archive.arrivals import take
+from linearized.client.archive.keeping import Keeper
 from linearized.client.device import MlsDevice, digest
 from linearized.client.errors import NotInGroup, UntrustedAnswer
 from linearized.client.franks import FrankError, FrankFault, check_frank
 from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner, leaf_owner
 from linearized.client.identity_links import check_sender, note_arrival, take_link_keys
 from linearized.client.items import (
+    ArchiveRequested,
     DecryptedMessage,
     EpochChanged,
     GroupLost,
@@ -32,6 +35,7 @@ from linearized.client.items import (
 from linearized.client.transport import JsonObject
 from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
 from linearized.mimi.content import MimiContent
+from linearized.mimi.key_material import basic_identity
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import is_user_id, room_uri, user_domain
 from linearized.protocol.state import HUB
@@ -115,10 +119,11 @@ def sequence(event: JsonObject) -> int | None:
 
 
 class Follower:
-    """Applies sync answers to a device."""
+    """Applies sync answers to a device; ``keeper`` keeps what it reads for devices to come."""
 
-    def __init__(self, device: MlsDevice) -> None:
+    def __init__(self, device: MlsDevice, keeper: Keeper) -> None:
         self._device = device
+        self._keeper = keeper
 
     def apply(self, answer: JsonObject, found: list[Timeline], next_batch: str) -> None:
         """Process everything, put the items into the inbox, and save all of it with the new sync token."""
@@ -135,6 +140,8 @@ class Follower:
         for welcome in waiting:
             if self._is_out(welcome.room_id):
                 self._join(welcome, items)
+        asked = sum(isinstance(item, ArchiveRequested) for item in self._device.state.inbox)
+        items += take(self._device, _list(answer.get("to_device", {}), "events"), asked)
         self._device.deliver(items)
         self._device.state.since = next_batch
         self._device.save()
@@ -189,7 +196,8 @@ class Follower:
                     waiting.remove(welcome)
                     self._join(welcome, items)
         elif kind == "m.room.encrypted" and content.get("algorithm") == ALGORITHM:
-            items.append(self._message(room_id, event, content))
+            item = self._message(room_id, event, content)
+            items += [item, *self._keeper.keep(room_id, seq, content, item)]
         elif kind == "m.room.member" and isinstance(event.get("state_key"), str):
             self._remember_member(room_id, event)
             items.append(
@@ -209,7 +217,8 @@ class Follower:
         """Keep track of where the room has moved: its hub's franking agent is another from then on."""
         sender = event.get("sender")
         if event.get("type") == HUB[0] and event.get("state_key") == HUB[1] and is_user_id(sender):
-            self._device.record(room_id).hub = user_domain(str(sender))
+            record = self._device.record(room_id)
+            record.former_hub, record.hub = self._device.hub(room_id), user_domain(str(sender))
 
     def _remember_member(self, room_id: str, event: JsonObject) -> None:
         """Keep track of who left: "the next commit must remove it from the group", as the hub will say."""
@@ -252,9 +261,9 @@ class Follower:
             EpochChanged(
                 **common,
                 epoch=processed.epoch,
-                committer=_client(processed.sender_identity),
-                added=tuple(_client(member.identity) for member in processed.added),
-                removed=tuple(_client(member.identity) for member in processed.removed),
+                committer=_client(processed.sender_credential),
+                added=tuple(_client(member.credential) for member in processed.added),
+                removed=tuple(_client(member.credential) for member in processed.removed),
             )
         )
         if processed.self_removed:
@@ -295,7 +304,7 @@ class Follower:
             processed = device.process(room_id, message, accepted_ms=common["timestamp"])
             if processed.kind != "application" or processed.plaintext is None:
                 raise UntrustedAnswer("a handshake was sent as a message")
-            owner = leaf_owner(processed.sender_identity)
+            owner = leaf_owner(processed.sender_credential)
             check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
@@ -375,11 +384,19 @@ def _common(room_id: str, event: JsonObject) -> dict[str, Any]:
     }
 
 
-def _client(identity: bytes) -> str:
+def _client(credential: bytes) -> str:
     try:
-        return leaf_owner(identity).client_uri
-    except (IdentifierError, MimiDecodeError):  # another implementation's credential; shown as it is
-        return identity.decode("utf-8", "replace")
+        return leaf_owner(credential).client_uri
+    except IdentifierError:
+        return _unread(credential)
+
+
+def _unread(credential: bytes) -> str:
+    """Another implementation's credential, as it is, if it is text."""
+    try:
+        return basic_identity(credential).decode("utf-8", "replace")
+    except MimiDecodeError:  # certificates that name no client
+        return ""
 
 
 def _more(content: JsonObject) -> list[bytes]:

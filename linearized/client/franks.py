@@ -112,7 +112,7 @@ def check_frank(
     tag = (processed.safe_aad or {}).get(FRANK_AAD)
     if FRANKING_AGENT not in app_data or tag is None or processed.plaintext is None:
         return
-    _check_tag(tag, processed.plaintext, owner=owner, room_id=room_id)
+    check_commitment(tag, processed.plaintext, owner=owner, room_id=room_id)
     if frank is None:
         return
     agent = agent_of(app_data[FRANKING_AGENT], hub)
@@ -139,8 +139,10 @@ def check_frank(
         raise FrankError(FrankFault.SIGNATURE, "the hub did not sign this sender, room and time") from error
 
 
-def _check_tag(tag: bytes, payload: bytes, *, owner: LeafOwner, room_id: str) -> None:
-    """ "Finally it verifies the construction of the franking_tag from the content format of the message
+def check_commitment(tag: bytes, payload: bytes, *, owner: LeafOwner, room_id: str) -> None:
+    """Check content against what its sender committed to (an encoded FrankAAD).
+
+    "Finally it verifies the construction of the franking_tag from the content format of the message
     (including the embedded salt), that the sender's identity in its credential in its MLS LeafNode matches
     the sender_uri … and that the room_uri … matches the room ID in the received message."
     """

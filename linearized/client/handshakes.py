@@ -176,21 +176,29 @@ class Handshakes:
             if self._device.pending(room_id) and not is_leaving(group):
                 await self._commit(room_id, self._change(room_id, always=True))
 
-    async def renew_agent(self, room_id: str) -> None:
-        """If the room has moved to our provider, commit its franking agent in the place of the one of the hub
-        before; raises as ``add_users``.
+    async def renew_hub(self, room_id: str) -> None:
+        """If the room has moved to our provider, commit its franking agent and its external sender in the
+        place of those of the hub before; raises as ``add_users``.
 
         Raises:
             FrankError: the provider gives another one's franking agent.
+            UntrustedAnswer: it gives another one's external sender.
         """
         async with self._lock:
-            group = self._device.group(room_id)
-            if not self._device.needs_agent(room_id) or is_leaving(group):
+            device, group = self._device, self._device.group(room_id)
+            if is_leaving(group):
                 return
-            agent = (await self._api.franking_agents()).get(group.ciphersuite)
-            if agent is not None:
-                agent_of(agent, self._device.hub(room_id))
-                await self._commit(room_id, self._change(room_id, agent=agent))
+            agent = sender = None
+            if device.needs_agent(room_id):
+                agent = (await self._api.franking_agents()).get(group.ciphersuite)
+                if agent is not None:
+                    agent_of(agent, device.hub(room_id))
+            if device.needs_sender(room_id):
+                sender = await self._api.hub_sender(room_id)
+                if sender is not None and sender[1] != f"mimi://{device.hub(room_id)}".encode():
+                    raise UntrustedAnswer("the provider gives another one's external sender")
+            if agent is not None or sender is not None:
+                await self._commit(room_id, self._change(room_id, agent=agent, hub_sender=sender))
 
     async def leave(self, room_id: str) -> str | None:
         """Propose to the hub that this user leaves with all their clients; the proposals' event ID, if our
@@ -256,7 +264,7 @@ class Handshakes:
         for client in response.clients:
             if client.key_package is not None:
                 info = openmls.inspect_key_package(client.key_package, now=now)
-                owner = leaf_owner(info.identity, signature_key=info.signature_key)
+                owner = leaf_owner(info.credential, signature_key=info.signature_key)
                 if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
                     raise UntrustedAnswer(
                         f"a key package of {owner.client_uri} was given for {client.client_uri}"
@@ -355,10 +363,11 @@ class Handshakes:
         moved: Mapping[str, int] = NO_ROLES,
         remove: Sequence[str] = (),
         agent: bytes | None = None,
+        hub_sender: tuple[bytes, bytes] | None = None,
         always: bool = False,
     ) -> Change:
         """A commit that adds, moves to other roles, removes, and removes whoever left; ``always`` even if
-        there is none of that to do. ``agent`` is for a group that names another hub's.
+        there is none of that to do. ``agent`` and ``hub_sender`` are for a group that names another hub's.
         """
         device = self._device
 
@@ -402,20 +411,23 @@ class Handshakes:
                 for leaf, owner in device.members(room_id).items()
                 if owner.user_id in out and leaf not in leaving
             ]
-            members = {member.identity for member in group.members()} | arriving_clients(group)
+            members = {member.credential for member in group.members()} | arriving_clients(group)
             now = self._api.clock() // 1000
             packages = [
                 package
                 for several in add.values()
                 for package in several
                 # Someone else may have added the client while we were losing a race.
-                if openmls.inspect_key_package(package, now=now).identity not in members
+                if openmls.inspect_key_package(package, now=now).credential not in members
             ]
             new_agent = agent if device.needs_agent(room_id) else None
-            nothing = update is None and new_agent is None and not packages and not leaves and not leaving
-            if nothing and not always:
+            senders = None
+            if hub_sender is not None and device.needs_sender(room_id):
+                senders = device.senders_with(room_id, hub_sender)
+            renews = new_agent is not None or senders is not None
+            if update is None and not renews and not packages and not leaves and not leaving and not always:
                 return None
-            return _commit(group, update, new_agent, add=packages, remove=leaves)
+            return _commit(group, update, new_agent, add=packages, remove=leaves, senders=senders)
 
         return change
 
@@ -505,6 +517,7 @@ def _commit(
     *,
     add: Sequence[bytes] = (),
     remove: Sequence[int] = (),
+    senders: Sequence[tuple[bytes, bytes]] | None = None,
 ) -> openmls.CommitBundle:
     """Commit, with the values that our updates and the pending proposals lead to."""
     own = [] if update is None else [_OwnUpdate(PARTICIPANT_LIST, update.encode())]
@@ -515,6 +528,7 @@ def _commit(
         remove=remove,
         app_data_updates={update.component_id: update.payload for update in own},
         new_app_data=values,
+        external_senders=senders,
     )
 
 

@@ -147,6 +147,40 @@ class GroupLost(Item):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveRequested(Item):
+    """Another device says it is this user's and asks for the keys of archives: to be shown, and given to
+    ``Archive.approve`` if the user confirms it. Of no room.
+
+    ``client_uri`` is who it says it is; nothing of it has been checked.
+    """
+
+    KIND: ClassVar[str] = "archive_requested"
+
+    client_uri: str
+    request: bytes
+    signature: bytes
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveShared(Item):
+    """Another device of this user gave us the key of an archive of the room: ``Archive.read`` reads it."""
+
+    KIND: ClassVar[str] = "archive_shared"
+
+    client_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveStopped(Item):
+    """The room's messages are no longer kept for other devices; the reason says why."""
+
+    KIND: ClassVar[str] = "archive_stopped"
+
+    reason: str
+
+
 _KINDS: dict[str, type[Item]] = {
     kind.KIND: kind
     for kind in (
@@ -159,6 +193,9 @@ _KINDS: dict[str, type[Item]] = {
         Joined,
         EpochChanged,
         GroupLost,
+        ArchiveRequested,
+        ArchiveShared,
+        ArchiveStopped,
     )
 }
 

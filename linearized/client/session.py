@@ -7,7 +7,8 @@ sync token first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -17,6 +18,8 @@ import trio
 
 from linearized.client import oblivious
 from linearized.client.api import ProviderApi
+from linearized.client.archive.keeping import Keeper
+from linearized.client.archive.session import Archive
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
 from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
@@ -71,6 +74,7 @@ class Session:
         device: its state.
         key_packages: how many key packages to keep on the server, beside one of last resort.
         echoes: whether to keep what was sent until it is seen in the log, for ``OwnMessage`` items.
+        random: gives as many random bytes as it is asked for, for the keys of archives.
     """
 
     def __init__(
@@ -80,12 +84,14 @@ class Session:
         *,
         key_packages: int = KEY_PACKAGE_TARGET,
         echoes: bool = True,
+        random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.api = api
         self.device = device
         self._key_packages = key_packages
         self._echoes = echoes
-        self._follower = Follower(device)
+        self._follower = Follower(device, Keeper(device, random=random))
+        self.archive = Archive(api, device, random=random)
         self.groups = Handshakes(api, device, self.catch_up, self._wait)
         self._tidying = Tidying(device, clock=api.clock, draw=self._draw)
         self._tidying.look(device.state.rooms)
@@ -139,14 +145,14 @@ class Session:
                 await trio.sleep(RETRY_PAUSE)
 
     async def tidy(self) -> None:
-        """Commit the removals, and a new hub's franking agent, that this device has waited long enough for
-        others to commit.
+        """Commit the removals, and what makes a new hub the group's hub, that this device has waited long
+        enough for others to commit.
         """
         for room_id in self._tidying.due():
             self._tidying.put_off(room_id)
             try:
                 await self.groups.commit_pending(room_id)
-                await self.groups.renew_agent(room_id)
+                await self.groups.renew_hub(room_id)
             except (LinearizedError, openmls.MlsError):
                 # Nobody waits for it. Whoever commits next has to do it; and we try again.
                 continue
@@ -224,6 +230,11 @@ class Session:
         for room_id, record in list(self.device.state.rooms.items()):
             if record.lost:
                 await self._rejoin(room_id)
+        try:
+            await self.archive.flush()
+        except ClientError:
+            # What was followed is followed. The records wait for the next step.
+            return
 
     async def _rejoin(self, room_id: str) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import cbor2
 
+from linearized.client.archive.state import ArchiveState
 from linearized.client.errors import StateFileError
 from linearized.client.items import Item, item_from_record, to_record
 
@@ -48,7 +49,8 @@ class RoomRecord:
     ``joined_epoch`` is
     the first epoch this device was in; ``gone`` are users who left, whom the next commit has to remove if
     they are in the group; ``leaving`` the bundle of proposals by which this user leaves, while the hub may
-    not have it yet; ``hub`` the provider that the room has moved to, if it has.
+    not have it yet; ``hub`` the provider that the room has moved to, if it has, and ``former_hub`` the one
+    that it has moved from.
     """
 
     last_seq: int = 0
@@ -60,6 +62,7 @@ class RoomRecord:
     gone: list[str] = field(default_factory=list)
     leaving: bytes | None = None
     hub: str | None = None
+    former_hub: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ class SavedState:
     """The whole; ``outbox`` is keyed by transaction ID.
 
     A pseudonym's device also has ``link_keys``, by which it knows the clients of minimal metadata rooms (by
-    client URI), and ``unshared``, the rooms in which it has not sent them yet to those it added.
+    client URI), and ``unshared``, the rooms in which it has not sent them yet to those it added. ``archive``
+    is what it keeps for devices to come.
     """
 
     mls: bytes
@@ -93,6 +97,7 @@ class SavedState:
     outbox: dict[str, Outgoing] = field(default_factory=dict)
     link_keys: dict[str, bytes] = field(default_factory=dict)
     unshared: list[str] = field(default_factory=list)
+    archive: ArchiveState = field(default_factory=ArchiveState)
 
     def encode(self) -> bytes:
         """The blob to save."""
@@ -107,6 +112,7 @@ class SavedState:
                 "outbox": {txn_id: asdict(message) for txn_id, message in self.outbox.items()},
                 "link_keys": self.link_keys,
                 "unshared": self.unshared,
+                "archive": self.archive.to_record(),
             }
         )
 
@@ -134,6 +140,7 @@ class SavedState:
                 # States from before there were pseudonyms have neither.
                 link_keys=dict(value.get("link_keys", {})),
                 unshared=list(value.get("unshared", [])),
+                archive=ArchiveState.from_record(value.get("archive", {})),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise StateFileError("the saved state is damaged") from error

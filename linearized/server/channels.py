@@ -1,4 +1,4 @@
-"""Requests over guarded connections: several at once, one after the other, or by an httpx client.
+"""Requests over guarded connections, several at once: plain ones, or those of an httpx client.
 
 httpcore makes the connections. Its network backend is ours (``connecting.Guard``), which is what httpx's own
 transport does not take.
@@ -56,64 +56,8 @@ class GuardedChannel:
         await self._pool.aclose()
 
 
-class SerialChannel:
-    """A ``Channel`` for requests that follow one another, over HTTP/1.1.
-
-    It keeps the connections that are not in use, most often one, and need not look for one that has a stream
-    to spare.
-    """
-
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        guard: Guard,
-        timeouts: Timeouts,
-        *,
-        connections: int,
-        keep_seconds: float,
-    ) -> None:
-        self._context = context
-        self._guard = guard
-        self._timeouts = timeouts
-        self._most = connections
-        self._keep_seconds = keep_seconds
-        self._idle: list[httpcore.AsyncHTTPConnection] = []
-
-    async def exchange(self, request: Outgoing, limit: int) -> Reply:
-        """As ``Channel.exchange``."""
-        connection = await self._connection(_url(request).origin)
-        try:
-            return await _exchange(connection, request, limit, self._timeouts)
-        finally:
-            # After a failure it is closed, and so it is if the answer's end said so. An answer that is too
-            # large may have been read to its end.
-            if connection.is_idle():
-                if len(self._idle) < self._most:
-                    self._idle.append(connection)
-                else:
-                    await connection.aclose()
-
-    async def aclose(self) -> None:
-        """Close every connection that is not in use."""
-        while self._idle:
-            await self._idle.pop().aclose()
-
-    async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.can_handle_request(origin) and not connection.has_expired():
-                return connection
-            await connection.aclose()
-        return httpcore.AsyncHTTPConnection(
-            origin,
-            ssl_context=self._context,
-            keepalive_expiry=self._keep_seconds,
-            network_backend=self._guard,
-        )
-
-
 async def _exchange(
-    connections: httpcore.AsyncConnectionPool | httpcore.AsyncHTTPConnection,
+    connections: httpcore.AsyncConnectionPool,
     request: Outgoing,
     limit: int,
     timeouts: Timeouts,

@@ -108,7 +108,7 @@ def _reference(package: bytes, device: ClientIdentity, suite: int, now: int) -> 
     """The KeyPackageRef of a valid package of a device and a cipher suite."""
     try:
         info = openmls.inspect_key_package(package, now=now)
-        owner = client_of(info.identity)
+        owner = client_of(info.credential, signature_key=info.signature_key)
     except (openmls.MlsError, IdentifierError) as error:
         log.info("claimed_package_refused", exception=type(error).__name__)
         return None

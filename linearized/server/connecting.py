@@ -8,10 +8,13 @@ checked after the last lookup, and it is that very address we connect to: a seco
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import httpcore
+import trio
 
 from linearized.config import IPAddress, IPNetwork
 from linearized.server.dns_lookup import LookupFailed
@@ -25,6 +28,8 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _SocketOptions = Iterable[
     tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 ]
+
+_Connected = TypeVar("_Connected")
 
 
 class LookUpAddresses(Protocol):
@@ -83,21 +88,53 @@ class Guard(httpcore.AsyncNetworkBackend):
         Raises:
             httpcore.ConnectError: there is none.
         """
+        return GatheringStream(
+            await self._first(
+                host,
+                timeout,
+                lambda address, share: self._inner.connect_tcp(
+                    address, port, share, local_address, socket_options
+                ),
+            )
+        )
+
+    async def connect(self, host: str, port: int, seconds: float) -> trio.SocketStream:
+        """The same for who needs nothing of httpcore.
+
+        Raises:
+            httpcore.ConnectError: there is none.
+        """
+        return await self._first(host, seconds, partial(_connect, port))
+
+    async def _first(
+        self,
+        host: str,
+        seconds: float | None,
+        connect: Callable[[str, float | None], Awaitable[_Connected]],
+    ) -> _Connected:
         try:
             found = await self._names.addresses(host)
         except LookupFailed as error:
             raise httpcore.ConnectError(str(error)) from error
         usable = [address for address in found if self._may(address)][:MAX_ADDRESSES]
-        share = timeout / len(usable) if timeout is not None and usable else timeout
+        share = seconds / len(usable) if seconds is not None and usable else seconds
         failure: Exception = httpcore.ConnectError(f"{host} has no address we connect to")
         for address in usable:
             try:
-                return GatheringStream(
-                    await self._inner.connect_tcp(str(address), port, share, local_address, socket_options)
-                )
+                return await connect(str(address), share)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:  # the next one may answer
                 failure = error
         raise failure
 
     def _may(self, address: IPAddress) -> bool:
         return self._trusted or is_public(address) or any(address in network for network in self._allowed)
+
+
+async def _connect(port: int, address: str, seconds: float | None) -> trio.SocketStream:
+    try:
+        with trio.fail_after(math.inf if seconds is None else seconds):
+            return await trio.open_tcp_stream(address, port)
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    except trio.TooSlowError as error:
+        raise httpcore.ConnectTimeout from error

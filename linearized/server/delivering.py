@@ -33,6 +33,7 @@ from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.progress import Progress
 from linearized.server.providers.client import ProviderClient, ProviderError
+from linearized.server.recent import Recent
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import provider_address
 from linearized.store.base import FollowerRow, Store, ToDeviceRow
@@ -68,6 +69,7 @@ class Worker:
         federation: FederationClient,
         frank_of: FrankOf,
         pace: Pace,
+        recent: Recent,
         jitter: Callable[[], float],
         own_name: str,
         pulls: Callable[[str], bool] = lambda _provider: False,
@@ -75,6 +77,7 @@ class Worker:
         self._own_name = own_name
         self._pulls = pulls  # whether a provider fetches what it follows over MIMI
         self._pace = pace
+        self._recent = recent
         self._provider = provider
         self._store = store
         self._progress = progress
@@ -196,7 +199,7 @@ class Worker:
         return True
 
     async def _post(self, room_id: str, body: bytes) -> None:
-        answer = await self._providers.post(self._provider, "notify", room_uri(room_id), body)
+        answer = await self._providers.post(self._provider, "notify", room_uri(room_id), body, in_turn=True)
         if answer.status not in ACCEPTED:
             raise ProviderError(
                 f"{self._provider} answered {answer.status}",
@@ -278,7 +281,9 @@ class Worker:
             self._settled(room_id)
             return
         await self._welcome(room_id)
-        entries = self._store.entries(room_id, after=follower.cursor, limit=SEND_PAGE)
+        entries = self._recent.after(room_id, follower.cursor, SEND_PAGE)
+        if entries is None:
+            entries = self._store.entries(room_id, after=follower.cursor, limit=SEND_PAGE)
         if follower.stop_seq is not None:
             entries = [entry for entry in entries if entry.seq <= follower.stop_seq]
         if not entries:

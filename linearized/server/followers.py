@@ -16,7 +16,7 @@ A MIMI provider may fetch what it follows instead (``pulls``); then nothing is s
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -29,7 +29,8 @@ from linearized.server.pacing import Pace
 from linearized.server.progress import Progress
 from linearized.server.providers.client import ProviderClient
 from linearized.server.pull_followers import PullFollowers
-from linearized.store.base import FollowerRow, Store
+from linearized.server.recent import Recent
+from linearized.store.base import EntryRow, FollowerRow, Store
 
 
 class Followers:
@@ -64,6 +65,7 @@ class Followers:
         self._jitter = jitter
         self.progress = Progress(store)
         self._pace = Pace()
+        self._recent = Recent()
         self._workers: dict[str, Worker] = {}
 
     def start(self) -> None:
@@ -73,8 +75,14 @@ class Followers:
         for address in self._store.to_device_addresses(EDUS):
             self.units_waiting(address.partition(":")[2])
 
+    def appended(self, room_id: str, entries: Sequence[EntryRow]) -> None:
+        """Wake the workers of the room's followers: these entries are the newest of its log."""
+        self._recent.add(room_id, entries)
+        self._wake(self._store.followers(room_id))
+
     def room_changed(self, room_id: str) -> None:
-        """Wake the workers of the room's followers."""
+        """Wake the workers of the room's followers, whatever has happened."""
+        self._recent.forget(room_id)
         self._wake(self._store.followers(room_id))
 
     def units_waiting(self, server: str) -> None:
@@ -115,6 +123,7 @@ class Followers:
                 federation=self._federation,
                 frank_of=self._frank_of,
                 pace=self._pace,
+                recent=self._recent,
                 jitter=self._jitter,
                 pulls=self.pulls.includes,
             )

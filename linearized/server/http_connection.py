@@ -1,4 +1,4 @@
-"""One connection as Hypercorn serves it, with what it writes gathered and one timer for its idle time.
+"""One HTTP/2 connection as Hypercorn serves it, with what it writes gathered and one timer for its idle time.
 
 Hypercorn writes an answer in pieces: its head, its body, with HTTP/2 a frame or two of housekeeping. Each
 piece would be a TLS record, a system call and a wake-up of the peer. And it starts a task for the idle time
@@ -32,9 +32,7 @@ class PeerStream:
     Sends and the close have a deadline, as Hypercorn shields them from ours.
     """
 
-    def __init__(
-        self, stream: trio.abc.HalfCloseableStream | trio.abc.Stream, transport: trio.SocketStream
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, transport: trio.SocketStream) -> None:
         self._stream = stream
         self._transport = transport
         self._kept: list[bytes] = []
@@ -84,10 +82,8 @@ class PeerStream:
             self._written.set()
 
     async def send_eof(self) -> None:
-        """Send what was written, and say that nothing follows, where that can be said."""
+        """Send what was written; TLS has no way to say that nothing follows."""
         await self._flush()
-        if isinstance(self._stream, trio.SocketStream):
-            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Send what was written and close."""
@@ -109,14 +105,6 @@ class PeerStream:
             except trio.TooSlowError as error:
                 self.drop()
                 raise trio.BrokenResourceError("the peer stopped reading") from error
-
-
-class PlainStream(PeerStream):
-    """A connection without TLS."""
-
-    def __init__(self, transport: trio.SocketStream) -> None:
-        super().__init__(transport, transport)
-        self.socket = transport.socket
 
 
 class TlsStream(PeerStream):

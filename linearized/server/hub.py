@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 import trio
@@ -22,6 +22,7 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
+from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
@@ -30,6 +31,7 @@ from linearized.server.appends import append_of
 from linearized.server.loading import restore_room
 from linearized.server.telemetry import describe
 from linearized.store.base import (
+    EntryRow,
     Reply,
     Role,
     RoomAppend,
@@ -38,6 +40,9 @@ from linearized.store.base import (
 )
 
 log = structlog.get_logger("linearized.hub")
+
+Appended: TypeAlias = Callable[[str, StateMap, Sequence[EntryRow]], None]
+"""Hears of a room ID, the room's state, and the entries that led to it."""
 
 # Submissions that may wait for one room. At about 0.3 ms each this is a third of a second of work; past it
 # the caller is better served by an early refusal than by a late answer.
@@ -91,8 +96,9 @@ class Hub:
         vouched: the domains of our bridges, whose users this server answers for without having keys of
             them.
         agents: our encoded FrankingAgentData by cipher suite.
+        authorities: those trusted for certificates of each domain's users.
         signer: what the hub proposes with to groups, as an external sender.
-        appended: called after an append is durable, with the room ID and the state after it.
+        appended: called after an append is durable.
     """
 
     def __init__(
@@ -105,11 +111,13 @@ class Hub:
         clock: Callable[[], int],
         vouched: frozenset[str],
         nursery: trio.Nursery,
-        appended: Callable[[str, StateMap], None],
+        appended: Appended,
         agents: Mapping[int, bytes] = NO_AGENTS,
+        authorities: Authorities = nobody_trusted,
     ) -> None:
         self._identity = identity
         self._agents = agents
+        self._authorities = authorities
         self._store = store
         self._mls = mls
         self._signer = signer
@@ -183,6 +191,7 @@ class Hub:
             signer=self._signer,
             vouched_domains=self._vouched,
             agents=self._agents,
+            authorities=self._authorities,
         )
         now = self._clock()
         accepted = [room.submit(submission, now=now) for submission in submissions]
@@ -194,8 +203,7 @@ class Hub:
             head_seq=0,
             epoch=None,
         )
-        await self._store.append(self._append_of(room, accepted, row=row))
-        self._announce(room_id, room.state)
+        await self._store_append(room, self._append_of(room, accepted, row=row))
 
     @asynccontextmanager
     async def paused(self, room_id: str) -> AsyncIterator[None]:
@@ -252,6 +260,7 @@ class Hub:
             signer=self._signer,
             vouched_domains=self._vouched,
             agents=self._agents,
+            authorities=self._authorities,
         )
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:
@@ -262,8 +271,7 @@ class Hub:
             if job.reply is not None
         )
         batch = [accepted for _, accepted in decided]
-        await self._store.append(self._append_of(room, batch, replies))
-        self._announce(room.room_id, room.state)
+        await self._store_append(room, self._append_of(room, batch, replies))
 
     def remembered(self, replies: Sequence[Reply]) -> dict[tuple[str, str], str]:
         """The answers remembered under the scopes and keys of replies, one query for each scope."""
@@ -294,11 +302,12 @@ class Hub:
         """Whether another server orders a room now."""
         return hub_of(room.state) != self._identity.name
 
-    def _announce(self, room_id: str, state: StateMap) -> None:
+    async def _store_append(self, room: Room, append: RoomAppend) -> None:
+        await self._store.append(append)
         try:
-            self._appended(room_id, state)
+            self._appended(room.room_id, room.state, append.entries)
         except Exception as error:  # noqa: BLE001 - it is stored; whoever was not woken sees it at the next
-            log.error("not_announced", room_id=room_id, **describe(error))
+            log.error("not_announced", room_id=room.room_id, **describe(error))
 
     def _append_of(
         self,

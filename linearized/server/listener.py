@@ -1,8 +1,7 @@
-"""Listening sockets: our own accept loop and TLS handshake in front of Hypercorn's per-connection server.
+"""Listening sockets: our own accept loop and TLS handshake in front of what serves one connection.
 
-Hypercorn speaks HTTP/1.1 and HTTP/2 to an ASGI application but does not show it the client's certificate. So
-we accept and shake hands ourselves, read the certificate's DNS names, and give every request of the
-connection a scope with
+Hypercorn speaks HTTP/2 to an ASGI application but does not show it the client's certificate. So we accept and
+shake hands ourselves, read the certificate's DNS names, and give every request of the connection a scope with
 
 ``peer_domains``
     the DNS names of the verified client certificate, lower-case; empty without one;
@@ -31,13 +30,8 @@ from hypercorn.typing import AppWrapper
 from linearized.config import GRACE_SECONDS, MAX_CONNECTIONS, Address, TlsConfig
 from linearized.exceptions import ConfigError
 from linearized.server.http import Receive, Scope, Send
-from linearized.server.http_connection import (
-    CLOSE_SECONDS,
-    PeerStream,
-    PlainStream,
-    TlsStream,
-    serve_connection,
-)
+from linearized.server.http1_server import Http1Server, Idle
+from linearized.server.http_connection import CLOSE_SECONDS, TlsStream, serve_connection
 from linearized.server.streaming import Ending
 from linearized.server.telemetry import Log, describe, get_log
 
@@ -122,7 +116,7 @@ async def serve_bindings(
             accepting.cancel_scope.cancel()
         with trio.move_on_after(grace_seconds):
             await server.finish()
-        await server.context.terminated.set()  # makes idle connections close
+        await server.end_idle()
         connections.cancel_scope.deadline = trio.current_time() + (0 if server.running else CLOSE_SECONDS)
 
 
@@ -142,8 +136,9 @@ class _Server:
     """What all connections share."""
 
     def __init__(self, max_connections: int, log: Log) -> None:
-        self.context = WorkerContext(None)
         self.running = 0  # requests
+        self._context = WorkerContext(None)
+        self._idle = Idle()
         self._endings: set[Ending] = set()
         self._open = 0  # connections
         self._stopping = False
@@ -168,47 +163,75 @@ class _Server:
             await trio.aclose_forcefully(transport)
 
     async def _serve(self, binding: Binding, transport: trio.SocketStream) -> None:
-        stream: PeerStream
-        domains: tuple[str, ...] = ()
         if binding.tls is None:
-            stream = PlainStream(transport)
-        else:
-            secure = trio.SSLStream(transport, binding.tls, server_side=True, https_compatible=True)
-            try:
-                with trio.fail_after(HANDSHAKE_SECONDS):
-                    await secure.do_handshake()
-            except (trio.BrokenResourceError, trio.TooSlowError) as error:
-                self._log.debug("handshake_failed", exception=type(error.__cause__ or error).__name__)
-                return
-            domains = peer_domains(cast("dict[str, Any] | None", secure.getpeercert()))
-            stream = TlsStream(secure, transport)
+            await self._serve_http1(binding.app, transport, transport, ())
+            return
+        secure = trio.SSLStream(transport, binding.tls, server_side=True, https_compatible=True)
+        try:
+            with trio.fail_after(HANDSHAKE_SECONDS):
+                await secure.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            self._log.debug("handshake_failed", exception=type(error.__cause__ or error).__name__)
+            return
+        domains = peer_domains(cast("dict[str, Any] | None", secure.getpeercert()))
+        if secure.selected_alpn_protocol() != "h2":
+            await self._serve_http1(binding.app, secure, transport, domains)
+            return
+        stream = TlsStream(secure, transport)
         app = self._with_peer(binding.app, domains, stream)
-        await serve_connection(stream, app, self._hypercorn, self.context)
+        await serve_connection(stream, app, self._hypercorn, self._context)
 
-    def _with_peer(self, app: AsgiApp, domains: tuple[str, ...], stream: PeerStream) -> AppWrapper:
+    async def _serve_http1(
+        self, app: AsgiApp, stream: trio.abc.Stream, transport: trio.SocketStream, domains: tuple[str, ...]
+    ) -> None:
+        try:
+            client = transport.socket.getpeername()[:2]
+        except OSError:
+            return  # it has left already
+        scope = {
+            "asgi": {"version": "3.0"},
+            "client": client,
+            "scheme": "http" if stream is transport else "https",
+            **self._extension(domains, transport.socket.close),
+        }
+        connection = Http1Server(
+            stream, partial(self._run, app), scope=scope, idle=self._idle, keep_seconds=KEEP_ALIVE_SECONDS
+        )
+        await connection.serve()
+
+    def _extension(self, domains: tuple[str, ...], abort: Callable[[], None]) -> Scope:
+        return {"peer_domains": domains, "abort": abort, "endings": self._endings}
+
+    def _with_peer(self, app: AsgiApp, domains: tuple[str, ...], stream: TlsStream) -> AppWrapper:
         """What Hypercorn runs for each request: the application, with the peer's names in its scope."""
 
         here = 0  # requests running on this connection
+        extension = self._extension(domains, stream.abort)
 
         async def wrapped(scope: Scope, receive: Receive, send: Send, *_threads: Callable[..., Any]) -> None:
             nonlocal here
-            if self._stopping:
-                await _unavailable(send)
-                return
             if here >= RUNNING_REQUESTS:
                 self._log.warning("too_many_requests", limit=RUNNING_REQUESTS)
                 stream.drop()  # what it was answered so far it may never read
                 return
             here += 1
-            self.running += 1
             try:
-                extended = {"peer_domains": domains, "abort": stream.abort, "endings": self._endings}
-                await app({**scope, **extended}, receive, send)
+                await self._run(app, {**scope, **extension}, receive, send)
             finally:
                 here -= 1
-                self._ended()
 
         return cast("AppWrapper", wrapped)
+
+    async def _run(self, app: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self._stopping:
+            await _unavailable(send)
+            return
+        self.running += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            self._ended()
 
     def _ended(self) -> None:
         self.running -= 1
@@ -223,6 +246,11 @@ class _Server:
         if self.running:
             await self._finished.wait()
             await trio.sleep(LINGER_SECONDS)
+
+    async def end_idle(self) -> None:
+        """Close the connections on which nothing runs."""
+        self._idle.end()
+        await self._context.terminated.set()
 
 
 def peer_domains(certificate: dict[str, Any] | None) -> tuple[str, ...]:

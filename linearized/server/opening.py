@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,7 @@ from linearized.server.pulling import Pulling
 from linearized.server.rooms import Rooms
 from linearized.server.takeovers import Takeovers
 from linearized.server.telemetry import describe
-from linearized.store.base import Store
+from linearized.store.base import EntryRow, Store
 from linearized.store.sqlite import SqliteStore
 
 log = structlog.get_logger("linearized.opening")
@@ -173,9 +173,9 @@ def _assemble(
     )
     served = frozenset({identity.name, *(domain for bridge in config.bridges for domain in bridge.domains)})
 
-    def appended(room_id: str, state: StateMap) -> None:
+    def appended(room_id: str, state: StateMap, entries: Sequence[EntryRow]) -> None:
         notifier.room_changed(state)
-        followers.room_changed(room_id)
+        followers.appended(room_id, entries)
 
     hub = Hub(
         identity=identity,
@@ -187,6 +187,7 @@ def _assemble(
         nursery=nursery,
         appended=appended,
         agents=franking.agents,
+        authorities=config.authorities_of,
     )
     node = Node(
         config=config,

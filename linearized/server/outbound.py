@@ -18,7 +18,7 @@ from linearized.exceptions import ConfigError
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_server_name
 from linearized.protocol.signing import ServerIdentity
-from linearized.server.channels import GuardedChannel, GuardedTransport, SerialChannel, guarded_pool
+from linearized.server.channels import GuardedChannel, GuardedTransport, guarded_pool
 from linearized.server.connecting import Guard
 from linearized.server.connections import Connections
 from linearized.server.discovery import Destination, Resolver, WellKnown
@@ -40,6 +40,7 @@ from linearized.server.exchange import (
 )
 from linearized.server.providers.client import MAX_RESPONSE_BYTES as MAX_MIMI_BYTES
 from linearized.server.providers.client import Answer, ProviderError
+from linearized.server.serial_channel import SerialChannel
 from linearized.server.xmatrix import sign_encoded
 
 __all__ = ["FederationClient", "OutboundError", "client_context"]
@@ -206,8 +207,10 @@ class FederationClient:
         content: bytes = b"",
         headers: dict[str, str] | None = None,
         limit: int = MAX_MIMI_BYTES,
+        in_turn: bool = False,
     ) -> Answer:
-        """Send a request to a URL of a provider, over a connection that proves the URL's host.
+        """Send a request to a URL of a provider, over a connection that proves the URL's host; ``in_turn`` is
+        for one that the next one waits for, as notifications do.
 
         Raises:
             ProviderError: there was no answer of at most ``limit`` bytes within ``limits.request_seconds``,
@@ -227,6 +230,7 @@ class FederationClient:
                 headers=headers or {},
                 body=content,
                 limit=limit,
+                in_turn=in_turn,
             )
         except OutboundError as error:
             raise ProviderError(str(error)) from error
@@ -326,14 +330,14 @@ class FederationClient:
         raise OutboundError(f"{server_name} cannot be reached: {reason}") from failure
 
     def _new_channel(self, destination: Destination, serial: bool) -> Channel:
-        timeouts = dict.fromkeys(("read", "write", "pool"), float(self._seconds))
-        timeouts["connect"] = CONNECT_SECONDS
         if not serial:
+            timeouts = dict.fromkeys(("read", "write", "pool"), float(self._seconds))
+            timeouts["connect"] = CONNECT_SECONDS
             return GuardedChannel(self._pool(trusted=destination.trusted), timeouts)
         return SerialChannel(
             self._context,
             self._guard(trusted=destination.trusted),
-            timeouts,
+            connect_seconds=CONNECT_SECONDS,
             connections=CONNECTIONS,
             keep_seconds=KEEP_SECONDS,
         )

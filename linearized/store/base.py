@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from linearized.store.account_data import AccountDataStore
+from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
 from linearized.store.directory import DirectoryStore
 from linearized.store.history import HistoryStore
@@ -239,6 +240,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ArchiveStore,
     ReceiptStore,
     RelationStore,
     ProfileStore,

@@ -25,6 +25,7 @@ from linearized.exceptions import ConfigError, StoreError
 from linearized.store import (
     sqlite_account_data,
     sqlite_append,
+    sqlite_archive,
     sqlite_contacts,
     sqlite_devices,
     sqlite_directory,
@@ -40,6 +41,7 @@ from linearized.store import (
     sqlite_receipts,
 )
 from linearized.store.account_data import AccountDataRow
+from linearized.store.archive import ArchiveRecordRow, Kept
 from linearized.store.base import (
     DeviceRow,
     EntryRow,
@@ -62,6 +64,7 @@ from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.pulling import FanoutTokenRow, PullCursorRow
 from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_account_data import AccountDataReads
+from linearized.store.sqlite_archive import ArchiveReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
 from linearized.store.sqlite_directory import DirectoryReads
@@ -107,6 +110,7 @@ class SqliteStore(
     ContactReads,
     PseudonymReads,
     AccountDataReads,
+    ArchiveReads,
     JoinCodeReads,
     ReceiptReads,
     RelationReads,
@@ -123,7 +127,7 @@ class SqliteStore(
         writer: GroupWriter | None = None,
         lock: ServerLock | None = None,
     ) -> None:
-        super().__init__(reader)
+        super().__init__(reader, alone=writer is not None)
         self._connections = connections
         self._writer = writer
         self._lock = lock
@@ -233,21 +237,35 @@ class SqliteStore(
             raise StoreError("the database was opened read-only")
         return self._writer
 
-    async def _write(self, operation: Operation[T]) -> T:
-        return await self._writes().submit(operation)
+    async def _write(
+        self,
+        operation: Operation[T],
+        *,
+        followed: Sequence[str] = (),
+        to_device: Sequence[NewToDevice] = (),
+    ) -> T:
+        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages."""
+        devices = [(message.user_id, message.device_id) for message in to_device]
+        return await self._writes().submit(operation, ((self._followed, followed), (self._empty, devices)))
 
     async def append(self, append: RoomAppend) -> None:
         """Append atomically; see ``sqlite_append.append`` for what is refused."""
-        await self._write(partial(sqlite_append.append, change=append))
+        await self._write(
+            partial(sqlite_append.append, change=append),
+            followed=[row.room_id for row in append.followers],
+            to_device=append.to_device,
+        )
 
     async def put_follower(self, follower: FollowerRow) -> None:
         """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
-        await self._write(partial(sqlite_append.put_follower, follower=follower))
+        operation = partial(sqlite_append.put_follower, follower=follower)
+        await self._write(operation, followed=[follower.room_id])
 
     async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
         """Move followers' cursors forward, and leave their stops as they are."""
         if followers:
-            await self._write(partial(sqlite_append.move_cursors, followers=followers))
+            operation = partial(sqlite_append.move_cursors, followers=followers)
+            await self._write(operation, followed=[row.room_id for row in followers])
 
     async def put_user(self, user: UserRow) -> bool:
         """Create an account; False if it exists."""
@@ -291,7 +309,8 @@ class SqliteStore(
 
     async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
         """Store messages with the reply to their request; nothing if that reply is remembered already."""
-        await self._write(partial(sqlite_devices.put_to_device, messages=messages, reply=reply))
+        operation = partial(sqlite_devices.put_to_device, messages=messages, reply=reply)
+        await self._write(operation, to_device=messages)
 
     async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None:
         """Forget the device's messages with ``position <= up_to``."""
@@ -341,6 +360,43 @@ class SqliteStore(
         """Insert or replace account data; False if the user would have too much."""
         return await self._write(
             partial(sqlite_account_data.put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
+        )
+
+    async def put_archive(
+        self,
+        user_id: str,
+        room_id: str,
+        archive: bytes,
+        records: Sequence[ArchiveRecordRow],
+        *,
+        most_records: int,
+        most_bytes: int,
+    ) -> Kept:
+        """Add records to an archive."""
+        return await self._write(
+            partial(
+                sqlite_archive.put_archive,
+                user_id=user_id,
+                room_id=room_id,
+                archive=archive,
+                records=records,
+                most_records=most_records,
+                most_bytes=most_bytes,
+            )
+        )
+
+    async def release_archive(
+        self, user_id: str, archive: bytes, releases: Sequence[tuple[bytes, bytes]]
+    ) -> int:
+        """Drop the content of records by tag; of how many."""
+        return await self._write(
+            partial(sqlite_archive.release_archive, user_id=user_id, archive=archive, releases=releases)
+        )
+
+    async def remove_archive(self, user_id: str, archive: bytes | None, *, limit: int) -> int:
+        """Remove some records of one archive, or of all of a user's; how many."""
+        return await self._write(
+            partial(sqlite_archive.remove_archive, user_id=user_id, archive=archive, limit=limit)
         )
 
     async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
@@ -467,7 +523,8 @@ class SqliteStore(
 
     async def adopt(self, adoption: Adoption) -> None:
         """Put the staged log in the place of our copy."""
-        await self._write(partial(sqlite_moving.adopt, adoption=adoption))
+        operation = partial(sqlite_moving.adopt, adoption=adoption)
+        await self._write(operation, followed=[adoption.room.room_id])
 
 
 def _create_private(path: Path) -> None:

@@ -87,6 +87,8 @@ class DeviceReads(Reader):
 
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
         """Messages waiting for the device with ``position > after``, oldest first, at most ``limit``."""
+        if self._empty.get((user_id, device_id)):
+            return []
         rows = self._query(
             "SELECT position, type, sender, coalesce(c.content, m.content) FROM to_device m"
             " LEFT JOIN to_device_contents c ON c.number = m.shared"
@@ -96,6 +98,8 @@ class DeviceReads(Reader):
             after,
             max(limit, 0),
         )
+        if not rows and after <= 0 < limit:
+            self._empty.keep((user_id, device_id), True)
         return [
             ToDeviceRow(
                 position=position,

@@ -1,10 +1,11 @@
-"""What expires in SQLite: key packages, routes and remembered replies, removed in small steps."""
+"""What expires in SQLite: key packages, routes, archived content, remembered replies; in small steps."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from linearized.store.base import REPLY_DAYS
+from linearized.store.sqlite_archive import expire_archive
 from linearized.store.sqlite_contacts import expire_reports
 from linearized.store.sqlite_joining import EXPIRED_ADMISSIONS, EXPIRED_CODES
 from linearized.store.sqlite_writer import Transaction
@@ -16,7 +17,9 @@ _MS_PER_DAY: Final = 24 * 3_600_000
 
 
 def expire(transaction: Transaction, now_ms: int) -> int:
-    """Remove some of what has expired, closed reports too; how many. Zero means none is left."""
+    """Remove some of what has expired, closed reports and archived content too; how many. Zero means none is
+    left.
+    """
     today = now_ms // _MS_PER_DAY
     transaction.connection.execute("UPDATE reply_day SET day = ? WHERE day <> ?", (today, today))
     removed = 0
@@ -40,4 +43,5 @@ def expire(transaction: Transaction, now_ms: int) -> int:
         (EXPIRED_ADMISSIONS, now_ms),
     ):
         removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
+    removed += expire_archive(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)
     return removed + expire_reports(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)

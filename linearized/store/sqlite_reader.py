@@ -6,18 +6,27 @@ import sqlite3
 from typing import Any
 
 from linearized.exceptions import StoreError
+from linearized.store.base import FollowerRow
+from linearized.store.known import Known
 
 # Rooms whose number is kept in memory: looking one up costs as much as reading an event. About 200 bytes
 # each.
 MAX_KNOWN_ROOMS = 50_000
+# Rooms whose followers are kept in memory: some hundred bytes for each follower.
+MAX_KNOWN_FOLLOWED = 2_000
+# Devices without messages that are kept in memory, some hundred bytes each: those of everybody who is online.
+MAX_KNOWN_EMPTY = 20_000
 
 
 class Reader:
     """Runs queries on a connection that only reads; it belongs to the thread that opened it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, alone: bool = False) -> None:
+        """``alone``: nobody else writes the file, so that what changes rarely may be kept in memory."""
         self._reader = connection
         self._room_numbers: dict[str, int] = {}
+        self._followed = Known[str, list[FollowerRow]](MAX_KNOWN_FOLLOWED if alone else 0)
+        self._empty = Known[tuple[str, str], bool](MAX_KNOWN_EMPTY if alone else 0)
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows at once: a cursor left open would pin the log and stop checkpoints."""

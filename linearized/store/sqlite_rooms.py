@@ -57,9 +57,6 @@ _FOLLOWERS_OF_ROOM = """
 SELECT r.room_id, f.provider, f.protocol, f.cursor, f.stop_seq
 FROM followers f JOIN rooms r USING (room_nr) WHERE f.room_nr = ? ORDER BY provider, protocol
 """
-_CURSORS = """
-SELECT protocol, cursor, stop_seq FROM followers WHERE room_nr = ? AND provider = ? ORDER BY protocol
-"""
 
 
 class RoomReads(Reader):
@@ -179,21 +176,24 @@ class RoomReads(Reader):
     def followers(self, room_id: str | None = None) -> list[FollowerRow]:
         """The followers of one room, or of all."""
         if room_id is None:
-            rows = self._query(_FOLLOWERS)
-        else:
+            return [_follower(row) for row in self._query(_FOLLOWERS)]
+        found = self._followed.get(room_id)
+        if found is None:
             rows = self._query(_FOLLOWERS_OF_ROOM, self._room_number(room_id))
-        return [
-            FollowerRow(room_id=room, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop_seq)
-            for room, provider, protocol, cursor, stop_seq in rows
-        ]
+            found = [_follower(row) for row in rows]
+            self._followed.keep(room_id, found)
+        return list(found)
 
     def cursors(self, room_id: str, provider: str) -> list[FollowerRow]:
         """A provider's cursors in a room, one for each protocol it followed by."""
-        rows = self._query(_CURSORS, self._room_number(room_id), provider)
-        return [
-            FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop)
-            for protocol, cursor, stop in rows
-        ]
+        return [row for row in self.followers(room_id) if row.provider == provider]
+
+
+def _follower(row: tuple[Any, ...]) -> FollowerRow:
+    room_id, provider, protocol, cursor, stop_seq = row
+    return FollowerRow(
+        room_id=room_id, provider=provider, protocol=protocol, cursor=cursor, stop_seq=stop_seq
+    )
 
 
 def _room(row: tuple[Any, ...]) -> RoomRow:

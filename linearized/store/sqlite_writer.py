@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import trio
 
 from linearized.exceptions import StoreError
+from linearized.store.known import Known
 
 # Writes that one transaction may hold. Beyond a few hundred the flush is a small share of the cost and a
 # longer transaction only delays those at its front.
@@ -51,18 +52,29 @@ class Transaction:
 
 
 Operation = Callable[[Transaction], T]
+Changes = Sequence[tuple[Known[Any, Any], Sequence[Any]]]
+"""What an operation may change of what is kept in memory: where, and the keys there."""
 
 
 class _Write(Generic[T]):
     """An operation on its way: what to run, who waits, and what came of it."""
 
-    __slots__ = ("done", "error", "operation", "result")
+    __slots__ = ("_changes", "done", "error", "operation", "result")
 
-    def __init__(self, operation: Operation[T]) -> None:
+    def __init__(self, operation: Operation[T], changes: Changes) -> None:
         self.operation = operation
+        self._changes = changes
         self.done = trio.Event()
         self.result: T | None = None
         self.error: Exception | None = None
+        for known, keys in changes:
+            known.begin(keys)
+
+    def finish(self) -> None:
+        """Nothing more happens to it."""
+        for known, keys in self._changes:
+            known.end(keys)
+        self.done.set()
 
 
 class GroupWriter:
@@ -94,8 +106,11 @@ class GroupWriter:
         self.commits = 0
         self.writes = 0
 
-    async def submit(self, operation: Operation[T]) -> T:
+    async def submit(self, operation: Operation[T], changes: Changes = ()) -> T:
         """Run ``operation`` in the next transaction and return its result once that is durable.
+
+        Args:
+            changes: what of it is kept in memory, and is not while this is under way.
 
         If the caller is cancelled meanwhile, the write may still happen.
 
@@ -104,11 +119,15 @@ class GroupWriter:
         """
         if not self._running:
             raise StoreError("the store's writer is not running")
-        write = _Write(operation)
+        write = _Write(operation, changes)
         try:
             await self._send.send(cast("_Write[object]", write))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
+            write.finish()
             raise StoreError("the store is closed") from None
+        except BaseException:  # cancelled while it waited for a place
+            write.finish()
+            raise
         await write.done.wait()
         if write.error is not None:
             raise write.error
@@ -173,14 +192,14 @@ class GroupWriter:
             self.writes += len(batch)
             self._note_written(len(batch))
             for write in batch:
-                write.done.set()
+                write.finish()
             return
         finally:
             # Whatever went wrong, nobody waits for ever: an exception of ours (a bug) goes on to end `run`.
             for write in batch:
                 if not write.done.is_set():
                     write.error = _store_error(failure)
-                    write.done.set()
+                    write.finish()
 
     def _execute(self, batch: Sequence[_Write[object]]) -> None:
         """The transaction; runs in the worker thread. Raises sqlite3.Error if nothing of it was kept."""

@@ -40,7 +40,10 @@ class Service:
             provision=self._provision,
         )
 
-    async def _provision(self, method: str, parts: list[str], token: bytes | None) -> tuple[int, Any]:
+    async def _provision(
+        self, method: str, parts: list[str], token: bytes | None, body: bytes
+    ) -> tuple[int, Any]:
+        assert body in (b"", b"{}")
         if token != b"provisioning":
             raise ProvisioningError(403, "M_FORBIDDEN", "no")
         return 202, {"asked": [method, *parts]}
@@ -228,7 +231,7 @@ async def test_what_cannot_be_made_because_a_side_is_away_may_be_asked_for_again
 async def test_provisioning_has_a_token_of_its_own(service: Service) -> None:
     path = "/_linearized/bridge/v1/rooms/%21r%2F%3Ax/bridge"
     answer = await service.request("POST", path, {}, token="Bearer provisioning")
-    assert (answer.status_code, answer.json()) == (202, {"asked": ["POST", "!r/:x", "bridge"]})
+    assert (answer.status_code, answer.json()) == (202, {"asked": ["POST", "rooms", "!r/:x", "bridge"]})
     for token in (None, f"Bearer {TOKEN}", "Basic provisioning"):
         refused = await service.request("POST", path, {}, token=token)
         assert (refused.status_code, refused.json()["errcode"]) == (403, "M_FORBIDDEN")

@@ -38,6 +38,7 @@ from linearized.client import (
     open_pseudonym,
     server_keys,
 )
+from linearized.client.archive.keeping import Keeper
 from linearized.client.device import CIPHERSUITE, MlsDevice
 from linearized.client.following import Follower, Timeline
 from linearized.client.identity_links import pseudonyms_in
@@ -610,7 +611,7 @@ async def test_a_credential_in_a_leaf_that_is_not_its_own_is_nobodys(tmp_path: P
             "content": {"algorithm": ALGORITHM, "ciphertext": ciphertext},
         }
         timeline = Timeline(room_id=room_id, events=[event], limited=False, prev_batch=None)
-        Follower(bob.device).apply({}, [timeline], "next")
+        Follower(bob.device, Keeper(bob.device, random=bytes)).apply({}, [timeline], "next")
         (item,) = [one for one in bob.device.state.inbox if one.event_id == "$forged"]
         assert isinstance(item, Undecryptable)
         assert "somebody else's pseudonym" in item.reason

@@ -187,6 +187,9 @@ def test_the_bridge_token_is_not_shown(base: Path) -> None:
             MINIMAL + '[providers."b.example"]\nfanout = "pull"',
             'providers."b.example".fanout is not a setting; did you mean providers."b.example".fan_out?',
         ),
+        ('operators = "@alice:a.example"\n' + MINIMAL, "operators: expected a list of user IDs"),
+        ('operators = ["alice"]\n' + MINIMAL, "operators: expected a user ID"),
+        ('operators = ["@alice:b.example"]\n' + MINIMAL, "is no account of a.example"),
         ("bridges = 1\n" + MINIMAL, "bridges: expected a list of tables"),
         (MINIMAL + bridge(domains="[]"), "bridges[0].domains: expected a non-empty list"),
         (MINIMAL + bridge(bot='"bridge"'), "bridges[0].bot: expected a user ID"),
@@ -232,6 +235,12 @@ def test_the_commented_defaults_of_the_default_file_are_the_defaults(tmp_path: P
     assert spoken
     limits = parse_config(MINIMAL + "[limits]\n" + "\n".join(spoken), base=tmp_path).limits
     assert limits == LimitsConfig()
+
+
+def test_operators_are_accounts_of_this_server(base: Path) -> None:
+    assert parse_config(MINIMAL, base=base).operators == ()
+    text = 'operators = ["@alice:a.example"]\n' + MINIMAL
+    assert parse_config(text, base=base).operators == ("@alice:a.example",)
 
 
 def test_the_default_file_takes_what_an_operator_gives(base: Path) -> None:

@@ -139,6 +139,21 @@ async def test_the_number_of_addresses_tried_is_bounded() -> None:
     assert len(inner.tried) == MAX_ADDRESSES
 
 
+async def test_a_plain_connection_is_made_only_where_any_other_is() -> None:
+    with pytest.raises(httpcore.ConnectError, match="no address"):
+        await guard(Names("127.0.0.1"), Inner()).connect("b.example", 1, 9.0)
+    loopback = guard(Names("127.0.0.1", "127.0.0.2"), Inner(), allowed=LOOPBACK_ALLOWED.allowed_networks)
+    with pytest.raises(httpcore.ConnectError):
+        await loopback.connect("b.example", 1, 9.0)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.2")
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        async with await loopback.connect("b.example", port, 9.0) as stream:
+            assert stream.socket.getpeername() == ("127.0.0.2", port)
+        with pytest.raises(httpcore.ConnectTimeout):
+            await loopback.connect("b.example", port, 0)
+
+
 # --- the whole client, over loopback ---
 
 

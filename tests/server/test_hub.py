@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LocalEvent, Reason, Rejected
 from linearized.server import hub as hub_module
 from linearized.server.errors import as_http_error
-from linearized.server.hub import IDLE_SECONDS, SUBMIT_SECONDS, Hub, Overloaded, Repeated
+from linearized.server.hub import IDLE_SECONDS, SUBMIT_SECONDS, Appended, Hub, Overloaded, Repeated
 from linearized.store.base import Reply, Role, RoomAppend, RoomRow, Store
 from linearized.store.sqlite import SqliteStore
 from tests.room.support import ALICE, MLS, NOW, ROOM, A, member, state_event
@@ -89,9 +89,7 @@ def create(version: str = "I.1") -> list[LocalEvent | Any]:
 
 
 @asynccontextmanager
-async def running_hub(
-    path: Path, *, appended: Callable[[str, Any], None] = lambda *_: None
-) -> AsyncIterator[Setting]:
+async def running_hub(path: Path, *, appended: Appended = lambda *_: None) -> AsyncIterator[Setting]:
     store = GatedStore(SqliteStore.open(path, synchronous="OFF", in_thread=False))
     async with trio.open_nursery() as writing:
         await writing.start(store.run)
@@ -344,7 +342,7 @@ async def test_a_refusal_is_one_log_line_with_its_reason_and_nothing_of_the_cont
 
 
 async def test_who_cannot_be_woken_costs_nobody_an_answer(tmp_path: Path) -> None:
-    def appended(_room_id: str, _state: Any) -> None:
+    def appended(*_: object) -> None:
         raise RuntimeError("a follower is beside itself")
 
     async with running_hub(tmp_path / "store.sqlite3", appended=appended) as setting:

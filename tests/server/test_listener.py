@@ -16,7 +16,7 @@ import trustme
 
 from linearized.config import Address, TlsConfig
 from linearized.exceptions import ConfigError
-from linearized.server import http_connection, listener
+from linearized.server import http1_server, listener
 from linearized.server.app import build_app
 from linearized.server.http import Receive, Request, Response, Route, Scope, Send
 from linearized.server.listener import Binding, peer_domains, serve_bindings, server_context
@@ -215,7 +215,7 @@ async def test_a_silent_peer_is_hung_up_on(tls: TlsConfig, monkeypatch: pytest.M
 
 
 async def test_a_peer_that_stops_reading_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(http1_server, "SEND_SECONDS", 0.05)
     huge = b"x" * 50_000_000
     ended = trio.Event()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from linearized.server import run
 from linearized.server.app import App, build_app
 from linearized.server.http import Receive, Scope, Send
 from linearized.server.listener import Binding, serve_bindings
+from linearized.store.base import FollowerRow, RoomAppend
 from tests.client.support import message
 from tests.client.test_real_server import Club, open_club
 from tests.server.support import PASSWORD, Server
@@ -68,10 +69,10 @@ class World:
         assert row is not None
         return row.head_seq
 
-    async def sign_in(self, *, password: str = PASSWORD) -> None:
+    async def sign_in(self, *, user: str = "alice", password: str = PASSWORD) -> None:
         await self.browser.open(self.url)
         await self.browser.until("document.querySelector('#user') !== null")
-        await self.browser.write("#user", "alice")
+        await self.browser.write("#user", user)
         await self.browser.write("#password", password)
         await self.browser.click("#signin-form button")
 
@@ -106,7 +107,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @asynccontextmanager
 async def made_world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_club(tmp_path) as club:
-        server = await club.server("a.example")
+        server = await club.server("a.example", operators=("@root:a.example",))
         alice, bob = await club.device(server, "alice"), await club.device(server, "bob")
         room_id = await alice.api.create_room(
             room_version="I.1", name="The garden", invite=[bob.device.owner.user_id]
@@ -296,6 +297,68 @@ async def test_everything_is_reached_by_the_keyboard(world: World) -> None:
     await w.browser.press("Enter")
     await w.browser.until("document.activeElement.id === 'user'")
     assert await w.browser.run("return sessionStorage.length") == 0
+
+
+TABLE = """
+    const rows = [...document.querySelectorAll(arguments[0] + ' tr')];
+    return [document.querySelector(arguments[0] + ' caption').textContent,
+            ...rows.map(row => [...row.cells].map(cell => cell.textContent).join(' | '))]
+"""
+
+
+async def test_an_operator_sees_followers_and_groups_of_rooms_they_are_not_in(world: World) -> None:
+    w = world
+    await w.server.user("root")
+    away = FollowerRow(room_id=w.secret_id, provider="b.example", protocol="mimi", cursor=2)
+    await w.server.node.store.append(RoomAppend(room_id=w.secret_id, followers=(away,)))
+    head = w.head(w.secret_id)
+    await w.sign_in(user="root")
+    listed = "[...document.querySelectorAll('#operated-rooms button small')].map(e => e.textContent)"
+    await w.browser.until(f"{listed}.length === 2")
+    assert await w.browser.run(f"return {listed}") == [f"{head - 2} entries behind", "no followers"]
+    # By the keyboard alone, as everything.
+    await w.browser.until("document.activeElement.matches('#operated-rooms button')")
+    await w.browser.press("Enter")
+    await w.browser.until("document.querySelector('#clients table') !== null")
+    assert await w.browser.focus() == "main"
+    caption, heads, follower = await w.browser.run(TABLE, "#followers")
+    assert caption == f"Followers, to {head}"
+    assert heads == "Provider | Protocol | Has taken | Lacks | State"
+    assert follower.startswith(f"b.example | MIMI | 2 | {head - 2} | behind since ")
+    assert await w.browser.run(TABLE, "#clients") == [
+        "MLS clients in epoch 2: 2",
+        "Leaf | User | Client",
+        "0 | @alice:a.example | DEV",
+        "1 | @bob:a.example | DEV",
+    ]
+    said = await w.browser.run("return document.querySelector('#announce').textContent")
+    assert said == f"1 follower, to entry {head}"
+    scopes = "[...document.querySelectorAll('#followers th')].map(e => e.scope)"
+    assert await w.browser.run(f"return {scopes}") == ["col"] * 5 + ["row"]
+    await w.server.node.store.move_cursors([replace(away, cursor=head)])
+    await w.browser.press("Tab")
+    assert await w.browser.focus() == "refresh"
+    await w.browser.press("Enter")
+    await w.browser.until("document.querySelector('#followers td:last-child').textContent === 'up to date'")
+    await w.browser.click(f"button[data-operated='{w.room_id}']")
+    await w.browser.until("document.querySelector('#clients p') !== null")
+    text = await w.browser.run("return document.querySelector('#operator').textContent")
+    assert "Nobody follows this room." in text
+    assert "no MLS group" in text
+    await w.browser.size(390, 844)
+    assert await w.browser.run("return document.documentElement.scrollWidth") == 390
+
+
+async def test_a_member_sees_the_group_of_their_room_and_no_followers(world: World) -> None:
+    w = world
+    await w.sign_in()
+    await w.open_room(w.secret_id)
+    await w.browser.until("document.querySelector('#group table') !== null")
+    assert (await w.browser.run(TABLE, "#group"))[2:] == [
+        "0 | @alice:a.example | DEV",
+        "1 | @bob:a.example | DEV",
+    ]
+    assert await w.browser.run("return document.querySelector('#operated').checkVisibility()") is False
 
 
 async def test_on_a_phone_there_is_one_thing_at_a_time(world: World) -> None:

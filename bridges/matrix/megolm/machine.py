@@ -20,7 +20,7 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.megolm.accounts import MEGOLM, Accounts
 from bridges.matrix.megolm.devices import DeviceLists
-from bridges.matrix.megolm.errors import MissingKey, RoomClosed, UnknownAlgorithm
+from bridges.matrix.megolm.errors import EncryptionError, MissingKey, RoomClosed, UnknownAlgorithm
 from bridges.matrix.megolm.extensions import PROBE, Extensions
 from bridges.matrix.megolm.held import Held, is_late, replacement
 from bridges.matrix.megolm.inbound import GroupDecryption
@@ -312,6 +312,15 @@ class Encryption:
         if is_late(incoming):
             event = replacement(incoming, event)
         return replace(incoming, event=event)
+
+    def reopened(self, event: JsonObject) -> JsonObject:
+        """An event that was fetched as it was before it was encrypted; itself if it cannot be read."""
+        if event.get("type") != ENCRYPTED:
+            return event
+        try:
+            return self._decryption.decrypt(event)
+        except EncryptionError:
+            return event
 
     async def _look_for_key(self, room_id: str) -> None:
         now, last = trio.current_time(), self._looked.get(room_id)

@@ -54,6 +54,14 @@ class HistoryPolicy(Struct):
         if not {NO_ROLE, BANNED}.isdisjoint(self.roles_that_can_share):
             raise ValueError("history is shared by participants who are not banned")
 
+    def shared_by(self, role: int | None) -> int:
+        """How many seconds of history who has a role may share; 0 if they may not at all.
+
+        "The history that is shared is limited to max_time_period seconds worth of history."
+        """
+        may = self.history_sharing is not Optionality.FORBIDDEN and role in self.roles_that_can_share
+        return self.max_time_period if may else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageExpiration(Struct):

@@ -8,6 +8,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.clients.operators import is_operator
 from linearized.server.http import Request, Response, json_response
 
 # Clients look for the very version that brought what they want: threads and private read receipts for
@@ -15,6 +16,8 @@ from linearized.server.http import Request, Response, json_response
 VERSIONS: Final = tuple(f"v1.{minor}" for minor in range(1, 14))
 # The franking agent to create the groups of new rooms with: FrankingAgentData in base64 by cipher suite.
 FRANKING: Final = "dev.linearized.franking"
+# Whether the caller may see the rooms of this server as its operator.
+OPERATOR: Final = "dev.linearized.operator"
 UNSTABLE_FEATURES: Final = {"dev.linearized.1": True, "org.matrix.simplified_msc3575": True}
 
 
@@ -26,7 +29,7 @@ async def versions(context: Context, request: Request) -> Response:
 
 async def capabilities(context: Context, request: Request, caller: Caller) -> Response:
     """``GET capabilities``."""
-    del request, caller
+    del request
     agents = {str(suite): encode_base64(agent) for suite, agent in context.node.franking.agents.items()}
     available = {name: "stable" if version.stable else "unstable" for name, version in ROOM_VERSIONS.items()}
     on, off = {"enabled": True}, {"enabled": False}
@@ -40,6 +43,7 @@ async def capabilities(context: Context, request: Request, caller: Caller) -> Re
                 "m.3pid_changes": off,
                 "m.get_login_token": off,
                 FRANKING: {"agents": agents},
+                OPERATOR: on if is_operator(context, caller) else off,
             }
         }
     )

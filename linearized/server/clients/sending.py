@@ -76,17 +76,22 @@ async def set_state(context: Context, request: Request, caller: Caller) -> Respo
     """``PUT rooms/{roomId}/state/{eventType}[/{stateKey}]``."""
     room_id = request.params["room_id"]
     content = await request.json()
-    _require_membership(context, room_id, caller)
-    if request.params["event_type"] == CANONICAL and caller.bridge is None:
+    event_type, state_key = request.params["event_type"], request.params.get("state_key", "")
+    # A bridge says of its users what they did, which may be the first thing they do to a room: a knock.
+    # Whether they may, the rules say, as they do when one asks to join or knocks.
+    is_own = caller.bridge is not None and (event_type, state_key) == ("m.room.member", caller.user_id)
+    if not is_own:
+        _require_membership(context, room_id, caller)
+    if event_type == CANONICAL and caller.bridge is None:
         check_canonical(context, room_id, content)
     event = local_event(
         context,
         request,
         caller,
         room_id=room_id,
-        event_type=request.params["event_type"],
+        event_type=event_type,
         content=content,
-        state_key=request.params.get("state_key", ""),
+        state_key=state_key,
     )
     return json_response({"event_id": await context.node.rooms.send(room_id, event)})
 

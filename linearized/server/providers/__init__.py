@@ -154,7 +154,7 @@ def _binary(body: bytes) -> Response:
 
 
 async def _key_material(node: Node, provider: str, target: str, body: bytes) -> Response:
-    request = key_material.verify_request(body, target=target)
+    request = key_material.verify_request(node, body, target=target)
     # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will
     # be used in": we are asked by that hub, or as it, by a provider whose own user it is.
     by_hub = not request.room_id or provider_of_uri(request.room_id) == provider

@@ -92,9 +92,11 @@ class Transport(Protocol):
         content: bytes = b"",
         headers: dict[str, str] | None = None,
         limit: int = MAX_RESPONSE_BYTES,
+        in_turn: bool = False,
     ) -> Answer:
         """One request to a provider's server, over TLS with our certificate; raises ``ProviderError``
-        without an answer of at most ``limit`` bytes.
+        without an answer of at most ``limit`` bytes. It is ``in_turn`` if the provider gets no other such
+        request before this one is answered.
         """
         ...
 
@@ -119,13 +121,16 @@ class ProviderClient:
         self._clock = clock
         self._directories: OrderedDict[str, _Directory] = OrderedDict()
 
-    async def post(self, provider: str, endpoint: str, target: str, body: bytes) -> Answer:
+    async def post(
+        self, provider: str, endpoint: str, target: str, body: bytes, *, in_turn: bool = False
+    ) -> Answer:
         """POST to an endpoint of a provider's directory.
 
         Args:
             endpoint: its name in the directory, such as ``notify``.
             target: the URI that goes into the URL template.
             body: the TLS-encoded request.
+            in_turn: as for ``Transport.raw``.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
@@ -137,6 +142,7 @@ class ProviderClient:
             url,
             content=body,
             headers={"Content-Type": CONTENT_TYPE, **self._from()},
+            in_turn=in_turn,
         )
 
     async def exchange(self, provider: str, endpoint: str, target: str, body: bytes) -> bytes:

@@ -6,14 +6,13 @@ from typing import Final
 
 import openmls
 
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import CertificateError, IdentifierError, MimiDecodeError
 from linearized.mimi.key_material import (
     ClientKeyMaterial,
     KeyMaterialClientCode,
     KeyMaterialRequest,
     KeyMaterialResponse,
     KeyMaterialUserCode,
-    basic_identity,
 )
 from linearized.mls import CIPHERSUITES
 from linearized.protocol.identifiers import (
@@ -136,21 +135,22 @@ async def remember_routes(node: Node, response: KeyMaterialResponse, target_user
             info = openmls.inspect_key_package(client.key_package, now=node.clock() // 1000)
         except openmls.MlsError as error:
             raise ProviderError(f"{provider} sent a key package that is not valid: {error.code}") from error
-        if not _is_client_of(info.identity, target_user):
+        if not _is_client_of(info, target_user):
             raise ProviderError(f"{provider} sent a key package of another user")
         routes[info.reference] = provider
     if routes:
         await node.store.put_key_package_routes(routes, expires_ms=node.clock() + ROUTE_LIFETIME_MS)
 
 
-def _is_client_of(identity: bytes, target_user: str) -> bool:
+def _is_client_of(info: openmls.KeyPackageInfo, target_user: str) -> bool:
     try:
-        return client_of(identity).user_id == user_id_from_uri(target_user)
+        owner = client_of(info.credential, signature_key=info.signature_key)
+        return owner.user_id == user_id_from_uri(target_user)
     except IdentifierError:  # an identity that names nobody
         return False
 
 
-def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
+def verify_request(node: Node, body: bytes, *, target: str) -> KeyMaterialRequest:
     """Decode a request and check its signature and its requester.
 
     Raises:
@@ -171,10 +171,12 @@ def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
             content=request.tbs(),
             signature=request.signature,
         )
-        requester = client_of(basic_identity(request.requester_credential))
+        key = request.requester_signature_key
+        requester = client_of(request.requester_credential, signature_key=key)
+        node.require_held(request.requester_credential)
         if requester.user_id != user_id_from_uri(request.requesting_user):
             raise BadRequest("the requester's credential names another user")
-    except (openmls.MlsError, IdentifierError, MimiDecodeError) as error:
+    except (openmls.MlsError, IdentifierError, CertificateError) as error:
         raise BadRequest("the request's signature or credential is not valid") from error
     return request
 

@@ -67,6 +67,13 @@ export class Api {
   inclusion = (room, id, size) =>
     this.json("GET", `${LINEARIZED}/rooms/${part(room)}/proof/inclusion?event_id=${part(id)}&size=${size}`);
 
+  isOperator = async () =>
+    Boolean((await this.json("GET", `${V3}/capabilities`)).capabilities["dev.linearized.operator"]?.enabled);
+
+  operated = () => this.json("GET", `${LINEARIZED}/operator/rooms`);
+  followers = (room) => this.json("GET", `${LINEARIZED}/operator/rooms/${part(room)}`);
+  clients = (room, from) => this.json("GET", `${LINEARIZED}/rooms/${part(room)}/mls/members?from=${from}`);
+
   async media(uri) {
     const found = /^mxc:\/\/([^/]+)\/([^/]+)$/.exec(uri);
     if (!found) throw new Error("that is no address of a file");

@@ -2,6 +2,7 @@
 
 import { Api, Refused } from "/web/api.js";
 import { make } from "/web/entries.js";
+import { clientsTable, followersTable, lagOf } from "/web/operator.js";
 import { Room } from "/web/room.js";
 
 const TOKEN = "linearized.token"; // in the tab's own storage: closing the tab forgets it
@@ -10,6 +11,7 @@ const $ = (id) => document.getElementById(id);
 
 let api = new Api(sessionStorage.getItem(TOKEN));
 let room = null;
+let operated = null; // the room whose followers are shown
 
 function show(view) {
   document.body.dataset.view = view;
@@ -27,6 +29,8 @@ function forget() {
   sessionStorage.removeItem(TOKEN);
   api = new Api();
   $("rooms").replaceChildren();
+  $("operated").hidden = true;
+  $("operated-rooms").replaceChildren();
   closeRoom();
   show("signin");
   $("user").focus();
@@ -51,25 +55,79 @@ async function enter() {
     return make("li", {}, button);
   }));
   if (!named.length) $("rooms").append(make("li", { class: "hint" }, "You have joined no room."));
+  if (await api.isOperator()) await showOperated(new Map(named.map(([name, id]) => [id, name])));
   say(`${named.length} rooms`);
+}
+
+// Every room of this server, the one whose followers are furthest behind first.
+async function showOperated(names) {
+  const { rooms, total } = await api.operated();
+  $("operated-rooms").replaceChildren(...rooms.map((found) => {
+    const id = found.room_id;
+    const button = make("button", { type: "button", "data-operated": id }, names.get(id) || id, make("small", {}, lagOf(found)));
+    button.addEventListener("click", () => openOperated(id, names.get(id)));
+    return make("li", {}, button);
+  }));
+  if (total > rooms.length) {
+    $("operated-rooms").append(make("li", { class: "hint" }, `${total - rooms.length} more are less behind.`));
+  }
+  $("operated").hidden = false;
+}
+
+async function openOperated(id, name) {
+  closeRoom();
+  show("room");
+  operated = id;
+  choose("operated", id);
+  $("placeholder").hidden = true;
+  $("operator").hidden = false;
+  $("room-title").textContent = name || id;
+  document.title = `Followers of ${name || id} · linearized`;
+  $("main").focus();
+  await refresh();
+}
+
+async function refresh() {
+  const id = operated;
+  $("operator-error").textContent = "";
+  try {
+    const [found, clients] = await Promise.all([api.followers(id), clientsTable(api, id)]);
+    if (operated !== id) return;
+    $("room-facts").textContent = `${id} · ${found.role} · hub ${found.hub}`;
+    $("followers").replaceChildren(followersTable(found));
+    $("clients").replaceChildren(clients);
+    const count = found.followers.length;
+    say(`${count} ${count === 1 ? "follower" : "followers"}, to entry ${found.head_seq}`);
+  } catch (error) {
+    if (operated === id) failed(error, $("operator-error"));
+  }
+}
+
+function choose(kind, id) {
+  for (const button of $("app").querySelectorAll(".rooms button")) {
+    button.setAttribute("aria-current", String(button.dataset[kind] === id));
+  }
+}
+
+function firstRoom() {
+  return $("app").querySelector(".rooms button");
 }
 
 function closeRoom() {
   room?.close();
-  room = null;
-  for (const id of ["tools", "scroll", "people", "live"]) $(id).hidden = true;
+  room = operated = null;
+  for (const id of ["tools", "scroll", "people", "live", "operator"]) $(id).hidden = true;
+  for (const id of ["followers", "clients", "group"]) $(id).replaceChildren();
   $("placeholder").hidden = false;
   $("room-title").textContent = "Choose a room";
   $("room-facts").textContent = "";
-  for (const button of $("rooms").querySelectorAll("button")) button.removeAttribute("aria-current");
+  for (const button of $("app").querySelectorAll(".rooms button")) button.removeAttribute("aria-current");
 }
 
 async function openRoom(id, name) {
   closeRoom();
   show("room");
-  for (const button of $("rooms").querySelectorAll("button")) {
-    button.setAttribute("aria-current", String(button.dataset.room === id));
-  }
+  choose("room", id);
   $("placeholder").hidden = true;
   for (const place of ["tools", "scroll", "people"]) $(place).hidden = false;
   $("room-title").textContent = name || "Room without a name";
@@ -87,7 +145,7 @@ async function openRoom(id, name) {
     live: (state) => opened === room && live(state),
   });
   try {
-    await Promise.all([opened.open(), showMembers(id)]);
+    await Promise.all([opened.open(), showMembers(id), showGroup(opened)]);
   } catch (error) {
     if (opened === room) failed(error, $("proof"));
   }
@@ -149,6 +207,11 @@ async function showMembers(id) {
     make("h3", {}, server), make("ul", {}, ...users.map((user) => make("li", {}, user))))));
 }
 
+async function showGroup(opened) {
+  const clients = await clientsTable(api, opened.roomId);
+  if (opened === room) $("group").replaceChildren(clients);
+}
+
 function search() {
   const words = $("search").value.trim().toLowerCase();
   const found = room.entries.filter((entry) => entry.view.match(words)).length;
@@ -166,7 +229,7 @@ $("signin-form").addEventListener("submit", async (event) => {
     sessionStorage.setItem(TOKEN, api.token);
     $("password").value = "";
     await enter();
-    ($("rooms").querySelector("button") ?? $("main")).focus();
+    (firstRoom() ?? $("main")).focus();
   } catch (error) {
     failed(error, $("signin-error"));
   } finally {
@@ -181,8 +244,9 @@ $("signout").addEventListener("click", async () => {
 $("back").addEventListener("click", () => {
   closeRoom();
   show("rooms");
-  $("rooms").querySelector("button")?.focus();
+  firstRoom()?.focus();
 });
+$("refresh").addEventListener("click", refresh);
 $("earlier").addEventListener("click", async ({ target }) => {
   target.disabled = true;
   await room.earlier().catch((error) => failed(error, $("proof")));

@@ -11,7 +11,8 @@ from linearized.store.migrations import (
     m0013_members,
     m0018_reading,
     m0022_redactions,
-    m0023_directory,
+    m0023_archive,
+    m0024_directory,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -23,6 +24,7 @@ __all__ = [
     "m0013_members",
     "m0018_reading",
     "m0022_redactions",
-    "m0023_directory",
+    "m0023_archive",
+    "m0024_directory",
     "migrations",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from linearized.mimi.content import ExternalPart, SinglePart, attachment
 from tests.bridges.megolm.support import client_of, hears
 from tests.bridges.megolm.talk import Talk, talking
 from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB
+from tests.bridges.test_fallbacks import STABLE
 from tests.bridges.test_live import body_of, heard
 
 
@@ -110,6 +112,32 @@ async def test_a_message_whose_key_is_late_is_told_of_and_then_replaced(tmp_path
         await talk.alice_says("an answer", **{"m.relates_to": relation})
         (answer,) = await heard(talk.bob)
         assert answer.content.in_reply_to == told.message_id
+
+
+async def test_a_vote_names_the_answers_of_a_poll_that_was_encrypted(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+
+        async def say(kind: str, content: dict[str, Any]) -> str:
+            sealed = talk.alice.encrypt(talk.room.room_id, kind, content)
+            # What relates events stands outside, for the homeserver to read.
+            sealed |= {name: value for name, value in content.items() if name == "m.relates_to"}
+            event = talk.world.homeserver.emit(talk.room, ALICE, "m.room.encrypted", sealed)
+            await talk.world.settle()
+            return str(event["event_id"])
+
+        await talk.alice_says("a poll")
+        poll = await say("m.poll.start", STABLE)
+        relation = {"rel_type": "m.reference", "event_id": poll}
+        await say("m.poll.response", {"m.relates_to": relation, "m.selections": ["a"]})
+        stranger = {"rel_type": "m.reference", "event_id": "$unknown"}
+        await say("m.poll.response", {"m.relates_to": stranger, "m.selections": ["a"]})
+        unread = talk.world.homeserver.emit(
+            talk.room, ALICE, "m.room.encrypted", {"algorithm": "m.megolm.v1.aes-sha2"}
+        )
+        relation = {"rel_type": "m.reference", "event_id": unread["event_id"]}
+        await say("m.poll.response", {"m.relates_to": relation, "m.selections": ["a"]})
+        said = [body_of(item) for item in await heard(talk.bob, 5)]
+        assert said == ["a poll", "Poll: Tea?\n1. Yes\n2. No", "Voted: Yes", "Voted", "Voted"]
 
 
 async def test_a_forged_or_replayed_message_is_set_aside_and_nothing_of_it_crosses(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def test_the_policy_is_written_as_the_draft_lays_it_out(value: Struct, encoded: 
     assert type(value).decode(encoded) == value
 
 
+def test_history_is_shared_by_the_roles_that_may_for_as_long_as_they_may() -> None:
+    policy = HistoryPolicy(history_sharing=OPTIONAL, roles_that_can_share=(3,), max_time_period=5)
+    assert [policy.shared_by(role) for role in (3, 4, None)] == [5, 0, 0]
+    assert HistoryPolicy(history_sharing=FORBIDDEN).shared_by(3) == 0
+
+
 def test_required_logging_names_who_logs() -> None:
     with pytest.raises(MimiDecodeError, match="nobody to log"):
         LoggingPolicy.decode(b"\x01" + vec() + vec() + vec())

@@ -289,7 +289,7 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             vouched=node.bridged_domains,
             nursery=nursery,
             agents=franking.agents,
-            appended=lambda room_id, _: notifier.users_changed(
+            appended=lambda room_id, *_: notifier.users_changed(
                 member.user_id for member in store.memberships(room_id)
             ),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,14 +14,14 @@ import trio
 import trustme
 
 from linearized.config import Address, IPAddress
-from linearized.server.channels import SerialChannel
 from linearized.server.connecting import Guard
 from linearized.server.exchange import AnswerTooLarge, Outgoing
 from linearized.server.http import Receive, Scope, Send
+from linearized.server.serial_channel import SerialChannel
 
 from .tls_support import Authority, bind, serving
 
-TIMEOUTS = dict.fromkeys(("connect", "read", "write", "pool"), 10.0)
+CONNECT_SECONDS = 10
 KEPT = 2
 
 
@@ -62,12 +63,16 @@ def authority(tmp_path: Path) -> Authority:
 
 @asynccontextmanager
 async def talking(
-    authority: Authority, server: Server, *, keep_seconds: float = 60
+    authority: Authority,
+    server: Server,
+    *,
+    keep_seconds: float = 60,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> AsyncIterator[tuple[SerialChannel, Address]]:
     channel = SerialChannel(
         authority.client(),
         Guard(Loopback(), trusted=True),
-        TIMEOUTS,
+        connect_seconds=connect_seconds,
         connections=KEPT,
         keep_seconds=keep_seconds,
     )
@@ -167,3 +172,26 @@ async def test_a_request_that_is_given_up_leaves_no_answer_to_the_next(authority
         server.gate.set()
         assert (await channel.exchange(put(address, b"new"), 10)).body == b"new"
     assert len(set(server.connections)) == 2
+
+
+async def test_a_server_that_is_not_there_cannot_be_connected_to(authority: Authority) -> None:
+    async with talking(authority, Server()) as (channel, address):
+        gone = Address(host=address.host, port=1)
+        with pytest.raises(httpx.ConnectError):
+            await channel.exchange(put(gone), 10)
+
+
+async def test_a_server_that_proves_another_name_cannot_be_connected_to(authority: Authority) -> None:
+    server = Server()
+    async with talking(authority, server) as (channel, address):
+        with pytest.raises(httpx.ConnectError):
+            await channel.exchange(replace(put(address), tls_name="b.example"), 10)
+    assert not server.connections
+
+
+async def test_a_server_that_takes_too_long_to_connect_to_is_given_up(authority: Authority) -> None:
+    server = Server()
+    async with talking(authority, server, connect_seconds=0) as (channel, address):
+        with pytest.raises(httpx.ConnectError, match="too long"):
+            await channel.exchange(put(address), 10)
+    assert not server.connections

@@ -1,0 +1,134 @@
+"""What is kept in memory is never older than the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from linearized.exceptions import StoreError
+from linearized.store.base import FollowerRow, NewToDevice, RoomAppend
+from linearized.store.known import Known
+from linearized.store.sqlite import SqliteStore
+
+from .rows import ROOM, new_room, to_device
+
+
+def test_what_was_read_is_known_until_it_is_written() -> None:
+    known = Known[str, int](10)
+    assert known.get("a") is None
+    known.keep("a", 1)
+    known.keep("b", 2)
+    known.begin(["a"])
+    assert (known.get("a"), known.get("b")) == (None, 2)
+    known.keep("a", 1)  # read while it is written: who knows from before or after
+    known.begin(["a"])
+    known.end(["a"])
+    known.keep("a", 1)
+    assert known.get("a") is None
+    known.end(["a"])
+    known.keep("a", 3)
+    assert known.get("a") == 3
+
+
+def test_so_many_are_kept_and_no_more() -> None:
+    known = Known[int, int](2)
+    for number in range(3):
+        known.keep(number, number)
+    assert [known.get(number) for number in range(3)] == [None, None, 2]
+    nothing = Known[int, int](0)
+    nothing.keep(1, 1)
+    assert nothing.get(1) is None
+
+
+def follower(cursor: int, provider: str = "b.example") -> FollowerRow:
+    return FollowerRow(room_id=ROOM, provider=provider, protocol="linearized", cursor=cursor)
+
+
+def message(device: str) -> NewToDevice:
+    return to_device(0, user_id="@a:a.example", device_id=device)
+
+
+def traced(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queries that the store makes from now on."""
+    store.entries(ROOM, after=0, limit=1)  # looks the room's number up, once and for all
+    queries: list[str] = []
+    query = store._query
+
+    def tracing(sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        queries.append(sql)
+        return query(sql, *parameters)
+
+    monkeypatch.setattr(store, "_query", tracing)
+    return queries
+
+
+async def test_followers_are_read_once_and_again_after_every_write(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sqlite_store.append(new_room())
+    queries = traced(sqlite_store, monkeypatch)
+    assert sqlite_store.followers(ROOM) == []
+    await sqlite_store.put_follower(follower(1))
+    for _ in range(3):
+        assert sqlite_store.followers(ROOM) == [follower(1)]
+        assert sqlite_store.cursors(ROOM, "b.example") == [follower(1)]
+        assert sqlite_store.cursors(ROOM, "c.example") == []
+    assert len(queries) == 2
+    await sqlite_store.move_cursors([follower(2)])
+    assert sqlite_store.followers(ROOM) == [follower(2)]
+    await sqlite_store.append(RoomAppend(room_id=ROOM, followers=(follower(3), follower(4, "c.example"))))
+    assert sqlite_store.followers(ROOM) == [follower(3), follower(4, "c.example")]
+    assert len(queries) == 4
+
+
+async def test_who_has_no_messages_is_known_until_one_comes(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sqlite_store.append(new_room())
+    queries = traced(sqlite_store, monkeypatch)
+
+    def waiting(device: str) -> int:
+        return len(sqlite_store.to_device("@a:a.example", device, after=0, limit=10))
+
+    assert (waiting("ONE"), waiting("ONE"), waiting("TWO"), len(queries)) == (0, 0, 0, 2)
+    await sqlite_store.put_to_device([message("ONE")])
+    await sqlite_store.append(RoomAppend(room_id=ROOM, to_device=(message("TWO"),)))
+    assert (waiting("ONE"), waiting("TWO")) == (1, 1)
+    await sqlite_store.delete_to_device("@a:a.example", "ONE", up_to=2**62)
+    assert waiting("ONE") == 0
+
+
+async def test_a_page_without_messages_says_nothing_of_the_others(sqlite_store: SqliteStore) -> None:
+    await sqlite_store.put_to_device([message("ONE")])
+    assert sqlite_store.to_device("@a:a.example", "ONE", after=2**62, limit=10) == []
+    assert sqlite_store.to_device("@a:a.example", "ONE", after=0, limit=0) == []
+    assert len(sqlite_store.to_device("@a:a.example", "ONE", after=0, limit=10)) == 1
+
+
+async def test_a_write_that_fails_or_is_given_up_is_no_reason_to_read_for_ever(
+    sqlite_store: SqliteStore,
+) -> None:
+    with pytest.raises(StoreError):
+        await sqlite_store.put_follower(follower(1))  # there is no such room
+    await sqlite_store.append(new_room())
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await sqlite_store.put_follower(follower(1))
+    await sqlite_store.put_follower(follower(2, "c.example"))
+    known = sqlite_store.followers(ROOM)
+    assert follower(2, "c.example") in known
+    assert sqlite_store._followed.get(ROOM) == known
+
+
+async def test_a_file_that_another_process_writes_is_read_every_time(
+    sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    await sqlite_store.append(new_room())
+    looking = SqliteStore.open_readonly(tmp_path / "store.sqlite3")
+    assert looking.followers(ROOM) == []
+    await sqlite_store.put_follower(follower(1))
+    assert looking.followers(ROOM) == [follower(1)]
+    await looking.aclose()
