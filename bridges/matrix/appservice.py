@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import orjson
 import structlog
 
+from bridges.matrix.continuity import Continuity, Peer
 from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.receipts import units_of
@@ -50,6 +51,7 @@ class AppService:
         hs_token: with which the homeserver proves who it is.
         queue: takes the events.
         keep: keeps what else there is in a transaction; whether there is something to do.
+        catch_up: called before events are taken if the homeserver may have forgotten some before these.
         arrived: called after events were taken.
         user_exists: whether a user of our namespace exists; makes it exist if it can.
         room_exists: the same for an alias.
@@ -63,6 +65,7 @@ class AppService:
         queue: IncomingQueue,
         keep: Callable[[JsonObject], bool],
         hear: Callable[[Sequence[object]], None],
+        catch_up: Callable[[Sequence[JsonObject]], Awaitable[None]],
         arrived: Callable[[], None],
         user_exists: Callable[[str], Awaitable[bool]],
         room_exists: Callable[[str], Awaitable[bool]],
@@ -74,6 +77,8 @@ class AppService:
         self._queue = queue
         self._keep = keep
         self._hear = hear
+        self._catch_up = catch_up
+        self._continuity = Continuity()
         self._arrived = arrived
         self._user_exists = user_exists
 
@@ -116,7 +121,7 @@ class AppService:
             parts = parts[3:]
         match (scope["method"], *parts):
             case ("PUT", "transactions", txn_id):
-                await self._transaction(txn_id, await _body(receive))
+                await self._transaction(txn_id, await _body(receive), scope.get("client"))
             case ("POST", "ping"):
                 await _body(receive)
             case ("GET", "users", user_id):
@@ -137,7 +142,7 @@ class AppService:
         if not hmac.compare_digest(token, self._hs_token):
             raise _Answer(403, "M_FORBIDDEN", "Wrong token")
 
-    async def _transaction(self, txn_id: str, body: bytes) -> None:
+    async def _transaction(self, txn_id: str, body: bytes, peer: Peer | None) -> None:
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -146,6 +151,8 @@ class AppService:
         if not isinstance(events, list):
             raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
         kept = [event for event in events if isinstance(event, dict)]
+        if self._continuity.is_broken(txn_id, peer):
+            await self._catch_up(kept)
         try:
             new = self._queue.accept(txn_id, body, kept, lambda: self._keep(value))
         except MailboxFull:  # nothing was kept

@@ -200,6 +200,18 @@ _SCHEMA = (
         PRIMARY KEY (matrix_room_id, user_id)
     ) WITHOUT ROWID
     """,
+    """
+    CREATE TABLE key_requests (
+        number INTEGER PRIMARY KEY,
+        room_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        sender_key TEXT NOT NULL,
+        request_id TEXT, -- none: the user said that the key will not come
+        came INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (room_id, session_id)
+    )
+    """,
 )
 
 

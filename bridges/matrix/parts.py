@@ -78,7 +78,7 @@ class Parts:
             user_id=names.bot,
             seal=self.encryption.seal,
         )
-        self.encryption.use(homeserver)
+        self.encryption.taking_part.use(homeserver)
         self.homeserver = homeserver
         self.notices = Notices(homeserver)
         doubles = double_puppeting(
@@ -88,7 +88,7 @@ class Parts:
             homeserver=homeserver,
             http=environment.homeserver,
             notices=self.notices,
-            is_encrypted=self.encryption.is_encrypted,
+            is_encrypted=self.encryption.taking_part.is_encrypted,
             clock=environment.clock,
             ids=environment.ids,
         )
@@ -168,7 +168,7 @@ class Parts:
             shared=self.shared,
             login=doubles.login,
             speaking=doubles.speaking,
-            is_encrypted=self.encryption.is_encrypted,
+            is_encrypted=self.encryption.taking_part.is_encrypted,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -177,6 +177,7 @@ class Parts:
             people=people,
             ghosts=self.ghosts,
             names=names,
+            forget=self.encryption.forget,
             random=environment.random,
         )
         self.commands = Commands(

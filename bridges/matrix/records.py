@@ -246,12 +246,7 @@ class RoomLinks:
                 "(SELECT event_id FROM incoming WHERE room_id = ?)",
                 matrix_room_id,
             )
-            self._database.run(
-                "UPDATE incoming SET event = NULL, state = 'skipped', reason = 'unbridged' "
-                "WHERE room_id = ? AND state IN ('waiting', 'held')",
-                matrix_room_id,
-            )
-            self._database.run("DELETE FROM undecrypted WHERE room_id = ?", matrix_room_id)
+            self._database.run("DELETE FROM incoming WHERE room_id = ?", matrix_room_id)
             for table in ("history", "messages", "set_aside", "sayings", "readings", "rooms"):
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 

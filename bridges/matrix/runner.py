@@ -6,18 +6,18 @@ its own. All of them survive the absence of either side.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 import structlog
 import trio
 
 from bridges.matrix.appservice import AppService
-from bridges.matrix.audit import audit
+from bridges.matrix.audit import audit, catch_up
 from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import PREFIX, Refused, find_room
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.content import NotBridged
+from bridges.matrix.content import JsonObject, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.dispatching import Dispatching
 from bridges.matrix.doubles.provisioning import DoublesProvisioning
@@ -59,6 +59,7 @@ class Bridge(Parts):
             queue=self.queue,
             keep=self.encryption.receive,
             hear=self.receipts.hear,
+            catch_up=self._catch_up,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -78,8 +79,8 @@ class Bridge(Parts):
         if any(check.name == WHO_THERE and check.outcome is Outcome.OK for check in checks):
             try:
                 await self.ghosts.ensure_bot()
-                await self.encryption.start()
-                await self.encryption.verify()
+                await self.encryption.taking_part.start()
+                await self.encryption.taking_part.verify()
                 missing = self.encryption.extensions.missing()
             except ClientError as error:
                 missing = str(error)
@@ -93,7 +94,7 @@ class Bridge(Parts):
         await _until_there(lambda: self.puppets.ready(bot))
         # A homeserver that saw us down delivers again after a ping, and not before its next event otherwise.
         await _until_there(lambda: self.homeserver.ping(self.config.id))
-        await _until_there(self.encryption.start)
+        await _until_there(self.encryption.taking_part.start)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -113,7 +114,7 @@ class Bridge(Parts):
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
             nursery.start_soon(self.receipts.run)
-            nursery.start_soon(self.encryption.verify)
+            nursery.start_soon(self.encryption.taking_part.verify)
 
     async def find_room(self, name: str) -> str:
         """The Matrix room that an ID or an alias names.
@@ -151,6 +152,16 @@ class Bridge(Parts):
         """
         await self.encryption.work()
         return self.queue.next()
+
+    async def _catch_up(self, events: Sequence[JsonObject]) -> None:
+        rooms = {str(event.get("room_id")) for event in events}
+        live = [
+            link for link in self.links.all() if link.phase is Phase.LIVE and link.matrix_room_id in rooms
+        ]
+        found = await catch_up(live, self.homeserver, self.queue)
+        if found:
+            log.info("read before the homeserver pushed it", events=found)
+            self.wake()
 
     # --- loops ---
 

@@ -135,6 +135,13 @@ def _federating(federation: Federation | None) -> JsonObject:
         "tls_private_key_path": str(federation.key),
         "federation_verify_certificates": False,
         "ip_range_blacklist": [],
+        # Who was away for a moment is soon sent something again, and not for long the same.
+        "federation": {
+            "destination_min_retry_interval": "1s",
+            "destination_max_retry_interval": "1s",
+            "max_long_retries": 1,
+            "max_long_retry_delay": "1s",
+        },
         "rc_federation": {"window_size": 1000, "sleep_limit": 1_000_000, "reject_limit": 1_000_000},
     }
 

@@ -49,8 +49,8 @@ class App:
         self._log = log or get_log(part="http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. ``scope`` may hold ``peer_domains``, ``abort`` and ``endings`` (see
-        ``listener``).
+        """Answer one request. ``scope`` may hold ``peer_domains``, ``abort``, ``endings`` (see
+        ``listener``) and ``send_now`` (see ``http1_server``).
         """
         if scope["type"] != "http":
             await _refuse(scope, send)
@@ -141,8 +141,14 @@ async def _stream(scope: Scope, receive: Receive, send: Send, response: StreamRe
     endings.add(ending)
     try:
         await send({"type": "http.response.start", "status": response.status, "headers": _headers(response)})
-        drop = scope.get("abort", _nothing)
-        return await write_stream(response, receive, send, ending=ending, drop=drop)
+        return await write_stream(
+            response,
+            receive,
+            send,
+            ending=ending,
+            drop=scope.get("abort", _nothing),
+            send_now=scope.get("send_now"),
+        )
     finally:
         endings.discard(ending)
 

@@ -6,6 +6,7 @@ which serves HTTP/2 here, costs as much again as a small request does.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,7 +55,7 @@ class Http1Server:
     """Serves the requests of one connection.
 
     Args:
-        app: called for each request.
+        app: called for each request; its scope has ``send_now`` (``streaming.SendNow``) if there is no TLS.
         scope: what every request's scope holds beside the request's own.
         keep_seconds: how long a request may be waited for, its head included.
     """
@@ -76,13 +77,16 @@ class Http1Server:
         self._requests = Requests()
         self._dates = Dates()
         self._gone = False  # the client is, or it no longer reads
+        self._unsent = b""  # of what was to be written at once
+        self._can_write_now = isinstance(stream, trio.SocketStream)
 
     async def serve(self) -> None:
         """Until the client leaves, or is told that no more is answered."""
         keeps_open = True
         while keeps_open and (request := await self._next()) is not None:
             exchange = _Exchange(self, request)
-            await self._app(self._scope_of(request), exchange.receive, exchange.send)
+            scope = self._scope_of(request, exchange)
+            await self._app(scope, exchange.receive, exchange.send)
             keeps_open = exchange.keeps_open and not self._gone
         if self._requests.error is not None and keeps_open:
             await self.write(refusal(self._requests.error, self.date()))
@@ -115,8 +119,28 @@ class Http1Server:
         self._requests.feed(data)
         return True
 
+    def write_now(self, data: bytes) -> bool:
+        """Write to the socket what it takes of ``data`` at once, and keep the rest for ``write``; whether
+        that was all.
+
+        Only of a connection without TLS, and not while something is being written.
+        """
+        assert isinstance(self._stream, trio.SocketStream)  # noqa: S101 - as was said
+        if self._gone:
+            return True
+        try:
+            sent = os.write(self._stream.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._gone = True
+            return True
+        self._unsent = data[sent:]
+        return not self._unsent
+
     async def write(self, data: bytes) -> None:
         """Send ``data``, unless nobody reads it."""
+        data, self._unsent = self._unsent + data, b""
         if self._gone:
             return
         try:
@@ -140,7 +164,7 @@ class Http1Server:
                     return request
         return None
 
-    def _scope_of(self, request: Incoming) -> Scope:
+    def _scope_of(self, request: Incoming, exchange: _Exchange) -> Scope:
         path, _, query = request.target.partition(b"?")
         return {
             **self._scope,
@@ -151,6 +175,7 @@ class Http1Server:
             "raw_path": path,
             "query_string": query,
             "headers": request.headers,
+            **({"send_now": exchange.send_now} if self._can_write_now else {}),
         }
 
 
@@ -188,19 +213,27 @@ class _Exchange:
         self._taken = request.complete
         return {"type": "http.request", "body": body, "more_body": not request.complete}
 
+    def send_now(self, body: bytes) -> bool:
+        """Write a part of the answer, not the last, as ``streaming.SendNow``."""
+        return self._connection.write_now(self._part(body, more=True))
+
     async def send(self, message: dict[str, Any]) -> None:
         """Write a part of the answer."""
         if message["type"] == "http.response.start":
             self._start = message
             return
         body, more = message.get("body", b""), message.get("more_body", False)
+        await self._connection.write(self._part(body, more=more))
+        if not more and self._answer is not None:
+            self.keeps_open = self._answer.keeps_open
+
+    def _part(self, body: bytes, *, more: bool) -> bytes:
+        """A part of the answer as it is written, with the head before the first."""
         head = b""
         if self._answer is None:
             self._answer = self._begin()
             head = self._answer.head(self._connection.date(), None if more else body)
-        await self._connection.write(head + self._answer.piece(body, more=more))
-        if not more:
-            self.keeps_open = self._answer.keeps_open
+        return head + self._answer.piece(body, more=more)
 
     def _begin(self) -> Answer:
         request = self._request

@@ -19,7 +19,7 @@ from linearized.room.credentials import client_of
 from linearized.store.base import Store
 
 
-def introduced(store: Store, bundle: HandshakeBundle, *, now_ms: int) -> frozenset[bytes]:
+def introduced(store: Store, room_id: str, bundle: HandshakeBundle, *, now_ms: int) -> frozenset[bytes]:
     """The TLS-encoded Credentials of those key packages in a bundle that are on record as
     theirs.
 
@@ -37,7 +37,7 @@ def introduced(store: Store, bundle: HandshakeBundle, *, now_ms: int) -> frozens
         if ours is not None:
             if ours.user_id == client.user_id:
                 known.add(info.credential)
-        elif store.key_package_route(info.reference) == user_domain(client.user_id):
+        elif store.key_package_route(info.reference, room_id=room_id) == user_domain(client.user_id):
             known.add(info.credential)
     return frozenset(known)
 

@@ -18,6 +18,7 @@ class Notifier:
 
     def __init__(self) -> None:
         self._users: dict[str, trio.Event] = {}
+        self.changes = 0  # rises with each; what was read before is what there is, as far as anybody was told
 
     def ticket(self, user_id: str) -> trio.Event:
         """An event that is set at the user's next change. Take it *before* reading, then wait on it."""
@@ -25,6 +26,7 @@ class Notifier:
 
     def users_changed(self, users: Iterable[str]) -> None:
         """Wake everybody who waits for one of these users."""
+        self.changes += 1
         for user_id in users:
             event = self._users.pop(user_id, None)
             if event is not None:

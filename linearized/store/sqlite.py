@@ -77,6 +77,7 @@ from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_profiles import ProfileReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
 from linearized.store.sqlite_pulling import PullReads
+from linearized.store.sqlite_reader import ALL_TOKENS
 from linearized.store.sqlite_receipts import ReceiptReads
 from linearized.store.sqlite_relations import RelationReads
 from linearized.store.sqlite_rooms import RoomReads
@@ -95,6 +96,8 @@ JOURNAL_SIZE_LIMIT = 128 * 1024 * 1024
 # Seconds to wait for a lock: another process may be copying the file or running a checkpoint.
 _BUSY_TIMEOUT = 10.0
 _PRIVATE = 0o600
+# What a write of a device changes of the devices by token.
+OF_DEVICES = (ALL_TOKENS,)
 
 T = TypeVar("T")
 
@@ -243,10 +246,15 @@ class SqliteStore(
         *,
         followed: Sequence[str] = (),
         to_device: Sequence[NewToDevice] = (),
+        tokens: Sequence[str] = (),
     ) -> T:
-        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages."""
+        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages; and
+        devices, if ``tokens`` are ``OF_DEVICES``.
+        """
         devices = [(message.user_id, message.device_id) for message in to_device]
-        return await self._writes().submit(operation, ((self._followed, followed), (self._empty, devices)))
+        return await self._writes().submit(
+            operation, ((self._followed, followed), (self._empty, devices), (self._tokens, tokens))
+        )
 
     async def append(self, append: RoomAppend) -> None:
         """Append atomically; see ``sqlite_append.append`` for what is refused."""
@@ -273,11 +281,12 @@ class SqliteStore(
 
     async def put_device(self, device: DeviceRow) -> None:
         """Insert or replace a device."""
-        await self._write(partial(sqlite_devices.put_device, device=device))
+        await self._write(partial(sqlite_devices.put_device, device=device), tokens=OF_DEVICES)
 
     async def delete_device(self, user_id: str, device_id: str) -> None:
         """Forget a device, its key packages and its messages."""
-        await self._write(partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id))
+        operation = partial(sqlite_devices.delete_device, user_id=user_id, device_id=device_id)
+        await self._write(operation, tokens=OF_DEVICES)
 
     async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
         """Store packages; those already stored stay as they are."""
@@ -297,10 +306,25 @@ class SqliteStore(
             )
         )
 
-    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
-        """Remember at which provider each KeyPackageRef lives."""
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room."""
         await self._write(
-            partial(sqlite_key_packages.put_key_package_routes, routes=routes, expires_ms=expires_ms)
+            partial(
+                sqlite_key_packages.put_key_package_routes,
+                routes=routes,
+                expires_ms=expires_ms,
+                room_id=room_id,
+            )
+        )
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember what another hub says of a room."""
+        await self._write(
+            partial(
+                sqlite_key_packages.put_room_routes, room_id=room_id, routes=routes, expires_ms=expires_ms
+            )
         )
 
     async def expire(self, now_ms: int) -> int:
@@ -459,9 +483,8 @@ class SqliteStore(
 
     async def put_pseudonym(self, pseudonym: PseudonymRow, device_id: str) -> bool:
         """Make a pseudonym with a device of that name."""
-        return await self._write(
-            partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
-        )
+        operation = partial(sqlite_pseudonyms.put_pseudonym, pseudonym=pseudonym, device_id=device_id)
+        return await self._write(operation, tokens=OF_DEVICES)
 
     async def bind_pseudonym(self, user_id: str, room_id: str) -> bool:
         """Use a pseudonym for a room; False for any but the first."""
@@ -469,7 +492,7 @@ class SqliteStore(
 
     async def delete_pseudonym(self, user_id: str) -> None:
         """Forget whose a pseudonym is, and its devices."""
-        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id))
+        await self._write(partial(sqlite_pseudonyms.delete_pseudonym, user_id=user_id), tokens=OF_DEVICES)
 
     async def put_join_code(self, code: JoinCodeRow, *, most: int) -> bool:
         """Add a joining code, unless the room has too many."""

@@ -16,7 +16,7 @@ from linearized.store.base import (
     ToDeviceRow,
     UserRow,
 )
-from linearized.store.sqlite_reader import Reader
+from linearized.store.sqlite_reader import ALL_TOKENS, MAX_KNOWN_TOKENS, Reader
 from linearized.store.sqlite_writer import Transaction
 
 # Contents as large as a database page are stored once if several messages have them; smaller ones would gain
@@ -72,8 +72,15 @@ class DeviceReads(Reader):
 
     def device_by_token(self, token_hash: str) -> DeviceRow | None:
         """The device whose access token has this SHA-256 (hex), or None."""
-        rows = self._query(f"{_DEVICES} WHERE token_hash = ?", token_hash)
-        return _device(rows[0]) if rows else None
+        known = self._tokens.get(ALL_TOKENS)
+        device = None if known is None else known.get(token_hash)
+        if device is None and (rows := self._query(f"{_DEVICES} WHERE token_hash = ?", token_hash)):
+            device = _device(rows[0])
+            if known is None or len(known) >= MAX_KNOWN_TOKENS:
+                known = {}
+            known[token_hash] = device
+            self._tokens.keep(ALL_TOKENS, known)
+        return device
 
     def device_by_refresh(self, refresh_hash: str) -> DeviceRow | None:
         """The device whose refresh token, the present one or the one before, has this hash, or None."""

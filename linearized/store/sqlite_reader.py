@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from linearized.exceptions import StoreError
-from linearized.store.base import FollowerRow
+from linearized.store.base import DeviceRow, FollowerRow
 from linearized.store.known import Known
 
 # Rooms whose number is kept in memory: looking one up costs as much as reading an event. About 200 bytes
@@ -14,6 +14,10 @@ from linearized.store.known import Known
 MAX_KNOWN_ROOMS = 50_000
 # Rooms whose followers are kept in memory: some hundred bytes for each follower.
 MAX_KNOWN_FOLLOWED = 2_000
+# Devices that are kept in memory by their access tokens, half a kilobyte each.
+MAX_KNOWN_TOKENS = 20_000
+ALL_TOKENS = ""
+"""Their key: a write of any device may be of any token."""
 # Devices without messages that are kept in memory, some hundred bytes each: those of everybody who is online.
 MAX_KNOWN_EMPTY = 20_000
 
@@ -26,6 +30,7 @@ class Reader:
         self._reader = connection
         self._room_numbers: dict[str, int] = {}
         self._followed = Known[str, list[FollowerRow]](MAX_KNOWN_FOLLOWED if alone else 0)
+        self._tokens = Known[str, dict[str, DeviceRow]](1 if alone else 0)
         self._empty = Known[tuple[str, str], bool](MAX_KNOWN_EMPTY if alone else 0)
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import secrets
 from base64 import b64decode, b64encode
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
@@ -28,8 +29,11 @@ class EncryptingClient:
         self.account = vodozemac.Account()
         self.master, self.self_signing, self.user_signing = (vodozemac.Account() for _ in range(3))
         self.sessions: dict[str, vodozemac.Session] = {}
+        # Sessions with a device before the one that is used to send.
+        self.older: dict[str, list[vodozemac.Session]] = defaultdict(list)
         self.keys: dict[tuple[str, str], vodozemac.InboundGroupSession] = {}
         self.forwarded: list[JsonObject] = []
+        self.requests: list[JsonObject] = []
         self.dummies = 0
         self.outbound: dict[str, vodozemac.GroupSession] = {}
         self.shared: set[tuple[str, str, str]] = set()
@@ -158,6 +162,29 @@ class EncryptingClient:
             sealed = await self.olm(device, "m.room_key", self.room_key(room_id))
             await self.send_to_device(device, "m.room.encrypted", sealed)
 
+    def forwarded_key(self, room_id: str, session_id: str, /, **forged: Any) -> JsonObject:
+        """The key of a session of ours, as whoever lost it gets it again."""
+        session = self.keys[room_id, session_id]
+        exported = session.export_at(session.first_known_index)
+        assert exported is not None
+        return {
+            "algorithm": MEGOLM,
+            "room_id": room_id,
+            "session_id": session_id,
+            "session_key": exported.to_base64(),
+            "sender_key": self.curve25519,
+            "sender_claimed_ed25519_key": self.ed25519,
+            "forwarding_curve25519_key_chain": [],
+            **forged,
+        }
+
+    async def answer_request(self, device: JsonObject) -> None:
+        """Give a device the key that it asked for last."""
+        wanted = self.requests[-1]["content"]["body"]
+        key = self.forwarded_key(wanted["room_id"], wanted["session_id"])
+        sealed = await self.olm(device, "m.forwarded_room_key", key)
+        await self.send_to_device(device, "m.room.encrypted", sealed)
+
     def encrypt(self, room_id: str, kind: str, content: JsonObject, /, **forged: Any) -> JsonObject:
         """The content of an encrypted event; ``forged`` replaces what is inside."""
         session = self.session(room_id)
@@ -175,6 +202,8 @@ class EncryptingClient:
     def take(self, messages: Iterable[JsonObject]) -> None:
         """Read to-device messages."""
         for message in messages:
+            if message["type"] == "m.room_key_request":
+                self.requests.append(message)
             if message["type"] != "m.room.encrypted":
                 continue
             content = message["content"]
@@ -195,16 +224,17 @@ class EncryptingClient:
         body = part["body"]
         raw = b64decode(body + "=" * (-len(body) % 4))
         message = vodozemac.AnyOlmMessage.from_parts(part["type"], raw)
-        session = self.sessions.get(sender_key)
-        try:
-            if session is None:
-                raise ValueError("no session yet")
-            plaintext = session.decrypt(message)
-        except ValueError:
-            first = message.to_pre_key()
-            assert first is not None
-            key = vodozemac.Curve25519PublicKey.from_base64(sender_key)
-            self.sessions[sender_key], plaintext = self.account.create_inbound_session(key, first)
+        known = [session for session in (self.sessions.get(sender_key), *self.older[sender_key]) if session]
+        for session in known:
+            try:
+                return cast("JsonObject", json.loads(session.decrypt(message)))
+            except ValueError:  # of another session
+                continue
+        first = message.to_pre_key()
+        assert first is not None
+        key = vodozemac.Curve25519PublicKey.from_base64(sender_key)
+        self.older[sender_key] = known
+        self.sessions[sender_key], plaintext = self.account.create_inbound_session(key, first)
         return cast("JsonObject", json.loads(plaintext))
 
     def decrypt(self, event: JsonObject) -> JsonObject:

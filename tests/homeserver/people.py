@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import ssl
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,14 +16,14 @@ import httpx
 import trio
 
 from linearized.client import Item, ProviderApi
-from linearized.demo.homeserver import MatrixUser, register
+from linearized.demo.homeserver import HomeserverFiles, MatrixUser, register
 from linearized.demo.participant import Participant, now_ms, participant
 from tests.bridges.encrypting_client import EncryptingClient
 from tests.homeserver.stage import PASSWORD, Stage, provider_of
 
 JsonObject = dict[str, Any]
 # For anything that is to happen at all. What is late on a loaded machine is not wrong.
-PATIENCE = 120.0
+PATIENCE = 300.0
 # Between two tries of what asks a program that may be away.
 AWAY_PAUSE = 0.2
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
@@ -36,6 +37,8 @@ class Eyes:
     user: MatrixUser
     crypto: EncryptingClient | None = None
     events: dict[str, list[JsonObject]] = field(default_factory=lambda: defaultdict(list))
+    # By event, when it came (``time.monotonic``).
+    arrivals: dict[str, float] = field(default_factory=dict)
     _since: str = ""
     _news: trio.Event = field(default_factory=trio.Event)
 
@@ -53,6 +56,7 @@ class Eyes:
                 self.crypto.take(answer.get("to_device", {}).get("events", []))
             for room_id, room in answer.get("rooms", {}).get("join", {}).items():
                 for event in room["timeline"]["events"]:
+                    self.arrivals[event["event_id"]] = time.monotonic()
                     self.events[room_id].append(self._opened({**event, "room_id": room_id}))
             self._news.set()
             self._news = trio.Event()
@@ -115,14 +119,14 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(
-    stage: Stage, names: Sequence[str], *, encrypting: Sequence[str] = ()
+    files: HomeserverFiles, names: Sequence[str], *, encrypting: Sequence[str] = ()
 ) -> AsyncIterator[Crowd]:
-    """Users of the homeserver with new accounts."""
-    async with httpx.AsyncClient(base_url=stage.files.url, limits=_LIMITS) as http:
+    """Users of a homeserver with new accounts."""
+    async with httpx.AsyncClient(base_url=files.url, limits=_LIMITS) as http:
         users: dict[str, MatrixUser] = {}
 
         async def make(name: str) -> None:
-            users[name] = await register(http, stage.files.shared_secret, name, PASSWORD)
+            users[name] = await register(http, files.shared_secret, name, PASSWORD)
 
         async with trio.open_nursery() as nursery:
             for name in names:

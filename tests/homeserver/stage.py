@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trustme
 from click.testing import CliRunner
 
 from linearized.cli import main
@@ -100,10 +101,10 @@ class Stage:
         """Where clients of a provider find it."""
         return self.a_url if provider == A else self.b_url
 
-    async def start(self) -> None:
-        """Start everything. The bridge waits for the others by itself."""
+    async def start(self, *others: Service) -> None:
+        """Start everything, and ``others``. The bridge waits for the rest by itself."""
         async with trio.open_nursery() as nursery:
-            for service in (self.homeserver, self.a, self.b, self.bridge):
+            for service in (self.homeserver, self.a, self.b, self.bridge, *others):
                 self.services.append(service)
                 nursery.start_soon(service.start)
 
@@ -130,7 +131,19 @@ def _provider(directory: Path, name: str, port: int, *more: str) -> Service:
     )
 
 
-def make_stage(directory: Path, *, federation: Federation | None = None) -> Stage:
+def federation_at(directory: Path, port: int) -> Federation:
+    """Where a homeserver is to be reached by others, with a certificate."""
+    directory.mkdir(parents=True, exist_ok=True)
+    found = Federation(port=port, certificate=directory / "tls.pem", key=directory / "tls.key")
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_pem.write_to_path(found.key)
+    issued.cert_chain_pems[0].write_to_path(found.certificate)
+    return found
+
+
+def make_stage(
+    directory: Path, *, federation: Federation | None = None, audit_seconds: int = AUDIT_SECONDS
+) -> Stage:
     """Write every program's files; nothing runs yet. Not to be called inside trio."""
     matrix_port, a_port, b_port, bridge_port = free_ports(4)
     domain = SERVER_NAME if federation is None else f"localhost:{federation.port}"
@@ -150,7 +163,7 @@ def make_stage(directory: Path, *, federation: Federation | None = None) -> Stag
     ]
     # Neither side runs yet, which is no failure of making the files.
     CliRunner().invoke(main, [*init, "--homeserver", matrix_url, "--listen", f"127.0.0.1:{bridge_port}"])
-    settings.write_text(f"{settings.read_text()}\naudit_seconds = {AUDIT_SECONDS}\nread_receipts = false\n")
+    settings.write_text(f"{settings.read_text()}\naudit_seconds = {audit_seconds}\nread_receipts = false\n")
     files = HomeserverFiles(
         directory=directory / "synapse",
         port=matrix_port,

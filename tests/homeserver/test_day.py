@@ -49,7 +49,7 @@ async def act(room: Room) -> None:
 
 async def test_a_day_of_every_kind_crosses_once_in_order_and_as_the_tables_say(stage: Stage) -> None:
     async with (
-        crowd(stage, (*CROWD, *GUESTS), encrypting=("ann", "ben")) as here,
+        crowd(stage.files, (*CROWD, *GUESTS), encrypting=("ann", "ben")) as here,
         people(stage, (*SPEAKERS, *ACTORS), "day") as there,
         trio.open_nursery() as nursery,
     ):

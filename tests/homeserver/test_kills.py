@@ -99,7 +99,7 @@ async def test_whoever_is_killed_nothing_is_lost_or_said_twice_and_everybodys_wo
 ) -> None:
     said: Words = defaultdict(list)
     async with (
-        crowd(stage, HERE) as here,
+        crowd(stage.files, HERE) as here,
         people(stage, THERE, "kills") as there,
         trio.open_nursery() as nursery,
     ):

@@ -289,3 +289,67 @@ async def test_an_application_that_says_nothing_costs_the_connection(nursery: tr
     client = Client(nursery, silent)
     assert await client.say(GET) == b""
     assert not client.is_open
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    return b"".join([bytes(data) async for data in stream])
+
+
+async def on_a_socket(app: App, read: Callable[[trio.SocketStream], Awaitable[bytes]]) -> bytes:
+    """What a client on a real socket reads of the answer to one request, when it reads."""
+    ours, theirs = (trio.SocketStream(end) for end in trio.socket.socketpair())
+    server = Http1Server(theirs, app, scope={}, idle=Idle(), keep_seconds=KEEP_SECONDS)
+    async with trio.open_nursery() as nursery, ours:
+        nursery.start_soon(server.serve)
+        await ours.send_all(GET[:-2] + b"Connection: close\r\n\r\n")
+        return await read(ours)
+
+
+async def test_a_socket_takes_what_it_can_at_once_and_the_rest_is_waited_for() -> None:
+    pieces = [bytes([number]) * 400_000 for number in range(3)]
+    at_once: list[bool] = []
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        at_once.append(scope["send_now"](b"small"))
+        for piece in pieces:
+            at_once.append(scope["send_now"](piece))
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with trio.fail_after(60):
+        answered = await on_a_socket(app, read_all)
+    head, _, body = answered.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head
+    chunks = [b"5\r\nsmall\r\n", *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)]
+    assert body == b"".join(chunks) + b"0\r\n\r\n"
+    assert at_once == [True, False, False, False]
+
+
+async def test_nothing_is_written_to_who_has_left() -> None:
+    wrote: list[bool] = []
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await left.wait()
+        wrote.extend(scope["send_now"](b"x" * 1000) for _ in range(3))
+        await send({"type": "http.response.body", "body": b""})
+
+    async def leave(stream: trio.SocketStream) -> bytes:
+        await stream.aclose()
+        left.set()
+        return b""
+
+    left = trio.Event()
+    with trio.fail_after(60):
+        assert await on_a_socket(app, leave) == b""
+    assert wrote == [True] * 3, "nobody is to wait for them"
+
+
+async def test_a_connection_that_is_more_than_a_socket_is_not_written_to_past_it(
+    nursery: trio.Nursery,
+) -> None:
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, b"no" if "send_now" not in scope else b"yes")
+
+    assert (await Client(nursery, app).say(GET)).endswith(b"no")

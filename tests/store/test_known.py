@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 import trio
 
 from linearized.exceptions import StoreError
-from linearized.store.base import FollowerRow, NewToDevice, RoomAppend
+from linearized.store import sqlite_devices
+from linearized.store.base import DeviceRow, FollowerRow, NewToDevice, RoomAppend
 from linearized.store.known import Known
+from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.sqlite import SqliteStore
+from linearized.store.sqlite_reader import ALL_TOKENS
 
 from .rows import ROOM, new_room, to_device
 
@@ -99,6 +103,47 @@ async def test_who_has_no_messages_is_known_until_one_comes(
     assert (waiting("ONE"), waiting("TWO")) == (1, 1)
     await sqlite_store.delete_to_device("@a:a.example", "ONE", up_to=2**62)
     assert waiting("ONE") == 0
+
+
+async def test_a_device_is_known_by_its_token_until_any_device_is_written(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def device(name: str, token: str | None) -> DeviceRow:
+        return DeviceRow(user_id="@a:a.example", device_id=name, display_name=None, token_hash=token)
+
+    await sqlite_store.append(new_room())
+    await sqlite_store.put_device(device("ONE", "1"))
+    await sqlite_store.put_device(device("TWO", "2"))
+    queries = traced(sqlite_store, monkeypatch)
+    for _ in range(2):
+        assert sqlite_store.device_by_token("1") == device("ONE", "1")
+        assert sqlite_store.device_by_token("2") == device("TWO", "2")
+    assert len(queries) == 2
+    await sqlite_store.put_device(device("ONE", "3"))
+    assert sqlite_store.device_by_token("1") is None
+    assert sqlite_store.device_by_token("3") == device("ONE", "3")
+    await sqlite_store.delete_device("@a:a.example", "ONE")
+    assert sqlite_store.device_by_token("3") is None
+    assert sqlite_store.device_by_token("2") == device("TWO", "2")
+    row = PseudonymRow(user_id="@p:a.example", owner="@a:a.example", created_ts=0)
+    make = partial(sqlite_store.put_pseudonym, row, "P")
+    for write in (make, partial(sqlite_store.delete_pseudonym, row.user_id)):
+        await write()
+        assert sqlite_store._tokens.get(ALL_TOKENS) is None
+        assert sqlite_store.device_by_token("2") == device("TWO", "2")
+
+
+async def test_devices_are_kept_by_so_many_tokens_and_no_more(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_devices, "MAX_KNOWN_TOKENS", 2)
+    for name in "123":
+        await sqlite_store.put_device(
+            DeviceRow(user_id="@a:a.example", device_id=name, display_name=None, token_hash=name)
+        )
+    for name in "123":
+        assert sqlite_store.device_by_token(name) is not None
+    assert list(sqlite_store._tokens.get(ALL_TOKENS) or ()) == ["3"]
 
 
 async def test_a_page_without_messages_says_nothing_of_the_others(sqlite_store: SqliteStore) -> None:

@@ -6,19 +6,22 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from bridges.matrix.database import Database
 from bridges.matrix.megolm.accounts import MEGOLM, Accounts, OwnDevice
 from bridges.matrix.megolm.devices import Device, DeviceLists
 from bridges.matrix.megolm.errors import (
+    EncryptionError,
     MalformedKeyMessage,
     Undecryptable,
     UnknownDevice,
 )
 from bridges.matrix.megolm.held import Held
 from bridges.matrix.megolm.inbound import GroupDecryption, RoomKey
-from bridges.matrix.megolm.mailbox import Letter
+from bridges.matrix.megolm.mailbox import Letter, Mailbox
 from bridges.matrix.megolm.olm import Olm, Opened, sender_key_of
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
+from bridges.matrix.megolm.requests import KeyRequests
 from bridges.matrix.megolm.sharing import WITHHELD, Sharing
 
 # "Clients should not create a new session with another device if it has already created one for that given
@@ -45,6 +48,9 @@ class Letters:
         encryption: GroupEncryption,
         sharing: Sharing,
         held: Held,
+        requests: KeyRequests,
+        mailbox: Mailbox,
+        database: Database,
         clock: Callable[[], int],
     ) -> None:
         self._accounts = accounts
@@ -55,6 +61,9 @@ class Letters:
         self._encryption = encryption
         self._sharing = sharing
         self._held = held
+        self._requests = requests
+        self._mailbox = mailbox
+        self._database = database
         self._clock = clock
         self._last: OrderedDict[tuple[str, ...], int] = OrderedDict()
 
@@ -74,20 +83,39 @@ class Letters:
             await self._requested(own, letter)
         elif letter.type in _WITHHELD:
             room_id, session_id = letter.content.get("room_id"), letter.content.get("session_id")
-            if isinstance(room_id, str) and isinstance(session_id, str):
-                self._held.withheld(room_id, session_id, letter.sender)
+            if (
+                isinstance(room_id, str)
+                and isinstance(session_id, str)
+                and self._held.withheld(room_id, session_id, letter.sender)
+            ):
+                self._requests.withheld(room_id, session_id, letter.sender)
         # Whatever else there is, such as verification, needs a person, or is not to be believed in the clear.
 
     async def _encrypted(self, own: OwnDevice, letter: Letter) -> None:
         sender = await self._sender(own, letter)
         try:
-            opened = self._olm.decrypt(own, letter.content, sender)
+            refusal = self._use(own, letter, sender)
         except Undecryptable:
             await self._mend(own, sender)
             raise
-        key = self._key(own, opened)
-        if key is not None:
-            self._held.key_came(key.room_id, key.session_id)
+        if refusal is not None:
+            raise refusal
+
+    def _use(self, own: OwnDevice, letter: Letter, sender: Device) -> EncryptionError | None:
+        """Decrypt a message and keep the key in it, in one step: it can be decrypted only once. Gives why the
+        key is refused, if it is.
+        """
+        with self._database.together():
+            opened = self._olm.decrypt(own, letter.content, sender)
+            try:
+                key = self._key(own, opened)
+            except EncryptionError as refusal:
+                return refusal
+            if key is not None:
+                self._held.key_came(key.room_id, key.session_id)
+                self._requests.came(key.room_id, key.session_id)
+            self._mailbox.done(letter)
+            return None
 
     async def _sender(self, own: OwnDevice, letter: Letter) -> Device:
         key = sender_key_of(letter.content)
@@ -104,6 +132,9 @@ class Letters:
         if opened.type == "m.room_key":
             return self._decryption.add(opened.content, opened.sender)
         if opened.type == "m.forwarded_room_key":
+            if opened.content.get("sender_key") == opened.sender.curve25519 and self._asked_for(opened):
+                # It is the session's own device that gives its key, as it would with an m.room_key.
+                return self._decryption.add_forwarded(opened.content, opened.sender)
             # "from a trusted source, such as via a m.forwarded_room_key event from a verified device
             # belonging to the same user". We have one device for each user, so this is another that the
             # operator gave our identity.
@@ -116,6 +147,10 @@ class Letters:
                 raise UnknownDevice("a forwarded key of a device that we do not know")
             return self._decryption.add_forwarded(opened.content, owner)
         return None  # m.dummy, secrets of others: the session is what counts
+
+    def _asked_for(self, opened: Opened) -> bool:
+        room_id, session_id = opened.content.get("room_id"), opened.content.get("session_id")
+        return self._requests.asked_for(str(room_id), str(session_id), opened.sender)
 
     async def _mend(self, own: OwnDevice, device: Device) -> None:
         """ "To establish a new session, the client sends an m.dummy to-device event to the other party"."""

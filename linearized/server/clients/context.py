@@ -13,6 +13,7 @@ import trio
 
 from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
+from linearized.server.clients.pages import Pages
 from linearized.server.clients.sliding_connections import Connections
 from linearized.server.clients.typists import Typists
 from linearized.server.clients.views import Views
@@ -62,6 +63,7 @@ class Context:
     typists: Typists
     decoders: trio.CapacityLimiter
     sliding: Connections
+    pages: Pages
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     # How many live tails are open, by account.
@@ -92,6 +94,7 @@ def context_of(node: Node) -> Context:
             typists=Typists(node.clock()),
             decoders=trio.CapacityLimiter(_DECODERS),
             sliding=Connections(),
+            pages=Pages(node.store, node.notifier),
         )
         _CONTEXTS[id(node)] = context
     return context

@@ -11,7 +11,8 @@ its token is no good any more; without one, when the server stops or the client 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import ClassVar, Final
 
 import orjson
 import trio
@@ -19,7 +20,8 @@ import trio
 from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
-from linearized.server.clients.views import View, fitting
+from linearized.server.clients.pages import MAX_ENTRIES, as_events, page_of
+from linearized.server.clients.views import View
 from linearized.server.http import HttpError, Request
 from linearized.server.streaming import StreamResponse
 from linearized.store.base import EntryRow, Role
@@ -35,14 +37,9 @@ HEARTBEAT_SECONDS: Final = 30
 HEARTBEAT: Final = b":\n\n"
 # How long a browser waits before it connects again, milliseconds: a server that restarts takes about that.
 GREETING: Final = b"retry: 2000\n\n"
-# Entries and bytes of PDUs in one piece, the most that a stream holds at a time; the largest entry alone may
-# be more.
-MAX_ENTRIES: Final = 100
-MAX_PIECE_BYTES: Final = 256 * 1024
 # Streams of one account at a time: five devices with a dozen rooms open on each.
 MAX_STREAMS: Final = 64
 RETRY_MS: Final = 30_000
-_MEMBER: Final = "m.room.member"
 _MAX_SEQ: Final = 2**53 - 1
 _MAX_DIGITS: Final = 16  # of _MAX_SEQ
 
@@ -84,6 +81,9 @@ def _after(request: Request, view: View) -> int:
 class _Tail:
     """One stream: a place in the log and who reads it."""
 
+    silence_seconds: ClassVar[float] = HEARTBEAT_SECONDS
+    heartbeat: ClassVar[bytes] = HEARTBEAT
+
     def __init__(
         self, context: Context, request: Request, caller: Caller, *, after: int, account: str
     ) -> None:
@@ -109,21 +109,23 @@ class _Tail:
 
     async def read(self) -> bytes | None:
         """What there is to tell, as soon as there is something."""
-        await trio.lowlevel.checkpoint()
-        if self._ended:
-            return None
-        if not self._greeted:
+        if self._ended or not self._greeted:
+            await trio.lowlevel.checkpoint()
+            greeting = None if self._ended else GREETING
             self._greeted = True
-            return GREETING
+            return greeting
         notifier = self._context.node.notifier
         while True:
+            # If this is cancelled, after a silence, the token is looked at anew.
             ticket, self._ticket = self._ticket, None
-            if ticket is not None and not await notifier.wait(ticket, HEARTBEAT_SECONDS):
-                return HEARTBEAT
+            if ticket is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                await ticket.wait()
             ticket = notifier.ticket(self._caller.user_id)  # before reading, so that nothing is missed
             try:
                 authenticate(self._context, self._request)
-                entries, is_all = self._entries()
+                entries, events, is_all = self._next()
             except HttpError as error:
                 self._ended = True
                 return _end(error)
@@ -131,43 +133,38 @@ class _Tail:
                 self._ticket = ticket
             if entries:
                 self._after = entries[-1].seq
-                return b"".join(b"id: %d\ndata: %b\n\n" % (entry.seq, entry.pdu) for entry in entries)
+                return events
 
-    def _entries(self) -> tuple[list[EntryRow], bool]:
-        """The next entries for the user, and whether there is nothing to tell behind them.
+    def _next(self) -> tuple[Sequence[EntryRow], bytes, bool]:
+        """The next entries for the user, the same as events, and whether there is nothing behind them.
 
         Raises:
             HttpError: 403 ``M_FORBIDDEN`` once a user who left has had everything up to that.
         """
-        room_id, store = self._request.params["room_id"], self._context.node.store
-        room = store.room(room_id)
-        if room is None:
+        room_id, context = self._request.params["room_id"], self._context
+        page = context.pages.after(room_id, max(self._seen, self._after))
+        if page is None:
             raise HttpError(403, "M_FORBIDDEN", "The room is gone")
         # A membership in a room that is followed over MIMI can change without an entry.
-        if room.head_seq == self._seen and room.role is not Role.FOLLOWER:
-            return [], True
-        if self._seen >= 0 and room.role is not Role.FOLLOWER:
+        if self._seen >= 0 and page.room.role is not Role.FOLLOWER:
+            if page.room.head_seq == self._seen:
+                return (), b"", True
             # Who was joined there may read what follows, as far as it does not say that they left.
-            found = store.entries(room_id, after=max(self._seen, self._after), limit=MAX_ENTRIES)
-            if found and not any(self._is_membership(entry) for entry in found):
-                piece = fitting(found, MAX_PIECE_BYTES)
-                self._seen = piece[-1].seq
-                return piece, len(piece) == len(found) < MAX_ENTRIES
-        row = self._context.views.membership_row(room_id, self._caller.user_id)
-        view = self._context.views.view(room, row) if row is not None else None
+            if page.entries and self._caller.user_id not in page.users:
+                self._seen = page.entries[-1].seq
+                return page.entries, page.events, page.is_all
+        row = context.views.membership_row(room_id, self._caller.user_id)
+        view = context.views.view(page.room, row) if row is not None else None
         if row is None or view is None:
             raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room")
-        found = view.after(store, after=self._after, before=_MAX_SEQ, limit=MAX_ENTRIES)
+        found = view.after(context.node.store, after=self._after, before=_MAX_SEQ, limit=MAX_ENTRIES)
         joined = row.membership == "join"
         if not found and not joined:
             raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room any more")
-        piece = fitting(found, MAX_PIECE_BYTES)
-        is_all = joined and len(piece) == len(found) < MAX_ENTRIES
-        self._seen = room.head_seq if is_all else -1
-        return piece, is_all
-
-    def _is_membership(self, entry: EntryRow) -> bool:
-        return entry.type == _MEMBER and entry.state_key == self._caller.user_id
+        piece, has_no_more = page_of(found)
+        is_all = joined and has_no_more
+        self._seen = page.room.head_seq if is_all else -1
+        return piece, as_events(piece), is_all
 
 
 def _end(error: HttpError) -> bytes:

@@ -23,7 +23,7 @@ from linearized.protocol.identifiers import (
     user_id_from_uri,
 )
 from linearized.room.credentials import client_of
-from linearized.server import consents, pseudonyms
+from linearized.server import consents, hub_chain, pseudonyms
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 
@@ -108,19 +108,29 @@ async def fetch_through_hub(node: Node, request: KeyMaterialRequest) -> bytes:
         ProviderError: the target provider did not answer, or not with key material of that user.
     """
     provider = provider_of_uri(request.target_user)
+    room_id = room_id_from_uri(request.room_id) if request.room_id else None
     if provider in node.served_domains:
-        return (await claim(node, request)).encode()
+        claimed = await claim(node, request)
+        await remember_routes(node, claimed, request.target_user, room_id=room_id)
+        return claimed.encode()
+    if room_id is not None:
+        await hub_chain.introduce(node, provider, room_id)
     body = await node.providers.exchange(provider, "keyMaterial", request.target_user, request.encode())
     try:
         response = KeyMaterialResponse.decode(body)
     except MimiDecodeError as error:
         raise ProviderError(f"{provider} answered no key material: {error}") from error
-    await remember_routes(node, response, request.target_user)
+    await remember_routes(node, response, request.target_user, room_id=room_id)
     return body
 
 
-async def remember_routes(node: Node, response: KeyMaterialResponse, target_user: str) -> None:
+async def remember_routes(
+    node: Node, response: KeyMaterialResponse, target_user: str, *, room_id: str | None
+) -> None:
     """Note at which provider each package of a response lives, so that a Welcome finds its way.
+
+    Args:
+        room_id: the room they were asked for. If it moves to another hub, that is told.
 
     Raises:
         ProviderError: a package is not valid or not of ``target_user``: a provider that could name any
@@ -138,8 +148,11 @@ async def remember_routes(node: Node, response: KeyMaterialResponse, target_user
         if not _is_client_of(info, target_user):
             raise ProviderError(f"{provider} sent a key package of another user")
         routes[info.reference] = provider
-    if routes:
-        await node.store.put_key_package_routes(routes, expires_ms=node.clock() + ROUTE_LIFETIME_MS)
+    expires = node.clock() + ROUTE_LIFETIME_MS
+    if routes and provider not in node.served_domains:
+        await node.store.put_key_package_routes(routes, expires, room_id=room_id)
+    elif routes and room_id is not None:
+        await node.store.put_room_routes(room_id, routes, expires)
 
 
 def _is_client_of(info: openmls.KeyPackageInfo, target_user: str) -> bool:

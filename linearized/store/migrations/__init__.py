@@ -12,7 +12,8 @@ from linearized.store.migrations import (
     m0018_reading,
     m0022_redactions,
     m0023_archive,
-    m0024_directory,
+    m0024_room_routes,
+    m0025_directory,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -25,6 +26,7 @@ __all__ = [
     "m0018_reading",
     "m0022_redactions",
     "m0023_archive",
-    "m0024_directory",
+    "m0024_room_routes",
+    "m0025_directory",
     "migrations",
 ]

@@ -12,10 +12,11 @@ from bridges.matrix.megolm.devices import DeviceLists, checked_devices
 from bridges.matrix.megolm.held import Held
 from bridges.matrix.megolm.inbound import GroupDecryption
 from bridges.matrix.megolm.letters import Letters
-from bridges.matrix.megolm.mailbox import Letter
+from bridges.matrix.megolm.mailbox import Letter, Mailbox
 from bridges.matrix.megolm.olm import Olm
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
+from bridges.matrix.megolm.requests import KeyRequests
 from bridges.matrix.megolm.rooms import RoomSettings, settings_of
 from bridges.matrix.megolm.sharing import Sharing
 from tests.bridges.encrypting_client import EncryptingClient, JsonObject
@@ -58,6 +59,14 @@ class Rig:
             lists=self.lists,
             bot=BOT,
         )
+        self.requests = KeyRequests(
+            self.database,
+            publishing=self.publishing,
+            lists=self.lists,
+            bot=BOT,
+            clock=lambda: self.now,
+            ids=ids,
+        )
         self.sharing = Sharing(
             publishing=self.publishing,
             lists=self.lists,
@@ -76,6 +85,9 @@ class Rig:
             encryption=self.encryption,
             sharing=self.sharing,
             held=self.held,
+            requests=self.requests,
+            mailbox=Mailbox(self.database),
+            database=self.database,
             clock=lambda: self.now,
         )
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from bridges.matrix.database import Database
 from bridges.matrix.media import file_of, open_part
-from bridges.matrix.megolm import extensions, mailbox
+from bridges.matrix.megolm import extensions, mailbox, requests
 from bridges.matrix.megolm.attachments import open_file, seal_file
 from linearized.mimi.content import ExternalPart, SinglePart, attachment
 from tests.bridges.megolm.support import client_of, hears
@@ -29,7 +30,7 @@ async def test_messages_cross_an_encrypted_room_both_ways_and_after_a_restart(tm
         await talk.bob_says("from elsewhere")
         assert await talk.alice_hears() == ["from elsewhere"]
         sessions = set(talk.alice.keys)
-        await talk.restart()
+        await talk.world.restart()
         await talk.alice_says("after the restart")
         assert await talk.bob_hears() == ["after the restart"]
         await talk.bob_says("here, too")
@@ -239,6 +240,68 @@ async def test_a_key_that_the_homeserver_forgot_to_push_is_found_in_a_ghosts_inb
         talk.alice.outbound.clear()
         await talk.alice_says("not pushed")
         assert await talk.bob_hears(2) == ["so that a ghost listens", "not pushed"]
+
+
+async def test_a_key_that_only_the_bot_was_sent_and_nobody_has_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bridge was down: the homeserver forgets the key, and no ghost was given it."""
+    monkeypatch.setattr(requests, "ASK_AFTER_MS", 0)
+    async with talking(tmp_path) as talk:
+        keys = talk.world.homeserver.keys
+        keys.pushes_to_device = False
+        await talk.alice.share(talk.room.room_id, [BOT])
+        keys.pushes_to_device = True
+        content = talk.alice.encrypt(
+            talk.room.room_id, "m.room.message", {"msgtype": "m.text", "body": "lost"}
+        )
+        talk.world.homeserver.emit(talk.room, ALICE, "m.room.encrypted", content)
+        await talk.world.settle()
+        await talk.alice_hears()
+        (device,) = await talk.alice.devices_of([BOT])
+        await talk.alice.answer_request(device)
+        await talk.world.settle()
+        assert await talk.bob_hears() == ["lost"]
+
+
+async def test_unbridging_leaves_nothing_of_a_room_but_that_it_is_encrypted(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        world, room = talk.world, talk.room
+        await talk.alice_says("hello")
+        await talk.bob_says("hello")
+        content = {**talk.alice.encrypt(room.room_id, "m.x", {}), "session_id": "unknown"}
+        world.homeserver.emit(room, ALICE, "m.room.encrypted", content)
+        await world.settle()
+        database = world.bridge.queue._database
+        assert {"megolm_inbound", "megolm_outbound", "megolm_seen", "undecrypted", "incoming"} < holding(
+            database, room.room_id
+        )
+        link = world.bridge.links.of_matrix(room.room_id)
+        assert link is not None
+        await world.bridge.unbridging.run(link)
+        assert holding(database, room.room_id) == {"encrypted_rooms"}
+        # Nothing is said in the clear when it is bridged again. Clients begin a new session when somebody
+        # left.
+        talk.alice.outbound.clear()
+        world.homeserver.member(room, BOT, "invite", sender=ALICE)
+        await world.settle()
+        await talk.alice_says("!mimi help")
+        assert {event["type"] for event in room.timeline if event["sender"] == BOT} <= {
+            "m.room.encrypted",
+            "m.room.member",
+        }
+        assert "this text" in (await talk.alice_hears())[-1]
+
+
+def holding(database: Database, room_id: str) -> set[str]:
+    """The tables that have something of a Matrix room."""
+    tables = [row["name"] for row in database.all("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = set()
+    for table in tables:
+        for row in database.all(f"SELECT * FROM {table}"):  # noqa: S608
+            if any(isinstance(value, str) and room_id in value for value in tuple(row)):
+                found.add(table)
+    return found
 
 
 async def test_an_encrypted_event_of_a_room_the_bot_is_not_in_is_nothing(tmp_path: Path) -> None:

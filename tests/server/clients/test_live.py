@@ -13,7 +13,7 @@ import orjson
 import pytest
 import trio
 
-from linearized.server.clients import live
+from linearized.server.clients import live, pages
 from linearized.server.clients.context import context_of
 from linearized.store.base import DeviceRow, Role
 from tests.server.clients.rows import append, entry, member, visibility
@@ -352,7 +352,7 @@ async def test_a_reader_that_stalls_is_cut_off_and_goes_on_where_it_was(
 async def test_a_stream_holds_one_piece_of_bounded_size(
     server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch, autojump_clock: None
 ) -> None:
-    monkeypatch.setattr(live, "MAX_PIECE_BYTES", 1_000)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 1_000)
     await fill(server, alice, 90)
     async with tail(alice, begin=1) as stream:
         await stream.until(90)
@@ -364,7 +364,7 @@ async def test_a_burst_reaches_a_stream_that_had_everything_in_pieces(
     server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch, autojump_clock: None
 ) -> None:
     monkeypatch.setattr(live, "MAX_ENTRIES", 10)
-    monkeypatch.setattr(live, "MAX_PIECE_BYTES", 1_000)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 1_000)
     await fill(server, alice, 2)
     async with tail(alice, begin=1) as stream:
         await stream.until(2)

@@ -8,7 +8,7 @@ from linearized.store.migrations.chain import migrations
 
 
 @migrations()
-def m0024_directory(db: Database) -> None:
+def m0025_directory(db: Database) -> None:
     """Both by room ID: an alias may be older than the room's first entry here."""
     db.execute(
         "CREATE TABLE aliases (alias TEXT PRIMARY KEY, room_id TEXT NOT NULL, creator TEXT NOT NULL)"
