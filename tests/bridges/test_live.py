@@ -276,6 +276,8 @@ async def test_a_user_of_another_homeserver_speaks_through_the_bot(tmp_path: Pat
         (got,) = await heard(bob)
         assert got.sender_uri == "mimi://a.example/u/_bridge"
         assert body_of(got) == "<@eve:elsewhere.example> hi"
+        # Nobody decrypts what they said themselves. That is no message the bridge failed to read.
+        assert not by(room, BOT)
 
 
 def test_what_a_user_of_another_homeserver_does_is_said_with_their_name() -> None:

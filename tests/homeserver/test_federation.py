@@ -75,7 +75,7 @@ def relayed(person: Participant, room: Room, sender: str) -> Counter[str]:
 
 
 def never_pushed(stage: Stage, sender: str) -> int:
-    """How many events of somebody came to the homeserver late: it counts those down, and pushes none."""
+    """How many events of somebody came to a homeserver late: it numbers those backwards and pushes none."""
     database = stage.files.directory / "homeserver.db"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
         asked = "SELECT COUNT(*) FROM events WHERE sender = ? AND stream_ordering < 0"
