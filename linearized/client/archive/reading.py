@@ -11,9 +11,9 @@ from typing import Final
 import openmls
 
 from linearized.client.api import ProviderApi
-from linearized.client.archive.calls import StoredRecord
 from linearized.client.archive.records import ArchiveKey, Content, Place
 from linearized.client.archive.state import KnownArchive
+from linearized.client.calls.archives import StoredRecord
 from linearized.client.device import digest
 from linearized.client.errors import UntrustedAnswer
 from linearized.client.franks import check_commitment
