@@ -3,15 +3,16 @@
 #   make demo          set up, run the demonstration and leave it running until Ctrl-C
 #   make demo ONCE=1   the same, checked, then everything is stopped; the exit status says whether all of it held
 #   make test          all tests, the coverage gate on the pure packages, and one checked run of the demo
-#   make soak          the simulated day of three servers and the room of five kinds, longer and with many seeds, and a large import
+#   make soak          the simulated day of three servers, the room of five kinds and requests made up from the
+#                      document of the client API, longer and with many seeds, and a large import
 #   make lint          formatting, static checks and types
 #   make bench         the benchmarks
 #   make clean         remove what this file made inside the checkout (the shared cache stays)
 #
 # Needs Python 3.11 or later with venv, and a Rust toolchain; `make test` also node 18.20 or later and Chromium. Nothing installed
-# globally with pip is used: the project gets .venv in the checkout; the homeserver and matrix-nio, which only run as
-# programs, get environments of their own in the cache, one for each pinned version, so that a second checkout finds
-# them ready. So does ts-mls, a peer in tests.
+# globally with pip is used: the project gets .venv in the checkout; the homeserver, matrix-nio and mautrix, which only
+# run as programs, get environments of their own in the cache, one for each pinned version, so that a second checkout
+# finds them ready. So do ts-mls and matrix-js-sdk, peers in tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,8 +23,11 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 SYNAPSE_VERSION := 1.163.2
 NIO_VERSION := 0.26.0
 MATURIN_VERSION := 1.16.0
+MAUTRIX_VERSION := 0.21.1
 TS_MLS_PACKAGE := openmls-python/tests/peers/ts_mls/package.json
 TS_MLS_VERSION := $(shell sed -n 's/.*"ts-mls": "\(.*\)".*/\1/p' $(TS_MLS_PACKAGE))
+JS_SDK_PACKAGE := tests/interop/js_sdk/package.json
+JS_SDK_VERSION := $(shell sed -n 's/.*"matrix-js-sdk": "\(.*\)".*/\1/p' $(JS_SDK_PACKAGE))
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/linearized
 export CARGO_TARGET_DIR := $(CACHE)/cargo-target
@@ -33,10 +37,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYNAPSE := $(CACHE)/synapse-$(SYNAPSE_VERSION)
 NIO := $(CACHE)/nio-$(NIO_VERSION)
+MAUTRIX := $(CACHE)/mautrix-$(MAUTRIX_VERSION)
 MATURIN := $(CACHE)/maturin-$(MATURIN_VERSION)
 TS_MLS := $(CACHE)/ts-mls-$(TS_MLS_VERSION)
+JS_SDK := $(CACHE)/js-sdk-$(JS_SDK_VERSION)
 export LINEARIZED_SYNAPSE_PYTHON := $(SYNAPSE)/bin/python
 export LINEARIZED_NIO_PYTHON := $(NIO)/bin/python
+export LINEARIZED_MAUTRIX_PYTHON := $(MAUTRIX)/bin/python
+export LINEARIZED_JS_SDK := $(JS_SDK)/node_modules
 # Where a test needs another implementation of MLS: it is installed here, so that a test without it has to fail.
 export LINEARIZED_TS_MLS := $(TS_MLS)/node_modules
 export LINEARIZED_PEERS_REQUIRED := 1
@@ -50,14 +58,13 @@ PURE_TESTS := tests/protocol tests/mimi tests/room
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: debian debian-node debian-chromium demo test soak lint lint-python lint-rust bench clean venv synapse nio ts-mls
+.PHONY: debian debian-node debian-chromium demo test soak lint lint-python lint-rust bench clean venv synapse nio mautrix ts-mls js-sdk
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
 
-test: venv synapse nio ts-mls debian-chromium
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PURE_TESTS)
+test: venv synapse nio mautrix ts-mls js-sdk debian-chromium
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report= $(PURE_TESTS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests $(addprefix --ignore=,$(PURE_TESTS))
 	cd openmls-python && ../$(BIN)/python -m pytest
@@ -67,9 +74,11 @@ SOAK_SEEDS ?= 20
 SOAK_SUBMISSIONS ?= 1000
 SOAK_ROUNDS ?= 5
 SOAK_IMPORT ?= 20000 1000
+SOAK_REQUESTS ?= 50
 soak: venv
 	LINEARIZED_SOAK_SEEDS=$(SOAK_SEEDS) LINEARIZED_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest tests/simulation
 	LINEARIZED_SOAK_SUBMISSIONS=$(SOAK_SUBMISSIONS) $(BIN)/python -m pytest tests/interop/test_five_kinds.py
+	LINEARIZED_SOAK_REQUESTS=$(SOAK_REQUESTS) $(BIN)/python -m pytest tests/server/clients/test_fuzzed.py
 	LINEARIZED_SOAK_IMPORT="$(SOAK_IMPORT)" $(BIN)/python -m pytest tests/bridges/test_large_import.py
 
 lint: lint-python lint-rust
@@ -84,7 +93,7 @@ lint-rust:
 	cd openmls-python && cargo fmt --check
 	cd openmls-python && cargo clippy --quiet --release --locked -- -D warnings
 
-bench: venv
+bench: venv synapse
 	mkdir -p benchmarks/results
 	for file in benchmarks/bench_*.py; do \
 		name=$$(basename "$$file" .py); \
@@ -115,6 +124,7 @@ debian-chromium:
 venv: $(VENV)/.ready
 synapse: $(SYNAPSE)/.ready
 nio: $(NIO)/.ready
+mautrix: $(MAUTRIX)/.ready
 
 $(VENV)/.created: | debian
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -159,18 +169,30 @@ $(SYNAPSE)/.ready: | debian
 $(NIO)/.ready: | debian
 	$(call environment,$(NIO),matrix-nio==$(NIO_VERSION))
 
+$(MAUTRIX)/.ready: | debian
+	$(call environment,$(MAUTRIX),mautrix==$(MAUTRIX_VERSION))
+
 $(MATURIN)/.ready: | debian
 	$(call environment,$(MATURIN),maturin==$(MATURIN_VERSION))
 
-# The MLS implementation that the tests of openmls-python talk to. Made again from nothing unless it was finished with
-# the very same package.json. Nothing but files is taken from the packages: npm runs no scripts of theirs.
-ts-mls: | debian-node
+# $(1): directory, $(2): package.json, $(3): name. Made again from nothing unless it was finished with the very same
+# package.json. Nothing but files is taken from the packages: npm runs no scripts of theirs.
+define node_modules
 	@mkdir -p "$(CACHE)"
 	@flock "$(CACHE)/environments.lock" bash -euo pipefail -c ' \
-		test -e "$(TS_MLS)/.ready" && cmp --silent "$(TS_MLS_PACKAGE)" "$(TS_MLS)/package.json" && exit 0; \
-		echo "installing ts-mls==$(TS_MLS_VERSION)"; \
-		rm -rf "$(TS_MLS)"; \
-		mkdir "$(TS_MLS)"; \
-		cp "$(TS_MLS_PACKAGE)" "$(TS_MLS)"; \
-		npm install --prefix "$(TS_MLS)" --silent --no-package-lock --no-audit --no-fund --ignore-scripts; \
-		touch "$(TS_MLS)/.ready"'
+		test -e "$(1)/.ready" && cmp --silent "$(2)" "$(1)/package.json" && exit 0; \
+		echo "installing $(3)"; \
+		rm -rf "$(1)"; \
+		mkdir "$(1)"; \
+		cp "$(2)" "$(1)"; \
+		npm install --prefix "$(1)" --silent --no-package-lock --no-audit --no-fund --ignore-scripts; \
+		touch "$(1)/.ready"'
+endef
+
+# The MLS implementation that the tests of openmls-python talk to.
+ts-mls: | debian-node
+	$(call node_modules,$(TS_MLS),$(TS_MLS_PACKAGE),ts-mls==$(TS_MLS_VERSION))
+
+# The Matrix client that the tests let talk to the server.
+js-sdk: | debian-node
+	$(call node_modules,$(JS_SDK),$(JS_SDK_PACKAGE),matrix-js-sdk==$(JS_SDK_VERSION))

@@ -154,8 +154,7 @@ async def running(bench: Bench, servers: int) -> AsyncIterator[Running]:
                 Binding(address=LOOPBACK, app=echo, tls=context),
             ]
             addresses = await nursery.start(partial(serve_bindings, bindings, stop=trio.Event()))
-            wake = node.followers.room_changed
-            node.followers.room_changed = lambda _room_id: None
+            release = hold_back(node)
             rules = LocalEvent(
                 sender=ALICE, type="m.room.join_rules", state_key="", content={"join_rule": "public"}
             )
@@ -165,11 +164,7 @@ async def running(bench: Bench, servers: int) -> AsyncIterator[Running]:
             await bench.peers.ask("join", port=addresses[0].port, room=room, servers=servers)
             assert len(node.store.followers(room)) == servers
 
-            def release() -> None:
-                node.followers.room_changed = wake
-                wake(room)
-
-            yield Running(node, room, addresses[0].port, addresses[1].port, release)
+            yield Running(node, room, addresses[0].port, addresses[1].port, partial(release, room))
             nursery.cancel_scope.cancel()
 
 
@@ -200,6 +195,18 @@ def traced(hub: Running, counter: Counter[str]) -> Iterator[None]:
         patch.undo()
         for connection in connections:
             connection.set_trace_callback(None)
+
+
+def hold_back(node: Node) -> Callable[[str], None]:
+    """Tell no follower of what is appended, until what this gives is called with the room."""
+    appended = node.followers.appended
+    node.followers.appended = lambda *_: None
+
+    def release(room: str) -> None:
+        node.followers.appended = appended
+        node.followers.room_changed(room)
+
+    return release
 
 
 @contextmanager
@@ -298,17 +305,15 @@ async def fan_out(
                 for _ in range(WAITING):
                     submitters.start_soon(submitter)
 
-        wake = hub.node.followers.room_changed
         if backlog:  # the log is there before anybody is told
-            hub.node.followers.room_changed = lambda _room_id: None
+            release = hold_back(hub.node)
             await submit_all()
-        hub.node.followers.room_changed = wake
         peers_cpu = (await bench.peers.ask("reset"))["cpu"]
         spent: dict[str, Any] = {}
         with measured(hub, counter, spent):
             began = time.monotonic()
             if backlog:
-                wake(hub.room)
+                release(hub.room)
             else:
                 await submit_all()
             received = await bench.peers.ask("received", events=events * followers)

@@ -34,6 +34,7 @@ from benchmarks.bench_federation import (
     Peers,
     Running,
     echo,
+    hold_back,
     issue,
     measured,
     median,
@@ -41,7 +42,7 @@ from benchmarks.bench_federation import (
     spread,
 )
 from benchmarks.federation_peers import HUB, cpu_seconds, name_of
-from linearized.config import Address, Config, ListenConfig, StoreConfig
+from linearized.config import Address, Config, LimitsConfig, ListenConfig, StoreConfig
 from linearized.mimi.participants import ParticipantListUpdate, UserRolePair
 from linearized.protocol.identifiers import group_id, user_uri
 from linearized.room.admission import ALGORITHM
@@ -56,6 +57,7 @@ from tests.room.support import ALICE, Member
 MEMBERS = (10, 100, 1_000)
 CONNECTIONS = (1, 16)
 FOLLOWERS = (1, 10, 100)
+UNLIMITED = 1_000_000  # requests a second; one provider makes here what many make elsewhere
 ADDED_AT_ONCE = 250  # clients in one commit while a group is filled: few commits, none of them enormous
 
 
@@ -104,6 +106,7 @@ async def grouped(bench: Bench, *, providers: int, members: int) -> AsyncIterato
             tls=bench.tls,
             discovery_overrides={name_of(number): peers for number in range(providers)},
             store=StoreConfig(synchronous="FULL"),
+            limits=LimitsConfig(group_rate=UNLIMITED, provider_rate=UNLIMITED),
         )
         async with open_node(config) as node, trio.open_nursery() as nursery:
             context = server_context(bench.tls)
@@ -112,8 +115,7 @@ async def grouped(bench: Bench, *, providers: int, members: int) -> AsyncIterato
                 Binding(address=LOOPBACK, app=echo, tls=context),
             ]
             addresses = await nursery.start(partial(serve_bindings, bindings, stop=trio.Event()))
-            wake = node.followers.room_changed
-            node.followers.room_changed = lambda _room_id: None
+            release = hold_back(node)
             room = await node.rooms.create(
                 creator=ALICE,
                 version="dev.linearized.1",
@@ -121,11 +123,7 @@ async def grouped(bench: Bench, *, providers: int, members: int) -> AsyncIterato
                 initial=[],
             )
 
-            def release() -> None:
-                node.followers.room_changed = wake
-                wake(room)
-
-            hub = Running(node, room, addresses[0].port, addresses[1].port, release)
+            hub = Running(node, room, addresses[0].port, addresses[1].port, partial(release, room))
             made = await bench.peers.ask("packages", providers=providers)
             packages = [b64decode(package) for package in made["packages"]]
             users = [f"@user:{name_of(number)}" for number in range(providers)]

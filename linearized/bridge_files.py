@@ -87,6 +87,8 @@ def _settings(directory: Path, provider: Config, bridge: BridgeConfig, domain: s
         f"domain = {_quoted(provider.server_name)}",
         f"token_file = {_quoted(relative(bridge.token_file))}",
     ]
+    if bridge.bot != f"@_bridge:{provider.server_name}":
+        lines.append(f"bot = {_quoted(bridge.bot)}  # each bridge of a provider has its own")
     if provider.tls.trusted_ca is not None:
         lines.append(f"trusted_ca = {_quoted(relative(provider.tls.trusted_ca))}")
     lines += ["", "[bridge]", f"listen = {_quoted(plan.listen)}  # where the homeserver reaches us"]

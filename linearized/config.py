@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography.x509 import Certificate
+
+from linearized.authorities import read_authorities
 from linearized.exceptions import ConfigError
 from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.settings import (
@@ -71,6 +74,9 @@ ADDRESS_RATE = 20  # one address, before anybody there is logged in
 ACCOUNT_RATE = 50  # all devices of one user: a client that starts asks for a few dozen things
 PROVIDER_RATE = 50  # a server catching up on a few hundred rooms at once stays below the burst
 GROUP_RATE = 100  # what one provider sends to one room: a hundred people who write every second
+# Whoever gets hold of a key of the oblivious gateway can read the requests of its time that they recorded.
+GATEWAY_DAYS = 30
+MAX_GATEWAY_DAYS = 1000  # more is never; less than two would end a key before clients heard of the next
 # FULL: an acknowledged entry survives power loss; NORMAL: only a process crash
 SYNCHRONOUS = ("FULL", "NORMAL")
 
@@ -135,9 +141,12 @@ class DiscoveryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysConfig:
-    """``[keys]``: ``notaries`` are asked for the keys of servers that do not answer; none by default."""
+    """``[keys]``: ``notaries`` are asked for the keys of servers that do not answer; none by default. The
+    oblivious gateway has a new key every ``gateway_days``; 0 leaves that to a command.
+    """
 
     notaries: tuple[str, ...] = ()
+    gateway_days: int = GATEWAY_DAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +229,11 @@ class Config:
     providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    certificate_authorities: Mapping[str, tuple[Certificate, ...]] = field(default_factory=dict)
+
+    def authorities_of(self, domain: str) -> Sequence[Certificate]:
+        """Those that may certify the clients of a domain's users; none unless the settings name them."""
+        return self.certificate_authorities.get(domain, ())
 
     @property
     def pulled_hubs(self) -> tuple[str, ...]:
@@ -282,6 +296,7 @@ def parse_config(text: str, *, base: Path) -> Config:
         providers=_providers(top.section("providers", optional=True)),
         metadata=_metadata(top.section("metadata", optional=True)),
         limits=_limits(top.section("limits", optional=True)),
+        certificate_authorities=read_authorities(top.section("certificate_authorities", optional=True)),
     )
     top.finish()
     _check_bridges(config)
@@ -330,9 +345,18 @@ def _discovery(section: Section) -> DiscoveryConfig:
 
 
 def _keys(section: Section) -> KeysConfig:
-    keys = KeysConfig(notaries=section.take("notaries", as_optional_server_names, []))
+    keys = KeysConfig(
+        notaries=section.take("notaries", as_optional_server_names, []),
+        gateway_days=section.take("gateway_days", _gateway_days, GATEWAY_DAYS),
+    )
     section.finish()
     return keys
+
+
+def _gateway_days(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in {0, *range(2, MAX_GATEWAY_DAYS)}:
+        raise ValueError(f"expected a number of days from 2 to {MAX_GATEWAY_DAYS - 1}, or 0")
+    return value
 
 
 def _providers(section: Section) -> dict[str, ProviderConfig]:
@@ -477,6 +501,8 @@ key = {key}
 [keys]
 # Servers to ask for the keys of those that do not answer themselves.
 # notaries = ["notary.example"]
+# Days until the oblivious gateway has a new key; 0 for never.
+# gateway_days = 30
 
 [consent]
 # Providers whose users need a grant before they can add a user of ours; ["*"] for all other providers.
@@ -492,6 +518,11 @@ key = {key}
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"
+
+[certificate_authorities]
+# PEM files with the authorities that certify the clients of a provider's users, ours too. Where there is
+# none, clients with certificates are refused.
+# "b.example" = "b-clients.pem"
 
 [metadata]
 # How long you keep this server's log, in seconds. Other providers and clients are told.

@@ -68,6 +68,10 @@ class AuthorizationError(InvalidInput):
         self.reason = reason
 
 
+class CertificateError(InvalidInput):
+    """A client's certificate leads to no trusted authority, or is not good at the time."""
+
+
 class ProofError(InvalidInput):
     """A Merkle proof, a checkpoint or a proof of equivocation does not show what it should."""
 

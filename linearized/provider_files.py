@@ -76,9 +76,9 @@ def _write(directory: Path, plan: ProviderPlan, made: _Made, now: datetime) -> N
     data.mkdir(parents=True, exist_ok=True)
     signing_key = SigningKey.generate(secrets.token_hex(3), secrets.token_bytes(_SEED_BYTES))
     made.add(data / SIGNING_KEY, signing_key.to_line().encode() + b"\n", private=True)
-    if plan.bridged_domains:
+    for number in range(len(plan.bridged_domains)):
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        made.add(directory / BRIDGE_TOKEN, token.encode() + b"\n", private=True)
+        made.add(directory / _numbered(BRIDGE_TOKEN, number), token.encode() + b"\n", private=True)
     trusted = None
     if plan.dev_ca is not None:
         certificate, key = issue(open_ca(plan.dev_ca, now=now), plan.server_name, now=now)
@@ -133,16 +133,24 @@ def settings_text(plan: ProviderPlan, *, trusted_ca: Path | None) -> str:
     if plan.peers:
         lines += ["", "[discovery.overrides]"]
         lines += [f"{_quoted(name)} = {_quoted(address)}" for name, address in plan.peers.items()]
-    if plan.bridged_domains:
+    # Each homeserver has a bridge of its own, with an MLS client of its own bot: an entry each.
+    for number, domain in enumerate(plan.bridged_domains):
+        bot = _numbered("_bridge", number)
         lines += [
             "",
             "[[bridges]]",
-            'id = "matrix"',
-            f"token_file = {_quoted(BRIDGE_TOKEN)}",
-            f"bot = {_quoted('@_bridge:' + plan.server_name)}",
-            f"domains = [{', '.join(map(_quoted, plan.bridged_domains))}]  # whose users it acts for",
+            f"id = {_quoted(_numbered('matrix', number))}",
+            f"token_file = {_quoted(_numbered(BRIDGE_TOKEN, number))}",
+            f"bot = {_quoted(f'@{bot}:{plan.server_name}')}",
+            f"domains = [{_quoted(domain)}]  # whose users it acts for",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _numbered(name: str, number: int) -> str:
+    """The name of the first of several, or of one of the others: ``bridge-2.token``."""
+    stem, dot, extension = name.partition(".")
+    return name if number == 0 else f"{stem}-{number + 1}{dot}{extension}"
 
 
 def _quoted(text: str) -> str:

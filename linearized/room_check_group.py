@@ -15,6 +15,7 @@ from linearized.room.commits import verify_commit
 from linearized.room.departures import check_departures
 from linearized.room.franks import check_agent_of_log
 from linearized.room.grouping import GROUP_DELETED
+from linearized.room.hub_senders import check_new_senders
 from linearized.room.parts import INITIAL_GROUP, PartWalk
 from linearized.room.proposals import messages_of
 from linearized.room.pseudonymity import check_leaves
@@ -114,6 +115,7 @@ class GroupWalk:
         check_leaf_changes(group, commit.staged, commit.committer, state, roster=roster, hub=hub)
         check_departures(group, commit.staged, state, hub=hub)
         check_agent_of_log(commit.staged, hub=hub)
+        check_new_senders(group, commit.staged, state)
         if not commit.staged.is_external:
             check_agreement(roster, commit.staged, state)
         self._policy.commit(

@@ -81,6 +81,7 @@ def test_init_with_a_bridge_writes_a_token_only_the_owner_reads(tmp_path: Path) 
     bridge = load_config(tmp_path / "a" / "linearized.toml").bridge_for("matrix.example")
     assert bridge is not None
     assert bridge.bot == "@_bridge:a.example"
+    assert bridge.domains == ("matrix.example",)
     assert stat.S_IMODE((tmp_path / "a" / "bridge.token").stat().st_mode) == 0o600
 
 
@@ -116,6 +117,14 @@ def test_an_authority_whose_key_does_not_match_is_refused(tmp_path: Path) -> Non
     result = run("init", tmp_path / "b", "--server-name", "b.example", "--dev-ca", tmp_path / "ca")
     assert result.exit_code == 2
     assert "does not match" in result.output
+
+
+def test_each_homeserver_has_a_bridge_with_a_token_and_a_bot_of_its_own(tmp_path: Path) -> None:
+    assert make(tmp_path, "--bridge", "matrix.example", "--bridge", "other.example").exit_code == 0
+    one, other = load_config(tmp_path / "a" / "linearized.toml").bridges
+    assert (one.id, one.bot, one.domains) == ("matrix", "@_bridge:a.example", ("matrix.example",))
+    assert (other.id, other.bot, other.domains) == ("matrix-2", "@_bridge-2:a.example", ("other.example",))
+    assert stat.S_IMODE((tmp_path / "a" / "bridge-2.token").stat().st_mode) == 0o600
 
 
 def test_init_never_overwrites_a_provider(tmp_path: Path) -> None:

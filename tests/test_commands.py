@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -16,10 +16,11 @@ import trio
 from click.testing import CliRunner, Result
 
 from bridges.matrix.checks import Check, Outcome
-from bridges.matrix.config import load_bridge_config
+from bridges.matrix.config import BridgeConfig, load_bridge_config
 from bridges.matrix.database import Database
 from bridges.matrix.importer import ImportReport
 from bridges.matrix.records import RoomLinks
+from bridges.matrix.several import check_apart
 from linearized.cli import main
 from linearized.client import ServerUnreachable
 from linearized.commands import bridge as bridge_commands
@@ -68,6 +69,33 @@ def test_a_bridge_is_made_from_the_providers_settings(provider: Path) -> None:
     assert config.trusted_ca.resolve() == (provider.parent.parent / "ca" / "ca.pem").resolve()
 
 
+def test_bridges_of_two_homeservers_are_made_apart_and_run_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    async def note(configs: Sequence[BridgeConfig]) -> None:
+        check_apart(configs)
+        started.extend(f"{config.homeserver_domain} {config.bot}" for config in configs)
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(bridge_commands, "run_bridges", note)
+    bridged = ("--bridge", "matrix.example", "--bridge", "other.example")
+    run("init", tmp_path / "hub", "--server-name", "hub.example", "--dev-ca", tmp_path / "ca", *bridged)
+    options: list[str | Path] = []
+    for domain in bridged[1::2]:
+        directory = tmp_path / domain
+        made = run(
+            *("bridge", "init", directory, "--provider", tmp_path / "hub" / "linearized.toml"),
+            *("--homeserver", "http://127.0.0.1:1", "--provider-url", "http://127.0.0.1:1"),
+            *("--domain", domain, "--listen", "127.0.0.1:0"),
+        )
+        options += ["--config", directory / "bridge.toml"]
+        assert made.exit_code == 0, made.output
+    assert run("bridge", "run", *options).exit_code == 0
+    assert started == ["matrix.example @_bridge:hub.example", "other.example @_bridge-2:hub.example"]
+
+
 def test_init_writes_the_registration_too_and_says_what_to_do_next(provider: Path) -> None:
     # Nothing answers on this port of the loopback interface.
     result = init(provider, "--homeserver", "http://127.0.0.1:1", "--provider-url", "http://127.0.0.1:1")
@@ -102,6 +130,7 @@ def test_a_bridge_whose_checks_hold_is_told_how_to_run(
     result = init(provider)
     assert "next: linearized bridge run" in result.output
     assert "then invite @_lin_bot:matrix.example" in result.output
+    assert f"--config {provider.parent.parent / 'bridge' / 'bridge.toml'} --config OTHER" in result.output
     settings = provider.parent.parent / "bridge" / "bridge.toml"
     assert run("bridge", "check", "--config", settings).exit_code == 0
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import orjson
 import structlog
 
+from bridges.matrix.continuity import Continuity, Peer
 from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.receipts import units_of
@@ -24,14 +25,14 @@ from linearized.client import ClientError
 # At most 100 events of 64 KiB and what comes with them.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 _PREFIX = ("_matrix", "app", "v1")
-_PROVISIONING = ("_linearized", "bridge", "v1", "rooms")
+_PROVISIONING = ("_linearized", "bridge", "v1")
 
 JsonObject = dict[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # As ``Provisioning.answer``.
-Provision = Callable[[str, list[str], bytes | None], Awaitable[tuple[int, Any]]]
+Provision = Callable[[str, list[str], bytes | None, bytes], Awaitable[tuple[int, Any]]]
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class AppService:
         hs_token: with which the homeserver proves who it is.
         queue: takes the events.
         keep: keeps what else there is in a transaction; whether there is something to do.
+        catch_up: called before events are taken if the homeserver may have forgotten some before these.
         arrived: called after events were taken.
         user_exists: whether a user of our namespace exists; makes it exist if it can.
         room_exists: the same for an alias.
@@ -63,6 +65,7 @@ class AppService:
         queue: IncomingQueue,
         keep: Callable[[JsonObject], bool],
         hear: Callable[[Sequence[object]], None],
+        catch_up: Callable[[Sequence[JsonObject]], Awaitable[None]],
         arrived: Callable[[], None],
         user_exists: Callable[[str], Awaitable[bool]],
         room_exists: Callable[[str], Awaitable[bool]],
@@ -74,6 +77,8 @@ class AppService:
         self._queue = queue
         self._keep = keep
         self._hear = hear
+        self._catch_up = catch_up
+        self._continuity = Continuity()
         self._arrived = arrived
         self._user_exists = user_exists
 
@@ -95,9 +100,9 @@ class AppService:
         await send({"type": "http.response.body", "body": body})
 
     async def _provision(self, scope: Scope, receive: Receive, parts: list[str]) -> None:
-        await _body(receive)
+        asked = await _body(receive)
         try:
-            status, body = await self._answer_provisioning(scope["method"], parts, _token(scope))
+            status, body = await self._answer_provisioning(scope["method"], parts, _token(scope), asked)
         except ProvisioningError as refused:
             raise _Answer(refused.status, refused.errcode, str(refused)) from None
         answer = _Answer(status)
@@ -108,15 +113,15 @@ class AppService:
         raw = scope.get("raw_path") or scope["path"].encode()
         # Identifiers hold percent-encoded slashes, so the path is split before it is decoded.
         parts = [unquote(part) for part in raw.decode("latin-1").partition("?")[0].split("/")[1:]]
-        if tuple(parts[:4]) == _PROVISIONING:
-            await self._provision(scope, receive, parts[4:])
+        if tuple(parts[:3]) == _PROVISIONING:
+            await self._provision(scope, receive, parts[3:])
         self._authenticate(scope)
         # Older homeservers leave the prefix out ("Legacy routes").
         if tuple(parts[:3]) == _PREFIX:
             parts = parts[3:]
         match (scope["method"], *parts):
             case ("PUT", "transactions", txn_id):
-                await self._transaction(txn_id, await _body(receive))
+                await self._transaction(txn_id, await _body(receive), scope.get("client"))
             case ("POST", "ping"):
                 await _body(receive)
             case ("GET", "users", user_id):
@@ -137,7 +142,7 @@ class AppService:
         if not hmac.compare_digest(token, self._hs_token):
             raise _Answer(403, "M_FORBIDDEN", "Wrong token")
 
-    async def _transaction(self, txn_id: str, body: bytes) -> None:
+    async def _transaction(self, txn_id: str, body: bytes, peer: Peer | None) -> None:
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -146,6 +151,8 @@ class AppService:
         if not isinstance(events, list):
             raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
         kept = [event for event in events if isinstance(event, dict)]
+        if self._continuity.is_broken(txn_id, peer):
+            await self._catch_up(kept)
         try:
             new = self._queue.accept(txn_id, body, kept, lambda: self._keep(value))
         except MailboxFull:  # nothing was kept

@@ -7,7 +7,7 @@ may be left out. Answers are notices, and nothing in a notice is ever a command,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -16,8 +16,8 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.failures import EXPECTED, is_passing
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.megolm.errors import RoomClosed
 from bridges.matrix.megolm.rooms import EncryptedRooms
+from bridges.matrix.notices import Notices
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
 from bridges.matrix.records import Incoming, Link, Phase, RoomLinks
@@ -28,8 +28,8 @@ from linearized.exceptions import IdentifierError
 from linearized.protocol.identifiers import user_id_from_uri
 
 PREFIX = "!mimi"
-# No command is longer; what is, is a text that happens to begin like one.
-MAX_COMMAND = 1000
+# No command is longer, not even one with a token; what is, is a text that happens to begin like one.
+MAX_COMMAND = 5000
 # Rooms named in one answer: more do not fit on a screen.
 MAX_LISTED = 50
 _FORBIDDEN, _NOT_FOUND = 403, 404
@@ -42,6 +42,10 @@ HELP = f"""I bridge this homeserver's rooms to MIMI. In a room that I am in:
 {PREFIX} status [ROOM]: whether a room is bridged, and what could not be carried across
 {PREFIX} invite mimi://PROVIDER/u/USER [ROOM]: bring somebody into a bridged room; takes the power to invite
 {PREFIX} encryption on|off [ROOM]: whether I read and write in an encrypted room; as bridge
+In a direct chat only, for who has an account at a provider as well:
+login TOKEN mimi://PROVIDER/u/USER: what you say there comes from you here; TOKEN is an access token of yours
+logout: I forget it
+whoami: what I know of you
 ROOM is a room ID or alias; without it, the room you write in. In a direct chat with me leave {PREFIX} out."""
 
 log = structlog.get_logger(__name__)
@@ -53,10 +57,11 @@ class Refused(Exception):  # noqa: N818 - an answer to a person, not a failure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command as it was given: by whom, where, and its words."""
+    """A command as it was given: by whom, where, in which event, and its words."""
 
     sender: str
     room_id: str
+    event_id: str
     verb: str
     arguments: tuple[str, ...]
 
@@ -79,14 +84,19 @@ def parse(incoming: Incoming, *, direct: bool) -> Command | None:
     return Command(
         sender=str(event.get("sender", "")),
         room_id=incoming.room_id,
+        event_id=incoming.event_id,
         verb=words[0].lower(),
         arguments=tuple(words[1:]),
     )
 
 
+# Does what a command says, given what starts an import, and gives the answer; empty if there is none to give.
+Verb = Callable[[Command, Callable[[str], None]], Awaitable[str]]
+
+
 class Commands:
     """Carries out commands. ``begin`` starts an import and returns at once; ``importing`` holds the Matrix
-    rooms with one under way.
+    rooms with one under way; ``more`` are further verbs.
     """
 
     def __init__(
@@ -100,7 +110,10 @@ class Commands:
         importing: set[str],
         rooms: EncryptedRooms,
         unique: Callable[[], str],
+        notices: Notices,
+        more: Mapping[str, Verb],
     ) -> None:
+        self._notices = notices
         self._rooms = rooms
         self._unique = unique
         self._config = config
@@ -111,13 +124,14 @@ class Commands:
         self._database = database
         self._links = RoomLinks(database)
         self._importing = importing
-        self._verbs: dict[str, Callable[[Command, Callable[[str], None]], Awaitable[str]]] = {
+        self._verbs: dict[str, Verb] = {
             "help": self._help,
             "bridge": self._bridge,
             "unbridge": self._unbridge,
             "status": self._status,
             "invite": self._invite,
             "encryption": self._encryption,
+            **more,
         }
 
     async def find(self, incoming: Incoming) -> Command | None:
@@ -131,18 +145,10 @@ class Commands:
             return None
         if parse(incoming, direct=False) is not None:
             return found
-        if self._links.of_matrix(incoming.room_id) is not None or not await self._is_direct(incoming.room_id):
-            return None
-        return found
-
-    async def _is_direct(self, room_id: str) -> bool:
-        try:
-            joined = await self._bot.joined_members(room_id)
-        except ApiError as error:
-            if is_passing(error):
-                raise
-            return False  # we are not in the room: an alias of ours makes us hear what is said there
-        return len(joined) == _TWO and self._names.bot in joined
+        is_direct = self._links.of_matrix(incoming.room_id) is None and await in_direct_chat(
+            self._bot, self._names.bot, incoming.room_id
+        )
+        return found if is_direct else None
 
     async def carry_out(self, command: Command, begin: Callable[[str], None], *, txn_id: str) -> None:
         """Do what the command says and answer it.
@@ -153,34 +159,26 @@ class Commands:
         verb = self._verbs.get(command.verb)
         try:
             if verb is None:
-                raise Refused(f"There is no command {command.verb!r}. {PREFIX} help lists them.")
+                raise Refused(f"There is no such command. {PREFIX} help lists them.")
             answer = await verb(command, begin)
         except Refused as refusal:
             answer = str(refusal)
         except EXPECTED as error:
             if is_passing(error):
                 raise
-            log.warning("a command failed", verb=command.verb, room_id=command.room_id, error=str(error))
+            log.warning(
+                "a command failed",
+                verb=command.verb if verb else None,
+                room_id=command.room_id,
+                error=str(error),
+            )
             answer = f"That did not work: {error}"
-        log.info("a command", verb=command.verb, room_id=command.room_id, sender=command.sender)
+        # What is no command may be anything that was typed in the wrong place, a token even.
+        log.info(
+            "a command", verb=command.verb if verb else None, room_id=command.room_id, sender=command.sender
+        )
         if answer:
-            await self.say(command.room_id, answer, txn_id=txn_id)
-
-    async def say(self, room_id: str, text: str, *, txn_id: str) -> None:
-        """Say something in a room, as a notice. Where the bot is no longer, nothing is said.
-
-        Raises:
-            ClientError: the homeserver is away.
-        """
-        try:
-            content = {"msgtype": "m.notice", "body": text}
-            await self._bot.send(room_id, "m.room.message", content, txn_id=txn_id)
-        except ApiError as error:
-            if is_passing(error):
-                raise
-            log.warning("could not answer", room_id=room_id, error=str(error))
-        except RoomClosed as closed:  # which the room was told
-            log.info("not answered", room_id=room_id, reason=str(closed))
+            await self._notices.say(command.room_id, answer, txn_id=txn_id)
 
     # --- the commands ---
 
@@ -216,7 +214,7 @@ class Commands:
         link = self._linked(room_id)
         if room_id in self._importing:
             raise Refused("The import is still under way; unbridge the room when it is done.")
-        await self.say(
+        await self._notices.say(
             room_id, f"{command.sender} ends the bridging of this room.", txn_id=f"farewell-{room_id}"
         )
         await self._unbridging.run(link)
@@ -286,7 +284,7 @@ class Commands:
         if room_id != command.room_id:
             self._rooms.close(room_id)
             return answer
-        await self.say(room_id, answer, txn_id=f"encryption-off-{room_id}-{self._unique()}")
+        await self._notices.say(room_id, answer, txn_id=f"encryption-off-{room_id}-{self._unique()}")
         self._rooms.close(room_id)
         return ""
 
@@ -327,6 +325,21 @@ class Commands:
         if link is None:
             raise Refused(f"{room_id} is not bridged.")
         return link
+
+
+async def in_direct_chat(homeserver: HomeserverApi, bot: str, room_id: str) -> bool:
+    """Whether a room has two members, of whom the bot is one.
+
+    Raises:
+        ClientError: the homeserver does not say.
+    """
+    try:
+        joined = await homeserver.joined_members(room_id)
+    except ApiError as error:
+        if is_passing(error):
+            raise
+        return False  # we are not in the room: an alias of ours makes us hear what is said there
+    return len(joined) == _TWO and bot in joined
 
 
 async def find_room(homeserver: HomeserverApi, name: str) -> str:

@@ -10,6 +10,7 @@ url = "https://127.0.0.1:8448"
 domain = "a.example"
 token_file = "bridge.token"
 trusted_ca = "ca.pem"                 # optional
+bot = "@_bridge:a.example"            # optional; each bridge of a provider has one of its own
 [bridge]
 listen = "127.0.0.1:9009"             # where the homeserver reaches us
 url = "http://127.0.0.1:9009"         # the same as the homeserver has to say it; default from listen
@@ -22,6 +23,7 @@ operators = ["@admin:matrix.example"]  # optional: whose commands need no power 
 provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
 encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
 storage_key_file = "bridge.key"       # optional: encrypts the keys in the database; made if missing
+audit_seconds = 600                   # how often to look for what the homeserver did not push
 """
 
 from __future__ import annotations
@@ -37,10 +39,13 @@ from linearized.protocol.identifiers import is_server_name, is_user_id
 
 # A token is a password for every user of a namespace; shorter ones can be guessed.
 MIN_TOKEN_LENGTH = 32
-# Tells the user at the provider who acts for the bridge itself; the provider's settings name it too.
+# Tells the user at the provider who acts for the bridge itself, unless the settings name another; the
+# provider's settings name it too.
 BOT_LOCALPART = "_bridge"
 # What ``encrypted_rooms`` may be.
 BRIDGE, REFUSE = "bridge", "refuse"
+# An audit of a room that stands still costs the homeserver three small requests.
+AUDIT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,7 @@ class BridgeConfig:
     provider_domain: str
     provider_token: str = field(repr=False)
     trusted_ca: Path | None = None
+    provider_bot: str | None = None
     listen: str
     url: str
     database: Path
@@ -66,6 +72,7 @@ class BridgeConfig:
     provisioning_token: str | None = field(default=None, repr=False)
     encrypted_rooms: str = BRIDGE
     storage_key_file: Path | None = None
+    audit_seconds: int = AUDIT_SECONDS
 
     @property
     def names(self) -> Names:
@@ -75,7 +82,7 @@ class BridgeConfig:
     @property
     def bot(self) -> str:
         """The bridge's user at the provider."""
-        return f"@{BOT_LOCALPART}:{self.provider_domain}"
+        return self.provider_bot or f"@{BOT_LOCALPART}:{self.provider_domain}"
 
     @property
     def storage_key_path(self) -> Path:
@@ -104,6 +111,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         provider_domain=reader.domain("provider", "domain"),
         provider_token=reader.token("provider", "token_file"),
         trusted_ca=reader.path("provider", "trusted_ca"),
+        provider_bot=reader.optional_user("provider", "bot"),
         listen=listen,
         url=reader.url("bridge", "url", default=f"http://{listen}"),
         database=reader.path("bridge", "database") or path.parent / "bridge.sqlite",
@@ -115,6 +123,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         provisioning_token=reader.optional_token("bridge", "provisioning_token_file"),
         encrypted_rooms=reader.choice("bridge", "encrypted_rooms", (BRIDGE, REFUSE)),
         storage_key_file=reader.path("bridge", "storage_key_file"),
+        audit_seconds=reader.number("bridge", "audit_seconds", default=AUDIT_SECONDS),
     )
     reader.finish()
     return config
@@ -147,6 +156,13 @@ class _Reader:
             raise ConfigError(f"{section}.{name} must be true or false")
         return value
 
+    def number(self, section: str, name: str, *, default: int) -> int:
+        table = self._data.get(section)
+        value = table.pop(name, default) if isinstance(table, dict) else default
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"{section}.{name} must be a whole number, at least 1")
+        return value
+
     def users(self, section: str, name: str) -> frozenset[str]:
         table = self._data.get(section)
         value = table.pop(name, []) if isinstance(table, dict) else []
@@ -155,6 +171,13 @@ class _Reader:
         ):
             raise ConfigError(f"{section}.{name} must be a list of user IDs")
         return frozenset(value)
+
+    def optional_user(self, section: str, name: str) -> str | None:
+        table = self._data.get(section)
+        value = table.pop(name, None) if isinstance(table, dict) else None
+        if value is not None and not (isinstance(value, str) and is_user_id(value)):
+            raise ConfigError(f"{section}.{name} must be a user ID")
+        return value
 
     def url(self, section: str, name: str, *, default: str | None = None) -> str:
         value = self.text(section, name, default=default)

@@ -2,7 +2,8 @@
 
 Small synchronous statements, each its own transaction unless grouped with ``with database.together()``.
 The file holds the MLS state of every bridged user, private keys included: it is created readable by its
-owner only. The secrets of encrypted Matrix rooms are encrypted in it (``keyfile``).
+owner only. The secrets of encrypted Matrix rooms and people's access tokens are encrypted in it
+(``keyfile``).
 """
 
 from __future__ import annotations
@@ -169,6 +170,48 @@ _SCHEMA = (
     CREATE INDEX undecrypted_by_session ON undecrypted (room_id, session_id);
     CREATE TABLE crypto_facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
     """,
+    """
+    CREATE TABLE doubles (
+        user_id TEXT PRIMARY KEY,
+        uri TEXT NOT NULL,
+        token BLOB,
+        chat TEXT NOT NULL,
+        code TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        linked INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX doubles_by_uri ON doubles (uri) WHERE linked = 1;
+    CREATE TABLE sayings (
+        log_event_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        matrix_room_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        redacts TEXT,
+        begun INTEGER NOT NULL,
+        event_id TEXT,
+        PRIMARY KEY (log_event_id, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX sayings_by_event ON sayings (event_id) WHERE event_id IS NOT NULL;
+    CREATE INDEX sayings_by_redacted ON sayings (redacts) WHERE redacts IS NOT NULL;
+    CREATE TABLE readings (
+        matrix_room_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        PRIMARY KEY (matrix_room_id, user_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE key_requests (
+        number INTEGER PRIMARY KEY,
+        room_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        sender_key TEXT NOT NULL,
+        request_id TEXT, -- none: the user said that the key will not come
+        came INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (room_id, session_id)
+    )
+    """,
 )
 
 
@@ -295,7 +338,8 @@ def unsealed_states(database: Database) -> list[str]:
 def has_secrets(database: Database) -> bool:
     """Whether the database holds anything encrypted with the storage key."""
     found = database.first(
-        "SELECT 1 FROM crypto_accounts UNION ALL SELECT 1 FROM devices WHERE substr(state, 1, ?) = ? LIMIT 1",
+        "SELECT 1 FROM crypto_accounts UNION ALL SELECT 1 FROM doubles "
+        "UNION ALL SELECT 1 FROM devices WHERE substr(state, 1, ?) = ? LIMIT 1",
         len(SEALED),
         SEALED,
     )

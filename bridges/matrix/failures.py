@@ -61,10 +61,21 @@ async def carried(work: Callable[[], Awaitable[None]]) -> str | None:
     except (NotBridged, sqlite3.Error, OSError, MemoryError):
         raise
     except Exception as fault:  # noqa: BLE001 - said above; there is no list of the faults we do not know
-        where = traceback.extract_tb(fault.__traceback__)[-1]
-        # The fault's text may quote a message; its kind and place do not.
-        return f"{type(fault).__name__} at {where.filename.rpartition('/')[2]}:{where.lineno}"
-    return None if error is None else f"{type(error).__name__}: {error}"
+        return describe(fault)
+    return None if error is None else describe(error)
+
+
+def describe(fault: BaseException) -> str:
+    """What to say of something that went wrong. The text of a fault that nobody foresaw may quote a message;
+    its kind and place do not.
+    """
+    if isinstance(fault, BaseExceptionGroup):
+        return ", ".join(describe(one) for one in fault.exceptions)
+    if isinstance(fault, EXPECTED):
+        return f"{type(fault).__name__}: {fault}"
+    frames = traceback.extract_tb(fault.__traceback__)
+    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(fault).__name__}{where}"
 
 
 async def persist(work: Callable[[], Awaitable[None]]) -> Exception | None:

@@ -1,8 +1,8 @@
 """Room to Matrix: the bot's client reads the log; what people at other providers do, their ghosts do.
 
 What the homeserver's own users sent comes back here, too. It is known by its message ID, which was written
-down before it was sent. A ghost's event has a transaction ID made of the log's event ID, so a repetition
-after a kill is answered with the event that was sent.
+down before it was sent. An event that we send has a transaction ID made of the log's event ID, so a
+repetition after a kill is answered with the event that was sent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import structlog
 
 from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
+from bridges.matrix.doubles.login import Login
+from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
@@ -22,7 +24,7 @@ from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import RedactEvent, ToMatrix, Upload, file_key, files
+from bridges.matrix.rendering import ToMatrix, Upload, file_key, files
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -60,8 +62,12 @@ class Inbound:
         homeserver: HomeserverApi,
         shared: SharedState,
         receipts: Receipts,
+        login: Login,
+        speaking: Speaking,
         is_encrypted: Callable[[str], Awaitable[bool]],
     ) -> None:
+        self._login = login
+        self._speaking = speaking
         self._receipts = receipts
         self._is_encrypted = is_encrypted
         self._shared = shared
@@ -95,7 +101,7 @@ class Inbound:
             case DecryptedMessage():
                 await self._message(link, item)
             case MembershipChanged():
-                if not _came_from_matrix(item.event):
+                if not self._came_from_matrix(item.event):
                     await self._membership.to_matrix(link, item)
             case EpochChanged():
                 await self._epoch(item)
@@ -117,20 +123,22 @@ class Inbound:
             return
         if not self._names.is_ours(sender):
             raise NotBridged(f"{sender} says something we did not send for them")
+        if await self._login.heard(item.sender_uri, item.content):
+            raise NotBridged("it proves whose address this is")
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(item.content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
         for number, act in enumerate(mapping.convert(item.content, uploads)):
-            txn_id = f"log-{item.event_id}-{number}"
-            if isinstance(act, RedactEvent):
-                event_id = await ghost.redact(
-                    link.matrix_room_id, act.event_id, txn_id=txn_id, ts=item.timestamp
-                )
-            else:
-                event_id = await ghost.send(
-                    link.matrix_room_id, act.type, act.content, txn_id=txn_id, ts=item.timestamp
-                )
+            event_id = await self._speaking.act(
+                ghost,
+                act,
+                sender=sender,
+                matrix_room_id=link.matrix_room_id,
+                log_event_id=item.event_id,
+                number=number,
+                ts=item.timestamp,
+            )
             known = Known(
                 matrix_event_id=event_id,
                 log_event_id=item.event_id,
@@ -183,8 +191,15 @@ class Inbound:
         event = item.event
         sender, kind = str(event.get("sender", "")), str(event.get("type"))
         foreign = not self._names.is_bridged(sender) and sender != self._bot
-        if foreign and not _came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
+        if foreign and not self._came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
             await self._shared.to_matrix(link, item)
+
+    def _came_from_matrix(self, event: JsonObject) -> bool:
+        """Whether it is our homeserver that an event came from; others have bridges of their own."""
+        match event.get("provenance"):
+            case {"protocol": "matrix", "provider": str(domain)}:
+                return domain == self._names.domain
+        return False
 
 
 def _report(content: MimiContent) -> StatusReport | None:
@@ -192,8 +207,3 @@ def _report(content: MimiContent) -> StatusReport | None:
         return report_in(content)
     except MimiDecodeError as error:
         raise NotBridged("a status report that cannot be read") from error
-
-
-def _came_from_matrix(event: JsonObject) -> bool:
-    provenance = event.get("provenance")
-    return isinstance(provenance, dict) and provenance.get("protocol") == "matrix"

@@ -227,9 +227,10 @@ class Membership:
             await self._show(ghost, item.event.get("content") or {})
             return
         acting = await self._ghosts.ensure(ghost)
+        why = f"By {item.sender}: {reason}" if reason else f"By {item.sender}"
         if item.membership == "invite":
             if await self._there(link, ghost) not in ("join", "invite"):
-                await self._allowed(link, item, self._matrix.invite(room_id, ghost, reason=reason))
+                await self._allowed(link, item, self._matrix.invite(room_id, ghost, reason=why))
         elif item.membership == "knock":
             await self._allowed(link, item, acting.knock(room_id, reason=reason))
         else:
@@ -239,7 +240,6 @@ class Membership:
                 if there in ("join", "invite", "knock"):
                     await acting.leave(room_id, reason=reason)
             else:
-                why = f"By {item.sender}: {reason}" if reason else f"By {item.sender}"
                 await self._sanction(link, item, ghost, there, why)
             if self.participates(link, user):
                 # Whoever is out is still in the group until a commit says otherwise.

@@ -13,6 +13,7 @@ import structlog
 
 from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged, ToMimi, media_of
 from bridges.matrix.database import Database
+from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.homeserver import HomeserverApi
@@ -50,8 +51,12 @@ class Outbound:
         media: MediaCopier,
         homeserver: HomeserverApi,
         shared: SharedState,
+        speaking: Speaking,
         random: Callable[[int], bytes],
+        reopened: Callable[[JsonObject], JsonObject],
     ) -> None:
+        self._reopened = reopened
+        self._speaking = speaking
         self._homeserver = homeserver
         self._shared = shared
         self._database = database
@@ -211,11 +216,12 @@ class Outbound:
         if kind not in POLL_RESPONSE or target is None:
             return None
         try:
-            poll = (await self._homeserver.event(link.matrix_room_id, target)).get("content")
+            found = await self._homeserver.event(link.matrix_room_id, target)
         except ApiError as error:
             if is_passing(error):
                 raise
             return None  # redacted away, or never visible to us
+        poll = self._reopened({**found, "room_id": link.matrix_room_id}).get("content")
         return poll if isinstance(poll, dict) else None
 
     async def _fixed(self, link: Link, event: JsonObject, session: Session) -> MimiContent:
@@ -224,6 +230,7 @@ class Outbound:
         payload = self._messages.outgoing(event_id)
         if payload is not None:
             return MimiContent.decode(payload)
+        event = self._own_words(event)
         raw = event.get("content")
         content = raw if isinstance(raw, dict) else {}
         edited = content.get("m.new_content")
@@ -240,6 +247,18 @@ class Outbound:
         mimi = mapping.convert(event, await self._attachment(media))
         self._messages.fix_outgoing(event_id, mimi.encode(), session.message_id(room_id, mimi))
         return mimi
+
+    def _own_words(self, event: JsonObject) -> JsonObject:
+        """The event or, if it edits what its sender's other account said, a message of the new version: at
+        the provider nobody edits the messages of others, and the two are others there.
+        """
+        content = event.get("content")
+        target = about(content) if isinstance(content, dict) else None
+        known = None if target is None else self._messages.by_matrix(target)
+        if known is None or not self._speaking.is_same_person(str(event.get("sender")), known.sender):
+            return event
+        new = content.get("m.new_content") if isinstance(content, dict) else None
+        return {**event, "content": new} if isinstance(new, dict) else event
 
 
 def _media(content: JsonObject, kind: str) -> Media | None:

@@ -21,8 +21,15 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database, DatabaseInUse
 from bridges.matrix.importer import ImportReport, Progress
 from bridges.matrix.megolm.extensions import Extensions
-from bridges.matrix.runner import MAX_CONNECTIONS, Bridge, Environment
+from bridges.matrix.parts import Environment
+from bridges.matrix.runner import Bridge
 from linearized.exceptions import ConfigError
+
+# Connections kept to each side; every puppet that sends at once needs one.
+MAX_CONNECTIONS = 50
+
+# Seconds that a homeserver's connection may be idle: a new one makes us look for what it may have forgotten.
+KEEP_ALIVE = 600
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +98,7 @@ async def listen(bridge: Bridge, *, task_status: trio.TaskStatus[list[str]]) -> 
     server.accesslog = None
     server.loglevel = "WARNING"  # that it listens is said by whoever asked for it
     server.include_server_header = False
+    server.keep_alive_timeout = KEEP_ALIVE
     # Hypercorn's types are those of its own dictionaries, narrower than what ASGI promises.
     await serve(cast("Framework", bridge.app), server, task_status=task_status)
 

@@ -4,6 +4,7 @@
     GET  /_linearized/bridge/v1/rooms/{room}             one room
     POST /_linearized/bridge/v1/rooms/{room}/bridge      begin to bridge it; 202
     POST /_linearized/bridge/v1/rooms/{room}/unbridge    part the sides
+    …    /_linearized/bridge/v1/doubles/{user}           a user's other account: ``doubles.provisioning``
 
 ``{room}`` is a Matrix room ID or alias. Answers are JSON; errors are Matrix ones, ``errcode`` and ``error``.
 """
@@ -50,6 +51,7 @@ class Provisioning:
         seconds: the time, monotonic.
         begin: starts the import of a room and returns at once.
         unbridge: parts the sides of a room.
+        doubles: answers what is asked of a user's other account, given method, user ID and body.
         importing: the Matrix rooms with an import under way.
     """
 
@@ -62,8 +64,10 @@ class Provisioning:
         seconds: Callable[[], float],
         begin: Callable[[str], None],
         unbridge: Callable[[Link], Awaitable[None]],
+        doubles: Callable[[str, str, bytes], Awaitable[dict[str, Any]]],
         importing: set[str],
     ) -> None:
+        self._doubles = doubles
         self._token = None if token is None else token.encode()
         self._database = database
         self._links = RoomLinks(database)
@@ -74,8 +78,10 @@ class Provisioning:
         self._importing = importing
         self._left, self._at = BURST, seconds()
 
-    async def answer(self, method: str, parts: Sequence[str], token: bytes | None) -> tuple[int, Any]:
-        """The status and the body of the answer to a request for a path below ``rooms``.
+    async def answer(
+        self, method: str, parts: Sequence[str], token: bytes | None, body: bytes
+    ) -> tuple[int, Any]:
+        """The status and the body of the answer to a request for a path below ``v1``.
 
         Raises:
             ProvisioningError: it is refused.
@@ -88,15 +94,17 @@ class Provisioning:
         if not hmac.compare_digest(token, self._token):
             raise ProvisioningError(403, "M_FORBIDDEN", "Wrong token")
         match (method, *parts):
-            case ("GET",):
+            case ("GET" | "PUT" | "DELETE", "doubles", user):
+                return 200, await self._doubles(method, user, body)
+            case ("GET", "rooms"):
                 return 200, {"rooms": [self._status(link) for link in self._links.all()]}
-            case ("GET", room):
+            case ("GET", "rooms", room):
                 return 200, self._status(self._linked(await self._room(room)))
-            case ("POST", room, "bridge"):
+            case ("POST", "rooms", room, "bridge"):
                 return 202, self._bridge(await self._room(room))
-            case ("POST", room, "unbridge"):
+            case ("POST", "rooms", room, "unbridge"):
                 return 200, await self._part(self._linked(await self._room(room)))
-            case (_,) | (_, _) | (_, _, "bridge" | "unbridge"):
+            case (_, "rooms") | (_, "rooms" | "doubles", _) | (_, "rooms", _, "bridge" | "unbridge"):
                 raise ProvisioningError(405, "M_UNRECOGNIZED", "Wrong method")
         raise ProvisioningError(404, "M_UNRECOGNIZED", "Unknown endpoint")
 

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from bridges.matrix.content import JsonObject
+from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import EXPECTED, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.names import Names
@@ -43,8 +44,10 @@ class Receipts:
         ghosts: Ghosts,
         links: RoomLinks,
         messages: Messages,
+        speaking: Speaking,
         random: Callable[[int], bytes],
     ) -> None:
+        self._speaking = speaking
         self._wanted = wanted
         self._names = names
         self._puppets = puppets
@@ -60,6 +63,8 @@ class Receipts:
         for unit in units:
             for room_id, user_id, event_id in _reads(unit):
                 known = (room_id, user_id) in self._waiting
+                if self._speaking.is_own_reading(room_id, user_id, event_id):
+                    continue
                 if self._names.is_bridged(user_id) and (known or len(self._waiting) < MAX_WAITING):
                     self._waiting[room_id, user_id] = event_id
                     self._heard.set()
@@ -87,6 +92,8 @@ class Receipts:
             return
         if known is None or known.message_id is None or known.sender == user_id:
             return
+        if self._speaking.is_same_person(user_id, known.sender):
+            return
         session = self._puppets.session(user_id)
         if not session.device.in_group(link.room_id):
             return
@@ -97,7 +104,7 @@ class Receipts:
         session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
 
     async def to_matrix(self, link: Link, sender: str, report: StatusReport) -> None:
-        """Let a ghost have read what somebody at another provider has.
+        """Let a ghost have read what somebody at another provider has; or them, if they have two accounts.
 
         Raises:
             ApiError, ServerUnreachable: the homeserver is away.
@@ -105,6 +112,8 @@ class Receipts:
         read = [message_id for message_id, status in report.statuses if status is MessageStatus.READ]
         known = next(filter(None, map(self._messages.by_message, reversed(read))), None)
         if known is None:
+            return
+        if await self._speaking.read(link.matrix_room_id, sender, known.matrix_event_id):
             return
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         try:

@@ -61,10 +61,17 @@ def _incoming(row: Row) -> Incoming:
 
 
 class IncomingQueue:
-    """Events the homeserver pushed, in order of arrival. What it pushes twice is in here once."""
+    """Events the homeserver pushed, in order of arrival. What it pushes twice is in here once.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        conceal: makes of an event what may be written down; it is given back like that.
+    """
+
+    def __init__(
+        self, database: Database, *, conceal: Callable[[JsonObject], JsonObject] = lambda event: event
+    ) -> None:
         self._database = database
+        self._conceal = conceal
 
     def accept(
         self, txn_id: str, body: bytes, events: Sequence[JsonObject], also: Callable[[], bool] = bool
@@ -102,7 +109,7 @@ class IncomingQueue:
                 "INSERT OR IGNORE INTO incoming (room_id, event_id, event) VALUES (?, ?, ?)",
                 room_id,
                 event_id,
-                json.dumps(event),
+                json.dumps(self._conceal(event)),
             )
         )
 
@@ -239,13 +246,8 @@ class RoomLinks:
                 "(SELECT event_id FROM incoming WHERE room_id = ?)",
                 matrix_room_id,
             )
-            self._database.run(
-                "UPDATE incoming SET event = NULL, state = 'skipped', reason = 'unbridged' "
-                "WHERE room_id = ? AND state IN ('waiting', 'held')",
-                matrix_room_id,
-            )
-            self._database.run("DELETE FROM undecrypted WHERE room_id = ?", matrix_room_id)
-            for table in ("history", "messages", "set_aside", "rooms"):
+            self._database.run("DELETE FROM incoming WHERE room_id = ?", matrix_room_id)
+            for table in ("history", "messages", "set_aside", "sayings", "readings", "rooms"):
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 
     def counts(self, matrix_room_id: str) -> dict[str, int]:

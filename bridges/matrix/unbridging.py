@@ -29,7 +29,7 @@ _FORBIDDEN, _NOT_FOUND = 403, 404
 
 
 class Unbridging:
-    """Ends the bridging of rooms."""
+    """Ends the bridging of rooms. ``forget`` drops what is kept of a room's encryption."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Unbridging:
         people: People,
         ghosts: Ghosts,
         names: Names,
+        forget: Callable[[str], None],
         random: Callable[[int], bytes],
     ) -> None:
         self._homeserver = homeserver
@@ -47,7 +48,9 @@ class Unbridging:
         self._people = people
         self._ghosts = ghosts
         self._names = names
+        self._forget = forget
         self._random = random
+        self._database = database
         self._links = RoomLinks(database)
 
     async def run(self, link: Link) -> None:
@@ -59,7 +62,9 @@ class Unbridging:
         if link.room_id is not None:
             await self._leave_provider(link, link.room_id)
         await self._leave_matrix(link.matrix_room_id)
-        self._links.forget(link.matrix_room_id)
+        with self._database.together():
+            self._forget(link.matrix_room_id)
+            self._links.forget(link.matrix_room_id)
 
     async def _leave_provider(self, link: Link, room_id: str) -> None:
         bot = self._puppets.bot

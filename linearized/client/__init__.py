@@ -33,6 +33,7 @@ from linearized.client.errors import (
 )
 from linearized.client.following import ALGORITHM
 from linearized.client.franks import FrankError, FrankFault
+from linearized.client.identity import check_certificates
 from linearized.client.identity_links import RealIdentity
 from linearized.client.items import (
     ArchiveRequested,
@@ -128,6 +129,7 @@ __all__ = [
     "UntrustedAnswer",
     "UntrustedIdentity",
     "WrongEpochError",
+    "check_certificates",
     "check_included",
     "check_signed",
     "fetch_and_verify",

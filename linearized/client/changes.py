@@ -42,10 +42,11 @@ def change_of(
     moved: Mapping[str, int] = NO_ROLES,
     remove: Sequence[str] = (),
     agent: bytes | None = None,
+    hub_sender: tuple[bytes, bytes] | None = None,
     always: bool = False,
 ) -> Change:
     """A commit that adds, moves to other roles, removes, and removes whoever left; ``always`` even if
-    there is none of that to do. ``agent`` is for a group that names another hub's.
+    there is none of that to do. ``agent`` and ``hub_sender`` are for a group that names another hub's.
 
     Args:
         clock: milliseconds since the Unix epoch, for the lifetimes of key packages.
@@ -91,20 +92,23 @@ def change_of(
             for leaf, owner in device.members(room_id).items()
             if owner.user_id in out and leaf not in leaving
         ]
-        members = {member.identity for member in group.members()} | arriving_clients(group)
+        members = {member.credential for member in group.members()} | arriving_clients(group)
         now = clock() // 1000
         packages = [
             package
             for several in add.values()
             for package in several
             # Someone else may have added the client while we were losing a race.
-            if openmls.inspect_key_package(package, now=now).identity not in members
+            if openmls.inspect_key_package(package, now=now).credential not in members
         ]
         new_agent = agent if device.needs_agent(room_id) else None
-        nothing = update is None and new_agent is None and not packages and not leaves and not leaving
-        if nothing and not always:
+        senders = None
+        if hub_sender is not None and device.needs_sender(room_id):
+            senders = device.senders_with(room_id, hub_sender)
+        renews = new_agent is not None or senders is not None
+        if update is None and not renews and not packages and not leaves and not leaving and not always:
             return None
-        return commit_with(group, update, new_agent, add=packages, remove=leaves)
+        return commit_with(group, update, new_agent, add=packages, remove=leaves, senders=senders)
 
     return change
 
@@ -116,6 +120,7 @@ def commit_with(
     *,
     add: Sequence[bytes] = (),
     remove: Sequence[int] = (),
+    senders: Sequence[tuple[bytes, bytes]] | None = None,
 ) -> openmls.CommitBundle:
     """Commit, with the values that our updates and the pending proposals lead to."""
     own = [] if update is None else [_OwnUpdate(PARTICIPANT_LIST, update.encode())]
@@ -126,4 +131,5 @@ def commit_with(
         remove=remove,
         app_data_updates={update.component_id: update.payload for update in own},
         new_app_data=values,
+        external_senders=senders,
     )

@@ -7,7 +7,7 @@ commit made is a commit that will be recognised in the log, whenever the process
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import openmls
 
@@ -20,6 +20,7 @@ from linearized.client.own_groups.looking import CIPHERSUITE, ROLE_ADMIN, ROLE_R
 from linearized.client.pending import is_leaving
 from linearized.client.state import Outgoing, SavedState
 from linearized.client.storage import StateStorage
+from linearized.exceptions import IdentifierError
 from linearized.mimi.content import MimiContent
 from linearized.protocol.identifiers import client_uri
 
@@ -42,19 +43,40 @@ class MlsDevice(Joining):
     """A device ``device_id`` of ``user_id``; made with ``open``."""
 
     @classmethod
-    def open(cls, storage: StateStorage, *, user_id: str, device_id: str) -> MlsDevice:
+    def open(
+        cls,
+        storage: StateStorage,
+        *,
+        user_id: str,
+        device_id: str,
+        certificates: Sequence[bytes] | None = None,
+        signature_key: openmls.SignatureKeyPair | None = None,
+    ) -> MlsDevice:
         """Continue from the saved state, or make a new client.
+
+        Args:
+            certificates: of a new client that is to have an X.509 credential: DER, its own first, which is
+                for ``signature_key`` and names the client's URI in its ``subjectAltName``.
+            signature_key: of a new client; drawn if there is none.
 
         Raises:
             StateFileError: the state is damaged, or belongs to another device.
+            IdentifierError: the certificate is another client's, or for another key.
         """
         device = cls.load(storage)
-        identity = client_uri(user_id, device_id).encode()
         if device is None:
-            client = openmls.Client.create(identity=identity, ciphersuite=CIPHERSUITE)
+            identity = client_uri(user_id, device_id).encode() if certificates is None else None
+            client = openmls.Client.create(
+                identity=identity,
+                certificates=certificates,
+                ciphersuite=CIPHERSUITE,
+                signature_key=signature_key,
+            )
             device = cls(client, SavedState(mls=b""), storage)
+            if device.owner.client != (user_id, device_id):
+                raise IdentifierError("the certificate is another client's")
             device.save()
-        if device.client.identity != identity:
+        if device.owner.client != (user_id, device_id):
             raise StateFileError("the saved state belongs to another device")
         return device
 

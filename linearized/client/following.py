@@ -35,6 +35,7 @@ from linearized.client.items import (
 from linearized.client.transport import JsonObject
 from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
 from linearized.mimi.content import MimiContent
+from linearized.mimi.key_material import basic_identity
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import is_user_id, room_uri, user_domain
 from linearized.protocol.state import HUB
@@ -216,7 +217,8 @@ class Follower:
         """Keep track of where the room has moved: its hub's franking agent is another from then on."""
         sender = event.get("sender")
         if event.get("type") == HUB[0] and event.get("state_key") == HUB[1] and is_user_id(sender):
-            self._device.record(room_id).hub = user_domain(str(sender))
+            record = self._device.record(room_id)
+            record.former_hub, record.hub = self._device.hub(room_id), user_domain(str(sender))
 
     def _remember_member(self, room_id: str, event: JsonObject) -> None:
         """Keep track of who left: "the next commit must remove it from the group", as the hub will say."""
@@ -259,9 +261,9 @@ class Follower:
             EpochChanged(
                 **common,
                 epoch=processed.epoch,
-                committer=_client(processed.sender_identity),
-                added=tuple(_client(member.identity) for member in processed.added),
-                removed=tuple(_client(member.identity) for member in processed.removed),
+                committer=_client(processed.sender_credential),
+                added=tuple(_client(member.credential) for member in processed.added),
+                removed=tuple(_client(member.credential) for member in processed.removed),
             )
         )
         if processed.self_removed:
@@ -302,7 +304,7 @@ class Follower:
             processed = device.process(room_id, message, accepted_ms=common["timestamp"])
             if processed.kind != "application" or processed.plaintext is None:
                 raise UntrustedAnswer("a handshake was sent as a message")
-            owner = leaf_owner(processed.sender_identity)
+            owner = leaf_owner(processed.sender_credential)
             check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
@@ -382,11 +384,19 @@ def _common(room_id: str, event: JsonObject) -> dict[str, Any]:
     }
 
 
-def _client(identity: bytes) -> str:
+def _client(credential: bytes) -> str:
     try:
-        return leaf_owner(identity).client_uri
-    except (IdentifierError, MimiDecodeError):  # another implementation's credential; shown as it is
-        return identity.decode("utf-8", "replace")
+        return leaf_owner(credential).client_uri
+    except IdentifierError:
+        return _unread(credential)
+
+
+def _unread(credential: bytes) -> str:
+    """Another implementation's credential, as it is, if it is text."""
+    try:
+        return basic_identity(credential).decode("utf-8", "replace")
+    except MimiDecodeError:  # certificates that name no client
+        return ""
 
 
 def _more(content: JsonObject) -> list[bytes]:

@@ -55,7 +55,7 @@ def packages_in(response: KeyMaterialResponse, user_id: str, *, now: int) -> lis
     for client in response.clients:
         if client.key_package is not None:
             info = openmls.inspect_key_package(client.key_package, now=now)
-            owner = leaf_owner(info.identity, signature_key=info.signature_key)
+            owner = leaf_owner(info.credential, signature_key=info.signature_key)
             if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
                 raise UntrustedAnswer(
                     f"a key package of {owner.client_uri} was given for {client.client_uri}"

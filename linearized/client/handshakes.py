@@ -155,22 +155,31 @@ class Handshakes:
                     room_id, change_of(self._device, room_id, clock=self._api.clock, always=True)
                 )
 
-    async def renew_agent(self, room_id: str) -> None:
-        """If the room has moved to our provider, commit its franking agent in the place of the one of the hub
-        before; raises as ``add_users``.
+    async def renew_hub(self, room_id: str) -> None:
+        """If the room has moved to our provider, commit its franking agent and its external sender in the
+        place of those of the hub before; raises as ``add_users``.
 
         Raises:
             FrankError: the provider gives another one's franking agent.
+            UntrustedAnswer: it gives another one's external sender.
         """
         async with self._lock:
-            group = self._device.group(room_id)
-            if not self._device.needs_agent(room_id) or is_leaving(group):
+            device, group = self._device, self._device.group(room_id)
+            if is_leaving(group):
                 return
-            agent = (await self._api.franking_agents()).get(group.ciphersuite)
-            if agent is not None:
-                agent_of(agent, self._device.hub(room_id))
+            agent = sender = None
+            if device.needs_agent(room_id):
+                agent = (await self._api.franking_agents()).get(group.ciphersuite)
+                if agent is not None:
+                    agent_of(agent, device.hub(room_id))
+            if device.needs_sender(room_id):
+                sender = await self._api.hub_sender(room_id)
+                if sender is not None and sender[1] != f"mimi://{device.hub(room_id)}".encode():
+                    raise UntrustedAnswer("the provider gives another one's external sender")
+            if agent is not None or sender is not None:
                 await self._commit(
-                    room_id, change_of(self._device, room_id, clock=self._api.clock, agent=agent)
+                    room_id,
+                    change_of(self._device, room_id, clock=self._api.clock, agent=agent, hub_sender=sender),
                 )
 
     async def leave(self, room_id: str) -> str | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from cryptography.x509 import Certificate
+
+from linearized.exceptions import CertificateError, IdentifierError, MimiDecodeError
+from linearized.mimi.certificates import CertifiedKey, is_certified, read_certified, verify_certified
+from linearized.mimi.key_material import basic_identity
 from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.mimi.tls import Reader
 from linearized.protocol.identifiers import (
@@ -25,12 +30,19 @@ class LeafOwner:
     """The user and device a leaf belongs to, as Matrix identifiers and as MIMI URIs.
 
     ``pseudonym`` is the credential of a client in a minimal metadata room; the user and device are
-    pseudonyms then.
+    pseudonyms then. ``certified`` is what the certificates of a client with some say; they have not been
+    verified (``check_certificates``).
     """
 
     user_id: str
     device_id: str
     pseudonym: PseudonymousCredential | None = None
+    certified: CertifiedKey | None = None
+
+    @property
+    def client(self) -> tuple[str, str]:
+        """User and device: the same client has them, whatever its credential is today."""
+        return self.user_id, self.device_id
 
     @property
     def user_uri(self) -> str:
@@ -45,17 +57,24 @@ class LeafOwner:
         return client_uri(self.user_id, self.device_id)
 
 
-def leaf_owner(identity: bytes, *, signature_key: bytes | None = None) -> LeafOwner:
-    """Read the content of a basic credential: a client URI, Linearized Matrix's structure ("Device
-    Credentials"), or a MIMI pseudonym.
+def leaf_owner(credential: bytes, *, signature_key: bytes | None = None) -> LeafOwner:
+    """Read a credential: certificates, or a basic one with a client URI, Linearized Matrix's structure
+    ("Device Credentials"), or a MIMI pseudonym.
 
     Args:
-        signature_key: the leaf's own, raw. A pseudonym that names another is not the leaf's: whoever saw the
-            credential could have put it there.
+        credential: the TLS-encoded Credential.
+        signature_key: the leaf's own, raw. A pseudonym or certificate that names another is not the leaf's:
+            whoever saw the credential could have put it there.
 
     Raises:
         IdentifierError: it is none of them, or another leaf's.
     """
+    try:
+        if is_certified(credential):
+            return _certified_owner(read_certified(credential), signature_key)
+        identity = basic_identity(credential)
+    except MimiDecodeError as error:
+        raise IdentifierError(str(error)) from error
     try:
         if identity.startswith(_URI_PREFIX):
             return LeafOwner(*client_from_uri(identity.decode("ascii")))
@@ -68,6 +87,28 @@ def leaf_owner(identity: bytes, *, signature_key: bytes | None = None) -> LeafOw
     if signature_key not in (None, pseudonym.signature_public_key):
         raise IdentifierError("the pseudonym is of another signature key than the leaf's")
     return LeafOwner(user_id_from_uri(pseudonym.user_pseudonym), pseudonym.device_id, pseudonym)
+
+
+def _certified_owner(certified: CertifiedKey, signature_key: bytes | None) -> LeafOwner:
+    if signature_key not in (None, certified.signature_key):
+        raise IdentifierError("the certificate is of another signature key than the leaf's")
+    return LeafOwner(*client_from_uri(certified.client_uri), certified=certified)
+
+
+def check_certificates(owner: LeafOwner, roots: Sequence[Certificate], *, now: int) -> None:
+    """Check that a client has certificates, and that they lead to an authority that the user of this one
+    trusts. The hub has done so as well, with authorities of its own choice.
+
+    Args:
+        roots: of the authorities for the users of that client's provider.
+        now: seconds since the Unix epoch.
+
+    Raises:
+        CertificateError: it has none, or they do not hold.
+    """
+    if owner.certified is None or not roots:
+        raise CertificateError(f"nobody trusted has certified {owner.client_uri}")
+    verify_certified(owner.certified, roots, now=now)
 
 
 def _leaf_owner(identity: bytes) -> LeafOwner:

@@ -25,7 +25,7 @@ from linearized.mimi.identity_links import (
     LinkKeys,
     open_link,
 )
-from linearized.mimi.key_material import basic_identity
+from linearized.mimi.key_material import basic_credential
 from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import user_domain
@@ -63,7 +63,7 @@ def check_link(
     """
     try:
         opened = open_link(key, credential)
-        real = leaf_owner(basic_identity(opened.link.client_credential))
+        real = leaf_owner(opened.link.client_credential)
         domain = domain_of(credential)
         # "pseudonyms … qualified with the domain of the user's provider."
         if real.pseudonym is not None or user_domain(real.user_id) != domain:
@@ -136,7 +136,7 @@ def strangers_in(device: MlsDevice, room_id: str) -> list[str]:
     found = []
     for member in device.group(room_id).members():
         try:
-            owner = leaf_owner(member.identity, signature_key=member.signature_key)
+            owner = leaf_owner(member.credential, signature_key=member.signature_key)
         except IdentifierError as error:
             found.append(f"leaf {member.leaf_index}: {error}")
             continue
@@ -152,7 +152,7 @@ def check_sender(device: MlsDevice, room_id: str, processed: openmls.Processed) 
     Raises:
         UntrustedIdentity: it was not: the hub let somebody in with a credential that is not theirs.
     """
-    owner = leaf_owner(processed.sender_identity)
+    owner = leaf_owner(processed.sender_credential)
     if owner.pseudonym is None:
         return
     if processed.sender_leaf not in device.members(room_id):
@@ -165,8 +165,8 @@ def note_arrival(device: MlsDevice, room_id: str, processed: openmls.Processed) 
     """
     committer = processed.committer
     # An external commit adds the one who makes it; another may have taken our own leaf.
-    arrivals = {member.identity for member in processed.added}
-    if committer is None or committer.identity not in arrivals or processed.self_removed:
+    arrivals = {member.credential for member in processed.added}
+    if committer is None or committer.credential not in arrivals or processed.self_removed:
         return
     others = device.members(room_id).keys() - {committer.leaf_index}
     if device.group(room_id).own_leaf_index == min(others):
@@ -196,4 +196,4 @@ def take_link_keys(device: MlsDevice, room_id: str, payload: bytes) -> bool:
 
 
 def _owner(credential: PseudonymousCredential) -> LeafOwner:
-    return leaf_owner(credential.encode())
+    return leaf_owner(basic_credential(credential.encode()))

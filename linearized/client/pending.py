@@ -11,10 +11,9 @@ from collections.abc import Collection
 import openmls
 
 from linearized.client.identity import LeafOwner, leaf_owner
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import IdentifierError
 from linearized.mimi.commit_parts import leaf_credential
 from linearized.mimi.handshake import HandshakeBundle
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ParticipantChanges,
@@ -41,11 +40,11 @@ def is_leaving(group: openmls.Group) -> bool:
 
 
 def arriving_clients(group: openmls.Group) -> set[bytes]:
-    """The clients whose addition is pending, by the content of their credentials."""
+    """The clients whose addition is pending, by their TLS-encoded Credentials."""
     found = set()
     for proposal in group.pending_proposals():
         if proposal.key_package is not None:
-            found.add(basic_identity(leaf_credential(proposal.key_package)))
+            found.add(leaf_credential(proposal.key_package))
     return found
 
 
@@ -101,6 +100,6 @@ def propose_leave(group: openmls.Group, owner: LeafOwner) -> bytes:
 
 def _is_of(member: openmls.Member, owner: LeafOwner) -> bool:
     try:
-        return leaf_owner(member.identity).user_id == owner.user_id
-    except (IdentifierError, MimiDecodeError):  # another implementation's credential
+        return leaf_owner(member.credential).user_id == owner.user_id
+    except IdentifierError:  # another implementation's credential
         return False

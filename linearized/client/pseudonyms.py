@@ -179,7 +179,7 @@ class PseudonymousSession(Session):
         found: list[tuple[bytes, str, RealIdentity]] = []
         for package in await self.groups.key_packages(room_id, user_id):
             info = openmls.inspect_key_package(package, now=self.api.clock() // 1000)
-            owner = leaf_owner(info.identity, signature_key=info.signature_key)
+            owner = leaf_owner(info.credential, signature_key=info.signature_key)
             key = keys.get(owner.client_uri) or self.device.state.link_keys.get(owner.client_uri)
             if owner.pseudonym is not None and key is not None:
                 real = await self._check(owner.pseudonym, key, documents)

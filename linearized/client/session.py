@@ -145,14 +145,14 @@ class Session:
                 await trio.sleep(RETRY_PAUSE)
 
     async def tidy(self) -> None:
-        """Commit the removals, and a new hub's franking agent, that this device has waited long enough for
-        others to commit.
+        """Commit the removals, and what makes a new hub the group's hub, that this device has waited long
+        enough for others to commit.
         """
         for room_id in self._tidying.due():
             self._tidying.put_off(room_id)
             try:
                 await self.groups.commit_pending(room_id)
-                await self.groups.renew_agent(room_id)
+                await self.groups.renew_hub(room_id)
             except (LinearizedError, openmls.MlsError):
                 # Nobody waits for it. Whoever commits next has to do it; and we try again.
                 continue

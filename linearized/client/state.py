@@ -49,7 +49,8 @@ class RoomRecord:
     ``joined_epoch`` is
     the first epoch this device was in; ``gone`` are users who left, whom the next commit has to remove if
     they are in the group; ``leaving`` the bundle of proposals by which this user leaves, while the hub may
-    not have it yet; ``hub`` the provider that the room has moved to, if it has.
+    not have it yet; ``hub`` the provider that the room has moved to, if it has, and ``former_hub`` the one
+    that it has moved from.
     """
 
     last_seq: int = 0
@@ -61,6 +62,7 @@ class RoomRecord:
     gone: list[str] = field(default_factory=list)
     leaving: bytes | None = None
     hub: str | None = None
+    former_hub: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from rich.table import Table
 
 from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import load_bridge_config
-from bridges.matrix.process import run_bridge, run_checks, run_import, run_unbridge
+from bridges.matrix.process import run_checks, run_import, run_unbridge
 from bridges.matrix.registration import write_registration
+from bridges.matrix.several import run_bridges
 from bridges.matrix.status import bridged_rooms
-from linearized.bridge_files import BridgePlan, create_bridge
+from linearized.bridge_files import SETTINGS, BridgePlan, create_bridge
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, make_console, reporting, until_signalled
 from linearized.config import load_config
 
@@ -83,6 +84,11 @@ def bridge_init(
         return
     click.echo(f"next: linearized bridge run --config {settings}")
     click.echo(f"then invite {config.names.bot} to a room")
+    click.echo(
+        "for another homeserver: give the provider another [[bridges]] entry, with its domain, and a token"
+        " and a bot of its own; make a bridge in another directory, with --domain; one process runs both:"
+    )
+    click.echo(f"  linearized bridge run --config {settings} --config OTHER/{SETTINGS}")
 
 
 @bridge.command("check")
@@ -120,11 +126,24 @@ def bridge_registration(*, config_file: Path, output: Path) -> None:
 
 
 @bridge.command("run")
-@bridge_option
+@click.option(
+    "--config",
+    "config_files",
+    type=FILE,
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="The bridge's bridge.toml; once for each homeserver.",
+)
 @reporting
-def bridge_run(*, config_file: Path) -> None:
-    """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
-    trio.run(until_signalled, partial(run_bridge, load_bridge_config(config_file)))
+def bridge_run(*, config_files: tuple[Path, ...]) -> None:
+    """Run the bridge until it is told to stop (SIGTERM or Ctrl-C).
+
+    With several --config, run a bridge for each homeserver: what is wrong with one is logged and tried again,
+    and the others go on.
+    """
+    configs = [load_bridge_config(file) for file in config_files]
+    trio.run(until_signalled, partial(run_bridges, configs))
 
 
 @bridge.command("import")

@@ -117,12 +117,13 @@ def keys() -> None:
 def keys_rotate_gateway(config_file: Path) -> None:
     """Make a new key for oblivious requests. The server must be stopped.
 
-    The present key still opens what clients sealed to it, until the next rotation.
+    A running server does so by itself every so often (keys.gateway_days). The present key still opens what
+    clients seal to it for a day.
     """
     config = load_config(config_file)
     lock = ServerLock(database_path(config))
     try:
-        new = rotate_gateway_keys(config.data_dir)
+        new = rotate_gateway_keys(config.data_dir, now_ms=time.time_ns() // 1_000_000)
     finally:
         lock.release()
     click.echo(f"{config.server_name} now offers gateway key {new.key_id}")

@@ -30,6 +30,15 @@ JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """Where other homeservers reach it, over TLS with a certificate nobody checks."""
+
+    port: int
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HomeserverFiles:
     """Where it lives and listens; ``python`` is that of the environment Synapse is installed in."""
 
@@ -41,6 +50,9 @@ class HomeserverFiles:
     # Whether it pushes to application services what encrypted rooms need: to-device messages; counts of keys.
     pushes_to_device: bool = True
     pushes_counts: bool = True
+    # Its domain; ``localhost:PORT``, with ``federation``, if another homeserver on loopback is to find it.
+    server_name: str = SERVER_NAME
+    federation: Federation | None = None
 
     @property
     def settings(self) -> Path:
@@ -62,7 +74,7 @@ def write_settings(files: HomeserverFiles) -> None:
     log_settings.write_text(json.dumps(_LOG_SETTINGS, indent=1), encoding="utf-8")
     limits = ("rc_message", "rc_registration", "rc_admin_redaction", "rc_room_creation")
     settings = {
-        "server_name": SERVER_NAME,
+        "server_name": files.server_name,
         "pid_file": str(directory / "synapse.pid"),
         "log_config": str(log_settings),
         "media_store_path": str(directory / "media"),
@@ -74,10 +86,14 @@ def write_settings(files: HomeserverFiles) -> None:
                 "type": "http",
                 "tls": False,
                 "resources": [{"names": ["client"], "compress": False}],
-            }
+            },
+            *_federation_listener(files.federation),
         ],
+        **_federating(files.federation),
         "database": {"name": "sqlite3", "args": {"database": str(directory / "homeserver.db")}},
         "registration_shared_secret": files.shared_secret,
+        # Passwords of a demonstration: the least work that is allowed.
+        "bcrypt_rounds": 4,
         "macaroon_secret_key": secrets.token_urlsafe(16),
         "form_secret": secrets.token_urlsafe(16),
         "report_stats": False,
@@ -95,6 +111,39 @@ def write_settings(files: HomeserverFiles) -> None:
         "rc_invites": {"per_room": _NO_LIMIT, "per_user": _NO_LIMIT, "per_issuer": _NO_LIMIT},
     }
     files.settings.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def _federation_listener(federation: Federation | None) -> list[JsonObject]:
+    if federation is None:
+        return []
+    return [
+        {
+            "port": federation.port,
+            "bind_addresses": ["127.0.0.1"],
+            "type": "http",
+            "tls": True,
+            "resources": [{"names": ["federation"], "compress": False}],
+        }
+    ]
+
+
+def _federating(federation: Federation | None) -> JsonObject:
+    if federation is None:
+        return {}
+    return {
+        "tls_certificate_path": str(federation.certificate),
+        "tls_private_key_path": str(federation.key),
+        "federation_verify_certificates": False,
+        "ip_range_blacklist": [],
+        # Who was away for a moment is soon sent something again, and not for long the same.
+        "federation": {
+            "destination_min_retry_interval": "1s",
+            "destination_max_retry_interval": "1s",
+            "max_long_retries": 1,
+            "max_long_retry_delay": "1s",
+        },
+        "rc_federation": {"window_size": 1000, "sleep_limit": 1_000_000, "reject_limit": 1_000_000},
+    }
 
 
 _LOG_SETTINGS: JsonObject = {
@@ -126,6 +175,7 @@ class MatrixUser:
 
     def __init__(self, http: httpx.AsyncClient, user_id: str, token: str, *, as_user: bool = False) -> None:
         self.user_id = user_id
+        self.token = token
         self._http = http
         self._headers = {"Authorization": f"Bearer {token}"}
         self._as = {"user_id": user_id} if as_user else {}

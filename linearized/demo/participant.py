@@ -67,6 +67,10 @@ class Participant:
             self._news.set()
             self._news = trio.Event()
 
+    async def news(self) -> None:
+        """Wait for another item."""
+        await self._news.wait()
+
     async def wait_for(
         self,
         kind: type[ItemT],

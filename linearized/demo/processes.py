@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -70,7 +71,8 @@ class Service:
         raise StepFailed(f"{self.name} was not healthy after {HEALTH_DEADLINE_S:.0f} s", tail(self.log))
 
     async def _until_healthy(self, process: trio.Process, health: str) -> None:
-        async with httpx.AsyncClient(verify=str(self.ca) if self.ca else True) as client:
+        trusted = ssl.create_default_context(cafile=str(self.ca)) if self.ca is not None else True
+        async with httpx.AsyncClient(verify=trusted) as client:
             while True:
                 if process.poll() is not None:
                     raise StepFailed(f"{self.name} exited with status {process.returncode}", tail(self.log))

@@ -66,7 +66,7 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle, *, now: int) -> V
         raise mls_rejection(error) from error
     try:
         full = _checked_group_info(group, staged, group_info)
-        committer = client_of(staged.committer_identity, signature_key=staged.committer.signature_key)
+        committer = client_of(staged.committer.credential, signature_key=staged.committer.signature_key)
     except (MlsError, IdentifierError) as error:
         # A GroupInfo of another epoch is a bad commit, not a commit for another epoch.
         raise Rejected(Reason.INVALID_COMMIT, str(error)) from error

@@ -16,11 +16,13 @@ from linearized.protocol.identifiers import group_id
 from linearized.protocol.state import StateMap, membership
 from linearized.room.admission import encryption_algorithm
 from linearized.room.algorithms import ciphersuite_of
+from linearized.room.certificates import Authorities, check_offered_certificates
 from linearized.room.commits import VerifiedCommit, mls_rejection, verify_commit
 from linearized.room.content import binary
 from linearized.room.departures import Missing, missing_removals
 from linearized.room.devices import Published
 from linearized.room.franks import changes_agent, check_agent, check_new_agent, check_tag, needs_tags
+from linearized.room.hub_senders import check_new_senders
 from linearized.room.parts import INITIAL_GROUP
 from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
@@ -178,12 +180,19 @@ class RoomGroup:
         if self._group is not None:
             commit = verify_commit(self._group, bundle, now=now)
             check_new_agent(self._group, commit.staged, self._agents)
+            check_new_senders(self._group, commit.staged, state, key=self._own_key)
             roster = self._clients(self._group)
             return Transition(group=self._group, roster=roster, bundle=bundle, commit=commit, initial=None)
         group, roster = self._observe(initial, state)
         commit = verify_commit(group, bundle, now=now)
         check_new_agent(group, commit.staged, self._agents)
+        check_new_senders(group, commit.staged, state, key=self._own_key)
         return Transition(group=group, roster=roster, bundle=bundle, commit=commit, initial=initial)
+
+    @property
+    def _own_key(self) -> bytes:
+        """What the hub is to be listed with; nothing if it proposes nothing."""
+        return b"" if self._signer is None else self._signer.public_key
 
     def examine(
         self,
@@ -192,6 +201,7 @@ class RoomGroup:
         *,
         introduced: Set[bytes],
         published: Published,
+        authorities: Authorities,
         now: int,
     ) -> tuple[PublicGroup, Offer]:
         """Verify and check proposals; nothing changes.
@@ -199,6 +209,7 @@ class RoomGroup:
         Args:
             introduced: see ``Handshake``.
             published: see ``check_devices``.
+            authorities: see ``check_certificates``.
             now: the hub's acceptance time, milliseconds since the Unix epoch.
 
         Raises:
@@ -212,6 +223,7 @@ class RoomGroup:
         roster = self._clients(group)
         check_offer(group, offer, roster=roster, introduced=introduced, state=state, hub=self._hub)
         check_proposed_devices(group, offer, published)
+        check_offered_certificates(offer.proposals, authorities, now=now)
         return group, offer
 
     def keep(self, messages: Iterable[bytes], *, now: int) -> None:

@@ -15,6 +15,6 @@ def identify(member: Member) -> ClientIdentity:
         Rejected: ``INVALID_COMMIT`` if its credential names none.
     """
     try:
-        return client_of(member.identity, signature_key=member.signature_key)
+        return client_of(member.credential, signature_key=member.signature_key)
     except IdentifierError as error:
         raise Rejected(Reason.INVALID_COMMIT, str(error)) from error

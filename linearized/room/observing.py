@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.commit_parts import CommitParts, commit_parts, leaf_credential
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.mls_framing import walk_public_handshake, walk_public_proposal
 from linearized.mimi.tls import Reader
 from linearized.protocol.canonical import JsonObject
@@ -78,15 +77,15 @@ def _check_proposals(content: JsonObject) -> None:
 def _check_added(parts: CommitParts, sender: str, state: StateMap) -> None:
     # "Devices can only be added to the group if they belong to a user which is joined to the room, or if the
     # room is "world readable"."
-    identities = [basic_identity(leaf_credential(package)) for package in parts.key_packages]
-    added = [client_of(identity) for identity in identities]
+    credentials = list(map(leaf_credential, parts.key_packages))
+    added = list(map(client_of, credentials))
     if parts.joiner is not None:
-        identities.append(basic_identity(parts.joiner))
-        joiner = client_of(identities[-1])
+        credentials.append(parts.joiner)
+        joiner = client_of(parts.joiner)
         if joiner.user_id != sender:
             raise Rejected(Reason.FORBIDDEN, "The commit was made by another user than the event's sender")
         added.append(joiner)
-    check_credentials(identities, state)
+    check_credentials(credentials, state)
     for client in added:
         if membership(state, client.user_id) != "join" and not is_world_readable(state):
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")

@@ -71,12 +71,12 @@ class RoomPolicy:
         """Whether a user is listed as banned."""
         return is_banned(self.roles, self.index_of(user_id))
 
-    def is_preauthorized(self, user_id: str, index: int, identity: bytes | None = None) -> bool:
+    def is_preauthorized(self, user_id: str, index: int, credential: bytes | None = None) -> bool:
         """Whether a user's credential gives them a role."""
-        return preauthorized_role(self.preauth, claims_of(user_id, identity)) == index
+        return preauthorized_role(self.preauth, claims_of(user_id, credential)) == index
 
     def may_enter(
-        self, user_id: str, index: int, identity: bytes | None = None, *, by_code: bool = False
+        self, user_id: str, index: int, credential: bytes | None = None, *, by_code: bool = False
     ) -> bool:
         """Whether a user who is no participant may take a role by themself.
 
@@ -94,7 +94,7 @@ class RoomPolicy:
         # "a client that is not already in the participant list can externally join as that target role if
         # authorized for that role as the first matching role in the Preauthorized users mechanism".
         return self.roles.role(index).has(Capability.JOIN_IF_PREAUTHORIZED) and self.is_preauthorized(
-            user_id, index, identity
+            user_id, index, credential
         )
 
     def entrances(self, user_id: str) -> list[int]:

@@ -45,7 +45,7 @@ class Action:
     """What one user proposes, all of it together.
 
     Attributes:
-        user_id, identity: who, and the content of the credential of the client that they do it with.
+        user_id, credential: who, and the TLS-encoded Credential of the client that they do it with.
         listed: users added to the participant list, with their role.
         delisted: users removed from it.
         moved: users who get another role, with that role.
@@ -58,7 +58,7 @@ class Action:
     """
 
     user_id: str
-    identity: bytes | None = None
+    credential: bytes | None = None
     listed: Mapping[str, int] = field(default_factory=dict)
     delisted: frozenset[str] = frozenset()
     moved: Mapping[str, int] = field(default_factory=dict)
@@ -105,11 +105,11 @@ def _check_listed(policy: RoomPolicy, action: Action, user_id: str, index: int, 
     if policy.base.fixed_membership:
         forbid("The room's participants are fixed")
     own = user_id == action.user_id
-    identity = action.identity if own else None
+    credential = action.credential if own else None
     # Who came in by themself has to be listed by somebody, in the role they may have.
     joined = membership(state, user_id) == "join"
     let_in = joined or action.admitted
-    if (own or joined) and policy.may_enter(user_id, index, identity, by_code=let_in):
+    if (own or joined) and policy.may_enter(user_id, index, credential, by_code=let_in):
         return
     if own:
         # Of canAddParticipant: "This capability does not apply to the holder adding itself."
@@ -143,7 +143,7 @@ def _check_moved(policy: RoomPolicy, action: Action, user_id: str, index: int, s
         # "the holder of this capability is authorized to change its own role to the first non-zero role it
         # matches in the Preauthorized users component".
         require(policy, user_id, Capability.CHANGE_OWN_ROLE)
-        if not policy.is_preauthorized(user_id, index, action.identity):
+        if not policy.is_preauthorized(user_id, index, action.credential):
             forbid(f"{user_id} is not preauthorized for role {index}")
         return
     if is_banned(policy.roles, index):
@@ -176,7 +176,7 @@ def _check_client_added(policy: RoomPolicy, action: Action, user_id: str, state:
             # "a holder of this capability that is in the participant list, can add its own client".
             require(policy, user_id, Capability.ADD_OWN_CLIENT)
         elif user_id not in action.listed and not any(
-            policy.may_enter(user_id, role.role_index, action.identity, by_code=let_in)
+            policy.may_enter(user_id, role.role_index, action.credential, by_code=let_in)
             for role in policy.roles.roles
         ):
             forbid(f"{user_id} is not a participant")

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from linearized.mimi.commit_parts import leaf_credential
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
     ParticipantListData,
@@ -113,7 +112,7 @@ def check_offer_policy(group: PublicGroup, offer: Offer, state: StateMap, policy
     leaf = offer.proposals[0].sender_leaf
     member = None if leaf is None else group.member(leaf)
     listed = read_list(app_data[PARTICIPANT_LIST])
-    action = Action(user_id=client.user_id, identity=None if member is None else member.identity)
+    action = Action(user_id=client.user_id, credential=None if member is None else member.credential)
     for proposal in offer.proposals:
         action = _with(action, proposal, group, listed)
     _check_disruption([action])
@@ -204,8 +203,8 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
     """
     committer = identify(staged.committer)
     by_user: dict[tuple[str, bytes], Action] = {}
-    own = (committer.user_id, staged.committer_identity)
-    by_user[own] = Action(user_id=own[0], identity=own[1], external=staged.is_external)
+    own = (committer.user_id, staged.committer.credential)
+    by_user[own] = Action(user_id=own[0], credential=own[1], external=staged.is_external)
     if staged.is_external:
         replaces = any(identify(member) == committer for member in staged.removed)
         by_user[own] = replace(by_user[own], replaces=replaces, added=(committer.user_id,))
@@ -216,8 +215,8 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
             member = None if proposal.sender_leaf is None else group.member(proposal.sender_leaf)
             if member is None:
                 continue
-            author = (identify(member).user_id, member.identity)
-        action = by_user.setdefault(author, Action(user_id=author[0], identity=author[1]))
+            author = (identify(member).user_id, member.credential)
+        action = by_user.setdefault(author, Action(user_id=author[0], credential=author[1]))
         if proposal.reference is not None and author != own:
             action = replace(action, references=(*action.references, proposal.reference))
         by_user[author] = _with(action, proposal, group, listed)
@@ -227,7 +226,7 @@ def actions_of(group: PublicGroup, staged: StagedCommit) -> Iterator[Action]:
 def _with(action: Action, proposal: ProposalInfo, group: PublicGroup, listed: ParticipantListData) -> Action:
     """An action with one proposal more; ``listed`` is the participant list before it."""
     if proposal.key_package is not None:
-        added = client_of(basic_identity(leaf_credential(proposal.key_package))).user_id
+        added = client_of(leaf_credential(proposal.key_package)).user_id
         return replace(action, added=(*action.added, added))
     if proposal.removed_leaf is not None:
         member = group.member(proposal.removed_leaf)

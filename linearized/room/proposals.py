@@ -30,7 +30,7 @@ from linearized.room.leaves import identify
 from linearized.room.proposers import Proposer, proposer_of
 from linearized.room.roster import Roster
 from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
-from linearized.room.tie import added_identity, participants_of, resulting_app_data
+from linearized.room.tie import added_credential, keeps_identity, participants_of, resulting_app_data
 
 # Pending proposals by one user in an epoch: a leaving user with some fifty devices needs one for each. Four
 # users cannot fill an epoch (``MAX_PENDING``) by mistake.
@@ -160,7 +160,7 @@ def _check_bounds(group: PublicGroup, pending: tuple[ProposalInfo, ...], offer: 
 
 def _check_identity_kept(group: PublicGroup, proposal: ProposalInfo) -> None:
     before = None if proposal.sender_leaf is None else group.member(proposal.sender_leaf)
-    if before is None or proposal.updated is None or before.identity != proposal.updated.identity:
+    if before is None or proposal.updated is None or not keeps_identity(before, proposal.updated):
         raise _invalid(proposal, text="An update changes whose leaf it is")
 
 
@@ -184,7 +184,7 @@ def _check_additions(
     state: StateMap,
 ) -> None:
     added = [proposal for proposal in offer.proposals if proposal.kind == "add"]
-    coming = {client_of(added_identity(proposal)) for proposal in pending if proposal.kind == "add"}
+    coming = {client_of(added_credential(proposal)) for proposal in pending if proposal.kind == "add"}
     arriving = {
         user_id_from_uri(pair.user)
         for _, update in updates_of((*pending, *offer.proposals))
@@ -192,8 +192,8 @@ def _check_additions(
     }
     for proposal in added:
         try:
-            identity = added_identity(proposal)
-            client = client_of(identity)
+            credential = added_credential(proposal)
+            client = client_of(credential)
         except (MimiDecodeError, IdentifierError) as error:
             raise _invalid(proposal, text=str(error)) from error
         if client in roster or client in coming:
@@ -203,7 +203,7 @@ def _check_additions(
         coming.add(client)
         if membership(state, client.user_id) != "join" and client.user_id not in arriving:
             raise Rejected(Reason.FORBIDDEN, f"{client.user_id} is not joined to the room")
-        if client.user_id != offer.user_id and identity not in introduced:
+        if client.user_id != offer.user_id and credential not in introduced:
             raise Rejected(
                 Reason.FORBIDDEN, f"The key package for {client.user_id} was not handed out by their provider"
             )
@@ -221,7 +221,7 @@ def check_proposed_devices(group: PublicGroup, offer: Offer, published: Publishe
         if proposal.updated is not None:
             client, key = identify(proposal.updated), proposal.updated.signature_key
         elif proposal.key_package is not None:
-            client, key = client_of(added_identity(proposal)), leaf_signature_key(proposal.key_package)
+            client, key = client_of(added_credential(proposal)), leaf_signature_key(proposal.key_package)
         else:
             continue
         if published(client) not in (None, key):

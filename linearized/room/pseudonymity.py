@@ -21,7 +21,7 @@ from linearized.protocol.state import StateMap
 from linearized.room.credentials import pseudonym_of
 from linearized.room.roles import has_policy
 from linearized.room.submissions import Reason, Rejected
-from linearized.room.tie import added_identity, proposed_identities, refused
+from linearized.room.tie import added_credential, proposed_credentials, refused
 
 # What a membership may say there. Display names and avatars would tell who it is.
 MEMBER_FIELDS: Final = frozenset({"membership", "reason", "join_authorised_via_users_server"})
@@ -94,22 +94,22 @@ def check_leaves(staged: StagedCommit, state: StateMap) -> None:
         Rejected: ``FORBIDDEN``, or ``INVALID_PROPOSAL`` naming what is in the commit by reference.
     """
     minimal = keeps_minimal_metadata(state)
-    references = proposed_identities(staged)
+    references = proposed_credentials(staged)
     for leaf in (staged.committer, *staged.updated, *staged.added):
-        _check_credential(leaf.identity, references.get(leaf.identity), minimal=minimal)
+        _check_credential(leaf.credential, references.get(leaf.credential), minimal=minimal)
     if minimal:
         _check_policy(staged.app_data)
 
 
-def check_credentials(identities: Iterable[bytes], state: StateMap) -> None:
-    """As ``check_leaves``, for whoever knows no more of leaves than the contents of their credentials.
+def check_credentials(credentials: Iterable[bytes], state: StateMap) -> None:
+    """As ``check_leaves``, for whoever knows no more of leaves than their credentials.
 
     Raises:
         Rejected: ``FORBIDDEN``.
     """
     minimal = keeps_minimal_metadata(state)
-    for identity in identities:
-        _check_credential(identity, None, minimal=minimal)
+    for credential in credentials:
+        _check_credential(credential, None, minimal=minimal)
 
 
 def check_offered(proposals: Iterable[ProposalInfo], state: StateMap) -> None:
@@ -118,12 +118,12 @@ def check_offered(proposals: Iterable[ProposalInfo], state: StateMap) -> None:
     Raises:
         Rejected: ``FORBIDDEN``.
     """
-    check_credentials((added_identity(proposal) for proposal in proposals if proposal.kind == "add"), state)
+    check_credentials((added_credential(proposal) for proposal in proposals if proposal.kind == "add"), state)
 
 
-def _check_credential(identity: bytes, reference: bytes | None, *, minimal: bool) -> None:
+def _check_credential(credential: bytes, reference: bytes | None, *, minimal: bool) -> None:
     # "In MMRs, all leaves of the underlying group MUST contain PseudonymousCredentials."
-    pseudonymous = pseudonym_of(identity) is not None
+    pseudonymous = pseudonym_of(credential) is not None
     if minimal and not pseudonymous:
         raise refused("All leaves of a minimal metadata room have pseudonymous credentials", reference)
     if pseudonymous and not minimal:

@@ -26,6 +26,7 @@ from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, PROPOSAL, encryption_algorithm
+from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.devices import Published, nothing_published
 from linearized.room.draft import Draft
 from linearized.room.grouping import (
@@ -83,6 +84,7 @@ class Room:
         group_deleted: whether that commit ended the group.
         group_saved, save_every: see ``RoomGroup``.
         published: the keys of devices that have published one.
+        authorities: those trusted for certificates of each domain's users.
     """
 
     def __init__(
@@ -104,12 +106,14 @@ class Room:
         group_saved: int | None = None,
         save_every: int = SAVE_EVERY,
         published: Published = nothing_published,
+        authorities: Authorities = nobody_trusted,
     ) -> None:
         self.room_id = room_id
         self.version = version
         self._identity = identity
         self._vouched = vouched_domains
         self._published = published
+        self._authorities = authorities
         self._state = RoomState(state or {})
         self._head = head
         self._group = RoomGroup(
@@ -264,7 +268,7 @@ class Room:
         draft.epoch = staged.epoch
         self._write_changes(draft, admission, submission.bundle.message, now)
         self._write_memberships(draft, transition, now)
-        check_tie(transition, draft.state, self._published, hub=self._identity.name)
+        self._check_tie(transition, draft.state, now)
         self._write_commit(draft, transition, now)
         return self._take_commit(draft, transition, now)
 
@@ -279,6 +283,7 @@ class Room:
             self._state,
             introduced=submission.introduced,
             published=self._published,
+            authorities=self._authorities,
             now=now,
         )
         self._check_submitter(submission, offer.user_id)
@@ -335,9 +340,13 @@ class Room:
             )
         draft = self._draft()
         draft.epoch = transition.commit.staged.epoch
-        check_tie(transition, draft.state, self._published, hub=self._identity.name)
+        self._check_tie(transition, draft.state, now)
         draft.complete(lpdu)
         return self._take_commit(draft, transition, now)
+
+    def _check_tie(self, transition: Transition, state: StateMap, now: int) -> None:
+        hub = self._identity.name
+        check_tie(transition, state, self._published, self._authorities, hub=hub, now=now)
 
     def _application(self, submission: ApplicationMessage, now: int) -> Accepted:
         try:

@@ -116,7 +116,7 @@ class Handshake:
     Attributes:
         provider: the provider it came from; our own name for a local or bridged user's.
         user_id: the local user whose session it came in; None from another provider, which checked its own.
-        introduced: content of the basic credentials of those added or proposed leaves whose key packages were
+        introduced: the TLS-encoded Credentials of those added or proposed leaves whose key packages were
             handed out by the provider of the user they name. A credential is a claim; this is what it rests
             on.
         initial_group: only with the commit that creates a room's group: the GroupInfo and ratchet tree of

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.certificates import is_certified
 from linearized.mimi.commit_parts import leaf_credential
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.participants import (
     FRANKING_AGENT,
     PARTICIPANT_LIST,
@@ -22,7 +22,7 @@ from linearized.mimi.participants import (
     apply_updates,
 )
 from linearized.mimi.policy.components import POLICY_COMPONENTS, apply_policy_update
-from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
+from linearized.mls import Member, ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
 from linearized.protocol.state import StateMap, membership
 from linearized.protocol.visibility import is_world_readable
@@ -37,10 +37,19 @@ from linearized.room.roster import Roster
 from linearized.room.standing import beyond, joined_users
 from linearized.room.submissions import OtherKeyPublished, Reason, Rejected
 
-# Proposals that change nothing but leaves and app data. PSK, ReInit and GroupContextExtensions would change
-# what the log has agreed on without an entry that says so; they stay out until a room policy can allow them.
+# Proposals that change nothing but leaves and app data, and the one change of extensions that an entry of the
+# log asks for (``hub_senders``). PSK and ReInit would change what the log has agreed on without an entry that
+# says so; they stay out until a room policy can allow them.
 ALLOWED_PROPOSALS: Final = frozenset(
-    {"add", "update", "remove", "self_remove", "external_init", "app_data_update"}
+    {
+        "add",
+        "update",
+        "remove",
+        "self_remove",
+        "external_init",
+        "app_data_update",
+        "group_context_extensions",
+    }
 )
 
 NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
@@ -180,8 +189,21 @@ def check_identities_kept(group: PublicGroup, staged: StagedCommit) -> None:
     """An update of a leaf may bring new keys; it may not make the leaf somebody else's."""
     for member in staged.updated:
         before = group.member(member.leaf_index)
-        if before is None or before.identity != member.identity:
+        if before is None or not keeps_identity(before, member):
             raise Rejected(Reason.INVALID_COMMIT, "An update changes whose leaf it is")
+
+
+def keeps_identity(before: Member, after: Member) -> bool:
+    """Whether an update leaves a leaf whose it is: with the same credential, or with other certificates of
+    the same client, as they expire.
+    """
+    if before.credential == after.credential:
+        return True
+    return (
+        is_certified(before.credential)
+        and is_certified(after.credential)
+        and identify(before) == identify(after)
+    )
 
 
 def check_leaf_changes(
@@ -205,14 +227,14 @@ def check_leaf_changes(
     """
     readers = is_world_readable(state) and PARTICIPANT_LIST not in staged.app_data
     arrived: set[ClientIdentity] = set()
-    referenced = proposed_identities(staged)
+    referenced = proposed_credentials(staged)
     for member in staged.added:
         client = identify(member)
         # Linearized Matrix, Updating Group State: "Devices can only be added to the group if they belong to a
         # user which is joined to the room, or if the room is "world readable"". A participant list, where
         # there is one, has a place for members only.
         if membership(state, client.user_id) != "join" and not readers:
-            raise refused(f"{client.user_id} is not joined to the room", referenced.get(member.identity))
+            raise refused(f"{client.user_id} is not joined to the room", referenced.get(member.credential))
         if client in arrived or roster.remains(client, staged):
             raise Rejected(Reason.INVALID_COMMIT, f"{client.user_id} already has a leaf for that device")
         arrived.add(client)
@@ -228,22 +250,22 @@ def check_leaf_changes(
             raise refused(f"{client.user_id} is still joined to the room", removal.reference)
 
 
-def proposed_identities(staged: StagedCommit) -> dict[bytes, bytes | None]:
-    """The clients a commit adds by reference: the content of their credentials, and the reference."""
+def proposed_credentials(staged: StagedCommit) -> dict[bytes, bytes | None]:
+    """The clients a commit adds by reference: their credentials, TLS-encoded, and the reference."""
     return {
-        added_identity(proposal): proposal.reference
+        added_credential(proposal): proposal.reference
         for proposal in staged.proposals
         if proposal.kind == "add" and proposal.by_reference
     }
 
 
-def added_identity(proposal: ProposalInfo) -> bytes:
-    """The content of the basic credential in a verified Add proposal; empty if there is none such.
+def added_credential(proposal: ProposalInfo) -> bytes:
+    """The TLS-encoded Credential in a verified Add proposal.
 
     Raises:
-        MimiDecodeError: it has another kind of credential, which no room takes.
+        MimiDecodeError: it is of a type which no room takes.
     """
-    return basic_identity(leaf_credential(proposal.key_package or b""))
+    return leaf_credential(proposal.key_package or b"")
 
 
 def refused(text: str, reference: bytes | None) -> Rejected:
@@ -268,10 +290,10 @@ def check_introductions(staged: StagedCommit, committer: ClientIdentity, introdu
     """
     if staged.is_external:
         return  # the joiner is the committer, whom the provider or the session has spoken for
-    known = introduced | proposed_identities(staged).keys()  # checked when the proposals were taken
+    known = introduced | proposed_credentials(staged).keys()  # checked when the proposals were taken
     for member in staged.added:
         client = identify(member)
-        if client.user_id != committer.user_id and member.identity not in known:
+        if client.user_id != committer.user_id and member.credential not in known:
             raise Rejected(
                 Reason.FORBIDDEN, f"The key package for {client.user_id} was not handed out by their provider"
             )
@@ -290,11 +312,11 @@ def check_devices(group: PublicGroup, staged: StagedCommit, published: Published
         return  # the key in a device object is of Ed25519
     # In this order, so that what stands is each leaf as it is after the commit.
     leaves = {leaf.leaf_index: leaf for leaf in (staged.committer, *staged.updated, *staged.added)}
-    added = proposed_identities(staged)
+    added = proposed_credentials(staged)
     updated = {each.sender_leaf: each.reference for each in staged.proposals if each.kind == "update"}
     for leaf in leaves.values():
         client = identify(leaf)
-        reference = added.get(leaf.identity) or updated.get(leaf.leaf_index)
+        reference = added.get(leaf.credential) or updated.get(leaf.leaf_index)
         # Linearized Matrix, Device Credentials: "each MLS group member … has a "credential" or signing key
         # associated with it"; "Invalid devices MUST NOT be members of the MLS group".
         if published(client) not in (None, leaf.signature_key):

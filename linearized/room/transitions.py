@@ -12,6 +12,7 @@ from linearized.protocol.power_levels import user_level
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion
 from linearized.room.acts import Act, acts_of
+from linearized.room.certificates import Authorities, check_certificates
 from linearized.room.content import binary
 from linearized.room.departures import check_departures
 from linearized.room.devices import Published
@@ -105,17 +106,27 @@ def check_policy_of_commit(transition: Transition, state: StateMap, *, admitted:
     )
 
 
-def check_tie(transition: Transition, state: StateMap, published: Published, *, hub: str) -> None:
+def check_tie(
+    transition: Transition,
+    state: StateMap,
+    published: Published,
+    authorities: Authorities,
+    *,
+    hub: str,
+    now: int,
+) -> None:
     """Room and group must agree after a commit and the entries that go with it.
 
     Args:
         state: the room's after those entries.
+        now: the hub's acceptance time, milliseconds since the Unix epoch.
 
     Raises:
-        Rejected: as the checks of ``tie`` and ``departures``.
+        Rejected: as the checks of ``tie``, ``certificates`` and ``departures``.
     """
     group, staged = transition.group, transition.commit.staged
     check_leaves(staged, state)
+    check_certificates(staged, authorities, now=now)
     check_devices(group, staged, published)
     check_leaf_changes(group, staged, transition.commit.committer, state, roster=transition.roster, hub=hub)
     check_departures(group, staged, state, hub=hub)

@@ -108,7 +108,7 @@ def _reference(package: bytes, device: ClientIdentity, suite: int, now: int) -> 
     """The KeyPackageRef of a valid package of a device and a cipher suite."""
     try:
         info = openmls.inspect_key_package(package, now=now)
-        owner = client_of(info.identity)
+        owner = client_of(info.credential, signature_key=info.signature_key)
     except (openmls.MlsError, IdentifierError) as error:
         log.info("claimed_package_refused", exception=type(error).__name__)
         return None
@@ -127,7 +127,11 @@ def welcome_units(store: Store, room_id: str, row: ToDeviceRow, own_name: str) -
     provider = row.user_id.partition(":")[2]
     welcome = decode_base64(content["welcome"])
     references = openmls.welcome_references(welcome)
-    keys = [encode_base64url(ref) for ref in references if store.key_package_route(ref) == provider]
+    keys = [
+        encode_base64url(ref)
+        for ref in references
+        if store.key_package_route(ref, room_id=room_id) == provider
+    ]
     devices = store.replies(CLAIMED, keys)
     entries = store.entries(room_id, after=int(content["seq"]) - 1, limit=1)
     if not entries or not keys or any(key not in devices for key in keys):

@@ -300,7 +300,7 @@ def _checked_packages(node: Node, entry: ConsentEntry, target: str) -> list[byte
     for package in entry.client_key_packages:
         try:
             info = openmls.inspect_key_package(package, now=node.clock() // 1000)
-            owner = client_of(info.identity).user_id
+            owner = client_of(info.credential, signature_key=info.signature_key).user_id
         except (openmls.MlsError, IdentifierError) as error:
             raise HttpError(400, "M_INVALID_PARAM", "A key package is not valid") from error
         if owner != target:

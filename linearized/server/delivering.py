@@ -12,11 +12,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import orjson
 import structlog
 import trio
 
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.identifiers import room_uri
+from linearized.protocol.identifiers import room_domain, room_uri
+from linearized.protocol.state import CREATE, HUB
+from linearized.server import hub_chain
 from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_units, waiting_units
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
@@ -32,17 +35,18 @@ from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.progress import Progress
-from linearized.server.providers.client import ProviderClient, ProviderError
+from linearized.server.providers.client import Answer, ProviderClient, ProviderError
 from linearized.server.recent import Recent
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import provider_address
-from linearized.store.base import FollowerRow, Store, ToDeviceRow
+from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
 
 log = structlog.get_logger("linearized.delivering")
 
 # Entries read of one room for one transaction, in which others may have their share.
 SEND_PAGE: Final = 50
 ACCEPTED: Final = frozenset({200, 201, 202})
+FORBIDDEN: Final = 403  # also of who takes another for the room's hub
 # Answers that speak for the whole provider, not for one room: too many requests, and what a proxy says of a
 # server behind it that is down.
 OUTAGES: Final = frozenset({429, 502, 503, 504})
@@ -180,12 +184,14 @@ class Worker:
         self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
         tokens = self._requests.tokens(follower.room_id)
         notification = read_notification(
-            self._store, follower, frank_of=self._frank_of, max_bytes=0 if tokens else None
+            self._store, follower, frank_of=self._frank_of, max_bytes=0 if tokens else None, moves=True
         )
-        if notification is None or not notification.body:
+        if notification is None or not (notification.body or notification.transfer):
             self._pace.give_back()
         if notification is None:
             return False
+        if notification.transfer is not None:
+            await self._show_transfer(notification.transfer)
         if notification.body and tokens:
             if not await self._requests.send(follower.room_id, notification.body, tokens):
                 return True  # by a notification, then
@@ -198,8 +204,31 @@ class Worker:
             )
         return True
 
+    async def _show_present(self, room_id: str) -> None:
+        row = self._store.room(room_id)
+        transfer = None if row is None else self._store.state_entry(room_id, *HUB, seq=row.head_seq)
+        if transfer is not None:
+            await self._show_transfer(transfer)
+
+    async def _show_transfer(self, transfer: EntryRow) -> None:
+        """Show the provider that the room has another hub: the last that an old hub sends it, and the first
+        of a new one. It takes it from the hub it knows, or once its operator has agreed; until then the new
+        hub comes again.
+        """
+        create = self._store.state_entry(transfer.room_id, *CREATE, seq=transfer.seq)
+        assert create is not None  # noqa: S101 - every log begins with it
+        events = hub_chain.hub_events(self._store, orjson.loads(create.pdu), orjson.loads(transfer.pdu))
+        await hub_chain.show(self._providers, self._provider, transfer.room_id, events)
+
+    async def _notified(self, room_id: str, body: bytes) -> Answer:
+        return await self._providers.post(self._provider, "notify", room_uri(room_id), body, in_turn=True)
+
     async def _post(self, room_id: str, body: bytes) -> None:
-        answer = await self._providers.post(self._provider, "notify", room_uri(room_id), body)
+        answer = await self._notified(room_id, body)
+        if answer.status == FORBIDDEN and room_domain(room_id) != self._own_name:
+            # Whom a user of its was just added for has not seen the room move here.
+            await self._show_present(room_id)
+            answer = await self._notified(room_id, body)
         if answer.status not in ACCEPTED:
             raise ProviderError(
                 f"{self._provider} answered {answer.status}",

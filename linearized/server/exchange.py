@@ -19,12 +19,19 @@ from linearized.exceptions import CanonicalJsonError, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.protocol.identifiers import is_server_name
 from linearized.server.endpoints import final_path
+from linearized.server.http import HttpError
 
 _OK = 200
 _NOT_FOUND = 404
 _PLAIN_TARGET = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+")
 NAMED_HUB = "dev.linearized.hub"
 """In the error object of an ``M_WRONG_SERVER``: the room's hub."""
+
+
+def wrong_server(hub: str) -> HttpError:
+    """The answer about a room that ``hub`` orders."""
+    return HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {hub}", **{NAMED_HUB: hub})
+
 
 WRONG_EPOCH: Final = "M_WRONG_EPOCH"
 """The ``errcode`` beside the ``error`` of a message in ``failed_pdus`` that is for another epoch than

@@ -15,6 +15,7 @@ from linearized.mimi.messages import FanoutMessage, Frank
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import hub_user, user_domain
+from linearized.protocol.state import HUB
 from linearized.room.admission import COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import messages_of
 from linearized.server.parts import content_of
@@ -56,12 +57,14 @@ class Notification:
     """One request to a follower, and what is behind it once it was accepted.
 
     ``cursor`` is the last entry it covers (entries that do not project count as covered), ``welcomes`` the
-    position of the last to-device message it took (0 for none).
+    position of the last to-device message it took (0 for none). With ``transfer`` it has no body: what comes
+    next is that the room has another hub.
     """
 
     body: bytes
     cursor: int
     welcomes: int
+    transfer: EntryRow | None = None
 
 
 def project_entry(
@@ -177,10 +180,12 @@ def read_notification(
     welcomes: int | None = None,
     frank_of: FrankOf = no_frank,
     max_bytes: int | None = None,
+    moves: bool = False,
 ) -> Notification | None:
     """What a follower is to get next, pushed or pulled; None if there is nothing.
 
     Args:
+        moves: whether it is shown where the room moves; nothing goes beyond that before it was.
         seq: the last entry to give it, if not as many as fit.
         welcomes: the position of the last Welcome to give it, likewise.
         max_bytes: as for ``next_notification``.
@@ -192,6 +197,14 @@ def read_notification(
     )
     if welcomes is not None:
         waiting = [row for row in waiting if row.position <= welcomes]
+    ahead = [entry.type == HUB[0] for entry in entries] if moves else []
+    transfer = entries[ahead.index(True)] if True in ahead else None
+    if transfer is not None and last is not None and transfer.seq > last:
+        transfer = None
+    if transfer is not None and transfer.seq == follower.cursor + 1 and not waiting:
+        return Notification(body=b"", cursor=transfer.seq, welcomes=0, transfer=transfer)
+    if transfer is not None:
+        last = transfer.seq - 1
     return next_notification(
         cursor=follower.cursor,
         entries=entries,

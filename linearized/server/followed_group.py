@@ -15,9 +15,8 @@ from typing import Final
 import cbor2
 import openmls
 
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import IdentifierError
 from linearized.mimi.commit_parts import leaf_credential
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.leaf_changes import (
     CommittedChanges,
     LeafChange,
@@ -178,7 +177,7 @@ def _effect(change: LeafChange, ours: Callable[[str], bool]) -> int | str | None
 def _owner(credential: bytes, ours: Callable[[str], bool]) -> str:
     """Whose a leaf is if it is a user's of ours, else an empty text: all the others are alike."""
     try:
-        user_id = client_of(basic_identity(credential)).user_id
-    except (IdentifierError, MimiDecodeError):
+        user_id = client_of(credential).user_id
+    except IdentifierError:
         return ""
     return user_id if ours(user_id) else ""

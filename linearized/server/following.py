@@ -22,10 +22,13 @@ from linearized.mimi.messages import FanoutMessage, message_role
 from linearized.mimi.mls_framing import welcome_ciphersuite
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json
-from linearized.protocol.identifiers import hub_user, user_domain
+from linearized.protocol.events import Event
+from linearized.protocol.hub_rules import taken_from
+from linearized.protocol.identifiers import hub_user, room_domain, user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import content_of
+from linearized.room.submissions import Reason, Rejected
 from linearized.server.followed_group import FollowedGroup, TrackLost, joiner_of
 from linearized.server.franking import with_frank
 from linearized.server.invited import has_copy
@@ -40,6 +43,9 @@ log = structlog.get_logger("linearized.following")
 class OutOfOrder(InvalidInput):
     """A message is of another epoch than the group has come to by what was taken before it."""
 
+
+# Which hub has shown that it orders a room none of our users is in yet, where the room ID names another.
+MOVED: Final = "hub of room"
 
 _TYPES: Final = {"application": ENCRYPTED, "proposal": PROPOSAL, "commit": COMMIT}
 
@@ -83,6 +89,21 @@ def _to_log(message: FanoutMessage) -> Iterator[tuple[bytes, tuple[bytes, ...]]]
     if message.external_proposals:
         first, *more = message.external_proposals
         yield first, tuple(more)
+
+
+def _transfer_row(transfer: Event, *, seq: int) -> EntryRow:
+    """The one event of a followed room that has a signature, and the one of its state that we know."""
+    return EntryRow(
+        room_id=transfer.room_id,
+        seq=seq,
+        event_id=transfer.event_id,
+        type=transfer.type,
+        state_key=transfer.state_key,
+        sender=transfer.sender,
+        origin_server_ts=transfer.origin_server_ts,
+        epoch=None,
+        pdu=canonical_json(transfer.pdu),
+    )
 
 
 class Following:
@@ -131,6 +152,55 @@ class Following:
                 self._node.notifier.users_changed(users | {message.user_id for message in append.to_device})
                 if append.memberships or append.to_device:
                     self._node.fanout_tokens.room_changed(room_id, hub)
+
+    def is_hub(self, room_id: str, provider: str) -> bool:
+        """Whether a provider orders a room, as far as we know: the one that the room ID names, or that was
+        shown to us since (``moved``).
+        """
+        row = self._node.store.room(room_id)
+        if row is not None and has_copy(row):
+            return row.hub == provider
+        shown = self._node.store.reply(MOVED, room_id)
+        return provider == (shown if shown is not None else room_domain(room_id))
+
+    async def moved(self, room_id: str, provider: str, transfer: Event) -> None:
+        """Follow a room to another hub.
+
+        Args:
+            provider: who shows us the transfer. Of a room that we follow it is the hub so far, whose messages
+                all came before; or whoever our operator agreed to, should that one be gone.
+            transfer: the last one, verified with all before it (``hub_chain.verified``).
+
+        Raises:
+            Rejected: it is not for that provider to say.
+        """
+        hub = user_domain(transfer.sender)
+        async with self._locks.setdefault(room_id, trio.Lock()):
+            row = self._node.store.room(room_id)
+            if row is None or not has_copy(row):
+                if provider != hub:
+                    raise Rejected(Reason.FORBIDDEN, f"{hub} is the one to show that it orders this room")
+                await self._node.store.put_reply(Reply(scope=MOVED, key=room_id, value=hub))
+                return
+            if row.hub == hub or self._node.store.entry_by_id(transfer.event_id) is not None:
+                return  # known; it may be told by both
+            if row.role is not Role.FOLLOWER:
+                return  # it comes with the log
+            said = provider == row.hub == (transfer.hub_server or taken_from(transfer))
+            if not said and not self._node.takeover_consents.trusts(room_id, hub):
+                raise Rejected(Reason.FORBIDDEN, f"{row.hub} has not said so, nor has the operator here")
+            await self._node.store.append(
+                RoomAppend(
+                    room_id=room_id,
+                    room=replace(row, hub=hub),
+                    entries=(_transfer_row(transfer, seq=row.head_seq + 1),),
+                )
+            )
+        log.info("followed_room_moved", room_id=room_id, hub=hub)
+        self._node.notifier.users_changed(
+            {member.user_id for member in self._node.store.memberships(room_id)}
+        )
+        self._node.fanout_tokens.room_changed(room_id, hub)
 
     async def expect(self, room_id: str, hub: str) -> None:
         """Follow a room that we know nothing of yet, because a user of ours is about to join it by a code."""

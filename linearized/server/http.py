@@ -142,6 +142,8 @@ class Request:
 
     async def drain(self) -> bool:
         """Throw away what is left of the body; False if the connection cannot be used again."""
+        if self._ended:  # as nearly always
+            return True
         size = 0
         with trio.move_on_after(DRAIN_SECONDS):
             while not self._ended and size <= DRAIN_BYTES:

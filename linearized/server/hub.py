@@ -22,6 +22,7 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
+from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
@@ -95,6 +96,7 @@ class Hub:
         vouched: the domains of our bridges, whose users this server answers for without having keys of
             them.
         agents: our encoded FrankingAgentData by cipher suite.
+        authorities: those trusted for certificates of each domain's users.
         signer: what the hub proposes with to groups, as an external sender.
         appended: called after an append is durable.
     """
@@ -111,9 +113,11 @@ class Hub:
         nursery: trio.Nursery,
         appended: Appended,
         agents: Mapping[int, bytes] = NO_AGENTS,
+        authorities: Authorities = nobody_trusted,
     ) -> None:
         self._identity = identity
         self._agents = agents
+        self._authorities = authorities
         self._store = store
         self._mls = mls
         self._signer = signer
@@ -187,6 +191,7 @@ class Hub:
             signer=self._signer,
             vouched_domains=self._vouched,
             agents=self._agents,
+            authorities=self._authorities,
         )
         now = self._clock()
         accepted = [room.submit(submission, now=now) for submission in submissions]
@@ -255,6 +260,7 @@ class Hub:
             signer=self._signer,
             vouched_domains=self._vouched,
             agents=self._agents,
+            authorities=self._authorities,
         )
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:

@@ -11,17 +11,16 @@ from collections.abc import Callable
 
 import openmls
 
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import IdentifierError
 from linearized.mimi.commit_parts import commit_parts, proposed_key_package
 from linearized.mimi.handshake import HandshakeBundle
-from linearized.mimi.key_material import basic_identity
 from linearized.protocol.identifiers import user_domain
 from linearized.room.credentials import client_of
 from linearized.store.base import Store
 
 
-def introduced(store: Store, bundle: HandshakeBundle, *, now_ms: int) -> frozenset[bytes]:
-    """The identities (contents of basic credentials) of those key packages in a bundle that are on record as
+def introduced(store: Store, room_id: str, bundle: HandshakeBundle, *, now_ms: int) -> frozenset[bytes]:
+    """The TLS-encoded Credentials of those key packages in a bundle that are on record as
     theirs.
 
     Args:
@@ -31,15 +30,15 @@ def introduced(store: Store, bundle: HandshakeBundle, *, now_ms: int) -> frozens
     for key_package in _key_packages(bundle):
         try:
             info = openmls.inspect_key_package(key_package, now=now_ms // 1000)
-            client = client_of(info.identity)
+            client = client_of(info.credential, signature_key=info.signature_key)
         except (openmls.MlsError, IdentifierError):
             continue  # the room says what is wrong with it
         ours = store.key_package(info.reference)
         if ours is not None:
             if ours.user_id == client.user_id:
-                known.add(info.identity)
-        elif store.key_package_route(info.reference) == user_domain(client.user_id):
-            known.add(info.identity)
+                known.add(info.credential)
+        elif store.key_package_route(info.reference, room_id=room_id) == user_domain(client.user_id):
+            known.add(info.credential)
     return frozenset(known)
 
 
@@ -59,6 +58,6 @@ def joiner_is(commit: bytes, speaks_for: Callable[[str], bool]) -> bool:
     if joiner is None:
         return True
     try:
-        return speaks_for(client_of(basic_identity(joiner)).user_id)
-    except (IdentifierError, MimiDecodeError):
+        return speaks_for(client_of(joiner).user_id)
+    except IdentifierError:
         return False

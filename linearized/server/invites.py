@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
 from linearized.protocol.base64 import encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.hub_rules import MAX_TRANSFERS
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap, has_hub_transfers
 from linearized.server.endpoints import UNSTABLE
+from linearized.server.hub_chain import hub_events_of
 from linearized.server.node import Node
 from linearized.store.base import RoomRow
 
@@ -58,17 +56,6 @@ def is_outside(node: Node, row: RoomRow, target: str) -> bool:
     return server not in node.served_domains and not node.rooms.is_participant(row.room_id, server)
 
 
-def hub_events(node: Node, state: StateMap) -> list[JsonObject]:
-    """The room's create event and its transfers, the latest first: what makes us its hub."""
-    events: list[JsonObject] = [state["m.room.create", ""].pdu]
-    last: JsonObject | None = state[HUB].pdu
-    while last is not None and len(events) <= MAX_TRANSFERS:
-        events.append(last)
-        found = [node.store.entry_by_id(event_id) for event_id in last["auth_events"]]
-        last = next((orjson.loads(row.pdu) for row in found if row is not None and row.type == HUB[0]), None)
-    return events
-
-
 async def offer(node: Node, row: RoomRow, event: Event, state: StateMap) -> None:
     """Ask the target's server to take an invite.
 
@@ -82,6 +69,6 @@ async def offer(node: Node, row: RoomRow, event: Event, state: StateMap) -> None
         "room_version": row.version,
     }
     if HUB in state and has_hub_transfers(state):
-        body[HUB_EVENTS] = hub_events(node, state)
+        body[HUB_EVENTS] = hub_events_of(node.store, state)
     txn = encode_base64url(event.event_id.encode())
     await node.federation.request(server, "POST", INVITE.format(txn=txn), json=body)

@@ -18,7 +18,6 @@ import openmls
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.commit_parts import commit_parts
 from linearized.mimi.handshake import HandshakeBundle
-from linearized.mimi.key_material import basic_identity
 from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap, membership
@@ -143,7 +142,7 @@ class JoinCodes:
         """
         try:
             joiner = commit_parts(bundle.message).joiner if bundle.is_commit else None
-            user_id = client_of(basic_identity(joiner)).user_id if joiner is not None else None
+            user_id = client_of(joiner).user_id if joiner is not None else None
         except (IdentifierError, MimiDecodeError, openmls.MlsError):
             return None  # the room says what is wrong with it
         admission = None if user_id is None else self._node.store.admission(room_id, user_id)

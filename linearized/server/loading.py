@@ -15,6 +15,7 @@ from linearized.protocol.events import Event, parse_stored
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.departures import MAX_PENDING
 from linearized.room.grouping import GROUP_DELETED, NO_AGENTS
 from linearized.room.proposals import messages_of
@@ -99,6 +100,7 @@ def restore_room(
     signer: SignatureKeyPair,
     vouched_domains: frozenset[str],
     agents: Mapping[int, bytes] = NO_AGENTS,
+    authorities: Authorities = nobody_trusted,
 ) -> Room:
     """The room as its last durable entry left it."""
     kept = present_group(store, mls, row.room_id)
@@ -119,4 +121,5 @@ def restore_room(
         group_deleted=kept is not None and was_deleted(store, kept.commit_event_id),
         group_saved=kept.written if kept is not None else None,
         published=partial(published, store),
+        authorities=authorities,
     )

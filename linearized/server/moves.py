@@ -19,11 +19,12 @@ import structlog
 import trio
 
 from linearized.exceptions import InvalidInput, StoreError
+from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import parse_lpdu
 from linearized.protocol.hub_rules import TAKEOVER
-from linearized.protocol.identifiers import user_domain
+from linearized.protocol.identifiers import is_server_name, user_domain
 from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.signing import signatures_of
 from linearized.protocol.state import HUB, StateMap, membership
@@ -35,6 +36,8 @@ from linearized.server.exchange import OutboundError
 from linearized.server.hub import Hub
 from linearized.server.incoming import PAGE, Incoming
 from linearized.server.node import Node
+from linearized.server.providers.client import HUB_MOVED, ProviderError
+from linearized.server.providers.key_material import ROUTE_LIFETIME_MS
 from linearized.server.telemetry import describe
 from linearized.store.base import FollowerRow, Role, RoomRow
 from linearized.store.moving import Adoption
@@ -51,6 +54,12 @@ MAX_ROUNDS: Final = 540
 PAUSE_SECONDS: Final = 60.0
 # Between attempts to put a copied log in place: the old hub may be away for a moment.
 RETRY_SECONDS: Final = 5.0
+
+# Beside the end of the log, what the new hub routes Welcomes by that are still to come.
+ROUTES: Final = "key_package_routes"
+# Key packages are claimed minutes before their commit, and these are of one day: hundreds in a busy room.
+MAX_ROUTES: Final = 1000
+MAX_REFERENCE: Final = 128  # characters of base64: the longest hash of any cipher suite has 64 bytes
 
 _ROOM: Final = "/_linearized/v1/rooms/{room_id}/transfer"
 
@@ -80,14 +89,14 @@ class Moves:
         row = self._node.store.room(room_id)
         if row is None:
             raise Rejected(Reason.UNKNOWN_ROOM, "This server does not know that room")
-        self._require_movable(row, new_hub)
+        await self._require_movable(row, new_hub)
         if room_id in self._offered:
             raise Rejected(Reason.FORBIDDEN, "The room is being handed over already")
         self._offered[room_id] = new_hub
         try:
             await self._copied(room_id, new_hub)
             async with self._hub.paused(room_id):
-                self._require_movable(row, new_hub)  # somebody may have joined meanwhile
+                await self._require_movable(row, new_hub)  # somebody may have joined meanwhile
                 with trio.fail_after(PAUSE_SECONDS):
                     lpdu = await self._signed(room_id, new_hub)
                 version = get_version(row.version)
@@ -107,7 +116,7 @@ class Moves:
             row.role is Role.PARTICIPANT and row.hub == server and get_version(row.version).hub_transfers
         )
 
-    def _require_movable(self, row: RoomRow, new_hub: str) -> None:
+    async def _require_movable(self, row: RoomRow, new_hub: str) -> None:
         if row.role is not Role.HUB:
             raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
         if not get_version(row.version).hub_transfers:
@@ -116,8 +125,7 @@ class Moves:
         providers = joined_providers(state, ours=frozenset({self._node.identity.name}))
         if providers.get(new_hub) != LINEARIZED:
             raise Rejected(Reason.FORBIDDEN, f"{new_hub} takes no part in the room by Linearized Matrix")
-        # They see no events, so nothing would tell them where the room has gone.
-        mimi = sorted(name for name, protocol in providers.items() if protocol != LINEARIZED)
+        stuck = [name for name in sorted(providers) if not await self._may_follow(name, providers[name])]
         # The new hub would have to vouch for them, and only we do.
         bridged = sorted(
             user_id
@@ -126,10 +134,25 @@ class Moves:
             and membership(state, user_id) == "join"
             and user_domain(user_id) in self._node.bridged_domains
         )
-        if mimi or bridged:
+        if stuck or bridged:
             raise Rejected(
-                Reason.FORBIDDEN, f"{(mimi or bridged)[0]} could not follow the room to another hub"
+                Reason.FORBIDDEN, f"{(stuck or bridged)[0]} could not follow the room to another hub"
             )
+
+    async def _may_follow(self, provider: str, protocol: str) -> bool:
+        """Whether a provider in the room is one that can be told where the room goes. A MIMI provider sees no
+        events, so it has to have an endpoint where it is shown them; one that fetches is shown nothing.
+        """
+        if protocol == LINEARIZED:
+            return True
+        if self._node.followers.pulls.includes(provider):
+            return False
+        try:
+            return await self._node.providers.offers(provider, HUB_MOVED)
+        except ProviderError as error:
+            raise Rejected(
+                Reason.FORBIDDEN, f"{provider} does not say whether it could follow the room"
+            ) from error
 
     async def _copied(self, room_id: str, new_hub: str) -> None:
         """Wait until the new hub has nearly all of the log."""
@@ -145,11 +168,17 @@ class Moves:
         row = self._node.store.room(room_id)
         assert row is not None  # noqa: S101 - it has a paused actor
         (last,) = self._node.store.event_ids(room_id, after=row.head_seq - 1, limit=1)
-        body = {"after": last, "size": row.head_seq}
+        body: JsonObject = {"after": last, "size": row.head_seq, ROUTES: self._routes(room_id)}
         lpdu = (await self._ask(room_id, new_hub, "accept", body)).get("lpdu")
         if not isinstance(lpdu, dict) or (lpdu.get("type"), lpdu.get("room_id")) != (HUB[0], room_id):
             raise Rejected(Reason.MALFORMED, f"{new_hub} signed something else than a transfer")
         return lpdu
+
+    def _routes(self, room_id: str) -> JsonObject:
+        """Where the key packages live that were handed out for a room lately, by KeyPackageRef."""
+        now = self._node.clock()
+        found = self._node.store.room_routes(room_id, now_ms=now, limit=MAX_ROUTES)
+        return {encode_base64(reference): provider for reference, (provider, _) in found.items()}
 
     async def _ask(self, room_id: str, server: str, what: str, body: JsonObject) -> JsonObject:
         path = f"{_ROOM.format(room_id=quote(room_id, safe=''))}/{what}"
@@ -200,6 +229,26 @@ class Moves:
                 origin_server_ts=self._node.clock(),
                 hub_server=hub,
                 state_key="",
+            )
+
+    async def take_routes(self, row: RoomRow, given: object) -> None:
+        """Keep, for a room alone, what its hub says of key packages it has handed out. Nothing is taken of
+        our own users': of them we know.
+
+        Raises:
+            Rejected: it is malformed.
+        """
+        if not isinstance(given, dict) or len(given) > MAX_ROUTES:
+            raise Rejected(Reason.MALFORMED, f"{ROUTES} is an object of at most {MAX_ROUTES} providers")
+        routes: dict[bytes, str] = {}
+        for reference, provider in given.items():
+            if not is_server_name(provider) or len(reference) > MAX_REFERENCE:
+                raise Rejected(Reason.MALFORMED, f"{ROUTES} names a provider by KeyPackageRef")
+            if provider not in self._node.served_domains:
+                routes[decode_base64(reference)] = provider
+        if routes:
+            await self._node.store.put_room_routes(
+                row.room_id, routes, self._node.clock() + ROUTE_LIFETIME_MS
             )
 
     async def begun(self, row: RoomRow, hub: str) -> Incoming:
@@ -312,14 +361,20 @@ class Moves:
         if incoming.head != transfer.event_id:
             raise StoreError(f"the log of {room_id} does not end with its transfer")
         providers = joined_providers(incoming.state, ours=self._node.served_domains)
-        # A transfer was sent to everybody by the old hub; a takeover nobody has yet.
-        cursor = incoming.size - 1 if taken else incoming.size
+        # A transfer was sent to everybody by the old hub; a takeover nobody has yet. And a MIMI provider is
+        # shown it by both, as what follows means nothing to it before.
+        sent = frozenset() if taken else frozenset({LINEARIZED})
         await store.adopt(
             Adoption(
                 room=replace(row, role=Role.HUB, hub=self._node.identity.name, epoch=incoming.epoch),
                 group=incoming.group(),
                 followers=tuple(
-                    FollowerRow(room_id=room_id, provider=provider, protocol=protocol, cursor=cursor)
+                    FollowerRow(
+                        room_id=room_id,
+                        provider=provider,
+                        protocol=protocol,
+                        cursor=incoming.size if protocol in sent else incoming.size - 1,
+                    )
                     for provider, protocol in providers.items()
                 ),
             )

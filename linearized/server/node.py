@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 import openmls
 
 from linearized.config import Config
+from linearized.exceptions import CertificateError
 from linearized.mimi.ohttp import GatewayKey
 from linearized.protocol.signing import ServerIdentity
+from linearized.room.certificates import verify_credential
 from linearized.server.buckets import Buckets, RateLimits
 from linearized.server.groups import Groups
 from linearized.server.mls import OpenMls
@@ -97,6 +99,22 @@ class Node:
         self.query_limit = Buckets(self.clock, per_second=QUERIES_PER_SECOND, burst=QUERY_BURST)
         self.relay_limit = Buckets(self.clock, per_second=RELAYED_PER_SECOND, burst=RELAYED_BURST)
         self.segments = Segments(self.store, self.config.data_dir / "segments")
+
+    def require_held(self, credential: bytes) -> None:
+        """Check the certificates in a TLS-encoded Credential, now; see ``verify_credential``.
+
+        Raises:
+            CertificateError: they do not hold.
+        """
+        verify_credential(credential, self.config.authorities_of, now=self.clock())
+
+    def holds(self, credential: bytes) -> bool:
+        """Whether ``require_held`` has nothing to say, where who asks is not told why."""
+        try:
+            self.require_held(credential)
+        except CertificateError:
+            return False
+        return True
 
     @property
     def served_domains(self) -> frozenset[str]:

@@ -28,7 +28,7 @@ from linearized.server.fanout_tokens import FanoutTokens
 from linearized.server.followers import Followers
 from linearized.server.franking import Franking
 from linearized.server.franking_keys import FrankingKeys, load_franking_keys
-from linearized.server.gateway_keys import load_gateway_keys
+from linearized.server.gateway_keys import load_gateway_keys, turn_gateway_keys
 from linearized.server.hub import Hub
 from linearized.server.join_codes import JoinCodes
 from linearized.server.keys import KeyRing
@@ -53,6 +53,7 @@ log = structlog.get_logger("linearized.opening")
 MLS_KEY_FILE: Final = "mls-signing.key"
 # Expired key packages and routes are never handed out, they only take space: an hour's worth is little.
 HOUSEKEEPING_SECONDS: Final = 3600.0
+DAY_MS: Final = 24 * 3_600_000
 
 
 def system_clock() -> int:
@@ -116,6 +117,7 @@ async def open_node(
                 nursery.start_soon(node.pulling.run)
                 nursery.start_soon(node.fanout_tokens.run)
                 nursery.start_soon(_keep_house, store, clock)
+                nursery.start_soon(_turn_gateway_keys, node)
                 try:
                     yield node
                 finally:
@@ -131,6 +133,23 @@ async def _keep_house(store: Store, clock: Callable[[], int]) -> None:
     while True:
         while await _tidy(store, clock):
             await trio.lowlevel.checkpoint()  # other writes come in between
+        await trio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _turn_gateway_keys(node: Node) -> None:
+    """Have a new key for oblivious requests as often as the settings say, looking every
+    ``HOUSEKEEPING_SECONDS``.
+    """
+    days = node.config.keys.gateway_days
+    while days:
+        try:
+            keys = turn_gateway_keys(node.config.data_dir, now_ms=node.clock(), period_ms=days * DAY_MS)
+        except ConfigError as error:  # a full disk, say; the keys that we have go on
+            log.warning("gateway_keys_not_turned", **describe(error))
+        else:
+            if keys is not None:
+                node.gateway_keys = keys
+                log.info("gateway_keys_turned", present=keys[0].key_id, keys=len(keys))
         await trio.sleep(HOUSEKEEPING_SECONDS)
 
 
@@ -187,6 +206,7 @@ def _assemble(
         nursery=nursery,
         appended=appended,
         agents=franking.agents,
+        authorities=config.authorities_of,
     )
     node = Node(
         config=config,

@@ -207,8 +207,10 @@ class FederationClient:
         content: bytes = b"",
         headers: dict[str, str] | None = None,
         limit: int = MAX_MIMI_BYTES,
+        in_turn: bool = False,
     ) -> Answer:
-        """Send a request to a URL of a provider, over a connection that proves the URL's host.
+        """Send a request to a URL of a provider, over a connection that proves the URL's host; ``in_turn`` is
+        for one that the next one waits for, as notifications do.
 
         Raises:
             ProviderError: there was no answer of at most ``limit`` bytes within ``limits.request_seconds``,
@@ -228,6 +230,7 @@ class FederationClient:
                 headers=headers or {},
                 body=content,
                 limit=limit,
+                in_turn=in_turn,
             )
         except OutboundError as error:
             raise ProviderError(str(error)) from error

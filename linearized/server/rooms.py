@@ -374,7 +374,7 @@ class Rooms:
             bundle=decoded,
             provider=self._node.identity.name,
             user_id=user_id,
-            introduced=self.introduced(decoded),
+            introduced=self.introduced(room_id, decoded),
             initial_group=initial_group,
             invited_by=self._node.join_codes.inviter(room_id, decoded),
         )
@@ -384,9 +384,9 @@ class Rooms:
             return update_rejected(error).encode(), None
         return update_accepted(entry.origin_server_ts).encode(), entry.event_id
 
-    def introduced(self, bundle: HandshakeBundle) -> frozenset[bytes]:
+    def introduced(self, room_id: str, bundle: HandshakeBundle) -> frozenset[bytes]:
         """See ``introductions.introduced``."""
-        return introduced(self._node.store, bundle, now_ms=self._node.clock())
+        return introduced(self._node.store, room_id, bundle, now_ms=self._node.clock())
 
     async def key_material(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's KeyMaterialRequest, through the room's hub; both encoded."""

@@ -239,9 +239,8 @@ class Takeovers:
         row = self._node.store.room(room_id)
         if row is not None and row.role is Role.HUB:
             return await self._returns.give_up(row, taker)
-        if row is None or not has_copy(row):
-            await self._node.takeover_consents.trust(room_id, taker)
-            return f"users of this server may join {room_id} through {taker}"
+        if row is None or not has_copy(row) or row.role is Role.FOLLOWER:
+            return await self._trust(room_id, row, taker)
         row = self._participating(room_id)
         if taker in {self._node.identity.name, row.hub}:
             raise Rejected(
@@ -268,6 +267,12 @@ class Takeovers:
                 " has them, accept it with --accept-loss"
             )
         return text
+
+    async def _trust(self, room_id: str, row: RoomRow | None, taker: str) -> str:
+        await self._node.takeover_consents.trust(room_id, taker)
+        if row is not None and row.role is Role.FOLLOWER:
+            return f"this server follows {room_id} to {taker} once that shows that it orders the room"
+        return f"users of this server may join {room_id} through {taker}"
 
     async def withdraw(self, room_id: str) -> str:
         """Take that back; the server it was about.
@@ -359,16 +364,13 @@ class Takeovers:
         return None if held is None else row.head_seq - held.anchor_seq + held.anchor_size
 
     def _others(self, row: RoomRow, state: StateMap) -> list[str]:
-        """The other servers in a room but its hub.
-
-        Raises:
-            Rejected: one of them sees no events, so that nothing could tell it where the room has gone.
+        """The other servers in a room but its hub. MIMI providers have no copy of the log to agree about:
+        each follows whom its operator says, once it is shown the takeover.
         """
         providers = joined_providers(state, ours=self._node.served_domains)
-        mimi = sorted(name for name, protocol in providers.items() if protocol != LINEARIZED)
-        if mimi:
-            raise Rejected(Reason.FORBIDDEN, f"{mimi[0]} could not follow the room to another hub")
-        return sorted(providers.keys() - {row.hub})
+        return sorted(
+            name for name, protocol in providers.items() if protocol == LINEARIZED and name != row.hub
+        )
 
     def _participating(self, room_id: str) -> RoomRow:
         """A room that another server orders, of a version that has takeovers.

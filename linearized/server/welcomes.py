@@ -84,7 +84,7 @@ def route_welcomes(
                 same = local[package.ciphersuite]
                 yield replace(same, user_id=package.user_id, device_id=package.device_id)
                 continue
-            provider = store.key_package_route(reference)
+            provider = store.key_package_route(reference, room_id=room_id)
             if provider is None:
                 # The commit is valid all the same: whoever added this client can give it the Welcome another
                 # way.

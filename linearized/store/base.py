@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from linearized.store.account_data import AccountDataStore
 from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
+from linearized.store.directory import DirectoryStore
 from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
@@ -243,6 +244,7 @@ class Store(
     ReceiptStore,
     RelationStore,
     ProfileStore,
+    DirectoryStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
@@ -284,8 +286,16 @@ class Store(
         """
         ...
 
-    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
-        """Remember at which provider each KeyPackageRef lives."""
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room it was handed out, if it
+        was for one.
+        """
+        ...
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """The same for the room alone: another hub has said so. What is known stays."""
         ...
 
     async def expire(self, now_ms: int) -> int:
@@ -447,8 +457,18 @@ class Store(
         """The package with this KeyPackageRef, claimed or not, or None."""
         ...
 
-    def key_package_route(self, reference: bytes) -> str | None:
-        """The provider at which the key package with this KeyPackageRef lives, or None."""
+    def key_package_route(self, reference: bytes, *, room_id: str | None = None) -> str | None:
+        """The provider at which the key package with this KeyPackageRef lives, or None.
+
+        Args:
+            room_id: the room it is asked for; what is known for that room alone counts then.
+        """
+        ...
+
+    def room_routes(self, room_id: str, *, now_ms: int, limit: int) -> dict[bytes, tuple[str, int]]:
+        """The provider of each KeyPackageRef that was handed out for a room, and until when that is kept;
+        those kept longest if there are more than ``limit``.
+        """
         ...
 
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:

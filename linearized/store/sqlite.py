@@ -28,6 +28,7 @@ from linearized.store import (
     sqlite_archive,
     sqlite_contacts,
     sqlite_devices,
+    sqlite_directory,
     sqlite_expiry,
     sqlite_history,
     sqlite_joining,
@@ -54,6 +55,7 @@ from linearized.store.base import (
     UserRow,
 )
 from linearized.store.contacts import ConsentRow, FieldRow, ReportRow
+from linearized.store.directory import AliasRow
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.moving import Adoption
@@ -65,6 +67,7 @@ from linearized.store.sqlite_account_data import AccountDataReads
 from linearized.store.sqlite_archive import ArchiveReads
 from linearized.store.sqlite_contacts import ContactReads
 from linearized.store.sqlite_devices import DeviceReads
+from linearized.store.sqlite_directory import DirectoryReads
 from linearized.store.sqlite_history import HistoryReads
 from linearized.store.sqlite_joining import JoinCodeReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
@@ -115,6 +118,7 @@ class SqliteStore(
     ReceiptReads,
     RelationReads,
     ProfileReads,
+    DirectoryReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 
@@ -302,10 +306,25 @@ class SqliteStore(
             )
         )
 
-    async def put_key_package_routes(self, routes: Mapping[bytes, str], expires_ms: int) -> None:
-        """Remember at which provider each KeyPackageRef lives."""
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room."""
         await self._write(
-            partial(sqlite_key_packages.put_key_package_routes, routes=routes, expires_ms=expires_ms)
+            partial(
+                sqlite_key_packages.put_key_package_routes,
+                routes=routes,
+                expires_ms=expires_ms,
+                room_id=room_id,
+            )
+        )
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember what another hub says of a room."""
+        await self._write(
+            partial(
+                sqlite_key_packages.put_room_routes, room_id=room_id, routes=routes, expires_ms=expires_ms
+            )
         )
 
     async def expire(self, now_ms: int) -> int:
@@ -415,6 +434,20 @@ class SqliteStore(
     async def put_forgotten(self, user_id: str, room_id: str, seq: int) -> None:
         """Note which membership a user forgets."""
         await self._write(partial(sqlite_profiles.put_forgotten, user_id=user_id, room_id=room_id, seq=seq))
+
+    async def put_alias(self, row: AliasRow, *, most: int) -> str | None:
+        """Keep an alias; the room it stands for now, or None if the room has too many."""
+        return await self._write(partial(sqlite_directory.put_alias, row=row, most=most))
+
+    async def delete_alias(self, alias: str) -> None:
+        """Forget an alias, if there is one."""
+        await self._write(partial(sqlite_directory.delete_alias, alias=alias))
+
+    async def set_published(self, room_id: str, published: bool, *, most: int) -> bool:
+        """Show a room to everybody here, or no more; False if too many are shown."""
+        return await self._write(
+            partial(sqlite_directory.set_published, room_id=room_id, published=published, most=most)
+        )
 
     async def put_report(self, report: ReportRow) -> int | None:
         """Keep a report; its number, or None if it is kept already."""

@@ -35,6 +35,11 @@ def expire(transaction: Transaction, now_ms: int) -> int:
             now_ms,
         ),
         (
+            "DELETE FROM room_routes WHERE (room_id, reference) IN"
+            " (SELECT room_id, reference FROM room_routes WHERE expires_ms <= ? LIMIT ?)",
+            now_ms,
+        ),
+        (
             "DELETE FROM replies WHERE (scope, key) IN"
             " (SELECT scope, key FROM replies WHERE day <= ? LIMIT ?)",
             today - REPLY_DAYS - 1,

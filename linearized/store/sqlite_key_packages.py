@@ -46,10 +46,25 @@ class KeyPackageReads(Reader):
         rows = self._query(_BY_REFERENCE, reference)
         return _key_package(rows[0]) if rows else None
 
-    def key_package_route(self, reference: bytes) -> str | None:
+    def key_package_route(self, reference: bytes, *, room_id: str | None = None) -> str | None:
         """The provider at which the key package with this KeyPackageRef lives, or None."""
         rows = self._query("SELECT provider FROM key_package_routes WHERE reference = ?", reference)
+        if not rows and room_id is not None:
+            rows = self._query(
+                "SELECT provider FROM room_routes WHERE room_id = ? AND reference = ?", room_id, reference
+            )
         return rows[0][0] if rows else None
+
+    def room_routes(self, room_id: str, *, now_ms: int, limit: int) -> dict[bytes, tuple[str, int]]:
+        """The provider of each KeyPackageRef that was handed out for a room, and until when that is kept."""
+        rows = self._query(
+            "SELECT reference, provider, expires_ms FROM room_routes WHERE room_id = ? AND expires_ms > ?"
+            " ORDER BY expires_ms DESC LIMIT ?",
+            room_id,
+            now_ms,
+            limit,
+        )
+        return {reference: (provider, expires_ms) for reference, provider, expires_ms in rows}
 
 
 def _key_package(row: tuple[Any, ...]) -> KeyPackageRow:
@@ -123,9 +138,23 @@ def _claimed(transaction: Transaction, package: KeyPackageRow, now_ms: int) -> K
     return replace(package, claimed_at=now_ms)
 
 
-def put_key_package_routes(transaction: Transaction, routes: Mapping[bytes, str], expires_ms: int) -> None:
-    """Remember at which provider each KeyPackageRef lives."""
+def put_key_package_routes(
+    transaction: Transaction, routes: Mapping[bytes, str], expires_ms: int, room_id: str | None
+) -> None:
+    """Remember at which provider each KeyPackageRef lives, and for which room."""
+    if room_id is not None:
+        put_room_routes(transaction, room_id, routes, expires_ms)
     transaction.connection.executemany(
         "INSERT OR REPLACE INTO key_package_routes (reference, provider, expires_ms) VALUES (?, ?, ?)",
         [(reference, provider, expires_ms) for reference, provider in routes.items()],
+    )
+
+
+def put_room_routes(
+    transaction: Transaction, room_id: str, routes: Mapping[bytes, str], expires_ms: int
+) -> None:
+    """Remember at which provider each KeyPackageRef lives that was handed out for a room."""
+    transaction.connection.executemany(
+        "INSERT OR IGNORE INTO room_routes (room_id, reference, provider, expires_ms) VALUES (?, ?, ?, ?)",
+        [(room_id, reference, provider, expires_ms) for reference, provider in routes.items()],
     )

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use openmls::group::{GroupId, MlsGroup};
-use openmls::prelude::{Extensions, GroupContext};
+use openmls::prelude::{CredentialType, Extensions, GroupContext};
 use openmls::schedule::psk::ResumptionPskUsage;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use tls_codec::Serialize;
 
 use crate::app_data::NewValues;
-use crate::convert::{component_map, sender_list};
+use crate::convert::{component_map, sender_list, Certificates};
 use crate::error::{Failure, Outcome};
 use crate::group::Group;
 use crate::guard::{caught, detached, locked, viewed};
@@ -25,7 +25,7 @@ use crate::state::{unknown_group, ClientState, GroupState, Joining};
 use crate::successor::{self, Successor};
 use crate::values::{short, CommitBundle};
 use crate::welcome::{self, WelcomePreview};
-use crate::{config, lifetimes};
+use crate::{config, credential, lifetimes};
 
 #[pyclass(frozen, module = "openmls")]
 pub struct Client {
@@ -67,7 +67,7 @@ fn create_group(client: &ClientState, group_id: &[u8], request: NewGroup) -> Out
             request.now,
         )?,
         GroupId::from_slice(group_id),
-        client.credential(),
+        client.certified_key(),
     )
     .map_err(Failure::not_allowed)?;
     client.change_entry(group_id, |slot| slot.begin(GroupState { provider, group }))
@@ -76,18 +76,26 @@ fn create_group(client: &ClientState, group_id: &[u8], request: NewGroup) -> Out
 #[pymethods]
 impl Client {
     #[staticmethod]
-    #[pyo3(signature = (*, identity, ciphersuite = 1, signature_key = None,
+    #[pyo3(signature = (*, identity = None, certificates = None, ciphersuite = 1, signature_key = None,
                         maximum_lifetime = lifetimes::MAXIMUM_LIFETIME))]
     fn create(
         py: Python<'_>,
-        identity: &[u8],
+        identity: Option<&[u8]>,
+        certificates: Option<Vec<PyBackedBytes>>,
         ciphersuite: u16,
         signature_key: Option<&SignatureKeyPair>,
         maximum_lifetime: u64,
     ) -> PyResult<Self> {
         detached(py, || {
             let suite = config::ciphersuite(ciphersuite)?;
+            let certificates = certificates.map(|chain| chain.iter().map(|one| one.to_vec()).collect());
+            let credential = credential::one_of(identity, certificates)?;
             let signer = match signature_key {
+                None if credential.credential_type() == CredentialType::X509 => {
+                    return Err(Failure::not_allowed(
+                        "certificates are for a signature key that exists",
+                    ))
+                }
                 None => keys::generate_signer(suite)?,
                 Some(pair) if pair.suite.signature_algorithm() == suite.signature_algorithm() => {
                     pair.signer.clone()
@@ -100,7 +108,7 @@ impl Client {
             };
             Ok(Self::wrap(ClientState::new(
                 suite,
-                identity.to_vec(),
+                credential,
                 signer,
                 maximum_lifetime,
             )))
@@ -124,7 +132,13 @@ impl Client {
 
     #[getter]
     fn identity(&self) -> &[u8] {
-        &self.inner.identity
+        credential::identity(&self.inner.credential)
+    }
+
+    #[getter]
+    fn certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let chain = credential::certificates(&self.inner.credential)?;
+        (&Certificates(chain)).into_pyobject(py)
     }
 
     #[getter]
@@ -147,7 +161,6 @@ impl Client {
         detached(py, || {
             Ok(self
                 .inner
-                .credential()
                 .credential
                 .tls_serialize_detached()?)
         })
@@ -246,7 +259,7 @@ impl Client {
             extensions: config::group_extensions(
                 component_map(app_data)?,
                 sender_list(external_senders),
-                required_capabilities,
+                required_capabilities.then_some(&self.inner.required_credentials()),
             )?,
             leaf_app_data: component_map(leaf_app_data)?,
             retention: Retention::new(
@@ -328,7 +341,7 @@ impl Client {
             (app_data, senders) => Some(config::group_extensions(
                 component_map(app_data)?,
                 sender_list(senders.unwrap_or_default()),
-                true,
+                Some(&self.inner.required_credentials()),
             )?),
         };
         let request = Successor {
@@ -474,7 +487,7 @@ impl Client {
     fn __repr__(&self) -> String {
         format!(
             "<Client {:?} signature_key={}>",
-            String::from_utf8_lossy(&self.inner.identity),
+            String::from_utf8_lossy(credential::identity(&self.inner.credential)),
             short(&self.signature_key)
         )
     }

@@ -58,7 +58,7 @@ pub fn capabilities() -> Capabilities {
             ProposalType::AppEphemeral,
             ProposalType::SelfRemove,
         ]),
-        Some(&[CredentialType::Basic]),
+        Some(&[CredentialType::Basic, CredentialType::X509]),
     )
 }
 
@@ -151,16 +151,16 @@ pub fn key_package_extensions(
 pub fn group_extensions(
     app_data: impl IntoIterator<Item = (u16, Vec<u8>)>,
     external_senders: Vec<(Vec<u8>, Vec<u8>)>,
-    required_capabilities: bool,
+    required_credentials: Option<&[CredentialType]>,
 ) -> Outcome<Extensions<GroupContext>> {
     let components: BTreeMap<u16, Vec<u8>> = app_data.into_iter().collect();
     let mut extensions = Vec::new();
-    if required_capabilities {
+    if let Some(credentials) = required_credentials {
         extensions.push(Extension::RequiredCapabilities(
             RequiredCapabilitiesExtension::new(
                 &[ExtensionType::AppDataDictionary],
                 &[ProposalType::AppDataUpdate, ProposalType::SelfRemove],
-                &[CredentialType::Basic],
+                credentials,
             ),
         ));
     }
@@ -169,7 +169,7 @@ pub fn group_extensions(
     }
     // The last one: an AppDataUpdate should leave the extension where it is (draft-ietf-mls-extensions section
     // 4.7), but OpenMLS moves it to the end, and members who do not would have another GroupContext.
-    if required_capabilities || !components.is_empty() {
+    if required_credentials.is_some() || !components.is_empty() {
         extensions.push(dictionary(components));
     }
     Extensions::from_vec(extensions).map_err(Failure::not_allowed)

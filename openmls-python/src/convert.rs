@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::wire::WireExtension;
 
@@ -60,6 +60,21 @@ impl<'py> IntoPyObject<'py> for &ExtensionList {
         Ok(dict)
     }
 }
+
+/// DER certificates, the leaf's first; a `tuple[bytes, ...]` in Python.
+#[derive(Clone)]
+pub struct Certificates(pub Vec<Vec<u8>>);
+
+impl<'py> IntoPyObject<'py> for &Certificates {
+    type Target = PyTuple;
+    type Output = Bound<'py, PyTuple>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        PyTuple::new(py, self.0.iter().map(|one| PyBytes::new(py, one)))
+    }
+}
+
 /// External senders: a raw signature public key and the content of a basic credential each.
 pub fn sender_list(senders: Vec<(PyBackedBytes, PyBackedBytes)>) -> Vec<(Vec<u8>, Vec<u8>)> {
     senders

@@ -406,9 +406,10 @@ impl Group {
     ) -> PyResult<Vec<u8>> {
         let app_data = component_map(app_data)?;
         let senders = sender_list(external_senders);
+        let required = self.client.required_credentials();
         self.undoable(py, |state, signer| {
             let suite = ciphersuite.unwrap_or_else(|| state.group.ciphersuite().into());
-            let extensions = config::group_extensions(app_data, senders, true)?;
+            let extensions = config::group_extensions(app_data, senders, Some(&required))?;
             let reinit = ReInit::new(group_id, suite, extensions)?;
             reinit::propose(state, signer, &reinit)
         })

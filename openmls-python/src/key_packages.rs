@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use crate::crypto::Crypto;
-use openmls::prelude::{CredentialType, KeyPackage, LeafNode, ProtocolVersion};
+use openmls::prelude::{KeyPackage, LeafNode, ProtocolVersion};
 use pyo3::prelude::*;
 use tls_codec::{DeserializeBytes, Serialize};
 
 use crate::added::key_package_lifetime;
-use crate::convert::ExtensionList;
+use crate::convert::{Certificates, ExtensionList};
 use crate::error::{Failure, Kind, Outcome};
 use crate::guard::detached;
 use crate::lifetimes::{self, clock, stale, Judging, Validity};
@@ -20,7 +20,7 @@ use crate::requirements::Requirements;
 use crate::stand_ins::StandIns;
 use crate::values::{short, Capabilities};
 use crate::wire::{self, WireLifetime};
-use crate::{config, labels, members};
+use crate::{config, credential, labels, members};
 
 /// Label of a KeyPackageRef, RFC 9420 section 5.2.
 const REFERENCE_LABEL: &str = "MLS 1.0 KeyPackage Reference";
@@ -48,9 +48,7 @@ pub fn valid_key_package(data: &[u8], validity: Validity) -> Outcome<KeyPackage>
     };
     let suite: u16 = key_package.ciphersuite().into();
     config::ciphersuite(suite).map_err(as_invalid)?;
-    if key_package.leaf_node().credential().credential_type() != CredentialType::Basic {
-        return Err(invalid("only basic credentials are supported"));
-    }
+    credential::check(key_package.leaf_node().credential()).map_err(as_invalid)?;
     if !validity.accepts_length(key_package.life_time()) {
         return Err(invalid("the key package is valid for too long"));
     }
@@ -164,6 +162,7 @@ pub struct KeyPackageInfo {
     pub ciphersuite: u16,
     pub identity: Vec<u8>,
     pub credential: Vec<u8>,
+    pub certificates: Certificates,
     pub signature_key: Vec<u8>,
     pub encryption_key: Vec<u8>,
     pub init_key: Vec<u8>,
@@ -209,8 +208,9 @@ fn key_package_info(
     Ok(KeyPackageInfo {
         reference: reference(wire::key_package_bytes(data))?,
         ciphersuite,
-        identity: leaf.credential().serialized_content().to_vec(),
+        identity: credential::identity(leaf.credential()).to_vec(),
         credential: leaf.credential().tls_serialize_detached()?,
+        certificates: Certificates(credential::certificates(leaf.credential())?),
         signature_key: leaf.signature_key().as_slice().to_vec(),
         encryption_key: members::encryption_key(leaf)?,
         init_key: key_package.hpke_init_key().as_slice().to_vec(),

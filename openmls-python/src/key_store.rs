@@ -75,7 +75,7 @@ pub fn create(
             client.suite,
             key_packages,
             &client.signer,
-            client.credential(),
+            client.certified_key(),
         )
         .map_err(Failure::internal)?;
     Ok(bundle.key_package().tls_serialize_detached()?)
@@ -92,7 +92,7 @@ pub fn import(
     // Its lifetime may be over: it was used in time by who adds us.
     let key_package = valid_at_some_time(wire::key_package_bytes(key_package))?;
     let leaf = key_package.leaf_node();
-    let own = client.credential();
+    let own = client.certified_key();
     if leaf.credential() != &own.credential || leaf.signature_key() != &own.signature_key {
         return Err(Failure::not_allowed(
             "the key package has another identity or signature key than this client",

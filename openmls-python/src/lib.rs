@@ -14,6 +14,7 @@ mod committing;
 mod config;
 mod context;
 mod convert;
+mod credential;
 mod crypto;
 mod ed25519;
 mod error;

@@ -5,17 +5,17 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use openmls::group::PublicGroup;
-use openmls::prelude::{Credential, CredentialType, LeafNode, LeafNodeIndex, Lifetime};
+use openmls::prelude::{LeafNode, LeafNodeIndex, Lifetime};
 use openmls::treesync::LeafNodeSource;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use tls_codec::Serialize;
 
-use crate::convert::ExtensionList;
-use crate::error::{Failure, Outcome};
+use crate::convert::{Certificates, ExtensionList};
+use crate::error::Outcome;
 use crate::lifetimes::Judging;
-use crate::members;
 use crate::values::Capabilities;
+use crate::{credential, members};
 
 /// Leaf index to member.
 pub type Roster = BTreeMap<u32, Member>;
@@ -32,7 +32,7 @@ pub struct Member {
 impl Member {
     /// A leaf of a group, or one that `judging` has verified.
     pub fn new(leaf_index: u32, leaf: &LeafNode, judging: Option<&Judging<'_>>) -> Outcome<Self> {
-        check_credential(leaf.credential())?;
+        credential::check(leaf.credential())?;
         Ok(Self {
             leaf_index,
             lifetime: lifetime(leaf, judging),
@@ -70,7 +70,12 @@ impl Member {
     }
 
     pub fn identity(&self) -> &[u8] {
-        self.leaf.credential().serialized_content()
+        credential::identity(self.leaf.credential())
+    }
+
+    /// The Credential struct.
+    pub fn credential(&self) -> Outcome<Vec<u8>> {
+        Ok(self.leaf.credential().tls_serialize_detached()?)
     }
 
     pub fn signature_key(&self) -> &[u8] {
@@ -81,17 +86,6 @@ impl Member {
     pub fn is_same_client(&self, other: &Self) -> bool {
         self.leaf.credential() == other.leaf.credential()
             && self.leaf.signature_key() == other.leaf.signature_key()
-    }
-}
-
-/// Only basic credentials have an identity. Taking the content of another type for one would let it pose as
-/// somebody.
-pub fn check_credential(credential: &Credential) -> Outcome<()> {
-    match credential.credential_type() {
-        CredentialType::Basic => Ok(()),
-        _ => Err(Failure::invalid_commit(
-            "only basic credentials are supported",
-        )),
     }
 }
 
@@ -139,10 +133,15 @@ impl Member {
         self.identity()
     }
 
+    #[getter(credential)]
+    fn py_credential(&self) -> PyResult<Vec<u8>> {
+        Ok(self.credential()?)
+    }
+
     #[getter]
-    fn credential(&self) -> PyResult<Vec<u8>> {
-        let encoded = self.leaf.credential().tls_serialize_detached();
-        Ok(encoded.map_err(Failure::from)?)
+    fn certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let chain = credential::certificates(self.leaf.credential())?;
+        (&Certificates(chain)).into_pyobject(py)
     }
 
     #[getter(signature_key)]

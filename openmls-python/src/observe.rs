@@ -4,10 +4,9 @@ use openmls::group::{ProposalStore, PublicGroup as Tracked};
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
 
-use crate::config;
+use crate::{config, credential};
 use crate::error::{self, Failure, Outcome};
 use crate::lifetimes::{self, clock};
-use crate::member::check_credential;
 use crate::provider::Provider;
 use crate::restoring::find;
 use crate::stand_ins::StandIns;
@@ -86,7 +85,7 @@ pub fn observe(
         observe_stale(group_info, &tree, &stale, maximum_lifetime)?
     };
     for (_, leaf) in public.group.treesync().full_leaves() {
-        check_credential(leaf.credential())?;
+        credential::check(leaf.credential())?;
     }
     Ok(public)
 }

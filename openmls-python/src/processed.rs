@@ -55,6 +55,8 @@ pub struct Processed {
     #[pyo3(get)]
     pub sender_identity: Vec<u8>,
     #[pyo3(get)]
+    pub sender_credential: Vec<u8>,
+    #[pyo3(get)]
     pub aad: Vec<u8>,
     #[pyo3(get)]
     pub safe_aad: Option<BTreeMap<u16, Vec<u8>>>,

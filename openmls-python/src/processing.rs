@@ -16,7 +16,7 @@ use crate::stand_ins::{Showing, StandIns};
 use crate::state::GroupState;
 use crate::store::Store;
 use crate::values::{Member, ProposalInfo};
-use crate::{aad, config, external_proposals, reinit, rules, wire};
+use crate::{aad, config, credential, external_proposals, reinit, rules, wire};
 
 /// Keep a verified proposal, once.
 pub fn keep_proposal(
@@ -82,6 +82,7 @@ fn committed(
     result.epoch = staged.epoch().as_u64();
     result.sender_leaf = Some(changes.committer.leaf_index);
     result.sender_identity = changes.committer.identity().to_vec();
+    result.sender_credential = changes.committer.credential()?;
     result.committer = Some(changes.committer);
     result.added = changes.added;
     result.removed = changes.removed;
@@ -229,7 +230,8 @@ fn take_in(
     let mut result = Processed {
         epoch: processed.epoch().as_u64(),
         sender_leaf: member_index(&sender),
-        sender_identity: processed.credential().serialized_content().to_vec(),
+        sender_credential: processed.credential().tls_serialize_detached()?,
+        sender_identity: credential::identity(processed.credential()).to_vec(),
         aad: processed.tail_aad().to_vec(),
         safe_aad: processed.safe_aad().map(aad::items),
         ..Processed::default()

@@ -3,6 +3,7 @@
 //! A snapshot is postcard behind a magic string and a version. The version covers this layout, the stores' and the
 //! storage format of the OpenMLS release the crate is built with: raise it when any of them changes.
 
+use openmls::prelude::{Credential, CredentialType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -20,6 +21,18 @@ const FORMAT: u16 = 2;
 pub enum Holds {
     Client = 1,
     PublicGroup = 2,
+    /// A client with an X.509 credential.
+    CertifiedClient = 3,
+}
+
+impl Holds {
+    /// What a client with this credential is saved as.
+    pub fn client(credential: &Credential) -> Self {
+        match credential.credential_type() {
+            CredentialType::X509 => Self::CertifiedClient,
+            _ => Self::Client,
+        }
+    }
 }
 
 // `S` is a borrowed `Store` in what is saved and an own one in what is loaded.
@@ -35,8 +48,9 @@ pub struct PublicGroupSnapshot<S> {
 #[derive(Serialize, Deserialize)]
 pub struct ClientSnapshot<S> {
     pub ciphersuite: u16,
+    /// Of the credential: the identity, or the certificates.
     #[serde(with = "serde_bytes")]
-    pub identity: Vec<u8>,
+    pub content: Vec<u8>,
     pub signature_key: Value,
     pub key_packages: S,
     pub psks: Psks,
@@ -63,6 +77,16 @@ pub fn encode(holds: Holds, body: &impl Serialize) -> Outcome<Zeroizing<Vec<u8>>
     begin.extend_from_slice(&FORMAT.to_be_bytes());
     begin.push(holds as u8);
     Ok(serialized(body, begin).map_err(Failure::internal)?.0)
+}
+
+/// A client, and the type of its credential.
+pub fn decode_client<T: DeserializeOwned>(data: &[u8]) -> Outcome<(CredentialType, T)> {
+    let certified = data.get(MAGIC.len() + 2) == Some(&(Holds::CertifiedClient as u8));
+    let (holds, kind) = match certified {
+        true => (Holds::CertifiedClient, CredentialType::X509),
+        false => (Holds::Client, CredentialType::Basic),
+    };
+    Ok((kind, decode(holds, data)?))
 }
 
 pub fn decode<T: DeserializeOwned>(holds: Holds, data: &[u8]) -> Outcome<T> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openmls::group::{GroupId, MlsGroup, PastEpochDeletion};
-use openmls::prelude::{BasicCredential, Ciphersuite, CredentialWithKey};
+use openmls::prelude::{Ciphersuite, Credential, CredentialType, CredentialWithKey};
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::OpenMlsProvider as _;
 use zeroize::Zeroizing;
@@ -20,7 +20,7 @@ use crate::provider::Provider;
 use crate::psk::Psks;
 use crate::snapshot::{self, ClientSnapshot, Holds, JoiningSnapshot, SlotSnapshot};
 use crate::store::{Contents, Store, Value};
-use crate::{config, keys};
+use crate::{config, credential, keys};
 
 /// One group with the store it lives in.
 pub struct GroupState {
@@ -148,7 +148,7 @@ pub type Groups = BTreeMap<Vec<u8>, Arc<Handle<Slot>>>;
 /// A client, shared by its handle and those of its groups.
 pub struct ClientState {
     pub suite: Ciphersuite,
-    pub identity: Vec<u8>,
+    pub credential: Credential,
     pub signer: Signer,
     /// Seconds a leaf may be valid.
     pub maximum_lifetime: u64,
@@ -161,13 +161,13 @@ pub struct ClientState {
 impl ClientState {
     pub fn new(
         suite: Ciphersuite,
-        identity: Vec<u8>,
+        credential: Credential,
         signer: Signer,
         maximum_lifetime: u64,
     ) -> Self {
         Self {
             suite,
-            identity,
+            credential,
             signer,
             maximum_lifetime,
             key_packages: Handle::new(Provider::default()),
@@ -176,11 +176,16 @@ impl ClientState {
         }
     }
 
-    pub fn credential(&self) -> CredentialWithKey {
+    pub fn certified_key(&self) -> CredentialWithKey {
         CredentialWithKey {
-            credential: BasicCredential::new(self.identity.clone()).into(),
+            credential: self.credential.clone(),
             signature_key: self.signer.public().into(),
         }
+    }
+
+    /// What its new groups ask of their members.
+    pub fn required_credentials(&self) -> Vec<CredentialType> {
+        credential::required(self.credential.credential_type())
     }
 
     pub fn validity(&self, now: Option<u64>) -> Validity {
@@ -261,21 +266,23 @@ impl ClientState {
         }
         let body = ClientSnapshot {
             ciphersuite: self.suite.into(),
-            identity: self.identity.clone(),
+            content: self.credential.serialized_content().to_vec(),
             signature_key: Value(keys::private_of(&self.signer)?),
             key_packages: key_packages.get()?.storage(),
             psks: self.known_psks()?,
             maximum_lifetime: self.maximum_lifetime,
             groups,
         };
-        snapshot::encode(Holds::Client, &body)
+        snapshot::encode(Holds::client(&self.credential), &body)
     }
 
     pub fn load(data: &[u8]) -> Outcome<Self> {
-        let body: ClientSnapshot<Store> = snapshot::decode(Holds::Client, data)?;
+        let (kind, body): (_, ClientSnapshot<Store>) = snapshot::decode_client(data)?;
         let broken = |failure: Failure| Failure::snapshot(failure.message);
         let suite = config::ciphersuite(body.ciphersuite).map_err(broken)?;
         let signer = keys::signer_from_private(suite, &body.signature_key.0).map_err(broken)?;
+        let credential = Credential::new(kind, body.content);
+        credential::check(&credential).map_err(broken)?;
         let mut groups = Groups::new();
         for saved in body.groups {
             let group_id = saved.group_id;
@@ -297,7 +304,7 @@ impl ClientState {
         }
         Ok(Self {
             suite,
-            identity: body.identity,
+            credential,
             signer,
             maximum_lifetime: body.maximum_lifetime,
             key_packages: Handle::new(Provider::new(body.key_packages)),

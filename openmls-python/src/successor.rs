@@ -111,7 +111,7 @@ pub fn create(
             request.now,
         )?,
         GroupId::from_slice(&request.group_id),
-        client.credential(),
+        client.certified_key(),
     )
     .map_err(Failure::not_allowed)?;
     let mut state = GroupState { provider, group };

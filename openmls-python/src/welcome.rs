@@ -10,13 +10,12 @@ use pyo3::types::PyTuple;
 
 use crate::bridging::Bridging;
 use crate::error::{self, Failure, Outcome};
-use crate::member::check_credential;
 use crate::options::Retention;
 use crate::provider::Provider;
 use crate::state::{ClientState, GroupState};
 use crate::store::{Contents, Store};
 use crate::values::{short, Member};
-use crate::{config, members, psk, successor, wire};
+use crate::{config, credential, members, psk, successor, wire};
 
 /// A Welcome that was decrypted and verified against its tree.
 struct Opened {
@@ -103,7 +102,7 @@ fn attempt(
         ));
     }
     for member in staged.members() {
-        check_credential(&member.credential)?;
+        credential::check(&member.credential)?;
     }
     successor::check(former, genuine, &staged)?;
     Ok(Opened {

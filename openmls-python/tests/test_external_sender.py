@@ -323,8 +323,8 @@ def test_extensions_that_no_commit_could_bring_in_are_not_proposed(room: Room) -
     demanding = vector(b"\xf0\x01") + vector(b"\x00\x08\x00\x0a") + vector(b"\x00\x01")
     with pytest.raises(InvalidProposal, match="extension 0xf001"):
         propose({**present, REQUIRED_CAPABILITIES: demanding})
-    demanding = vector(b"\x00\x06") + vector(b"\xf0\x09") + vector(b"\x00\x01\x00\x02")
-    with pytest.raises(InvalidProposal, match="proposal 0xf009, credential 0x0002"):
+    demanding = vector(b"\x00\x06") + vector(b"\xf0\x09") + vector(b"\x00\x01\x00\x03")
+    with pytest.raises(InvalidProposal, match="proposal 0xf009, credential 0x0003"):
         propose({**present, REQUIRED_CAPABILITIES: demanding})
     for malformed in ({**present, EXTERNAL_SENDERS: b"\x05"}, {**present, 2: b"\x00"}):
         with pytest.raises(InvalidProposal):

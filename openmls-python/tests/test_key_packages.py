@@ -38,7 +38,7 @@ def test_a_key_package_announces_what_mimi_needs(bob: Client, now: int) -> None:
     assert 0x0006 in info.capabilities.extensions  # app_data_dictionary
     assert {0x0008, 0x000A} <= set(info.capabilities.proposals)  # AppDataUpdate, SelfRemove
     assert info.capabilities.versions == (1,)
-    assert info.capabilities.credentials == (1,)
+    assert info.capabilities.credentials == (1, 2)
     assert 1 in info.capabilities.ciphersuites
     assert not set(info.capabilities.extensions) & {1, 2, 3, 4, 5}  # RFC 9420 7.2: defaults are not listed
     assert (info.not_before, info.not_after) == (now - 3600, now + WEEK)
@@ -178,7 +178,7 @@ def test_what_a_client_lacks_is_named(bob: Client, now: int) -> None:
         "ciphersuite": 1,
         "required_extensions": [1, 2, 3, 4, 5, 6],
         "required_proposals": [1, 2, 3, 4, 5, 6, 7, 8, 10],
-        "required_credentials": (1,),
+        "required_credentials": (1, 2),
     }
     assert inspect_key_package(package, now=now, **fits).identity == uri("bob")
     with pytest.raises(InvalidKeyPackage, match="ciphersuite 0x0001, not 0x0002"):
@@ -187,8 +187,8 @@ def test_what_a_client_lacks_is_named(bob: Client, now: int) -> None:
         inspect_key_package(package, now=now, required_extensions=[6, 7, 0xF000])
     with pytest.raises(InvalidKeyPackage, match="proposal 0xf009"):
         inspect_key_package(package, now=now, required_proposals=[8, 0xF009])
-    with pytest.raises(InvalidKeyPackage, match="credential 0x0002"):
-        inspect_key_package(package, now=now, required_credentials=[2])
+    with pytest.raises(InvalidKeyPackage, match="credential 0x0003"):
+        inspect_key_package(package, now=now, required_credentials=[3])
     with pytest.raises(InvalidKeyPackage, match=r"extension 0x0000, proposal 0x0000, credential 0x0000$"):
         inspect_key_package(
             package, now=now, required_extensions=[0], required_proposals=[0], required_credentials=[0]

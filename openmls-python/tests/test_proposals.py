@@ -174,7 +174,7 @@ def test_a_change_of_nothing_and_one_that_members_do_not_support_are_not_propose
     for required in (
         RequiredCapabilities.create(extensions=[6], proposals=[0xF001]),
         RequiredCapabilities.create(extensions=[6, 0xF001]),
-        RequiredCapabilities.create(extensions=[6], credentials=[2]),
+        RequiredCapabilities.create(extensions=[6], credentials=[3]),
     ):
         with pytest.raises(InvalidProposal):
             bob.propose_group_context_extensions(required_capabilities=required)

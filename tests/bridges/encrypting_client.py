@@ -30,6 +30,7 @@ class EncryptingClient:
         self.sessions: dict[str, vodozemac.Session] = {}
         self.keys: dict[tuple[str, str], vodozemac.InboundGroupSession] = {}
         self.forwarded: list[JsonObject] = []
+        self.requests: list[JsonObject] = []
         self.dummies = 0
         self.outbound: dict[str, vodozemac.GroupSession] = {}
         self.shared: set[tuple[str, str, str]] = set()
@@ -158,6 +159,29 @@ class EncryptingClient:
             sealed = await self.olm(device, "m.room_key", self.room_key(room_id))
             await self.send_to_device(device, "m.room.encrypted", sealed)
 
+    def forwarded_key(self, room_id: str, session_id: str, /, **forged: Any) -> JsonObject:
+        """The key of a session of ours, as whoever lost it gets it again."""
+        session = self.keys[room_id, session_id]
+        exported = session.export_at(session.first_known_index)
+        assert exported is not None
+        return {
+            "algorithm": MEGOLM,
+            "room_id": room_id,
+            "session_id": session_id,
+            "session_key": exported.to_base64(),
+            "sender_key": self.curve25519,
+            "sender_claimed_ed25519_key": self.ed25519,
+            "forwarding_curve25519_key_chain": [],
+            **forged,
+        }
+
+    async def answer_request(self, device: JsonObject) -> None:
+        """Give a device the key that it asked for last."""
+        wanted = self.requests[-1]["content"]["body"]
+        key = self.forwarded_key(wanted["room_id"], wanted["session_id"])
+        sealed = await self.olm(device, "m.forwarded_room_key", key)
+        await self.send_to_device(device, "m.room.encrypted", sealed)
+
     def encrypt(self, room_id: str, kind: str, content: JsonObject, /, **forged: Any) -> JsonObject:
         """The content of an encrypted event; ``forged`` replaces what is inside."""
         session = self.session(room_id)
@@ -175,6 +199,8 @@ class EncryptingClient:
     def take(self, messages: Iterable[JsonObject]) -> None:
         """Read to-device messages."""
         for message in messages:
+            if message["type"] == "m.room_key_request":
+                self.requests.append(message)
             if message["type"] != "m.room.encrypted":
                 continue
             content = message["content"]

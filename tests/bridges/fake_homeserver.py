@@ -18,6 +18,8 @@ DOMAIN = "matrix.example"
 START = 1_795_300_000_000
 PAGE = 100
 OK = 200
+# How the access tokens of its users begin; the application service's do not.
+USER_TOKEN = "user-"
 # The parts of a path before the one that says what it is about: _matrix, client, v3.
 FIXED = 3
 
@@ -42,9 +44,10 @@ class MatrixRoom:
 class FakeHomeserver:
     """Rooms, users, media, and the events it has still to push to the application service."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain: str = DOMAIN) -> None:
+        self.domain = domain
         self.rooms: dict[str, MatrixRoom] = {}
-        self.users: set[str] = {f"@{name}:{DOMAIN}" for name in ("alice", "bob", "carol")}
+        self.users: set[str] = {f"@{name}:{self.domain}" for name in ("alice", "bob", "carol")}
         self.devices: set[tuple[str, str]] = set()
         self.names: dict[str, str] = {}
         self.avatars: dict[str, str] = {}
@@ -56,7 +59,11 @@ class FakeHomeserver:
         self.fault: Fault | None = None
         # What pinging the application service answers, and whose token it has.
         self.ping: tuple[int, str] = (200, "")
-        self.token_of: str | None = f"@_lin_bot:{DOMAIN}"
+        self.token_of: str | None = f"@_lin_bot:{self.domain}"
+        # Users by the access tokens they gave away; each is that of a device of its own.
+        self.tokens: dict[str, str] = {}
+        # Users who send too much.
+        self.limited: set[str] = set()
         self.count = 0
         self.keys = KeyServer()
         # Whether application services can act as a device.
@@ -143,7 +150,7 @@ class FakeHomeserver:
     def upload(self, data: bytes, content_type: str) -> str:
         self.count += 1
         self.media[f"file{self.count}"] = (data, content_type)
-        return f"mxc://{DOMAIN}/file{self.count}"
+        return f"mxc://{self.domain}/file{self.count}"
 
     # --- the client API ---
 
@@ -157,19 +164,23 @@ class FakeHomeserver:
             self.devices.add((request.url.params["user_id"], parts[-1]))
             return _ok()
         about_keys = len(parts) > FIXED and parts[FIXED] in ("keys", "sendToDevice", "sync")
-        answer = self._keys(request, parts[3:]) if about_keys else self._answer(request, parts)
+        if token_of(request).startswith(USER_TOKEN) and token_of(request) not in self.tokens:
+            answer = _error(401, "M_UNKNOWN_TOKEN")
+        else:
+            answer = self._keys(request, parts[3:]) if about_keys else self._answer(request, parts)
         if self.fault is not None:
             self.fault("after", request)
         return answer
 
     def _answer(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
-        user = request.url.params.get("user_id", f"@_lin_bot:{DOMAIN}")
+        user = self._acting(request)
         if parts[:3] == ["_matrix", "media", "v3"]:
             return _ok(content_uri=self.upload(request.content, request.headers["content-type"]))
         if parts[2:] == ["versions"]:
             return _ok(versions=["v1.12", "v1.13"])
         if parts[-2:] == ["account", "whoami"]:
-            return _ok(user_id=self.token_of) if self.token_of else _error(401, "M_UNKNOWN_TOKEN")
+            owner = user if token_of(request).startswith(USER_TOKEN) else self.token_of
+            return _ok(user_id=owner) if owner else _error(401, "M_UNKNOWN_TOKEN")
         body = json.loads(request.content) if request.content else {}
         match (request.method, *parts[3:]):
             case ("POST", "appservice", _, "ping"):
@@ -196,6 +207,11 @@ class FakeHomeserver:
                 raise AssertionError(parts)
         return answer
 
+    def _acting(self, request: httpx.Request) -> str:
+        if token_of(request).startswith(USER_TOKEN):
+            return self.tokens[token_of(request)]
+        return str(request.url.params.get("user_id", f"@_lin_bot:{self.domain}"))
+
     def _keys(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
         user, device = (request.url.params[name] for name in ("user_id", "device_id"))
         if not self.masquerading or (user, device) not in self.devices:
@@ -211,7 +227,7 @@ class FakeHomeserver:
         return _ok(user_id=user)
 
     def _register(self, body: JsonObject) -> httpx.Response:
-        user = f"@{body['username']}:{DOMAIN}"
+        user = f"@{body['username']}:{self.domain}"
         if self.devices_by_put and not body.get("inhibit_login"):
             return _error(400, "M_APPSERVICE_LOGIN_UNSUPPORTED")
         if user in self.users:
@@ -234,11 +250,11 @@ class FakeHomeserver:
         return _ok()
 
     def _create(self, user: str, body: JsonObject) -> httpx.Response:
-        if any(f"#{body['room_alias_name']}:{DOMAIN}" in room.aliases for room in self.rooms.values()):
+        if any(f"#{body['room_alias_name']}:{self.domain}" in room.aliases for room in self.rooms.values()):
             return _error(400, "M_ROOM_IN_USE")
         self.count += 1
-        room = self.create(f"!made{self.count}:{DOMAIN}", user)
-        room.aliases.add(f"#{body['room_alias_name']}:{DOMAIN}")
+        room = self.create(f"!made{self.count}:{self.domain}", user)
+        room.aliases.add(f"#{body['room_alias_name']}:{self.domain}")
         self.emit(room, user, "m.room.join_rules", {"join_rule": "invite"}, state_key="", push=False)
         return _ok(room_id=room.room_id)
 
@@ -269,8 +285,8 @@ class FakeHomeserver:
         ts = request.url.params.get("ts")
         answer = _ok()
         match (request.method, *rest):
-            case ("PUT", "send", kind, _):
-                answer = self._send(request, room, user, kind)
+            case ("PUT", "send" | "redact" as act, what, _):
+                answer = self._send(request, room, user, act, what)
             case ("POST", "receipt", "m.read", event_id) if (user, "receipt") not in room.forbidden:
                 self.receipts.append((room.room_id, user, event_id))
             case ("POST", "receipt", *_):
@@ -312,13 +328,29 @@ class FakeHomeserver:
                 raise AssertionError(what)
         return answer
 
-    def _send(self, request: httpx.Request, room: MatrixRoom, user: str, kind: str) -> httpx.Response:
-        assert (user, request.url.params.get("device_id")) in self.devices
-        # As Synapse: keyed by path and application service, not by user.
+    def _send(
+        self,
+        request: httpx.Request,
+        room: MatrixRoom,
+        user: str,
+        act: str,
+        what: str,
+    ) -> httpx.Response:
+        kind, more = (what, {}) if act == "send" else ("m.room.redaction", {"redacts": what})
+        bearer = token_of(request)
+        # As Synapse: keyed by path and application service, not by user; or by the device of a user's token.
         key = request.url.raw_path.decode().partition("?")[0]
+        ts = request.url.params.get("ts")
+        if bearer.startswith(USER_TOKEN):
+            key, ts = f"{bearer} {key}", None
+            if key not in self.transactions and user in self.limited:
+                return _error(429, "M_LIMIT_EXCEEDED")
+        else:
+            assert (user, request.url.params.get("device_id")) in self.devices
         if key not in self.transactions:
-            body = json.loads(request.content)
-            ts = request.url.params.get("ts")
+            if (user, kind) in room.forbidden:
+                return _error(403, "M_FORBIDDEN")
+            body = {**json.loads(request.content), **more}
             extra = {"redacts": body["redacts"]} if kind == "m.room.redaction" else {}
             event = self.emit(room, user, kind, body, ts=int(ts) if ts else None, **extra)
             self.transactions[key] = event["event_id"]
@@ -332,6 +364,10 @@ class FakeHomeserver:
         if start > 0:
             answer["end"] = str(start)
         return httpx.Response(200, json=answer)
+
+
+def token_of(request: httpx.Request) -> str:
+    return str(request.headers.get("authorization", "")).removeprefix("Bearer ")
 
 
 def _ok(**body: Any) -> httpx.Response:

@@ -15,7 +15,8 @@ import httpx
 
 from bridges.matrix.config import BRIDGE, BridgeConfig
 from bridges.matrix.database import Database
-from bridges.matrix.runner import Bridge, Environment
+from bridges.matrix.parts import Environment
+from bridges.matrix.runner import Bridge
 from linearized.client import Session
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, JsonObject, MatrixRoom
 from tests.client.support import wall_clock
@@ -107,7 +108,8 @@ async def push_events(
 ) -> int:
     body = {"events": events, "ephemeral": [], "de.sorunome.msc2409.ephemeral": [], **more}
     number = txn_id or str(next(_transactions))
-    return await call(bridge, "PUT", f"/_matrix/app/v1/transactions/{number}", body)
+    path = f"/_matrix/app/v1/transactions/{number}"
+    return await call(bridge, "PUT", path, body, token=bridge.config.hs_token)
 
 
 async def call(

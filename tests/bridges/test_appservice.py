@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,29 @@ class Service:
         self.arrivals = 0
         self.asked: list[str] = []
         self.heard: list[object] = []
+        self.caught_up: list[list[str]] = []
         self.app = AppService(
             hs_token=TOKEN,
             queue=self.queue,
             keep=self._keep,
             hear=self.heard.extend,
+            catch_up=self._catch_up,
             arrived=self._arrived,
             user_exists=self._exists,
             room_exists=self._exists,
             provision=self._provision,
         )
 
-    async def _provision(self, method: str, parts: list[str], token: bytes | None) -> tuple[int, Any]:
+    async def _provision(
+        self, method: str, parts: list[str], token: bytes | None, body: bytes
+    ) -> tuple[int, Any]:
+        assert body in (b"", b"{}")
         if token != b"provisioning":
             raise ProvisioningError(403, "M_FORBIDDEN", "no")
         return 202, {"asked": [method, *parts]}
+
+    async def _catch_up(self, events: Sequence[dict[str, Any]]) -> None:
+        self.caught_up.append([str(event.get("event_id")) for event in events])
 
     def _keep(self, transaction: dict[str, Any]) -> bool:
         if transaction.get("full"):
@@ -116,6 +124,33 @@ async def test_what_else_a_transaction_brings_is_kept_with_its_events_or_not_at_
     # Something to do without an event wakes the bridge, too.
     answer = await service.request("PUT", path, {"events": [], "something": 1})
     assert (answer.status_code, service.arrivals) == (200, 2)
+
+
+async def test_what_may_have_been_forgotten_is_looked_for_before_the_events_are_taken(
+    service: Service,
+) -> None:
+    async def push(txn_id: int, event_id: str, port: int) -> None:
+        event = {"event_id": event_id, "room_id": "!r:b", "type": "m.x"}
+        transport = httpx.ASGITransport(app=service.app, client=("127.0.0.1", port))
+        async with httpx.AsyncClient(transport=transport) as http:
+            path = f"http://bridge/_matrix/app/v1/transactions/{txn_id}"
+            body = {"events": [event]}
+            await http.put(path, json=body, headers={"Authorization": f"Bearer {TOKEN}"})
+
+    # We have just started; a connection is new; a number is left out; they begin anew.
+    for txn_id, port, looked in (
+        (7, 1, 1),
+        (8, 1, 1),
+        (9, 2, 2),
+        (10, 1, 2),
+        (12, 1, 3),
+        (1, 1, 4),
+        (2, 2, 4),
+    ):
+        await push(txn_id, f"${txn_id}", port)
+        assert len(service.caught_up) == looked
+    assert service.caught_up == [["$7"], ["$9"], ["$12"], ["$1"]]
+    assert service.waiting() == ["$7", "$8", "$9", "$10", "$12", "$1", "$2"]
 
 
 async def test_the_same_transaction_again_changes_nothing(service: Service) -> None:
@@ -228,7 +263,7 @@ async def test_what_cannot_be_made_because_a_side_is_away_may_be_asked_for_again
 async def test_provisioning_has_a_token_of_its_own(service: Service) -> None:
     path = "/_linearized/bridge/v1/rooms/%21r%2F%3Ax/bridge"
     answer = await service.request("POST", path, {}, token="Bearer provisioning")
-    assert (answer.status_code, answer.json()) == (202, {"asked": ["POST", "!r/:x", "bridge"]})
+    assert (answer.status_code, answer.json()) == (202, {"asked": ["POST", "rooms", "!r/:x", "bridge"]})
     for token in (None, f"Bearer {TOKEN}", "Basic provisioning"):
         refused = await service.request("POST", path, {}, token=token)
         assert (refused.status_code, refused.json()["errcode"]) == (403, "M_FORBIDDEN")

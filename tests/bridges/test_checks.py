@@ -190,7 +190,7 @@ async def test_a_homeserver_that_cannot_do_encrypted_rooms_is_told_how_and_is_no
 async def test_a_homeserver_that_takes_no_keys_of_ours_is_said_so(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         world.homeserver.masquerading = False
-        await world.bridge.encryption.start()
+        await world.bridge.encryption.taking_part.start()
         missing = world.bridge.encryption.extensions.missing()
     assert missing == "the homeserver does not take my keys (M_UNKNOWN_DEVICE)"
 

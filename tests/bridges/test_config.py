@@ -52,10 +52,20 @@ def test_settings_are_read_with_paths_relative_to_the_file(tmp_path: Path) -> No
     assert config.read_receipts is False
 
 
+def test_a_bridge_of_several_has_a_bot_of_its_own(tmp_path: Path) -> None:
+    path = settings(tmp_path, GOOD.replace("[bridge]", 'bot = "@_bridge-2:a.example"\n[bridge]'))
+    assert load_bridge_config(path).bot == "@_bridge-2:a.example"
+
+
 def test_operators_are_user_ids(tmp_path: Path) -> None:
     path = settings(tmp_path, GOOD + 'operators = ["@admin:matrix.example"]\n')
     assert load_bridge_config(path).operators == {"@admin:matrix.example"}
     assert load(tmp_path).operators == frozenset()
+
+
+def test_rooms_are_audited_every_ten_minutes_or_as_often_as_the_operator_wants(tmp_path: Path) -> None:
+    assert load(tmp_path).audit_seconds == 600
+    assert load_bridge_config(settings(tmp_path, GOOD + "audit_seconds = 1\n")).audit_seconds == 1
 
 
 def test_encrypted_rooms_are_bridged_unless_the_operator_refuses(tmp_path: Path) -> None:
@@ -88,7 +98,10 @@ def test_no_token_is_shown(tmp_path: Path) -> None:
         ("[bridge]", '[bridge]\noperators = "@a:b"', "bridge.operators"),
         ("[bridge]", '[bridge]\noperators = ["alice"]', "bridge.operators"),
         ("[bridge]", '[bridge]\nencrypted_rooms = "maybe"', "bridge.encrypted_rooms"),
+        ("[bridge]", "[bridge]\naudit_seconds = 0", "bridge.audit_seconds"),
+        ("[bridge]", "[bridge]\naudit_seconds = true", "bridge.audit_seconds"),
         ("[bridge]", "[bridge]\ntypo = 1", "bridge.typo"),
+        ("[bridge]", 'bot = "bot"\n[bridge]', "provider.bot"),
         ("[bridge]", "[other]\nx = 1\n[bridge]", "other"),
         ("[bridge]", "[bridge", "bridge.toml"),
     ],

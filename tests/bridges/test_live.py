@@ -37,6 +37,7 @@ from tests.bridges.support import (
     World,
     bob_of_b,
     open_world,
+    push_events,
 )
 from tests.bridges.test_fallbacks import STABLE
 from tests.bridges.test_import import history
@@ -317,3 +318,20 @@ async def test_events_that_were_never_pushed_are_found_by_the_audit(tmp_path: Pa
         (late,) = await heard(bob)
         assert body_of(late) == "lost by the feed"
         assert late.timestamp < first.timestamp
+
+
+async def test_what_the_homeserver_forgot_comes_before_what_it_pushes_next(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        world.homeserver.say(room, ALICE, "before its end")
+        await world.settle()
+        world.homeserver.say(room, ALICE, "forgotten", push=False)
+        content = {"msgtype": "m.text", "body": "after its start"}
+        new = world.homeserver.emit(room, ALICE, "m.room.message", content, push=False)
+        # Numbers begin anew when it has nothing left to send.
+        await push_events(world.bridge, [new], txn_id="1")
+        await world.settle()
+        assert [body_of(item) for item in await heard(bob, 3)] == [
+            "before its end",
+            "forgotten",
+            "after its start",
+        ]

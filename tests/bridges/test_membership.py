@@ -13,7 +13,7 @@ from tests.bridges.test_live import by, talking
 from tests.bridges.test_shared_state import DAN, GHOST, promote, shared
 from tests.client.support import drain
 
-ERIN = f"@erin:{DOMAIN}"
+ERIN, GUS = f"@erin:{DOMAIN}", f"@gus:{DOMAIN}"
 FRED = "@fred:a.example"
 GHOST_FRED = f"@_lin_a.example_fred:{DOMAIN}"
 
@@ -98,6 +98,11 @@ async def test_invitations_and_knocks_in_matrix_stand_in_the_log(tmp_path: Path)
         await world.settle()
         assert (await in_log(world, ERIN))["membership"] == "join"
         assert ERIN in in_group(world)
+        world.homeserver.users.add(GUS)
+        world.homeserver.member(room, GUS, "knock", reason="for the first time")
+        await world.settle()
+        knocked = {"sender": GUS, "membership": "knock", "reason": "for the first time"}
+        assert await in_log(world, GUS) == knocked
         world.homeserver.member(room, ERIN, "no membership")
         await world.settle()
         assert (await in_log(world, ERIN))["membership"] == "join"
@@ -168,8 +173,9 @@ async def test_ghosts_are_invited_knock_leave_and_are_banned_as_their_people_are
         await world.settle()
         knocked = {"sender": GHOST_FRED, "membership": "knock", "reason": "it is me"}
         assert in_matrix(world, room, GHOST_FRED) == knocked
-        await do(world, dan, FRED, "invite")
-        assert in_matrix(world, room, GHOST_FRED)["membership"] == "invite"
+        await do(world, dan, FRED, "invite", reason="let him in")
+        invited = {"sender": BOT, "membership": "invite", "reason": f"By {DAN}: let him in"}
+        assert in_matrix(world, room, GHOST_FRED) == invited
         await fred.api.join(world.room_id())
         await world.settle()
         assert in_matrix(world, room, GHOST_FRED)["membership"] == "join"

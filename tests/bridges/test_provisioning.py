@@ -65,6 +65,8 @@ async def test_a_room_is_bridged_listed_and_unbridged(tmp_path: Path) -> None:
         (("GET", ""), None, (401, "M_MISSING_TOKEN")),
         (("GET", ""), "wrong", (403, "M_FORBIDDEN")),
         (("DELETE", ""), PROVISIONING_TOKEN, (405, "M_UNRECOGNIZED")),
+        (("POST", "/../doubles/x"), PROVISIONING_TOKEN, (405, "M_UNRECOGNIZED")),
+        (("GET", "/../doubles/x/y"), PROVISIONING_TOKEN, (404, "M_UNRECOGNIZED")),
         (("GET", "/x/bridge"), PROVISIONING_TOKEN, (405, "M_UNRECOGNIZED")),
         (("GET", "/x/y"), PROVISIONING_TOKEN, (404, "M_UNRECOGNIZED")),
         (("GET", "/x"), PROVISIONING_TOKEN, (404, "M_NOT_FOUND")),
@@ -100,8 +102,8 @@ async def test_requests_are_limited_and_guesses_count(
 ) -> None:
     now = 100.0
 
-    async def nothing(link: object) -> None:
-        raise AssertionError(link)
+    async def nothing(*asked: object) -> Any:
+        raise AssertionError(asked)
 
     monkeypatch.setattr(provisioning, "BURST", 2.0)
     database = Database(":memory:")
@@ -113,16 +115,17 @@ async def test_requests_are_limited_and_guesses_count(
             seconds=lambda: now,
             begin=lambda room_id: None,
             unbridge=nothing,
+            doubles=nothing,
             importing=set(),
         )
         for _ in range(2):
             with pytest.raises(ProvisioningError, match="Wrong token"):
-                await api.answer("GET", [], b"wrong")
+                await api.answer("GET", ["rooms"], b"wrong", b"")
         with pytest.raises(ProvisioningError, match="Too many requests") as limited:
-            await api.answer("GET", [], b"r" * 40)
+            await api.answer("GET", ["rooms"], b"r" * 40, b"")
         assert (limited.value.status, limited.value.errcode) == (429, "M_LIMIT_EXCEEDED")
         now += 0.2
-        assert await api.answer("GET", [], b"r" * 40) == (200, {"rooms": []})
+        assert await api.answer("GET", ["rooms"], b"r" * 40, b"") == (200, {"rooms": []})
     database.close()
 
 

@@ -13,6 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 from bridges.matrix import receipts
+from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.names import Names
 from bridges.matrix.receipts import PAUSE, Receipts, units_of
 from linearized.client import ApiError, DecryptedMessage, Session, device
@@ -96,6 +97,17 @@ async def test_who_reads_on_is_reported_for_the_newest(tmp_path: Path) -> None:
         assert await reported(world, room, bob) == []
 
 
+class Nobody(Speaking):
+    """Nobody has two accounts."""
+
+    def __init__(self) -> None:
+        pass
+
+    def is_own_reading(self, matrix_room_id: str, user_id: str, event_id: str) -> bool:
+        del matrix_room_id, user_id, event_id
+        return False
+
+
 async def test_what_is_heard_within_a_pause_is_reported_together(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -107,6 +119,7 @@ async def test_what_is_heard_within_a_pause_is_reported_together(
         ghosts=nothing,
         links=nothing,
         messages=nothing,
+        speaking=Nobody(),
         random=bytes,
     )
     sent: list[tuple[float, str]] = []

@@ -26,6 +26,7 @@ from linearized.client.identity import leaf_owner
 from linearized.client.storage import MemoryStorage
 from linearized.exceptions import IdentifierError
 from linearized.mimi.content import sender_extensions, text
+from linearized.mimi.key_material import basic_credential
 from linearized.mimi.tls import encode_vector
 from linearized.protocol.base64 import encode_base64
 from tests.client.fake_provider import FakeProvider, Room
@@ -166,9 +167,9 @@ def test_both_kinds_of_credential_name_a_client() -> None:
     uri = b"mimi://a.example/d/alice/DEV"
     structure = b"".join(encode_vector(part) for part in (b"@alice:a.example", b"DEV", b"key"))
     for identity in (uri, structure):
-        owner = leaf_owner(identity)
+        owner = leaf_owner(basic_credential(identity))
         assert (owner.user_id, owner.device_id) == (ALICE, "DEV")
         assert owner.user_uri == "mimi://a.example/u/alice"
     for nobody in (b"", b"alice", b"mimi://a.example/u/alice", b"mimi://\xff", structure + b"x"):
         with pytest.raises(IdentifierError):
-            leaf_owner(nobody)
+            leaf_owner(basic_credential(nobody))

@@ -73,7 +73,7 @@ async def test_users_who_could_not_follow_keep_a_room_where_it_is(
                 moves, "joined_providers",
                 lambda *_, **__: {"b.example": "linearized", "m.example": "mimi"},
             )  # fmt: skip
-            await refused(world, "b.example", Reason.FORBIDDEN, "m.example could not follow")
+            await refused(world, "b.example", Reason.FORBIDDEN, "m.example does not say")
         with monkeypatch.context() as patch:
             patch.setattr(type(world.a.node), "bridged_domains", frozenset({"c.example"}))
             await refused(world, "b.example", Reason.FORBIDDEN, f"{CAROL} could not follow")

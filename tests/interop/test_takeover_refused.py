@@ -14,7 +14,6 @@ import trio
 from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
-from linearized.server import takeovers
 from linearized.server.exchange import OutboundError
 from linearized.server.hub import Overloaded
 from linearized.server.takeover_consents import MAX_DECISIONS
@@ -258,14 +257,6 @@ async def test_a_room_of_a_hub_that_was_caught_is_not_taken(tmp_path: Path) -> N
     async with bereft(tmp_path) as world:
         world.b.node.audits._stopped.add((world.room_id, "a.example"))
         await refused(world, "two histories")
-
-
-async def test_users_who_could_not_follow_keep_a_room_from_being_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with bereft(tmp_path) as world:
-        monkeypatch.setattr(takeovers, "joined_providers", lambda *_, **__: {"m.example": "mimi"})
-        await refused(world, r"m\.example could not follow")
 
 
 async def test_rooms_that_are_ours_unknown_or_of_another_version_are_not_taken(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from linearized.mimi import (
     tls,
 )
 from linearized.mimi._codecs import Nested
+from linearized.mimi.certificates import is_certified, read_certified
 from linearized.mimi.content import (
     Disposition,
     Expiration,
@@ -215,6 +216,8 @@ READERS: tuple[Callable[[Any], object], ...] = (
     welcome_message,
     welcome_ciphersuite,
     basic_identity,
+    read_certified,
+    is_certified,
     commit_parts.commit_parts,
     commit_parts.proposed_key_package,
     commit_parts.leaf_credential,

@@ -15,6 +15,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_id_from_uri, user_uri
 from linearized.protocol.state import membership
 from linearized.room.admission import COMMIT, PROPOSAL
+from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.devices import Published, nothing_published
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
@@ -47,9 +48,12 @@ class Party:
         app_data: Mapping[int, bytes] | None = None,
         role: int = 1,
         published: Published = nothing_published,
+        authorities: Authorities = nobody_trusted,
+        founder: openmls.Client | None = None,
     ) -> None:
-        self.room = new_room(initial=initial, signer=HUB_KEY, published=published)
+        self.room = new_room(initial=initial, signer=HUB_KEY, published=published, authorities=authorities)
         self.alice = Member(ALICE)
+        self.alice.client = founder or self.alice.client
         self.members: list[Member] = [self.alice]
         self.group: GroupUpdate
         self.pending: list[tuple[bytes, int]] = []

@@ -25,6 +25,7 @@ from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.admission import ALGORITHM
+from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.devices import Published, nothing_published
 from linearized.room.grouping import NO_AGENTS
 from linearized.room.room import Room
@@ -86,6 +87,7 @@ def new_room(
     agents: Mapping[int, bytes] = NO_AGENTS,
     signer: openmls.SignatureKeyPair | None = None,
     published: Published = nothing_published,
+    authorities: Authorities = nobody_trusted,
 ) -> Room:
     """A room that Alice has just created."""
     room = Room(
@@ -97,6 +99,7 @@ def new_room(
         agents=agents,
         signer=signer,
         published=published,
+        authorities=authorities,
         save_every=1,
     )
     content: JsonObject = {"room_version": version}
@@ -259,7 +262,9 @@ def handshake(
     """A submission whose added key packages were all handed out by the providers they name."""
     added = commit_parts(bundle.commit).key_packages
     return Handshake(
-        introduced=frozenset(openmls.inspect_key_package(package, now=MLS.now).identity for package in added),
+        introduced=frozenset(
+            openmls.inspect_key_package(package, now=MLS.now).credential for package in added
+        ),
         bundle=HandshakeBundle(
             message=bundle.commit,
             welcome=welcome_struct(bundle.welcome) if bundle.welcome is not None else None,

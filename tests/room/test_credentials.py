@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from linearized.exceptions import IdentifierError
+from linearized.mimi.key_material import basic_credential
 from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.mimi.tls import encode_vector
 from linearized.room.credentials import (
@@ -17,12 +18,14 @@ from linearized.room.credentials import (
 
 
 def test_a_client_uri_names_user_and_device() -> None:
-    assert client_of(b"mimi://a.example/d/alice/ABC") == ClientIdentity("@alice:a.example", "ABC")
+    assert client_of(basic_credential(b"mimi://a.example/d/alice/ABC")) == ClientIdentity(
+        "@alice:a.example", "ABC"
+    )
 
 
 def test_the_linearized_matrix_credential_names_user_and_device() -> None:
     identity = encode_vector(b"@alice:a.example") + encode_vector(b"ABC") + encode_vector(bytes(32))
-    assert client_of(identity) == ClientIdentity("@alice:a.example", "ABC")
+    assert client_of(basic_credential(identity)) == ClientIdentity("@alice:a.example", "ABC")
 
 
 @pytest.mark.parametrize(
@@ -40,19 +43,19 @@ def test_the_linearized_matrix_credential_names_user_and_device() -> None:
 )
 def test_anything_else_is_refused(identity: bytes) -> None:
     with pytest.raises(IdentifierError):
-        client_of(identity)
+        client_of(basic_credential(identity))
 
 
 def test_the_credential_names_the_leafs_own_key_or_is_refused() -> None:
     identity = encode_credential("@alice:a.example", "ABC", b"k" * 32)
     assert decode_credential(identity) == ("@alice:a.example", "ABC", b"k" * 32)
-    assert client_of(identity, signature_key=b"k" * 32).device_id == "ABC"
+    assert client_of(basic_credential(identity), signature_key=b"k" * 32).device_id == "ABC"
     with pytest.raises(IdentifierError, match="another signature key"):
-        client_of(identity, signature_key=b"x" * 32)
+        client_of(basic_credential(identity), signature_key=b"x" * 32)
 
 
 def test_a_client_uri_names_no_key() -> None:
-    assert client_of(b"mimi://a.example/d/alice/ABC", signature_key=b"x").device_id == "ABC"
+    assert client_of(basic_credential(b"mimi://a.example/d/alice/ABC"), signature_key=b"x").device_id == "ABC"
 
 
 def test_a_pseudonymous_credential_names_a_pseudonym_and_its_key() -> None:
@@ -63,9 +66,9 @@ def test_a_pseudonymous_credential_names_a_pseudonym_and_its_key() -> None:
         signature_public_key=b"key",
         identity_link_ciphertext=b"sealed",
     )
-    found = client_of(pseudonym.encode(), signature_key=b"key")
+    found = client_of(basic_credential(pseudonym.encode()), signature_key=b"key")
     assert found == ClientIdentity(f"@{user}:a.example", client.replace("-", "_"))
-    assert pseudonym_of(pseudonym.encode()) == pseudonym
-    assert pseudonym_of(b"mimi://a.example/d/alice/ABC") is None
+    assert pseudonym_of(basic_credential(pseudonym.encode())) == pseudonym
+    assert pseudonym_of(basic_credential(b"mimi://a.example/d/alice/ABC")) is None
     with pytest.raises(IdentifierError, match="another signature key"):
-        client_of(pseudonym.encode(), signature_key=b"other")
+        client_of(basic_credential(pseudonym.encode()), signature_key=b"other")

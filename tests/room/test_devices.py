@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from linearized.exceptions import CanonicalJsonError, EventFormatError, InvalidInput, SignatureError
+from linearized.mimi.key_material import basic_credential
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.signing import SigningKey
@@ -51,7 +52,7 @@ def test_a_device_says_what_the_draft_shows() -> None:
     assert (found.user_id, found.device_id, found.algorithms) == (ALICE, "ABCDEF", (DEFAULT_ALGORITHM,))
     assert found.signature_key == published_key(obj) == KEY.verify_key
     assert found.credential == encode_credential(ALICE, "ABCDEF", KEY.verify_key)
-    assert client_of(found.credential, signature_key=KEY.verify_key).user_id == ALICE
+    assert client_of(basic_credential(found.credential), signature_key=KEY.verify_key).user_id == ALICE
 
 
 def test_fields_the_draft_does_not_name_are_signed_along() -> None:

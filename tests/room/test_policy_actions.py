@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from linearized.mimi.key_material import basic_credential
 from linearized.mimi.participants import FRANKING_AGENT, ROOM_METADATA
 from linearized.mimi.policy.base import BaseRoomPolicy
 from linearized.mimi.policy.capabilities import Capability
@@ -138,9 +139,14 @@ def test_canjoinifpreauthorized_lets_in_who_has_the_claims() -> None:
 def test_a_claim_of_one_client_is_met_by_that_client() -> None:
     preauth = rules((USER, [claim(IDENTITY, b"mimi://d.example/d/dora/ABC")]))
     may = replace(policy(roles=with_role(USER, Capability.JOIN_IF_PREAUTHORIZED)), preauth=preauth)
-    action = Action(user_id=DORA, identity=b"mimi://d.example/d/dora/ABC", listed={DORA: USER}, external=True)
+    action = Action(
+        user_id=DORA,
+        credential=basic_credential(b"mimi://d.example/d/dora/ABC"),
+        listed={DORA: USER},
+        external=True,
+    )
     allow(action, may)
-    deny(replace(action, identity=b"mimi://d.example/d/dora/XYZ"), "may not enter", may)
+    deny(replace(action, credential=basic_credential(b"mimi://d.example/d/dora/XYZ")), "may not enter", may)
 
 
 def test_nobody_joins_a_fixed_membership() -> None:
@@ -267,7 +273,7 @@ def test_a_policy_is_changed_by_who_has_its_capability(component: int, capabilit
 
 def test_the_hubs_franking_agent_is_named_by_anybody() -> None:
     for user_id in (ALICE, BOB):
-        allow(Action(user_id=user_id, identity=b"", components={FRANKING_AGENT: b"the hub's"}))
+        allow(Action(user_id=user_id, credential=b"", components={FRANKING_AGENT: b"the hub's"}))
 
 
 def test_links_are_made_and_taken_back_by_who_may() -> None:

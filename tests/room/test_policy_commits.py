@@ -488,10 +488,10 @@ def test_a_proposal_by_reference_is_its_senders_and_the_hubs_own_is_nobodys() ->
     staged = public.stage_commit(alice.group.commit().commit, now=MLS.now)
     assert {member.identity for member in staged.removed} == {bob.client.identity, carol.client.identity}
     assert list(actions_of(public, staged)) == [
-        Action(user_id=ALICE, identity=alice.client.identity),
+        Action(user_id=ALICE, credential=alice.client.credential),
         Action(
             user_id=BOB,
-            identity=bob.client.identity,
+            credential=bob.client.credential,
             removed=(BOB,),
             references=tuple(
                 each.reference for each in staged.proposals if each.kind == "self_remove" and each.reference

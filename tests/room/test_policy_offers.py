@@ -65,10 +65,10 @@ def test_adding_a_user_is_judged_by_who_proposes_it() -> None:
     room = party(bob)
     package = anna.key_package()
     proposals = (propose_update(bob, added=[ANNA], role=ADMIN), bob.joined().propose_add(package))
-    made = offer(bob, *proposals, introduced=[anna.client.identity])
+    made = offer(bob, *proposals, introduced=[anna.client.credential])
     assert "from role 0 to role 3" in str(refusal(room.room, made, Reason.FORBIDDEN))
     proposals = (propose_update(bob, added=[ANNA], role=USER), bob.joined().propose_add(package))
-    room.submit(offer(bob, *proposals, introduced=[anna.client.identity]), by=bob)
+    room.submit(offer(bob, *proposals, introduced=[anna.client.credential]), by=bob)
     accepted = room.submit(commit_pending(room.alice), by=room.alice)
     anna.join(accepted)
     assert membership(room.room.state, ANNA) == "join"

@@ -262,9 +262,9 @@ def test_updates_of_others_are_committed() -> None:
 
 
 def test_an_update_that_makes_a_leaf_somebody_elses_is_refused() -> None:
-    group: Any = SimpleNamespace(member=lambda _leaf: SimpleNamespace(identity=b"me"))
+    group: Any = SimpleNamespace(member=lambda _leaf: SimpleNamespace(credential=b"me"))
     changed: Any = SimpleNamespace(
-        sender_leaf=0, updated=SimpleNamespace(identity=b"you"), reference=b"reference"
+        sender_leaf=0, updated=SimpleNamespace(credential=b"you"), reference=b"reference"
     )
     with pytest.raises(Rejected) as refused:
         proposals._check_identity_kept(group, changed)
@@ -377,7 +377,7 @@ def test_a_role_is_given_by_who_proposed_it() -> None:
 def pending_carol(party: Party, bob: Member) -> list[bytes]:
     carol = Member(CAROL)
     messages = adding(bob, carol)
-    party.submit(offer(bob, *messages, introduced={carol.client.identity}), by=bob)
+    party.submit(offer(bob, *messages, introduced={carol.client.credential}), by=bob)
     return messages
 
 

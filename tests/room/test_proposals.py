@@ -108,7 +108,7 @@ def test_members_come_by_proposals_of_others_with_who_proposed_them_as_inviter()
         bob,
         propose_update(bob, added=[CAROL]),
         bob.joined().propose_add(package),
-        introduced={carol.client.identity},
+        introduced={carol.client.credential},
     )
     party.submit(submission, by=bob)
     assert membership(party.room.state, CAROL) == "leave"

@@ -50,7 +50,7 @@ def test_several_updates_of_the_participant_list_go_together() -> None:
     assert resulting_app_data(group, updates) == {PARTICIPANT_LIST: participant_list((BOB, 2))}
 
 
-@pytest.mark.parametrize("kind", ["psk", "reinit", "group_context_extensions"])
+@pytest.mark.parametrize("kind", ["psk", "reinit"])
 def test_a_proposal_that_changes_more_than_leaves_and_app_data_is_refused(kind: str) -> None:
     staged: Any = SimpleNamespace(proposal_kinds=("add", kind))
     with pytest.raises(Rejected) as raised:
@@ -60,11 +60,11 @@ def test_a_proposal_that_changes_more_than_leaves_and_app_data_is_refused(kind: 
 
 
 def test_an_update_keeps_whose_leaf_it_is() -> None:
-    mine, yours = (SimpleNamespace(leaf_index=0, identity=identity) for identity in (b"me", b"you"))
+    mine, yours = (SimpleNamespace(leaf_index=0, credential=credential) for credential in (b"me", b"you"))
     group: Any = SimpleNamespace(member={0: mine}.get)
     kept: Any = SimpleNamespace(updated=[mine])
     check_identities_kept(group, kept)
-    elsewhere = SimpleNamespace(leaf_index=1, identity=b"me")
+    elsewhere = SimpleNamespace(leaf_index=1, credential=b"me")
     for other in (yours, elsewhere):
         changed: Any = SimpleNamespace(updated=[other])
         with pytest.raises(Rejected) as raised:

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+from cryptography.x509 import Certificate
 
 from linearized.config import Config, MetadataConfig, ProviderConfig, StoreConfig, load_config
 from linearized.protocol.signing import ServerIdentity
@@ -164,6 +165,7 @@ async def running_server(
     providers: Mapping[str, ProviderConfig] | None = None,
     metadata: MetadataConfig | None = None,
     operators: tuple[str, ...] = (),
+    authorities: Mapping[str, tuple[Certificate, ...]] | None = None,
     clock: Callable[[], int] = system_clock,
     store_in_thread: bool = True,
 ) -> AsyncIterator[Server]:
@@ -193,6 +195,7 @@ async def running_server(
         providers=providers or {},
         metadata=metadata or MetadataConfig(),
         operators=operators,
+        certificate_authorities=authorities or {},
     )
     async with open_node(config, clock=clock, federation=federation, store_in_thread=store_in_thread) as node:
         network.apps[name] = build_app(run.routes(node))

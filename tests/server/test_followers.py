@@ -50,7 +50,10 @@ class Peer:
         self.send_answer: JsonObject | Exception = {"failed_pdus": {}}
         self.gate: trio.Event | None = None
 
-    async def post(self, provider: str, endpoint: str, target: str, body: bytes) -> Answer:
+    async def post(
+        self, provider: str, endpoint: str, target: str, body: bytes, *, in_turn: bool = False
+    ) -> Answer:
+        assert in_turn
         assert endpoint == "notify"
         self.notified.append((trio.current_time(), provider, target, body))
         if self.gate is not None:

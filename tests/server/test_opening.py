@@ -12,10 +12,12 @@ import trio
 import trio.testing
 
 from linearized.exceptions import ConfigError, StoreError
+from linearized.server.gateway_keys import KEY_FILE
 from linearized.server.opening import HOUSEKEEPING_SECONDS, MLS_KEY_FILE, open_node, system_clock
 from tests.server.support import Network, running_server
 
 REFERENCE = b"a key package"
+DAY = 24 * 3600
 
 
 @dataclass
@@ -115,3 +117,30 @@ async def test_an_error_inside_closes_the_store_all_the_same(tmp_path: Path) -> 
     assert raised.group_contains(KeyError)
     async with open_node(config):
         pass
+
+
+async def test_the_gateway_has_a_new_key_as_often_as_the_settings_say(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    clock, settings = Clock(system_clock()), tmp_path / "a.example" / "linearized.toml"
+    async with running_server("a.example", tmp_path, Network(), clock=clock, store_in_thread=False) as server:
+        (first,) = server.node.gateway_keys
+    settings.write_text(settings.read_text() + "\n[keys]\ngateway_days = 2\n")
+    async with running_server("a.example", tmp_path, Network(), clock=clock, store_in_thread=False) as server:
+        await trio.sleep(2 * DAY - HOUSEKEEPING_SECONDS)
+        assert list(server.node.gateway_keys) == [first]
+        await trio.sleep(2 * HOUSEKEEPING_SECONDS)
+        second, *before = server.node.gateway_keys
+        assert before == [first]
+        await trio.sleep(DAY - HOUSEKEEPING_SECONDS)
+        assert list(server.node.gateway_keys) == [second, first]
+        await trio.sleep(3 * HOUSEKEEPING_SECONDS)
+        assert list(server.node.gateway_keys) == [second]
+        (server.node.config.data_dir / KEY_FILE).chmod(0o640)  # in which nothing can be done
+        await trio.sleep(2 * DAY)
+        assert list(server.node.gateway_keys) == [second]
+    settings.write_text(settings.read_text().replace("gateway_days = 2", "gateway_days = 0"))
+    (tmp_path / "a.example" / "data" / KEY_FILE).chmod(0o600)
+    async with running_server("a.example", tmp_path, Network(), clock=clock, store_in_thread=False) as server:
+        await trio.sleep(3 * DAY)
+        assert list(server.node.gateway_keys) == [second]

@@ -17,6 +17,7 @@ from tests.store.contract_account_data import AccountDataContract
 from tests.store.contract_accounts import AccountContract
 from tests.store.contract_archive import ArchiveContract
 from tests.store.contract_contacts import ContactContract
+from tests.store.contract_directory import DirectoryContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_joining import JoinCodeContract
 from tests.store.contract_key_packages import KeyPackageContract
@@ -78,6 +79,7 @@ class StoreContract(
     ReceiptContract,
     RelationContract,
     ProfileContract,
+    DirectoryContract,
     ClosingContract,
 ):
     """The whole protocol."""

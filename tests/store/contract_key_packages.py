@@ -121,6 +121,22 @@ class KeyPackageContract:
         assert store.key_package_route(b"r2") == "c.example"
         assert store.key_package_route(b"r3") is None
 
+    async def test_a_room_has_routes_of_its_own(self, store: Store) -> None:
+        await store.put_key_package_routes({b"r1": "b.example"}, 2_000, room_id="!one:a.example")
+        await store.put_room_routes("!one:a.example", {b"r1": "x.example", b"r2": "c.example"}, 1_000)
+        await store.put_room_routes("!two:a.example", {b"r2": "d.example"}, 3_000)
+        assert store.key_package_route(b"r2") is None
+        assert store.key_package_route(b"r2", room_id="!one:a.example") == "c.example"
+        assert store.key_package_route(b"r2", room_id="!two:a.example") == "d.example"
+        assert store.key_package_route(b"r1", room_id="!two:a.example") == "b.example"
+        known = {b"r1": ("b.example", 2_000), b"r2": ("c.example", 1_000)}
+        assert store.room_routes("!one:a.example", now_ms=999, limit=9) == known
+        assert store.room_routes("!one:a.example", now_ms=1_000, limit=9) == {b"r1": ("b.example", 2_000)}
+        assert store.room_routes("!one:a.example", now_ms=0, limit=1) == {b"r1": ("b.example", 2_000)}
+        assert await store.expire(2_000) == 3
+        assert store.room_routes("!one:a.example", now_ms=0, limit=9) == {}
+        assert store.key_package_route(b"r2", room_id="!two:a.example") == "d.example"
+
     async def test_what_expired_can_be_removed(self, store: Store) -> None:
         await store.put_key_packages([key_package(1, not_after=10), key_package(2, not_after=11)])
         await store.put_key_package_routes({b"r1": "b.example"}, 10_999)

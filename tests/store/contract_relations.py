@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,11 @@ from tests.store.rows import BOB, OTHER_ROOM, ROOM, entry, event_id, new_room, r
 def related(seq: int, parent: int, kind: str = "m.thread", *, room_id: str = ROOM) -> EntryRow:
     relation = {"event_id": event_id(ROOM, parent), "rel_type": kind}
     return entry(seq, room_id=room_id, content={"m.relates_to": relation})
+
+
+def redaction(seq: int, target: int) -> EntryRow:
+    pdu = {"content": {"redacts": event_id(ROOM, target)}, "type": "m.room.redaction"}
+    return replace(entry(seq, kind="m.room.redaction"), pdu=json.dumps(pdu).encode())
 
 
 async def fill(store: Store) -> None:
@@ -40,8 +46,29 @@ class RelationContract:
         assert seqs(store, 1, after=3, before=6) == [5]
         assert seqs(store, 3) == []
         assert store.related("!no:a.example", "$1", after=0, before=9, newest_first=True, limit=9) == []
-        found = store.has_relations(ROOM, [event_id(ROOM, seq) for seq in range(1, 7)])
-        assert found == {event_id(ROOM, 1), event_id(ROOM, 2)}
+        found = store.marked(ROOM, [event_id(ROOM, seq) for seq in range(1, 7)])
+        assert found == (frozenset({event_id(ROOM, 1), event_id(ROOM, 2)}), frozenset[str]())
+
+    async def test_what_relates_to_any_of_some_events_is_found_newest_first(self, store: Store) -> None:
+        await fill(store)
+        ids = [event_id(ROOM, 1), event_id(ROOM, 2)]
+
+        def found(before: int, limit: int) -> list[int]:
+            return [row.seq for row in store.related_to_any(ROOM, ids, before=before, limit=limit)]
+
+        assert (found(9, 9), found(6, 2), found(9, 0)) == ([6, 5, 4, 3], [5, 4], [])
+        assert store.related_to_any(ROOM, [], before=9, limit=9) == []
+
+    async def test_redactions_are_found_by_what_they_redact_and_are_no_relations(self, store: Store) -> None:
+        await fill(store)
+        redactions = (redaction(7, 5), redaction(8, 5), redaction(9, 4), redaction(10, 5))
+        await store.append(RoomAppend(room_id=ROOM, entries=redactions))
+        ids = [event_id(ROOM, seq) for seq in range(1, 7)]
+        assert store.marked(ROOM, ids)[1] == {event_id(ROOM, 4), event_id(ROOM, 5)}
+        found = [(parent, row.seq) for parent, row in store.redactions(ROOM, ids, limit=3)]
+        assert found == [(event_id(ROOM, 5), 7), (event_id(ROOM, 5), 8), (event_id(ROOM, 4), 9)]
+        assert store.redactions(OTHER_ROOM, ids, limit=9) == []
+        assert seqs(store, 5) == []
 
     async def test_children_are_counted_by_their_kind(self, store: Store) -> None:
         await fill(store)

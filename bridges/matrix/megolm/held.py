@@ -88,9 +88,11 @@ class Held:
                 self._database.run("DELETE FROM undecrypted WHERE event_id = ?", row["event_id"])
         return len(rows)
 
-    def withheld(self, room_id: str, session_id: str, sender: str) -> None:
-        """The sender says that the key of a session will not come: its messages need not wait."""
-        self._database.run(
+    def withheld(self, room_id: str, session_id: str, sender: str) -> bool:
+        """The sender says that the key of a session will not come: its messages need not wait. Whether any
+        does.
+        """
+        changed = self._database.run(
             "UPDATE undecrypted SET since = ? WHERE room_id = ? AND session_id = ? "
             "AND json_extract(event, '$.sender') = ?",
             self._clock() - PATIENCE_MS,
@@ -98,6 +100,7 @@ class Held:
             session_id,
             sender,
         )
+        return bool(changed)
 
     def give_up(self) -> None:
         """Queue again what has waited long enough, to be told of."""

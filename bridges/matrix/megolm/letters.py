@@ -19,6 +19,7 @@ from bridges.matrix.megolm.mailbox import Letter
 from bridges.matrix.megolm.olm import Olm, Opened, sender_key_of
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
+from bridges.matrix.megolm.requests import KeyRequests
 from bridges.matrix.megolm.sharing import WITHHELD, Sharing
 
 # "Clients should not create a new session with another device if it has already created one for that given
@@ -45,6 +46,7 @@ class Letters:
         encryption: GroupEncryption,
         sharing: Sharing,
         held: Held,
+        requests: KeyRequests,
         clock: Callable[[], int],
     ) -> None:
         self._accounts = accounts
@@ -55,6 +57,7 @@ class Letters:
         self._encryption = encryption
         self._sharing = sharing
         self._held = held
+        self._requests = requests
         self._clock = clock
         self._last: OrderedDict[tuple[str, ...], int] = OrderedDict()
 
@@ -74,8 +77,12 @@ class Letters:
             await self._requested(own, letter)
         elif letter.type in _WITHHELD:
             room_id, session_id = letter.content.get("room_id"), letter.content.get("session_id")
-            if isinstance(room_id, str) and isinstance(session_id, str):
-                self._held.withheld(room_id, session_id, letter.sender)
+            if (
+                isinstance(room_id, str)
+                and isinstance(session_id, str)
+                and self._held.withheld(room_id, session_id, letter.sender)
+            ):
+                self._requests.withheld(room_id, session_id, letter.sender)
         # Whatever else there is, such as verification, needs a person, or is not to be believed in the clear.
 
     async def _encrypted(self, own: OwnDevice, letter: Letter) -> None:
@@ -88,6 +95,7 @@ class Letters:
         key = self._key(own, opened)
         if key is not None:
             self._held.key_came(key.room_id, key.session_id)
+            self._requests.came(key.room_id, key.session_id)
 
     async def _sender(self, own: OwnDevice, letter: Letter) -> Device:
         key = sender_key_of(letter.content)
@@ -104,6 +112,9 @@ class Letters:
         if opened.type == "m.room_key":
             return self._decryption.add(opened.content, opened.sender)
         if opened.type == "m.forwarded_room_key":
+            if opened.content.get("sender_key") == opened.sender.curve25519 and self._asked_for(opened):
+                # It is the session's own device that gives its key, as it would with an m.room_key.
+                return self._decryption.add_forwarded(opened.content, opened.sender)
             # "from a trusted source, such as via a m.forwarded_room_key event from a verified device
             # belonging to the same user". We have one device for each user, so this is another that the
             # operator gave our identity.
@@ -116,6 +127,10 @@ class Letters:
                 raise UnknownDevice("a forwarded key of a device that we do not know")
             return self._decryption.add_forwarded(opened.content, owner)
         return None  # m.dummy, secrets of others: the session is what counts
+
+    def _asked_for(self, opened: Opened) -> bool:
+        room_id, session_id = opened.content.get("room_id"), opened.content.get("session_id")
+        return self._requests.asked_for(str(room_id), str(session_id), opened.sender)
 
     async def _mend(self, own: OwnDevice, device: Device) -> None:
         """ "To establish a new session, the client sends an m.dummy to-device event to the other party"."""

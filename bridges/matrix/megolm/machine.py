@@ -7,62 +7,49 @@ closed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import structlog
-import trio
 
-from bridges.matrix.config import REFUSE, BridgeConfig
+from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
-from bridges.matrix.failures import carried, is_passing
-from bridges.matrix.megolm.accounts import MEGOLM, Accounts
+from bridges.matrix.failures import carried
+from bridges.matrix.megolm.accounts import Accounts
 from bridges.matrix.megolm.devices import DeviceLists
-from bridges.matrix.megolm.errors import MissingKey, RoomClosed, UnknownAlgorithm
-from bridges.matrix.megolm.extensions import PROBE, Extensions
+from bridges.matrix.megolm.errors import EncryptionError, MissingKey, RoomClosed, UnknownAlgorithm
+from bridges.matrix.megolm.extensions import Extensions
 from bridges.matrix.megolm.held import Held, is_late, replacement
 from bridges.matrix.megolm.inbound import GroupDecryption
+from bridges.matrix.megolm.inboxes import Inboxes
 from bridges.matrix.megolm.letters import Letters
-from bridges.matrix.megolm.mailbox import Letter, Mailbox, MailboxFull
+from bridges.matrix.megolm.mailbox import Letter, Mailbox
 from bridges.matrix.megolm.olm import Olm
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
-from bridges.matrix.megolm.rooms import ENCRYPTION, EncryptedRooms, RoomSettings
+from bridges.matrix.megolm.requests import KeyRequests
+from bridges.matrix.megolm.rooms import EncryptedRooms
 from bridges.matrix.megolm.sharing import Sharing
+from bridges.matrix.megolm.taking_part import TakingPart
 from bridges.matrix.records import Incoming
-from linearized.client import ApiError
 
 ENCRYPTED = "m.room.encrypted"
 # Homeservers have to read these: who may redact what, and what is counted.
 _NEVER_ENCRYPTED = frozenset({ENCRYPTED, "m.reaction", "m.room.redaction"})
-# Inboxes of a room are read again at most this often while a key is missing.
-INBOX_PAUSE = 5.0
-# Ghosts of a room whose inboxes are read for a key that is missing: each was given the same.
-MAX_LISTENERS = 3
-# Pages of an inbox read at once; a page has a hundred messages.
-MAX_INBOX_PAGES = 100
-_NOT_THERE = frozenset({403, 404})
+# What holds the keys of rooms, and what waits for keys.
+ROOM_TABLES = (
+    "megolm_inbound",
+    "megolm_outbound",
+    "megolm_shared",
+    "megolm_seen",
+    "undecrypted",
+    "key_requests",
+)
 
 JsonObject = dict[str, Any]
 log = structlog.get_logger(__name__)
-
-
-class Homeserver(Protocol):
-    """The homeserver as the bot."""
-
-    async def state_event(self, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
-        """As ``HomeserverApi``."""
-        ...
-
-    async def joined_members(self, room_id: str) -> dict[str, JsonObject]:
-        """As ``HomeserverApi``."""
-        ...
-
-    async def say_in_the_clear(self, room_id: str, text: str, *, txn_id: str) -> None:
-        """As ``HomeserverApi``."""
-        ...
 
 
 class Encryption:
@@ -79,11 +66,7 @@ class Encryption:
         ids: Callable[[int], str],
     ) -> None:
         names = config.names
-        self._config = config
-        self._bot = names.bot
-        self._is_ours = names.is_ours
         self._database = database
-        self._homeserver: Homeserver | None = None
         self.rooms = EncryptedRooms(database)
         self.extensions = Extensions(database, probe=ids(16))
         self._accounts = Accounts(database, key=key, ids=ids)
@@ -102,12 +85,33 @@ class Encryption:
             lists=self._lists,
             bot=names.bot,
         )
+        self.taking_part = TakingPart(
+            config=config,
+            rooms=self.rooms,
+            extensions=self.extensions,
+            publishing=self._publishing,
+            lists=self._lists,
+            ids=ids,
+        )
+        self._inboxes = Inboxes(
+            database,
+            accounts=self._accounts,
+            publishing=self._publishing,
+            extensions=self.extensions,
+            mailbox=self._mailbox,
+            members=self.taking_part.members,
+            is_ours=names.is_ours,
+            bot=names.bot,
+        )
+        self._requests = KeyRequests(
+            database, publishing=self._publishing, lists=self._lists, bot=names.bot, clock=clock, ids=ids
+        )
         self._sharing = Sharing(
             publishing=self._publishing,
             lists=self._lists,
             olm=olm,
             encryption=encryption,
-            members=self._members,
+            members=self.taking_part.members,
             is_ours=names.is_ours,
             ids=ids,
         )
@@ -120,19 +124,11 @@ class Encryption:
             encryption=encryption,
             sharing=self._sharing,
             held=self._held,
+            requests=self._requests,
             clock=clock,
         )
-        self._ids = ids
         # What the homeserver said of our keys in the newest transaction, until it is dealt with.
         self._counts: tuple[JsonObject, JsonObject] = ({}, {})
-        self._joined: dict[str, frozenset[str]] = {}
-        self._asked: set[str] = set()
-        # When the inboxes of a room's ghosts were read last for a key that is missing.
-        self._looked: dict[str, float] = {}
-
-    def use(self, homeserver: Homeserver) -> None:
-        """The homeserver as the bot, which itself needs us to send."""
-        self._homeserver = homeserver
 
     # --- what the homeserver pushes ---
 
@@ -162,59 +158,8 @@ class Encryption:
         self._counts[0].update(counts)
         self._counts[1].update(unused)
         for event in _first(transaction, "events", "events", list):
-            self._note(event)
+            self.taking_part.note(event)
         return bool(new or counts)
-
-    def _note(self, event: object) -> None:
-        if not isinstance(event, dict) or not isinstance(event.get("room_id"), str):
-            return
-        if event.get("type") == "m.room.member":
-            self._joined.pop(event["room_id"], None)
-        elif event.get("type") == ENCRYPTION and event.get("state_key") == "":
-            # Known before the event's turn comes, so that nothing more is said in the clear.
-            content = event.get("content")
-            self.rooms.note(event["room_id"], content if isinstance(content, dict) else {})
-
-    async def start(self) -> None:
-        """Make the bot's device known and find out what the homeserver is able to do. Changes of device lists
-        may have been missed, so all are asked for again when they are next needed.
-
-        Raises:
-            ClientError: the homeserver is away, or refuses.
-        """
-        if self._config.encrypted_rooms == REFUSE:
-            return
-        try:
-            await self._publishing.device(self._bot)
-            await self._probe()
-        except ApiError as error:
-            if is_passing(error):
-                raise
-            log.error("the homeserver does not take our keys", error=str(error))
-            self.extensions.refused(error.errcode)
-        else:
-            self.extensions.taken()
-        self._lists.all_outdated()
-
-    async def verify(self) -> None:
-        """Find out whether the homeserver still does what encrypted rooms need; while it is away, wait."""
-        if self._config.encrypted_rooms == REFUSE:
-            return
-
-        async def work() -> None:
-            await self.extensions.verify(self._probe)
-
-        reason = await carried(work)
-        if reason is not None:
-            log.error("the homeserver could not be asked about encrypted rooms", reason=reason)
-        missing = self.extensions.missing()
-        if missing is not None:
-            log.warning("encrypted rooms stay closed", reason=missing)
-
-    async def _probe(self) -> None:
-        own = await self._publishing.device(self._bot)
-        messages = {self._bot: {own.device_id: self.extensions.content}}
-        await self._publishing.api(own).send_to_device(PROBE, messages, txn_id=self._ids(16))
 
     async def work(self) -> None:
         """Deal with what came: to-device messages, keys used up, events that waited long enough. While the
@@ -226,6 +171,9 @@ class Encryption:
         reason = await carried(lambda: self._publishing.top_up(*counts))
         if reason is not None:
             log.error("keys could not be uploaded", reason=reason)
+        reason = await carried(self._requests.work)
+        if reason is not None:
+            log.error("keys could not be asked for", reason=reason)
         self._held.give_up()
 
     async def _deal_with(self, letter: Letter) -> None:
@@ -238,48 +186,23 @@ class Encryption:
 
     def patience(self) -> float:
         """Seconds after which ``work`` has something to do even if nothing comes."""
-        milliseconds = self._held.patience()
-        return float("inf") if milliseconds is None else milliseconds / 1000
+        found = [value for value in (self._held.patience(), self._requests.patience()) if value is not None]
+        return min(found) / 1000 if found else float("inf")
 
-    async def read_inboxes(self, room_id: str | None = None) -> None:
-        """Fetch what the homeserver did not push to our devices, or to those of a room: what it had queued
-        while it saw us down, it forgets. The bot has no inbox that can be read (Synapse answers its ``/sync``
-        with 500), which is why a ghost listens in every encrypted room.
+    async def read_inboxes(self) -> None:
+        """As ``Inboxes.read``, of all our devices."""
+        await self._inboxes.read()
 
-        Raises:
-            ServerUnreachable: the homeserver is away.
+    def forget(self, room_id: str) -> None:
+        """The room is no longer bridged: keep no keys of it, nor what waits for any. That it is encrypted
+        stays known, and whether people closed it.
         """
-        users = [user for user in self._accounts.all_users() if user != self._bot]
-        if room_id is not None:
-            members = await self._members(room_id)
-            users = [user for user in users if user in members][:MAX_LISTENERS]
-        for user in users:
-            try:
-                await self._read_inbox(user)
-            except ApiError as error:
-                log.warning("an inbox could not be read", user_id=user, error=str(error))
-            except MailboxFull:  # what is left stays in the inboxes
-                return
-
-    async def _read_inbox(self, user_id: str) -> None:
-        own = self._accounts.find(user_id)
-        if own is None or not own.published:
-            return
-        since = self.extensions.inbox_position(user_id)
-        ours = {"to_user_id": own.user_id, "to_device_id": own.device_id}
-        for _ in range(MAX_INBOX_PAGES):
-            messages, since = await self._publishing.api(own).inbox(since)
-            with self._database.together():
-                self._mailbox.put({**message, **ours} for message in messages)
-                self.extensions.set_inbox_position(user_id, since)
-            if not messages:
-                return
-
-    async def _listen(self, room_id: str) -> None:
-        """Have a ghost with a device in the room, if there is any ghost."""
-        ghosts = [user for user in await self._members(room_id) if user != self._bot and self._is_ours(user)]
-        if ghosts and not any(self._accounts.find(user) for user in ghosts):
-            await self._publishing.device(ghosts[0])
+        with self._database.together():
+            for table in ROOM_TABLES:
+                self._database.run(f"DELETE FROM {table} WHERE room_id = ?", room_id)  # noqa: S608
+        self.taking_part.forget(room_id)
+        self._inboxes.forget(room_id)
+        self._sharing.forget(room_id)
 
     # --- reading ---
 
@@ -292,12 +215,12 @@ class Encryption:
             ClientError: the homeserver is away.
         """
         event = incoming.event
-        self._note(event)  # what an audit found was never in a transaction
+        self.taking_part.note(event)  # what an audit found was never in a transaction
         if event.get("type") != ENCRYPTED or "state_key" in event:
             return incoming
-        if await self.closed(incoming.room_id) is not None:
+        if await self.taking_part.closed(incoming.room_id) is not None:
             return incoming
-        await self._listen(incoming.room_id)
+        await self._inboxes.listen(incoming.room_id)
         try:
             event = self._decryption.decrypt(event)
         except UnknownAlgorithm:
@@ -306,18 +229,21 @@ class Encryption:
             if is_late(incoming):  # it was here, and is gone: of a session nobody keeps so long
                 raise
             if self._held.hold(incoming, missing.session_id):
-                await self._look_for_key(incoming.room_id)
+                await self._inboxes.look_for_key(incoming.room_id)
                 return None
             return incoming
         if is_late(incoming):
             event = replacement(incoming, event)
         return replace(incoming, event=event)
 
-    async def _look_for_key(self, room_id: str) -> None:
-        now, last = trio.current_time(), self._looked.get(room_id)
-        if last is None or now - last >= INBOX_PAUSE:
-            self._looked[room_id] = now
-            await self.read_inboxes(room_id)
+    def reopened(self, event: JsonObject) -> JsonObject:
+        """An event that was fetched as it was before it was encrypted; itself if it cannot be read."""
+        if event.get("type") != ENCRYPTED:
+            return event
+        try:
+            return self._decryption.decrypt(event)
+        except EncryptionError:
+            return event
 
     # --- writing ---
 
@@ -332,91 +258,13 @@ class Encryption:
         """
         if event_type in _NEVER_ENCRYPTED:
             return event_type, content
-        settings = await self.settings(room_id)
+        settings = await self.taking_part.settings(room_id)
         if settings is None:
             return event_type, content
-        reason = await self.closed(room_id)
+        reason = await self.taking_part.closed(room_id)
         if reason is not None:
             raise RoomClosed(reason)
         return ENCRYPTED, await self._sharing.seal(room_id, user_id, settings, event_type, content)
-
-    async def settings(self, room_id: str) -> RoomSettings | None:
-        """How a room is encrypted; ``None`` if it is not. Rooms stay encrypted once they are.
-
-        Raises:
-            ClientError: the homeserver does not say.
-        """
-        if room_id not in self._asked:
-            try:
-                event = await self._as_bot.state_event(room_id, ENCRYPTION)
-            except ApiError as error:
-                if error.status not in _NOT_THERE:
-                    raise
-            else:
-                content = event.get("content")
-                self.rooms.note(room_id, content if isinstance(content, dict) else {})
-            self._asked.add(room_id)
-        return self.rooms.settings(room_id)
-
-    async def is_encrypted(self, room_id: str) -> bool:
-        """Whether what is sent to a room is encrypted, and files have to be.
-
-        Raises:
-            ClientError: the homeserver does not say.
-        """
-        return await self.settings(room_id) is not None
-
-    async def closed(self, room_id: str) -> str | None:
-        """Why the bridge takes no part in a room's encryption; ``None`` if it does, or the room has none. The
-        room is told once.
-
-        Raises:
-            ClientError: the homeserver does not answer.
-        """
-        settings = await self.settings(room_id)
-        if settings is None:
-            return None
-        reason = self._reason(room_id, settings)
-        if reason is None:
-            if self.extensions.missing() is not None and not self.extensions.verified:
-                await self.extensions.verify(self._probe)
-            reason = self.extensions.missing()
-        if reason is not None and self.rooms.tell_once(room_id):
-            text = (
-                f"This room is encrypted, and I take no part in that: {reason}. What is said"
-                " here stays here, and what is said on the other side is not shown here."
-            )
-            await self._as_bot.say_in_the_clear(room_id, text, txn_id=f"closed-{self._ids(16)}")
-        return reason
-
-    def _reason(self, room_id: str, settings: RoomSettings) -> str | None:
-        if self._config.encrypted_rooms == REFUSE:
-            return "the bridge's operator does not allow it"
-        if self.rooms.is_closed(room_id):
-            return "somebody who may decide so for this room did"
-        if settings.algorithm != MEGOLM:
-            return "it is encrypted in a way I do not know"
-        return None
-
-    async def _members(self, room_id: str) -> list[str]:
-        found = self._joined.get(room_id)
-        if found is None:
-            try:
-                found = self._joined[room_id] = frozenset(await self._as_bot.joined_members(room_id))
-            except ApiError as error:
-                if error.status not in _NOT_THERE:
-                    raise
-                found = frozenset()  # an alias of ours lets us hear rooms that we are not in
-        return sorted(found)
-
-    @property
-    def _as_bot(self) -> Homeserver:
-        if self._homeserver is None:
-            raise RuntimeError("the homeserver has to be known before anything is sent")
-        return self._homeserver
-
-
-Seal = Callable[[str, str, str, JsonObject], Awaitable[tuple[str, JsonObject]]]
 
 
 def _first(transaction: Mapping[str, Any], stable: str, unstable: str, kind: type) -> Any:

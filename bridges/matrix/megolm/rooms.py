@@ -81,11 +81,15 @@ class EncryptedRooms:
     def open(self, room_id: str) -> None:
         """The opposite; then, should it be closed again, that is said again."""
         self._database.run("DELETE FROM closed_rooms WHERE room_id = ?", room_id)
-        self._database.run("DELETE FROM crypto_facts WHERE name = ?", f"told {room_id}")
+        self.untold(room_id)
 
     def is_closed(self, room_id: str) -> bool:
         """Whether people of the room closed it."""
         return self._database.first("SELECT 1 FROM closed_rooms WHERE room_id = ?", room_id) is not None
+
+    def untold(self, room_id: str) -> None:
+        """Whatever the room was told counts no more."""
+        self._database.run("DELETE FROM crypto_facts WHERE name = ?", f"told {room_id}")
 
     def tell_once(self, room_id: str) -> bool:
         """Whether the room has still to be told that it is closed; from now on it has not."""

@@ -49,6 +49,11 @@ class Sharing:
         # A session's key is given in one place at a time, and nothing is said with it meanwhile.
         self._locks: dict[tuple[str, str], trio.Lock] = {}
 
+    def forget(self, room_id: str) -> None:
+        """Nothing is said in the room any more."""
+        for place in [place for place in self._locks if place[0] == room_id]:
+            del self._locks[place]
+
     async def seal(
         self, room_id: str, user_id: str, settings: RoomSettings, event_type: str, content: Mapping[str, Any]
     ) -> JsonObject:

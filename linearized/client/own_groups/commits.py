@@ -63,13 +63,13 @@ class OwnCommits(OwnGroups):
         return references(self.group(room_id)) if self.in_group(room_id) else set()
 
     def must_tidy(self, room_id: str) -> bool:
-        """Whether somebody is to be removed from the group, or its franking agent to be replaced, and this
+        """Whether somebody is to be removed from the group, or the hub before to be replaced in it, and this
         device could do it.
         """
         if not self.in_group(room_id):
             return False
         group = self.group(room_id)
-        due = bool(leaving_leaves(group)) or self.needs_agent(room_id)
+        due = bool(leaving_leaves(group)) or self.needs_agent(room_id) or self.needs_sender(room_id)
         return due and not is_leaving(group)
 
     def drop_proposals(self, room_id: str, named: Collection[bytes]) -> bool:

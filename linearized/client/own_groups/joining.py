@@ -8,7 +8,7 @@ import openmls
 
 from linearized.client.errors import UntrustedAnswer
 from linearized.client.own_groups.commits import OwnCommits
-from linearized.client.own_groups.looking import ROLE_ADMIN, group_ids
+from linearized.client.own_groups.looking import ROLE_ADMIN, group_ids, owners_of
 from linearized.client.state import PendingCommit
 from linearized.mimi.franking import franking_components
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
@@ -88,7 +88,7 @@ class Joining(OwnCommits):
         seen = openmls.PublicGroup.observe(group_info=group_info, ratchet_tree=ratchet_tree, now=now)
         if seen.group_id not in group_ids(room_id):
             raise UntrustedAnswer("the group information is of another room")
-        own = [member.leaf_index for member in seen.members() if member.identity == self.client.identity]
+        own = [leaf for leaf, owner in owners_of(seen.members()).items() if owner.client == self.owner.client]
         _, bundle = self.client.join_external(
             group_info=group_info,
             ratchet_tree=ratchet_tree,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import openmls
 
 from linearized.client.errors import NotInGroup
@@ -33,7 +35,7 @@ class OwnGroups:
         self.client = client
         self.state = state
         self._storage = storage
-        self.owner = leaf_owner(client.identity)
+        self.owner = leaf_owner(client.credential, signature_key=client.signature_key)
 
     def __repr__(self) -> str:
         return f"MlsDevice({self.owner.client_uri})"
@@ -111,14 +113,7 @@ class OwnGroups:
 
     def members(self, room_id: str) -> dict[int, LeafOwner]:
         """Who sits on which leaf; leaves with unreadable credentials are left out."""
-        owners: dict[int, LeafOwner] = {}
-        for member in self.group(room_id).members():
-            try:
-                owners[member.leaf_index] = leaf_owner(member.identity, signature_key=member.signature_key)
-            except IdentifierError:
-                # Another implementation's credential, or somebody's pseudonym; a member all the same.
-                continue
-        return owners
+        return owners_of(self.group(room_id).members())
 
     def hub(self, room_id: str) -> str:
         """The provider that orders the room, as far as the log has told."""
@@ -136,6 +131,23 @@ class OwnGroups:
         except MimiDecodeError:
             return True  # whatever it is, it is not the hub's
 
+    def needs_sender(self, room_id: str) -> bool:
+        """Whether the room has moved to this device's provider, which is no external sender of its group."""
+        hub = self.record(room_id).hub
+        if hub != user_domain(self.owner.user_id) or PARTICIPANT_LIST not in self.group(room_id).app_data():
+            return False
+        name = f"mimi://{hub}".encode()
+        return all(identity != name for _, identity in self.group(room_id).external_senders())
+
+    def senders_with(self, room_id: str, hub: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        """The external senders that a group is to have once its room has moved: the new hub (raw public key
+        and content of its basic credential) in the place of those before.
+        """
+        record = self.record(room_id)
+        hubs = {f"mimi://{name}".encode() for name in (record.hub, record.former_hub, room_domain(room_id))}
+        others = [sender for sender in self.group(room_id).external_senders() if sender[1] not in hubs]
+        return [hub, *others]
+
     def is_franked(self, room_id: str) -> bool:
         """Whether the hub stamps the room's messages, so that each commits to its content."""
         return self.in_group(room_id) and FRANKING_AGENT in self.group(room_id).app_data()
@@ -149,3 +161,15 @@ def role_index(power_level: int) -> int:
 def group_ids(room_id: str) -> tuple[bytes, bytes]:
     """The IDs that the group of a room may have."""
     return group_id(room_id), room_id.encode()
+
+
+def owners_of(members: Iterable[openmls.Member]) -> dict[int, LeafOwner]:
+    """Who sits on which leaf; leaves with unreadable credentials are left out."""
+    owners: dict[int, LeafOwner] = {}
+    for member in members:
+        try:
+            owners[member.leaf_index] = leaf_owner(member.credential, signature_key=member.signature_key)
+        except IdentifierError:
+            # Another implementation's credential, or somebody's pseudonym; a member all the same.
+            continue
+    return owners

@@ -14,8 +14,8 @@ from linearized.mimi.tls import Bytes, Struct, Uint16, Vector
 class ClaimId(Struct):
     """What a claim is about.
 
-    ``id`` is by credential type: an X.509 OID in its binary form, the name of a JWT claim, a CWT's key. For a
-    basic credential see ``linearized.room.claims``.
+    ``id`` is by credential type: an X.509 OID in its binary form (DER, with tag and length), the name of a
+    JWT claim, a CWT's key. See ``linearized.room.claims``.
     """
 
     credential_type: Uint16

@@ -11,6 +11,7 @@ from typing import Final
 from linearized.server.clients import (
     account_data,
     accounts,
+    aliases,
     archives,
     around,
     consents,
@@ -38,10 +39,12 @@ from linearized.server.clients import (
     profiles,
     proofs,
     pseudonyms,
+    public_rooms,
     push_rules,
     receipts,
     relations,
     reports,
+    searching,
     segments,
     sending,
     sessions,
@@ -72,6 +75,8 @@ PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
     ("POST", f"{V3}/login", accounts.login),
     ("POST", f"{V3}/refresh", sessions.refresh),
     ("POST", f"{V3}/register", accounts.register),
+    ("GET", f"{V3}/directory/room/{{room_alias}}", aliases.resolve),
+    ("GET", f"{V3}/directory/list/room/{{room_id}}", public_rooms.visibility),
 )
 
 PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
@@ -140,6 +145,13 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("GET", f"{V1}/rooms/{{room_id}}/hierarchy", hierarchy.hierarchy),
     ("GET", f"{V1}/room_summary/{{room_id}}", faces.summary),
     ("GET", f"{CLIENT}/unstable/im.nheko.summary/summary/{{room_id}}", faces.summary),
+    ("PUT", f"{V3}/directory/room/{{room_alias}}", aliases.create),
+    ("DELETE", f"{V3}/directory/room/{{room_alias}}", aliases.delete),
+    ("GET", f"{_ROOM}/aliases", aliases.listing),
+    ("PUT", f"{V3}/directory/list/room/{{room_id}}", public_rooms.set_visibility),
+    ("GET", f"{V3}/publicRooms", public_rooms.get),
+    ("POST", f"{V3}/publicRooms", public_rooms.search),
+    ("POST", f"{V3}/search", searching.search),
     ("POST", f"{V3}/user_directory/search", user_directory.search),
     ("POST", f"{_ROOM}/receipt/{{receipt_type}}/{{event_id}}", receipts.receipt),
     ("POST", f"{_ROOM}/read_markers", receipts.read_markers),

@@ -9,6 +9,7 @@ from typing import Final
 
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.views import View
+from linearized.server.redactions import redactions_of
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow, Store
 from linearized.store.relations import REFERENCE, REPLACE, THREAD, relation_of
@@ -40,12 +41,14 @@ def _relations(store: Store, view: View, user_id: str, entry: EntryRow, render: 
         room_id, entry.event_id, after=0, before=last + 1, newest_first=True, limit=MAX_LOOKED_AT
     )
     children = shown(store, [row for row in rows if view.shows(row)])
+    redacted = redactions_of(store, [*children, entry])  # what is redacted relates to nothing any more
+    children = [row for row in children if row.event_id not in redacted]
     kinds = {
         kind: [row for row in children if _relates(row) == kind] for kind in (THREAD, REPLACE, REFERENCE)
     }
     found: JsonObject = {}
     edits = [row for row in kinds[REPLACE] if _edits(row, entry)]
-    if edits:
+    if edits and entry.event_id not in redacted:
         found[REPLACE] = render(edits[0])
     if kinds[REFERENCE]:
         found[REFERENCE] = {"chunk": [{"event_id": row.event_id} for row in kinds[REFERENCE]]}

@@ -12,11 +12,13 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION, get_version
 from linearized.room.submissions import LocalEvent
 from linearized.server import pseudonyms
+from linearized.server.clients.aliases import CANONICAL, check_own, keep
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import bad_json, objects, optional_object, optional_text, text, texts
 from linearized.server.clients.membership import user_of
 from linearized.server.clients.profiles import tell_room
+from linearized.server.clients.public_rooms import MAX_PUBLISHED, too_many
 from linearized.server.http import HttpError, Request, Response, json_response
 
 MAX_INITIAL_STATE: Final = 100  # state events of one request; if large, the body's own bound comes first
@@ -47,8 +49,10 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     body = await request.json()
     if user_domain(caller.user_id) != context.node.identity.name:
         raise HttpError(403, "M_FORBIDDEN", f"Only users of {context.node.identity.name} create rooms here")
-    if "room_alias_name" in body:
-        raise HttpError(400, "M_INVALID_PARAM", "This server keeps no room aliases")
+    alias = _alias(context, body)
+    public = optional_text(body, "visibility") == "public"
+    if public and len(context.node.store.published()) >= MAX_PUBLISHED:
+        raise too_many()
     pseudonyms.require_unused(context.node, caller.user_id)
     version = optional_text(body, "room_version") or DEFAULT_ROOM_VERSION
     try:
@@ -61,6 +65,9 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
         creation_content = {**creation_content, POLICY_CHOICE: body[POLICY_CHOICE]}
     _check_choice(creation_content)
     events = _initial_events(body, creator=caller.user_id, invites=invites)
+    if alias is not None:
+        content: JsonObject = {"alias": alias}
+        events.append(LocalEvent(sender=caller.user_id, type=CANONICAL, state_key="", content=content))
     room_id = await context.node.rooms.create(
         creator=caller.user_id,
         version=version,
@@ -69,6 +76,10 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     )
     await pseudonyms.require(context.node, caller.user_id, room_id)
     await tell_room(context, request, caller, room_id)
+    if alias is not None:
+        await keep(context, caller, alias, room_id)
+    if public:
+        await context.node.store.set_published(room_id, True, most=MAX_PUBLISHED)
     answer: JsonObject = {"room_id": room_id}
     failed: dict[str, str] = {}
     for target in dict.fromkeys(invites):
@@ -80,6 +91,21 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     if failed:
         answer[FAILED_INVITES] = failed
     return json_response(answer)
+
+
+def _alias(context: Context, body: JsonObject) -> str | None:
+    """The alias that the new room is to have.
+
+    Raises:
+        HttpError: 400 ``M_INVALID_PARAM``, or ``M_ROOM_IN_USE``: "the room alias is already taken".
+    """
+    localpart = optional_text(body, "room_alias_name")
+    if localpart is None:
+        return None
+    alias = check_own(context, f"#{localpart}:{context.node.identity.name}")
+    if context.node.store.alias(alias) is not None:
+        raise HttpError(400, "M_ROOM_IN_USE", "The room alias is taken")
+    return alias
 
 
 def _check_choice(creation_content: JsonObject) -> None:

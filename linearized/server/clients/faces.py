@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.aliases import room_named
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.redactions import told_content
 from linearized.store.base import RoomRow, Store
 
 # Rooms in which membership lets one in, looked at for one room: lists of more than a few are unheard of.
@@ -28,10 +28,11 @@ _TEXTS: Final = (
 
 async def summary(context: Context, request: Request, caller: Caller) -> Response:
     """``GET room_summary/{roomId}``: of rooms this server has a copy of."""
-    face = face_of(context, caller, request.params["room_id"])
+    room_id = room_named(context, request.params["room_id"])
+    face = face_of(context, caller, room_id)
     if face is None:
         raise HttpError(404, "M_NOT_FOUND", "There is no such room that you may know of")
-    row = context.views.membership_row(request.params["room_id"], caller.user_id)
+    row = context.views.membership_row(room_id, caller.user_id)
     return json_response({**face, **({"membership": row.membership} if row is not None else {})})
 
 
@@ -39,6 +40,15 @@ def face_of(context: Context, caller: Caller, room_id: str) -> JsonObject | None
     """A room's face, or None, whether there is no such room or the caller may not know of it: one has to be
     in it, invited, able to join or to knock, or it has to be world-readable.
     """
+    return _face(context, room_id, caller)
+
+
+def public_face(context: Context, room_id: str) -> JsonObject | None:
+    """The face of a room that anybody may know of; None if not everybody may, or there is no such room."""
+    return _face(context, room_id, None)
+
+
+def _face(context: Context, room_id: str, caller: Caller | None) -> JsonObject | None:
     store = context.node.store
     room = store.room(room_id)
     if room is None or room.head_seq == 0:
@@ -64,9 +74,11 @@ def face_of(context: Context, caller: Caller, room_id: str) -> JsonObject | None
     return face | {name: value for name, value in found.items() if value is not None}
 
 
-def _may_ask(context: Context, caller: Caller, room_id: str, rule: Mapping[str, Any]) -> bool:
+def _may_ask(context: Context, caller: Caller | None, room_id: str, rule: Mapping[str, Any]) -> bool:
     if rule.get("join_rule") in _OPEN:
         return True
+    if caller is None:
+        return False
     joined = {row.room_id: row.membership for row in context.node.store.rooms_of(caller.user_id)}
     if joined.get(room_id) in {"join", "invite"}:
         return True
@@ -79,8 +91,7 @@ def _may_ask(context: Context, caller: Caller, room_id: str, rule: Mapping[str, 
 
 def _content(store: Store, room: RoomRow, event_type: str) -> JsonObject:
     entry = store.state_entry(room.room_id, event_type, "", seq=room.head_seq)
-    content: JsonObject = orjson.loads(entry.pdu)["content"] if entry is not None else {}
-    return content
+    return told_content(store, entry) if entry is not None else {}
 
 
 def _text(content: Mapping[str, Any], key: str) -> str | None:

@@ -8,14 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-import orjson
-
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.faces import face_of
 from linearized.server.clients.fields import invalid, query_integer
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.redactions import told_content
 from linearized.store.base import EntryRow
 
 CHILD: Final = "m.space.child"
@@ -61,7 +60,7 @@ def _walk(
         if face is None:
             continue
         children = _children(context, room_id, suggested_only=suggested_only)
-        yield {**face, "children_state": [_stripped(child) for child in children]}
+        yield {**face, "children_state": [_stripped(context, child) for child in children]}
         if level < depth:
             waiting += [(child.state_key or "", level + 1) for child in reversed(children)]
 
@@ -75,7 +74,7 @@ def _children(context: Context, room_id: str, *, suggested_only: bool) -> list[E
     for entry in store.state_at(room_id, seq=room.head_seq):
         if entry.type != CHILD:
             continue
-        content = orjson.loads(entry.pdu)["content"]
+        content = told_content(store, entry)
         # "If via is not present … or not an array, the child should be ignored".
         if not isinstance(content.get("via"), list) or not content["via"]:
             continue
@@ -96,9 +95,9 @@ def _rank(entry: EntryRow, content: dict[str, Any]) -> tuple[bool, str, int, str
     )
 
 
-def _stripped(entry: EntryRow) -> JsonObject:
+def _stripped(context: Context, entry: EntryRow) -> JsonObject:
     return {
-        "content": orjson.loads(entry.pdu)["content"],
+        "content": told_content(context.node.store, entry),
         "origin_server_ts": entry.origin_server_ts,
         "sender": entry.sender,
         "state_key": entry.state_key,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
 from linearized.exceptions import CanonicalJsonError
 from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.protocol.visibility import END
@@ -13,11 +11,12 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
 from linearized.server.clients.filters import Filter, parse_filter
-from linearized.server.clients.projection import client_event, client_events, single_event
+from linearized.server.clients.projection import client_events, single_event
 from linearized.server.clients.tokens import parse_place, place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.redactions import told_content
 from linearized.server.soft_failures import shown
 from linearized.store.base import EntryRow, Role
 
@@ -128,8 +127,8 @@ async def state_content(context: Context, request: Request, caller: Caller) -> R
     if entry is None:
         raise HttpError(404, "M_NOT_FOUND", "The room has no such state")
     if request.query_one("format") == "event":
-        return json_response(client_event(context, caller, entry))
-    return json_response(orjson.loads(entry.pdu)["content"])
+        return json_response(single_event(context, caller, entry))
+    return json_response(told_content(context.node.store, entry))
 
 
 async def members(context: Context, request: Request, caller: Caller) -> Response:
@@ -167,7 +166,7 @@ async def joined_members(context: Context, request: Request, caller: Caller) -> 
         rows = context.node.store.memberships(room_id)
         return json_response({"joined": {row.user_id: {} for row in rows if row.membership == "join"}})
     joined = {
-        entry.state_key: _profile(orjson.loads(entry.pdu)["content"])
+        entry.state_key: _profile(told_content(context.node.store, entry))
         for entry in _state(context, view)
         if entry.type == MEMBER_TYPE and membership_of(entry) == "join"
     }

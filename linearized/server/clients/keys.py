@@ -11,7 +11,7 @@ from typing import Final
 import openmls
 import orjson
 
-from linearized.exceptions import IdentifierError, InvalidInput
+from linearized.exceptions import CertificateError, IdentifierError, InvalidInput
 from linearized.mls import CIPHERSUITES, MlsError
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
@@ -32,6 +32,7 @@ from linearized.server.clients.fields import (
     texts,
 )
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.node import Node
 from linearized.server.outbound import OutboundError
 from linearized.store.base import DeviceRow, KeyPackageRow, UserRow
 
@@ -71,10 +72,10 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     device_id = caller.require_device()
     body = await request.json()
     device_keys = _device_object(body, caller, device_id)
-    now = context.node.clock() // _MS_PER_SECOND
+    node = context.node
     packages = [
-        *_packages(body, "one_time_keys", caller, device_id, now=now, last_resort=False),
-        *_packages(body, "fallback_keys", caller, device_id, now=now, last_resort=True),
+        *_packages(node, body, "one_time_keys", caller, device_id, last_resort=False),
+        *_packages(node, body, "fallback_keys", caller, device_id, last_resort=True),
     ]
     if len(packages) > MAX_PACKAGES_PER_UPLOAD:
         raise invalid(f"More than {MAX_PACKAGES_PER_UPLOAD} key packages")
@@ -105,10 +106,26 @@ def _device_object(body: JsonObject, caller: Caller, device_id: str) -> JsonObje
         raise invalid(f"device_keys: this server keeps MLS devices only: {error}") from error
 
 
+def _client_uri(info: openmls.KeyPackageInfo, user_id: str, device_id: str) -> str | None:
+    """What a device's key package is listed under; None if it is another's, or its name is in a form that
+    other providers do not read.
+    """
+    try:
+        pseudonym = pseudonym_of(info.credential)
+        if client_of(info.credential, signature_key=info.signature_key) != ClientIdentity(user_id, device_id):
+            return None
+    except IdentifierError:  # it names nobody
+        return None
+    if pseudonym is not None:
+        return pseudonym.client_pseudonym
+    plain = client_uri(user_id, device_id)
+    return plain if info.certificates or info.identity == plain.encode() else None
+
+
 def _packages(
-    body: JsonObject, member: str, caller: Caller, device_id: str, *, now: int, last_resort: bool
+    node: Node, body: JsonObject, member: str, caller: Caller, device_id: str, *, last_resort: bool
 ) -> list[KeyPackageRow]:
-    expected = client_uri(caller.user_id, device_id)
+    now = node.clock() // _MS_PER_SECOND
     found: list[KeyPackageRow] = []
     for name, value in optional_object(body, member).items():
         algorithm, _, key_id = name.partition(":")
@@ -123,13 +140,14 @@ def _packages(
             raise invalid(f"{member}: {name}: {error}") from error
         if info.ciphersuite not in CIPHERSUITES.values():
             raise invalid(f"{member}: {name}: no room here uses ciphersuite {info.ciphersuite:#06x}")
-        pseudonym = pseudonym_of(info.identity)
-        if pseudonym is not None and client_of(info.identity) == ClientIdentity(caller.user_id, device_id):
-            client = pseudonym.client_pseudonym
-        elif info.identity == expected.encode():
-            client = expected
-        else:
+        client = _client_uri(info, caller.user_id, device_id)
+        if client is None:
+            expected = client_uri(caller.user_id, device_id)
             raise invalid(f"{member}: {name}: the package's identity is not {expected}")
+        try:
+            node.require_held(info.credential)  # else nobody could use it
+        except CertificateError as error:
+            raise invalid(f"{member}: {name}: {error}") from error
         if info.last_resort is not last_resort:
             kind = "a last-resort" if info.last_resort else "no last-resort"
             raise invalid(f"{member}: {name} is {kind} package")

@@ -15,6 +15,7 @@ from linearized.protocol.identifiers import (
     user_domain,
 )
 from linearized.server import pseudonyms
+from linearized.server.clients.aliases import room_named
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
@@ -74,10 +75,10 @@ async def _enter(
         elsewhere: how, if this server has no copy of the room: with its ID, servers to go through,
             the reason.
     """
-    room_id = request.params["room_id"]
     reason = optional_text(await request.json(), "reason", limit=MAX_REASON)
+    room_id = room_named(context, request.params["room_id"])
     if not is_room_id(room_id):
-        raise HttpError(404, "M_NOT_FOUND", "This server keeps no room aliases: use the room ID")
+        raise HttpError(404, "M_NOT_FOUND", "That is neither a room ID nor a room alias")
     await pseudonyms.require(context.node, caller.user_id, room_id)
     node, room = context.node, context.node.rooms.row(room_id)
     row = context.views.membership_row(room_id, caller.user_id)

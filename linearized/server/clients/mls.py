@@ -56,7 +56,7 @@ async def key_material(context: Context, request: Request, caller: Caller) -> Re
     encoded = binary(await request.json(), "request")
     context.views.require(room_id, caller.user_id, joined=True)
     try:
-        asked = verify_request(encoded, target=KeyMaterialRequest.decode(encoded).target_user)
+        asked = verify_request(context.node, encoded, target=KeyMaterialRequest.decode(encoded).target_user)
         if asked.requesting_user != user_uri(caller.user_id):
             raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
         return _answer(await context.node.rooms.key_material(room_id, request=encoded))
@@ -76,7 +76,7 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     else:
         context.views.require(room_id, caller.user_id, joined=True)
     try:
-        asked = client_of(basic_identity(GroupInfoRequest.decode(encoded).credential))
+        asked = client_of(GroupInfoRequest.decode(encoded).credential)
         if asked.user_id != caller.user_id:
             raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
         return _answer(await context.node.rooms.group_info(room_id, request=encoded))

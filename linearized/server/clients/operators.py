@@ -11,7 +11,6 @@ from typing import Final
 import trio
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
-from linearized.mimi.key_material import basic_identity
 from linearized.mimi.leaf_changes import leaf_credentials
 from linearized.protocol.canonical import JsonObject
 from linearized.room.credentials import client_of
@@ -157,7 +156,7 @@ async def members(context: Context, request: Request, caller: Caller) -> Respons
 
 def _member(leaf: int, credential: bytes) -> JsonObject:
     try:
-        client = client_of(basic_identity(credential))
+        client = client_of(credential)
     except (IdentifierError, MimiDecodeError):  # of another kind than we read; a member all the same
         return {"leaf_index": leaf}
     return {"leaf_index": leaf, "user_id": client.user_id, "device_id": client.device_id}

@@ -19,8 +19,9 @@ from linearized.server.clients.context import Context
 from linearized.server.franking import FRANK, kept_frank
 from linearized.server.http import HttpError
 from linearized.server.parts import content_of
+from linearized.server.redactions import left_of, redactions_of, told_content
 from linearized.server.soft_failures import shown
-from linearized.store.base import EntryRow
+from linearized.store.base import EntryRow, Store
 
 # Where an entry stands, for clients that follow the log: its sequence number, and the group's epoch after it.
 SEQ: Final = "dev.linearized.seq"
@@ -40,13 +41,18 @@ STRIPPED_TYPES: Final = frozenset(
 )
 
 
-def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObject:
+def client_event(
+    context: Context, caller: Caller, entry: EntryRow, redaction: EntryRow | None = None
+) -> JsonObject:
     """An entry as a client event for one caller, whose device recognises its own by
     ``unsigned.transaction_id``. A commit comes with what is in its parts: client events have no largest size.
+
+    Args:
+        redaction: what it was redacted by; the client event has then what that leaves.
     """
     now = context.node.clock()
-    pdu = orjson.loads(entry.pdu)
-    if entry.type == COMMIT:
+    pdu = orjson.loads(entry.pdu) if redaction is None else left_of(context.node.store, entry)
+    if entry.type == COMMIT and redaction is None:
         with suppress(Rejected):  # not what its hub should have written: soft-failed, or shown as it is
             pdu["content"] = content_of(context.node.store, entry)
     unsigned: JsonObject = {"age": max(0, now - entry.origin_server_ts), SEQ: entry.seq}
@@ -56,6 +62,8 @@ def client_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObjec
         transaction_id = context.echoes.transaction_of(caller.scope, entry, pdu["content"])
         if transaction_id is not None:
             unsigned["transaction_id"] = transaction_id
+    if redaction is not None:
+        unsigned["redacted_because"] = client_event(context, caller, redaction)
     frank = _frank_of(context, entry)
     if frank is not None:
         unsigned[FRANK] = frank
@@ -94,40 +102,43 @@ def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow])
     of commits.
     """
     whole = [entry for entry in entries if entry.type != COMMIT_PART]
-    told = [(entry, client_event(context, caller, entry)) for entry in shown(context.node.store, whole)]
-    _bundle(context, caller, [(entry, event) for entry, event in told if entry.state_key is None])
-    return [event for _, event in told]
+    return _told(context, caller, shown(context.node.store, whole))
 
 
 def single_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObject:
     """An entry that was asked for by its ID, as ``client_events`` would give it, parts of commits too."""
-    event = client_event(context, caller, entry)
-    if entry.state_key is None:
-        _bundle(context, caller, [(entry, event)])
-    return event
+    return _told(context, caller, [entry])[0]
 
 
-def _bundle(context: Context, caller: Caller, told: Sequence[tuple[EntryRow, JsonObject]]) -> None:
-    """Sum up what relates to events of one room, if anything does, as far as the caller may read."""
-    if not told:
-        return
-    store, room_id = context.node.store, told[0][0].room_id
-    parents = store.has_relations(room_id, [entry.event_id for entry, _ in told])
-    if not parents:
-        return
-    with suppress(HttpError):  # a few entries are told to who may not read the room: those about themselves
-        view = context.views.require(room_id, caller.user_id)
-        related = [(entry, event) for entry, event in told if entry.event_id in parents]
-        bundle(store, view, caller.user_id, related, render=partial(client_event, context, caller))
+def _told(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
+    """Entries of one room as client events, redacted where they are, with what relates to them."""
+    if not entries:
+        return []
+    store, room_id = context.node.store, entries[0].room_id
+    parents, redacted = store.marked(room_id, [entry.event_id for entry in entries])
+    redactions = redactions_of(store, [entry for entry in entries if entry.event_id in redacted])
+    events = [client_event(context, caller, entry, redactions.get(entry.event_id)) for entry in entries]
+    related = [
+        (entry, event)
+        for entry, event in zip(entries, events, strict=True)
+        if entry.event_id in parents and entry.state_key is None
+    ]
+    if related:
+        with suppress(
+            HttpError
+        ):  # a few entries are told to who may not read the room: those about themselves
+            view = context.views.require(room_id, caller.user_id)
+            bundle(store, view, caller.user_id, related, render=partial(client_event, context, caller))
+    return events
 
 
-def stripped_state(state: Sequence[EntryRow], *, user_id: str) -> list[JsonObject]:
+def stripped_state(store: Store, state: Sequence[EntryRow], *, user_id: str) -> list[JsonObject]:
     """What an invited or knocking user may know of a room, ending with the invitation or knock itself."""
     chosen = [entry for entry in state if entry.type in STRIPPED_TYPES]
     own = [entry for entry in state if (entry.type, entry.state_key) == ("m.room.member", user_id)]
     return [
         {
-            "content": orjson.loads(entry.pdu)["content"],
+            "content": told_content(store, entry),
             "sender": entry.sender,
             "state_key": entry.state_key,
             "type": entry.type,

@@ -32,6 +32,7 @@ def default_rules(user_id: str) -> JsonObject:
     """What a user has who has changed nothing: rules by kind."""
     localpart = user_id[1:].partition(":")[0]
     two = {"kind": "room_member_count", "is": "2"}
+    named = {"kind": "contains_display_name"}
     all_may = {"kind": "sender_notification_permission", "key": "room"}
     mentioned = {
         "kind": "event_property_contains",
@@ -57,7 +58,10 @@ def default_rules(user_id: str) -> JsonObject:
             _rule(".m.rule.invite_for_me", invited, "notify", _SOUND),
             _rule(".m.rule.member_event", [_match("type", "m.room.member")]),
             _rule(".m.rule.is_user_mention", [mentioned], "notify", _SOUND, _HIGHLIGHT),
+            # Clients that know no mentions look for names; "deprecated", and still predefined.
+            _rule(".m.rule.contains_display_name", [named], "notify", _SOUND, _HIGHLIGHT),
             _rule(".m.rule.is_room_mention", [everybody, all_may], "notify", _HIGHLIGHT),
+            _rule(".m.rule.roomnotif", [_match("content.body", "@room"), all_may], "notify", _HIGHLIGHT),
             _rule(".m.rule.tombstone", [_match("type", "m.room.tombstone"), no_state], "notify", _HIGHLIGHT),
             _rule(".m.rule.reaction", [_match("type", "m.reaction")]),
             _rule(".m.rule.room.server_acl", [_match("type", "m.room.server_acl"), no_state]),

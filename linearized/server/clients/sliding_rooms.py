@@ -20,6 +20,7 @@ from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
 from linearized.server.invited import INVITE_STATE, KNOCK_STATE
+from linearized.server.redactions import told_content
 from linearized.store.base import EntryRow, MembershipRow, RoomRow, Store
 
 # Of one room's timeline, so that a hundred rooms stay below 16 MiB; one entry always fits.
@@ -133,7 +134,7 @@ def _outside(store: Store, candidate: Candidate) -> JsonObject:
     row = candidate.row
     state = store.state_at(row.room_id, seq=candidate.room.head_seq)
     described = store.reply(_OUTSIDE[row.membership], f"{row.room_id} {row.user_id}")
-    face = stripped_state(state, user_id=row.user_id) if state else orjson.loads(described or "[]")
+    face = stripped_state(store, state, user_id=row.user_id) if state else orjson.loads(described or "[]")
     return {
         "initial": True,
         "membership": row.membership,
@@ -181,7 +182,7 @@ def _names(store: Store, row: MembershipRow, seq: int) -> JsonObject:
     found: JsonObject = {}
     for kind, key, name in (("m.room.name", "name", "name"), ("m.room.avatar", "url", "avatar")):
         entry = store.state_entry(row.room_id, kind, "", seq=seq)
-        value = orjson.loads(entry.pdu)["content"].get(key) if entry is not None else None
+        value = told_content(store, entry).get(key) if entry is not None else None
         if isinstance(value, str) and value:
             found[name] = value
     if "name" not in found:
@@ -193,7 +194,7 @@ def _names(store: Store, row: MembershipRow, seq: int) -> JsonObject:
 
 def _hero(store: Store, room_id: str, user_id: str, seq: int) -> JsonObject:
     entry = store.state_entry(room_id, MEMBER_TYPE, user_id, seq=seq)
-    content = orjson.loads(entry.pdu)["content"] if entry is not None else {}
+    content = told_content(store, entry) if entry is not None else {}
     fields = {"displayname": content.get("displayname"), "avatar_url": content.get("avatar_url")}
     return {"user_id": user_id} | {name: value for name, value in fields.items() if isinstance(value, str)}
 

@@ -222,7 +222,7 @@ class _Part:
         """Stripped state; without a copy of the room what was remembered in the scope ``described_in``."""
         state = self.store.state_at(self.room.room_id, seq=self.window.last)
         if state:
-            return stripped_state(state, user_id=self.row.user_id)
+            return stripped_state(self.store, state, user_id=self.row.user_id)
         described = self.store.reply(described_in, f"{self.room.room_id} {self.row.user_id}")
         events: list[JsonObject] = orjson.loads(described) if described is not None else []
         return events

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import integer, text
 from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import Request, Response, json_response
+from linearized.server.redactions import told_content
 from linearized.store.base import Store
 
 DEFAULT_LIMIT: Final = 10  # "Defaults to 10"
@@ -65,7 +64,7 @@ def _shown(store: Store, user_id: str, room_id: str) -> JsonObject:
     names = {"displayname": profile.displayname, "avatar_url": profile.avatar_url}
     if room is not None and not any(names.values()):
         entry = store.state_entry(room_id, MEMBER_TYPE, user_id, seq=room.head_seq)
-        content = orjson.loads(entry.pdu)["content"] if entry is not None else {}
+        content = told_content(store, entry) if entry is not None else {}
         names = {name: content.get(name) for name in names}
     shown = {"user_id": user_id, "display_name": names["displayname"], "avatar_url": names["avatar_url"]}
     return {name: value for name, value in shown.items() if isinstance(value, str)}

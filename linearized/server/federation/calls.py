@@ -11,7 +11,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_room_id
 from linearized.server.acl import SERVER_ACL, allows
 from linearized.server.buckets import Buckets
-from linearized.server.exchange import NAMED_HUB
+from linearized.server.exchange import wrong_server
 from linearized.server.http import Handler, HttpError, Request, Response
 from linearized.server.node import Node
 from linearized.server.xmatrix import claimed
@@ -102,11 +102,6 @@ def is_admitted(node: Node, row: RoomRow, server: str) -> bool:
     """Whether a room's server ACL lets a server take part."""
     rule = node.store.state_entry(row.room_id, SERVER_ACL, "", seq=row.head_seq)
     return rule is None or allows(orjson.loads(rule.pdu)["content"], server)
-
-
-def wrong_server(hub: str) -> HttpError:
-    """The answer about a room that ``hub`` orders."""
-    return HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {hub}", **{NAMED_HUB: hub})
 
 
 def not_found() -> HttpError:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import orjson
 
 from linearized.exceptions import EventFormatError, InvalidInput
-from linearized.protocol.authorization import authorize
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.events import parse_pdu
 from linearized.protocol.hashing import signed_bytes
-from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain
 from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
 from linearized.protocol.signing import add_signature
-from linearized.protocol.state import HUB
-from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.server import hub_chain
 from linearized.server.federation import lpdus
 from linearized.server.federation.calls import Call, not_found, require_admitted
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.hub import Repeated
 from linearized.server.invited import note_invite
 from linearized.server.invites import HUB_EVENTS
-from linearized.server.node import Node
 from linearized.store.base import Role, RoomRow
 
 MEMBER = "m.room.member"
@@ -91,8 +87,9 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     # A room's hub is its creator's server, and rule 3.2 puts the room ID in that server's namespace; or whom
     # that server handed it over to. Anybody else could take the room's ID away from its hub here.
     if room_domain(event.room_id) != call.origin:
-        await _check_moved(call, event.room_id, version)
-    await verify_sent(call.node, event, version)
+        shown = call.body.get(HUB_EVENTS)
+        await hub_chain.verified(call.node, event.room_id, shown, version, hub=call.origin)
+    await hub_chain.verify_sent(call.node, event, version)
     target = event.state_key or ""
     node = call.node
     # What makes a user ineligible "is left as an implementation detail"; ours must exist.
@@ -105,31 +102,6 @@ async def _as_target(call: Call, pdu: JsonObject) -> JsonObject:
     return add_signature(
         event.pdu, name=node.identity.name, key_id=node.identity.key.key_id, signature=signature
     )
-
-
-async def _check_moved(call: Call, room_id: str, version: RoomVersion) -> None:
-    """Follow the transfers that come with an invite from the room's creator to the caller.
-
-    Raises:
-        InvalidInput, HttpError: they do not lead there.
-    """
-    shown = call.body.get(HUB_EVENTS)
-    shape = isinstance(shown, list) and 1 < len(shown) <= MAX_TRANSFERS + 1
-    if not version.hub_transfers or not isinstance(shown, list) or not shape:
-        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
-    create, *transfers = (parse_pdu(pdu, version) for pdu in shown)
-    kinds = {event.type for event in transfers}
-    if kinds != {HUB[0]} or {event.room_id for event in (create, *transfers)} != {room_id}:
-        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
-    authorize(create, {}, version=version)
-    by_id = {event.event_id: event for event in transfers}
-    agreed = call.node.takeover_consents.agreed_among(room_id, transfers)
-    if check_hub_chain(create, by_id, transfers[0], agreed=agreed) != call.origin:
-        raise HttpError(403, "M_FORBIDDEN", "The room belongs to another hub")
-    # From the creator on: what is forged fails at the first signature that had to be somebody else's, before
-    # it makes us ask more servers for their keys.
-    for event in (create, *reversed(transfers)):
-        await verify_sent(call.node, event, version)
 
 
 def _list(value: object) -> list[object]:
@@ -149,17 +121,3 @@ def _version(name: object) -> RoomVersion:
         raise HttpError(
             400, "M_INCOMPATIBLE_ROOM_VERSION", "This server does not know that room version"
         ) from error
-
-
-async def verify_sent(node: Node, event: Event, version: RoomVersion) -> None:
-    """Check an event of a room that we have no copy of: its signatures, and that its content is whole.
-
-    Raises:
-        InvalidInput: it does not hold.
-    """
-    found: dict[tuple[str, str], bytes] = {}
-    for server, key_ids in required_keys(event, version=version):
-        for key_id, key in (await node.keys.keys_for(server, key_ids)).items():
-            found[server, key_id] = key
-    if verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id))).redacted:
-        raise InvalidInput("The invite's content does not match its hash")

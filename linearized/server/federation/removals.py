@@ -11,7 +11,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.versions import get_version
-from linearized.server.federation.invites import verify_sent
+from linearized.server.hub_chain import verify_sent
 from linearized.server.node import Node
 from linearized.store.base import MembershipRow, RoomAppend, RoomRow
 

@@ -18,9 +18,9 @@ from linearized.protocol.versions import DEFAULT_ROOM_VERSION, RoomVersion, get_
 from linearized.room.refusals import outcome_of
 from linearized.room.submissions import Reason, Rejected
 from linearized.server.acl import SERVER_ACL
-from linearized.server.exchange import WRONG_EPOCH
+from linearized.server.exchange import WRONG_EPOCH, wrong_server
 from linearized.server.federation import devices, lpdus, removals
-from linearized.server.federation.calls import Call, is_admitted, wrong_server
+from linearized.server.federation.calls import Call, is_admitted
 from linearized.server.http import HttpError, Response
 from linearized.server.invited import has_copy
 from linearized.server.telemetry import get_log

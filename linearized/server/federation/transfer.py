@@ -15,7 +15,7 @@ from linearized.server.federation.pages import fitting
 from linearized.server.federation.visibility import PUBLIC
 from linearized.server.histories import visibility_changes
 from linearized.server.http import HttpError, Response, Route, json_response
-from linearized.server.moves import takers
+from linearized.server.moves import ROUTES, takers
 from linearized.server.node import Node
 from linearized.store.base import Role, RoomRow
 
@@ -82,6 +82,7 @@ async def accept(call: Call) -> Response:
         raise HttpError(400, "M_BAD_JSON", "after must be an event ID")
     if type(size) is not int or size < 1:
         raise HttpError(400, "M_BAD_JSON", "size must be a number of entries")
+    await call.node.moves.take_routes(row, call.body.get(ROUTES, {}))
     lpdu: JsonObject = await call.node.moves.accept(row, call.origin, after=after, size=size)
     return json_response({"lpdu": lpdu})
 

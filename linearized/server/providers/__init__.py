@@ -13,9 +13,11 @@ from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.messages import SubmitMessageRequest, decode_fanout_stream
 from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
-from linearized.server import assets
+from linearized.server import assets, hub_chain
 from linearized.server.buckets import address_names
+from linearized.server.exchange import wrong_server
 from linearized.server.http import HttpError, Request, Response, Route, json_response
+from linearized.server.invited import has_copy
 from linearized.server.node import Node
 from linearized.server.providers import (
     contacts,
@@ -36,6 +38,7 @@ from linearized.server.providers.client import (
     FOLLOW,
     GATEWAY,
     GATEWAY_KEYS,
+    HUB_MOVED,
     METADATA_POLICY,
     PROXY_DOWNLOAD,
 )
@@ -66,6 +69,7 @@ FANOUT_REQUEST_PATH: Final = "fanoutRequest"
 FANOUT_TOKENS_PATH: Final = "fanoutTokens"
 METADATA_POLICY_PATH: Final = "metadataPolicy"
 GATEWAY_KEYS_PATH: Final = "ohttpKeys"
+HUB_MOVED_PATH: Final = "hubMoved"
 
 # What goes into a room's log, or comes from one: its pace is the room's, not the provider's.
 TO_ROOMS: Final = frozenset({"update", "notify", "submitMessage", DELIVERY_SERVICE_PATH, FANOUT_REQUEST_PATH})
@@ -82,6 +86,7 @@ def routes(node: Node) -> list[Route]:
         endpoints[FOLLOW] = f"{base}/{FOLLOW_PATH}"
         endpoints[GATEWAY] = f"https://{node.identity.name}{oblivious.GATEWAY_PATH}"
         endpoints[GATEWAY_KEYS] = f"{base}/{GATEWAY_KEYS_PATH}"
+        endpoints[HUB_MOVED] = f"{base}/{HUB_MOVED_PATH}/{{roomId}}"
         endpoints[METADATA_POLICY] = f"{base}/{METADATA_POLICY_PATH}"
         endpoints[DELIVERY_SERVICE] = f"{base}/{DELIVERY_SERVICE_PATH}/{{roomId}}"
         endpoints[FANOUT_REQUEST] = f"{base}/{FANOUT_REQUEST_PATH}/{{roomId}}"
@@ -103,6 +108,7 @@ def routes(node: Node) -> list[Route]:
         DELIVERY_SERVICE_PATH: _delivery_service,
         FANOUT_REQUEST_PATH: _fanout_request,
         FANOUT_TOKENS_PATH: _fanout_tokens,
+        HUB_MOVED_PATH: _hub_moved,
     }
     return [
         Route("GET", DIRECTORY_PATH, directory),
@@ -154,15 +160,16 @@ def _binary(body: bytes) -> Response:
 
 
 async def _key_material(node: Node, provider: str, target: str, body: bytes) -> Response:
-    request = key_material.verify_request(body, target=target)
+    request = key_material.verify_request(node, body, target=target)
     # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will
     # be used in": we are asked by that hub, or as it, by a provider whose own user it is.
-    by_hub = not request.room_id or provider_of_uri(request.room_id) == provider
+    by_hub = not request.room_id or node.rooms.following.is_hub(room_id_from_uri(request.room_id), provider)
     if by_hub and provider_of_uri(target) in node.served_domains:
         if request.room_id:
             # A key package lets the hub put our user into its room: this is when we join.
             await node.hub_policies.require(provider)
         return _binary((await key_material.claim(node, request)).encode())
+    _require_here(node, provider, room_id_from_uri(request.room_id))
     row = node.rooms.row(room_id_from_uri(request.room_id))
     if (
         row is None
@@ -177,10 +184,11 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
 async def _update(node: Node, provider: str, target: str, body: bytes) -> Response:
     bundle = HandshakeBundle.decode(body)
     room_id = room_id_from_uri(target)
+    _require_here(node, provider, room_id)
     submission = Handshake(
         bundle=bundle,
         provider=provider,
-        introduced=node.rooms.introduced(bundle),
+        introduced=node.rooms.introduced(room_id, bundle),
         invited_by=node.join_codes.inviter(room_id, bundle),
     )
     try:
@@ -192,6 +200,7 @@ async def _update(node: Node, provider: str, target: str, body: bytes) -> Respon
 
 async def _submit_message(node: Node, provider: str, target: str, body: bytes) -> Response:
     request = SubmitMessageRequest.decode(body)
+    _require_here(node, provider, room_id_from_uri(target))
     submission = ApplicationMessage(
         message=request.message, sending_uri=request.sending_uri, provider=provider
     )
@@ -206,10 +215,12 @@ async def _submit_message(node: Node, provider: str, target: str, body: bytes) -
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
+    _require_here(node, provider, room_id_from_uri(target))
     return _binary(await group_info.answer(node, room_id_from_uri(target), body, domains={provider}))
 
 
 async def _delivery_service(node: Node, provider: str, target: str, body: bytes) -> Response:
+    _require_here(node, provider, room_id_from_uri(target))
     return _binary(await delivery_service.answer(node, room_id_from_uri(target), body, provider=provider))
 
 
@@ -223,11 +234,32 @@ async def _fanout_tokens(node: Node, provider: str, target: str, body: bytes) ->
 
 
 async def _notify(node: Node, provider: str, target: str, body: bytes) -> Response:
-    # A room lives at the provider its URI names; only that one may tell us about it.
-    if provider_of_uri(target) != provider:
+    # A room lives at the provider its URI names, or that has shown us that it moved there; only that one may
+    # tell us about it.
+    room_id = room_id_from_uri(target)
+    if not node.rooms.following.is_hub(room_id, provider):
         raise HttpError(403, "M_FORBIDDEN", "Only the hub of a room fans out its messages")
-    await node.rooms.following.receive(room_id_from_uri(target), provider, decode_fanout_stream(body))
+    await node.rooms.following.receive(room_id, provider, decode_fanout_stream(body))
     return Response(status=201, content_type=CONTENT_TYPE)
+
+
+async def _hub_moved(node: Node, provider: str, target: str, body: bytes) -> Response:
+    room_id = room_id_from_uri(target)
+    await node.rooms.following.moved(room_id, provider, await hub_chain.shown(node, room_id, body))
+    return Response(status=204)
+
+
+def _require_here(node: Node, provider: str, room_id: str) -> None:
+    """Tell a provider in a room that it has moved, and where.
+
+    Raises:
+        HttpError: 400 ``M_WRONG_SERVER`` with the hub.
+    """
+    row = node.rooms.row(room_id)
+    if row is None or row.role is not Role.PARTICIPANT or not has_copy(row):
+        return
+    if node.rooms.is_participant(room_id, provider):
+        raise wrong_server(row.hub)
 
 
 async def _proxy_download(node: Node, provider: str, target: str, body: bytes) -> Response:

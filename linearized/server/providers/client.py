@@ -16,6 +16,8 @@ import orjson
 from linearized.exceptions import LinearizedError
 from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import REQUEST_TYPE, RESPONSE_TYPE
+from linearized.protocol.identifiers import is_server_name
+from linearized.server.exchange import NAMED_HUB
 
 DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
 # A directory names URLs that hardly ever change; an hour bounds how long a move of endpoints goes unnoticed.
@@ -37,6 +39,8 @@ GATEWAY: Final = "dev.linearized.ohttpGateway"
 """The directory's name for the oblivious gateway, which the draft has no name for."""
 GATEWAY_KEYS: Final = "dev.linearized.ohttpKeys"
 """The directory's name for the gateway's signed key configurations, likewise."""
+HUB_MOVED: Final = "dev.linearized.hubMoved"
+"""The directory's name for where a provider is shown that a room has another hub, likewise."""
 METADATA_POLICY: Final = "dev.linearized.metadataPolicy"
 """The directory's name for what a hub says it keeps, which no draft has a name for."""
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
@@ -92,9 +96,11 @@ class Transport(Protocol):
         content: bytes = b"",
         headers: dict[str, str] | None = None,
         limit: int = MAX_RESPONSE_BYTES,
+        in_turn: bool = False,
     ) -> Answer:
         """One request to a provider's server, over TLS with our certificate; raises ``ProviderError``
-        without an answer of at most ``limit`` bytes.
+        without an answer of at most ``limit`` bytes. It is ``in_turn`` if the provider gets no other such
+        request before this one is answered.
         """
         ...
 
@@ -119,13 +125,16 @@ class ProviderClient:
         self._clock = clock
         self._directories: OrderedDict[str, _Directory] = OrderedDict()
 
-    async def post(self, provider: str, endpoint: str, target: str, body: bytes) -> Answer:
+    async def post(
+        self, provider: str, endpoint: str, target: str, body: bytes, *, in_turn: bool = False
+    ) -> Answer:
         """POST to an endpoint of a provider's directory.
 
         Args:
             endpoint: its name in the directory, such as ``notify``.
             target: the URI that goes into the URL template.
             body: the TLS-encoded request.
+            in_turn: as for ``Transport.raw``.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
@@ -137,7 +146,16 @@ class ProviderClient:
             url,
             content=body,
             headers={"Content-Type": CONTENT_TYPE, **self._from()},
+            in_turn=in_turn,
         )
+
+    async def offers(self, provider: str, endpoint: str) -> bool:
+        """Whether a provider's directory has an endpoint.
+
+        Raises:
+            ProviderError: it has no directory, or did not answer.
+        """
+        return endpoint in await self._directory(provider)
 
     async def exchange(self, provider: str, endpoint: str, target: str, body: bytes) -> bytes:
         """POST and insist on 200; the response body is TLS-encoded.
@@ -147,8 +165,11 @@ class ProviderClient:
         """
         answer = await self.post(provider, endpoint, target, body)
         if answer.status != OK:
+            hub = _named_hub(answer)
             raise ProviderError(
-                f"{provider} answered {answer.status} at {endpoint}",
+                f"{provider} answered {answer.status} at {endpoint}"
+                if hub is None
+                else f"{provider} says that {hub} orders the room",
                 status=answer.status,
                 retry_after_s=answer.retry_after_s,
             )
@@ -284,3 +305,13 @@ class ProviderClient:
         if len(self._directories) > MAX_DIRECTORIES:
             self._directories.popitem(last=False)
         return urls
+
+
+def _named_hub(answer: Answer) -> str | None:
+    """The hub that a provider names instead of itself, in the error object of an ``M_WRONG_SERVER``."""
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:  # another implementation's words
+        return None
+    hub = document.get(NAMED_HUB) if isinstance(document, dict) else None
+    return hub if isinstance(hub, str) and is_server_name(hub) else None

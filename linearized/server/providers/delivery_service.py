@@ -268,7 +268,7 @@ def _handshake(
     return Handshake(
         bundle=bundle,
         provider=provider,
-        introduced=node.rooms.introduced(bundle),
+        introduced=node.rooms.introduced(room_id, bundle),
         deletes_group=deletes,
         invited_by=node.join_codes.inviter(room_id, bundle),
     )

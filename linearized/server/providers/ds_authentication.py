@@ -65,7 +65,7 @@ def authenticate_sender(
             content=request.tbs(),
             signature=signature,
         )
-        client = client_of(member.identity, signature_key=member.signature_key)
+        client = client_of(member.credential, signature_key=member.signature_key)
     except (openmls.MlsError, IdentifierError) as error:
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "the request's signature is not valid") from error
     if user_domain(client.user_id) != provider:

@@ -19,7 +19,7 @@ from linearized.mimi.group_info import (
     PendingProposal,
 )
 from linearized.mimi.handshake import RatchetTreeOption
-from linearized.mimi.key_material import basic_credential, basic_identity
+from linearized.mimi.key_material import basic_credential
 from linearized.protocol.identifiers import room_uri, user_domain
 from linearized.room.credentials import client_of
 from linearized.server.loading import pending_proposals, was_deleted
@@ -54,13 +54,15 @@ async def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[s
             content=request.tbs(),
             signature=request.signature,
         )
-        requester = client_of(basic_identity(request.credential))
+        requester = client_of(request.credential, signature_key=request.signature_key)
     except (MimiDecodeError, IdentifierError) as error:
         raise BadRequest(str(error)) from error
     except openmls.MlsError as error:
         raise BadRequest("the request's signature is not valid") from error
-    entitled = user_domain(requester.user_id) in domains and await _entitled(
-        node, room_id, requester.user_id, request.joining_code
+    entitled = (
+        user_domain(requester.user_id) in domains
+        and node.holds(request.credential)
+        and await _entitled(node, room_id, requester.user_id, request.joining_code)
     )
     row = node.store.room(room_id)
     group = node.groups.row(room_id)

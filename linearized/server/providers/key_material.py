@@ -6,14 +6,13 @@ from typing import Final
 
 import openmls
 
-from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.exceptions import CertificateError, IdentifierError, MimiDecodeError
 from linearized.mimi.key_material import (
     ClientKeyMaterial,
     KeyMaterialClientCode,
     KeyMaterialRequest,
     KeyMaterialResponse,
     KeyMaterialUserCode,
-    basic_identity,
 )
 from linearized.mls import CIPHERSUITES
 from linearized.protocol.identifiers import (
@@ -24,7 +23,7 @@ from linearized.protocol.identifiers import (
     user_id_from_uri,
 )
 from linearized.room.credentials import client_of
-from linearized.server import consents, pseudonyms
+from linearized.server import consents, hub_chain, pseudonyms
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 
@@ -109,19 +108,29 @@ async def fetch_through_hub(node: Node, request: KeyMaterialRequest) -> bytes:
         ProviderError: the target provider did not answer, or not with key material of that user.
     """
     provider = provider_of_uri(request.target_user)
+    room_id = room_id_from_uri(request.room_id) if request.room_id else None
     if provider in node.served_domains:
-        return (await claim(node, request)).encode()
+        claimed = await claim(node, request)
+        await remember_routes(node, claimed, request.target_user, room_id=room_id)
+        return claimed.encode()
+    if room_id is not None:
+        await hub_chain.introduce(node, provider, room_id)
     body = await node.providers.exchange(provider, "keyMaterial", request.target_user, request.encode())
     try:
         response = KeyMaterialResponse.decode(body)
     except MimiDecodeError as error:
         raise ProviderError(f"{provider} answered no key material: {error}") from error
-    await remember_routes(node, response, request.target_user)
+    await remember_routes(node, response, request.target_user, room_id=room_id)
     return body
 
 
-async def remember_routes(node: Node, response: KeyMaterialResponse, target_user: str) -> None:
+async def remember_routes(
+    node: Node, response: KeyMaterialResponse, target_user: str, *, room_id: str | None
+) -> None:
     """Note at which provider each package of a response lives, so that a Welcome finds its way.
+
+    Args:
+        room_id: the room they were asked for. If it moves to another hub, that is told.
 
     Raises:
         ProviderError: a package is not valid or not of ``target_user``: a provider that could name any
@@ -136,21 +145,25 @@ async def remember_routes(node: Node, response: KeyMaterialResponse, target_user
             info = openmls.inspect_key_package(client.key_package, now=node.clock() // 1000)
         except openmls.MlsError as error:
             raise ProviderError(f"{provider} sent a key package that is not valid: {error.code}") from error
-        if not _is_client_of(info.identity, target_user):
+        if not _is_client_of(info, target_user):
             raise ProviderError(f"{provider} sent a key package of another user")
         routes[info.reference] = provider
-    if routes:
-        await node.store.put_key_package_routes(routes, expires_ms=node.clock() + ROUTE_LIFETIME_MS)
+    expires = node.clock() + ROUTE_LIFETIME_MS
+    if routes and provider not in node.served_domains:
+        await node.store.put_key_package_routes(routes, expires, room_id=room_id)
+    elif routes and room_id is not None:
+        await node.store.put_room_routes(room_id, routes, expires)
 
 
-def _is_client_of(identity: bytes, target_user: str) -> bool:
+def _is_client_of(info: openmls.KeyPackageInfo, target_user: str) -> bool:
     try:
-        return client_of(identity).user_id == user_id_from_uri(target_user)
+        owner = client_of(info.credential, signature_key=info.signature_key)
+        return owner.user_id == user_id_from_uri(target_user)
     except IdentifierError:  # an identity that names nobody
         return False
 
 
-def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
+def verify_request(node: Node, body: bytes, *, target: str) -> KeyMaterialRequest:
     """Decode a request and check its signature and its requester.
 
     Raises:
@@ -171,10 +184,12 @@ def verify_request(body: bytes, *, target: str) -> KeyMaterialRequest:
             content=request.tbs(),
             signature=request.signature,
         )
-        requester = client_of(basic_identity(request.requester_credential))
+        key = request.requester_signature_key
+        requester = client_of(request.requester_credential, signature_key=key)
+        node.require_held(request.requester_credential)
         if requester.user_id != user_id_from_uri(request.requesting_user):
             raise BadRequest("the requester's credential names another user")
-    except (openmls.MlsError, IdentifierError, MimiDecodeError) as error:
+    except (openmls.MlsError, IdentifierError, CertificateError) as error:
         raise BadRequest("the request's signature or credential is not valid") from error
     return request
 

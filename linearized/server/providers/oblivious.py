@@ -34,6 +34,7 @@ from linearized.mimi.ohttp import (
 )
 from linearized.server import assets
 from linearized.server.buckets import address_names
+from linearized.server.gateway_keys import ADVERTISED_SECONDS
 from linearized.server.http import HttpError, Request, Response
 from linearized.server.node import Node
 from linearized.server.providers.authentication import authenticate_provider
@@ -41,9 +42,7 @@ from linearized.server.providers.client import CONTENT_TYPE, ProviderError
 
 GATEWAY_PATH: Final = "/.well-known/ohttp-gateway"
 MAX_REQUEST_BYTES: Final = 8 * 1024  # a URL of 2 KiB and a few fields, sealed and padded
-# Two rotations within a day would lose what was sealed to the key before; an operator does not rotate that
-# often.
-_KEYS_CACHED: Final = (("cache-control", "public, max-age=86400"),)
+_KEYS_CACHED: Final = (("cache-control", f"public, max-age={ADVERTISED_SECONDS}"),)
 _NOT_STORED: Final = (("cache-control", "no-store"),)
 
 

@@ -10,7 +10,10 @@ from linearized.store.migrations import (
     m0009_exchanges,
     m0013_members,
     m0018_reading,
+    m0022_redactions,
     m0023_archive,
+    m0024_room_routes,
+    m0025_directory,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -21,6 +24,9 @@ __all__ = [
     "m0009_exchanges",
     "m0013_members",
     "m0018_reading",
+    "m0022_redactions",
     "m0023_archive",
+    "m0024_room_routes",
+    "m0025_directory",
     "migrations",
 ]

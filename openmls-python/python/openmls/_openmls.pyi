@@ -155,11 +155,12 @@ class Capabilities:
 class KeyPackageInfo:
     """A verified key package.
 
-    ``identity`` is the content of a basic credential, ``credential`` the Credential struct, the validity
-    bounds are in seconds since 1970, the keys are raw public keys. ``last_resort`` is true with the
-    `last_resort_key_package` component or the extension (0x000a) of earlier drafts. ``extensions`` and
-    ``app_data`` (the `app_data_dictionary`) are of the key package, ``leaf_extensions`` and ``leaf_app_data``
-    of its leaf; extensions by their type, in their order.
+    ``credential`` is the Credential struct, ``identity`` the content of a basic one and empty for another,
+    ``certificates`` the DER certificates of an X.509 one, the leaf's first (nothing of them is verified, see
+    `Client`). The validity bounds are in seconds since 1970, the keys are raw public keys. ``last_resort`` is
+    true with the `last_resort_key_package` component or the extension (0x000a) of earlier drafts.
+    ``extensions`` and ``app_data`` (the `app_data_dictionary`) are of the key package, ``leaf_extensions``
+    and ``leaf_app_data`` of its leaf; extensions by their type, in their order.
     """
 
     @property
@@ -170,6 +171,8 @@ class KeyPackageInfo:
     def identity(self) -> bytes: ...
     @property
     def credential(self) -> bytes: ...
+    @property
+    def certificates(self) -> tuple[bytes, ...]: ...
     @property
     def signature_key(self) -> bytes: ...
     @property
@@ -241,9 +244,11 @@ class GroupInfoDetails:
 class Member:
     """A leaf of the tree; equal if everything in it is.
 
-    ``credential`` is the Credential struct, the keys are raw public keys. ``extensions`` are those of the
-    leaf by their type, in their order, ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since
-    1970, the second bound excluded) is None once the leaf was updated.
+    ``credential`` is the Credential struct, ``identity`` the content of a basic one and empty for another,
+    ``certificates`` the DER certificates of an X.509 one, the leaf's first (nothing of them is verified, see
+    `Client`). The keys are raw public keys. ``extensions`` are those of the leaf by their type, in their
+    order, ``app_data`` its `app_data_dictionary`. ``lifetime`` (seconds since 1970, the second bound
+    excluded) is None once the leaf was updated.
     """
 
     @property
@@ -252,6 +257,8 @@ class Member:
     def identity(self) -> bytes: ...
     @property
     def credential(self) -> bytes: ...
+    @property
+    def certificates(self) -> tuple[bytes, ...]: ...
     @property
     def signature_key(self) -> bytes: ...
     @property
@@ -472,6 +479,8 @@ class Processed:
     @property
     def sender_identity(self) -> bytes: ...
     @property
+    def sender_credential(self) -> bytes: ...
+    @property
     def aad(self) -> bytes: ...
     @property
     def safe_aad(self) -> dict[int, bytes] | None: ...
@@ -563,7 +572,12 @@ class HpkeKeyPair:
 
 @final
 class Client:
-    """A signature key, a basic credential, key packages, pre-shared keys and groups, each behind a lock.
+    """A signature key, a credential, key packages, pre-shared keys and groups, each behind a lock.
+
+    The credential is basic, or has X.509 certificates. Those are passed along unread: that they hold, and
+    that the first one is for the leaf's signature key (RFC 9420 section 5.3), is for the Authentication
+    Service, which is the caller. Groups of a client with certificates ask their members to support both
+    types.
 
     ``past_epochs`` (at most 64) of a group is how many epochs back its messages can be decrypted,
     ``out_of_order_tolerance`` (at most 1024) how many messages of a sender may overtake one that can still be
@@ -575,12 +589,16 @@ class Client:
     @staticmethod
     def create(
         *,
-        identity: bytes,
+        identity: bytes | None = None,
+        certificates: Sequence[bytes] | None = None,
         ciphersuite: int = 1,
         signature_key: SignatureKeyPair | None = None,
         maximum_lifetime: int = ...,
     ) -> Client:
-        """Make a client without groups; ``identity`` becomes the content of its basic credential.
+        """Make a client without groups; ``identity`` becomes the content of its basic credential, or
+        ``certificates`` (DER, the leaf's first) its X.509 credential, which needs ``signature_key``.
+
+        Raises NotAllowed unless it is one of the two.
 
         ``maximum_lifetime`` is how many seconds a leaf may be valid that it makes, adds or lets others add
         (RFC 9420 section 7.2): all members of a group should agree on it. It is saved with the client.
@@ -591,7 +609,10 @@ class Client:
     def save(self) -> bytes:
         """Give everything as bytes. They contain all secrets: encrypt them before they are stored."""
     @property
-    def identity(self) -> bytes: ...
+    def identity(self) -> bytes:
+        """The content of a basic credential; empty for another."""
+    @property
+    def certificates(self) -> tuple[bytes, ...]: ...
     @property
     def ciphersuite(self) -> int: ...
     @property

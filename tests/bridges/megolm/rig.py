@@ -16,6 +16,7 @@ from bridges.matrix.megolm.mailbox import Letter
 from bridges.matrix.megolm.olm import Olm
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
+from bridges.matrix.megolm.requests import KeyRequests
 from bridges.matrix.megolm.rooms import RoomSettings, settings_of
 from bridges.matrix.megolm.sharing import Sharing
 from tests.bridges.encrypting_client import EncryptingClient, JsonObject
@@ -58,6 +59,14 @@ class Rig:
             lists=self.lists,
             bot=BOT,
         )
+        self.requests = KeyRequests(
+            self.database,
+            publishing=self.publishing,
+            lists=self.lists,
+            bot=BOT,
+            clock=lambda: self.now,
+            ids=ids,
+        )
         self.sharing = Sharing(
             publishing=self.publishing,
             lists=self.lists,
@@ -76,6 +85,7 @@ class Rig:
             encryption=self.encryption,
             sharing=self.sharing,
             held=self.held,
+            requests=self.requests,
             clock=lambda: self.now,
         )
 

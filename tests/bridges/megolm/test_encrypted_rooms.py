@@ -7,16 +7,19 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridges.matrix.database import Database
 from bridges.matrix.media import file_of, open_part
-from bridges.matrix.megolm import extensions, mailbox
+from bridges.matrix.megolm import extensions, mailbox, requests
 from bridges.matrix.megolm.attachments import open_file, seal_file
 from linearized.mimi.content import ExternalPart, SinglePart, attachment
 from tests.bridges.megolm.support import client_of, hears
 from tests.bridges.megolm.talk import Talk, talking
 from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB
+from tests.bridges.test_fallbacks import STABLE
 from tests.bridges.test_live import body_of, heard
 
 
@@ -110,6 +113,32 @@ async def test_a_message_whose_key_is_late_is_told_of_and_then_replaced(tmp_path
         await talk.alice_says("an answer", **{"m.relates_to": relation})
         (answer,) = await heard(talk.bob)
         assert answer.content.in_reply_to == told.message_id
+
+
+async def test_a_vote_names_the_answers_of_a_poll_that_was_encrypted(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+
+        async def say(kind: str, content: dict[str, Any]) -> str:
+            sealed = talk.alice.encrypt(talk.room.room_id, kind, content)
+            # What relates events stands outside, for the homeserver to read.
+            sealed |= {name: value for name, value in content.items() if name == "m.relates_to"}
+            event = talk.world.homeserver.emit(talk.room, ALICE, "m.room.encrypted", sealed)
+            await talk.world.settle()
+            return str(event["event_id"])
+
+        await talk.alice_says("a poll")
+        poll = await say("m.poll.start", STABLE)
+        relation = {"rel_type": "m.reference", "event_id": poll}
+        await say("m.poll.response", {"m.relates_to": relation, "m.selections": ["a"]})
+        stranger = {"rel_type": "m.reference", "event_id": "$unknown"}
+        await say("m.poll.response", {"m.relates_to": stranger, "m.selections": ["a"]})
+        unread = talk.world.homeserver.emit(
+            talk.room, ALICE, "m.room.encrypted", {"algorithm": "m.megolm.v1.aes-sha2"}
+        )
+        relation = {"rel_type": "m.reference", "event_id": unread["event_id"]}
+        await say("m.poll.response", {"m.relates_to": relation, "m.selections": ["a"]})
+        said = [body_of(item) for item in await heard(talk.bob, 5)]
+        assert said == ["a poll", "Poll: Tea?\n1. Yes\n2. No", "Voted: Yes", "Voted", "Voted"]
 
 
 async def test_a_forged_or_replayed_message_is_set_aside_and_nothing_of_it_crosses(tmp_path: Path) -> None:
@@ -211,6 +240,68 @@ async def test_a_key_that_the_homeserver_forgot_to_push_is_found_in_a_ghosts_inb
         talk.alice.outbound.clear()
         await talk.alice_says("not pushed")
         assert await talk.bob_hears(2) == ["so that a ghost listens", "not pushed"]
+
+
+async def test_a_key_that_only_the_bot_was_sent_and_nobody_has_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bridge was down: the homeserver forgets the key, and no ghost was given it."""
+    monkeypatch.setattr(requests, "ASK_AFTER_MS", 0)
+    async with talking(tmp_path) as talk:
+        keys = talk.world.homeserver.keys
+        keys.pushes_to_device = False
+        await talk.alice.share(talk.room.room_id, [BOT])
+        keys.pushes_to_device = True
+        content = talk.alice.encrypt(
+            talk.room.room_id, "m.room.message", {"msgtype": "m.text", "body": "lost"}
+        )
+        talk.world.homeserver.emit(talk.room, ALICE, "m.room.encrypted", content)
+        await talk.world.settle()
+        await talk.alice_hears()
+        (device,) = await talk.alice.devices_of([BOT])
+        await talk.alice.answer_request(device)
+        await talk.world.settle()
+        assert await talk.bob_hears() == ["lost"]
+
+
+async def test_unbridging_leaves_nothing_of_a_room_but_that_it_is_encrypted(tmp_path: Path) -> None:
+    async with talking(tmp_path) as talk:
+        world, room = talk.world, talk.room
+        await talk.alice_says("hello")
+        await talk.bob_says("hello")
+        content = {**talk.alice.encrypt(room.room_id, "m.x", {}), "session_id": "unknown"}
+        world.homeserver.emit(room, ALICE, "m.room.encrypted", content)
+        await world.settle()
+        database = world.bridge.queue._database
+        assert {"megolm_inbound", "megolm_outbound", "megolm_seen", "undecrypted", "incoming"} < holding(
+            database, room.room_id
+        )
+        link = world.bridge.links.of_matrix(room.room_id)
+        assert link is not None
+        await world.bridge.unbridging.run(link)
+        assert holding(database, room.room_id) == {"encrypted_rooms"}
+        # Nothing is said in the clear when it is bridged again. Clients begin a new session when somebody
+        # left.
+        talk.alice.outbound.clear()
+        world.homeserver.member(room, BOT, "invite", sender=ALICE)
+        await world.settle()
+        await talk.alice_says("!mimi help")
+        assert {event["type"] for event in room.timeline if event["sender"] == BOT} <= {
+            "m.room.encrypted",
+            "m.room.member",
+        }
+        assert "this text" in (await talk.alice_hears())[-1]
+
+
+def holding(database: Database, room_id: str) -> set[str]:
+    """The tables that have something of a Matrix room."""
+    tables = [row["name"] for row in database.all("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = set()
+    for table in tables:
+        for row in database.all(f"SELECT * FROM {table}"):  # noqa: S608
+            if any(isinstance(value, str) and room_id in value for value in tuple(row)):
+                found.add(table)
+    return found
 
 
 async def test_an_encrypted_event_of_a_room_the_bot_is_not_in_is_nothing(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from bridges.matrix.checks import ENCRYPTED, Outcome
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.megolm import extensions
+from bridges.matrix.parts import Environment
 from bridges.matrix.process import listen
 from bridges.matrix.registration import write_registration
-from bridges.matrix.runner import Bridge, Environment
+from bridges.matrix.runner import Bridge
 from linearized.client import Session
 from linearized.demo.homeserver import SERVER_NAME, HomeserverFiles, MatrixUser, prepare, register
 from linearized.demo.ports import free_ports
@@ -120,7 +121,9 @@ class Real:
 
 
 @asynccontextmanager
-async def real_world(directory: Path, **features: bool) -> AsyncIterator[Real]:
+async def real_world(
+    directory: Path, *, pushes_to_device: bool = True, pushes_counts: bool = True
+) -> AsyncIterator[Real]:
     matrix_port, bridge_port = free_ports(2)
     async with AsyncExitStack() as stack:
         club = Club(directory, stack)
@@ -145,7 +148,8 @@ async def real_world(directory: Path, **features: bool) -> AsyncIterator[Real]:
             python=synapse(),
             registrations=(registration,),
             shared_secret=secrets.token_urlsafe(24),
-            **features,
+            pushes_to_device=pushes_to_device,
+            pushes_counts=pushes_counts,
         )
         service = await prepare(files, directory / "synapse.log")
         await stack.enter_async_context(ending([service]))

@@ -54,6 +54,13 @@ class Unreachable:
         """Fail as an unreachable server does."""
         raise OutboundError(f"{server} does not answer")
 
+    get_json = post = exchange = gateway_keys = oblivious = request
+
+    def units_waiting(self, server: str) -> int:
+        """Nothing is on its way to a server."""
+        del server
+        return 0
+
     def room_changed(self, room_id: str) -> None:
         """No follower is waiting."""
 

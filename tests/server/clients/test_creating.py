@@ -93,7 +93,6 @@ async def test_a_bridges_bot_creates_encrypted_rooms(server: Server) -> None:
         ({"initial_state": [{"content": {}}]}, "M_BAD_JSON"),
         ({"creation_content": []}, "M_BAD_JSON"),
         ({"name": 1}, "M_BAD_JSON"),
-        ({"room_alias_name": "tea"}, "M_INVALID_PARAM"),
         ({"dev.linearized.policy": "anarchy", "creation_content": ENCRYPTED_ROOM}, "M_INVALID_PARAM"),
         ({"dev.linearized.policy": "open"}, "M_INVALID_PARAM"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from linearized.server.clients import bundled as bundled_module
+from linearized.server.clients import relations as relations_module
 from linearized.store.base import EntryRow
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.support import Client, Server, part, room
@@ -167,3 +168,38 @@ async def test_who_is_outside_cannot_tell_a_room_from_none(
 )
 async def test_a_question_that_is_none_is_refused(alice: Client, rest: str, query: Any, filled: None) -> None:
     (await alice.call("GET", f"{room(ROOM, V1)}/{rest}", query=query)).refused(400, "M_INVALID_PARAM")
+
+
+async def test_what_relates_indirectly_is_found_three_levels_deep(
+    server: Server, filled: None, alice: Client
+) -> None:
+    chain = [child(11, 5, "m.annotation"), child(12, 11, "m.reference"), child(13, 12), child(14, 3)]
+    await append(server.store, ROOM, *chain)
+    answer = await related(alice, 3, recurse="true")
+    assert (seqs(answer["chunk"]), answer["recursion_depth"]) == ([14, 12, 11, 9, 8], 3)
+    more = await related(alice, 3, recurse="true", **{"from": answer["next_batch"]})
+    assert seqs(more["chunk"]) == [7, 6, 5]
+    assert "next_batch" not in more
+    assert seqs((await related(alice, 3, recurse="true", dir="f", limit=2))["chunk"]) == [5, 6]
+    assert seqs((await related(alice, 3, "/m.annotation", recurse="true", limit=9))["chunk"]) == [11]
+    assert "recursion_depth" not in await related(alice, 3, recurse="false")
+
+
+async def test_events_that_relate_to_each_other_in_a_circle_are_found_once(
+    server: Server, filled: None, alice: Client
+) -> None:
+    await append(server.store, ROOM, child(11, 12), child(12, 11), child(13, 11))
+    assert seqs((await related(alice, 11, recurse="true"))["chunk"]) == [13, 12]
+
+
+async def test_what_is_redacted_leads_no_further(server: Server, filled: None, alice: Client) -> None:
+    redaction = entry(ROOM, 13, "m.room.redaction", sender=BOB, content={"redacts": event_id(11)})
+    await append(server.store, ROOM, child(11, 4, "m.annotation"), child(12, 11), redaction)
+    assert seqs((await related(alice, 4, recurse="true"))["chunk"]) == [10]
+
+
+async def test_only_so_many_indirect_relations_are_looked_at(
+    filled: None, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relations_module, "MAX_DESCENDANTS", 4)
+    assert seqs((await related(alice, 3, recurse="true"))["chunk"]) == [9, 8, 7]

@@ -159,13 +159,6 @@ async def test_content_has_to_be_an_object_of_what_canonical_json_has(server: Se
         (await server.call("PUT", path, raw=raw, token=alice.token)).refused(400, errcode)
 
 
-async def test_redaction_is_refused(alice: Client) -> None:
-    room_id = await alice.create_room()
-    event_id = (await alice.send(room_id, "oops", "t1")).ok()["event_id"]
-    path = f"{room(room_id)}/redact/{part(event_id)}/t2"
-    (await alice.call("PUT", path, {})).refused(403, "M_FORBIDDEN")
-
-
 async def test_only_a_bridge_sets_the_time(server: Server, alice: Client) -> None:
     room_id = await alice.create_room()
     event_id = (await alice.send(room_id, "x", "t1", ts=5)).ok()["event_id"]
@@ -176,6 +169,23 @@ async def test_only_a_bridge_sets_the_time(server: Server, alice: Client) -> Non
     event_id = (await bot.send(theirs, "x", "t1", ts=5)).ok()["event_id"]
     assert (await bot.call("GET", f"{room(theirs)}/event/{part(event_id)}")).ok()["origin_server_ts"] == 5
     (await bot.send(theirs, "x", "t2", ts="soon")).refused(400, "M_INVALID_PARAM")
+
+
+async def test_a_bridge_says_that_somebody_knocks_who_never_was_in_the_room(
+    server: Server, alice: Client
+) -> None:
+    room_id = await alice.create_room(room_version="dev.linearized.1")
+    (await alice.call("PUT", f"{room(room_id)}/state/m.room.join_rules", {"join_rule": "knock"})).ok()
+    dan, knock = server.bridge("@dan:matrix.example"), {"membership": "knock", "reason": "it is me"}
+    state = f"{room(room_id)}/state"
+    dans = f"{state}/m.room.member/{part(dan.user_id)}"
+    (await dan.call("PUT", dans, {"membership": "join"})).refused(403, "M_FORBIDDEN")
+    (await dan.call("PUT", f"{state}/m.room.topic", {"topic": "x"})).refused(403, "M_FORBIDDEN")
+    (await dan.call("PUT", f"{state}/m.room.member/@eve:matrix.example", knock)).refused(403, "M_FORBIDDEN")
+    nowhere = f"{room('!nothing:a.example')}/state/m.room.member/{part(dan.user_id)}"
+    (await dan.call("PUT", nowhere, knock)).refused(404, "M_NOT_FOUND")
+    (await dan.call("PUT", dans, knock)).ok()
+    assert (await alice.call("GET", dans)).ok() == knock
 
 
 async def test_the_sending_device_and_no_other_is_told_its_transaction_id(

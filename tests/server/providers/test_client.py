@@ -25,8 +25,9 @@ class Wire:
         content: bytes = b"",
         headers: dict[str, str] | None = None,
         limit: int = 0,
+        in_turn: bool = False,
     ) -> Answer:
-        del provider, content, headers, limit
+        del provider, content, headers, limit, in_turn
         if method == "GET":
             return Answer(200, self.directory)
         self.posted.append(url)

@@ -1,0 +1,88 @@
+"""What becomes of an event that the homeserver pushed: it is for the bot, our own doing, or it crosses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from bridges.matrix.commands import HELP, PREFIX
+from bridges.matrix.config import BridgeConfig
+from bridges.matrix.failures import carried
+from bridges.matrix.parts import Parts
+from bridges.matrix.power import RoomPower
+from bridges.matrix.records import Incoming
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatching:
+    """Decides, one event after another."""
+
+    def __init__(self, config: BridgeConfig, parts: Parts) -> None:
+        self._config = config
+        self._names = config.names
+        self._parts = parts
+
+    async def dispatch(self, incoming: Incoming, begin: Callable[[str], None]) -> None:
+        """Deal with one event from the homeserver: what is meant for the bot, or what crosses.
+
+        ``begin`` starts the import of a room, whose link exists by then, and returns at once.
+        """
+        mine = ours = False
+        opened: Incoming | None = None
+
+        async def work() -> None:
+            nonlocal mine, ours, opened
+            opened = await self._parts.encryption.opened(incoming)
+            if opened is None:
+                return
+            opened = replace(opened, event=self._parts.sealing.reveal(opened.event))
+            if self._names.is_bridged(str(opened.event.get("sender"))) and self._parts.speaking.is_echo(
+                opened.event
+            ):
+                ours = True  # and no command, whoever said it at a provider
+            elif self._invites_us(incoming):
+                mine = True
+                await self._invited(incoming, begin)
+            elif (command := await self._parts.commands.find(opened)) is not None:
+                mine = True
+                await self._parts.commands.carry_out(command, begin, txn_id=f"answer-{incoming.event_id}")
+
+        reason = await carried(work)
+        if reason is not None:
+            log.error("set aside", event_id=incoming.event_id, room_id=incoming.room_id, reason=reason)
+            self._parts.aside.put(incoming.room_id, incoming.event_id, reason)
+        if ours:
+            self._parts.queue.finish(incoming, skipped="our own doing")
+        elif mine or reason is not None:
+            self._parts.queue.finish(incoming, skipped=reason)
+        elif opened is not None:
+            await self._parts.outbound.handle(opened)
+
+    def _invites_us(self, incoming: Incoming) -> bool:
+        event = incoming.event
+        content = event.get("content")
+        return (
+            event.get("type") == "m.room.member"
+            and event.get("state_key") == self._names.bot
+            and isinstance(content, dict)
+            and content.get("membership") == "invite"
+            and self._parts.links.of_matrix(incoming.room_id) is None
+        )
+
+    async def _invited(self, incoming: Incoming, begin: Callable[[str], None]) -> None:
+        """Join. Unless it is for a talk with the bot, the room is to be bridged, if the one who asks may."""
+        room_id, sender = incoming.room_id, str(incoming.event.get("sender"))
+        await self._parts.homeserver.join(room_id)
+        answer = f"answer-{incoming.event_id}"
+        if incoming.event["content"].get("is_direct") is True or not self._config.bridge_invited_rooms:
+            await self._parts.notices.say(room_id, HELP, txn_id=answer)
+            return
+        power = RoomPower.of(await self._parts.homeserver.state(room_id))
+        if sender in self._config.operators or power.may_bridge(sender):
+            begin(room_id)
+        else:
+            text = f"Somebody who may change power levels has to say {PREFIX} bridge; {sender} may not."
+            await self._parts.notices.say(room_id, text, txn_id=answer)

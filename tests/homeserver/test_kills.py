@@ -1,0 +1,149 @@
+"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk: nothing is lost,
+nothing comes twice, and what each of them says stays in order.
+
+Short here; ``LINEARIZED_SOAK_KILLS=ROUNDS`` has so many rounds, which ``make soak`` does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from random import Random
+
+import httpx
+import trio
+
+from linearized.client import ApiError, ServerUnreachable
+from linearized.demo.participant import Participant
+from linearized.demo.processes import Service
+from linearized.demo.talk import body_of
+from linearized.mimi.content import text
+from linearized.protocol.identifiers import user_id_from_uri
+from tests.homeserver.people import AWAY_PAUSE, PATIENCE, Eyes, crowd, heard, people
+from tests.homeserver.scene import Room, bridged_room
+from tests.homeserver.stage import Stage
+
+ROUNDS = int(os.environ.get("LINEARIZED_SOAK_KILLS", "3"))
+SEED = 20261126
+HERE, THERE = ("kay", "kim", "ken"), ("brad", "bree")
+# Of each in a round, so far apart that some fall before the kill, some after it and some between.
+MESSAGES = 5
+MAX_PAUSE_S = 0.4
+# How long what is killed stays away.
+MAX_AWAY_S = 1.0
+
+Words = dict[str, list[str]]
+
+
+async def until_taken(offer: Callable[[], Awaitable[object]]) -> None:
+    """Offer the same again until it is taken, as a client does whose server is away."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            try:
+                await offer()
+            except (httpx.TransportError, ServerUnreachable):
+                await trio.sleep(AWAY_PAUSE)
+            except ApiError as error:
+                if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise
+                await trio.sleep(AWAY_PAUSE)  # our provider is there, the hub behind it is not
+            else:
+                return
+
+
+async def say_here(room: Room, name: str, words: list[str], random: Random) -> None:
+    for body in words:
+        path = f"/rooms/{room.matrix_id}/send/m.room.message/{secrets.token_hex(8)}"
+        content = {"msgtype": "m.text", "body": body}
+        user = room.crowd.users[name]
+        await until_taken(partial(user.call, "PUT", path, body=content))
+        await trio.sleep(random.random() * MAX_PAUSE_S)
+
+
+async def say_there(room: Room, person: Participant, words: list[str], random: Random) -> None:
+    session = person.session
+    for body in words:
+        content, txn_id = text(body, salt=secrets.token_bytes(16)), session.api.transaction_id()
+        await until_taken(partial(session.send, room.room_id, content, txn_id=txn_id))
+        await trio.sleep(random.random() * MAX_PAUSE_S)
+
+
+async def kill(services: list[Service], random: Random) -> None:
+    for service in services:
+        await trio.sleep(random.random() * MESSAGES * MAX_PAUSE_S / 2)
+        await service.kill()
+        await trio.sleep(random.random() * MAX_AWAY_S)
+        await service.start()
+
+
+def victims(stage: Stage, number: int, random: Random) -> list[Service]:
+    """Each alone first, then whatever chance brings, two at a time as well."""
+    all_three = [stage.bridge, stage.a, stage.homeserver]
+    return (
+        [all_three[number]] if number < len(all_three) else random.choices(all_three, k=random.choice((1, 2)))
+    )
+
+
+def by_sender(pairs: list[tuple[str, str]]) -> Words:
+    found: Words = defaultdict(list)
+    for sender, body in pairs:
+        found[sender].append(body)
+    return found
+
+
+async def test_whoever_is_killed_nothing_is_lost_or_said_twice_and_everybodys_words_stay_in_order(
+    stage: Stage,
+) -> None:
+    said: Words = defaultdict(list)
+    async with (
+        crowd(stage.files, HERE) as here,
+        people(stage, THERE, "kills") as there,
+        trio.open_nursery() as nursery,
+    ):
+        eyes = Eyes(here.users["kay"])
+        nursery.start_soon(eyes.watch)
+        room = await bridged_room(stage, here, eyes, there, members=HERE)
+        for number in range(ROUNDS):
+            random = Random(f"{SEED} {number}")  # noqa: S311 - chooses what happens when
+            async with trio.open_nursery() as talk:
+                for name in (*HERE, *THERE):
+                    words = [f"{number} {name} {count}" for count in range(MESSAGES)]
+                    own = Random(random.random())  # noqa: S311 - as above
+                    if name in HERE:
+                        said[here.users[name].user_id] += words
+                        talk.start_soon(say_here, room, name, words, own)
+                    else:
+                        said[stage.ghost(name)] += words
+                        talk.start_soon(say_there, room, there[name], words, own)
+                talk.start_soon(kill, victims(stage, number, random), random)
+            await arrived(room, said, number)
+        nursery.cancel_scope.cancel()
+
+
+async def arrived(room: Room, said: Words, number: int) -> None:
+    """Wait until the last words of all are there, then compare everything since the beginning."""
+    wanted_there = {name: words for name, words in said.items() if not name.startswith("@_lin_")}
+    wanted_here = {name: words for name, words in said.items() if name.startswith("@_lin_")}
+
+    def heard_by(person: Participant) -> list[tuple[str, str]]:
+        return [(user_id_from_uri(item.sender_uri), body_of(item)) for item in room.there(person)]
+
+    def seen() -> list[tuple[str, str]]:
+        return [(event["sender"], event["content"]["body"]) for event in room.here()]
+
+    def everything(wanted: Words, found: Callable[[], list[tuple[str, str]]], _: object = None) -> bool:
+        return {body for words in wanted.values() for body in words} <= {body for _, body in found()}
+
+    for person in room.people.values():
+        found = partial(heard_by, person)
+        try:
+            await heard(person, "everything", partial(everything, wanted_there, found))
+        finally:
+            assert by_sender(found()) == wanted_there, f"round {number}"
+    try:
+        await room.eyes.until("everything", partial(everything, wanted_here, seen))
+    finally:
+        assert by_sender(seen()) == wanted_here, f"round {number}"
