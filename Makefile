@@ -4,7 +4,8 @@
 #   make demo ONCE=1   the same, checked, then everything is stopped; the exit status says whether all of it held
 #   make test          all tests, the coverage gate on the pure packages, and one checked run of the demo
 #   make soak          the simulated day of three servers, the room of five kinds and requests made up from the
-#                      document of the client API, longer and with many seeds, and a large import
+#                      document of the client API, longer and with many seeds; a large import; and beside a real
+#                      homeserver its day, fifty rounds of kills, and a burst from another homeserver
 #   make lint          formatting, static checks and types
 #   make bench         the benchmarks
 #   make clean         remove what this file made inside the checkout (the shared cache stays)
@@ -74,12 +75,17 @@ SOAK_SEEDS ?= 20
 SOAK_SUBMISSIONS ?= 1000
 SOAK_ROUNDS ?= 5
 SOAK_IMPORT ?= 20000 1000
+SOAK_DAYS ?= 5
+SOAK_KILLS ?= 50
+SOAK_BURST ?= 500
 SOAK_REQUESTS ?= 50
-soak: venv
+soak: venv synapse
 	LINEARIZED_SOAK_SEEDS=$(SOAK_SEEDS) LINEARIZED_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest tests/simulation
 	LINEARIZED_SOAK_SUBMISSIONS=$(SOAK_SUBMISSIONS) $(BIN)/python -m pytest tests/interop/test_five_kinds.py
 	LINEARIZED_SOAK_REQUESTS=$(SOAK_REQUESTS) $(BIN)/python -m pytest tests/server/clients/test_fuzzed.py
 	LINEARIZED_SOAK_IMPORT="$(SOAK_IMPORT)" $(BIN)/python -m pytest tests/bridges/test_large_import.py
+	LINEARIZED_SOAK_DAY=$(SOAK_DAYS) LINEARIZED_SOAK_KILLS=$(SOAK_KILLS) LINEARIZED_SOAK_BURST=$(SOAK_BURST) \
+		$(BIN)/python -m pytest tests/homeserver
 
 lint: lint-python lint-rust
 

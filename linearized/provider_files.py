@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from linearized.config import Config, load_config
+from linearized.config import Config
+from linearized.config_file import load_config
 from linearized.dev_certificates import CA_CERTIFICATE, issue, open_ca, write_private
 from linearized.exceptions import ConfigError
 from linearized.protocol.signing import SigningKey

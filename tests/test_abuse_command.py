@@ -10,7 +10,7 @@ import trio
 from click.testing import CliRunner, Result
 
 from linearized.cli import main
-from linearized.config import load_config
+from linearized.config_file import load_config
 from linearized.exceptions import InvalidInput
 from linearized.mimi.abuse import AbuseReport, AbusiveMessage
 from linearized.mimi.content import MimiContent, NullPart, text

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from linearized.authorities import MAX_AUTHORITIES
-from linearized.config import Config, parse_config
+from linearized.config import Config
+from linearized.config_file import parse_config
 from linearized.exceptions import ConfigError
 from tests.certificates import DAY, Authority, at
 

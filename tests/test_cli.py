@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from linearized.cli import main
-from linearized.config import load_config
+from linearized.config_file import load_config
 from linearized.own_keys import load_identity
 from linearized.protocol.signing import SigningKey
 from linearized.provider_files import database_path, load_signing_key

@@ -16,12 +16,15 @@ import httpx
 import orjson
 
 from linearized.client import ApiError, MalformedAnswer, Page
-from linearized.client.transport import MAX_MEDIA_BYTES, Transport
+from linearized.client.transport import MAX_MEDIA_BYTES, REQUEST_DEADLINE, Transport
 
 _V3 = "/_matrix/client/v3"
 # One device for each ghost; its name is all that matters.
 GHOST_DEVICE = "LINEARIZED"
 MEDIA_DEADLINE = 120.0
+# For a page that it lacks itself, the homeserver first asks others, each for as long as a minute. Asked again
+# meanwhile, it begins anew.
+PAGE_DEADLINE = 180.0
 # The homeserver gives at most this many.
 MAX_PAGE = 1000
 
@@ -229,7 +232,8 @@ class HomeserverApi:
         query = {"dir": "b", "limit": str(limit)}
         if token is not None:
             query["from"] = token
-        answer = await self._json("GET", f"{_V3}/rooms/{_part(room_id)}/messages", query=query)
+        path = f"{_V3}/rooms/{_part(room_id)}/messages"
+        answer = await self._json("GET", path, query=query, deadline=PAGE_DEADLINE)
         chunk, end = answer.get("chunk"), answer.get("end")
         if not isinstance(chunk, list):
             raise MalformedAnswer("the page of messages has no chunk")
@@ -276,10 +280,18 @@ class HomeserverApi:
         return event_id
 
     async def _json(
-        self, method: str, path: str, *, body: object = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        deadline: float = REQUEST_DEADLINE,
     ) -> JsonObject:
         # Every request here may be repeated: they set something, or carry a transaction ID.
-        return await self._transport.json(method, path, body=body, query=query, idempotent=True)
+        return await self._transport.json(
+            method, path, body=body, query=query, idempotent=True, deadline=deadline
+        )
 
 
 async def make_device(as_user: Transport, user_id: str, device_id: str) -> None:

@@ -108,28 +108,33 @@ class Inbound:
             case RoomEvent():
                 await self._state(link, item)
             case Undecryptable(expected=False) if link.phase is Phase.LIVE:
-                await self._notice(link, item, "A message could not be decrypted.")
+                # What the bot says for users of other homeservers comes back to it, and MLS lets nobody
+                # decrypt what they sent. It is known by then: it is written down once the hub has it.
+                if self._messages.by_log(item.event_id) is None:
+                    await self._notice(link, item, "A message could not be decrypted.")
 
     # --- messages ---
 
     async def _message(self, link: Link, item: DecryptedMessage) -> None:
-        if self._messages.is_outgoing(item.message_id) or self._messages.by_log(item.event_id) is not None:
+        # Decoded and hashed once: the item does so each time it is asked.
+        content, message_id = item.content, item.message_id
+        if self._messages.is_outgoing(message_id) or self._messages.by_log(item.event_id) is not None:
             return
         sender = self._names.matrix_user(item.sender_uri)
-        report = _report(item.content)
+        report = _report(content)
         if report is not None:
             if self._names.is_ours(sender):
                 await self._receipts.to_matrix(link, sender, report)
             return
         if not self._names.is_ours(sender):
             raise NotBridged(f"{sender} says something we did not send for them")
-        if await self._login.heard(item.sender_uri, item.content):
+        if await self._login.heard(item.sender_uri, content):
             raise NotBridged("it proves whose address this is")
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
-        uploads = await self._uploads(item.content, ghost, encrypted=encrypted)
+        uploads = await self._uploads(content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
-        for number, act in enumerate(mapping.convert(item.content, uploads)):
+        for number, act in enumerate(mapping.convert(content, uploads)):
             event_id = await self._speaking.act(
                 ghost,
                 act,
@@ -142,9 +147,9 @@ class Inbound:
             known = Known(
                 matrix_event_id=event_id,
                 log_event_id=item.event_id,
-                message_id=item.message_id,
+                message_id=message_id,
                 sender=sender,
-                in_reply_to=item.content.in_reply_to,
+                in_reply_to=content.in_reply_to,
             )
             self._messages.put(link.matrix_room_id, known, part=number)
 

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from linearized.commands.common import EXIT_BROKEN, config_option, make_console, reporting
-from linearized.config import load_config
+from linearized.config_file import load_config
 from linearized.control import ask_server
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.abuse import AbuseReport, AbusiveMessage

@@ -20,7 +20,7 @@ from bridges.matrix.several import run_bridges
 from bridges.matrix.status import bridged_rooms
 from linearized.bridge_files import SETTINGS, BridgePlan, create_bridge
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, make_console, reporting, until_signalled
-from linearized.config import load_config
+from linearized.config_file import load_config
 
 REGISTRATION = "registration.yaml"
 

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from linearized.commands.common import config_option, reporting
-from linearized.config import load_config
+from linearized.config_file import load_config
 from linearized.control import ask_server
 
 _DAY_MS: Final = 24 * 3_600_000

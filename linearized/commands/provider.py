@@ -11,7 +11,7 @@ import trio
 
 from linearized.accounts import create_account
 from linearized.commands.common import PATH, config_option, reporting
-from linearized.config import load_config
+from linearized.config_file import load_config
 from linearized.exceptions import ConfigError
 from linearized.own_keys import rotate
 from linearized.provider_files import SETTINGS, ProviderPlan, create_provider, database_path

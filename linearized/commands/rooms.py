@@ -11,7 +11,7 @@ from rich.table import Table
 
 from linearized.commands.common import EXIT_BROKEN, FILE, PATH, config_option, make_console, reporting
 from linearized.commands.join_codes import join_code
-from linearized.config import load_config
+from linearized.config_file import load_config
 from linearized.control import ask_server
 from linearized.exceptions import ConfigError, InvalidInput
 from linearized.proof_files import parse_key, read_proof, write_proofs

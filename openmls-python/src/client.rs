@@ -88,7 +88,8 @@ impl Client {
     ) -> PyResult<Self> {
         detached(py, || {
             let suite = config::ciphersuite(ciphersuite)?;
-            let certificates = certificates.map(|chain| chain.iter().map(|one| one.to_vec()).collect());
+            let certificates =
+                certificates.map(|chain| chain.iter().map(|one| one.to_vec()).collect());
             let credential = credential::one_of(identity, certificates)?;
             let signer = match signature_key {
                 None if credential.credential_type() == CredentialType::X509 => {
@@ -158,12 +159,7 @@ impl Client {
 
     #[getter]
     fn credential(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        detached(py, || {
-            Ok(self
-                .inner
-                .credential
-                .tls_serialize_detached()?)
-        })
+        detached(py, || Ok(self.inner.credential.tls_serialize_detached()?))
     }
 
     #[pyo3(signature = (*, label, content))]

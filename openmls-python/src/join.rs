@@ -68,7 +68,11 @@ where
         .with_proposals(public_messages(&request.proposals)?)
         // A member whose key package expired since it was added is still a member.
         .skip_lifetime_validation()
-        .build_group(provider, wire::group_info(group_info)?, client.certified_key())
+        .build_group(
+            provider,
+            wire::group_info(group_info)?,
+            client.certified_key(),
+        )
         .map_err(error::from_external_builder)
 }
 

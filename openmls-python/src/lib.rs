@@ -45,6 +45,7 @@ mod public_group;
 mod public_proposal;
 mod queued;
 mod ratchet_tree;
+mod reaching;
 mod reinit;
 mod replace;
 mod requirements;

@@ -4,7 +4,6 @@ use openmls::group::{ProposalStore, PublicGroup as Tracked};
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize;
 
-use crate::{config, credential};
 use crate::error::{self, Failure, Outcome};
 use crate::lifetimes::{self, clock};
 use crate::provider::Provider;
@@ -13,6 +12,7 @@ use crate::stand_ins::StandIns;
 use crate::store::Store;
 use crate::tracked::Public;
 use crate::wire::{self, LocatedNode, WireLeafSource, WireLifetime, WireNode};
+use crate::{config, credential};
 
 fn lifetime(node: &LocatedNode) -> Option<WireLifetime> {
     match &node.node {

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import secrets
 from base64 import b64decode, b64encode
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ class EncryptingClient:
         self.account = vodozemac.Account()
         self.master, self.self_signing, self.user_signing = (vodozemac.Account() for _ in range(3))
         self.sessions: dict[str, vodozemac.Session] = {}
+        # Sessions with a device before the one that is used to send.
+        self.older: dict[str, list[vodozemac.Session]] = defaultdict(list)
         self.keys: dict[tuple[str, str], vodozemac.InboundGroupSession] = {}
         self.forwarded: list[JsonObject] = []
         self.requests: list[JsonObject] = []
@@ -221,16 +224,17 @@ class EncryptingClient:
         body = part["body"]
         raw = b64decode(body + "=" * (-len(body) % 4))
         message = vodozemac.AnyOlmMessage.from_parts(part["type"], raw)
-        session = self.sessions.get(sender_key)
-        try:
-            if session is None:
-                raise ValueError("no session yet")
-            plaintext = session.decrypt(message)
-        except ValueError:
-            first = message.to_pre_key()
-            assert first is not None
-            key = vodozemac.Curve25519PublicKey.from_base64(sender_key)
-            self.sessions[sender_key], plaintext = self.account.create_inbound_session(key, first)
+        known = [session for session in (self.sessions.get(sender_key), *self.older[sender_key]) if session]
+        for session in known:
+            try:
+                return cast("JsonObject", json.loads(session.decrypt(message)))
+            except ValueError:  # of another session
+                continue
+        first = message.to_pre_key()
+        assert first is not None
+        key = vodozemac.Curve25519PublicKey.from_base64(sender_key)
+        self.older[sender_key] = known
+        self.sessions[sender_key], plaintext = self.account.create_inbound_session(key, first)
         return cast("JsonObject", json.loads(plaintext))
 
     def decrypt(self, event: JsonObject) -> JsonObject:

@@ -216,7 +216,7 @@ class FakeHomeserver:
         user, device = (request.url.params[name] for name in ("user_id", "device_id"))
         if not self.masquerading or (user, device) not in self.devices:
             return _error(400, "M_UNKNOWN_DEVICE")
-        body = json.loads(request.content) if request.content else {}
+        body = json.loads(request.content) if request.content else dict(request.url.params)
         return _ok(**self.keys.answer(user, device, request.method, parts, body))
 
     def _login(self, body: JsonObject) -> httpx.Response:

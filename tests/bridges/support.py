@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,30 @@ class World:
     hub: Server
     bridge: Bridge
     directory: Path
+    unanswered: tuple[str, list[JsonObject]] | None = None
+    bridging: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def restart(self) -> None:
+        """End the bridge and start it again."""
+        await self.bridging.aclose()
+        opened = opened_bridge(self.directory, self.homeserver, self.hub)
+        self.bridge = await self.bridging.enter_async_context(opened)
+        await self.bridge.start()
+        await self.settle()
 
     async def push(self) -> None:
-        """The homeserver delivers what it has to push."""
+        """The homeserver delivers what it has to push. A transaction that a kill leaves unanswered comes
+        again, as Synapse does it: with its events and nothing else.
+        """
         keys = self.homeserver.keys
-        while self.homeserver.pushes or keys.pushed:
-            events, self.homeserver.pushes = self.homeserver.pushes[:100], self.homeserver.pushes[100:]
-            await push_events(self.bridge, events, **keys.transaction())
+        while self.unanswered is not None or self.homeserver.pushes or keys.pushed:
+            more: JsonObject = {}
+            if self.unanswered is None:
+                events, self.homeserver.pushes = self.homeserver.pushes[:100], self.homeserver.pushes[100:]
+                self.unanswered, more = (str(next(_transactions)), events), keys.transaction()
+            number, events = self.unanswered
+            await push_events(self.bridge, events, txn_id=number, **more)
+            self.unanswered = None
 
     async def settle(self) -> None:
         """Let the bridge work until neither side has anything new."""
@@ -155,9 +172,12 @@ async def open_world(directory: Path, *, operators: frozenset[str] = frozenset()
         club = Club(directory, stack)
         hub = await club.server("a.example", bridged=(DOMAIN,))
         homeserver = FakeHomeserver()
-        bridge = await stack.enter_async_context(opened_bridge(directory, homeserver, hub, operators))
+        bridging = await stack.enter_async_context(AsyncExitStack())
+        bridge = await bridging.enter_async_context(opened_bridge(directory, homeserver, hub, operators))
         await bridge.start()
-        yield World(homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory)
+        yield World(
+            homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=directory, bridging=bridging
+        )
 
 
 async def bob_of_b(world: World) -> Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import ssl
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,7 +23,7 @@ from tests.homeserver.stage import PASSWORD, Stage, provider_of
 
 JsonObject = dict[str, Any]
 # For anything that is to happen at all. What is late on a loaded machine is not wrong.
-PATIENCE = 120.0
+PATIENCE = 300.0
 # Between two tries of what asks a program that may be away.
 AWAY_PAUSE = 0.2
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
@@ -36,6 +37,8 @@ class Eyes:
     user: MatrixUser
     crypto: EncryptingClient | None = None
     events: dict[str, list[JsonObject]] = field(default_factory=lambda: defaultdict(list))
+    # By event, when it came (``time.monotonic``).
+    arrivals: dict[str, float] = field(default_factory=dict)
     _since: str = ""
     _news: trio.Event = field(default_factory=trio.Event)
 
@@ -53,6 +56,7 @@ class Eyes:
                 self.crypto.take(answer.get("to_device", {}).get("events", []))
             for room_id, room in answer.get("rooms", {}).get("join", {}).items():
                 for event in room["timeline"]["events"]:
+                    self.arrivals[event["event_id"]] = time.monotonic()
                     self.events[room_id].append(self._opened({**event, "room_id": room_id}))
             self._news.set()
             self._news = trio.Event()

@@ -18,7 +18,8 @@ from unittest.mock import patch
 import httpx
 from cryptography.x509 import Certificate
 
-from linearized.config import Config, MetadataConfig, ProviderConfig, StoreConfig, load_config
+from linearized.config import Config, MetadataConfig, ProviderConfig, StoreConfig
+from linearized.config_file import load_config
 from linearized.protocol.signing import ServerIdentity
 from linearized.provider_files import ProviderPlan, create_provider
 from linearized.server import outbound, run

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from linearized.config import (
-    Address,
-    LimitsConfig,
-    MetadataConfig,
-    StoreConfig,
-    default_config,
-    load_config,
-    parse_config,
-)
+from linearized.config import Address, LimitsConfig, MetadataConfig, StoreConfig
+from linearized.config_file import load_config, parse_config
+from linearized.config_template import default_config
 from linearized.exceptions import ConfigError
 from linearized.mimi.metadata_policy import RequiredPolicy
 

@@ -13,7 +13,9 @@ import orjson
 import pytest
 
 from linearized.client import ApiError, Joined, KeyMaterialUnavailable, Session
-from linearized.config import ConsentConfig, default_config, parse_config
+from linearized.config import ConsentConfig
+from linearized.config_file import parse_config
+from linearized.config_template import default_config
 from linearized.exceptions import ConfigError
 from linearized.mimi.consent import ConsentEntry, ConsentOperation
 from linearized.mimi.key_material import KeyMaterialUserCode

@@ -20,7 +20,8 @@ from click.testing import CliRunner
 
 from linearized import control as asking
 from linearized.cli import main
-from linearized.config import Config, load_config
+from linearized.config import Config
+from linearized.config_file import load_config
 from linearized.control import ask_server, control_path
 from linearized.exceptions import ConfigError
 from linearized.protocol.canonical import JsonObject

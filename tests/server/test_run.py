@@ -18,7 +18,9 @@ import structlog
 import trio
 import trustme
 
-from linearized.config import Address, Config, default_config, load_config
+from linearized.config import Address, Config
+from linearized.config_file import load_config
+from linearized.config_template import default_config
 from linearized.exceptions import ConfigError
 from linearized.own_keys import load_signing_key
 from linearized.protocol.signing import ServerIdentity, SigningKey

@@ -6,16 +6,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from bridges.matrix.database import Database
 from bridges.matrix.megolm.accounts import MEGOLM, Accounts, OwnDevice
 from bridges.matrix.megolm.devices import Device, DeviceLists
 from bridges.matrix.megolm.errors import (
+    EncryptionError,
     MalformedKeyMessage,
     Undecryptable,
     UnknownDevice,
 )
 from bridges.matrix.megolm.held import Held
 from bridges.matrix.megolm.inbound import GroupDecryption, RoomKey
-from bridges.matrix.megolm.mailbox import Letter
+from bridges.matrix.megolm.mailbox import Letter, Mailbox
 from bridges.matrix.megolm.olm import Olm, Opened, sender_key_of
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
@@ -47,6 +49,8 @@ class Letters:
         sharing: Sharing,
         held: Held,
         requests: KeyRequests,
+        mailbox: Mailbox,
+        database: Database,
         clock: Callable[[], int],
     ) -> None:
         self._accounts = accounts
@@ -58,6 +62,8 @@ class Letters:
         self._sharing = sharing
         self._held = held
         self._requests = requests
+        self._mailbox = mailbox
+        self._database = database
         self._clock = clock
         self._last: OrderedDict[tuple[str, ...], int] = OrderedDict()
 
@@ -88,14 +94,28 @@ class Letters:
     async def _encrypted(self, own: OwnDevice, letter: Letter) -> None:
         sender = await self._sender(own, letter)
         try:
-            opened = self._olm.decrypt(own, letter.content, sender)
+            refusal = self._use(own, letter, sender)
         except Undecryptable:
             await self._mend(own, sender)
             raise
-        key = self._key(own, opened)
-        if key is not None:
-            self._held.key_came(key.room_id, key.session_id)
-            self._requests.came(key.room_id, key.session_id)
+        if refusal is not None:
+            raise refusal
+
+    def _use(self, own: OwnDevice, letter: Letter, sender: Device) -> EncryptionError | None:
+        """Decrypt a message and keep the key in it, in one step: it can be decrypted only once. Gives why the
+        key is refused, if it is.
+        """
+        with self._database.together():
+            opened = self._olm.decrypt(own, letter.content, sender)
+            try:
+                key = self._key(own, opened)
+            except EncryptionError as refusal:
+                return refusal
+            if key is not None:
+                self._held.key_came(key.room_id, key.session_id)
+                self._requests.came(key.room_id, key.session_id)
+            self._mailbox.done(letter)
+            return None
 
     async def _sender(self, own: OwnDevice, letter: Letter) -> Device:
         key = sender_key_of(letter.content)

@@ -125,6 +125,8 @@ class Encryption:
             sharing=self._sharing,
             held=self._held,
             requests=self._requests,
+            mailbox=self._mailbox,
+            database=database,
             clock=clock,
         )
         # What the homeserver said of our keys in the newest transaction, until it is dealt with.

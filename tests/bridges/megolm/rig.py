@@ -12,7 +12,7 @@ from bridges.matrix.megolm.devices import DeviceLists, checked_devices
 from bridges.matrix.megolm.held import Held
 from bridges.matrix.megolm.inbound import GroupDecryption
 from bridges.matrix.megolm.letters import Letters
-from bridges.matrix.megolm.mailbox import Letter
+from bridges.matrix.megolm.mailbox import Letter, Mailbox
 from bridges.matrix.megolm.olm import Olm
 from bridges.matrix.megolm.outbound import GroupEncryption
 from bridges.matrix.megolm.publishing import Publishing
@@ -86,6 +86,8 @@ class Rig:
             sharing=self.sharing,
             held=self.held,
             requests=self.requests,
+            mailbox=Mailbox(self.database),
+            database=self.database,
             clock=lambda: self.now,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ class Talk:
     room: MatrixRoom
     alice: EncryptingClient
     bob: Session
-    bridging: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def bob_says(self, body: str) -> None:
         await self.bob.send(self.world.room_id(), message(body))
@@ -41,15 +40,6 @@ class Talk:
 
     async def alice_hears(self) -> list[str]:
         return await hears(self.world, self.room, self.alice)
-
-    async def restart(self) -> None:
-        """End the bridge and start it again."""
-        await self.bridging.aclose()
-        world = self.world
-        opened = opened_bridge(world.directory, world.homeserver, world.hub)
-        world.bridge = await self.bridging.enter_async_context(opened)
-        await world.bridge.start()
-        await world.settle()
 
 
 @asynccontextmanager
@@ -67,7 +57,9 @@ async def talking(
             opened_bridge(tmp_path, homeserver, hub, encrypted_rooms=encrypted_rooms)
         )
         await bridge.start()
-        world = World(homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=tmp_path)
+        world = World(
+            homeserver=homeserver, club=club, hub=hub, bridge=bridge, directory=tmp_path, bridging=bridging
+        )
         alice = client_of(homeserver, ALICE)
         await alice.publish()
         room = encrypted_room(homeserver, **settings)
@@ -78,4 +70,4 @@ async def talking(
         await world.settle()
         await bob.step(5000)
         await drain(bob)
-        yield Talk(world, room, alice, bob, bridging)
+        yield Talk(world, room, alice, bob)

@@ -30,7 +30,7 @@ async def test_messages_cross_an_encrypted_room_both_ways_and_after_a_restart(tm
         await talk.bob_says("from elsewhere")
         assert await talk.alice_hears() == ["from elsewhere"]
         sessions = set(talk.alice.keys)
-        await talk.restart()
+        await talk.world.restart()
         await talk.alice_says("after the restart")
         assert await talk.bob_hears() == ["after the restart"]
         await talk.bob_says("here, too")

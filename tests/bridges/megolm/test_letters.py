@@ -22,6 +22,7 @@ from tests.bridges.encrypting_client import EncryptingClient, JsonObject
 from tests.bridges.megolm.rig import ROOM, Rig
 from tests.bridges.megolm.support import client_of
 from tests.bridges.support import ALICE, BOB, BOT
+from tests.client.test_kills import Killed
 
 
 async def test_a_key_of_a_device_that_its_sender_does_not_have_is_refused() -> None:
@@ -47,6 +48,24 @@ async def test_a_key_of_a_stranger_whose_device_nobody_published_is_refused() ->
         with pytest.raises(UnknownDevice):
             await rig.give_key(stranger)
     assert not any("keys/query" in request for request in rig.homeserver.requests)
+
+
+async def test_a_key_is_not_lost_by_a_kill_between_its_decryption_and_its_keeping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    rig = Rig()
+    await rig.bot()
+    alice = await rig.client()
+    letter = rig.letter(await alice.olm(rig.bot_keys, "m.room_key", alice.room_key(ROOM)))
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.held, "key_came", killed)
+        with pytest.raises(Killed):
+            await rig.letters.handle(letter)
+    await rig.letters.handle(letter)
+    assert rig.decryption.decrypt(rig.event(alice))["sender"] == ALICE
 
 
 async def test_a_new_device_the_homeserver_did_not_tell_of_is_asked_for() -> None:

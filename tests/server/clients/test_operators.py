@@ -154,7 +154,7 @@ async def test_the_group_is_shown_by_leaf(world: World, monkeypatch: pytest.Monk
     first = await world.ok(f"{path}?limit=1")
     assert first == {"epoch": epoch, "total": 2, "members": members[:1], "next": 1}
     assert (await world.ok(f"{path}?from={first['next']}"))["members"] == members[1:]
-    monkeypatch.setattr(module, "leaf_credentials", lambda _: {0: b"of another kind", 1: b""})
+    monkeypatch.setattr(module, "leaf_credentials", lambda _: dict.fromkeys((0, 1), b"\x00\x09\x00"))
     assert (await world.ok(path))["members"] == [{"leaf_index": 0}, {"leaf_index": 1}]
 
 
