@@ -8,66 +8,33 @@ log: it is kept until one of the two has decided.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
 
 import openmls
 import trio
 
 from linearized.client.api import ProviderApi
-from linearized.client.app_data import new_app_data
+from linearized.client.changes import NO_ROLES, change_of
 from linearized.client.device import CIPHERSUITE, Change, MlsDevice
-from linearized.client.errors import (
-    CommitLost,
-    CommitRefused,
-    JoinRefused,
-    KeyMaterialUnavailable,
-    UntrustedAnswer,
-)
+from linearized.client.errors import CommitLost, CommitRefused, UntrustedAnswer
 from linearized.client.franks import agent_of
-from linearized.client.identity import leaf_owner
+from linearized.client.group_requests import (
+    group_info_request,
+    key_material_request,
+    open_group_info,
+    packages_in,
+)
 from linearized.client.metadata_policies import check_before_joining
-from linearized.client.pending import arriving_clients, is_leaving, leaving_leaves, list_changes
+from linearized.client.pending import is_leaving
 from linearized.client.state import PendingCommit
-from linearized.mimi.group_info import (
-    ENCRYPTION_LABEL,
-    GroupInfoCode,
-    GroupInfoRatchetTreeTBE,
-    GroupInfoRequest,
-    GroupInfoRequestTBS,
-    GroupInfoResponse,
-    GroupInfoResponseTBS,
-)
+from linearized.mimi.group_info import GroupInfoResponse
 from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
-from linearized.mimi.key_material import (
-    KeyMaterialRequest,
-    KeyMaterialRequestTBS,
-    KeyMaterialResponse,
-)
+from linearized.mimi.key_material import KeyMaterialResponse
 from linearized.mimi.metadata_policy import RequiredPolicy
-from linearized.mimi.participants import (
-    FRANKING_AGENT,
-    PARTICIPANT_LIST,
-    ParticipantListData,
-    ParticipantListUpdate,
-    UserIndexRolePair,
-    UserRolePair,
-    touched_users,
-)
 from linearized.mimi.policy.presets import Preset
-from linearized.protocol.identifiers import room_domain, room_uri, user_uri
+from linearized.protocol.identifiers import room_domain
 
 # Every attempt lost means another commit won; more in a row than this and the caller should hear of it.
 MAX_COMMIT_ATTEMPTS = 10
-NO_ROLES: Mapping[str, int] = MappingProxyType({})
-NO_USERS: Mapping[str, Sequence[bytes]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class _OwnUpdate:
-    component_id: int
-    payload: bytes
-    operation: str = "update"
 
 
 class Handshakes:
@@ -128,7 +95,9 @@ class Handshakes:
             await self._settle(room_id)
             known = self._device.epoch(room_id) > 0
             initial = None if known else self._device.group(room_id).group_info()
-            change = self._change(room_id, add=users or {}, roles=roles, always=not known)
+            change = change_of(
+                self._device, room_id, clock=self._api.clock, add=users or {}, roles=roles, always=not known
+            )
             return await self._commit(room_id, change, initial=initial)
 
     async def add_users(
@@ -148,24 +117,32 @@ class Handshakes:
                 that after ``ServerUnreachable`` it is not known; the next commit or sync finds out.
         """
         async with self._lock:
-            return await self._commit(room_id, self._change(room_id, add=users, roles=roles))
+            return await self._commit(
+                room_id, change_of(self._device, room_id, clock=self._api.clock, add=users, roles=roles)
+            )
 
     async def remove_users(self, room_id: str, user_ids: Sequence[str]) -> str | None:
         """Remove users with all their clients; raises as ``add_users``."""
         async with self._lock:
-            return await self._commit(room_id, self._change(room_id, remove=user_ids))
+            return await self._commit(
+                room_id, change_of(self._device, room_id, clock=self._api.clock, remove=user_ids)
+            )
 
     async def set_roles(self, room_id: str, roles: Mapping[str, int]) -> str | None:
         """Give participants other roles (role indices by user ID); who is none, or has the role, is passed
         over. Raises as ``add_users``.
         """
         async with self._lock:
-            return await self._commit(room_id, self._change(room_id, moved=roles))
+            return await self._commit(
+                room_id, change_of(self._device, room_id, clock=self._api.clock, moved=roles)
+            )
 
     async def update_keys(self, room_id: str) -> str | None:
         """Commit fresh keys of this device and whatever proposals are pending; raises as ``add_users``."""
         async with self._lock:
-            return await self._commit(room_id, self._change(room_id, always=True))
+            return await self._commit(
+                room_id, change_of(self._device, room_id, clock=self._api.clock, always=True)
+            )
 
     async def commit_pending(self, room_id: str) -> None:
         """Commit the proposals that are pending, if there are any and this device is not leaving itself;
@@ -174,7 +151,9 @@ class Handshakes:
         async with self._lock:
             group = self._device.group(room_id)
             if self._device.pending(room_id) and not is_leaving(group):
-                await self._commit(room_id, self._change(room_id, always=True))
+                await self._commit(
+                    room_id, change_of(self._device, room_id, clock=self._api.clock, always=True)
+                )
 
     async def renew_hub(self, room_id: str) -> None:
         """If the room has moved to our provider, commit its franking agent and its external sender in the
@@ -198,7 +177,10 @@ class Handshakes:
                 if sender is not None and sender[1] != f"mimi://{device.hub(room_id)}".encode():
                     raise UntrustedAnswer("the provider gives another one's external sender")
             if agent is not None or sender is not None:
-                await self._commit(room_id, self._change(room_id, agent=agent, hub_sender=sender))
+                await self._commit(
+                    room_id,
+                    change_of(self._device, room_id, clock=self._api.clock, agent=agent, hub_sender=sender),
+                )
 
     async def leave(self, room_id: str) -> str | None:
         """Propose to the hub that this user leaves with all their clients; the proposals' event ID, if our
@@ -236,40 +218,9 @@ class Handshakes:
             KeyMaterialUnavailable: there are none.
             UntrustedAnswer: one is not that user's.
         """
-        signed = KeyMaterialRequestTBS(
-            requesting_user=user_uri(self._device.owner.user_id),
-            target_user=user_uri(user_id),
-            room_id=room_uri(room_id),
-            acceptable_ciphersuites=(CIPHERSUITE,),
-            requester_signature_key=self._device.client.signature_key,
-            requester_credential=self._device.client.credential,
-        )
-        signature = self._device.client.sign_with_label(
-            label="KeyMaterialRequestTBS", content=signed.encode()
-        )
-        request = KeyMaterialRequest(
-            requesting_user=signed.requesting_user,
-            target_user=signed.target_user,
-            room_id=signed.room_id,
-            acceptable_ciphersuites=signed.acceptable_ciphersuites,
-            requester_signature_key=signed.requester_signature_key,
-            requester_credential=signed.requester_credential,
-            signature=signature,
-        )
+        request = key_material_request(self._device, room_id, user_id)
         response = KeyMaterialResponse.decode(await self._api.key_material(room_id, request.encode()))
-        packages = [client.key_package for client in response.clients if client.key_package is not None]
-        if not packages:
-            raise KeyMaterialUnavailable(user_id, int(getattr(response.user_status, "value", -1)))
-        now = self._api.clock() // 1000
-        for client in response.clients:
-            if client.key_package is not None:
-                info = openmls.inspect_key_package(client.key_package, now=now)
-                owner = leaf_owner(info.credential, signature_key=info.signature_key)
-                if (owner.user_id, owner.client_uri) != (user_id, client.client_uri):
-                    raise UntrustedAnswer(
-                        f"a key package of {owner.client_uri} was given for {client.client_uri}"
-                    )
-        return packages
+        return packages_in(response, user_id, now=self._api.clock() // 1000)
 
     async def invite(
         self, room_id: str, user_ids: Sequence[str], *, roles: Mapping[str, int] = NO_ROLES
@@ -352,105 +303,11 @@ class Handshakes:
             return False, None
         raise CommitRefused(int(response.code), response.description)
 
-    # --- what goes into commits ---
-
-    def _change(
-        self,
-        room_id: str,
-        *,
-        add: Mapping[str, Sequence[bytes]] = NO_USERS,
-        roles: Mapping[str, int] = NO_ROLES,
-        moved: Mapping[str, int] = NO_ROLES,
-        remove: Sequence[str] = (),
-        agent: bytes | None = None,
-        hub_sender: tuple[bytes, bytes] | None = None,
-        always: bool = False,
-    ) -> Change:
-        """A commit that adds, moves to other roles, removes, and removes whoever left; ``always`` even if
-        there is none of that to do. ``agent`` and ``hub_sender`` are for a group that names another hub's.
-        """
-        device = self._device
-
-        def change(group: openmls.Group) -> openmls.CommitBundle | None:
-            present = device.participants(room_id)
-            entry_role, arrival_role = device.entry_role(room_id), device.arrival_role(room_id)
-            # What is proposed is committed with it, and must not be in it twice.
-            touched = {user for found in list_changes(group) for user in touched_users(found)}
-            leaving = leaving_leaves(group)
-            # A hub takes no commit that leaves in the group who is no longer in the room.
-            out = {*remove, *device.record(room_id).gone} - {device.owner.user_id, *add}
-            indices = (present.index_of(user) for user in map(user_uri, sorted(out)) if user not in touched)
-            removed = tuple(index for index in indices if index is not None)
-            added = tuple(
-                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, entry_role))
-                for user_id in add
-                if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
-            )
-            # Who came by themselves, by an event and an external commit, is on the list from now on.
-            owners = {owner.user_id for owner in device.members(room_id).values()}
-            added += tuple(
-                UserRolePair(user=user_uri(user_id), role_index=roles.get(user_id, arrival_role))
-                for user_id in sorted(owners - out - add.keys())
-                if present.role_of(user_uri(user_id)) is None and user_uri(user_id) not in touched
-            )
-            changed = tuple(
-                UserIndexRolePair(user_index=index, role_index=role)
-                for user_id, role in moved.items()
-                if user_id not in out
-                and user_uri(user_id) not in touched
-                and present.role_of(user_uri(user_id)) not in (None, role)
-                and (index := present.index_of(user_uri(user_id))) is not None
-            )
-            update = (
-                ParticipantListUpdate(changed=changed, added=added, removed=removed)
-                if changed or added or removed
-                else None
-            )
-            leaves = [
-                leaf
-                for leaf, owner in device.members(room_id).items()
-                if owner.user_id in out and leaf not in leaving
-            ]
-            members = {member.credential for member in group.members()} | arriving_clients(group)
-            now = self._api.clock() // 1000
-            packages = [
-                package
-                for several in add.values()
-                for package in several
-                # Someone else may have added the client while we were losing a race.
-                if openmls.inspect_key_package(package, now=now).credential not in members
-            ]
-            new_agent = agent if device.needs_agent(room_id) else None
-            senders = None
-            if hub_sender is not None and device.needs_sender(room_id):
-                senders = device.senders_with(room_id, hub_sender)
-            renews = new_agent is not None or senders is not None
-            if update is None and not renews and not packages and not leaves and not leaving and not always:
-                return None
-            return _commit(group, update, new_agent, add=packages, remove=leaves, senders=senders)
-
-        return change
-
     async def _external(
         self, room_id: str, required: RequiredPolicy | None, code: str | None
     ) -> PendingCommit:
         keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
-        signed = GroupInfoRequestTBS(
-            cipher_suite=CIPHERSUITE,
-            signature_key=self._device.client.signature_key,
-            credential=self._device.client.credential,
-            group_info_public_key=keys.public_key,
-            joining_code=None if code is None else code.encode(),
-        )
-        signature = self._device.client.sign_with_label(label="GroupInfoRequestTBS", content=signed.encode())
-        request = GroupInfoRequest(
-            cipher_suite=signed.cipher_suite,
-            signature_key=signed.signature_key,
-            credential=signed.credential,
-            group_info_public_key=signed.group_info_public_key,
-            joining_code=signed.joining_code,
-            signature=signature,
-        )
+        request = group_info_request(self._device, keys, code)
         raw = await self._api.group_info(room_id, request.encode())
         opened = open_group_info(GroupInfoResponse.decode(raw), room_id, keys)
         if opened.ratchet_tree.tree is None:
@@ -469,69 +326,3 @@ class Handshakes:
             proposals=[pending.proposal for pending in opened.pending_proposals],
             now=self._api.clock() // 1000,
         )
-
-
-def open_group_info(
-    response: GroupInfoResponse, room_id: str, keys: openmls.HpkeKeyPair
-) -> GroupInfoRatchetTreeTBE:
-    """Check and decrypt a hub's GroupInfoResponse.
-
-    Raises:
-        JoinRefused: the hub refused.
-        UntrustedAnswer: it is for another room.
-        openmls.MlsError: the signature is wrong, or it is not encrypted to ``keys``.
-        MimiDecodeError: what was encrypted is malformed.
-    """
-    if response.status is not GroupInfoCode.SUCCESS:
-        raise JoinRefused(int(getattr(response.status, "value", -1)))
-    if response.room_id not in (room_uri(room_id), room_id):
-        raise UntrustedAnswer("the group information is of another room")
-    sender, encrypted = response.hub_sender, response.encrypted_groupinfo_and_tree
-    if sender is None or encrypted is None or response.cipher_suite is None or response.signature is None:
-        raise UntrustedAnswer("the group information is incomplete")
-    signed = GroupInfoResponseTBS(
-        protocol=response.protocol,
-        room_id=response.room_id,
-        status=response.status,
-        cipher_suite=response.cipher_suite,
-        hub_sender=sender,
-        encrypted_groupinfo_and_tree=encrypted,
-    )
-    openmls.verify_with_label(
-        ciphersuite=response.cipher_suite,
-        public_key=sender.signature_key,
-        label="GroupInfoResponseTBS",
-        content=signed.encode(),
-        signature=response.signature,
-    )
-    plaintext = keys.decrypt_with_label(
-        label=ENCRYPTION_LABEL, context=response.room_id.encode(), ciphertext=encrypted.encode()
-    )
-    return GroupInfoRatchetTreeTBE.decode(plaintext)
-
-
-def _commit(
-    group: openmls.Group,
-    update: ParticipantListUpdate | None,
-    agent: bytes | None,
-    *,
-    add: Sequence[bytes] = (),
-    remove: Sequence[int] = (),
-    senders: Sequence[tuple[bytes, bytes]] | None = None,
-) -> openmls.CommitBundle:
-    """Commit, with the values that our updates and the pending proposals lead to."""
-    own = [] if update is None else [_OwnUpdate(PARTICIPANT_LIST, update.encode())]
-    own += [] if agent is None else [_OwnUpdate(FRANKING_AGENT, agent)]
-    values = new_app_data(group.app_data(), [*group.pending_app_data_updates(), *own])
-    return group.commit(
-        add=add,
-        remove=remove,
-        app_data_updates={update.component_id: update.payload for update in own},
-        new_app_data=values,
-        external_senders=senders,
-    )
-
-
-def participants_of(app_data: Mapping[int, bytes]) -> ParticipantListData:
-    """The participant list in a group's application data."""
-    return ParticipantListData.decode(app_data[PARTICIPANT_LIST])

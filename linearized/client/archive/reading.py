@@ -11,20 +11,20 @@ from typing import Final
 import openmls
 
 from linearized.client.api import ProviderApi
-from linearized.client.archive.calls import StoredRecord
 from linearized.client.archive.records import ArchiveKey, Content, Place
 from linearized.client.archive.state import KnownArchive
+from linearized.client.calls.archives import StoredRecord
 from linearized.client.device import digest
 from linearized.client.errors import UntrustedAnswer
 from linearized.client.franks import check_commitment
-from linearized.client.identity import MIMI_HUB_PREFIX, leaf_owner
+from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner
 from linearized.client.transport import JsonObject
 from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.app_data import SafeAAD
 from linearized.mimi.content import MimiContent, message_id
 from linearized.mimi.participants import FRANK_AAD
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.identifiers import room_uri
+from linearized.protocol.identifiers import client_from_uri, room_uri
 
 # Entries asked for at once, to check a page of records against.
 LOG_PAGE: Final = 500
@@ -203,7 +203,7 @@ class ArchiveReader:
         Raises:
             InvalidInput, openmls.MlsError: it is another's, or says something else.
         """
-        owner = leaf_owner(content.client_uri.encode())
+        owner = LeafOwner(*client_from_uri(content.client_uri))
         if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
             raise UntrustedAnswer("the log says another sender")
         MimiContent.decode(content.payload)

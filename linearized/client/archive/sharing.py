@@ -26,7 +26,6 @@ from linearized.client.archive.records import KEY_BYTES, NAME_BYTES
 from linearized.client.archive.state import KnownArchive, OpenRequest
 from linearized.client.device import CIPHERSUITE, MlsDevice
 from linearized.client.errors import ArchiveRefused, UntrustedAnswer
-from linearized.client.identity import LeafOwner
 from linearized.client.items import ArchiveRequested
 from linearized.client.transport import JsonObject
 from linearized.exceptions import IdentifierError, InvalidInput
@@ -217,10 +216,11 @@ def answers(
 def _is_own_leaf(device: MlsDevice, room_id: str, *, client_uri: str, signature_key: bytes) -> bool:
     if not device.in_group(room_id):
         return False
-    wanted = LeafOwner(*client_from_uri(client_uri))
-    return wanted.user_id == device.owner.user_id and any(
-        member.signature_key == signature_key and owners.get(member.leaf_index) == wanted
-        for owners in (device.members(room_id),)
+    wanted, owners = client_from_uri(client_uri), device.members(room_id)
+    return wanted[0] == device.owner.user_id and any(
+        member.signature_key == signature_key
+        and (owner := owners.get(member.leaf_index)) is not None
+        and owner.client == wanted
         for member in device.group(room_id).members()
     )
 

@@ -22,8 +22,8 @@ from linearized.client import (
 )
 from linearized.client.archive import keeping, sharing
 from linearized.client.archive import session as module
-from linearized.client.archive.calls import StoredRecord
 from linearized.client.archive.records import Content
+from linearized.client.calls.archives import StoredRecord
 from linearized.client.state import SavedState
 from linearized.mimi.content import Expiration, delete
 from linearized.server.clients import archives as server_side

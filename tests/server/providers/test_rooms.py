@@ -8,7 +8,7 @@ import openmls
 import orjson
 import pytest
 
-from linearized.client.handshakes import open_group_info
+from linearized.client.group_requests import open_group_info
 from linearized.mimi.group_info import (
     GroupInfoCode,
     GroupInfoRequest,

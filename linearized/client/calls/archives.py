@@ -14,8 +14,9 @@ from linearized.client.answers import (
     path_part,
 )
 from linearized.client.archive.state import WaitingRecord, WaitingRelease
+from linearized.client.calls.base import Calls
 from linearized.client.paths import MLS
-from linearized.client.transport import JsonObject, Transport
+from linearized.client.transport import JsonObject
 from linearized.protocol.base64 import encode_base64url
 
 
@@ -33,10 +34,8 @@ class StoredRecord:
     release: bytes | None
 
 
-class ArchiveCalls:
+class ArchiveCalls(Calls):
     """The part of ``ProviderApi`` for these; raises as it does."""
-
-    _transport: Transport
 
     async def archives(self) -> list[JsonObject]:
         """``GET archives``: ``archive``, ``room_id``, ``records`` and ``bytes`` of each of the account's."""

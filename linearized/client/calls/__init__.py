@@ -1,0 +1,1 @@
+"""The parts of ``ProviderApi``: the calls of each family of endpoints."""
