@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from bridges.matrix.appservice import AppService
-from bridges.matrix.audit import audit, catch_up
+from bridges.matrix.audit import Audits
 from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import PREFIX, Refused, find_room
 from bridges.matrix.config import BridgeConfig
@@ -41,6 +41,7 @@ class Bridge(Parts):
         self._environment = environment
         self._names = config.names
         self._arrived = trio.Event()
+        self._audits = Audits(self.homeserver, self.queue)
         self._dispatching = Dispatching(config, self)
         # Until the bridge runs, an import that is asked for is noted, and begins when it does.
         self._begin: Callable[[str], None] = self._note
@@ -158,7 +159,7 @@ class Bridge(Parts):
         live = [
             link for link in self.links.all() if link.phase is Phase.LIVE and link.matrix_room_id in rooms
         ]
-        found = await catch_up(live, self.homeserver, self.queue)
+        found = await self._audits.catch_up(live)
         if found:
             log.info("read before the homeserver pushed it", events=found)
             self.wake()
@@ -217,7 +218,7 @@ class Bridge(Parts):
                 if link.phase is Phase.LIVE:
                     try:
                         await self.shared.align(link)
-                        found = await audit(link, self.homeserver, self.queue)
+                        found = await self._audits.run(link)
                     except (ClientError, NotBridged) as error:  # a side is away; the next audit finds as much
                         log.warning("an audit failed", room_id=link.matrix_room_id, error=str(error))
                         continue

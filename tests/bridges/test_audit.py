@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from bridges.matrix.audit import AUDIT_PAGE, CATCH_UP_DEADLINE, MAX_PAGES, audit, catch_up
+from bridges.matrix.audit import AUDIT_PAGE, CATCH_UP_DEADLINE, MAX_PAGES, QUIET_AUDITS, Audits
 from bridges.matrix.database import Database
 from bridges.matrix.records import IncomingQueue, Link, Phase, RoomLinks
 from linearized.client import Page, ServerUnreachable
@@ -51,11 +51,12 @@ def links(database: Database) -> list[Link]:
 
 async def test_what_was_forgotten_is_queued_oldest_first(database: Database) -> None:
     queue, server = IncomingQueue(database), Timeline(size=3)
-    assert await audit(links(database)[0], server, queue) == 3
+    audits, room = Audits(server, queue), links(database)[0]
+    assert await audits.run(room) == 3
     first = queue.next()
     assert first is not None
     assert [first.event_id, *(one.event_id for one in queue.behind(first, 5))] == ["$0", "$1", "$2"]
-    assert await audit(links(database)[0], server, queue) == 0
+    assert await audits.run(room) == 0
 
 
 async def test_an_audit_reads_three_pages_and_a_look_before_a_transaction_one(database: Database) -> None:
@@ -63,22 +64,59 @@ async def test_an_audit_reads_three_pages_and_a_look_before_a_transaction_one(da
     room = links(database)[0]
     for number in range(5 * AUDIT_PAGE):
         queue.add({"event_id": f"${number}", "room_id": ROOM})
-    await audit(room, server, queue)
+    audits = Audits(server, queue)
+    await audits.run(room)
     assert len(server.asked) == 3
-    await catch_up([room], server, queue)
+    await audits.catch_up([room])
     assert len(server.asked) == 4
 
 
 async def test_an_audit_ends_after_so_many_pages(database: Database) -> None:
     queue, server = IncomingQueue(database), Timeline(size=(MAX_PAGES + 1) * AUDIT_PAGE)
-    assert await audit(links(database)[0], server, queue) == MAX_PAGES * AUDIT_PAGE
+    assert await Audits(server, queue).run(links(database)[0]) == MAX_PAGES * AUDIT_PAGE
+
+
+async def test_where_something_was_found_an_audit_looks_again_until_it_has_been_quiet(
+    database: Database,
+) -> None:
+    queue, server = IncomingQueue(database), Timeline(size=8 * AUDIT_PAGE)
+    audits, room = Audits(server, queue), links(database)[0]
+    late = [*range(110, 120), *range(310, 320)]
+    for number in set(range(8 * AUDIT_PAGE)) - set(late):
+        queue.add({"event_id": f"${number}", "room_id": ROOM})
+    # So far back looks nobody who has no reason to.
+    assert await audits.run(room) == 0
+    # What is new on the third page leads to the fifth, whose end is remembered.
+    whole = server.events
+    server.events = [event for event in whole if int(event["event_id"][1:]) not in late]
+    server.events[-250:-250] = [{"event_id": "$x"}]
+    server.events[-350:-350] = [{"event_id": "$y"}]
+    assert await audits.run(room) == 2
+    # Something more turns up there later, when nothing before it is new, and much has been said since.
+    server.events[-355:-355] = [{"event_id": "$z"}]
+    server.events += [{"event_id": f"$new{number}"} for number in range(5 * AUDIT_PAGE)]
+    for number in range(5 * AUDIT_PAGE):
+        queue.add({"event_id": f"$new{number}", "room_id": ROOM})
+    assert await audits.run(room) == 1
+    # Something newer that is found on the way does not make it forget how far it went.
+    server.events[-5:-5] = [{"event_id": "$n"}]
+    assert await audits.run(room) == 1
+    server.events[-870:-870] = [{"event_id": "$o"}]
+    assert await audits.run(room) == 1
+    for _ in range(QUIET_AUDITS):
+        del server.asked[:]
+        assert await audits.run(room) == 0
+        assert len(server.asked) > 3
+    del server.asked[:]
+    assert await audits.run(room) == 0
+    assert len(server.asked) == 3
 
 
 async def test_a_room_that_the_homeserver_does_not_show_keeps_no_other_from_catching_up(
     database: Database,
 ) -> None:
     queue, server = IncomingQueue(database), Timeline(away=ROOM, size=2)
-    assert await catch_up(links(database), server, queue) == 2
+    assert await Audits(server, queue).catch_up(links(database)) == 2
 
 
 async def test_a_transaction_does_not_wait_for_a_homeserver_that_says_nothing(
@@ -86,5 +124,5 @@ async def test_a_transaction_does_not_wait_for_a_homeserver_that_says_nothing(
 ) -> None:
     queue, server = IncomingQueue(database), Timeline(silent=OTHER, size=2)
     began = trio.current_time()
-    assert await catch_up(links(database), server, queue) == 2
+    assert await Audits(server, queue).catch_up(links(database)) == 2
     assert trio.current_time() - began == pytest.approx(CATCH_UP_DEADLINE)

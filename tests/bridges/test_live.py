@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from bridges.matrix.audit import audit
+from bridges.matrix.audit import Audits
 from bridges.matrix.content import NotBridged
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import file_of, open_part
@@ -314,9 +314,10 @@ async def test_events_that_were_never_pushed_are_found_by_the_audit(tmp_path: Pa
         assert link is not None
         async with world.homeserver.http() as http:
             api = HomeserverApi(f"https://{DOMAIN}", token=AS_TOKEN, http=http, user_id=BOT)
-            assert await audit(link, api, world.bridge.queue) == 1
+            audits = Audits(api, world.bridge.queue)
+            assert await audits.run(link) == 1
             await world.settle()
-            assert await audit(link, api, world.bridge.queue) == 0
+            assert await audits.run(link) == 0
         (late,) = await heard(bob)
         assert body_of(late) == "lost by the feed"
         assert late.timestamp < first.timestamp

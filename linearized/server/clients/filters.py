@@ -40,7 +40,9 @@ class Choice:
 
     def allows(self, value: str) -> bool:
         """Whether the filter lets a value through."""
-        return not _named(value, self.never) and (self.only is None or _named(value, self.only))
+        if self.never and _named(value, self.never):
+            return False
+        return self.only is None or _named(value, self.only)
 
 
 def _named(value: str, patterns: tuple[str, ...]) -> bool:

@@ -57,22 +57,23 @@ class View:
         """At most ``limit`` visible entries with ``after < seq < before``, newest first."""
         found: list[EntryRow] = []
         for first, last in reversed(self.runs):
-            stop = min(before, last + 1)
-            if len(found) == limit or stop <= first:
-                continue
-            page = store.entries_before(self.room.room_id, before=stop, limit=limit - len(found))
-            found.extend(entry for entry in page if entry.seq >= first and entry.seq > after)
+            start, stop = max(first - 1, after), min(before, last + 1)
+            # Numbers have no gaps: what lies between bounds how much is read.
+            wanted = min(limit - len(found), stop - 1 - start)
+            if wanted > 0:
+                page = store.entries_before(self.room.room_id, before=stop, limit=wanted)
+                found.extend(entry for entry in page if entry.seq > start)
         return found
 
     def after(self, store: Store, *, after: int, before: int, limit: int) -> list[EntryRow]:
         """At most ``limit`` visible entries with ``after < seq < before``, oldest first."""
         found: list[EntryRow] = []
         for first, last in self.runs:
-            start = max(after, first - 1)
-            if len(found) == limit or last <= start:
-                continue
-            page = store.entries(self.room.room_id, after=start, limit=limit - len(found))
-            found.extend(entry for entry in page if entry.seq <= last and entry.seq < before)
+            start, stop = max(after, first - 1), min(before, last + 1)
+            wanted = min(limit - len(found), stop - 1 - start)
+            if wanted > 0:
+                page = store.entries(self.room.room_id, after=start, limit=wanted)
+                found.extend(entry for entry in page if entry.seq < stop)
         return found
 
 

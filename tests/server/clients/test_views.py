@@ -192,3 +192,21 @@ async def test_a_page_is_the_visible_entries_in_its_bounds(
     assert [found.seq for found in page] == wanted[:limit]
     page = view.before(server.store, before=before, after=after, limit=limit)
     assert [found.seq for found in page] == wanted[::-1][:limit]
+
+
+async def test_no_more_is_read_than_may_be_new(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = await view_of(server, [member(ROOM, 1, BOB, "join"), *(entry(ROOM, seq) for seq in range(2, 11))])
+    limits: list[int] = []
+    for name in ("entries", "entries_before"):
+        read = getattr(server.store, name)
+
+        def counted(room_id: str, *, limit: int, _read: Any = read, **place: int) -> list[EntryRow]:
+            limits.append(limit)
+            found: list[EntryRow] = _read(room_id, limit=limit, **place)
+            return found
+
+        monkeypatch.setattr(server.store, name, counted)
+    assert [found.seq for found in view.before(server.store, before=11, after=9, limit=20)] == [10]
+    assert [found.seq for found in view.after(server.store, after=3, before=6, limit=20)] == [4, 5]
+    assert view.before(server.store, before=11, after=10, limit=20) == []
+    assert limits == [1, 2]
