@@ -4,7 +4,7 @@ keep them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -13,17 +13,14 @@ from weakref import WeakValueDictionary
 import openmls
 import trio
 
-from linearized.exceptions import AuthorizationError, InvalidInput
-from linearized.protocol.authorization import authorize
+from linearized.exceptions import InvalidInput
 from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.build import build_lpdu
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.events import Event, parse_pdu
+from linearized.protocol.events import Event
 from linearized.protocol.hashing import event_id, lpdu_hash, lpdu_identity
-from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain
 from linearized.protocol.identifiers import user_domain
-from linearized.protocol.state import HUB, StateMap, hub_of
-from linearized.protocol.verify import required_keys, verify_event
+from linearized.protocol.state import HUB, hub_of
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
@@ -36,8 +33,8 @@ from linearized.server.node import Node
 from linearized.server.parts import parts_at
 from linearized.server.rows import entry_row
 from linearized.server.seen_policies import SeenPolicies
+from linearized.server.shown_rooms import Keys, check_hub, transfers_in, verified_event, version_of
 from linearized.server.soft_failures import replies_for
-from linearized.server.takeover_consents import TakeoverConsents
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 # How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
@@ -49,9 +46,6 @@ BACKFILL_LIMIT: Final = 100
 MAX_BACKFILLS: Final = 100
 # Events kept in memory to close one gap, bytes: what 10,000 events of 6 KB come to.
 MAX_GAP_BYTES: Final = 64 * 1024 * 1024
-
-Keys = dict[tuple[str, str], bytes]
-"""Verify keys by server and key ID."""
 
 UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
 
@@ -177,7 +171,7 @@ class Participating:
             keys: Keys = {}
             for place, pdu in enumerate(pdus):
                 try:
-                    events[place] = await self._verified(pdu, row, keys)
+                    events[place] = await verified_event(self._node, pdu, row, keys)
                 except InvalidInput as error:
                     outcomes[place] = error
             fresh = [event for event in events.values() if self._is_new(event)]
@@ -249,7 +243,7 @@ class Participating:
         template = await self._node.federation.request(
             hub, "GET", f"/_matrix/federation/v1/make_join/{target}?{versions}"
         )
-        version = get_version(self._version_of(template, room_id))
+        version = get_version(version_of(self._node, template, room_id))
         row = RoomRow(
             room_id=room_id, version=version.name, role=Role.PARTICIPANT, hub=hub, head_seq=0, epoch=None
         )
@@ -264,23 +258,13 @@ class Participating:
             )
             await self._begin(row, answer, lpdu)
 
-    def _version_of(self, template: JsonObject, room_id: str) -> str:
-        """The room version of a make_join answer: the draft shows the bare event, peers wrap it and say
-        the version.
-        """
-        named = template.get("room_version")
-        if isinstance(named, str):
-            return named
-        invited = self._node.store.room(room_id)
-        return invited.version if invited is not None else "I.1"
-
     async def _begin(self, row: RoomRow, answer: JsonObject, lpdu: JsonObject) -> None:
         """Check the state the hub gave us and store it in front of the join."""
         state, joined = answer.get("state"), answer.get("event")
         if not isinstance(state, list) or not isinstance(joined, dict):
             raise Rejected(Reason.MALFORMED, "The hub's answer has no state and no event")
         keys: Keys = {}
-        join = await self._verified(joined, row, keys)
+        join = await verified_event(self._node, joined, row, keys)
         version = get_version(row.version)
         if lpdu_hash(join.pdu, version) != lpdu_identity(lpdu, version):
             raise Rejected(Reason.FORBIDDEN, "The hub's answer is about another event than our join")
@@ -293,35 +277,20 @@ class Participating:
         known: dict[tuple[str, str], Event] = {}
         seen = {join.event_id}
         for pdu in state:
-            event = await self._verified(pdu, row, keys)
+            event = await verified_event(self._node, pdu, row, keys)
             if event.state_key is None or event.event_id in seen:
                 continue  # some peers send the whole timeline, the join included
             seen.add(event.event_id)
             known[event.type, event.state_key] = event
             rows.append(_row(NewEntry(seq=len(rows) + 1, event=event, epoch=None)))
             await trio.lowlevel.checkpoint()  # a large room must not hold up everybody else
-        transfers = await self._transfers(known, answer, row)
-        _check_hub(known, transfers, row, version, self._node.takeover_consents)
+        transfers = await transfers_in(self._node, known, answer, row)
+        check_hub(known, transfers, row, version, self._node.takeover_consents)
         replica = Replica(version=version, hub=row.hub, state=known, head=(len(rows), None), grouped=False)
         rows.append(_row(replica.receive(join)))
         await self._node.store.append(RoomAppend(room_id=row.room_id, room=row, entries=tuple(rows)))
         self._node.notifier.room_changed(replica.state)
         self._node.audits.due(row.room_id)
-
-    async def _transfers(self, known: StateMap, answer: JsonObject, row: RoomRow) -> dict[str, Event]:
-        """The verified transfers in a join's state and its auth chain, by event ID."""
-        found = {known[HUB].event_id: known[HUB]} if HUB in known else {}
-        chain = answer.get("auth_chain")
-        hubs = [
-            pdu
-            for pdu in (chain if isinstance(chain, list) else [])
-            if isinstance(pdu, dict) and pdu.get("type") == HUB[0]
-        ]
-        keys: Keys = {}
-        for pdu in hubs[:MAX_TRANSFERS]:
-            event = await self._verified(pdu, row, keys)
-            found[event.event_id] = event
-        return found
 
     def _lpdu(self, row: RoomRow, event: LocalEvent) -> JsonObject:
         return build_lpdu(
@@ -337,20 +306,6 @@ class Participating:
             hub_server=row.hub,
             state_key=event.state_key,
         )
-
-    async def _verified(self, pdu: object, row: RoomRow, found: Keys) -> Event:
-        """Check one event's format, signatures and hashes; ``found`` keeps keys for the next."""
-        if not isinstance(pdu, dict):
-            raise Rejected(Reason.MALFORMED, "An event is an object")
-        version = get_version(row.version)
-        event = parse_pdu(pdu, version)
-        if event.room_id != row.room_id:
-            raise Rejected(Reason.FORBIDDEN, "The event is of another room")
-        for server, key_ids in required_keys(event, version=version):
-            if any((server, key_id) not in found for key_id in key_ids):
-                for key_id, key in (await self._node.keys.keys_for(server, key_ids)).items():
-                    found[server, key_id] = key
-        return verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id)))
 
     def _head(self, row: RoomRow) -> EntryRow | None:
         last = self._node.store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
@@ -409,7 +364,7 @@ class Participating:
         events: list[Event] = []
         keys: Keys = {}
         for pdu in pdus[:BACKFILL_LIMIT]:
-            events.append(await self._verified(pdu, row, keys))
+            events.append(await verified_event(self._node, pdu, row, keys))
             await trio.lowlevel.checkpoint()  # verifying a page takes a few dozen milliseconds
         return events
 
@@ -443,31 +398,6 @@ def _refused(refusal: object) -> Rejected:
     if said.get("errcode") == WRONG_EPOCH and type(epoch) is int:
         return Rejected(Reason.WRONG_EPOCH, text, current_epoch=epoch)
     return Rejected(Reason.FORBIDDEN, text)
-
-
-def _check_hub(
-    state: StateMap,
-    transfers: Mapping[str, Event],
-    row: RoomRow,
-    version: RoomVersion,
-    consents: TakeoverConsents,
-) -> None:
-    """Whoever we join through has to be whom the room's create event makes its hub, or whom its hubs have
-    handed it over to, or whom our operator agreed to: a server that could order a room of another's namespace
-    could take its ID away from it.
-    """
-    create = state.get(("m.room.create", ""))
-    if create is None:
-        raise Rejected(Reason.MALFORMED, "The hub's answer has no create event")
-    try:
-        authorize(create, {}, version=version)
-        last = state.get(HUB) if version.hub_transfers else None
-        takers = consents.agreed_among(row.room_id, transfers.values())
-        actual = check_hub_chain(create, transfers, last, agreed=takers)
-    except AuthorizationError as error:
-        raise Rejected(Reason.FORBIDDEN, str(error)) from error
-    if actual != row.hub:
-        raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {actual}")
 
 
 def _echoed(event: Event, version: RoomVersion) -> Reply:
