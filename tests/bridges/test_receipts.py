@@ -16,7 +16,8 @@ from bridges.matrix import receipts
 from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.names import Names
 from bridges.matrix.receipts import PAUSE, Receipts, units_of
-from linearized.client import ApiError, DecryptedMessage, Session, device
+from linearized.client import ApiError, DecryptedMessage, Session
+from linearized.client.own_groups import looking
 from linearized.mimi.content import MimiContent, SinglePart
 from linearized.mimi.message_status import CONTENT_TYPE, MessageStatus, report_in, status_report
 from linearized.mimi.policy.common import Optionality
@@ -191,7 +192,7 @@ async def test_the_rooms_policy_goes_before_what_the_operator_wants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Optionality, wanted: bool, sent: bool
 ) -> None:
     async with read_by_all(tmp_path) as (world, room, bob, event_id):
-        monkeypatch.setattr(device, "read_receipts", lambda _data: policy)
+        monkeypatch.setattr(looking, "read_receipts", lambda _data: policy)
         monkeypatch.setattr(world.bridge.receipts, "_wanted", wanted)
         await push_events(world.bridge, [], ephemeral=[unit(event_id, ALICE)])
         assert bool(await reported(world, room, bob)) is sent

@@ -203,7 +203,8 @@ def test_a_device_at_the_hub_that_a_room_has_moved_to_names_its_agent(
 ) -> None:
     device = MlsDevice.open(MemoryStorage(), user_id=BOB, device_id="DEV")
     assert not device.must_tidy(ROOM)
-    device.create_group(ROOM, franking_agent=named)
+    sender = (openmls.SignatureKeyPair.generate().public_key, b"mimi://b.example")
+    device.create_group(ROOM, franking_agent=named, external_senders=(sender,))
     device.record(ROOM).hub = hub
     assert device.needs_agent(ROOM) is needed
     assert device.must_tidy(ROOM) is needed

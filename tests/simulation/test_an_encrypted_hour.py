@@ -182,7 +182,7 @@ def inhabited(room_id: str, entries: list[EntryRow]) -> dict[str, set[str]]:
                 group_info=row.group_info, ratchet_tree=row.ratchet_tree, now=clock() // 1000
             )
             leaves = {
-                member.identity.decode(): client_of(member.identity).user_id for member in group.members()
+                member.identity.decode(): client_of(member.credential).user_id for member in group.members()
             }
         elif event.type == ENCRYPTED:
             found[event.event_id] = {

@@ -46,7 +46,8 @@ class Liar:
                     event = {**event, "body": event["body"].replace(truth, lie)}
             await send(event)
 
-        await self.app(scope, receive, told)
+        aloud = {name: value for name, value in scope.items() if name != "send_now"}  # which would pass us by
+        await self.app(aloud, receive, told)
 
 
 @dataclass

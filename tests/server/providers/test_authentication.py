@@ -35,6 +35,7 @@ async def test_the_directory_names_every_endpoint_with_its_placeholder(tmp_path:
         "dev.linearized.deliveryService": "https://a.example/_mimi/v1/deliveryService/{roomId}",
         "dev.linearized.fanoutRequest": "https://a.example/_mimi/v1/fanoutRequest/{roomId}",
         "dev.linearized.fanoutTokens": "https://a.example/_mimi/v1/fanoutTokens/{roomId}",
+        "dev.linearized.hubMoved": "https://a.example/_mimi/v1/hubMoved/{roomId}",
         "dev.linearized.metadataPolicy": "https://a.example/_mimi/v1/metadataPolicy",
         "dev.linearized.ohttpGateway": "https://a.example/.well-known/ohttp-gateway",
         "dev.linearized.ohttpKeys": "https://a.example/_mimi/v1/ohttpKeys",

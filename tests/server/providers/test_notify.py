@@ -261,11 +261,7 @@ async def test_a_room_of_another_role_takes_no_notifications_but_a_participants_
             room_id=ROOM, version="I.1", role=Role.PARTICIPANT, hub="c.example", head_seq=0, epoch=None
         )
         await store.append(RoomAppend(room_id=ROOM, room=moved))
-        with structlog.testing.capture_logs() as lines:
-            assert await h.notify(*parts) == 201
-        assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
-            "notify_for_other_role"
-        ]
+        assert await h.notify(*parts) == 403
 
 
 async def test_a_room_known_from_an_invite_is_followed_once_its_user_is_welcomed(tmp_path: Path) -> None:
