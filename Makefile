@@ -59,7 +59,7 @@ PURE_TESTS := tests/protocol tests/mimi tests/room
 ONCE ?=
 DEMO_FLAGS := $(if $(filter-out 0 no,$(ONCE)),--once)
 
-.PHONY: debian debian-node debian-chromium demo test soak lint lint-python lint-rust bench clean venv synapse nio mautrix ts-mls js-sdk
+.PHONY: debian debian-node debian-chromium demo test test-binding soak lint lint-python lint-rust bench clean venv synapse nio mautrix ts-mls js-sdk
 
 demo: venv synapse nio
 	$(BIN)/linearized demo $(DEMO_FLAGS)
@@ -68,8 +68,10 @@ test: venv synapse nio mautrix ts-mls js-sdk debian-chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report= $(PURE_TESTS)
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests $(addprefix --ignore=,$(PURE_TESTS))
+	$(MAKE) --jobs 2 --output-sync=target test-binding demo ONCE=1
+
+test-binding: venv ts-mls
 	cd openmls-python && ../$(BIN)/python -m pytest
-	$(MAKE) demo ONCE=1
 
 SOAK_SEEDS ?= 20
 SOAK_SUBMISSIONS ?= 1000
