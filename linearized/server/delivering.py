@@ -152,10 +152,12 @@ class Worker:
             await self._step_mimi(follower)
             return
         batch = await self._gather({key: follower})
-        if batch:
-            await self._send(batch)
-        else:
+        if not batch:
             self._pace.give_back()
+            return
+        if batch.is_full:
+            self._pace.was_full()
+        await self._send(batch)
 
     async def _step_mimi(self, follower: FollowerRow) -> None:
         keys = [follower.room_id]

@@ -24,6 +24,9 @@ REQUESTS_PER_SECOND: Final = 300
 # And at least, however late everything is, for it need not be our doing: ten followers are still written to
 # five times a second each, and a machine a tenth as fast has time left for what comes in.
 FEWEST_PER_SECOND: Final = 50
+# What a turn counts whose request was full. Waiting is to make requests fuller; a full one is the cheapest
+# way there is to tell of its events, and whoever gets it is behind. Not nothing: what comes in needs time, too.
+FULL: Final = 0.5
 # Requests that go at once after a quiet time: a message in a room of as many followers reaches all of them
 # without waiting for any turn.
 BURST: Final = 20
@@ -77,6 +80,10 @@ class Pace:
     def give_back(self) -> None:
         """There was nothing to send in a turn."""
         self._next -= self._spacing
+
+    def was_full(self) -> None:
+        """What was sent in a turn was as much as a request holds, which no wait makes more of."""
+        self._next -= self._spacing * (1 - FULL)
 
     def _learn(self, late: float) -> None:
         self._late += (late - self._late) * _WEIGHT

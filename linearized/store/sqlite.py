@@ -247,14 +247,19 @@ class SqliteStore(
         followed: Sequence[str] = (),
         to_device: Sequence[NewToDevice] = (),
         tokens: Sequence[str] = (),
+        servers: Sequence[str] = (),
     ) -> T:
-        """Have ``operation`` done, which writes followers of the rooms ``followed``, and these messages; and
-        devices, if ``tokens`` are ``OF_DEVICES``.
+        """Have ``operation`` done, which writes followers of the rooms ``followed``, these messages, and keys
+        of ``servers``; and devices, if ``tokens`` are ``OF_DEVICES``.
         """
         devices = [(message.user_id, message.device_id) for message in to_device]
-        return await self._writes().submit(
-            operation, ((self._followed, followed), (self._empty, devices), (self._tokens, tokens))
+        changes = (
+            (self._followed, followed),
+            (self._empty, devices),
+            (self._tokens, tokens),
+            (self._server_keys, servers),
         )
+        return await self._writes().submit(operation, changes)
 
     async def append(self, append: RoomAppend) -> None:
         """Append atomically; see ``sqlite_append.append`` for what is refused."""
@@ -360,7 +365,8 @@ class SqliteStore(
 
     async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None:
         """Insert or replace remote servers' keys."""
-        await self._write(partial(sqlite_devices.put_server_keys, keys=keys))
+        operation = partial(sqlite_devices.put_server_keys, keys=keys)
+        await self._write(operation, servers=[key.server_name for key in keys])
 
     async def put_media(self, media: MediaRow) -> None:
         """Record an uploaded file; StoreError if its ID exists."""

@@ -133,12 +133,15 @@ class DeviceReads(Reader):
 
     def server_keys(self, server_name: str) -> list[ServerKeyRow]:
         """The server's keys as last seen, by key ID."""
+        known = self._server_keys.get(server_name)
+        if known is not None:
+            return list(known)
         rows = self._query(
             "SELECT key_id, key, valid_until_ts, expired_ts FROM server_keys"
             " WHERE server_name = ? ORDER BY key_id",
             server_name,
         )
-        return [
+        found = [
             ServerKeyRow(
                 server_name=server_name,
                 key_id=key_id,
@@ -148,6 +151,8 @@ class DeviceReads(Reader):
             )
             for key_id, key, valid_until_ts, expired_ts in rows
         ]
+        self._server_keys.keep(server_name, found)
+        return list(found)
 
     def media(self, media_id: str) -> MediaRow | None:
         """The uploaded file's record, or None."""

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from linearized.exceptions import StoreError
-from linearized.store.base import DeviceRow, FollowerRow
+from linearized.store.base import DeviceRow, FollowerRow, ServerKeyRow
 from linearized.store.known import Known
 
 # Rooms whose number is kept in memory: looking one up costs as much as reading an event. About 200 bytes
@@ -20,6 +20,8 @@ ALL_TOKENS = ""
 """Their key: a write of any device may be of any token."""
 # Devices without messages that are kept in memory, some hundred bytes each: those of everybody who is online.
 MAX_KNOWN_EMPTY = 20_000
+# Servers whose keys are kept in memory, some hundred bytes each: every request of theirs asks twice.
+MAX_KNOWN_SERVERS = 2_000
 
 
 class Reader:
@@ -31,6 +33,7 @@ class Reader:
         self._room_numbers: dict[str, int] = {}
         self._followed = Known[str, list[FollowerRow]](MAX_KNOWN_FOLLOWED if alone else 0)
         self._tokens = Known[str, dict[str, DeviceRow]](1 if alone else 0)
+        self._server_keys = Known[str, list[ServerKeyRow]](MAX_KNOWN_SERVERS if alone else 0)
         self._empty = Known[tuple[str, str], bool](MAX_KNOWN_EMPTY if alone else 0)
 
     def _query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from linearized.server.batches import MAX_PDUS
 from linearized.server.pacing import (
     BURST,
     FEWEST_PER_SECOND,
+    FULL,
     LONGEST_LINGER,
     REQUESTS_PER_SECOND,
     Pace,
@@ -78,6 +79,16 @@ async def test_a_turn_that_was_not_needed_is_the_next_ones(autojump_clock: trio.
     assert await turns(pace, 1) == pytest.approx([SPACING])
     pace.give_back()
     assert await turns(pace, 2) == pytest.approx([0.0, SPACING])
+
+
+async def test_a_full_request_counts_for_half_a_turn(autojump_clock: trio.testing.MockClock) -> None:
+    pace = Pace()
+    await turns(pace, BURST)
+    began = trio.current_time()
+    for _ in range(10):
+        await pace.turn()
+        pace.was_full()
+    assert trio.current_time() - began == pytest.approx(10 * FULL / REQUESTS_PER_SECOND, abs=0.01)
 
 
 async def test_a_loop_that_is_too_busy_is_given_fewer_requests_and_more_when_it_has_time(

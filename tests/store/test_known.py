@@ -11,7 +11,7 @@ import trio
 
 from linearized.exceptions import StoreError
 from linearized.store import sqlite_devices
-from linearized.store.base import DeviceRow, FollowerRow, NewToDevice, RoomAppend
+from linearized.store.base import DeviceRow, FollowerRow, NewToDevice, RoomAppend, ServerKeyRow
 from linearized.store.known import Known
 from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.sqlite import SqliteStore
@@ -144,6 +144,25 @@ async def test_devices_are_kept_by_so_many_tokens_and_no_more(
     for name in "123":
         assert sqlite_store.device_by_token(name) is not None
     assert list(sqlite_store._tokens.get(ALL_TOKENS) or ()) == ["3"]
+
+
+async def test_a_servers_keys_are_read_once_and_again_after_every_write(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sqlite_store.append(new_room())
+    queries = traced(sqlite_store, monkeypatch)
+
+    def key(valid_until: int) -> ServerKeyRow:
+        return ServerKeyRow(
+            server_name="b.example", key_id="ed25519:1", key=b"k", valid_until_ts=valid_until, expired_ts=None
+        )
+
+    assert sqlite_store.server_keys("b.example") == sqlite_store.server_keys("b.example") == []
+    await sqlite_store.put_server_keys([key(1)])
+    assert sqlite_store.server_keys("b.example") == sqlite_store.server_keys("b.example") == [key(1)]
+    await sqlite_store.put_server_keys([key(2)])
+    assert sqlite_store.server_keys("b.example") == [key(2)]
+    assert len(queries) == 3
 
 
 async def test_a_page_without_messages_says_nothing_of_the_others(sqlite_store: SqliteStore) -> None:
