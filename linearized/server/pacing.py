@@ -25,7 +25,7 @@ REQUESTS_PER_SECOND: Final = 300
 # five times a second each, and a machine a tenth as fast has time left for what comes in.
 FEWEST_PER_SECOND: Final = 50
 # What a turn counts whose request was full. Waiting is to make requests fuller; a full one is the cheapest
-# way there is to tell of its events, and whoever gets it is behind. Not nothing: what comes in needs time, too.
+# way there is to tell of its events, and whoever gets it is behind. Not nothing: what comes in needs time.
 FULL: Final = 0.5
 # Requests that go at once after a quiet time: a message in a room of as many followers reaches all of them
 # without waiting for any turn.
