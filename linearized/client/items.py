@@ -50,8 +50,28 @@ class MembershipChanged(Item):
     event: JsonObject
 
 
+class ReadableMessage:
+    """What follows from a message's payload and from who sent it where."""
+
+    __slots__ = ()
+
+    room_id: str
+    sender_uri: str
+    payload: bytes
+
+    @property
+    def content(self) -> MimiContent:
+        """The decoded content; it was decodable when it was read first."""
+        return MimiContent.decode(self.payload)
+
+    @property
+    def message_id(self) -> bytes:
+        """The 32-byte MIMI message ID."""
+        return message_id(self.content, sender_uri=self.sender_uri, room_uri=room_uri(self.room_id))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecryptedMessage(Item):
+class DecryptedMessage(ReadableMessage, Item):
     """A message by another client, decrypted and its sender authenticated by MLS.
 
     ``payload`` is the MIMI content as it was encrypted (CBOR); the message ID is a hash over it. ``frank`` is
@@ -66,16 +86,6 @@ class DecryptedMessage(Item):
     epoch: int
     payload: bytes
     frank: bytes | None = None
-
-    @property
-    def content(self) -> MimiContent:
-        """The decoded content; it was decodable when it arrived."""
-        return MimiContent.decode(self.payload)
-
-    @property
-    def message_id(self) -> bytes:
-        """The 32-byte MIMI message ID."""
-        return message_id(self.content, sender_uri=self.sender_uri, room_uri=room_uri(self.room_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

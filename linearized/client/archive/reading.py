@@ -18,20 +18,21 @@ from linearized.client.device import digest
 from linearized.client.errors import UntrustedAnswer
 from linearized.client.franks import check_commitment
 from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner
+from linearized.client.items import ReadableMessage
 from linearized.client.transport import JsonObject
 from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.app_data import SafeAAD
-from linearized.mimi.content import MimiContent, message_id
+from linearized.mimi.content import MimiContent
 from linearized.mimi.participants import FRANK_AAD
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.identifiers import client_from_uri, room_uri
+from linearized.protocol.identifiers import client_from_uri
 
 # Entries asked for at once, to check a page of records against.
 LOG_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivedMessage:
+class ArchivedMessage(ReadableMessage):
     """A message that another device of this user read and kept, and that stands so in the log.
 
     The fields are those of ``DecryptedMessage``; the user's own are among them. That it decrypted to this is
@@ -47,16 +48,6 @@ class ArchivedMessage:
     epoch: int
     payload: bytes
     frank: bytes | None = None
-
-    @property
-    def content(self) -> MimiContent:
-        """The decoded content."""
-        return MimiContent.decode(self.payload)
-
-    @property
-    def message_id(self) -> bytes:
-        """The 32-byte MIMI message ID."""
-        return message_id(self.content, sender_uri=self.sender_uri, room_uri=room_uri(self.room_id))
 
 
 class Gap(StrEnum):
