@@ -27,8 +27,8 @@ FEWEST_PER_SECOND: Final = 50
 # What a turn counts whose request was full. Waiting is to make requests fuller; a full one is the cheapest
 # way there is to tell of its events, and whoever gets it is behind. Not nothing: what comes in needs time.
 FULL: Final = 0.5
-# And how many of these there may be at least, however late everything is. Fewer would not be fuller, so nothing would
-# be gained but that followers fall behind; a hundred of a room with a hundred events a second need two hundred.
+# And how many of these there may be at least, however late everything is. Fewer would not be fuller: it would
+# only let followers fall behind, and a hundred of a room with a hundred events a second need two hundred.
 FEWEST_FULL_PER_SECOND: Final = 250
 # Requests that go at once after a quiet time: a message in a room of as many followers reaches all of them
 # without waiting for any turn.

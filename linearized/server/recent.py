@@ -8,9 +8,9 @@ from typing import Final
 
 from linearized.store.base import EntryRow
 
-# Of one room, at least, before the oldest go; and as many again until they do. A room in which a hundred events a
-# second pass to a hundred followers runs some seconds late when the machine is busy with other things. If each
-# follower then read its fifty from the database, it would not catch up.
+# Of one room, at least, before the oldest go; and as many again until they do. A room in which a hundred
+# events a second pass to a hundred followers runs some seconds late when the machine is busy with other
+# things. If each follower then read its fifty from the database, it would not catch up.
 KEPT_ENTRIES: Final = 512
 # Bytes of events in all rooms together: those of a busy second, however large they are.
 MAX_BYTES: Final = 16 * 1024 * 1024
