@@ -14,6 +14,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 import openmls
+import orjson
 import structlog
 import trio
 
@@ -23,8 +24,9 @@ from linearized.mimi.mls_framing import welcome_ciphersuite
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.events import Event
-from linearized.protocol.hub_rules import taken_from
+from linearized.protocol.hub_rules import TAKEOVER, taken_from
 from linearized.protocol.identifiers import hub_user, room_domain, user_domain
+from linearized.protocol.state import HUB
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import content_of
@@ -44,8 +46,12 @@ class OutOfOrder(InvalidInput):
     """A message is of another epoch than the group has come to by what was taken before it."""
 
 
-# Which hub has shown that it orders a room none of our users is in yet, where the room ID names another.
+# Which hub has shown that it orders a room none of our users is in yet, where the room ID names another; and
+# behind its name what ``TRANSFERS`` has.
 MOVED: Final = "hub of room"
+# By room that we follow, the event IDs of the transfers by which it came where it is: it is not back where it
+# has been because somebody shows that once more.
+TRANSFERS: Final = "transfers of room"
 
 _TYPES: Final = {"application": ENCRYPTED, "proposal": PROPOSAL, "commit": COMMIT}
 
@@ -161,42 +167,85 @@ class Following:
         if row is not None and has_copy(row):
             return row.hub == provider
         shown = self._node.store.reply(MOVED, room_id)
-        return provider == (shown if shown is not None else room_domain(room_id))
+        return provider == (shown.partition(" ")[0] if shown is not None else room_domain(room_id))
 
-    async def moved(self, room_id: str, provider: str, transfer: Event) -> None:
-        """Follow a room to another hub.
+    def has_left(self, room_id: str, provider: str) -> bool:
+        """Whether a room that we follow was that provider's until it went to the hub that it has now."""
+        row = self._node.store.room(room_id)
+        if row is None or row.role is not Role.FOLLOWER or row.hub == provider:
+            return False
+        transfer = self._node.store.state_entry(room_id, *HUB, seq=row.head_seq)
+        pdu = orjson.loads(transfer.pdu) if transfer is not None else {}
+        return provider in {pdu.get("hub_server"), pdu.get("content", {}).get(TAKEOVER, {}).get("hub")}
+
+    async def moved(
+        self,
+        room_id: str,
+        provider: str,
+        transfers: Sequence[Event],
+        *,
+        pulled: PullCursorRow | None = None,
+    ) -> None:
+        """Follow a room to another hub. A room that we fetched we fetch from there.
 
         Args:
-            provider: who shows us the transfer. Of a room that we follow it is the hub so far, whose messages
-                all came before; or whoever our operator agreed to, should that one be gone.
-            transfer: the last one, verified with all before it (``hub_chain.verified``).
+            provider: who shows us the transfers. It is the hub so far, whose messages all came before; or
+                whoever our operator agreed to, should that one be gone. Of a room that none of our users is
+                in, it may be the new hub itself.
+            transfers: all of them, verified (``hub_chain.verified``), the latest first.
+            pulled: the cursor that came with them, if we fetched them; stored together with what they change.
 
         Raises:
             Rejected: it is not for that provider to say.
         """
+        transfer = transfers[0]
         hub = user_domain(transfer.sender)
         async with self._locks.setdefault(room_id, trio.Lock()):
             row = self._node.store.room(room_id)
-            if row is None or not has_copy(row):
-                if provider != hub:
-                    raise Rejected(Reason.FORBIDDEN, f"{hub} is the one to show that it orders this room")
-                await self._node.store.put_reply(Reply(scope=MOVED, key=room_id, value=hub))
-                return
-            if row.hub == hub or self._node.store.entry_by_id(transfer.event_id) is not None:
-                return  # known; it may be told by both
-            if row.role is not Role.FOLLOWER:
-                return  # it comes with the log
-            said = provider == row.hub == (transfer.hub_server or taken_from(transfer))
-            if not said and not self._node.takeover_consents.trusts(room_id, hub):
-                raise Rejected(Reason.FORBIDDEN, f"{row.hub} has not said so, nor has the operator here")
-            await self._node.store.append(
-                RoomAppend(
-                    room_id=room_id,
-                    room=replace(row, hub=hub),
-                    entries=(_transfer_row(transfer, seq=row.head_seq + 1),),
-                )
+            followed = row is not None and has_copy(row)
+            passed = (self._node.store.reply(TRANSFERS if followed else MOVED, room_id) or "").split()
+            known = transfer.event_id in passed or self._node.store.entry_by_id(transfer.event_id) is not None
+            way = " ".join(event.event_id for event in transfers)
+            said = self.is_hub(room_id, provider) and provider == (
+                transfer.hub_server or taken_from(transfer)
             )
+            if row is None or not followed:
+                if known and not self.is_hub(room_id, hub):
+                    raise Rejected(Reason.FORBIDDEN, "The room has moved on since")
+                if provider != hub and not said:
+                    raise Rejected(Reason.FORBIDDEN, f"{hub} is the one to show that it orders this room")
+                await self._node.store.put_reply(
+                    Reply(scope=MOVED, key=room_id, value=f"{hub} {way}", replacing=True)
+                )
+            elif row.role is not Role.FOLLOWER or row.hub == hub or known:
+                pass  # it comes with the log; or is known: it may be told by both
+            elif not said and not self._node.takeover_consents.trusts(room_id, hub):
+                raise Rejected(Reason.FORBIDDEN, f"{row.hub} has not said so, nor has the operator here")
+            else:
+                fetched = self._node.pulling.includes(row.hub)
+                if fetched:  # before all else, should we be stopped in between
+                    await self._node.store.set_pulled_hub(hub, pulled=True)
+                await self._node.store.append(
+                    RoomAppend(
+                        room_id=room_id,
+                        room=replace(row, hub=hub),
+                        entries=(_transfer_row(transfer, seq=row.head_seq + 1),),
+                        replies=(
+                            Reply(scope=TRANSFERS, key=room_id, value=way, lasting=True, replacing=True),
+                        ),
+                        pulled=pulled,
+                    )
+                )
+                if fetched:
+                    await self._node.pulling.begin(hub)
+                self._has_moved(room_id, hub)
+                return
+            if pulled is not None:
+                await self._node.store.put_pull_cursor(pulled)
+
+    def _has_moved(self, room_id: str, hub: str) -> None:
         log.info("followed_room_moved", room_id=room_id, hub=hub)
+        self._node.pulling.contacted(hub)
         self._node.notifier.users_changed(
             {member.user_id for member in self._node.store.memberships(room_id)}
         )

@@ -18,16 +18,16 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain, is_takeover
 from linearized.protocol.identifiers import room_domain, room_uri, user_domain
-from linearized.protocol.state import HUB, StateMap
+from linearized.protocol.state import CREATE, HUB, StateMap
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.http import HttpError
 from linearized.server.node import Node
 from linearized.server.providers.client import HUB_MOVED, NoEndpointError, ProviderClient, ProviderError
-from linearized.store.base import Store
+from linearized.store.base import EntryRow, Store
 
 EVENTS: Final = "events"
-"""In the body of a request to ``hubMoved``: what ``hub_events`` gives."""
+"""What ``hub_events`` gives, in the body of a request to ``hubMoved``, or of an answer to who fetches."""
 _OK: Final = frozenset({200, 201, 204})
 
 
@@ -47,6 +47,18 @@ def hub_events_of(store: Store, state: StateMap) -> list[JsonObject]:
     return hub_events(store, state["m.room.create", ""].pdu, state[HUB].pdu)
 
 
+def hub_events_at(store: Store, transfer: EntryRow) -> list[JsonObject]:
+    """The same up to an entry of a log of ours, which is a transfer."""
+    create = store.state_entry(transfer.room_id, *CREATE, seq=transfer.seq)
+    assert create is not None  # noqa: S101 - every log begins with it
+    return hub_events(store, orjson.loads(create.pdu), orjson.loads(transfer.pdu))
+
+
+def encode_shown(events: Sequence[JsonObject]) -> bytes:
+    """The body that shows them to a MIMI provider: to ``hubMoved``, or to one that fetches."""
+    return orjson.dumps({EVENTS: list(events)})
+
+
 async def verified(
     node: Node,
     room_id: str,
@@ -55,8 +67,8 @@ async def verified(
     *,
     hub: str | None = None,
     from_agreed: bool = False,
-) -> Event:
-    """Follow shown events from a room's creator to its hub; the last transfer, verified as all before it.
+) -> list[Event]:
+    """Follow shown events from a room's creator to its hub; the transfers, verified, the latest first.
 
     Args:
         shown: what ``hub_events`` gives, as it came.
@@ -93,11 +105,11 @@ async def verified(
         links = links[max(taken, default=0) :]
     for event in links:
         await verify_sent(node, event, version)
-    return transfers[0]
+    return transfers
 
 
-async def shown(node: Node, room_id: str, body: bytes) -> Event:
-    """The last transfer in the body of a request to ``hubMoved``, verified as ``verified`` does it.
+async def shown(node: Node, room_id: str, body: bytes) -> list[Event]:
+    """The transfers in the body of a request to ``hubMoved``, verified as ``verified`` does it.
 
     Raises:
         InvalidInput, HttpError: it is malformed, or leads nowhere.
@@ -137,8 +149,7 @@ async def show(providers: ProviderClient, provider: str, room_id: str, events: S
     Raises:
         ProviderError: it does not take it, or not yet.
     """
-    body = orjson.dumps({EVENTS: list(events)})
-    answer = await providers.post(provider, HUB_MOVED, room_uri(room_id), body)
+    answer = await providers.post(provider, HUB_MOVED, room_uri(room_id), encode_shown(events))
     if answer.status not in _OK:
         raise ProviderError(
             f"{provider} answered {answer.status} at {HUB_MOVED}",

@@ -516,6 +516,10 @@ class SqliteStore(
         """Note that a provider fetches what it follows, or that it no longer does."""
         await self._write(partial(sqlite_pulling.set_pull_follower, provider=provider, pulls=pulls))
 
+    async def set_pulled_hub(self, hub: str, *, pulled: bool) -> None:
+        """Note that we fetch from a hub that the settings do not name, or that we no longer do."""
+        await self._write(partial(sqlite_pulling.set_pulled_hub, hub=hub, pulled=pulled))
+
     async def put_pull_cursor(self, row: PullCursorRow) -> None:
         """Insert or replace the cursor of a hub we fetch from."""
         await self._write(partial(sqlite_append.put_pull_cursor, row=row))

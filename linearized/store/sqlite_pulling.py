@@ -18,6 +18,16 @@ def set_pull_follower(transaction: Transaction, *, provider: str, pulls: bool) -
     )
 
 
+def set_pulled_hub(transaction: Transaction, *, hub: str, pulled: bool) -> None:
+    """Note that we fetch from a hub that the settings do not name, or that we no longer do."""
+    transaction.connection.execute(
+        "INSERT OR IGNORE INTO pulled_hubs (hub) VALUES (?)"
+        if pulled
+        else "DELETE FROM pulled_hubs WHERE hub = ?",
+        (hub,),
+    )
+
+
 def put_fanout_tokens(
     transaction: Transaction, *, room_id: str, provider: str, tokens: tuple[FanoutTokenRow, ...]
 ) -> None:
@@ -46,6 +56,10 @@ class PullReads(Reader):
     def pull_followers(self) -> list[str]:
         """The providers that fetch what they follow, in order."""
         return [name for (name,) in self._query("SELECT provider FROM pull_followers ORDER BY provider")]
+
+    def pulled_hubs(self) -> list[str]:
+        """The hubs that we fetch from beside those in the settings, in order."""
+        return [name for (name,) in self._query("SELECT hub FROM pulled_hubs ORDER BY hub")]
 
     def pull_cursor(self, hub: str) -> str | None:
         """The cursor that came with what we last took from a hub, or None."""

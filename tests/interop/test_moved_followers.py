@@ -18,6 +18,7 @@ from linearized.client import (
     Session,
     tidying,
 )
+from linearized.config import ProviderConfig
 from linearized.exceptions import InvalidInput
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, RatchetTreeOption
 from linearized.mimi.messages import SubmitMessageRequest
@@ -51,11 +52,16 @@ class Followed(Club):
 
 
 @asynccontextmanager
-async def followed(directory: Path) -> AsyncIterator[Followed]:
+async def followed(directory: Path, *, pulls: bool = False) -> AsyncIterator[Followed]:
+    providers = {"a.example": ProviderConfig(delivery="pull")} if pulls else {}
     async with (
         club(directory) as world,
         running_server(
-            "d.example", directory, world.network, peers=("a.example", "b.example", "c.example")
+            "d.example",
+            directory,
+            world.network,
+            peers=("a.example", "b.example", "c.example"),
+            providers=providers,
         ) as d,
         signed_in(d, await d.user("dora")) as dora,
     ):

@@ -46,6 +46,10 @@ METADATA_POLICY: Final = "dev.linearized.metadataPolicy"
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
 ROOM_HEADER: Final = "mimi-room"
 CURSOR_HEADER: Final = "mimi-cursor"
+# In a pull follower's request: it goes along with rooms that move, and is to be shown where. The answer that
+# shows it names the new hub.
+MOVES: Final = "moves"
+HUB_HEADER: Final = "mimi-hub"
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
 # The target ends the path. A provider whose template hid it in a query could have us send what is for one
@@ -183,6 +187,7 @@ class ProviderClient:
         cursor: str | None = None,
         wait: int | None = None,
         skip: Iterable[str] = (),
+        moves: bool = False,
     ) -> Answer:
         """Ask a hub for what it has for us, or (POST, DELETE) that it keep it for us to fetch, or not.
 
@@ -190,12 +195,14 @@ class ProviderClient:
             cursor: of the last answer that was taken, which this acknowledges.
             wait: seconds that the hub may let us wait when it has nothing.
             skip: URIs of rooms that the hub is to leave out.
+            moves: have it show where rooms move.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
         """
         url = await self._plain_url(provider, FOLLOW)
         query = [("cursor", cursor), ("wait", wait), *(("skip", room) for room in skip)]
+        query.append((MOVES, "true" if moves else None))
         given = urlencode([(name, value) for name, value in query if value is not None])
         return await self._transport.raw(
             provider, method, f"{url}?{given}" if given else url, headers=self._from()
