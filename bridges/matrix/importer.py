@@ -179,17 +179,20 @@ class Importer:
 
     async def _import(self, link: Link, progress: Progress) -> None:
         room, total = link.matrix_room_id, self._count(link.matrix_room_id)
+        age = total  # above all ages; from then on below those that are done, which are not looked at again
         while True:
             rows = self._database.all(
-                "SELECT age, event_id, event FROM history WHERE matrix_room_id = ? AND state = 'waiting' "
-                "ORDER BY age DESC LIMIT ?",
+                "SELECT age, event_id, event FROM history WHERE matrix_room_id = ? AND age < ? "
+                "AND state = 'waiting' ORDER BY age DESC LIMIT ?",
                 room,
+                age,
                 IMPORT_PAGE,
             )
             if not rows:
                 return
             await self._page(link, rows)
-            progress("importing", total - int(rows[-1]["age"]), total)
+            age = int(rows[-1]["age"])
+            progress("importing", total - age, total)
 
     async def _page(self, link: Link, rows: Sequence[Row]) -> None:
         events: list[ImportEvent] = []
