@@ -20,6 +20,7 @@ from bridges.matrix.content import JsonObject, Known, NotBridged, media_of
 from bridges.matrix.database import Database
 from bridges.matrix.fallbacks import readable
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.import_log import READING
 from bridges.matrix.levels import levels_to_room
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.people import People
@@ -127,7 +128,7 @@ class Importer:
                     token is None,
                     room,
                 )
-            progress("reading", seen, seen)
+            progress(READING, seen, seen)
             if token is None:
                 return
 
