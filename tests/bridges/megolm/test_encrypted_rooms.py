@@ -259,7 +259,7 @@ async def test_a_key_that_only_the_bot_was_sent_and_nobody_has_is_asked_for(
         await talk.world.settle()
         await talk.alice_hears()
         (device,) = await talk.alice.devices_of([BOT])
-        await talk.alice.answer_request(device)
+        await talk.alice.answer_request(device, talk.alice.requests[-1])
         await talk.world.settle()
         assert await talk.bob_hears() == ["lost"]
 
