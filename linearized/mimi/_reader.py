@@ -83,7 +83,8 @@ class Reader:
         """
         if not self.remaining:
             return
-        start, end, lengths = self.position, self._end, []
+        start, end = self.position, self._end
+        lengths: list[int] = []
         for _ in range(vectors):
             at = self.position
             size = self.length()
