@@ -74,6 +74,31 @@ class Reader:
         for _ in range(count):
             self.skip(self.length())
 
+    def skip_elements(self, vectors: int) -> None:
+        """Pass all that is left, which has to be elements of so many vectors each.
+
+        A commit in a large group has a ciphertext for most of its members, all of one length. Where every
+        element has the same octets as the first in the places of the first one's lengths, walking one after
+        the other would end in the same place.
+        """
+        if not self.remaining:
+            return
+        start, end = self.position, self._end
+        lengths: list[int] = []
+        for _ in range(vectors):
+            at = self.position
+            size = self.length()
+            lengths += range(at, self.position)
+            self.skip(size)
+        step = self.position - start
+        more, odd = divmod(self.remaining, step)
+        if not odd and all(
+            self._data[at + step : end : step] == self._data[at : at + 1] * more for at in lengths
+        ):
+            self.position = end
+        while self.remaining:
+            self.skip_vectors(vectors)
+
     def since(self, start: int) -> bytes:
         """The bytes from an earlier position to here."""
         return self._data[start : self.position]

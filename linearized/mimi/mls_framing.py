@@ -103,7 +103,7 @@ def walk_public_commit(reader: Reader) -> None:
 def walk_welcome(reader: Reader) -> None:
     """Pass one Welcome: cipher suite, secrets, encrypted GroupInfo."""
     reader.skip(2)
-    _each(reader, lambda secret: secret.skip_vectors(3))
+    reader.sub().skip_elements(3)
     reader.skip_vectors(1)
 
 
@@ -149,7 +149,8 @@ def walk_credential(reader: Reader) -> None:
 def walk_capabilities(reader: Reader) -> None:
     """Pass one Capabilities: five lists of 16-bit values."""
     for _ in range(5):
-        _each(reader, lambda values: values.skip(2))
+        if reader.sub().remaining % 2:
+            raise MimiDecodeError("a list of capabilities ends within a value")
 
 
 def walk_extensions(reader: Reader) -> None:
@@ -257,7 +258,7 @@ def _update_path(reader: Reader) -> None:
 
 def _update_path_node(reader: Reader) -> None:
     reader.skip_vectors(1)  # encryption_key
-    _each(reader, lambda ciphertext: ciphertext.skip_vectors(2))
+    reader.sub().skip_elements(2)
 
 
 def _pre_shared_key(reader: Reader) -> None:
