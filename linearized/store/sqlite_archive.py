@@ -19,6 +19,13 @@ _INSERT: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)"
 )
 _COUNT: Final = "UPDATE archives SET records = records + ?, bytes = bytes + ? WHERE archive_nr = ?"
+# What an account has, with all its pseudonyms, by any of them.
+_TOTAL: Final = (
+    "WITH account (name) AS (SELECT coalesce((SELECT owner FROM pseudonyms WHERE user_id = ?1), ?1))"
+    " SELECT coalesce(sum(records), 0), coalesce(sum(bytes), 0) FROM archives WHERE user_id IN"
+    " (SELECT name FROM account"
+    " UNION SELECT user_id FROM pseudonyms WHERE owner = (SELECT name FROM account))"
+)
 _EXPIRED: Final = (
     "SELECT archive_nr, number, length(sealed) FROM archive_records"
     " WHERE expires_ts <= ? AND sealed IS NOT NULL LIMIT ?"
@@ -54,10 +61,7 @@ def put_archive(
     if new[0].number != last + 1:
         return Kept.GAP
     size = sum(len(record.sealed or b"") for record in new)
-    count, total = execute(
-        "SELECT coalesce(sum(records), 0), coalesce(sum(bytes), 0) FROM archives WHERE user_id = ?",
-        (user_id,),
-    ).fetchone()
+    count, total = execute(_TOTAL, (user_id,)).fetchone()
     if count + len(new) > most_records or total + size > most_bytes:
         return Kept.FULL
     if archive_nr is None:
