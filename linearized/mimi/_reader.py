@@ -28,9 +28,10 @@ class Reader:
 
     def skip(self, size: int) -> None:
         """Pass ``size`` bytes; ``MimiDecodeError`` if there are fewer."""
-        if size > self.remaining:
+        end = self.position + size
+        if end > self._end:
             raise MimiDecodeError(f"{size} bytes expected, {self.remaining} left")
-        self.position += size
+        self.position = end
 
     def take(self, size: int) -> bytes:
         """The next ``size`` bytes."""
@@ -44,7 +45,9 @@ class Reader:
 
     def length(self) -> int:
         """The next vector length, which must have been encoded in as few octets as possible."""
-        first = self.uint(1)
+        start = self.position
+        self.skip(1)
+        first = self._data[start]
         if first < _ONE_OCTET_LIMIT:
             return first
         width = 1 << (first >> 6)
