@@ -123,8 +123,13 @@ def length_width(length: int) -> int:
     raise ValueError(f"a vector of {length} bytes has no encoding")
 
 
+def vector_head(length: int) -> bytes:
+    """The minimal encoding of a vector's length; ``ValueError`` beyond ``MAX_VECTOR_BYTES``."""
+    width = length_width(length)
+    prefix = (width.bit_length() - 1) << (8 * width - 2)
+    return (prefix | length).to_bytes(width, "big")
+
+
 def encode_vector(content: bytes) -> bytes:
     """``opaque content<V>``: the minimal length, then the content."""
-    width = length_width(len(content))
-    prefix = (width.bit_length() - 1) << (8 * width - 2)
-    return (prefix | len(content)).to_bytes(width, "big") + content
+    return vector_head(len(content)) + content
