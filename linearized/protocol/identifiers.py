@@ -223,6 +223,7 @@ def room_uri(room_id: str) -> str:
     return f"mimi://{domain}/r/{localpart}"
 
 
+@lru_cache(KEPT)
 def room_id_from_uri(uri: str) -> str:
     """Give the room ID of a MIMI room URI; the inverse of ``room_uri``.
 

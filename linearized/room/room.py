@@ -355,12 +355,13 @@ class Room:
         except IdentifierError as error:
             raise Rejected(Reason.MALFORMED, str(error)) from error
         self._check_provider(sender, submission.provider)
+        algorithm = self._require_encryption()
+        self._group.check_message(submission.message)
         content: JsonObject = {
-            "algorithm": self._require_encryption(),
+            "algorithm": algorithm,
             "ciphertext": encode_base64(submission.message),
             "commit_event_id": self._group.last_commit_id,
         }
-        self._check_ciphertext(content)
         draft = self._draft()
         draft.write(
             sender=sender,
