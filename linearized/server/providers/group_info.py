@@ -134,8 +134,8 @@ def _require_present(node: Node, row: RoomRow, user_id: str) -> None:
 
 async def _entitled(node: Node, room_id: str, user_id: str, code: bytes | None) -> bool:
     """Whether a user is joined, or shows a code that lets them join."""
-    memberships = {member.user_id: member.membership for member in node.store.memberships(room_id)}
-    if memberships.get(user_id) == "join":
+    member = node.store.membership(room_id, user_id)
+    if member is not None and member.membership == "join":
         return True
     return code is not None and await node.join_codes.show(room_id, user_id=user_id, code=code)
 
