@@ -118,11 +118,19 @@ async def shown(node: Node, room_id: str, body: bytes) -> list[Event]:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise HttpError(400, "M_NOT_JSON", "The body is not JSON") from error
-    events = document.get(EVENTS) if isinstance(document, dict) else None
+    return await shown_events(node, room_id, document.get(EVENTS) if isinstance(document, dict) else None)
+
+
+async def shown_events(node: Node, room_id: str, events: object, *, hub: str | None = None) -> list[Event]:
+    """The transfers among such events, verified as ``verified`` does it.
+
+    Raises:
+        InvalidInput, HttpError: as for ``shown``.
+    """
     create = events[0] if isinstance(events, list) and events else None
     content = create.get("content") if isinstance(create, dict) else None
     version = content.get("room_version") if isinstance(content, dict) else None
-    return await verified(node, room_id, events, get_version(version), from_agreed=True)
+    return await verified(node, room_id, events, get_version(version), hub=hub, from_agreed=True)
 
 
 def _elsewhere() -> HttpError:
