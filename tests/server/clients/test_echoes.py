@@ -31,7 +31,7 @@ class Watch:
     """When things came, in seconds after it was made, by the name they were awaited under."""
 
     began: float = field(default_factory=trio.current_time)
-    came: dict[str, float] = field(default_factory=dict)
+    came: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
 
     async def until(self, name: str, answer: Awaitable[Any]) -> None:
