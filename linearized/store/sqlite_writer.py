@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import trio
 
 from linearized.exceptions import StoreError
 from linearized.store.known import Known
+from linearized.store.writer_thread import WriterThread
 
 # Writes that one transaction may hold. Beyond a few hundred the flush is a small share of the cost and a
 # longer transaction only delays those at its front.
@@ -94,9 +96,7 @@ class GroupWriter:
     ) -> None:
         self._connection = connection
         self._checkpointer = checkpointer
-        self._in_thread = in_thread
-        # One token: the connection is used by one thread at a time, whichever thread that is.
-        self._limiter = trio.CapacityLimiter(1)
+        self._thread = WriterThread() if in_thread else None
         self._send, self._receive = trio.open_memory_channel[_Write[object]](MAX_WAITING_WRITES)
         self._started = False
         self._running = False
@@ -145,6 +145,8 @@ class GroupWriter:
                 await self._write_until_closed()
                 nursery.cancel_scope.cancel()
         finally:
+            if self._thread is not None:
+                self._thread.close()
             self._finished.set()
 
     async def aclose(self) -> None:
@@ -181,8 +183,8 @@ class GroupWriter:
         failure: Exception = StoreError("the store's writer failed")
         try:
             with trio.CancelScope(shield=True):
-                if self._in_thread:
-                    await trio.to_thread.run_sync(self._execute, batch, limiter=self._limiter)
+                if self._thread is not None:
+                    await self._thread.run(partial(self._execute, batch))
                 else:
                     self._execute(batch)
         except sqlite3.Error as error:
@@ -259,7 +261,7 @@ class GroupWriter:
                 # Losing a checkpoint loses nothing: the log keeps the data, and commits report a broken disk.
                 return
 
-        if self._in_thread:
+        if self._thread is not None:
             await trio.to_thread.run_sync(checkpoint)
         else:
             checkpoint()
