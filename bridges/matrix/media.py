@@ -139,7 +139,7 @@ class MediaCopier:
         if known is not None:
             return known
         place = file_of(mxc)
-        about = {"content_type": OPAQUE, "filename": "picture"}
+        about: dict[str, Any] = {"content_type": OPAQUE, "filename": "picture"}
         copy = await repeated(lambda: carry(self._provider, place, self._homeserver, **about))
         return self._remember(f"back {mxc}", copy)
 
@@ -156,7 +156,7 @@ class MediaCopier:
         if known is not None:
             return known
         place = matrix_file(mxc)
-        about = {"content_type": safe_type(content_type), "filename": filename or None}
+        about: dict[str, Any] = {"content_type": safe_type(content_type), "filename": filename or None}
         copy = await repeated(lambda: carry(self._homeserver, place, self._provider, **about))
         return self._remember(source, copy)
 

@@ -129,7 +129,7 @@ class SqliteStore(
         connections: list[sqlite3.Connection] = []
         try:
             _create_private(path)
-            # Writes hop between worker threads; the group writer lets one at a time use the connection.
+            # The group writer uses it in its thread, and is opened and closed here.
             writer = _connect(path, check_same_thread=False)
             connections.append(writer)
             writer.execute("PRAGMA journal_mode = WAL")

@@ -18,6 +18,11 @@ from linearized.store.sqlite_writer import Transaction
 from linearized.store.sqlite_writes import Writes
 
 _MEMBER = "m.room.member"
+_INSERT_ENTRY = """
+INSERT INTO entries (id, event_key, event_id, type, state_key, sender, origin_server_ts, epoch, pdu)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+WHERE NOT EXISTS (SELECT 1 FROM entries WHERE event_key = ?2 AND event_id = ?3)
+"""
 
 
 def append_rows(transaction: Transaction, change: RoomAppend) -> None:
@@ -166,18 +171,11 @@ def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], num
     for seq, entry in enumerate(entries, head + 1):
         if entry.seq != seq or seq > MAX_SEQ:
             raise AppendConflict(f"{entry.room_id} continues with entry {seq}, not {entry.seq}")
-        key = event_key(entry.event_id)
-        if execute(
-            "SELECT 1 FROM entries WHERE event_key = ? AND event_id = ?", (key, entry.event_id)
-        ).fetchone():
-            raise AppendConflict(f"{entry.event_id} is in a log already")
-        execute(
-            "INSERT INTO entries"
-            " (id, event_key, event_id, type, state_key, sender, origin_server_ts, epoch, pdu)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        inserted = execute(
+            _INSERT_ENTRY,
             (
                 base + seq,
-                key,
+                event_key(entry.event_id),
                 entry.event_id,
                 entry.type,
                 entry.state_key,
@@ -187,6 +185,8 @@ def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], num
                 entry.pdu,
             ),
         )
+        if not inserted.rowcount:
+            raise AppendConflict(f"{entry.event_id} is in a log already")
         if entry.state_key is not None:
             execute(
                 "INSERT INTO state (room_nr, type, state_key, seq) VALUES (?, ?, ?, ?)",

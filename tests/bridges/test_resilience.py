@@ -121,7 +121,6 @@ async def test_a_limit_is_honoured_for_every_request_to_the_homeserver(
             lambda: api.join("!r"),
             lambda: api.send("!r", "m.x", {}, txn_id="t"),
             lambda: api.set_state("!r", "m.x", "", {}),
-            lambda: api.upload(b"x", content_type="a/b", filename="x"),
             lambda: api.register("ghost"),
         ]
         for request in requests:

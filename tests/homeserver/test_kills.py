@@ -151,7 +151,12 @@ async def arrived(room: Room, said: Words, number: int) -> None:
     wanted_here = {name: words for name, words in said.items() if name.startswith("@_lin_")}
 
     def heard_by(person: Participant) -> list[tuple[str, str]]:
-        return [(user_id_from_uri(item.sender_uri), body_of(item)) for item in room.there(person)]
+        # As it is shown: what the key came late for, is told of first and then edited.
+        shown = {}
+        for item in room.there(person):
+            place = item.content.replaces or item.message_id
+            shown[place] = (user_id_from_uri(item.sender_uri), body_of(item))
+        return list(shown.values())
 
     def seen() -> list[tuple[str, str]]:
         # Of what could not be decrypted, there is no body.
