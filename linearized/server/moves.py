@@ -206,13 +206,20 @@ class Moves:
                 pass
             return incoming.size
 
-    async def accept(self, row: RoomRow, hub: str, *, after: str, size: int) -> JsonObject:
+    async def accept(self, row: RoomRow, hub: str, *, after: str, size: int, routes: object) -> JsonObject:
         """Copy the rest of the log, and sign the transfer that follows its last entry.
 
+        Args:
+            routes: see ``take_routes``.
+
         Raises:
-            Rejected: as ``prepare``, or the log does not end there.
+            Rejected: as ``prepare`` and ``take_routes``, or the log does not end there.
             OutboundError: as ``prepare``.
         """
+        # Before anything is fetched or kept: what a hub may have us copy, our user's power decides.
+        self._node.audits.require_trusted(row)
+        sender = self.taker(row)
+        await self.take_routes(row, routes)
         async with self.lock(row.room_id):
             incoming = await self.begun(row, hub)
             while incoming.size < size and await incoming.fetch(limit=size - incoming.size):
@@ -224,7 +231,7 @@ class Moves:
                 version=get_version(row.version),
                 room_id=row.room_id,
                 type=HUB[0],
-                sender=self.taker(row),
+                sender=sender,
                 content={"after": after},
                 origin_server_ts=self._node.clock(),
                 hub_server=hub,

@@ -479,6 +479,10 @@ class Store(
         """Messages waiting for the device with ``position > after``, oldest first."""
         ...
 
+    def to_device_from(self, user_id: str, device_id: str, server: str) -> tuple[int, int]:
+        """How many messages from users of a server wait for the device, and the bytes of their contents."""
+        ...
+
     def to_device_addresses(self, device_id: str) -> list[str]:
         """The users for whose device of this name messages are waiting, in order."""
         ...
