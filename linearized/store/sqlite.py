@@ -73,6 +73,7 @@ from linearized.store.sqlite_joining import JoinCodeReads
 from linearized.store.sqlite_key_packages import KeyPackageReads
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads
+from linearized.store.sqlite_parents import ParentReads
 from linearized.store.sqlite_past_trees import PastTreeReads
 from linearized.store.sqlite_profiles import ProfileReads
 from linearized.store.sqlite_pseudonyms import PseudonymReads
@@ -119,6 +120,7 @@ class SqliteStore(
     RelationReads,
     ProfileReads,
     DirectoryReads,
+    ParentReads,
 ):
     """A ``Store`` in one SQLite file; made by ``open`` or ``open_readonly``."""
 

@@ -14,6 +14,7 @@ from linearized.store.migrations import (
     m0023_archive,
     m0024_room_routes,
     m0025_directory,
+    m0028_parents,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -28,5 +29,6 @@ __all__ = [
     "m0023_archive",
     "m0024_room_routes",
     "m0025_directory",
+    "m0028_parents",
     "migrations",
 ]
