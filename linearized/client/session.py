@@ -75,6 +75,7 @@ class Session:
         device: its state.
         key_packages: how many key packages to keep on the server, beside one of last resort.
         echoes: whether to keep what was sent until it is seen in the log, for ``OwnMessage`` items.
+        wanted: which items there are to be; the others are dropped as they come. By default, all.
         random: gives as many random bytes as it is asked for, for the keys of archives.
     """
 
@@ -85,13 +86,14 @@ class Session:
         *,
         key_packages: int = KEY_PACKAGE_TARGET,
         echoes: bool = True,
+        wanted: Callable[[Item], bool] | None = None,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.api = api
         self.device = device
         self._key_packages = key_packages
         self._echoes = echoes
-        self._follower = Follower(device, Keeper(device, random=random))
+        self._follower = Follower(device, Keeper(device, random=random), wanted=wanted)
         self.archive = Archive(api, device, random=random)
         self.groups = Handshakes(api, device, self.catch_up, self._wait)
         self._tidying = Tidying(device, clock=api.clock, draw=self._draw)

@@ -8,7 +8,6 @@ transaction. If storing fails, the caller throws the room away and restores it f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Final
@@ -17,7 +16,7 @@ from linearized.exceptions import (
     IdentifierError,
 )
 from linearized.mls import Mls, PublicGroup, SignatureKeyPair
-from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import hub_user, user_domain, user_id_from_uri
@@ -46,6 +45,7 @@ from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
+from linearized.room.provenance import Provenance
 from linearized.room.roles import roles_of
 from linearized.room.standing import RoomState
 from linearized.room.submissions import (
@@ -277,10 +277,11 @@ class Room:
         check_policy_of_commit(transition, self._state, admitted=bool(admission))
         draft = self._draft()
         draft.epoch = staged.epoch
-        self._write_changes(draft, admission, submission.bundle.message, now)
-        self._write_memberships(draft, transition, now)
+        provenance = self._provenance(submission.bundle.message)
+        self._write_changes(draft, admission, provenance, now)
+        self._write_memberships(draft, transition, provenance, now)
         self._check_tie(transition, draft.state, now)
-        self._write_commit(draft, transition, now)
+        self._write_commit(draft, transition, provenance, now)
         return self._take_commit(draft, transition, now)
 
     def _proposal(self, submission: Handshake, now: int) -> Accepted:
@@ -310,20 +311,20 @@ class Room:
                 roles=(roles, roles),
             )
         ]
-        message = submission.bundle.message
+        provenance = self._provenance(submission.bundle.message)
         rehearsal = self._draft()
         for act in acts:
-            self._write_act(rehearsal, act, present=act.added, message=message, now=now)
+            self._write_act(rehearsal, act, present=act.added, provenance=provenance, now=now)
         draft = self._draft()
         draft.write(
             sender=offer.user_id,
             event_type=PROPOSAL,
             content=content_of(offer.messages),
             now=now,
-            provenance=self._provenance(offer.user_id, message),
+            provenance=provenance.of(offer.user_id),
         )
         if (leaving := departures(acts)) is not None:
-            self._write_act(draft, leaving, present=frozenset(), message=message, now=now)
+            self._write_act(draft, leaving, present=frozenset(), provenance=provenance, now=now)
         self._group.keep(offer.messages, now=now)
         return self._take_event(draft, now, stands=0)
 
@@ -365,19 +366,20 @@ class Room:
         except IdentifierError as error:
             raise Rejected(Reason.MALFORMED, str(error)) from error
         self._check_provider(sender, submission.provider)
+        algorithm = self._require_encryption()
+        self._group.check_message(submission.message)
         content: JsonObject = {
-            "algorithm": self._require_encryption(),
+            "algorithm": algorithm,
             "ciphertext": encode_base64(submission.message),
             "commit_event_id": self._group.last_commit_id,
         }
-        self._check_ciphertext(content)
         draft = self._draft()
         draft.write(
             sender=sender,
             event_type=ENCRYPTED,
             content=content,
             now=now,
-            provenance=self._provenance(sender, submission.message),
+            provenance=self._provenance(submission.message).of(sender),
         )
         self._check_policy_of_events(draft)
         return self._take(draft, now)
@@ -412,18 +414,20 @@ class Room:
             parents=self._parents,
         )
 
-    def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
+    def _write_memberships(
+        self, draft: Draft, transition: Transition, provenance: Provenance, now: int
+    ) -> None:
         """Write the membership entries that a commit's new participant list implies."""
         present = transition.roster.users_after(transition.commit.staged).keys()
-        message, committer = transition.bundle.message, transition.commit.committer.user_id
+        committer = transition.commit.committer.user_id
         acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
         # First, as long as the committer has the power level that the roles may be about to take.
         rule = join_rule_changes(transition.commit.staged.app_data, committer=committer, state=draft.state)
-        self._write_changes(draft, rule, message, now)
+        self._write_changes(draft, rule, provenance, now)
         for act in acts:
-            self._write_act(draft, act, present=present, message=message, now=now)
+            self._write_act(draft, act, present=present, provenance=provenance, now=now)
 
-    def _write_commit(self, draft: Draft, transition: Transition, now: int) -> None:
+    def _write_commit(self, draft: Draft, transition: Transition, provenance: Provenance, now: int) -> None:
         """Write the entry of a commit that came as a bundle, behind its parts if it is larger than an
         event.
         """
@@ -435,17 +439,21 @@ class Room:
                 event_type=event_type,
                 content=each,
                 now=now,
-                provenance=self._provenance(user_id, transition.bundle.message),
+                provenance=provenance.of(user_id),
             )
 
-    def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
+    def _write_act(
+        self, draft: Draft, act: Act, *, present: Set[str], provenance: Provenance, now: int
+    ) -> None:
         try:
             changes = state_changes(act, present=present, state=draft.state)
-            self._write_changes(draft, changes, message, now)
+            self._write_changes(draft, changes, provenance, now)
         except Rejected as error:
             raise refused(str(error), act.reference) from error
 
-    def _write_changes(self, draft: Draft, changes: Sequence[StateChange], message: bytes, now: int) -> None:
+    def _write_changes(
+        self, draft: Draft, changes: Sequence[StateChange], provenance: Provenance, now: int
+    ) -> None:
         for change in changes:
             draft.write(
                 sender=change.sender,
@@ -453,7 +461,7 @@ class Room:
                 content=change.content,
                 now=now,
                 state_key=change.state_key,
-                provenance=self._provenance(change.sender, message),
+                provenance=provenance.of(change.sender),
             )
 
     def _check_policy_of_events(self, draft: Draft) -> None:
@@ -491,12 +499,8 @@ class Room:
                 Reason.FORBIDDEN, "The handshake was made by another user than the one who submits it"
             )
 
-    def _provenance(self, user_id: str, message: bytes) -> JsonObject | None:
-        domain = user_domain(user_id)
-        if domain == self._identity.name:
-            return None
-        digest = encode_base64url(hashlib.sha256(message).digest())
-        return {"protocol": "mimi", "provider": domain, "mls": digest}
+    def _provenance(self, message: bytes) -> Provenance:
+        return Provenance(message, hub=self._identity.name)
 
     def _take_commit(self, draft: Draft, transition: Transition, now: int) -> Accepted:
         stands = len(draft.entries) - 1

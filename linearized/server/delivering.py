@@ -12,13 +12,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import orjson
 import structlog
 import trio
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import room_domain, room_uri
-from linearized.protocol.state import CREATE, HUB
+from linearized.protocol.state import HUB
 from linearized.server import hub_chain
 from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_units, waiting_units
 from linearized.server.claims import welcome_units
@@ -217,9 +216,7 @@ class Worker:
         of a new one. It takes it from the hub it knows, or once its operator has agreed; until then the new
         hub comes again.
         """
-        create = self._store.state_entry(transfer.room_id, *CREATE, seq=transfer.seq)
-        assert create is not None  # noqa: S101 - every log begins with it
-        events = hub_chain.hub_events(self._store, orjson.loads(create.pdu), orjson.loads(transfer.pdu))
+        events = hub_chain.hub_events_at(self._store, transfer)
         await hub_chain.show(self._providers, self._provider, transfer.room_id, events)
 
     async def _notified(self, room_id: str, body: bytes) -> Answer:

@@ -145,12 +145,12 @@ class Moves:
 
     async def _may_follow(self, provider: str, protocol: str) -> bool:
         """Whether a provider in the room is one that can be told where the room goes. A MIMI provider sees no
-        events, so it has to have an endpoint where it is shown them; one that fetches is shown nothing.
+        events, so it has to have an endpoint where it is shown them; one that fetches has to ask for them.
         """
         if protocol == LINEARIZED:
             return True
         if self._node.followers.pulls.includes(provider):
-            return False
+            return self._node.followers.pulls.is_shown_moves(provider)
         try:
             return await self._node.providers.offers(provider, HUB_MOVED)
         except ProviderError as error:

@@ -43,7 +43,8 @@ class ParentRooms:
 
     def joined(self, room_id: str, user_id: str) -> bool:
         """Whether a user has joined it."""
-        return self._store.has_joined(room_id, user_id)
+        row = self._store.membership(room_id, user_id)
+        return row is not None and row.membership == "join"
 
     def size(self, room_id: str) -> int:
         """How many users have joined it."""

@@ -400,6 +400,10 @@ class Store(
         """Everybody who has or had a membership in the room."""
         ...
 
+    def membership(self, room_id: str, user_id: str) -> MembershipRow | None:
+        """The user's in the room, or None if they never had one."""
+        ...
+
     def rooms_of(self, user_id: str) -> list[MembershipRow]:
         """The user's memberships, whatever they are, in all rooms."""
         ...

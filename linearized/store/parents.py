@@ -11,12 +11,8 @@ from typing import Protocol
 class ParentStore(Protocol):
     """The part of ``Store`` for these."""
 
-    def has_joined(self, room_id: str, user_id: str) -> bool:
-        """Whether a user's membership in a room is ``join``."""
-        ...
-
     def joined_count(self, room_id: str) -> int:
-        """How many users' is."""
+        """How many users have joined a room."""
         ...
 
     def dependants(self, room_id: str, *, limit: int) -> list[str]:

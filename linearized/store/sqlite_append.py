@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from linearized.exceptions import AppendConflict, StoreError
 from linearized.store.base import EntryRow, FollowerRow, GroupRow, MembershipRow, RoomAppend
@@ -15,11 +16,12 @@ from linearized.store.sqlite_parents import put_parent
 from linearized.store.sqlite_past_trees import put_past_tree
 from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _MEMBER = "m.room.member"
 
 
-def append(transaction: Transaction, change: RoomAppend) -> None:
+def append_rows(transaction: Transaction, change: RoomAppend) -> None:
     """Apply one change of one room.
 
     Raises:
@@ -220,3 +222,30 @@ def put_group(transaction: Transaction, group: GroupRow, number: int) -> None:
             group.commit_event_id,
         ),
     )
+
+
+class RoomWrites(Writes):
+    """Appends, and how far followers are."""
+
+    async def append(self, append: RoomAppend) -> None:
+        """Append atomically; see ``append_rows`` for what is refused."""
+        await self._write(
+            partial(append_rows, change=append),
+            followed=[row.room_id for row in append.followers],
+            to_device=append.to_device,
+        )
+
+    async def put_follower(self, follower: FollowerRow) -> None:
+        """Insert a follower, or move its cursor and stop. StoreError if the room is unknown."""
+        operation = partial(put_follower, follower=follower)
+        await self._write(operation, followed=[follower.room_id])
+
+    async def move_cursors(self, followers: Sequence[FollowerRow]) -> None:
+        """Move followers' cursors forward, and leave their stops as they are."""
+        if followers:
+            operation = partial(move_cursors, followers=followers)
+            await self._write(operation, followed=[row.room_id for row in followers])
+
+    async def put_pull_cursor(self, row: PullCursorRow) -> None:
+        """Insert or replace the cursor of a hub we fetch from."""
+        await self._write(partial(put_pull_cursor, row=row))

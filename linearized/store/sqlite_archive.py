@@ -7,11 +7,13 @@ reading the archive.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from linearized.store.archive import ArchiveRecordRow, ArchiveRow, Kept
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _COLUMNS: Final = "number, seq, event_id, tag, expires_ts, stub, sealed, release"
 _INSERT: Final = (
@@ -185,3 +187,42 @@ class ArchiveReads(Reader):
                 user_id,
             )
         ]
+
+
+class ArchiveWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_archive(
+        self,
+        user_id: str,
+        room_id: str,
+        archive: bytes,
+        records: Sequence[ArchiveRecordRow],
+        *,
+        most_records: int,
+        most_bytes: int,
+    ) -> Kept:
+        """Add records to an archive."""
+        return await self._write(
+            partial(
+                put_archive,
+                user_id=user_id,
+                room_id=room_id,
+                archive=archive,
+                records=records,
+                most_records=most_records,
+                most_bytes=most_bytes,
+            )
+        )
+
+    async def release_archive(
+        self, user_id: str, archive: bytes, releases: Sequence[tuple[bytes, bytes]]
+    ) -> int:
+        """Drop the content of records by tag; of how many."""
+        return await self._write(
+            partial(release_archive, user_id=user_id, archive=archive, releases=releases)
+        )
+
+    async def remove_archive(self, user_id: str, archive: bytes | None, *, limit: int) -> int:
+        """Remove some records of one archive, or of all of a user's; how many."""
+        return await self._write(partial(remove_archive, user_id=user_id, archive=archive, limit=limit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from linearized.exceptions import AppendConflict, StoreError
 from linearized.protocol.state import PARENT_ROOM
@@ -15,6 +16,7 @@ from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_rooms import entry_of
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _STAGED = """
 SELECT seq, event_id, type, state_key, sender, origin_server_ts, epoch, pdu
@@ -141,3 +143,20 @@ class MovingReads(Reader):
         )
         head: int = rows[0][0]
         return head
+
+
+class MovingWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def stage_entries(self, room_id: str, entries: Sequence[EntryRow]) -> None:
+        """Append entries to a room's staged log."""
+        await self._write(partial(stage_entries, room_id=room_id, entries=entries))
+
+    async def drop_staged(self, room_id: str) -> None:
+        """Forget a room's staged log."""
+        await self._write(partial(drop_staged, room_id=room_id))
+
+    async def adopt(self, adoption: Adoption) -> None:
+        """Put the staged log in the place of our copy."""
+        operation = partial(adopt, adoption=adoption)
+        await self._write(operation, followed=[adoption.room.room_id])

@@ -41,18 +41,8 @@ def put_parent(transaction: Transaction, entries: Iterable[EntryRow], number: in
 class ParentReads(Reader):
     """The reads of ``ParentStore``."""
 
-    def has_joined(self, room_id: str, user_id: str) -> bool:
-        """Whether a user's membership in a room is ``join``."""
-        return bool(
-            self._query(
-                "SELECT 1 FROM memberships WHERE room_nr = ? AND user_id = ? AND membership = 'join'",
-                self._room_number(room_id),
-                user_id,
-            )
-        )
-
     def joined_count(self, room_id: str) -> int:
-        """How many users' is."""
+        """How many users have joined a room."""
         rows = self._query(
             "SELECT count(*) FROM memberships WHERE room_nr = ? AND membership = 'join'",
             self._room_number(room_id),
