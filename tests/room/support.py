@@ -33,6 +33,7 @@ from linearized.room.room import Room
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
+    GroupUpdate,
     Handshake,
     LinearizedPdu,
     LocalEvent,
@@ -113,6 +114,10 @@ def new_room(
     for event in (create, member(ALICE, "join"), *initial):
         room.submit(event, now=NOW)
     return room
+
+
+def loaded(group: GroupUpdate) -> openmls.PublicGroup:
+    return MLS.load(group.snapshot, group_info=group.group_info, ratchet_tree=group.ratchet_tree)
 
 
 def member(user_id: str, membership: str, *, sender: str | None = None) -> LocalEvent:
