@@ -76,7 +76,7 @@ test-binding: venv ts-mls
 SOAK_SEEDS ?= 20
 SOAK_SUBMISSIONS ?= 1000
 SOAK_ROUNDS ?= 5
-SOAK_IMPORT ?= 20000 1000
+SOAK_IMPORT ?= 20000 1000 0 5
 SOAK_DAYS ?= 5
 SOAK_KILLS ?= 50
 SOAK_BURST ?= 500
@@ -85,7 +85,7 @@ soak: venv synapse
 	LINEARIZED_SOAK_SEEDS=$(SOAK_SEEDS) LINEARIZED_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest tests/simulation
 	LINEARIZED_SOAK_SUBMISSIONS=$(SOAK_SUBMISSIONS) $(BIN)/python -m pytest tests/interop/test_five_kinds.py
 	LINEARIZED_SOAK_REQUESTS=$(SOAK_REQUESTS) $(BIN)/python -m pytest tests/server/clients/test_fuzzed.py
-	LINEARIZED_SOAK_IMPORT="$(SOAK_IMPORT)" $(BIN)/python -m pytest tests/bridges/test_large_import.py
+	LINEARIZED_SOAK_IMPORT="$(SOAK_IMPORT)" $(BIN)/python -m pytest tests/bridges/imports
 	LINEARIZED_SOAK_DAY=$(SOAK_DAYS) LINEARIZED_SOAK_KILLS=$(SOAK_KILLS) LINEARIZED_SOAK_BURST=$(SOAK_BURST) \
 		$(BIN)/python -m pytest tests/homeserver
 

@@ -69,6 +69,18 @@ def test_a_bridge_is_made_from_the_providers_settings(provider: Path) -> None:
     assert config.trusted_ca.resolve() == (provider.parent.parent / "ca" / "ca.pem").resolve()
 
 
+def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
+    bridged = ("--bridge", "matrix.example", "--bridge", "other.example")
+    run("init", tmp_path / "hub", "--server-name", "hub.example", "--dev-ca", tmp_path / "ca", *bridged)
+    answers = f"{tmp_path / 'hub' / 'linearized.toml'}\nhttp://127.0.0.1:1\nother.example\n"
+    words = ["bridge", "init", str(tmp_path / "bridge"), "--listen", "127.0.0.1:0"]
+    words += ["--provider-url", "http://127.0.0.1:1"]
+    result = CliRunner().invoke(main, words, input=answers)
+    assert result.exit_code == 0, result.output
+    config = load_bridge_config(tmp_path / "bridge" / "bridge.toml")
+    assert (config.homeserver_url, config.homeserver_domain) == ("http://127.0.0.1:1", "other.example")
+
+
 def test_bridges_of_two_homeservers_are_made_apart_and_run_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

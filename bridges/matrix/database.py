@@ -212,6 +212,11 @@ _SCHEMA = (
         UNIQUE (room_id, session_id)
     )
     """,
+    """
+    -- How often it was asked for, and when it is next, in milliseconds
+    ALTER TABLE key_requests ADD COLUMN asked INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE key_requests ADD COLUMN again INTEGER
+    """,
 )
 
 

@@ -20,6 +20,7 @@ from bridges.matrix.content import JsonObject, Known, NotBridged, media_of
 from bridges.matrix.database import Database
 from bridges.matrix.fallbacks import readable
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.import_log import READING
 from bridges.matrix.levels import levels_to_room
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.people import People
@@ -127,7 +128,7 @@ class Importer:
                     token is None,
                     room,
                 )
-            progress("reading", seen, seen)
+            progress(READING, seen, seen)
             if token is None:
                 return
 
@@ -179,17 +180,20 @@ class Importer:
 
     async def _import(self, link: Link, progress: Progress) -> None:
         room, total = link.matrix_room_id, self._count(link.matrix_room_id)
+        age = total  # above all ages; from then on below those that are done, which are not looked at again
         while True:
             rows = self._database.all(
-                "SELECT age, event_id, event FROM history WHERE matrix_room_id = ? AND state = 'waiting' "
-                "ORDER BY age DESC LIMIT ?",
+                "SELECT age, event_id, event FROM history WHERE matrix_room_id = ? AND age < ? "
+                "AND state = 'waiting' ORDER BY age DESC LIMIT ?",
                 room,
+                age,
                 IMPORT_PAGE,
             )
             if not rows:
                 return
             await self._page(link, rows)
-            progress("importing", total - int(rows[-1]["age"]), total)
+            age = int(rows[-1]["age"])
+            progress("importing", total - age, total)
 
     async def _page(self, link: Link, rows: Sequence[Row]) -> None:
         events: list[ImportEvent] = []

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from bridges.matrix.content import JsonObject, Known, NotBridged
+from bridges.matrix.content import Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.login import Login
 from bridges.matrix.doubles.speaking import Speaking
@@ -21,6 +21,7 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
+from bridges.matrix.provenance import came_from
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
@@ -97,12 +98,13 @@ class Inbound:
                 log.error("set aside", event_id=item.event_id, room_id=item.room_id, reason=reason)
 
     async def _bridge(self, link: Link, item: Item) -> None:
+        if came_from(item, self._names.domain):
+            return  # from before the clients left such items out
         match item:
             case DecryptedMessage():
                 await self._message(link, item)
             case MembershipChanged():
-                if not self._came_from_matrix(item.event):
-                    await self._membership.to_matrix(link, item)
+                await self._membership.to_matrix(link, item)
             case EpochChanged():
                 await self._epoch(item)
             case RoomEvent():
@@ -196,15 +198,8 @@ class Inbound:
         event = item.event
         sender, kind = str(event.get("sender", "")), str(event.get("type"))
         foreign = not self._names.is_bridged(sender) and sender != self._bot
-        if foreign and not self._came_from_matrix(event) and kind in SHARED and event.get("state_key") == "":
+        if foreign and kind in SHARED and event.get("state_key") == "":
             await self._shared.to_matrix(link, item)
-
-    def _came_from_matrix(self, event: JsonObject) -> bool:
-        """Whether it is our homeserver that an event came from; others have bridges of their own."""
-        match event.get("provenance"):
-            case {"protocol": "matrix", "provider": str(domain)}:
-                return domain == self._names.domain
-        return False
 
 
 def _report(content: MimiContent) -> StatusReport | None:

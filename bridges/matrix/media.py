@@ -2,29 +2,34 @@
 
 Into the room: fetched from the homeserver, encrypted with a fresh AES-128-GCM key, uploaded to the
 provider, and referred to by an external part with the key. Out of it: the other way around. History that
-is imported in plaintext has its files copied in plaintext.
+is imported in plaintext has its files copied in plaintext. A file is never whole in memory, nor on disk.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from hashlib import sha256
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from bridges.matrix.ciphers import (
+    PART_KEY_BYTES,
+    PART_NONCE_BYTES,
+    Cipher,
+    FileOpener,
+    FileSealer,
+    PartOpener,
+    PartSealer,
+    through,
+    whole,
+)
 from bridges.matrix.content import OPAQUE, Media, safe_type
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.megolm.attachments import open_file, seal_file
-from linearized.client import ProviderApi, UntrustedAnswer
+from linearized.client import Download, ProviderApi, UntrustedAnswer, repeated
 from linearized.mimi.content import AES_128_GCM, HASH_SHA256, Disposition, ExternalPart, SinglePart
 
-_KEY_BYTES = 16
-_NONCE_BYTES = 12
 _DOWNLOAD = re.compile(r"https://([^/]+)/_matrix/client/v1/media/download/([^/]+)/([A-Za-z0-9_=-]+)")
 _MXC = re.compile(r"mxc://([^/]+)/([A-Za-z0-9_=-]+)")
 
@@ -33,8 +38,14 @@ def download_url(mxc: str) -> str:
     """A provider's file as the ``https`` URL that MIMI wants; clients of other providers ask their own for
     it.
     """
-    server, _, media_id = mxc.removeprefix("mxc://").partition("/")
+    server, media_id = matrix_file(mxc)
     return f"https://{server}/_matrix/client/v1/media/download/{server}/{media_id}"
+
+
+def matrix_file(mxc: str) -> tuple[str, str]:
+    """The server and media ID of an ``mxc://`` URI, whatever they are made of."""
+    server, _, media_id = mxc.removeprefix("mxc://").partition("/")
+    return server, media_id
 
 
 def file_of(url: str) -> tuple[str, str]:
@@ -53,28 +64,53 @@ def file_of(url: str) -> tuple[str, str]:
     return match[2], match[3]
 
 
-def seal(data: bytes, *, key: bytes, nonce: bytes) -> bytes:
-    """AES-128-GCM with empty additional data, as ``ExternalPart`` describes it by default."""
-    return AESGCM(key).encrypt(nonce, data, b"")
+class Files(Protocol):
+    """Either side, as far as it has files."""
+
+    def download_stream(self, server: str, media_id: str) -> AbstractAsyncContextManager[Download]:
+        """A file as it comes."""
+        ...
+
+    async def upload_stream(
+        self, chunks: AsyncIterable[bytes], *, size: int, content_type: str, filename: str | None = None
+    ) -> str:
+        """Upload a file of ``size`` bytes; returns its ``mxc://`` URI."""
+        ...
 
 
-def open_part(data: bytes, part: ExternalPart) -> bytes:
-    """Check and decrypt the file of an external part.
+async def carry(
+    source: Files,
+    place: tuple[str, str],
+    to: Files,
+    *,
+    ciphers: Sequence[Cipher] = (),
+    content_type: str,
+    filename: str | None = None,
+) -> str:
+    """Copy a file from one side to the other through ciphers, piece by piece; returns its ``mxc://`` URI
+    there. It is nowhere in between but for the pieces on their way. Not repeated.
+
+    Args:
+        place: the server and the media ID.
+        content_type, filename: what is said of it there.
 
     Raises:
-        UntrustedAnswer: it is not the file the message meant, or encrypted in a way we do not know.
+        UntrustedAnswer: it is not the file that it should be.
     """
-    # The schema says of contentHash: "hash of the content at the target url", that is, before decryption.
-    if part.content_hash and (part.hash_alg != HASH_SHA256 or sha256(data).digest() != part.content_hash):
-        raise UntrustedAnswer("the file is not the one the message refers to")
-    if part.enc_alg == 0:
-        return data
-    if part.enc_alg != AES_128_GCM:
-        raise UntrustedAnswer(f"the file is encrypted with algorithm {part.enc_alg}")
-    try:
-        return AESGCM(part.key).decrypt(part.nonce, data, part.aad)
-    except (InvalidTag, ValueError) as error:
-        raise UntrustedAnswer("the file does not decrypt") from error
+    async with source.download_stream(*place) as found:
+        chunks, size = found.chunks, found.size
+        if size is None:  # whoever uploads has to say it
+            data = b"".join([chunk async for chunk in chunks])
+            chunks, size = _one(data), len(data)
+        size += sum(cipher.growth for cipher in ciphers)
+        if size < 0:
+            raise UntrustedAnswer("the file is too short to be what the message means")
+        async with aclosing(through(chunks, ciphers)) as carried:
+            return await to.upload_stream(carried, size=size, content_type=content_type, filename=filename)
+
+
+async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data
 
 
 class MediaCopier:
@@ -108,9 +144,14 @@ class MediaCopier:
         known = original or self._known(f"back {mxc}")
         if known is not None:
             return known
-        data = await self._provider.download_media(*file_of(mxc))
-        copy = await self._homeserver.upload(data, content_type=OPAQUE, filename="picture")
-        return self._remember(f"back {mxc}", copy)
+        place = file_of(mxc)
+
+        async def once() -> str:
+            return await carry(
+                self._provider, place, self._homeserver, content_type=OPAQUE, filename="picture"
+            )
+
+        return self._remember(f"back {mxc}", await repeated(once))
 
     def _source(self, way: str, copy: str) -> str | None:
         row = self._database.first(
@@ -124,11 +165,14 @@ class MediaCopier:
         known = self._known(source)
         if known is not None:
             return known
-        data = await self._homeserver.download(mxc)
-        copy = await self._provider.upload_media(
-            data, content_type=safe_type(content_type), filename=filename or None
-        )
-        return self._remember(source, copy)
+        place, kind = matrix_file(mxc), safe_type(content_type)
+
+        async def once() -> str:
+            return await carry(
+                self._homeserver, place, self._provider, content_type=kind, filename=filename or None
+            )
+
+        return self._remember(source, await repeated(once))
 
     async def to_part(self, media: Media) -> ExternalPart:
         """Encrypt a file and upload it to the provider.
@@ -136,22 +180,28 @@ class MediaCopier:
         Raises:
             UntrustedAnswer: it is encrypted in Matrix, and not what the message promised.
         """
-        data = await self._homeserver.download(media.url)
-        if media.encrypted is not None:
-            data = open_file(data, media.encrypted)
-        key, nonce = self._random(_KEY_BYTES), self._random(_NONCE_BYTES)
-        sealed = seal(data, key=key, nonce=nonce)
-        copy = await self._provider.upload_media(sealed, content_type=OPAQUE)
+        place = matrix_file(media.url)
+
+        async def once() -> tuple[str, PartSealer]:
+            key, nonce = self._random(PART_KEY_BYTES), self._random(PART_NONCE_BYTES)
+            # Another key each time: what came of an attempt that failed, nobody can compare with the next.
+            sealer = PartSealer(key=key, nonce=nonce)
+            opener = () if media.encrypted is None else (FileOpener(media.encrypted),)
+            ciphers = (*opener, sealer)
+            copy = await carry(self._homeserver, place, self._provider, ciphers=ciphers, content_type=OPAQUE)
+            return copy, sealer
+
+        copy, sealer = await repeated(once)
         return ExternalPart(
             disposition=Disposition.INLINE if media.inline else Disposition.ATTACHMENT,
             content_type=media.content_type,
             url=download_url(copy),
-            size=len(data),
+            size=sealer.size,
             enc_alg=AES_128_GCM,
-            key=key,
-            nonce=nonce,
+            key=sealer.key,
+            nonce=sealer.nonce,
             hash_alg=HASH_SHA256,
-            content_hash=sha256(sealed).digest(),
+            content_hash=sealer.content_hash,
             description=media.description,
             filename=media.filename,
         )
@@ -163,20 +213,22 @@ class MediaCopier:
         Raises:
             UntrustedAnswer: it is not what the message promised.
         """
+        content_type = safe_type(part.content_type)
         if isinstance(part, SinglePart):
-            return await acting.upload(
-                part.content, content_type=safe_type(part.content_type), filename="file"
-            )
+            return await _upload(acting, part.content, content_type=content_type)
         source = f"part {part.url} {part.content_hash.hex()}"
         known = self._known(source)
         if known is not None:
             return known
-        server, media_id = file_of(part.url)
-        data = open_part(await self._provider.download_media(server, media_id), part)
-        copy = await acting.upload(
-            data, content_type=safe_type(part.content_type), filename=part.filename or "file"
-        )
-        return self._remember(source, copy)
+        place, filename = file_of(part.url), part.filename or "file"
+
+        async def once() -> str:
+            ciphers = (PartOpener(part),)
+            return await carry(
+                self._provider, place, acting, ciphers=ciphers, content_type=content_type, filename=filename
+            )
+
+        return self._remember(source, await repeated(once))
 
     async def to_encrypted_room(
         self, part: ExternalPart | SinglePart, acting: HomeserverApi
@@ -186,19 +238,26 @@ class MediaCopier:
         Raises:
             UntrustedAnswer: it is not what the message promised.
         """
-        source = f"sealed {part.url} {part.content_hash.hex()}" if isinstance(part, ExternalPart) else None
-        known = None if source is None else self._known(source)
+        if isinstance(part, SinglePart):
+            sealer = FileSealer(self._random)
+            sealed = whole(sealer, part.content)
+            return {**sealer.file, "url": await _upload(acting, sealed, content_type=OPAQUE)}
+        source = f"sealed {part.url} {part.content_hash.hex()}"
+        known = self._known(source)
         if known is not None:
             return dict(json.loads(known))
-        if isinstance(part, SinglePart):
-            data = part.content
-        else:
-            server, media_id = file_of(part.url)
-            data = open_part(await self._provider.download_media(server, media_id), part)
-        sealed, file = seal_file(data, random=self._random)
-        file["url"] = await acting.upload(sealed, content_type=OPAQUE, filename="file")
-        if source is not None:
-            self._remember(source, json.dumps(file))
+        place = file_of(part.url)
+
+        async def once() -> dict[str, Any]:
+            sealer = FileSealer(self._random)
+            ciphers = (PartOpener(part), sealer)
+            url = await carry(
+                self._provider, place, acting, ciphers=ciphers, content_type=OPAQUE, filename="file"
+            )
+            return {**sealer.file, "url": url}
+
+        file = await repeated(once)
+        self._remember(source, json.dumps(file))
         return file
 
     def _known(self, source: str) -> str | None:
@@ -208,3 +267,14 @@ class MediaCopier:
     def _remember(self, source: str, copy: str) -> str:
         self._database.run("INSERT OR REPLACE INTO media VALUES (?, ?)", source, copy)
         return copy
+
+
+async def _upload(acting: HomeserverApi, data: bytes, *, content_type: str) -> str:
+    """Upload what a message holds."""
+
+    async def once() -> str:
+        return await acting.upload_stream(
+            _one(data), size=len(data), content_type=content_type, filename="file"
+        )
+
+    return await repeated(once)

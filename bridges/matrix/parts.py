@@ -100,7 +100,14 @@ class Parts:
             clock=environment.clock,
             ids=environment.ids,
         )
-        self.puppets = Puppets(provider, database, bot=config.bot, key=key, random=environment.random)
+        self.puppets = Puppets(
+            provider,
+            database,
+            bot=config.bot,
+            domain=config.homeserver_domain,
+            key=key,
+            random=environment.random,
+        )
         self.puppets.seal()
         bot = provider.as_user(config.bot, DEVICE)
         media = MediaCopier(provider=bot, homeserver=homeserver, database=database, random=environment.random)

@@ -97,6 +97,8 @@ class People:
             await bot.groups.add_users(room_id, packages, roles=roles)
         for user in users:
             await self._puppets.follow(user)
+            # Of a thousand who are added, most say nothing for long; each open session holds the whole tree.
+            self._puppets.put_away(user)
 
     async def _let_in(self, room_id: str, users: Sequence[str]) -> None:
         """Let users join by themselves, where the bot may not add anybody: in a room of somebody else's."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from bridges.matrix.database import Database, DeviceStorage, unsealed_states
+from bridges.matrix.provenance import came_from
 from linearized.client import MlsDevice, ProviderApi, SealedStorage, Session
 
 # The device of every client the bridge runs: mimi://matrix.example/d/alice/BRIDGE.
@@ -23,11 +24,22 @@ class Puppets:
     """Sessions by user ID, opened when first needed.
 
     There is never a second session of a user while one is in use: two would continue from one MLS state.
+
+    Args:
+        domain: the homeserver's. Of its own doings, which the log has from us, the clients hand out none.
     """
 
     def __init__(
-        self, api: ProviderApi, database: Database, *, bot: str, key: bytes, random: Callable[[int], bytes]
+        self,
+        api: ProviderApi,
+        database: Database,
+        *,
+        bot: str,
+        domain: str,
+        key: bytes,
+        random: Callable[[int], bytes],
     ) -> None:
+        self._domain = domain
         self._key = key
         self._random = random
         self._api = api
@@ -58,10 +70,20 @@ class Puppets:
             self._recent.popitem(last=False)
         return found
 
+    def put_away(self, user_id: str) -> None:
+        """Do not keep a user's session open for now, unless somebody holds it."""
+        self._recent.pop(user_id, None)
+
     def _open(self, user_id: str) -> Session:
         device = MlsDevice.open(self._storage(user_id), user_id=user_id, device_id=DEVICE)
         packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
-        return Session(self._api.as_user(user_id, DEVICE), device, key_packages=packages, echoes=False)
+        return Session(
+            self._api.as_user(user_id, DEVICE),
+            device,
+            key_packages=packages,
+            echoes=False,
+            wanted=lambda item: not came_from(item, self._domain),
+        )
 
     def _storage(self, user_id: str) -> SealedStorage:
         kept = DeviceStorage(self._database, user_id)

@@ -22,6 +22,7 @@ from bridges.matrix.database import Database
 from bridges.matrix.dispatching import Dispatching
 from bridges.matrix.doubles.provisioning import DoublesProvisioning
 from bridges.matrix.failures import persist
+from bridges.matrix.import_log import ImportLog
 from bridges.matrix.importer import ImportReport, Progress
 from bridges.matrix.parts import UNIQUE_BYTES, Environment, Parts
 from bridges.matrix.provisioning import Provisioning
@@ -171,7 +172,8 @@ class Bridge(Parts):
 
         async def work() -> None:
             nonlocal text
-            report = await self.import_room(matrix_room_id)
+            said = ImportLog(matrix_room_id, self._environment.clock)
+            report = await self.import_room(matrix_room_id, said)
             log.info("a room is bridged", room_id=matrix_room_id, report=report)
             text = (
                 f"This room is bridged: {report.imported} events imported, {report.left_out} left out,"

@@ -54,6 +54,7 @@ from linearized.client.pseudonyms import KnownClient, PseudonymousSession, new_p
 from linearized.client.sealed_storage import SEALED, SealedStorage
 from linearized.client.session import Sent, Session
 from linearized.client.storage import FileStorage, MemoryStorage, StateStorage
+from linearized.client.transport import Download, repeated
 from linearized.client.verify import (
     LogBroken,
     LogReport,
@@ -85,6 +86,7 @@ __all__ = [
     "CommitLost",
     "CommitRefused",
     "DecryptedMessage",
+    "Download",
     "EpochChanged",
     "FileStorage",
     "FrankError",
@@ -135,6 +137,7 @@ __all__ = [
     "fetch_and_verify",
     "new_pseudonym",
     "open_pseudonym",
+    "repeated",
     "report_in",
     "role_index",
     "server_keys",

@@ -7,6 +7,7 @@ entries are missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,11 +120,17 @@ def sequence(event: JsonObject) -> int | None:
 
 
 class Follower:
-    """Applies sync answers to a device; ``keeper`` keeps what it reads for devices to come."""
+    """Applies sync answers to a device; ``keeper`` keeps what it reads for devices to come. Of the items only
+    those ``wanted`` get into the inbox: each that does is saved with the device's state until it has been
+    dealt with.
+    """
 
-    def __init__(self, device: MlsDevice, keeper: Keeper) -> None:
+    def __init__(
+        self, device: MlsDevice, keeper: Keeper, *, wanted: Callable[[Item], bool] | None = None
+    ) -> None:
         self._device = device
         self._keeper = keeper
+        self._wanted = wanted
 
     def apply(self, answer: JsonObject, found: list[Timeline], next_batch: str) -> None:
         """Process everything, put the items into the inbox, and save all of it with the new sync token."""
@@ -142,7 +149,7 @@ class Follower:
                 self._join(welcome, items)
         asked = sum(isinstance(item, ArchiveRequested) for item in self._device.state.inbox)
         items += take(self._device, _list(answer.get("to_device", {}), "events"), asked)
-        self._device.deliver(items)
+        self._device.deliver(items if self._wanted is None else filter(self._wanted, items))
         self._device.state.since = next_batch
         self._device.save()
 

@@ -112,7 +112,7 @@ def check_frank(
     tag = (processed.safe_aad or {}).get(FRANK_AAD)
     if FRANKING_AGENT not in app_data or tag is None or processed.plaintext is None:
         return
-    check_commitment(tag, processed.plaintext, owner=owner, room_id=room_id)
+    check_commitment(tag, processed.plaintext, sender_uri=owner.user_uri, room_id=room_id)
     if frank is None:
         return
     agent = agent_of(app_data[FRANKING_AGENT], hub)
@@ -139,7 +139,7 @@ def check_frank(
         raise FrankError(FrankFault.SIGNATURE, "the hub did not sign this sender, room and time") from error
 
 
-def check_commitment(tag: bytes, payload: bytes, *, owner: LeafOwner, room_id: str) -> None:
+def check_commitment(tag: bytes, payload: bytes, *, sender_uri: str, room_id: str) -> None:
     """Check content against what its sender committed to (an encoded FrankAAD).
 
     "Finally it verifies the construction of the franking_tag from the content format of the message
@@ -153,5 +153,5 @@ def check_commitment(tag: bytes, payload: bytes, *, owner: LeafOwner, room_id: s
     except (MimiDecodeError, SignatureError) as error:
         fault = FrankFault.TAG if isinstance(error, SignatureError) else FrankFault.CLAIMS
         raise FrankError(fault, str(error)) from error
-    if (claims.sender_uri, claims.room_uri) != (owner.user_uri, room_uri(room_id)):
+    if (claims.sender_uri, claims.room_uri) != (sender_uri, room_uri(room_id)):
         raise FrankError(FrankFault.CLAIMS, "the content names another sender or room")

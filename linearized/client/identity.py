@@ -10,7 +10,7 @@ from cryptography.x509 import Certificate
 from linearized.exceptions import CertificateError, IdentifierError, MimiDecodeError
 from linearized.mimi.certificates import CertifiedKey, is_certified, read_certified, verify_certified
 from linearized.mimi.key_material import basic_identity
-from linearized.mimi.pseudonyms import PseudonymousCredential
+from linearized.mimi.pseudonyms import PseudonymousCredential, device_id_of, is_pseudonym
 from linearized.mimi.tls import Reader
 from linearized.protocol.identifiers import (
     client_from_uri,
@@ -55,6 +55,17 @@ class LeafOwner:
         if self.pseudonym is not None:
             return self.pseudonym.client_pseudonym
         return client_uri(self.user_id, self.device_id)
+
+
+def client_named(uri: str) -> tuple[str, str]:
+    """The user ID and device ID that a client's URI names; those of a pseudonym, if it is one that names its
+    user (``mimi://a.example/d/<user>/<client>``, as ours do).
+
+    Raises:
+        IdentifierError: it names none.
+    """
+    start, slash, client = uri.rpartition("/")
+    return client_from_uri(start + slash + (device_id_of(client) if is_pseudonym(client) else client))
 
 
 def leaf_owner(credential: bytes, *, signature_key: bytes | None = None) -> LeafOwner:

@@ -20,6 +20,7 @@ from typing import Any
 import openmls
 
 from linearized.client.api import ProviderApi
+from linearized.client.archive.reading import ArchivedMessage
 from linearized.client.device import CIPHERSUITE, MlsDevice
 from linearized.client.errors import ClientError, StateFileError, UntrustedIdentity
 from linearized.client.identity import leaf_owner
@@ -224,6 +225,21 @@ class PseudonymousSession(Session):
         """
         return await self._identities(room_id, {})
 
+    async def sender_of(self, message: ArchivedMessage) -> RealIdentity:
+        """Who sent a message that another device of this user archived, also if they have left since.
+
+        Raises:
+            UntrustedIdentity: neither device knows, or it does not hold.
+            ApiError, ServerUnreachable, MalformedAnswer: their provider's keys cannot be had for now.
+        """
+        introduction = message.introduction
+        key = self.device.state.link_keys.get(message.client_uri)
+        if introduction is not None:
+            key = introduction.key or key
+        if introduction is None or key is None:
+            raise UntrustedIdentity("nobody has told who this is")
+        return await self._check(PseudonymousCredential.decode(introduction.credential), key, {})
+
     async def _identities(self, room_id: str, documents: Documents) -> list[KnownClient]:
         pairs = _Pairs()
         found: list[KnownClient] = []
@@ -260,22 +276,23 @@ class PseudonymousSession(Session):
 
 
 async def new_pseudonym(
-    session: Session, storage: StateStorage, *, of: PseudonymousSession | None = None
+    session: Session, storage: StateStorage, *, of: str | None = None
 ) -> PseudonymousSession:
     """Make a pseudonym for the account of ``session``, whose device signs for it.
 
     Args:
         storage: where the pseudonym's own state is kept; nothing else may be in it.
-        of: another device's session of the pseudonym that this is to be one more client of.
+        of: the user ID of a pseudonym of this account that this is to be one more client of, as
+            ``ProviderApi.pseudonyms`` lists them.
 
     Raises:
         StateFileError: there is something in the storage.
-        ApiError, ServerUnreachable: the provider makes none.
+        ApiError, ServerUnreachable: the provider makes none, or ``of`` is somebody else's.
     """
     if storage.load() is not None:
         raise StateFileError("there is a state already where the pseudonym's is to be")
     api, real = session.api, session.device
-    name = _random_uuid(api) if of is None else of.device.owner.user_id[1:].partition(":")[0]
+    name = _random_uuid(api) if of is None else of.removeprefix("@").partition(":")[0]
     client, domain = _random_uuid(api), user_domain(real.owner.user_id)
     answer = await api.make_pseudonym(name, client, signature_key=real.client.signature_key)
     keys = openmls.SignatureKeyPair.generate(ciphersuite=CIPHERSUITE)

@@ -4,10 +4,10 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import httpx
 import orjson
@@ -16,6 +16,7 @@ import trio
 from linearized.client.errors import ApiError, MalformedAnswer, ServerUnreachable, WrongEpochError
 
 JsonObject = dict[str, Any]
+T = TypeVar("T")
 
 # A hub answers a commit after its group commit and, for a remote room, one round trip more; 30 s is far
 # above both.
@@ -41,6 +42,8 @@ MAX_ERROR_TEXT = 500
 # Answers that say "not now": the request was not carried out.
 _RETRY_STATUSES = frozenset({429, 502, 503, 504})
 _HTTP_OK = range(200, 300)
+# The ways a connection fails on us; anything else is a bug and must be seen.
+UNREACHABLE = (httpx.TransportError, trio.TooSlowError, trio.BrokenResourceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,14 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file as it comes; its ``size`` in bytes, if the server says it."""
+
+    size: int | None
+    chunks: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,40 +113,56 @@ class Transport:
         method: str,
         path: str,
         *,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         idempotent: bool,
         deadline: float = REQUEST_DEADLINE,
         limit: int,
     ) -> Answer:
-        """Send a request and return the successful answer, of at most ``limit`` bytes.
+        """Send a request and return the successful answer, of at most ``limit`` bytes. A ``content`` that
+        comes piece by piece can be sent once, and so not be repeated; ``headers`` say its length.
 
         Raises:
             ApiError, ServerUnreachable, MalformedAnswer: as ``json``.
         """
-        attempts = MAX_ATTEMPTS if idempotent else 1
-        backoff = FIRST_BACKOFF
-        for attempt in range(1, attempts + 1):
+
+        async def once() -> Answer:
             try:
                 request = self._request(method, path, content, headers or {}, query or {})
                 with trio.fail_after(deadline):
                     answer = await self._once(request, limit)
-            except (httpx.TransportError, trio.TooSlowError, trio.BrokenResourceError) as error:
-                # The three ways a connection fails on us; anything else is a bug and must be seen.
-                if attempt == attempts:
-                    text = f"{method} {path}: {type(error).__name__}"
-                    raise ServerUnreachable(text) from error
-                delay = backoff
-            else:
-                if answer.status in _HTTP_OK:
-                    return answer
-                delay = _retry_after(answer, backoff)
-                if attempt == attempts or answer.status not in _RETRY_STATUSES or delay > MAX_RETRY_AFTER:
-                    raise _error(answer)
-            await trio.sleep(delay)
-            backoff *= BACKOFF_FACTOR
-        raise AssertionError("the last attempt returns or raises")
+            except UNREACHABLE as error:
+                raise ServerUnreachable(f"{method} {path}: {type(error).__name__}") from error
+            if answer.status not in _HTTP_OK:
+                raise _error(answer)
+            return answer
+
+        return await (repeated(once) if idempotent else once())
+
+    @asynccontextmanager
+    async def download(self, path: str, *, limit: int) -> AsyncGenerator[Download, None]:
+        """``GET`` a file piece by piece, of at most ``limit`` bytes. Not repeated; the caller has a deadline.
+
+        Raises:
+            ApiError, ServerUnreachable, MalformedAnswer: as ``json``; the last two while it is read, too.
+        """
+        # What the file's length says has to be what comes.
+        request = self._request("GET", path, None, {"Accept-Encoding": "identity"}, {})
+        try:
+            with trio.fail_after(REQUEST_DEADLINE):
+                response = await self.http.send(request, stream=True)
+        except UNREACHABLE as error:
+            raise ServerUnreachable(f"GET {path}: {type(error).__name__}") from error
+        try:
+            async with aclosing(_bounded(response, limit)) as chunks:
+                if response.status_code not in _HTTP_OK:
+                    body = b"".join([chunk async for chunk in chunks])
+                    raise _error(Answer(response.status_code, dict(response.headers), body))
+                yield Download(size=_length(response), chunks=chunks)
+        finally:
+            with trio.CancelScope(shield=True):
+                await response.aclose()
 
     async def stream(
         self,
@@ -163,22 +190,15 @@ class Transport:
             finally:
                 with trio.CancelScope(shield=True):
                     await response.aclose()
-        except (httpx.TransportError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        except UNREACHABLE as error:
             raise ServerUnreachable(f"GET {path}: {type(error).__name__}") from error
 
     async def _once(self, request: httpx.Request, limit: int) -> Answer:
         response = await self.http.send(request, stream=True)
         try:
-            chunks: list[bytes] = []
-            size = 0
-            # httpx types it as an iterator; it is a generator, which has to be closed when it is left early.
-            async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as received:
-                async for chunk in received:
-                    size += len(chunk)
-                    if size > limit:
-                        raise MalformedAnswer(f"{request.url.path}: the answer exceeds {limit} bytes")
-                    chunks.append(chunk)
-            return Answer(response.status_code, dict(response.headers), b"".join(chunks))
+            async with aclosing(_bounded(response, limit)) as chunks:
+                body = b"".join([chunk async for chunk in chunks])
+            return Answer(response.status_code, dict(response.headers), body)
         finally:
             await response.aclose()
 
@@ -186,7 +206,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        content: bytes | None,
+        content: bytes | AsyncIterable[bytes] | None,
         headers: Mapping[str, str],
         query: Mapping[str, str],
     ) -> httpx.Request:
@@ -203,6 +223,62 @@ class Transport:
         )
 
 
+async def repeated(work: Callable[[], Awaitable[T]]) -> T:
+    """Do what may be repeated, with backoff, until the server is there and takes it.
+
+    Raises:
+        ApiError, ServerUnreachable: as ``work``, if it is for good or for longer than it pays to wait.
+    """
+    backoff = FIRST_BACKOFF
+    for _ in range(MAX_ATTEMPTS - 1):
+        delay = backoff
+        try:
+            return await work()
+        except ServerUnreachable:
+            pass  # the server may be back in a moment
+        except ApiError as error:
+            delay = error.retry_after or backoff
+            if error.status not in _RETRY_STATUSES or delay > MAX_RETRY_AFTER:
+                raise
+        await trio.sleep(delay)
+        backoff *= BACKOFF_FACTOR
+    return await work()
+
+
+async def _bounded(response: httpx.Response, limit: int) -> AsyncGenerator[bytes, None]:
+    """An answer's body as it comes."""
+    path, size = response.request.url.path, 0
+    chunks = response.aiter_bytes()
+    try:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise MalformedAnswer(f"{path}: the answer exceeds {limit} bytes")
+            yield chunk
+    except UNREACHABLE as error:
+        raise ServerUnreachable(f"{path}: {type(error).__name__}") from error
+    finally:
+        await _leave(chunks)
+
+
+def _length(response: httpx.Response) -> int | None:
+    """The length of an answer's body, if it is said."""
+    if "content-encoding" in response.headers:
+        return None  # it says how long the encoding is
+    text = response.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+async def _leave(chunks: AsyncIterator[bytes]) -> None:
+    """End the iteration over a body, wherever it is: httpx iterates through generators within generators, and
+    only what is raised in the innermost ends all.
+    """
+    with trio.CancelScope() as leaving:
+        leaving.cancel()
+        async for _ in chunks:
+            pass
+
+
 async def _pieces(response: httpx.Response, take: Callable[[bytes], Awaitable[None]]) -> None:
     chunks = response.aiter_bytes()
     refusal = b""
@@ -217,11 +293,7 @@ async def _pieces(response: httpx.Response, take: Callable[[bytes], Awaitable[No
             elif len(refusal) < MAX_REFUSAL_BYTES:
                 refusal += chunk
     finally:
-        # httpx iterates through generators within generators; only what is raised in the innermost ends all.
-        with trio.CancelScope() as leaving:
-            leaving.cancel()
-            async for _ in chunks:
-                pass
+        await _leave(chunks)
     if response.status_code not in _HTTP_OK:
         raise _error(Answer(response.status_code, dict(response.headers), refusal))
 

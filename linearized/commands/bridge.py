@@ -39,12 +39,21 @@ def bridge() -> None:
 @click.option(
     "--provider",
     type=FILE,
-    required=True,
+    prompt="The provider's settings (linearized.toml)",
     metavar="FILE",
-    help="The provider's linearized.toml, made with --bridge.",
+    help="The provider's linearized.toml, made with --bridge. Asked for if it is left out.",
 )
-@click.option("--homeserver", required=True, metavar="URL", help="The homeserver's client API, from here.")
-@click.option("--domain", metavar="DOMAIN", help="The homeserver's domain, if the provider bridges several.")
+@click.option(
+    "--homeserver",
+    prompt="The homeserver's client API, as this machine reaches it (http://… or https://…)",
+    metavar="URL",
+    help="The homeserver's client API, from here. Asked for if it is left out.",
+)
+@click.option(
+    "--domain",
+    metavar="DOMAIN",
+    help="The homeserver's domain, if the provider bridges several; then asked for.",
+)
 @click.option("--provider-url", metavar="URL", help="The provider, from here; by default where it listens.")
 @click.option(
     "--listen",
@@ -69,10 +78,14 @@ def bridge_init(
 
     Then look whether both sides answer, and say what to do next. `linearized bridge check` looks again.
     """
+    served = load_config(provider)
+    domains = [name for entry in served.bridges for name in entry.domains]
+    if domain is None and len(domains) > 1:
+        domain = click.prompt("The homeserver's domain", type=click.Choice(domains))
     plan = BridgePlan(
         homeserver_url=homeserver, domain=domain, provider_url=provider_url, listen=listen, url=url
     )
-    settings = create_bridge(directory, load_config(provider), plan)
+    settings = create_bridge(directory, served, plan)
     config = load_bridge_config(settings)
     registration = (directory / REGISTRATION).resolve()
     write_registration(config, registration)

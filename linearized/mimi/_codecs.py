@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, Protocol, Self, TypeAlias
 
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi._reader import MAX_VECTOR_BYTES, Reader, encode_vector
+from linearized.mimi._reader import MAX_VECTOR_BYTES, Reader, encode_vector, vector_head
 
 Seen: TypeAlias = Mapping[str, Any]
 """The fields before the one at hand, by name; what a ``select`` looks at."""
@@ -78,7 +78,8 @@ class Opaque(Codec):
     """``opaque name<V>``."""
 
     def write(self, value: Any, out: bytearray, seen: Seen) -> None:
-        out += encode_vector(value)
+        out += vector_head(len(value))
+        out += value
 
     def read(self, reader: Reader, seen: Seen) -> bytes:
         return reader.vector()
@@ -183,7 +184,8 @@ class Vector(Codec):
         content, codec = bytearray(), as_codec(self.element)
         for item in value:
             codec.write(item, content, seen)
-        out += encode_vector(bytes(content))
+        out += vector_head(len(content))
+        out += content
 
     def read(self, reader: Reader, seen: Seen) -> tuple[Any, ...]:
         inner, codec = reader.sub(), as_codec(self.element)

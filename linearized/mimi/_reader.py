@@ -28,9 +28,10 @@ class Reader:
 
     def skip(self, size: int) -> None:
         """Pass ``size`` bytes; ``MimiDecodeError`` if there are fewer."""
-        if size > self.remaining:
+        end = self.position + size
+        if end > self._end:
             raise MimiDecodeError(f"{size} bytes expected, {self.remaining} left")
-        self.position += size
+        self.position = end
 
     def take(self, size: int) -> bytes:
         """The next ``size`` bytes."""
@@ -44,7 +45,9 @@ class Reader:
 
     def length(self) -> int:
         """The next vector length, which must have been encoded in as few octets as possible."""
-        first = self.uint(1)
+        start = self.position
+        self.skip(1)
+        first = self._data[start]
         if first < _ONE_OCTET_LIMIT:
             return first
         width = 1 << (first >> 6)
@@ -74,6 +77,31 @@ class Reader:
         for _ in range(count):
             self.skip(self.length())
 
+    def skip_elements(self, vectors: int) -> None:
+        """Pass all that is left, which has to be elements of so many vectors each.
+
+        A commit in a large group has a ciphertext for most of its members, all of one length. Where every
+        element has the same octets as the first in the places of the first one's lengths, walking one after
+        the other would end in the same place.
+        """
+        if not self.remaining:
+            return
+        start, end = self.position, self._end
+        lengths: list[int] = []
+        for _ in range(vectors):
+            at = self.position
+            size = self.length()
+            lengths += range(at, self.position)
+            self.skip(size)
+        step = self.position - start
+        more, odd = divmod(self.remaining, step)
+        if not odd and all(
+            self._data[at + step : end : step] == self._data[at : at + 1] * more for at in lengths
+        ):
+            self.position = end
+        while self.remaining:
+            self.skip_vectors(vectors)
+
     def since(self, start: int) -> bytes:
         """The bytes from an earlier position to here."""
         return self._data[start : self.position]
@@ -95,8 +123,13 @@ def length_width(length: int) -> int:
     raise ValueError(f"a vector of {length} bytes has no encoding")
 
 
+def vector_head(length: int) -> bytes:
+    """The minimal encoding of a vector's length; ``ValueError`` beyond ``MAX_VECTOR_BYTES``."""
+    width = length_width(length)
+    prefix = (width.bit_length() - 1) << (8 * width - 2)
+    return (prefix | length).to_bytes(width, "big")
+
+
 def encode_vector(content: bytes) -> bytes:
     """``opaque content<V>``: the minimal length, then the content."""
-    width = length_width(len(content))
-    prefix = (width.bit_length() - 1) << (8 * width - 2)
-    return (prefix | len(content)).to_bytes(width, "big") + content
+    return vector_head(len(content)) + content

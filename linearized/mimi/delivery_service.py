@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.messages import walk_application
 from linearized.mimi.mls_framing import (
-    message_kind,
     walk_extensions,
     walk_key_package,
     walk_mls_message,
@@ -109,9 +108,7 @@ class ShortOpaque(Codec):
 
 
 def _walk_message(reader: Reader, wire_format: str) -> None:
-    start = reader.position
-    walk_mls_message(reader)
-    if message_kind(reader.since(start)).wire_format != wire_format:
+    if walk_mls_message(reader).wire_format != wire_format:
         raise MimiDecodeError(f"an MLSMessage with a {wire_format} was expected")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.handshake import RatchetTreeOption
-from linearized.mimi.mls_framing import message_kind, walk_mls_message, walk_public_proposal
+from linearized.mimi.mls_framing import MessageKind, message_kind, walk_mls_message, walk_public_proposal
 from linearized.mimi.tls import (
     Bytes,
     Enumeration,
@@ -62,7 +62,10 @@ def message_role(message: bytes) -> str:
         MimiDecodeError: it is none of them. "A PrivateMessage containing an application message, a
             SemiPrivateMessage or PublicMessage containing a proposal or commit, or a Welcome message."
     """
-    kind = message_kind(message)
+    return _role(message_kind(message))
+
+
+def _role(kind: MessageKind) -> str:
     if kind not in _ROLES:
         raise MimiDecodeError(f"{kind} is not fanned out")
     return _ROLES[kind]
@@ -78,16 +81,12 @@ _ROLES = {
 
 def walk_fanned_out(reader: Reader) -> None:
     """Pass one MLSMessage that is fanned out (see ``message_role``)."""
-    start = reader.position
-    walk_mls_message(reader)
-    message_role(reader.since(start))
+    _role(walk_mls_message(reader))
 
 
 def walk_application(reader: Reader) -> None:
     """Pass one MLSMessage that is a PrivateMessage with an application message."""
-    start = reader.position
-    walk_mls_message(reader)
-    if message_role(reader.since(start)) != "application":
+    if _role(walk_mls_message(reader)) != "application":
         raise MimiDecodeError("a PrivateMessage with an application message was expected")
 
 

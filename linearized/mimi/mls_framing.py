@@ -80,9 +80,10 @@ def welcome_message(welcome: bytes) -> bytes:
     return bytes([0, MLS10, 0, 3]) + welcome
 
 
-def walk_mls_message(reader: Reader) -> None:
-    """Pass one MLSMessage."""
-    _MESSAGES[_wire_format(reader)](reader)
+def walk_mls_message(reader: Reader) -> MessageKind:
+    """Pass one MLSMessage, and say what it is."""
+    wire_format = _wire_format(reader)
+    return MessageKind(wire_format, _MESSAGES[wire_format](reader))
 
 
 def walk_public_proposal(reader: Reader) -> None:
@@ -103,7 +104,7 @@ def walk_public_commit(reader: Reader) -> None:
 def walk_welcome(reader: Reader) -> None:
     """Pass one Welcome: cipher suite, secrets, encrypted GroupInfo."""
     reader.skip(2)
-    _each(reader, lambda secret: secret.skip_vectors(3))
+    reader.sub().skip_elements(3)
     reader.skip_vectors(1)
 
 
@@ -149,7 +150,8 @@ def walk_credential(reader: Reader) -> None:
 def walk_capabilities(reader: Reader) -> None:
     """Pass one Capabilities: five lists of 16-bit values."""
     for _ in range(5):
-        _each(reader, lambda values: values.skip(2))
+        if reader.sub().remaining % 2:
+            raise MimiDecodeError("a list of capabilities ends within a value")
 
 
 def walk_extensions(reader: Reader) -> None:
@@ -170,9 +172,7 @@ def walk_proposal(reader: Reader) -> None:
 
 
 def _walk_public(reader: Reader, content_types: tuple[str, ...]) -> None:
-    start = reader.position
-    walk_mls_message(reader)
-    kind = message_kind(reader.since(start))
+    kind = walk_mls_message(reader)
     if kind.wire_format != "public" or kind.content_type not in content_types:
         raise MimiDecodeError(f"a public {' or '.join(content_types)} was expected, not {kind}")
 
@@ -222,12 +222,13 @@ def _content_front(reader: Reader) -> tuple[str, str]:
     return sender, _choose(CONTENT_TYPES, reader.uint(1), "content type")
 
 
-def _public_message(reader: Reader) -> None:
+def _public_message(reader: Reader) -> str:
     sender, content_type = _content_front(reader)
     _CONTENTS[content_type](reader)
     reader.skip_vectors(2 if content_type == "commit" else 1)  # signature, and a commit's confirmation_tag
     if sender == "member":
         reader.skip_vectors(1)  # membership_tag
+    return content_type
 
 
 def _private_front(reader: Reader) -> str:
@@ -236,9 +237,10 @@ def _private_front(reader: Reader) -> str:
     return _choose(CONTENT_TYPES, reader.uint(1), "content type")
 
 
-def _private_message(reader: Reader) -> None:
-    _private_front(reader)
+def _private_message(reader: Reader) -> str:
+    content_type = _private_front(reader)
     reader.skip_vectors(3)  # authenticated_data, encrypted_sender_data, ciphertext
+    return content_type
 
 
 def _commit(reader: Reader) -> None:
@@ -257,7 +259,7 @@ def _update_path(reader: Reader) -> None:
 
 def _update_path_node(reader: Reader) -> None:
     reader.skip_vectors(1)  # encryption_key
-    _each(reader, lambda ciphertext: ciphertext.skip_vectors(2))
+    reader.sub().skip_elements(2)
 
 
 def _pre_shared_key(reader: Reader) -> None:
@@ -290,7 +292,7 @@ def _one_vector(reader: Reader) -> None:
     reader.skip_vectors(1)
 
 
-_MESSAGES: Mapping[str, Walk] = {
+_MESSAGES: Mapping[str, Callable[[Reader], str | None]] = {
     "public": _public_message,
     "private": _private_message,
     "welcome": walk_welcome,

@@ -59,10 +59,10 @@ def build_event(
             pdu["hub_server"] = identity.name
     else:
         pdu |= {"hub_server": identity.name, "provenance": provenance}
-        with format_errors():
-            pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu, version)}}
     with format_errors():
         plain = check_json(pdu, max_depth=MAX_EVENT_DEPTH)
+        if provenance is not None:
+            pdu["hashes"] = {"lpdu": {"sha256": lpdu_hash(pdu, version, plain=plain)}}
     return _finish(pdu, identity, version, auth_events, prev_events, plain=plain, check=check_pdu_schema)
 
 

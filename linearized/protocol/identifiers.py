@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from sys import intern
 from urllib.parse import quote, unquote
 
 from linearized.exceptions import IdentifierError
@@ -222,6 +223,7 @@ def room_uri(room_id: str) -> str:
     return f"mimi://{domain}/r/{localpart}"
 
 
+@lru_cache(KEPT)
 def room_id_from_uri(uri: str) -> str:
     """Give the room ID of a MIMI room URI; the inverse of ``room_uri``.
 
@@ -296,7 +298,8 @@ def _user_id(localpart: str, domain: str) -> str:
     user_id = f"@{localpart}:{domain}"
     if parse_user_id(user_id) != (localpart, domain):
         raise IdentifierError("a localpart holds a colon")
-    return user_id
+    # Leaves, participants and members are compared at each commit, which is quick where they are one object.
+    return intern(user_id)
 
 
 def _room_id(domain: str, localpart: str) -> str:

@@ -94,7 +94,8 @@ def check_lpdu_schema(lpdu: JsonObject, version: RoomVersion) -> None:
 
 def _check_common(pdu: JsonObject, version: RoomVersion) -> None:
     for field, matches in _COMMON.items():
-        _require(matches(pdu.get(field)), field)
+        if not matches(pdu.get(field)):
+            raise _refused(field)
     if "state_key" in pdu:
         state_key = pdu["state_key"]
         _require(isinstance(state_key, str) and len(state_key) <= MAX_STATE_KEY_CHARS, "state_key")
@@ -102,7 +103,8 @@ def _check_common(pdu: JsonObject, version: RoomVersion) -> None:
         # Matrix, Size limits: "sender MUST NOT exceed 255 bytes", and so room_id, state_key and type.
         for field in ("room_id", "type", "sender", "state_key"):
             text = str(pdu.get(field, ""))
-            _require(len(text.encode("utf-8", "surrogatepass")) <= MAX_FIELD_BYTES, field)
+            if len(text) > MAX_FIELD_BYTES // 4:  # a character has four bytes at most
+                _require(len(text.encode("utf-8", "surrogatepass")) <= MAX_FIELD_BYTES, field)
     if "hub_server" in pdu:
         _require(is_server_name(pdu["hub_server"]), "hub_server")
 
@@ -176,4 +178,8 @@ def _check_provenance(provenance: object) -> None:
 
 def _require(condition: bool, field: str) -> None:
     if not condition:
-        raise EventFormatError(f"{field} is missing, malformed or not allowed here")
+        raise _refused(field)
+
+
+def _refused(field: str) -> EventFormatError:
+    return EventFormatError(f"{field} is missing, malformed or not allowed here")

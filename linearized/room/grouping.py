@@ -136,15 +136,26 @@ class RoomGroup:
             algorithm: the room's.
 
         Raises:
-            Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
+            Rejected: as ``check_message``, or ``MALFORMED``.
         """
-        group = self._existing()
         # "algorithm denotes which specific algorithm clients MUST use for sending and receiving encrypted
         # events in the room."
         if content.get("algorithm") != algorithm:
             raise Rejected(Reason.MALFORMED, f"The room's algorithm is {algorithm}")
+        self.check_message(binary(content, "ciphertext"))
+
+    def check_message(self, message: bytes) -> None:
+        """Hold an application message to the current epoch.
+
+        Args:
+            message: an MLSMessage.
+
+        Raises:
+            Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
+        """
+        group = self._existing()
         try:
-            info = self._mls.inspect_message(binary(content, "ciphertext"))
+            info = self._mls.inspect_message(message)
         except MlsError as error:
             raise mls_rejection(error) from error
         if info.wire_format != "private_message" or info.content_type != "application":

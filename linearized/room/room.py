@@ -8,15 +8,15 @@ transaction. If storing fails, the caller throws the room away and restores it f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from typing import Final
 
 from linearized.exceptions import (
     IdentifierError,
 )
 from linearized.mls import Mls, PublicGroup, SignatureKeyPair
-from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import hub_user, user_domain, user_id_from_uri
@@ -38,12 +38,14 @@ from linearized.room.grouping import (
     initial_group,
 )
 from linearized.room.join_codes import admission_changes, check_join_codes
+from linearized.room.parents import NO_PARENTS, Parents, strays
 from linearized.room.participation import StateChange
 from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
 from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
+from linearized.room.provenance import Provenance
 from linearized.room.roles import roles_of
 from linearized.room.standing import RoomState
 from linearized.room.submissions import (
@@ -53,6 +55,7 @@ from linearized.room.submissions import (
     Handshake,
     LinearizedPdu,
     LocalEvent,
+    ParentChanged,
     Reason,
     Rejected,
     Submission,
@@ -66,6 +69,9 @@ from linearized.room.transitions import (
     commit_bundle,
     deleting,
 )
+
+MAX_STRAYS: Final = 100
+"""Taken out of a room at once because they have left its parent: an event each, which others wait behind."""
 
 
 class Room:
@@ -85,6 +91,7 @@ class Room:
         group_saved, save_every: see ``RoomGroup``.
         published: the keys of devices that have published one.
         authorities: those trusted for certificates of each domain's users.
+        parents: of rooms that others depend on.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Room:
         save_every: int = SAVE_EVERY,
         published: Published = nothing_published,
         authorities: Authorities = nobody_trusted,
+        parents: Parents = NO_PARENTS,
     ) -> None:
         self.room_id = room_id
         self.version = version
@@ -114,6 +122,7 @@ class Room:
         self._vouched = vouched_domains
         self._published = published
         self._authorities = authorities
+        self._parents = parents
         self._state = RoomState(state or {})
         self._head = head
         self._group = RoomGroup(
@@ -172,6 +181,8 @@ class Room:
                 return self._lpdu(submission, now)
             case Handshake():
                 return self._handshake(submission, now)
+            case ParentChanged():
+                return self._follow_parent(now)
             case _:
                 return self._application(submission, now)
 
@@ -266,10 +277,11 @@ class Room:
         check_policy_of_commit(transition, self._state, admitted=bool(admission))
         draft = self._draft()
         draft.epoch = staged.epoch
-        self._write_changes(draft, admission, submission.bundle.message, now)
-        self._write_memberships(draft, transition, now)
+        provenance = self._provenance(submission.bundle.message)
+        self._write_changes(draft, admission, provenance, now)
+        self._write_memberships(draft, transition, provenance, now)
         self._check_tie(transition, draft.state, now)
-        self._write_commit(draft, transition, now)
+        self._write_commit(draft, transition, provenance, now)
         return self._take_commit(draft, transition, now)
 
     def _proposal(self, submission: Handshake, now: int) -> Accepted:
@@ -299,20 +311,20 @@ class Room:
                 roles=(roles, roles),
             )
         ]
-        message = submission.bundle.message
+        provenance = self._provenance(submission.bundle.message)
         rehearsal = self._draft()
         for act in acts:
-            self._write_act(rehearsal, act, present=act.added, message=message, now=now)
+            self._write_act(rehearsal, act, present=act.added, provenance=provenance, now=now)
         draft = self._draft()
         draft.write(
             sender=offer.user_id,
             event_type=PROPOSAL,
             content=content_of(offer.messages),
             now=now,
-            provenance=self._provenance(offer.user_id, message),
+            provenance=provenance.of(offer.user_id),
         )
         if (leaving := departures(acts)) is not None:
-            self._write_act(draft, leaving, present=frozenset(), message=message, now=now)
+            self._write_act(draft, leaving, present=frozenset(), provenance=provenance, now=now)
         self._group.keep(offer.messages, now=now)
         return self._take_event(draft, now, stands=0)
 
@@ -354,22 +366,40 @@ class Room:
         except IdentifierError as error:
             raise Rejected(Reason.MALFORMED, str(error)) from error
         self._check_provider(sender, submission.provider)
+        algorithm = self._require_encryption()
+        self._group.check_message(submission.message)
         content: JsonObject = {
-            "algorithm": self._require_encryption(),
+            "algorithm": algorithm,
             "ciphertext": encode_base64(submission.message),
             "commit_event_id": self._group.last_commit_id,
         }
-        self._check_ciphertext(content)
         draft = self._draft()
         draft.write(
             sender=sender,
             event_type=ENCRYPTED,
             content=content,
             now=now,
-            provenance=self._provenance(sender, submission.message),
+            provenance=self._provenance(submission.message).of(sender),
         )
         self._check_policy_of_events(draft)
         return self._take(draft, now)
+
+    def _follow_parent(self, now: int) -> Accepted:
+        """Take out who is not in the parent room; their clients go with the next commit. No policy keeps
+        them: also a room whose participants are fixed has none that its parent has not.
+        """
+        draft = self._draft()
+        for user_id in strays(self._state, self._parents)[:MAX_STRAYS]:
+            draft.write(
+                sender=hub_user(self._identity.name),
+                event_type="m.room.member",
+                content={"membership": "leave"},
+                now=now,
+                state_key=user_id,
+            )
+        if not draft.entries:
+            raise Rejected(Reason.FORBIDDEN, "Everybody in the room is in its parent room")
+        return self._take_event(draft, now)
 
     # --- parts ---
 
@@ -381,20 +411,23 @@ class Room:
             state=self._state,
             head=self._head,
             epoch=self.epoch,
+            parents=self._parents,
         )
 
-    def _write_memberships(self, draft: Draft, transition: Transition, now: int) -> None:
+    def _write_memberships(
+        self, draft: Draft, transition: Transition, provenance: Provenance, now: int
+    ) -> None:
         """Write the membership entries that a commit's new participant list implies."""
         present = transition.roster.users_after(transition.commit.staged).keys()
-        message, committer = transition.bundle.message, transition.commit.committer.user_id
+        committer = transition.commit.committer.user_id
         acts = commit_acts(transition, self._state, self.version, hub=self._identity.name)
         # First, as long as the committer has the power level that the roles may be about to take.
         rule = join_rule_changes(transition.commit.staged.app_data, committer=committer, state=draft.state)
-        self._write_changes(draft, rule, message, now)
+        self._write_changes(draft, rule, provenance, now)
         for act in acts:
-            self._write_act(draft, act, present=present, message=message, now=now)
+            self._write_act(draft, act, present=present, provenance=provenance, now=now)
 
-    def _write_commit(self, draft: Draft, transition: Transition, now: int) -> None:
+    def _write_commit(self, draft: Draft, transition: Transition, provenance: Provenance, now: int) -> None:
         """Write the entry of a commit that came as a bundle, behind its parts if it is larger than an
         event.
         """
@@ -406,17 +439,21 @@ class Room:
                 event_type=event_type,
                 content=each,
                 now=now,
-                provenance=self._provenance(user_id, transition.bundle.message),
+                provenance=provenance.of(user_id),
             )
 
-    def _write_act(self, draft: Draft, act: Act, *, present: Set[str], message: bytes, now: int) -> None:
+    def _write_act(
+        self, draft: Draft, act: Act, *, present: Set[str], provenance: Provenance, now: int
+    ) -> None:
         try:
             changes = state_changes(act, present=present, state=draft.state)
-            self._write_changes(draft, changes, message, now)
+            self._write_changes(draft, changes, provenance, now)
         except Rejected as error:
             raise refused(str(error), act.reference) from error
 
-    def _write_changes(self, draft: Draft, changes: Sequence[StateChange], message: bytes, now: int) -> None:
+    def _write_changes(
+        self, draft: Draft, changes: Sequence[StateChange], provenance: Provenance, now: int
+    ) -> None:
         for change in changes:
             draft.write(
                 sender=change.sender,
@@ -424,7 +461,7 @@ class Room:
                 content=change.content,
                 now=now,
                 state_key=change.state_key,
-                provenance=self._provenance(change.sender, message),
+                provenance=provenance.of(change.sender),
             )
 
     def _check_policy_of_events(self, draft: Draft) -> None:
@@ -462,12 +499,8 @@ class Room:
                 Reason.FORBIDDEN, "The handshake was made by another user than the one who submits it"
             )
 
-    def _provenance(self, user_id: str, message: bytes) -> JsonObject | None:
-        domain = user_domain(user_id)
-        if domain == self._identity.name:
-            return None
-        digest = encode_base64url(hashlib.sha256(message).digest())
-        return {"protocol": "mimi", "provider": domain, "mls": digest}
+    def _provenance(self, message: bytes) -> Provenance:
+        return Provenance(message, hub=self._identity.name)
 
     def _take_commit(self, draft: Draft, transition: Transition, now: int) -> Accepted:
         stands = len(draft.entries) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Set
+from sys import intern
 
 from linearized.protocol.events import Event
 from linearized.protocol.state import StateMap, membership
@@ -21,14 +22,17 @@ class RoomState(dict[Key, Event]):
 
     def __init__(self, state: StateMap) -> None:
         super().__init__(state)
-        self.joined = {key for kind, key in self if kind == MEMBER and membership(self, key) == "join"}
+        # Interned, as the names in a group are (``protocol.identifiers``).
+        self.joined = {
+            intern(key) for kind, key in self if kind == MEMBER and membership(self, key) == "join"
+        }
 
     def take(self, changes: Mapping[Key, Event]) -> None:
         """Put events in the place of those before them."""
         self.update(changes)
         for kind, key in changes:
             if kind == MEMBER:
-                (self.joined.add if membership(self, key) == "join" else self.joined.discard)(key)
+                (self.joined.add if membership(self, key) == "join" else self.joined.discard)(intern(key))
 
 
 class DraftState(ChainMap[Key, Event]):

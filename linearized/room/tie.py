@@ -99,18 +99,18 @@ def participants_of(app_data: Mapping[int, bytes]) -> Mapping[str, int]:
     if data is None:
         raise Rejected(Reason.INVALID_COMMIT, "The group has no participant list")
     try:
-        users = _users_of(data)
-        check_roles(roles_of(app_data), set(users.values()))
+        users, roles = _users_of(data)
+        check_roles(roles_of(app_data), roles)
     except (MimiDecodeError, IdentifierError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The participant list is malformed: {error}") from error
     return users
 
 
 @lru_cache(KEPT_LISTS)
-def _users_of(data: bytes) -> Mapping[str, int]:
-    return MappingProxyType(
-        {user_id_from_uri(pair.user): pair.role_index for pair in read_list(data).participants}
-    )
+def _users_of(data: bytes) -> tuple[Mapping[str, int], frozenset[int]]:
+    """The users and their roles, and which roles there are among them."""
+    users = {user_id_from_uri(pair.user): pair.role_index for pair in read_list(data).participants}
+    return MappingProxyType(users), frozenset(users.values())
 
 
 def lists_participants(group: PublicGroup) -> bool:
@@ -346,7 +346,9 @@ def check_agreement(roster: Roster, staged: StagedCommit, state: StateMap) -> No
     # In a group of Linearized Matrix servers alone, the leaves are all there is to agree with the room.
     roles = roles_of(app_data)
     joined = joined_users(state)
-    for user_id in sorted(beyond(leaves, joined) | beyond(participants.keys(), joined)):
+    strangers = beyond(leaves, participants.keys()) if listed else leaves
+    # Whoever else has a leaf is a participant.
+    for user_id in sorted(beyond(strangers, joined) | beyond(participants.keys(), joined)):
         current = membership(state, user_id)
         # Who is banned stays in the list, in the role of that name, and has no leaf.
         banned = user_id not in leaves and is_banned(roles, participants[user_id])
@@ -356,8 +358,7 @@ def check_agreement(roster: Roster, staged: StagedCommit, state: StateMap) -> No
             raise Rejected(
                 Reason.FORBIDDEN, f"{user_id} has left: the next commit must remove it from the group"
             )
-    strangers = beyond(leaves, participants.keys()) if listed else None
-    if strangers:
+    if listed and strangers:
         raise Rejected(
             Reason.FORBIDDEN, f"{min(strangers)} has a leaf but is missing from the participant list"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
@@ -28,9 +28,16 @@ NAMED_HUB = "dev.linearized.hub"
 """In the error object of an ``M_WRONG_SERVER``: the room's hub."""
 
 
-def wrong_server(hub: str) -> HttpError:
-    """The answer about a room that ``hub`` orders."""
-    return HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {hub}", **{NAMED_HUB: hub})
+HUB_EVENTS: Final = "dev.linearized.hub_events"
+"""Beside it, for who has no copy of the room, and beside an invite: the create event and the transfers by
+which the room came there, the latest first (``hub_chain``).
+"""
+
+
+def wrong_server(hub: str, events: Sequence[JsonObject] = ()) -> HttpError:
+    """The answer about a room that ``hub`` orders, with the ``events`` that show it, if any."""
+    extra: JsonObject = {NAMED_HUB: hub} | ({HUB_EVENTS: list(events)} if events else {})
+    return HttpError(400, "M_WRONG_SERVER", f"The hub of this room is {hub}", **extra)
 
 
 WRONG_EPOCH: Final = "M_WRONG_EPOCH"

@@ -104,8 +104,8 @@ class Followers:
 
     def _wake(self, followers: list[FollowerRow]) -> None:
         for follower in followers:
-            if is_finished(self.progress.of(follower)):
-                continue
+            if follower.stop_seq is not None and is_finished(self.progress.of(follower)):
+                continue  # how far one is that runs on does not matter here
             if follower.protocol == MIMI and self.pulls.includes(follower.provider):
                 self.pulls.room_changed(follower.provider, follower.room_id)
             else:

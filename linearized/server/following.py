@@ -14,6 +14,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 import openmls
+import orjson
 import structlog
 import trio
 
@@ -23,8 +24,9 @@ from linearized.mimi.mls_framing import welcome_ciphersuite
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.events import Event
-from linearized.protocol.hub_rules import taken_from
+from linearized.protocol.hub_rules import TAKEOVER, taken_from
 from linearized.protocol.identifiers import hub_user, room_domain, user_domain
+from linearized.protocol.state import HUB
 from linearized.protocol.versions import DEFAULT_ROOM_VERSION
 from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED, PROPOSAL
 from linearized.room.proposals import content_of
@@ -33,6 +35,7 @@ from linearized.server.followed_group import FollowedGroup, TrackLost, joiner_of
 from linearized.server.franking import with_frank
 from linearized.server.invited import has_copy
 from linearized.server.node import Node
+from linearized.server.shown_moves import Shown, passed
 from linearized.server.welcomes import local_welcome
 from linearized.store.base import EntryRow, MembershipRow, NewToDevice, Reply, Role, RoomAppend, RoomRow
 from linearized.store.pulling import PullCursorRow
@@ -43,9 +46,6 @@ log = structlog.get_logger("linearized.following")
 class OutOfOrder(InvalidInput):
     """A message is of another epoch than the group has come to by what was taken before it."""
 
-
-# Which hub has shown that it orders a room none of our users is in yet, where the room ID names another.
-MOVED: Final = "hub of room"
 
 _TYPES: Final = {"application": ENCRYPTED, "proposal": PROPOSAL, "commit": COMMIT}
 
@@ -89,21 +89,6 @@ def _to_log(message: FanoutMessage) -> Iterator[tuple[bytes, tuple[bytes, ...]]]
     if message.external_proposals:
         first, *more = message.external_proposals
         yield first, tuple(more)
-
-
-def _transfer_row(transfer: Event, *, seq: int) -> EntryRow:
-    """The one event of a followed room that has a signature, and the one of its state that we know."""
-    return EntryRow(
-        room_id=transfer.room_id,
-        seq=seq,
-        event_id=transfer.event_id,
-        type=transfer.type,
-        state_key=transfer.state_key,
-        sender=transfer.sender,
-        origin_server_ts=transfer.origin_server_ts,
-        epoch=None,
-        pdu=canonical_json(transfer.pdu),
-    )
 
 
 class Following:
@@ -160,53 +145,109 @@ class Following:
         row = self._node.store.room(room_id)
         if row is not None and has_copy(row):
             return row.hub == provider
-        shown = self._node.store.reply(MOVED, room_id)
-        return provider == (shown if shown is not None else room_domain(room_id))
+        return provider == self.hub_to_ask(room_id)
 
-    async def moved(self, room_id: str, provider: str, transfer: Event) -> None:
-        """Follow a room to another hub.
+    def hub_to_ask(self, room_id: str) -> str:
+        """Who orders a room that none of our users is in: who we were shown last, or whom its ID names."""
+        shown = Shown.stored(self._node.store, room_id)
+        return room_domain(room_id) if shown is None else shown.hub
+
+    def has_left(self, room_id: str, provider: str) -> bool:
+        """Whether a room that we follow was that provider's until it went to the hub that it has now."""
+        row = self._node.store.room(room_id)
+        if row is None or row.role is not Role.FOLLOWER or row.hub == provider:
+            return False
+        transfer = self._node.store.state_entry(room_id, *HUB, seq=row.head_seq)
+        if transfer is None:
+            return False
+        pdu = orjson.loads(transfer.pdu)
+        said = pdu["content"].get(TAKEOVER)
+        return provider in (pdu.get("hub_server"), said.get("hub") if isinstance(said, dict) else None)
+
+    async def moved(
+        self,
+        room_id: str,
+        provider: str,
+        transfers: Sequence[Event],
+        *,
+        pulled: PullCursorRow | None = None,
+    ) -> None:
+        """Follow a room to another hub. A room that we fetched we fetch from there.
 
         Args:
-            provider: who shows us the transfer. Of a room that we follow it is the hub so far, whose messages
-                all came before; or whoever our operator agreed to, should that one be gone.
-            transfer: the last one, verified with all before it (``hub_chain.verified``).
+            provider: who shows us the transfers. It is the hub so far, whose messages all came before; or
+                whoever our operator agreed to, should that one be gone. Of a room that none of our users is
+                in, it may be the new hub itself.
+            transfers: all of them, verified (``hub_chain.verified``), the latest first.
+            pulled: the cursor that came with them, if we fetched them; stored together with what they change.
 
         Raises:
             Rejected: it is not for that provider to say.
         """
+        transfer = transfers[0]
         hub = user_domain(transfer.sender)
         async with self._locks.setdefault(room_id, trio.Lock()):
             row = self._node.store.room(room_id)
-            if row is None or not has_copy(row):
-                if provider != hub:
-                    raise Rejected(Reason.FORBIDDEN, f"{hub} is the one to show that it orders this room")
-                await self._node.store.put_reply(Reply(scope=MOVED, key=room_id, value=hub))
-                return
-            if row.hub == hub or self._node.store.entry_by_id(transfer.event_id) is not None:
-                return  # known; it may be told by both
-            if row.role is not Role.FOLLOWER:
-                return  # it comes with the log
-            said = provider == row.hub == (transfer.hub_server or taken_from(transfer))
-            if not said and not self._node.takeover_consents.trusts(room_id, hub):
-                raise Rejected(Reason.FORBIDDEN, f"{row.hub} has not said so, nor has the operator here")
-            await self._node.store.append(
-                RoomAppend(
-                    room_id=room_id,
-                    room=replace(row, hub=hub),
-                    entries=(_transfer_row(transfer, seq=row.head_seq + 1),),
-                )
+            shown, before = Shown.of(transfers), Shown.stored(self._node.store, room_id)
+            said = self.is_hub(room_id, provider) and provider == (
+                transfer.hub_server or taken_from(transfer)
             )
+            if row is None or not has_copy(row):
+                if before is not None and transfer.event_id in before.passed[1:]:
+                    raise Rejected(Reason.FORBIDDEN, "The room has moved on since")
+                if provider != hub and not said:
+                    raise Rejected(Reason.FORBIDDEN, f"{hub} is the one to show that it orders this room")
+                await self._node.store.put_reply(shown.before(room_id))
+            elif row.role is not Role.FOLLOWER or row.hub == hub:
+                pass  # it comes with the log; or is known: it may be told by both
+            elif passed(self._node.store, room_id, transfer.event_id):
+                pass  # the room has moved on since
+            elif not said and not self._node.takeover_consents.trusts(room_id, hub):
+                raise Rejected(Reason.FORBIDDEN, f"{row.hub} has not said so, nor has the operator here")
+            else:
+                fetched = self._node.pulling.includes(row.hub)
+                if fetched:  # before all else, should we be stopped in between
+                    await self._node.store.set_pulled_hub(hub, pulled=True)
+                await self._node.store.append(
+                    RoomAppend(
+                        room_id=room_id,
+                        room=replace(row, hub=hub),
+                        entries=(shown.entry(room_id, seq=row.head_seq + 1),),
+                        replies=(shown.since(room_id),),
+                        pulled=pulled,
+                    )
+                )
+                if fetched:
+                    await self._node.pulling.begin(hub)
+                self._has_moved(room_id, hub)
+                return
+            if pulled is not None:
+                await self._node.store.put_pull_cursor(pulled)
+
+    def _has_moved(self, room_id: str, hub: str) -> None:
         log.info("followed_room_moved", room_id=room_id, hub=hub)
+        self._node.pulling.contacted(hub)
         self._node.notifier.users_changed(
             {member.user_id for member in self._node.store.memberships(room_id)}
         )
         self._node.fanout_tokens.room_changed(room_id, hub)
 
-    async def expect(self, room_id: str, hub: str) -> None:
-        """Follow a room that we know nothing of yet, because a user of ours is about to join it by a code."""
+    async def expect(self, room_id: str, hub: str, moved: Shown | None = None) -> None:
+        """Follow a room that we know nothing of yet, because a user of ours is about to join it by a code.
+
+        Args:
+            moved: how it came to that hub, if the room ID names another.
+        """
         async with self._locks.setdefault(room_id, trio.Lock()):
             if self._node.store.room(room_id) is None:
-                await self._node.store.append(RoomAppend(room_id=room_id, room=self._row(room_id, hub)))
+                await self._node.store.append(
+                    RoomAppend(
+                        room_id=room_id,
+                        room=self._row(room_id, hub),
+                        entries=() if moved is None else (moved.entry(room_id, seq=1),),
+                        replies=() if moved is None else (moved.since(room_id),),
+                    )
+                )
 
     async def entered(self, row: RoomRow, user_id: str) -> None:
         """Note that a user of ours is in a room that we follow, by a commit of their own. Nothing else tells
@@ -252,6 +293,8 @@ class Following:
             return None
         logged = row is None or row.role is Role.FOLLOWER
         taking = _Taking(self._node, room_id, hub, row, logged=logged, in_order=in_order)
+        if row is None and (moved := Shown.stored(store, room_id)) is not None:
+            taking.begins_with(moved)
         for message in messages:
             if message_role(message.message) == "welcome":
                 taking.welcomed(message, self._welcomes(room_id, hub, message))
@@ -318,6 +361,14 @@ class _Taking:
         self._members: dict[str, MembershipRow] = {}
         self._welcomes: list[NewToDevice] = []
         self._delivered: list[Reply] = []
+
+    def begins_with(self, moved: Shown) -> None:
+        """Begin a copy with the transfer by which the room came where it is: clients read there who its hub
+        is, which its ID does not say.
+        """
+        entry = moved.entry(self._room_id, seq=1)
+        self._entries[entry.event_id] = entry
+        self._delivered.append(moved.since(self._room_id))
 
     def welcomed(self, message: FanoutMessage, found: list[tuple[NewToDevice, Reply]]) -> None:
         """Take a Welcome, for the clients of ours it is for."""

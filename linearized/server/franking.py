@@ -50,23 +50,24 @@ class Franking:
         self._suites: OrderedDict[tuple[str, int], int | None] = OrderedDict()
         self._franks: OrderedDict[str, Frank | None] = OrderedDict()
 
-    def of_entry(self, entry: EntryRow) -> Frank | None:
-        """The frank of an entry that we accepted as the room's hub; None for all but franked messages."""
+    def of_entry(self, entry: EntryRow, message: bytes | None = None) -> Frank | None:
+        """The frank of an entry that we accepted as the room's hub; None for all but franked messages.
+
+        Args:
+            message: the entry's MLSMessage, if it is at hand.
+        """
         if entry.type != ENCRYPTED:
             return None
         if entry.event_id not in self._franks:
-            content = orjson.loads(entry.pdu)["content"]
-            message = content.get("ciphertext")
-            self._franks[entry.event_id] = (
-                self._frank(entry, message) if isinstance(message, str) else None  # imported history
-            )
+            message = _message_of(entry) if message is None else message
+            self._franks[entry.event_id] = self._frank(entry, message) if message is not None else None
             if len(self._franks) > MAX_FRANKS:
                 self._franks.popitem(last=False)
         return self._franks[entry.event_id]
 
-    def _frank(self, entry: EntryRow, ciphertext: str) -> Frank | None:
+    def _frank(self, entry: EntryRow, message: bytes) -> Frank | None:
         try:
-            tag = tag_in(openmls.inspect_message(decode_base64(ciphertext)).authenticated_data or b"")
+            tag = tag_in(openmls.inspect_message(message).authenticated_data or b"")
             sender = user_uri(entry.sender)
         except (openmls.MlsError, InvalidInput):
             return None  # an entry that another hub took before the room came to us
@@ -112,6 +113,16 @@ class Franking:
             if len(self._suites) > MAX_EPOCHS:
                 self._suites.popitem(last=False)
         return self._suites[key]
+
+
+def _message_of(entry: EntryRow) -> bytes | None:
+    ciphertext = orjson.loads(entry.pdu)["content"].get("ciphertext")
+    if not isinstance(ciphertext, str):  # imported history
+        return None
+    try:
+        return decode_base64(ciphertext)
+    except InvalidInput:
+        return None  # an entry that another hub took before the room came to us
 
 
 def kept_frank(entry: EntryRow) -> str | None:

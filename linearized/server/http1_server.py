@@ -6,10 +6,9 @@ which serves HTTP/2 here, costs as much again as a small request does.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
@@ -18,6 +17,7 @@ from linearized.server.http import Receive, Scope, Send
 from linearized.server.http1_answers import Answer, Dates, refusal
 from linearized.server.http1_requests import Incoming, Requests
 from linearized.server.http_connection import CLOSE_SECONDS, SEND_SECONDS
+from linearized.server.wires import Wire
 
 _READ_BYTES: Final = 64 * 1024  # four TLS records
 # Reads while an answer is made: a client has nothing to say then but its next request. Each may bring as many
@@ -55,21 +55,21 @@ class Http1Server:
     """Serves the requests of one connection.
 
     Args:
-        app: called for each request; its scope has ``send_now`` (``streaming.SendNow``) if there is no TLS.
+        app: called for each request; its scope has ``send_now`` (``streaming.SendNow``).
         scope: what every request's scope holds beside the request's own.
         keep_seconds: how long a request may be waited for, its head included.
     """
 
     def __init__(
         self,
-        stream: trio.abc.Stream,
+        wire: Wire,
         app: Callable[[Scope, Receive, Send], Awaitable[None]],
         *,
         scope: Scope,
         idle: Idle,
         keep_seconds: float,
     ) -> None:
-        self._stream = stream
+        self._wire = wire
         self._app = app
         self._scope = scope
         self._idle = idle
@@ -77,8 +77,6 @@ class Http1Server:
         self._requests = Requests()
         self._dates = Dates()
         self._gone = False  # the client is, or it no longer reads
-        self._unsent = b""  # of what was to be written at once
-        self._can_write_now = isinstance(stream, trio.SocketStream)
 
     async def serve(self) -> None:
         """Until the client leaves, or is told that no more is answered."""
@@ -91,10 +89,7 @@ class Http1Server:
         if self._requests.error is not None and keeps_open:
             await self.write(refusal(self._requests.error, self.date()))
         with trio.move_on_after(CLOSE_SECONDS):
-            if isinstance(self._stream, trio.SocketStream):
-                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self._stream.send_eof()
-            await self._stream.aclose()
+            await self._wire.aclose()
 
     @property
     def is_ending(self) -> bool:
@@ -110,7 +105,7 @@ class Http1Server:
         if self._gone or self._requests.error is not None:
             return False
         try:
-            data = bytes(await self._stream.receive_some(_READ_BYTES))
+            data = bytes(await self._wire.receive_some(_READ_BYTES))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if not data:
@@ -121,31 +116,24 @@ class Http1Server:
 
     def write_now(self, data: bytes) -> bool:
         """Write to the socket what it takes of ``data`` at once, and keep the rest for ``write``; whether
-        that was all.
-
-        Only of a connection without TLS, and not while something is being written.
+        that was all. Not while something is being written.
         """
-        assert isinstance(self._stream, trio.SocketStream)  # noqa: S101 - as was said
         if self._gone:
             return True
         try:
-            sent = os.write(self._stream.socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+            return self._wire.write_now(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._gone = True
             return True
-        self._unsent = data[sent:]
-        return not self._unsent
 
     async def write(self, data: bytes) -> None:
         """Send ``data``, unless nobody reads it."""
-        data, self._unsent = self._unsent + data, b""
-        if self._gone:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.write_now(data):
             return
         try:
             with trio.fail_after(SEND_SECONDS):
-                await self._stream.send_all(data)
+                await self._wire.drain()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._gone = True
 
@@ -156,6 +144,7 @@ class Http1Server:
     async def _next(self) -> Incoming | None:
         request = self._requests.next()
         if request is not None:
+            await trio.lowlevel.checkpoint()  # who sends many at once shares the loop with all others
             return request
         with self._idle.waiting(self._keep_seconds):
             while await self.read():
@@ -175,7 +164,7 @@ class Http1Server:
             "raw_path": path,
             "query_string": query,
             "headers": request.headers,
-            **({"send_now": exchange.send_now} if self._can_write_now else {}),
+            "send_now": exchange.send_now,
         }
 
 

@@ -19,6 +19,8 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, TaskGroup
 
+from linearized.server.wires import TlsWire
+
 SEND_SECONDS: Final = 60  # how long a peer may stop reading before its connection is dropped
 CLOSE_SECONDS: Final = 5  # how long saying goodbye may take
 # Bytes kept back at most: four TLS records. Past that, sending in pieces costs little for what is sent, and
@@ -110,17 +112,17 @@ class PeerStream:
 class TlsStream(PeerStream):
     """A connection whose TLS handshake is done."""
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream], transport: trio.SocketStream) -> None:
-        super().__init__(stream, transport)
-        self.transport_stream = transport
-        self._protocol = stream.selected_alpn_protocol()
+    def __init__(self, wire: TlsWire) -> None:
+        super().__init__(wire, wire.transport)
+        self.transport_stream = wire.transport
+        self._protocol = wire.selected_alpn_protocol()
 
     async def do_handshake(self) -> None:
         """Hypercorn tells TLS from plain streams by this method."""
 
     def selected_alpn_protocol(self) -> str | None:
         """``h2``, ``http/1.1``, or None if nothing was agreed on."""
-        return cast("str | None", self._protocol)
+        return self._protocol
 
 
 async def serve_connection(

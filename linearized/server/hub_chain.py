@@ -18,16 +18,16 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain, is_takeover
 from linearized.protocol.identifiers import room_domain, room_uri, user_domain
-from linearized.protocol.state import HUB, StateMap
+from linearized.protocol.state import CREATE, HUB, StateMap
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.http import HttpError
 from linearized.server.node import Node
 from linearized.server.providers.client import HUB_MOVED, NoEndpointError, ProviderClient, ProviderError
-from linearized.store.base import Store
+from linearized.store.base import EntryRow, Store
 
 EVENTS: Final = "events"
-"""In the body of a request to ``hubMoved``: what ``hub_events`` gives."""
+"""What ``hub_events`` gives, in the body of a request to ``hubMoved``, or of an answer to who fetches."""
 _OK: Final = frozenset({200, 201, 204})
 
 
@@ -47,6 +47,18 @@ def hub_events_of(store: Store, state: StateMap) -> list[JsonObject]:
     return hub_events(store, state["m.room.create", ""].pdu, state[HUB].pdu)
 
 
+def hub_events_at(store: Store, transfer: EntryRow) -> list[JsonObject]:
+    """The same up to an entry of a log of ours, which is a transfer."""
+    create = store.state_entry(transfer.room_id, *CREATE, seq=transfer.seq)
+    assert create is not None  # noqa: S101 - every log begins with it
+    return hub_events(store, orjson.loads(create.pdu), orjson.loads(transfer.pdu))
+
+
+def encode_shown(events: Sequence[JsonObject]) -> bytes:
+    """The body that shows them to a MIMI provider: to ``hubMoved``, or to one that fetches."""
+    return orjson.dumps({EVENTS: list(events)})
+
+
 async def verified(
     node: Node,
     room_id: str,
@@ -55,8 +67,8 @@ async def verified(
     *,
     hub: str | None = None,
     from_agreed: bool = False,
-) -> Event:
-    """Follow shown events from a room's creator to its hub; the last transfer, verified as all before it.
+) -> list[Event]:
+    """Follow shown events from a room's creator to its hub; the transfers, verified, the latest first.
 
     Args:
         shown: what ``hub_events`` gives, as it came.
@@ -93,11 +105,11 @@ async def verified(
         links = links[max(taken, default=0) :]
     for event in links:
         await verify_sent(node, event, version)
-    return transfers[0]
+    return transfers
 
 
-async def shown(node: Node, room_id: str, body: bytes) -> Event:
-    """The last transfer in the body of a request to ``hubMoved``, verified as ``verified`` does it.
+async def shown(node: Node, room_id: str, body: bytes) -> list[Event]:
+    """The transfers in the body of a request to ``hubMoved``, verified as ``verified`` does it.
 
     Raises:
         InvalidInput, HttpError: it is malformed, or leads nowhere.
@@ -106,11 +118,19 @@ async def shown(node: Node, room_id: str, body: bytes) -> Event:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise HttpError(400, "M_NOT_JSON", "The body is not JSON") from error
-    events = document.get(EVENTS) if isinstance(document, dict) else None
+    return await shown_events(node, room_id, document.get(EVENTS) if isinstance(document, dict) else None)
+
+
+async def shown_events(node: Node, room_id: str, events: object, *, hub: str | None = None) -> list[Event]:
+    """The transfers among such events, verified as ``verified`` does it.
+
+    Raises:
+        InvalidInput, HttpError: as for ``shown``.
+    """
     create = events[0] if isinstance(events, list) and events else None
     content = create.get("content") if isinstance(create, dict) else None
     version = content.get("room_version") if isinstance(content, dict) else None
-    return await verified(node, room_id, events, get_version(version), from_agreed=True)
+    return await verified(node, room_id, events, get_version(version), hub=hub, from_agreed=True)
 
 
 def _elsewhere() -> HttpError:
@@ -137,8 +157,7 @@ async def show(providers: ProviderClient, provider: str, room_id: str, events: S
     Raises:
         ProviderError: it does not take it, or not yet.
     """
-    body = orjson.dumps({EVENTS: list(events)})
-    answer = await providers.post(provider, HUB_MOVED, room_uri(room_id), body)
+    answer = await providers.post(provider, HUB_MOVED, room_uri(room_id), encode_shown(events))
     if answer.status not in _OK:
         raise ProviderError(
             f"{provider} answered {answer.status} at {HUB_MOVED}",

@@ -17,6 +17,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap, has_hub_transfers
 from linearized.server.endpoints import UNSTABLE
+from linearized.server.exchange import HUB_EVENTS
 from linearized.server.hub_chain import hub_events_of
 from linearized.server.node import Node
 from linearized.store.base import RoomRow
@@ -30,8 +31,6 @@ STRIPPED: Final = (
     "m.room.join_rules",
     "m.room.canonical_alias",
 )
-# Beside the draft's fields of an invite, for a room that is not its creator's any more.
-HUB_EVENTS: Final = "dev.linearized.hub_events"
 INVITE: Final = UNSTABLE + "/invite/{txn}"
 
 

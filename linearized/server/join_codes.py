@@ -128,6 +128,16 @@ class JoinCodes:
         )
         return await self._node.store.admit(admission, now_ms=now)
 
+    def shown_elsewhere(self, room_id: str, *, user_id: str) -> None:
+        """Count a code that is shown to us for a room that has moved, like any other.
+
+        Raises:
+            HttpError: 429, as for ``show``.
+        """
+        provider = user_domain(user_id)
+        self.limit.take(user_id, f"{provider} {room_id}")
+        self.crowd_limit.take(f"provider {provider}")
+
     def tried_by(self, request: Request) -> None:
         """Count a code that a client of ours shows, whichever hub it is for, by the client's address.
 

@@ -34,6 +34,7 @@ from linearized.server.http1_server import Http1Server, Idle
 from linearized.server.http_connection import CLOSE_SECONDS, TlsStream, serve_connection
 from linearized.server.streaming import Ending
 from linearized.server.telemetry import Log, describe, get_log
+from linearized.server.wires import PlainWire, TlsWire, Wire
 
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -164,38 +165,37 @@ class _Server:
 
     async def _serve(self, binding: Binding, transport: trio.SocketStream) -> None:
         if binding.tls is None:
-            await self._serve_http1(binding.app, transport, transport, ())
+            await self._serve_http1(binding.app, PlainWire(transport), ())
             return
-        secure = trio.SSLStream(transport, binding.tls, server_side=True, https_compatible=True)
+        secure = TlsWire(transport, binding.tls)
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
                 await secure.do_handshake()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             self._log.debug("handshake_failed", exception=type(error.__cause__ or error).__name__)
             return
-        domains = peer_domains(cast("dict[str, Any] | None", secure.getpeercert()))
+        domains = peer_domains(secure.getpeercert())
         if secure.selected_alpn_protocol() != "h2":
-            await self._serve_http1(binding.app, secure, transport, domains)
+            await self._serve_http1(binding.app, secure, domains)
             return
-        stream = TlsStream(secure, transport)
+        stream = TlsStream(secure)
         app = self._with_peer(binding.app, domains, stream)
         await serve_connection(stream, app, self._hypercorn, self._context)
 
-    async def _serve_http1(
-        self, app: AsgiApp, stream: trio.abc.Stream, transport: trio.SocketStream, domains: tuple[str, ...]
-    ) -> None:
+    async def _serve_http1(self, app: AsgiApp, wire: Wire, domains: tuple[str, ...]) -> None:
+        socket = wire.transport.socket
         try:
-            client = transport.socket.getpeername()[:2]
+            client = socket.getpeername()[:2]
         except OSError:
             return  # it has left already
         scope = {
             "asgi": {"version": "3.0"},
             "client": client,
-            "scheme": "http" if stream is transport else "https",
-            **self._extension(domains, transport.socket.close),
+            "scheme": "https" if isinstance(wire, TlsWire) else "http",
+            **self._extension(domains, socket.close),
         }
         connection = Http1Server(
-            stream, partial(self._run, app), scope=scope, idle=self._idle, keep_seconds=KEEP_ALIVE_SECONDS
+            wire, partial(self._run, app), scope=scope, idle=self._idle, keep_seconds=KEEP_ALIVE_SECONDS
         )
         await connection.serve()
 

@@ -27,6 +27,9 @@ FEWEST_PER_SECOND: Final = 50
 # What a turn counts whose request was full. Waiting is to make requests fuller; a full one is the cheapest
 # way there is to tell of its events, and whoever gets it is behind. Not nothing: what comes in needs time.
 FULL: Final = 0.5
+# And how many of these there may be at least, however late everything is. Fewer would not be fuller: it would
+# only let followers fall behind, and a hundred of a room with a hundred events a second need two hundred.
+FEWEST_FULL_PER_SECOND: Final = 250
 # Requests that go at once after a quiet time: a message in a room of as many followers reaches all of them
 # without waiting for any turn.
 BURST: Final = 20
@@ -83,7 +86,7 @@ class Pace:
 
     def was_full(self) -> None:
         """What was sent in a turn was as much as a request holds, which no wait makes more of."""
-        self._next -= self._spacing * (1 - FULL)
+        self._next -= self._spacing - min(self._spacing * FULL, 1 / FEWEST_FULL_PER_SECOND)
 
     def _learn(self, late: float) -> None:
         self._late += (late - self._late) * _WEIGHT

@@ -3,6 +3,9 @@
 A pull follower is a cursor into each of its rooms, like any other. It asks, gets what it would have been
 notified of (one room at a time, in turn), and acknowledges it by asking again with the cursor that came with
 it. What it does not acknowledge it is given again, the same bytes, until it does.
+
+One that says it can go along with a room is shown where the room moves, in an answer of its own and in its
+place: as the last of the old hub, and the first of the new one.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 import trio
 
 from linearized.exceptions import LinearizedError
-from linearized.protocol.identifiers import room_uri
+from linearized.protocol.identifiers import room_uri, user_domain
+from linearized.server import hub_chain
 from linearized.server.cursors import MIMI, is_finished
 from linearized.server.fanout import FrankOf, Notification, no_frank, read_notification
 from linearized.server.pull_cursors import CursorSeal, Position, UnknownCursor
@@ -31,15 +35,22 @@ class NothingLeft(LinearizedError):  # noqa: N818 - says what the follower is to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """An answer: the room it is of, concatenated FanoutMessages, and the cursor that acknowledges it."""
+    """An answer: the room it is of, concatenated FanoutMessages, and the cursor that acknowledges it.
+
+    If the room has another ``hub`` from there on, the body is what ``hubMoved`` would be shown.
+    """
 
     room: str  # its URI
     body: bytes
     cursor: str
+    hub: str | None = None
 
 
 class PullFollower:
     """See the module.
+
+    Attributes:
+        moves: whether it said, when it last asked, that it goes along with rooms that move.
 
     Args:
         rows: its cursors, in all rooms and by all protocols.
@@ -63,6 +74,7 @@ class PullFollower:
         self._running: set[str] = set()  # rooms it is in, or has not everything of
         self._was_anywhere = False
         self._given: dict[str, Position] = {}  # by room the last answer, until it is acknowledged
+        self.moves = False
         self._request = 0  # counts its requests: the latest one counts
         self._changed = trio.Event()
         for row in rows:
@@ -79,13 +91,19 @@ class PullFollower:
         self._changed.set()
 
     async def ask(
-        self, cursor: str | None, *, wait: float, skip: frozenset[str] = frozenset()
+        self,
+        cursor: str | None,
+        *,
+        wait: float,
+        skip: frozenset[str] = frozenset(),
+        moves: bool = False,
     ) -> Fetched | None:
         """Answer its request; None if there is nothing within ``wait`` seconds.
 
         Args:
             cursor: what it was given with the last answer that it has; None before the first.
             skip: rooms whose answers it cannot take now; what it was given of them it will be given again.
+            moves: whether it is to be shown where a room moves; else it gets no word of it.
 
         Raises:
             UnknownCursor: it was given no such cursor; nothing was acknowledged.
@@ -93,6 +111,7 @@ class PullFollower:
             NothingLeft: there is nothing, and nothing will come.
         """
         acknowledged = self._open(cursor) if cursor is not None else None
+        self.moves = moves
         self._request += 1
         request = self._request
         self._changed.set()  # whoever waited finds that it is no longer the latest
@@ -143,14 +162,15 @@ class PullFollower:
             if room_id in skip:
                 continue
             again = self._read(room_id, until=given)
-            if again is not None and again.body:
+            if again is not None and (again.body or again.transfer):
                 return self._fetched(room_id, again)
             del self._given[room_id]  # a notification that was under way has brought it
         for room_id in list(self._due):
             if room_id in skip:
                 continue
             notification = self._read(room_id)
-            while notification is not None and not notification.body:  # entries that MIMI has no message for
+            # Entries that MIMI has no message for.
+            while notification is not None and not (notification.body or notification.transfer):
                 await self._move(room_id, notification.cursor)
                 notification = self._read(room_id)
             if notification is not None:
@@ -174,15 +194,25 @@ class PullFollower:
             self._running.discard(room_id)
             return None
         if until is None:
-            return read_notification(self._store, follower, frank_of=self._frank_of)
+            return read_notification(self._store, follower, frank_of=self._frank_of, moves=self.moves)
         return read_notification(
-            self._store, follower, seq=until.seq, welcomes=until.welcomes, frank_of=self._frank_of
+            self._store,
+            follower,
+            seq=until.seq,
+            welcomes=until.welcomes,
+            frank_of=self._frank_of,
+            moves=self.moves,
         )
 
     def _fetched(self, room_id: str, notification: Notification) -> Fetched:
         position = Position(room_id=room_id, seq=notification.cursor, welcomes=notification.welcomes)
+        transfer = notification.transfer
+        body = notification.body
+        if transfer is not None:
+            body = hub_chain.encode_shown(hub_chain.hub_events_at(self._store, transfer))
         return Fetched(
             room=room_uri(room_id),
-            body=notification.body,
+            body=body,
             cursor=self._seal.seal(self._provider, position),
+            hub=None if transfer is None else user_domain(transfer.sender),
         )

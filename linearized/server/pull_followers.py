@@ -40,6 +40,13 @@ class PullFollowers:
         """Whether a provider fetches what it follows; then nothing is pushed to it over MIMI."""
         return provider in self._configured or provider in self._asked
 
+    def is_shown_moves(self, provider: str) -> bool:
+        """Whether a pull follower said, when it last asked, that it goes along with rooms that move. Of one
+        that has not asked since we started that is not known.
+        """
+        active = self._active.get(provider)
+        return active is not None and active.moves
+
     def room_changed(self, provider: str, room_id: str) -> None:
         """A room that a pull follower is in has something new."""
         active = self._active.get(provider)

@@ -1,5 +1,8 @@
 """We as pull follower: what hubs that do not push to us have for us, fetched by one task for each.
 
+The settings name those hubs. A room that we fetch may move to another one (``Following.moved``): then we
+fetch from that one too, as long as a user of ours is in a room there.
+
 A task asks, waits, and hands what comes to the same place as a notification. The cursor is stored in one
 transaction with what it came with, and sent with the next request, which acknowledges it. Whatever comes
 twice is known by its bytes and taken once.
@@ -15,13 +18,23 @@ from typing import Final
 import structlog
 import trio
 
-from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeError
+from linearized.exceptions import IdentifierError, InvalidInput, MimiDecodeError
 from linearized.mimi.messages import decode_fanout_stream
-from linearized.protocol.identifiers import provider_of_uri, room_id_from_uri
+from linearized.protocol.identifiers import room_id_from_uri
+from linearized.server import hub_chain
+from linearized.server.http import HttpError
 from linearized.server.node import Node
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
-from linearized.server.providers.client import CURSOR_HEADER, OK, ROOM_HEADER, Answer, ProviderError
+from linearized.server.providers.client import (
+    CURSOR_HEADER,
+    HUB_HEADER,
+    OK,
+    ROOM_HEADER,
+    Answer,
+    ProviderError,
+)
 from linearized.server.telemetry import describe
+from linearized.store.base import Role
 from linearized.store.pulling import PullCursorRow
 
 log = structlog.get_logger("linearized.pulling")
@@ -42,6 +55,7 @@ MAX_SKIPPED: Final = 16
 NO_CONTENT: Final = 204
 _BAD_REQUEST: Final = 400
 _FORBIDDEN: Final = 403
+_GONE: Final = 410
 
 
 class Pulling:
@@ -52,18 +66,64 @@ class Pulling:
     """
 
     def __init__(self, node: Node, *, jitter: Callable[[], float] = random.random) -> None:
-        self._pullers = {hub: Puller(node, hub, jitter=jitter) for hub in node.config.pulled_hubs}
+        self._node = node
+        self._jitter = jitter
+        self._pullers: dict[str, Puller] = {}
+        self._new: list[Puller] = []
+        self._wake = trio.Event()
+        for hub in dict.fromkeys((*node.config.pulled_hubs, *node.store.pulled_hubs())):
+            self._add(hub)
 
     async def run(self) -> None:
         """Fetch until cancelled."""
         async with trio.open_nursery() as nursery:
-            for puller in self._pullers.values():
-                nursery.start_soon(puller.run)
+            while True:
+                for puller in self._new:
+                    nursery.start_soon(puller.run)
+                self._new.clear()
+                self._wake = trio.Event()
+                await self._wake.wait()
+
+    def includes(self, hub: str) -> bool:
+        """Whether we fetch from a hub."""
+        return hub in self._pullers
+
+    async def begin(self, hub: str) -> None:
+        """Fetch from a hub from now on, because a room that we fetch is there now, or will be.
+
+        Call it when ``needs`` says so, else it has ended before it began.
+        """
+        if hub not in self._pullers:
+            self._add(hub)
+            await self._node.store.set_pulled_hub(hub, pulled=True)
+
+    async def end(self, hub: str) -> None:
+        """Remember a hub no more whose task has ended."""
+        del self._pullers[hub]
+        await self._node.store.set_pulled_hub(hub, pulled=False)
+
+    def needs(self, hub: str) -> bool:
+        """Whether to go on asking a hub that has nothing for us: the settings say so, or a user of ours is in
+        a room that it orders, or that our operator lets it take over.
+        """
+        if hub in self._node.config.pulled_hubs:
+            return True
+        store, consents = self._node.store, self._node.takeover_consents
+        return any(
+            any(member.membership == "join" for member in store.memberships(row.room_id))
+            for row in store.rooms()
+            if row.role is Role.FOLLOWER and (row.hub == hub or consents.trusts(row.room_id, hub))
+        )
 
     def contacted(self, hub: str) -> None:
         """A hub has been heard from: it is there again, or may have just begun to have something for us."""
         if hub in self._pullers:
             self._pullers[hub].hurry()
+
+    def _add(self, hub: str) -> None:
+        puller = self._pullers[hub] = Puller(self._node, hub, jitter=self._jitter)
+        self._new.append(puller)
+        self._wake.set()
 
 
 class Puller:
@@ -75,6 +135,7 @@ class Puller:
         self._jitter = jitter
         self._cursor = node.store.pull_cursor(hub)
         self._registered = False
+        self._ended = False
         self._refused: dict[str, Pause] = {}  # by URI, rooms whose last answer we could not take
         self._pause = Pause()
         self._asked_until = -math.inf  # the hub asked us to stay away until then, by trio's clock
@@ -82,15 +143,19 @@ class Puller:
 
     def hurry(self) -> None:
         """End a pause that we made ourselves."""
-        self._pause.until = -math.inf
+        for pause in (self._pause, *self._refused.values()):
+            pause.until = -math.inf
         self._wake.set()
 
     async def run(self) -> None:
-        """Fetch whatever there is, for ever."""
+        """Fetch whatever there is, as long as there may be more."""
         while True:
             await self._pause_over()
             try:
                 await self._round()
+                if self._ended:
+                    await self._node.pulling.end(self._hub)
+                    return
             except ProviderError as error:
                 self._failed(error)
             except (MimiDecodeError, IdentifierError) as error:
@@ -110,6 +175,9 @@ class Puller:
     async def _round(self) -> None:
         if not self._registered:
             answer = await self._node.providers.follow(self._hub, "POST")
+            self._ended = answer.status == _FORBIDDEN and not self._node.pulling.needs(self._hub)
+            if self._ended:
+                return
             if answer.status not in {OK, NO_CONTENT}:
                 raise self._unexpected(answer)
             self._registered = True
@@ -121,7 +189,7 @@ class Puller:
             soonest = min(self._refused[room].until for room in skip) - asked_at
             wait = min(wait, max(math.ceil(soonest), 1))
         answer = await self._node.providers.follow(
-            self._hub, "GET", cursor=self._cursor, wait=wait, skip=skip
+            self._hub, "GET", cursor=self._cursor, wait=wait, skip=skip, moves=True
         )
         if answer.status == OK:
             await self._take(answer)
@@ -132,6 +200,12 @@ class Puller:
             # acknowledged.
             log.warning("pull_cursor_unknown", hub=self._hub)
             self._cursor = None
+        elif answer.status == _GONE and not self._node.pulling.needs(self._hub):
+            # What it has for us some day it may send.
+            answer = await self._node.providers.follow(self._hub, "DELETE")
+            self._ended = answer.status in {OK, NO_CONTENT}
+            if not self._ended:
+                raise self._unexpected(answer)
         else:
             if answer.status == _FORBIDDEN:
                 self._registered = False
@@ -141,26 +215,37 @@ class Puller:
         room, cursor = answer.headers.get(ROOM_HEADER, ""), answer.headers.get(CURSOR_HEADER, "")
         if not cursor or len(cursor) > MAX_CURSOR_CHARACTERS or cursor == self._cursor:
             raise ProviderError(f"{self._hub} gave no new cursor")
-        # As for a notification: a room lives at the provider its URI names.
-        if provider_of_uri(room) != self._hub:
-            raise ProviderError(f"{self._hub} gave messages of another hub's room")
+        room_id = room_id_from_uri(room)
         pause = self._refused.get(room)
         if pause is not None and not pause.over:
             raise ProviderError(f"{self._hub} gave a room that it was asked to leave out")
         try:
-            await self._node.rooms.following.receive(
-                room_id_from_uri(room),
-                self._hub,
-                decode_fanout_stream(answer.body),
-                pulled=PullCursorRow(hub=self._hub, cursor=cursor),
-            )
-        except MimiDecodeError as error:
+            await self._receive(room_id, answer, PullCursorRow(hub=self._hub, cursor=cursor))
+        except (InvalidInput, HttpError) as error:
             self._put_off(room, error)
         else:
             self._refused.pop(room, None)
             self._cursor = cursor
 
-    def _put_off(self, room: str, error: LinearizedError) -> None:
+    async def _receive(self, room_id: str, answer: Answer, pulled: PullCursorRow) -> None:
+        """Take what came of one room.
+
+        Raises:
+            InvalidInput, HttpError: it is malformed, or not for that hub to give, or not yet; nothing was
+                taken.
+        """
+        following = self._node.rooms.following
+        if HUB_HEADER in answer.headers:
+            transfers = await hub_chain.shown(self._node, room_id, answer.body)
+            await following.moved(room_id, self._hub, transfers, pulled=pulled)
+            return
+        # As for a notification: a room lives at the provider its URI names, or where we were shown that it
+        # moved. What its hub before that has for us still is nobody's any more, and is acknowledged.
+        if not following.is_hub(room_id, self._hub) and not following.has_left(room_id, self._hub):
+            raise InvalidInput("messages of another hub's room")
+        await following.receive(room_id, self._hub, decode_fanout_stream(answer.body), pulled=pulled)
+
+    def _put_off(self, room: str, error: Exception) -> None:
         """Leave a room out for a while whose answer cannot be taken."""
         if room not in self._refused and len(self._refused) >= MAX_SKIPPED:
             raise ProviderError(f"{self._hub} gave too many rooms that cannot be read")

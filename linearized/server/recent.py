@@ -8,8 +8,10 @@ from typing import Final
 
 from linearized.store.base import EntryRow
 
-# Of one room. Whoever is further behind is sent them fifty at a time, and one query for fifty is no matter.
-MAX_ENTRIES: Final = 64
+# Of one room, at least, before the oldest go; and as many again until they do. A room in which a hundred
+# events a second pass to a hundred followers runs some seconds late when the machine is busy with other
+# things. If each follower then read its fifty from the database, it would not catch up.
+KEPT_ENTRIES: Final = 512
 # Bytes of events in all rooms together: those of a busy second, however large they are.
 MAX_BYTES: Final = 16 * 1024 * 1024
 
@@ -23,13 +25,16 @@ class Recent:
 
     def add(self, room_id: str, entries: Sequence[EntryRow]) -> None:
         """Note what was appended to a room."""
-        known = self._rooms.pop(room_id, [])
-        self._size -= _size(known)
-        if known and entries and known[-1].seq + 1 != entries[0].seq:
-            known = []
-        kept = [*known, *entries][-MAX_ENTRIES:]
+        kept = self._rooms.pop(room_id, [])
+        if kept and entries and kept[-1].seq + 1 != entries[0].seq:
+            self._size -= _size(kept)
+            kept = []
+        kept += entries
+        self._size += _size(entries)
+        if len(kept) > 2 * KEPT_ENTRIES:
+            self._size -= _size(kept[:-KEPT_ENTRIES])
+            del kept[:-KEPT_ENTRIES]
         self._rooms[room_id] = kept
-        self._size += _size(kept)
         while self._size > MAX_BYTES:
             self._size -= _size(self._rooms.popitem(last=False)[1])
 

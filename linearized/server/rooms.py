@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
-from linearized.mimi.group_info import GroupInfoCode, GroupInfoRequest, GroupInfoResponse
+from linearized.mimi.group_info import GroupInfoRequest
 from linearized.mimi.handshake import HandshakeBundle, UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.key_material import KeyMaterialRequest
 from linearized.mimi.messages import (
@@ -19,7 +19,7 @@ from linearized.mimi.messages import (
 )
 from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.identifiers import room_uri, user_domain, user_uri
+from linearized.protocol.identifiers import room_domain, room_uri, user_domain, user_uri
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ENCRYPTED
@@ -33,7 +33,7 @@ from linearized.room.submissions import (
     Rejected,
     Submission,
 )
-from linearized.server import invited, invites, remote_devices
+from linearized.server import invited, invites, joining_by_code, remote_devices
 from linearized.server.following import Following, entry_of
 from linearized.server.hub import EVENT_ID, Hub, Repeated
 from linearized.server.introductions import introduced, joiner_is
@@ -400,23 +400,15 @@ class Rooms:
         """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
         row = self.row(room_id)
         if row is None:
-            return await self._group_info_by_code(room_id, request)
+            if (
+                room_domain(room_id) == self._node.identity.name
+                or GroupInfoRequest.decode(request).joining_code is None
+            ):
+                self._known(room_id)
+            return await joining_by_code.group_info(self._node, room_id, request)
         if row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
         return await group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
-
-    async def _group_info_by_code(self, room_id: str, request: bytes) -> bytes:
-        """Show a joining code to the hub of a room that we do not know. If it gives the group information, we
-        follow the room from then on: what is said after the join may reach us before the hub's answer to it.
-        """
-        hub = room_id.partition(":")[2]
-        if hub == self._node.identity.name or GroupInfoRequest.decode(request).joining_code is None:
-            self._known(room_id)
-        await self._node.hub_policies.require(hub)
-        answer = await self._node.providers.exchange(hub, "groupInfo", room_uri(room_id), request)
-        if GroupInfoResponse.decode(answer).status is GroupInfoCode.SUCCESS:
-            await self.following.expect(room_id, hub)
-        return answer
 
     async def _submit_message(self, row: RoomRow, event: LocalEvent) -> str:
         """Submit a ciphertext to a MIMI hub; the ID its echo will have here."""

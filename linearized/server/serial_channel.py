@@ -13,6 +13,7 @@ from linearized.config import Address
 from linearized.server.connecting import Guard
 from linearized.server.exchange import Outgoing, Reply
 from linearized.server.http1_client import Http1Connection
+from linearized.server.wires import TlsWire
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,10 @@ class SerialChannel:
         transport = await self._guard.connect(address.host, address.port, self._connect_seconds)
         # httpcore sets its own for each connection it makes. The new connection copies what is set now.
         self._context.set_alpn_protocols(["http/1.1"])
-        stream = trio.SSLStream(
-            transport, self._context, server_hostname=request.tls_name, https_compatible=True
-        )
+        wire = TlsWire(transport, self._context, server_hostname=request.tls_name)
         try:
-            await stream.do_handshake()
+            await wire.do_handshake()
         except BaseException:
             await trio.aclose_forcefully(transport)
             raise
-        return Http1Connection(stream, has_come=transport.socket.is_readable)
+        return Http1Connection(wire, has_come=transport.socket.is_readable)

@@ -271,6 +271,9 @@ class Takeovers:
     async def _trust(self, room_id: str, row: RoomRow | None, taker: str) -> str:
         await self._node.takeover_consents.trust(room_id, taker)
         if row is not None and row.role is Role.FOLLOWER:
+            if self._node.pulling.includes(row.hub):
+                await self._node.pulling.begin(taker)
+            self._node.pulling.contacted(taker)
             return f"this server follows {room_id} to {taker} once that shows that it orders the room"
         return f"users of this server may join {room_id} through {taker}"
 

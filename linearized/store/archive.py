@@ -50,7 +50,7 @@ class Kept(Enum):
     """What became of records that were to be kept."""
 
     ALL = "all"
-    FULL = "full"  # the user would have too much
+    FULL = "full"  # the account would have too much, with all its pseudonyms
     GAP = "gap"  # the first does not follow the last one there is
 
 
@@ -71,6 +71,9 @@ class ArchiveStore(Protocol):
     ) -> Kept:
         """Add neighbouring records, in order; those that are there already stay. Unless all are kept, none
         is.
+
+        Args:
+            most_records, most_bytes: of an account and all its pseudonyms, whichever of them the user is.
         """
         ...
 

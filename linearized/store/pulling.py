@@ -38,6 +38,10 @@ class PullStore(Protocol):
         """Insert or replace the cursor of a hub. ``RoomAppend.pulled`` does it together with entries."""
         ...
 
+    async def set_pulled_hub(self, hub: str, *, pulled: bool) -> None:
+        """Note that we fetch from a hub that the settings do not name, or that we no longer do."""
+        ...
+
     async def put_fanout_tokens(
         self, room_id: str, provider: str, tokens: tuple[FanoutTokenRow, ...]
     ) -> None:
@@ -50,6 +54,10 @@ class PullStore(Protocol):
 
     def pull_followers(self) -> list[str]:
         """The providers that fetch what they follow, in order."""
+        ...
+
+    def pulled_hubs(self) -> list[str]:
+        """The hubs that we fetch from beside those in the settings, in order."""
         ...
 
     def pull_cursor(self, hub: str) -> str | None:

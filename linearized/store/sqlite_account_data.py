@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from linearized.store.account_data import AccountDataRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _OTHERS = """
 SELECT count(*), coalesce(sum(length(content)), 0), coalesce(max(position), 0) FROM account_data
@@ -57,3 +60,13 @@ class AccountDataReads(Reader):
             AccountDataRow(user_id=user_id, room_id=room_id, type=kind, content=content, position=position)
             for room_id, kind, content, position in rows
         ]
+
+
+class AccountDataWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_account_data(self, row: AccountDataRow, *, most_rows: int, most_bytes: int) -> bool:
+        """Insert or replace account data; False if the user would have too much."""
+        return await self._write(
+            partial(put_account_data, row=row, most_rows=most_rows, most_bytes=most_bytes)
+        )

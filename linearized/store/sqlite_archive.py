@@ -7,11 +7,13 @@ reading the archive.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from linearized.store.archive import ArchiveRecordRow, ArchiveRow, Kept
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _COLUMNS: Final = "number, seq, event_id, tag, expires_ts, stub, sealed, release"
 _INSERT: Final = (
@@ -19,6 +21,13 @@ _INSERT: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)"
 )
 _COUNT: Final = "UPDATE archives SET records = records + ?, bytes = bytes + ? WHERE archive_nr = ?"
+# What an account has, with all its pseudonyms, by any of them.
+_TOTAL: Final = (
+    "WITH account (name) AS (SELECT coalesce((SELECT owner FROM pseudonyms WHERE user_id = ?1), ?1))"
+    " SELECT coalesce(sum(records), 0), coalesce(sum(bytes), 0) FROM archives WHERE user_id IN"
+    " (SELECT name FROM account"
+    " UNION SELECT user_id FROM pseudonyms WHERE owner = (SELECT name FROM account))"
+)
 _EXPIRED: Final = (
     "SELECT archive_nr, number, length(sealed) FROM archive_records"
     " WHERE expires_ts <= ? AND sealed IS NOT NULL LIMIT ?"
@@ -54,10 +63,7 @@ def put_archive(
     if new[0].number != last + 1:
         return Kept.GAP
     size = sum(len(record.sealed or b"") for record in new)
-    count, total = execute(
-        "SELECT coalesce(sum(records), 0), coalesce(sum(bytes), 0) FROM archives WHERE user_id = ?",
-        (user_id,),
-    ).fetchone()
+    count, total = execute(_TOTAL, (user_id,)).fetchone()
     if count + len(new) > most_records or total + size > most_bytes:
         return Kept.FULL
     if archive_nr is None:
@@ -181,3 +187,42 @@ class ArchiveReads(Reader):
                 user_id,
             )
         ]
+
+
+class ArchiveWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_archive(
+        self,
+        user_id: str,
+        room_id: str,
+        archive: bytes,
+        records: Sequence[ArchiveRecordRow],
+        *,
+        most_records: int,
+        most_bytes: int,
+    ) -> Kept:
+        """Add records to an archive."""
+        return await self._write(
+            partial(
+                put_archive,
+                user_id=user_id,
+                room_id=room_id,
+                archive=archive,
+                records=records,
+                most_records=most_records,
+                most_bytes=most_bytes,
+            )
+        )
+
+    async def release_archive(
+        self, user_id: str, archive: bytes, releases: Sequence[tuple[bytes, bytes]]
+    ) -> int:
+        """Drop the content of records by tag; of how many."""
+        return await self._write(
+            partial(release_archive, user_id=user_id, archive=archive, releases=releases)
+        )
+
+    async def remove_archive(self, user_id: str, archive: bytes | None, *, limit: int) -> int:
+        """Remove some records of one archive, or of all of a user's; how many."""
+        return await self._write(partial(remove_archive, user_id=user_id, archive=archive, limit=limit))

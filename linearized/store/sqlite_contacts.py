@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from linearized.store.contacts import KEEP_CLOSED_MS, ConsentRow, FieldRow, ReportRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _REPORT = """
 SELECT number, digest, room_id, provider, reporter, abuser, reason_code, note, report, event_id, verified,
@@ -237,3 +239,37 @@ def _consent(row: tuple[Any, ...]) -> ConsentRow:
         changed_at=changed_at,
         key_packages=packages,
     )
+
+
+class ContactWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_report(self, report: ReportRow) -> int | None:
+        """Keep a report; its number, or None if it is kept already."""
+        return await self._write(partial(put_report, report=report))
+
+    async def close_report(self, number: int, closed_at: int) -> bool:
+        """Mark an open report as dealt with; False if there is none."""
+        return await self._write(partial(close_report, number=number, closed_at=closed_at))
+
+    async def put_consent(self, consent: ConsentRow) -> None:
+        """Insert or replace what is known for a requester, a target and a room."""
+        await self._write(partial(put_consent, consent=consent))
+
+    async def delete_consent(self, requester: str, target: str, room_id: str) -> None:
+        """Forget a consent."""
+        await self._write(partial(delete_consent, requester=requester, target=target, room_id=room_id))
+
+    async def take_key_packages(self, requester: str, target: str, room_id: str) -> bytes:
+        """Hand out what came with a grant, once."""
+        return await self._write(
+            partial(take_key_packages, requester=requester, target=target, room_id=room_id)
+        )
+
+    async def put_consent_required(self, user_id: str, *, required: bool) -> None:
+        """Remember whether a user's key packages are for those alone who were granted them."""
+        await self._write(partial(put_consent_required, user_id=user_id, required=required))
+
+    async def put_fields(self, user_id: str, fields: Sequence[FieldRow]) -> None:
+        """Replace the fields a user may be found by."""
+        await self._write(partial(put_fields, user_id=user_id, fields=fields))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from linearized.store.base import (
@@ -18,6 +19,7 @@ from linearized.store.base import (
 )
 from linearized.store.sqlite_reader import ALL_TOKENS, MAX_KNOWN_TOKENS, Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import OF_DEVICES, Writes
 
 # Contents as large as a database page are stored once if several messages have them; smaller ones would gain
 # nothing. A Welcome into a group of a thousand has, with its tree, 300 KB.
@@ -118,6 +120,23 @@ class DeviceReads(Reader):
             )
             for position, type_, sender, content in rows
         ]
+
+    def to_device_from(self, user_id: str, device_id: str, server: str) -> tuple[int, int]:
+        """How many messages from users of a server wait for the device, and the bytes of their contents."""
+        if self._empty.get((user_id, device_id)):
+            return 0, 0
+        domain = f":{server}"
+        rows = self._query(
+            "SELECT count(*), total(length(coalesce(c.content, m.content))) FROM to_device m"
+            " LEFT JOIN to_device_contents c ON c.number = m.shared"
+            " WHERE user_id = ? AND device_id = ? AND substr(sender, ?) = ?",
+            user_id,
+            device_id,
+            -len(domain),
+            domain,
+        )
+        count, size = rows[0]
+        return count, int(size)
 
     def to_device_addresses(self, device_id: str) -> list[str]:
         """The users for whose device of this name messages are waiting, in order; reads the whole queue."""
@@ -306,3 +325,50 @@ def put_media(transaction: Transaction, media: MediaRow) -> None:
         " VALUES (?, ?, ?, ?, ?, ?)",
         (media.media_id, media.uploader, media.content_type, media.filename, media.size, media.created_ts),
     )
+
+
+class DeviceWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_user(self, user: UserRow) -> bool:
+        """Create an account; False if it exists."""
+        return await self._write(partial(put_user, user=user))
+
+    async def put_device(self, device: DeviceRow) -> None:
+        """Insert or replace a device."""
+        await self._write(partial(put_device, device=device), tokens=OF_DEVICES)
+
+    async def delete_device(self, user_id: str, device_id: str) -> None:
+        """Forget a device, its key packages and its messages."""
+        operation = partial(delete_device, user_id=user_id, device_id=device_id)
+        await self._write(operation, tokens=OF_DEVICES)
+
+    async def put_to_device(self, messages: Sequence[NewToDevice], reply: Reply | None = None) -> None:
+        """Store messages with the reply to their request; nothing if that reply is remembered already."""
+        operation = partial(put_to_device, messages=messages, reply=reply)
+        await self._write(operation, to_device=messages)
+
+    async def delete_to_device(self, user_id: str, device_id: str, up_to: int) -> None:
+        """Forget the device's messages with ``position <= up_to``."""
+        await self._write(partial(delete_to_device, user_id=user_id, device_id=device_id, up_to=up_to))
+
+    async def put_device_object(self, user_id: str, device_id: str, value: bytes) -> None:
+        """Insert or replace what a device says of itself."""
+        await self._write(partial(put_device_object, user_id=user_id, device_id=device_id, value=value))
+
+    async def delete_device_objects(self, user_id: str, device_ids: Sequence[str]) -> None:
+        """Forget what devices say of themselves."""
+        await self._write(partial(delete_device_objects, user_id=user_id, device_ids=device_ids))
+
+    async def put_reply(self, reply: Reply) -> None:
+        """Remember a reply; the first one for its scope and key stays."""
+        await self._write(partial(insert_reply, reply=reply))
+
+    async def put_server_keys(self, keys: Sequence[ServerKeyRow]) -> None:
+        """Insert or replace remote servers' keys."""
+        operation = partial(put_server_keys, keys=keys)
+        await self._write(operation, servers=[key.server_name for key in keys])
+
+    async def put_media(self, media: MediaRow) -> None:
+        """Record an uploaded file; StoreError if its ID exists."""
+        await self._write(partial(put_media, media=media))

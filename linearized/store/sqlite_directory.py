@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from linearized.store.directory import AliasRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 
 def put_alias(transaction: Transaction, *, row: AliasRow, most: int) -> str | None:
@@ -58,3 +61,19 @@ class DirectoryReads(Reader):
     def published(self) -> list[str]:
         """The IDs of the rooms that are shown to everybody here."""
         return [room_id for (room_id,) in self._query("SELECT room_id FROM published ORDER BY room_id")]
+
+
+class DirectoryWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_alias(self, row: AliasRow, *, most: int) -> str | None:
+        """Keep an alias; the room it stands for now, or None if the room has too many."""
+        return await self._write(partial(put_alias, row=row, most=most))
+
+    async def delete_alias(self, alias: str) -> None:
+        """Forget an alias, if there is one."""
+        await self._write(partial(delete_alias, alias=alias))
+
+    async def set_published(self, room_id: str, published: bool, *, most: int) -> bool:
+        """Show a room to everybody here, or no more; False if too many are shown."""
+        return await self._write(partial(set_published, room_id=room_id, published=published, most=most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from linearized.store.base import REPLY_DAYS
@@ -9,6 +10,7 @@ from linearized.store.sqlite_archive import expire_archive
 from linearized.store.sqlite_contacts import expire_reports
 from linearized.store.sqlite_joining import EXPIRED_ADMISSIONS, EXPIRED_CODES
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 # Rows of one table that one transaction may remove, so that it never holds up the appends behind it for long.
 MAX_EXPIRED_AT_ONCE: Final = 1000
@@ -50,3 +52,11 @@ def expire(transaction: Transaction, now_ms: int) -> int:
         removed += transaction.connection.execute(statement, (now, MAX_EXPIRED_AT_ONCE)).rowcount
     removed += expire_archive(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)
     return removed + expire_reports(transaction, now_ms=now_ms, limit=MAX_EXPIRED_AT_ONCE)
+
+
+class ExpiryWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def expire(self, now_ms: int) -> int:
+        """Remove some of what has expired; see ``Store.expire``."""
+        return await self._write(partial(expire, now_ms=now_ms))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from linearized.exceptions import StoreError
 from linearized.store.history import AuditRow, FindingRow
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _AUDIT = """
 SELECT hub, anchor_seq, anchor_size, anchor_frontier, size, frontier, checkpoint, key_id, checked_at
@@ -171,3 +173,27 @@ class HistoryReads(Reader):
                 _FINDINGS, room_id
             )
         ]
+
+
+class HistoryWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_tree_hashes(self, room_id: str, level: int, first: int, hashes: Sequence[bytes]) -> None:
+        """Store neighbouring hashes of one tile level; those stored already stay."""
+        await self._write(partial(put_tree_hashes, room_id=room_id, level=level, first=first, hashes=hashes))
+
+    async def put_audit(self, audit: AuditRow) -> None:
+        """Insert or replace the audit of a room."""
+        await self._write(partial(put_audit, audit=audit))
+
+    async def put_finding(self, finding: FindingRow) -> bool:
+        """Keep a finding; False if it is kept already."""
+        return await self._write(partial(put_finding, finding=finding))
+
+    async def dismiss_findings(self, digests: Sequence[str], now_ms: int) -> None:
+        """Note when the operator was done with findings."""
+        await self._write(partial(dismiss_findings, digests=digests, now_ms=now_ms))
+
+    async def delete_audit(self, room_id: str) -> None:
+        """Forget how far a room was checked."""
+        await self._write(partial(delete_audit, room_id=room_id))

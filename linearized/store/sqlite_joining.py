@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from linearized.store.joining import AdmissionRow, JoinCodeRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 EXPIRED_CODES: Final = (
     "DELETE FROM join_codes WHERE (room_id, digest) IN"
@@ -101,3 +103,19 @@ def admit(transaction: Transaction, *, admission: AdmissionRow, now_ms: int) -> 
         ),
     )
     return True
+
+
+class JoinCodeWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_join_code(self, code: JoinCodeRow, *, most: int) -> bool:
+        """Add a joining code, unless the room has too many."""
+        return await self._write(partial(put_join_code, code=code, most=most))
+
+    async def remove_join_code(self, room_id: str, digest: bytes) -> bool:
+        """Revoke a joining code, and the admissions it gave."""
+        return await self._write(partial(remove_join_code, room_id=room_id, digest=digest))
+
+    async def admit(self, admission: AdmissionRow, *, now_ms: int) -> bool:
+        """Use a joining code for a user."""
+        return await self._write(partial(admit, admission=admission, now_ms=now_ms))

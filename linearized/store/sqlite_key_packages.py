@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from linearized.store.base import KeyPackageRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _BY_REFERENCE = """
 SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
@@ -158,3 +160,42 @@ def put_room_routes(
         "INSERT OR IGNORE INTO room_routes (room_id, reference, provider, expires_ms) VALUES (?, ?, ?, ?)",
         [(room_id, reference, provider, expires_ms) for reference, provider in routes.items()],
     )
+
+
+class KeyPackageWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
+        """Store packages; those already stored stay as they are."""
+        await self._write(partial(put_key_packages, packages=packages))
+
+    async def claim_key_package(
+        self, *, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+    ) -> KeyPackageRow | None:
+        """Hand out one package, preferring earlier ``ciphersuites``; see ``Store.claim_key_package``."""
+        return await self._write(
+            partial(
+                claim_key_package,
+                user_id=user_id,
+                device_id=device_id,
+                ciphersuites=ciphersuites,
+                now_ms=now_ms,
+            )
+        )
+
+    async def put_key_package_routes(
+        self, routes: Mapping[bytes, str], expires_ms: int, *, room_id: str | None = None
+    ) -> None:
+        """Remember at which provider each KeyPackageRef lives, and for which room."""
+        await self._write(
+            partial(
+                put_key_package_routes,
+                routes=routes,
+                expires_ms=expires_ms,
+                room_id=room_id,
+            )
+        )
+
+    async def put_room_routes(self, room_id: str, routes: Mapping[bytes, str], expires_ms: int) -> None:
+        """Remember what another hub says of a room."""
+        await self._write(partial(put_room_routes, room_id=room_id, routes=routes, expires_ms=expires_ms))

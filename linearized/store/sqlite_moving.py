@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from linearized.exceptions import AppendConflict, StoreError
+from linearized.protocol.state import PARENT_ROOM
 from linearized.store.base import EntryRow
 from linearized.store.moving import Adoption
 from linearized.store.sqlite_append import put_follower, put_group
@@ -14,6 +16,7 @@ from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_rooms import entry_of
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _STAGED = """
 SELECT seq, event_id, type, state_key, sender, origin_server_ts, epoch, pdu
@@ -96,6 +99,13 @@ def adopt(transaction: Transaction, *, adoption: Adoption) -> None:
         " WHERE room_nr = ? AND type = 'm.room.member' AND state_key IS NOT NULL ORDER BY seq",
         (number,),
     )
+    # A participant that joined later has not seen the create event before.
+    execute(
+        "INSERT OR REPLACE INTO parents (room_nr, parent)"
+        " SELECT room_nr, json_extract(CAST(pdu AS TEXT), ?) AS parent FROM staged"
+        " WHERE room_nr = ? AND type = 'm.room.create' AND state_key = '' AND parent IS NOT NULL",
+        (f'$.content."{PARENT_ROOM}"', number),
+    )
     execute("UPDATE stream SET first_seq = first_seq + ? WHERE room_nr = ?", (staged - head, number))
     execute("DELETE FROM tree WHERE room_nr = ?", (number,))
     execute("DELETE FROM groups WHERE room_nr = ?", (number,))
@@ -133,3 +143,20 @@ class MovingReads(Reader):
         )
         head: int = rows[0][0]
         return head
+
+
+class MovingWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def stage_entries(self, room_id: str, entries: Sequence[EntryRow]) -> None:
+        """Append entries to a room's staged log."""
+        await self._write(partial(stage_entries, room_id=room_id, entries=entries))
+
+    async def drop_staged(self, room_id: str) -> None:
+        """Forget a room's staged log."""
+        await self._write(partial(drop_staged, room_id=room_id))
+
+    async def adopt(self, adoption: Adoption) -> None:
+        """Put the staged log in the place of our copy."""
+        operation = partial(adopt, adoption=adoption)
+        await self._write(operation, followed=[adoption.room.room_id])

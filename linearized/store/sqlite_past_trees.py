@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Final
 
 from linearized.store.past_trees import PastTreeRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 # Group states kept for one room. A tree of a thousand members has about 300 KB; a client that comes after
 # sixty-four more additions, and did not get its tree with its Welcome, rejoins by external commit.
@@ -77,3 +79,11 @@ def _encode(references: frozenset[bytes]) -> str:
 
 def _decode(text: str) -> frozenset[bytes]:
     return frozenset(bytes.fromhex(reference) for reference in json.loads(text))
+
+
+class PastTreeWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def forget_past_tree(self, room_id: str, epoch: int, reference: bytes) -> None:
+        """A new member has joined; the last one's group state is forgotten."""
+        await self._write(partial(forget_past_tree, room_id=room_id, epoch=epoch, reference=reference))

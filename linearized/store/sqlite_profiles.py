@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from linearized.store.profiles import ProfileRow
 from linearized.store.sqlite_history import room_number
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 
 def put_profile(transaction: Transaction, *, profile: ProfileRow) -> None:
@@ -41,3 +44,15 @@ class ProfileReads(Reader):
             "SELECT seq FROM forgotten WHERE user_id = ? AND room_nr = ?", user_id, self._room_number(room_id)
         )
         return rows[0][0] if rows else None
+
+
+class ProfileWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_profile(self, profile: ProfileRow) -> None:
+        """Insert or replace a user's profile."""
+        await self._write(partial(put_profile, profile=profile))
+
+    async def put_forgotten(self, user_id: str, room_id: str, seq: int) -> None:
+        """Note which membership a user forgets."""
+        await self._write(partial(put_forgotten, user_id=user_id, room_id=room_id, seq=seq))

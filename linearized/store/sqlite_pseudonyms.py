@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from linearized.store.pseudonyms import PseudonymRow
 from linearized.store.sqlite_devices import delete_device
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import OF_DEVICES, Writes
 
 
 class PseudonymReads(Reader):
@@ -72,3 +75,20 @@ def delete_pseudonym(transaction: Transaction, *, user_id: str) -> None:
     devices = execute("SELECT device_id FROM devices WHERE user_id = ?", (user_id,)).fetchall()
     for (device_id,) in devices:
         delete_device(transaction, user_id=user_id, device_id=device_id)
+
+
+class PseudonymWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_pseudonym(self, pseudonym: PseudonymRow, device_id: str) -> bool:
+        """Make a pseudonym with a device of that name."""
+        operation = partial(put_pseudonym, pseudonym=pseudonym, device_id=device_id)
+        return await self._write(operation, tokens=OF_DEVICES)
+
+    async def bind_pseudonym(self, user_id: str, room_id: str) -> bool:
+        """Use a pseudonym for a room; False for any but the first."""
+        return await self._write(partial(bind_pseudonym, user_id=user_id, room_id=room_id))
+
+    async def delete_pseudonym(self, user_id: str) -> None:
+        """Forget whose a pseudonym is, and its devices."""
+        await self._write(partial(delete_pseudonym, user_id=user_id), tokens=OF_DEVICES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from linearized.store.receipts import ReceiptRow
@@ -10,6 +11,7 @@ from linearized.store.sqlite_history import room_number
 from linearized.store.sqlite_keys import SEQ_BITS
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
+from linearized.store.sqlite_writes import Writes
 
 _PUT = """
 INSERT INTO receipts (room_nr, user_id, kind, thread_id, event_id, seq, ts, position)
@@ -100,3 +102,11 @@ def _receipt(row: tuple[Any, ...]) -> ReceiptRow:
         ts=ts,
         position=position,
     )
+
+
+class ReceiptWrites(Writes):
+    """The writes of this module, each durable when it returns."""
+
+    async def put_receipts(self, rows: Sequence[ReceiptRow], *, most_threads: int) -> bool:
+        """Move receipts forward; whether any moved."""
+        return await self._write(partial(put_receipts, rows=rows, most_threads=most_threads))

@@ -127,6 +127,17 @@ class RoomReads(Reader):
             for user_id, membership, seq in rows
         ]
 
+    def membership(self, room_id: str, user_id: str) -> MembershipRow | None:
+        """The user's in the room, or None if they never had one."""
+        rows = self._query(
+            "SELECT membership, seq FROM memberships WHERE room_nr = ? AND user_id = ?",
+            self._room_number(room_id),
+            user_id,
+        )
+        for membership, seq in rows:
+            return MembershipRow(room_id=room_id, user_id=user_id, membership=membership, seq=seq)
+        return None
+
     def rooms_of(self, user_id: str) -> list[MembershipRow]:
         """The user's memberships, whatever they are, in all rooms."""
         rows = self._query(

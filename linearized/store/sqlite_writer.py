@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 import trio
@@ -19,8 +21,8 @@ from linearized.store.known import Known
 # Writes that one transaction may hold. Beyond a few hundred the flush is a small share of the cost and a
 # longer transaction only delays those at its front.
 MAX_BATCH_WRITES = 512
-# Writes that may wait in memory; beyond that submitters wait their turn. Two full batches keep the writer
-# busy.
+# Writes that may be in memory, those that are being executed among them; beyond that submitters wait their
+# turn. Two full batches keep the writer busy.
 MAX_WAITING_WRITES = 1024
 # Writes after which the log is copied into the database in the background, so that it is rarely done in a
 # commit.
@@ -80,6 +82,9 @@ class _Write(Generic[T]):
 class GroupWriter:
     """Executes operations on ``connection``, which it alone uses, in ``run``.
 
+    They go straight to a thread that takes all that wait, and what became of them comes straight back: a loop
+    that is busy holds up neither.
+
     ``checkpointer`` is a second connection to the same file; it copies the write-ahead log back in the
     background. ``in_thread`` False runs transactions on the loop's own thread: for tests under a mock clock,
     which does not see that a worker thread is busy.
@@ -95,9 +100,11 @@ class GroupWriter:
         self._connection = connection
         self._checkpointer = checkpointer
         self._in_thread = in_thread
-        # One token: the connection is used by one thread at a time, whichever thread that is.
-        self._limiter = trio.CapacityLimiter(1)
-        self._send, self._receive = trio.open_memory_channel[_Write[object]](MAX_WAITING_WRITES)
+        # None is the last: nothing follows it.
+        self._queue = SimpleQueue[_Write[object] | None]()
+        self._places = trio.Semaphore(MAX_WAITING_WRITES)
+        self._arrived = trio.Event()  # something, if there is no thread
+        self._closing = trio.Event()
         self._started = False
         self._running = False
         self._finished = trio.Event()
@@ -117,21 +124,29 @@ class GroupWriter:
         Raises:
             StoreError: the operation or the commit failed, or the writer is not running.
         """
-        if not self._running:
-            raise StoreError("the store's writer is not running")
+        self._require_running("the store's writer is not running")
         write = _Write(operation, changes)
         try:
-            await self._send.send(cast("_Write[object]", write))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            write.finish()
-            raise StoreError("the store is closed") from None
+            await self._places.acquire()
         except BaseException:  # cancelled while it waited for a place
             write.finish()
             raise
+        try:
+            self._require_running("the store is closed")
+        except StoreError:
+            write.finish()
+            self._places.release()
+            raise
+        self._queue.put(cast("_Write[object]", write))
+        self._arrived.set()
         await write.done.wait()
         if write.error is not None:
             raise write.error
         return cast("T", write.result)
+
+    def _require_running(self, otherwise: str) -> None:
+        if not self._running:
+            raise StoreError(otherwise)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until closed. When cancelled, commit what was already submitted, then stop."""
@@ -142,67 +157,105 @@ class GroupWriter:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._checkpoint_in_background)
                 task_status.started()
-                await self._write_until_closed()
+                await (self._write_in_thread() if self._in_thread else self._write_here())
                 nursery.cancel_scope.cancel()
         finally:
+            # There is something left only after a bug. Nobody waits for ever.
+            while rest := self._waiting():
+                self._ended(rest, StoreError("the store's writer failed"))
             self._finished.set()
 
     async def aclose(self) -> None:
         """Take no more writes, finish those submitted, stop ``run``. Does not close the connections."""
-        self._send.close()
+        self._running = False
+        self._closing.set()
+        self._arrived.set()
         if self._started:
             # Shielded: it ends by itself after the writes that wait, whose number is bounded.
             with trio.CancelScope(shield=True):
                 await self._finished.wait()
 
-    async def _write_until_closed(self) -> None:
+    async def _write_in_thread(self) -> None:
+        async def work() -> None:
+            with trio.CancelScope(shield=True):
+                # A thread of its own: it is busy for as long as the server runs.
+                await trio.to_thread.run_sync(self._work, token, limiter=trio.CapacityLimiter(1))
+
+        token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            try:
+                await self._closing.wait()
+            finally:
+                self._running = False
+                self._queue.put(None)
+
+    def _work(self, token: trio.lowlevel.TrioToken) -> None:
+        """In the thread, until the queue ends."""
+
+        def report(batch: Sequence[_Write[object]], failure: Exception | None) -> None:
+            token.run_sync_soon(self._ended, batch, failure)
+
+        while (first := self._queue.get()) is not None:
+            self._transact(self._waiting(first), report)
+
+    async def _write_here(self) -> None:
         try:
-            while True:
-                await self._commit(self._waiting(await self._receive.receive()))
-        except trio.EndOfChannel:
-            return
+            while not self._closing.is_set():
+                await self._arrived.wait()
+                self._arrived = trio.Event()
+                self._write_waiting()
         finally:
-            # Cancelled or broken: no new writes, an answer for those that wait.
             self._running = False
-            while batch := self._waiting():
-                await self._commit(batch)
-            self._receive.close()
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while batch := self._waiting():
+            self._transact(batch, self._ended)
 
     def _waiting(self, *first: _Write[object]) -> list[_Write[object]]:
+        """What waits, with what was taken ``first``, as far as one transaction may hold it."""
         batch = list(first)
-        try:
+        with suppress(Empty):
             while len(batch) < MAX_BATCH_WRITES:
-                batch.append(self._receive.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            pass
+                write = self._queue.get_nowait()
+                if write is None:
+                    self._queue.put(None)  # for whoever takes next
+                    break
+                batch.append(write)
         return batch
 
-    async def _commit(self, batch: Sequence[_Write[object]]) -> None:
-        failure: Exception = StoreError("the store's writer failed")
+    def _transact(
+        self,
+        batch: Sequence[_Write[object]],
+        report: Callable[[Sequence[_Write[object]], Exception | None], None],
+    ) -> None:
+        """Execute a transaction and ``report`` why it failed, if it did; in the thread, if there is one."""
+        failure: Exception | None = StoreError(
+            "the store's writer failed"
+        )  # and a bug of ours goes on to end `run`
         try:
-            with trio.CancelScope(shield=True):
-                if self._in_thread:
-                    await trio.to_thread.run_sync(self._execute, batch, limiter=self._limiter)
-                else:
-                    self._execute(batch)
+            self._execute(batch)
+            failure = None
         except sqlite3.Error as error:
             failure = error
-        else:
+        finally:
+            report(batch, failure)
+
+    def _ended(self, batch: Sequence[_Write[object]], failure: Exception | None) -> None:
+        """Tell who waits for a transaction what became of it; on the loop."""
+        if failure is None:
             self.commits += 1
             self.writes += len(batch)
             self._note_written(len(batch))
-            for write in batch:
-                write.finish()
-            return
-        finally:
-            # Whatever went wrong, nobody waits for ever: an exception of ours (a bug) goes on to end `run`.
-            for write in batch:
-                if not write.done.is_set():
-                    write.error = _store_error(failure)
-                    write.finish()
+        for write in batch:
+            if failure is not None:
+                write.error = _store_error(failure)
+            write.finish()
+            self._places.release()
 
     def _execute(self, batch: Sequence[_Write[object]]) -> None:
-        """The transaction; runs in the worker thread. Raises sqlite3.Error if nothing of it was kept."""
+        """Raises sqlite3.Error if nothing of the transaction was kept."""
         # Failures are rare and savepoints cost a fifth of an append (SQLite keeps a copy of every page each
         # one changes). So: all together first; if one fails, all of it is undone and done again, each in a
         # savepoint.

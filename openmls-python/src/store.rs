@@ -106,6 +106,7 @@ impl Contents {
 pub struct Shelf {
     pub contents: Contents,
     pub keeping_secrets: bool,
+    pub leaving_tree: bool,
 }
 
 /// The storage provider. It can only fail to encode or decode; the lock is never held over anything that panics.
@@ -212,7 +213,8 @@ impl Store {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A copy of everything; without the message secrets if [`Store::lacks_secrets`].
+    /// A copy of everything; without the message secrets if [`Store::lacks_secrets`], and without the tree if
+    /// [`Store::lacks_tree`].
     pub fn contents(&self) -> Contents {
         self.shelf().contents.clone()
     }
@@ -237,6 +239,21 @@ impl Store {
     pub fn lacks_secrets(&self) -> bool {
         let secrets = (Table::MessageSecrets, ONLY);
         !self.shelf().contents.values.contains_key(&secrets)
+    }
+
+    /// OpenMLS writes the whole tree of a public group with each commit, though it keeps it in memory as well. What it
+    /// writes while `work` runs is not taken in, and what was there before is dropped.
+    pub fn leaving_tree<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.shelf().leaving_tree = true;
+        let result = work();
+        self.shelf().leaving_tree = false;
+        result
+    }
+
+    /// Whether the tree is in memory only.
+    pub fn lacks_tree(&self) -> bool {
+        let tree = (Table::Tree, ONLY);
+        !self.shelf().contents.values.contains_key(&tree)
     }
 
     pub fn put<T: Serialize + ?Sized>(&self, table: Table, key: Vec<u8>, value: &T) -> Stored<()> {

@@ -59,7 +59,28 @@ macro_rules! keyed {
 impl StorageProvider<V> for Store {
     type Error = StoreError;
 
-    once!(Tree, TreeSync, write_tree, tree, delete_tree);
+    fn write_tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(
+        &self,
+        _: &G,
+        tree: &T,
+    ) -> Stored<()> {
+        let leaving = self.shelf().leaving_tree;
+        if leaving {
+            self.drop_value(Table::Tree, ONLY);
+            return Ok(());
+        }
+        self.put(Table::Tree, ONLY, tree)
+    }
+
+    fn tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(&self, _: &G) -> Stored<Option<T>> {
+        self.get(Table::Tree, ONLY)
+    }
+
+    fn delete_tree<G: traits::GroupId<V>>(&self, _: &G) -> Stored<()> {
+        self.drop_value(Table::Tree, ONLY);
+        Ok(())
+    }
+
     once!(
         GroupContext,
         GroupContext,

@@ -22,7 +22,7 @@ use crate::provider::Provider;
 use crate::snapshot::{self, Holds, PublicGroupSnapshot};
 use crate::staged::{Origin, StagedCommit};
 use crate::stand_ins::StandIns;
-use crate::store::{Contents, Store};
+use crate::store::{Contents, Store, Table, ONLY};
 use crate::values::{AppDataUpdate, ProposalInfo};
 use crate::{config, external_proposals, reinit, rules, wire};
 
@@ -50,10 +50,21 @@ impl Public {
         Self::load(&body.group_id, body.store, body.maximum_lifetime)
     }
 
+    /// The store with everything in it: a merge leaves the tree in memory.
+    fn stored(&self) -> Outcome<&Store> {
+        let store = self.provider.storage();
+        if store.lacks_tree() {
+            store
+                .put(Table::Tree, ONLY, self.group.treesync())
+                .map_err(Failure::internal)?;
+        }
+        Ok(store)
+    }
+
     pub fn save(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         let body = PublicGroupSnapshot {
             group_id: self.group.group_id().to_vec(),
-            store: self.provider.storage(),
+            store: self.stored()?,
             maximum_lifetime: self.maximum_lifetime,
         };
         snapshot::encode(Holds::PublicGroup, &body)
@@ -62,7 +73,7 @@ impl Public {
     /// Run `work` that may fail after it changed something; all is as before then. That costs a copy of the store,
     /// which ordinary work does without because OpenMLS changes nothing when it refuses.
     fn undoable<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        let before = self.provider.storage().contents();
+        let before = self.stored()?.contents();
         caught(|| work(self)).or_else(|failure| {
             *self = self
                 .reload(before)
@@ -193,14 +204,14 @@ impl Public {
 
     /// A copy in which the proposals that `judging` refers to hold stand-ins.
     fn showing(&self, stand_ins: &StandIns, judging: &Judging<'_>) -> Outcome<Self> {
-        let mut contents = self.provider.storage().contents();
+        let mut contents = self.stored()?.contents();
         stand_ins.show_stored(&mut contents, &judging.referred)?;
         self.reload(contents)
     }
 
     /// Undo what `stand_ins` did to the group.
     fn put_back(&mut self, stand_ins: &StandIns) -> Outcome<()> {
-        let mut contents = self.provider.storage().contents();
+        let mut contents = self.stored()?.contents();
         stand_ins.put_back(&mut contents)?;
         *self = self.reload(contents)?;
         stand_ins.refuse_left(&self.group.export_ratchet_tree().tls_serialize_detached()?)
@@ -295,9 +306,9 @@ impl Public {
             .take()
             .ok_or_else(|| Failure::not_allowed("the commit was merged already"))?;
         let merge = |public: &mut Self| {
-            public
-                .group
-                .merge_commit(public.provider.storage(), commit)
+            let store = public.provider.storage();
+            store
+                .leaving_tree(|| public.group.merge_commit(store, commit))
                 .map_err(Failure::half_done)?;
             match &staged.reinit {
                 Some(reinit) => reinit::end(public.provider.storage(), reinit),

@@ -178,9 +178,9 @@ class EncryptingClient:
             **forged,
         }
 
-    async def answer_request(self, device: JsonObject) -> None:
-        """Give a device the key that it asked for last."""
-        wanted = self.requests[-1]["content"]["body"]
+    async def answer_request(self, device: JsonObject, request: JsonObject) -> None:
+        """Give a device the key that it asked for."""
+        wanted = request["content"]["body"]
         key = self.forwarded_key(wanted["room_id"], wanted["session_id"])
         sealed = await self.olm(device, "m.forwarded_room_key", key)
         await self.send_to_device(device, "m.room.encrypted", sealed)

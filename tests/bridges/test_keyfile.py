@@ -79,4 +79,11 @@ async def test_states_that_an_older_bridge_wrote_are_sealed_at_the_start(tmp_pat
 def opened(database: Database, key: bytes) -> Puppets:
     """Clients that are opened and never used."""
     nobody: Any = Mock()
-    return Puppets(nobody, database, bot="@_bridge:a.example", key=key, random=secrets.token_bytes)
+    return Puppets(
+        nobody,
+        database,
+        bot="@_bridge:a.example",
+        domain="matrix.example",
+        key=key,
+        random=secrets.token_bytes,
+    )

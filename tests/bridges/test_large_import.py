@@ -1,12 +1,10 @@
-"""A room with a long past and many people, imported by a bridge that is killed five times.
-
-Small here; ``LINEARIZED_SOAK_IMPORT="EVENTS MEMBERS"`` sets the size, which ``make soak`` does.
+"""A room with a past and people, imported by a bridge that is killed five times, at requests; and how many
+clients it has open. ``imports`` has the same from outside, and large.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,13 @@ import httpx
 from bridges.matrix.puppets import OPEN_CLIENTS
 from bridges.matrix.records import Phase
 from linearized.client import Session
-from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom
+from tests.bridges.fake_homeserver import DOMAIN
+from tests.bridges.imports.processes import long_past
 from tests.bridges.support import ALICE, MATRIX_ROOM, World, open_world, opened_bridge
 from tests.bridges.test_kills import FaultyHub, world_to_kill
 from tests.client.test_kills import Killed
 
-EVENTS, MEMBERS = map(int, os.environ.get("LINEARIZED_SOAK_IMPORT", "700 45").split())
-KILLS = 5
-# Of everything in this process: the bridge, the provider, and the homeserver with the whole room in memory.
-MAX_GROWTH = 300 * 1024 * 1024
+EVENTS, MEMBERS, KILLS = 300, 25, 5
 
 
 class KillSometimes:
@@ -41,24 +37,6 @@ class KillSometimes:
         if self.seen in self.points:
             self.killed += 1
             raise Killed(f"{when} request {self.seen}")
-
-
-def resident() -> int:
-    """Bytes of memory this process has now."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def long_past(homeserver: FakeHomeserver) -> MatrixRoom:
-    room = homeserver.create(MATRIX_ROOM, ALICE)
-    users = [ALICE, *(f"@member{number}:{DOMAIN}" for number in range(MEMBERS - 1))]
-    for user in users[1:]:
-        homeserver.users.add(user)
-        homeserver.member(room, user, "join", push=False)
-    for number in range(EVENTS - len(room.timeline)):
-        homeserver.say(room, users[number % MEMBERS], f"line {number} of a long past", push=False)
-    return room
 
 
 async def live(world: World, hub: FaultyHub, fault: KillSometimes) -> None:
@@ -99,23 +77,20 @@ async def log_of(world: World, hub: FaultyHub) -> tuple[list[Any], set[str]]:
 
 
 async def test_a_large_import_that_is_killed_five_times_ends_with_the_same_log(tmp_path: Path) -> None:
-    before = resident()
     whole = KillSometimes(set())
     async with world_to_kill(tmp_path / "whole") as (world, hub):
-        long_past(world.homeserver)
+        long_past(world.homeserver, EVENTS, MEMBERS)
         await live(world, hub, whole)
         wanted, people = await log_of(world, hub)
-        assert resident() - before < MAX_GROWTH
     assert len(people) == MEMBERS + 1
     assert len([entry for entry in wanted if entry[0] == "m.room.message"]) >= EVENTS - MEMBERS - 10
     points = {whole.seen * number // (KILLS + 1) for number in range(1, KILLS + 1)}
     fault = KillSometimes(points)
     async with world_to_kill(tmp_path / "killed") as (world, hub):
-        long_past(world.homeserver)
+        long_past(world.homeserver, EVENTS, MEMBERS)
         await live(world, hub, fault)
         assert fault.killed == KILLS
         assert await log_of(world, hub) == (wanted, people)
-        assert resident() - before < MAX_GROWTH
 
 
 async def test_few_clients_are_open_at_a_time_and_never_two_of_one_user(tmp_path: Path) -> None:

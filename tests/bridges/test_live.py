@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from bridges.matrix.audit import Audits
+from bridges.matrix.ciphers import PartOpener, whole
 from bridges.matrix.content import NotBridged
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import file_of, open_part
+from bridges.matrix.media import file_of
 from bridges.matrix.outbound import relayed
 from linearized.client import DecryptedMessage, Session
 from linearized.mimi.content import (
@@ -177,7 +178,7 @@ async def test_a_picture_crosses_encrypted_and_comes_out_the_same(tmp_path: Path
         assert isinstance(part, ExternalPart)
         sealed = await world.bridge.puppets.bot.api.download_media(*file_of(part.url))
         assert picture not in sealed
-        assert open_part(sealed, part) == picture
+        assert whole(PartOpener(part), sealed) == picture
         assert part.content_type == "image/png"
         # And back: bob shares the same file.
         await bob.send(world.room_id(), attachment(part, salt=b"p" * 16))

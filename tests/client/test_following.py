@@ -173,3 +173,18 @@ def test_both_kinds_of_credential_name_a_client() -> None:
     for nobody in (b"", b"alice", b"mimi://a.example/u/alice", b"mimi://\xff", structure + b"x"):
         with pytest.raises(IdentifierError):
             leaf_owner(basic_credential(nobody))
+
+
+async def test_items_that_nobody_wants_are_not_kept_and_what_they_change_is() -> None:
+    provider = FakeProvider()
+    async with two(provider) as (room, alice, bob):
+        choosy = Session(bob.api, bob.device, wanted=lambda item: not isinstance(item, RoomEvent))
+        topic = {"topic": "x"}
+        provider.append(room, ALICE, "m.room.topic", topic, state_key="")
+        await alice.send(ROOM, message("kept"))
+        provider.append(room, ALICE, "m.room.topic", topic, state_key="")
+        before = bob.device.state.since
+        (kept,) = await drain(choosy)
+        assert isinstance(kept, DecryptedMessage)
+        assert bob.device.state.since != before
+        assert not await drain(bob)

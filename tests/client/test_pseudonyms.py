@@ -380,8 +380,9 @@ async def test_two_devices_of_a_user_have_one_pseudonym(tmp_path: Path) -> None:
         alice, phone = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
         room_id = await alice.create_minimal_room(handles=[phone.handle])
         await drain(phone)
-        laptop = await new_pseudonym(await club.device(a, BOB, "LAPTOP"), MemoryStorage(), of=phone)
-        assert laptop.device.owner.user_id == phone.device.owner.user_id
+        account, name = await club.device(a, BOB, "LAPTOP"), phone.device.owner.user_id
+        laptop = await new_pseudonym(account, MemoryStorage(), of=name)
+        assert laptop.device.owner.user_id == name
         await alice.add(room_id, [laptop.handle])
         for session in (alice, phone, laptop):
             await drain(session)
@@ -393,8 +394,8 @@ async def test_two_devices_come_by_their_handles_and_one_without_stays_out(tmp_p
         a = await club.server("a.example")
         alice, phone = await pseudonym(club, a, ALICE), await pseudonym(club, a, BOB)
         account = await club.device(a, BOB, "LAPTOP")
-        laptop = await new_pseudonym(account, MemoryStorage(), of=phone)
-        await new_pseudonym(account, MemoryStorage(), of=phone)
+        laptop = await new_pseudonym(account, MemoryStorage(), of=phone.device.owner.user_id)
+        await new_pseudonym(account, MemoryStorage(), of=phone.device.owner.user_id)
         room_id = await alice.create_minimal_room()
         added = await alice.add(room_id, [laptop.handle, phone.handle])
         assert [real.device_id for real in added] == ["LAPTOP", "DEV"]
@@ -420,7 +421,7 @@ async def test_of_two_users_who_share_a_pseudonym_one_is_believed(
         with monkeypatch.context() as patch:
             patch.setattr(a.node.store, "put_pseudonym", lenient)
             patch.setattr(a.node.store, "pseudonym", lambda _user_id: hers_too)
-            carol = await new_pseudonym(account, MemoryStorage(), of=bob)
+            carol = await new_pseudonym(account, MemoryStorage(), of=bob.device.owner.user_id)
         room_id = await alice.create_minimal_room()
         with pytest.raises(UntrustedIdentity, match="another user's"):
             await alice.add(room_id, [bob.handle, carol.handle])

@@ -7,27 +7,43 @@ import secrets
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 import trio
 
-from linearized.client import Item, ProviderApi
+from linearized.client import ApiError, Item, ProviderApi, ServerUnreachable
 from linearized.demo.homeserver import HomeserverFiles, MatrixUser, register
 from linearized.demo.participant import Participant, now_ms, participant
 from tests.bridges.encrypting_client import EncryptingClient
 from tests.homeserver.stage import PASSWORD, Stage, provider_of
 
 JsonObject = dict[str, Any]
+T = TypeVar("T")
 # For anything that is to happen at all. What is late on a loaded machine is not wrong.
 PATIENCE = 300.0
 # Between two tries of what asks a program that may be away.
 AWAY_PAUSE = 0.2
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 _FILTER = json.dumps({"room": {"timeline": {"limit": 1000}}, "presence": {"types": []}})
+
+
+async def until_taken(offer: Callable[[], Awaitable[T]]) -> T:
+    """Offer the same again until it is taken, as a client does whose server is away."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            try:
+                return await offer()
+            except (httpx.TransportError, ServerUnreachable):
+                await trio.sleep(AWAY_PAUSE)
+            except ApiError as error:
+                if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise
+                await trio.sleep(AWAY_PAUSE)  # our provider is there, the hub behind it is not
 
 
 @dataclass
@@ -72,11 +88,15 @@ class Eyes:
             content = {**content, "m.relates_to": event["content"]["m.relates_to"]}
         return {**event, "type": inner["type"], "content": content}
 
+    async def news(self) -> None:
+        """Wait until something new has come."""
+        await self._news.wait()
+
     async def until(self, what: str, holds: Callable[[], bool]) -> None:
         """Wait for something to hold, which only changes when there is something new to see."""
         with trio.move_on_after(PATIENCE):
             while not holds():
-                await self._news.wait()
+                await self.news()
             return
         raise AssertionError(f"{self.user.user_id} did not see {what}")
 
@@ -99,14 +119,18 @@ class Crowd:
             path = f"/rooms/{room_id}/redact/{content['redacts']}/{secrets.token_hex(8)}"
             return str((await user.call("PUT", path, body={}))["event_id"])
         if room_id in self.encrypted and kind != "m.reaction":
-            crypto = self.crypto[name]
-            members = (await user.call("GET", f"/rooms/{room_id}/joined_members"))["joined"]
-            await crypto.share(room_id, members)
-            sealed = crypto.encrypt(room_id, kind, content)
-            if "m.relates_to" in content:
-                sealed["m.relates_to"] = content["m.relates_to"]
-            kind, content = "m.room.encrypted", sealed
+            kind, content = await self.sealed(name, room_id, kind, content)
         return await user.send(room_id, kind, content)
+
+    async def sealed(self, name: str, room_id: str, kind: str, content: JsonObject) -> tuple[str, JsonObject]:
+        """An event as a client that encrypts sends it, once everybody has the key."""
+        user, crypto = self.users[name], self.crypto[name]
+        joined = await until_taken(partial(user.call, "GET", f"/rooms/{room_id}/joined_members"))
+        await crypto.share(room_id, joined["joined"])
+        sealed = crypto.encrypt(room_id, kind, content)
+        if "m.relates_to" in content:
+            sealed["m.relates_to"] = content["m.relates_to"]
+        return "m.room.encrypted", sealed
 
     async def download(self, mxc: str) -> bytes:
         """The file behind an ``mxc://`` URI."""
@@ -139,7 +163,7 @@ async def crowd(
 
 async def _encrypting(user: MatrixUser) -> EncryptingClient:
     async def call(method: str, path: str, body: JsonObject | None) -> JsonObject:
-        return await user.call(method, f"/{path}", body=body)
+        return await until_taken(partial(user.call, method, f"/{path}", body=body))
 
     device = (await user.call("GET", "/account/whoami"))["device_id"]
     client = EncryptingClient(call, user.user_id, device)

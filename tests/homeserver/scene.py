@@ -16,8 +16,8 @@ from typing import Any
 import trio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bridges.matrix.media import download_url, open_part
-from bridges.matrix.megolm.attachments import open_file, seal_file
+from bridges.matrix.ciphers import FileOpener, FileSealer, PartOpener, whole
+from bridges.matrix.media import download_url
 from linearized.client import DecryptedMessage, Joined
 from linearized.demo.participant import Participant
 from linearized.mimi.content import (
@@ -188,9 +188,9 @@ class Room:
         user, file = next(iter(self.crowd.users.values())), self.files[name]
         if self.matrix_id not in self.crowd.encrypted:
             return {"url": await user.upload(file.data, file.type, name)}
-        sealed, encrypted = seal_file(file.data, random=secrets.token_bytes)
-        url = await user.upload(sealed, "application/octet-stream", "file")
-        return {"file": {**encrypted, "url": url}}
+        sealer = FileSealer(secrets.token_bytes)
+        url = await user.upload(whole(sealer, file.data), "application/octet-stream", "file")
+        return {"file": {**sealer.file, "url": url}}
 
     # --- comparing ---
 
@@ -256,7 +256,7 @@ class Room:
                 return {part.semantics.name: [await self._part(one, person) for one in part.parts]}
             case ExternalPart():
                 server, media_id = part.url.split("/")[-2:]
-                data = open_part(await person.session.api.download_media(server, media_id), part)
+                data = whole(PartOpener(part), await person.session.api.download_media(server, media_id))
                 return {
                     "file": self.name_of(data),
                     "type": part.content_type,
@@ -297,7 +297,7 @@ class Room:
 
     async def _downloaded(self, mxc: str, encrypted: JsonObject | None) -> str:
         data = await self.crowd.download(mxc)
-        return f"file:{self.name_of(data if encrypted is None else open_file(data, encrypted))}"
+        return f"file:{self.name_of(data if encrypted is None else whole(FileOpener(encrypted), data))}"
 
 
 async def share(person: Participant, files: Mapping[str, File]) -> dict[str, ExternalPart]:

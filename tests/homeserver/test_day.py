@@ -14,8 +14,10 @@ import trio
 from tests.homeserver import doings
 from tests.homeserver.doings import Hall
 from tests.homeserver.people import Eyes, crowd, people
-from tests.homeserver.scene import Room, Writes, bridged_room, share
-from tests.homeserver.spoken import END_HERE, END_THERE, FILES, script
+from tests.homeserver.said_in_matrix import END_HERE, MATRIX
+from tests.homeserver.said_there import END_THERE, THERE
+from tests.homeserver.scene import Room, Row, Writes, bridged_room, share
+from tests.homeserver.shapes import FILES
 from tests.homeserver.stage import Stage
 
 ROUNDS = int(os.environ.get("LINEARIZED_SOAK_DAY", "1"))
@@ -24,6 +26,14 @@ CROWD = ("ann", "ben", *(f"user{number}" for number in range(16)))
 GUESTS = ("cat", "dan")
 SPEAKERS = ("bea", "bill", "bo")
 ACTORS = ("amy", "al", "bess")
+
+
+def script() -> list[Row]:
+    """Both tables, taken turns by, each in its order."""
+    rows: list[Row] = []
+    for number in range(max(len(MATRIX), len(THERE))):
+        rows += [*MATRIX[number : number + 1], *THERE[number : number + 1]]
+    return rows
 
 
 async def talk(room: Room, seed: int) -> None:

@@ -1,5 +1,5 @@
-"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk: nothing is lost,
-nothing comes twice, and what each of them says stays in order.
+"""The bridge, its provider and the homeserver are killed (SIGKILL) while people talk in two rooms, one of
+them encrypted on both sides: nothing is lost, nothing comes twice, and what each of them says stays in order.
 
 Short here; ``LINEARIZED_SOAK_KILLS=ROUNDS`` has so many rounds, which ``make soak`` does.
 """
@@ -9,26 +9,28 @@ from __future__ import annotations
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-import httpx
 import trio
 
-from linearized.client import ApiError, ServerUnreachable
 from linearized.demo.participant import Participant
 from linearized.demo.processes import Service
 from linearized.demo.talk import body_of
 from linearized.mimi.content import text
 from linearized.protocol.identifiers import user_id_from_uri
-from tests.homeserver.people import AWAY_PAUSE, PATIENCE, Eyes, crowd, heard, people
+from tests.bridges.encrypting_client import EncryptingClient
+from tests.homeserver.people import Eyes, crowd, heard, people, until_taken
 from tests.homeserver.scene import Room, bridged_room
 from tests.homeserver.stage import Stage
 
 ROUNDS = int(os.environ.get("LINEARIZED_SOAK_KILLS", "3"))
 SEED = 20261126
 HERE, THERE = ("kay", "kim", "ken"), ("brad", "bree")
+# Those of them who have clients that encrypt, and who talk in the encrypted room.
+ENCRYPTING = HERE[:2]
 # Of each in a round, so far apart that some fall before the kill, some after it and some between.
 MESSAGES = 5
 MAX_PAUSE_S = 0.4
@@ -38,27 +40,13 @@ MAX_AWAY_S = 1.0
 Words = dict[str, list[str]]
 
 
-async def until_taken(offer: Callable[[], Awaitable[object]]) -> None:
-    """Offer the same again until it is taken, as a client does whose server is away."""
-    with trio.fail_after(PATIENCE):
-        while True:
-            try:
-                await offer()
-            except (httpx.TransportError, ServerUnreachable):
-                await trio.sleep(AWAY_PAUSE)
-            except ApiError as error:
-                if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
-                    raise
-                await trio.sleep(AWAY_PAUSE)  # our provider is there, the hub behind it is not
-            else:
-                return
-
-
 async def say_here(room: Room, name: str, words: list[str], random: Random) -> None:
+    user, room_id = room.crowd.users[name], room.matrix_id
     for body in words:
-        path = f"/rooms/{room.matrix_id}/send/m.room.message/{secrets.token_hex(8)}"
-        content = {"msgtype": "m.text", "body": body}
-        user = room.crowd.users[name]
+        kind, content = "m.room.message", {"msgtype": "m.text", "body": body}
+        if room_id in room.crowd.encrypted:
+            kind, content = await room.crowd.sealed(name, room_id, kind, content)
+        path = f"/rooms/{room_id}/send/{kind}/{secrets.token_hex(8)}"
         await until_taken(partial(user.call, "PUT", path, body=content))
         await trio.sleep(random.random() * MAX_PAUSE_S)
 
@@ -94,32 +82,66 @@ def by_sender(pairs: list[tuple[str, str]]) -> Words:
     return found
 
 
+async def give_keys(eyes: Eyes, crypto: EncryptingClient) -> None:
+    """Answer devices that ask for a key, as clients do, for ever."""
+    answered = 0
+    while True:
+        while answered < len(crypto.requests):
+            request, answered = crypto.requests[answered], answered + 1
+            asking = request["content"]["requesting_device_id"]
+            for device in await crypto.devices_of([request["sender"]]):
+                if device["device_id"] == asking and request["content"]["action"] == "request":
+                    await crypto.answer_request(device, request)
+        await eyes.news()
+
+
+@dataclass(kw_only=True)
+class Talk:
+    """A room, who talks in it, and what each of them has said, by user ID: here, and there."""
+
+    room: Room
+    speakers: Sequence[str]
+    said: Words = field(default_factory=lambda: defaultdict(list))
+
+    async def round(self, number: int, random: Random) -> None:
+        """Everybody says something at the same time."""
+        room = self.room
+        async with trio.open_nursery() as talk:
+            for name in (*self.speakers, *room.people):
+                words = [f"{number} {name} {count}" for count in range(MESSAGES)]
+                own = Random(random.random())  # noqa: S311 - chooses what happens when
+                if name in room.people:
+                    self.said[room.stage.ghost(name)] += words
+                    talk.start_soon(say_there, room, room.people[name], words, own)
+                else:
+                    self.said[room.crowd.users[name].user_id] += words
+                    talk.start_soon(say_here, room, name, words, own)
+
+
 async def test_whoever_is_killed_nothing_is_lost_or_said_twice_and_everybodys_words_stay_in_order(
     stage: Stage,
 ) -> None:
-    said: Words = defaultdict(list)
     async with (
-        crowd(stage.files, HERE) as here,
+        crowd(stage.files, HERE, encrypting=ENCRYPTING) as here,
         people(stage, THERE, "kills") as there,
         trio.open_nursery() as nursery,
     ):
-        eyes = Eyes(here.users["kay"])
-        nursery.start_soon(eyes.watch)
-        room = await bridged_room(stage, here, eyes, there, members=HERE)
+        watching = {name: Eyes(here.users[name], here.crypto[name]) for name in ENCRYPTING}
+        for name, eyes in watching.items():
+            nursery.start_soon(eyes.watch)
+            nursery.start_soon(give_keys, eyes, here.crypto[name])
+        kay = watching["kay"]
+        garden = await bridged_room(stage, here, kay, there, members=HERE)
+        vault = await bridged_room(stage, here, kay, there, members=ENCRYPTING, encrypted=True)
+        talks = [Talk(room=garden, speakers=HERE), Talk(room=vault, speakers=ENCRYPTING)]
         for number in range(ROUNDS):
             random = Random(f"{SEED} {number}")  # noqa: S311 - chooses what happens when
-            async with trio.open_nursery() as talk:
-                for name in (*HERE, *THERE):
-                    words = [f"{number} {name} {count}" for count in range(MESSAGES)]
-                    own = Random(random.random())  # noqa: S311 - as above
-                    if name in HERE:
-                        said[here.users[name].user_id] += words
-                        talk.start_soon(say_here, room, name, words, own)
-                    else:
-                        said[stage.ghost(name)] += words
-                        talk.start_soon(say_there, room, there[name], words, own)
-                talk.start_soon(kill, victims(stage, number, random), random)
-            await arrived(room, said, number)
+            async with trio.open_nursery() as everything:
+                for talk in talks:
+                    everything.start_soon(talk.round, number, Random(random.random()))  # noqa: S311 - as above
+                everything.start_soon(kill, victims(stage, number, random), random)
+            for talk in talks:
+                await arrived(talk.room, talk.said, number)
         nursery.cancel_scope.cancel()
 
 
@@ -129,10 +151,16 @@ async def arrived(room: Room, said: Words, number: int) -> None:
     wanted_here = {name: words for name, words in said.items() if name.startswith("@_lin_")}
 
     def heard_by(person: Participant) -> list[tuple[str, str]]:
-        return [(user_id_from_uri(item.sender_uri), body_of(item)) for item in room.there(person)]
+        # As it is shown: what the key came late for, is told of first and then edited.
+        shown = {}
+        for item in room.there(person):
+            place = item.content.replaces or item.message_id
+            shown[place] = (user_id_from_uri(item.sender_uri), body_of(item))
+        return list(shown.values())
 
     def seen() -> list[tuple[str, str]]:
-        return [(event["sender"], event["content"]["body"]) for event in room.here()]
+        # Of what could not be decrypted, there is no body.
+        return [(event["sender"], str(event["content"].get("body"))) for event in room.here()]
 
     def everything(wanted: Words, found: Callable[[], list[tuple[str, str]]], _: object = None) -> bool:
         return {body for words in wanted.values() for body in words} <= {body for _, body in found()}

@@ -18,16 +18,17 @@ from linearized.client import (
     Session,
     tidying,
 )
+from linearized.config import ProviderConfig
 from linearized.exceptions import InvalidInput
 from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, RatchetTreeOption
 from linearized.mimi.messages import SubmitMessageRequest
 from linearized.protocol.identifiers import room_uri
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import hub_chain, moves
 from linearized.server.providers.client import HUB_MOVED, ProviderError
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
-from tests.interop.hostile_hub import PATIENCE
+from tests.interop.hostile_hub import BOB, PATIENCE, arrived
 from tests.server.support import Server, running_server
 from tests.server.test_two_providers import bodies, received, say, signed_in
 
@@ -51,11 +52,16 @@ class Followed(Club):
 
 
 @asynccontextmanager
-async def followed(directory: Path) -> AsyncIterator[Followed]:
+async def followed(directory: Path, *, pulls: bool = False) -> AsyncIterator[Followed]:
+    providers = {"a.example": ProviderConfig(delivery="pull")} if pulls else {}
     async with (
         club(directory) as world,
         running_server(
-            "d.example", directory, world.network, peers=("a.example", "b.example", "c.example")
+            "d.example",
+            directory,
+            world.network,
+            peers=("a.example", "b.example", "c.example"),
+            providers=providers,
         ) as d,
         signed_in(d, await d.user("dora")) as dora,
     ):
@@ -223,12 +229,48 @@ async def test_users_of_a_provider_that_never_heard_of_the_room_are_added_at_the
             row = d.node.store.room(world.room_id)
             assert row is not None
             assert (row.role, row.hub) == (Role.FOLLOWER, "b.example")
+            # Its copy begins with how the room came there, and its clients know the hub from that.
+            (first,) = d.node.store.entries(world.room_id, after=0, limit=1)
+            assert (first.type, first.sender) == ("m.room.hub", BOB)
+            assert dora.device.hub(world.room_id) == "b.example"
             # Nobody else says that it orders a room that none of our users is in.
             chain = hub_chain.hub_events_of(world.b.node.store, world.b.node.rooms.state(world.room_id))
             async with running_server("e.example", tmp_path, world.network, peers=("a.example",)) as e:
                 with pytest.raises(ProviderError):
                     await hub_chain.show(world.c.node.providers, "e.example", world.room_id, chain)
                 assert not e.node.rooms.following.is_hub(world.room_id, "c.example")
+
+
+async def test_where_a_room_has_been_it_is_not_again_because_somebody_shows_that_once_more(
+    tmp_path: Path,
+) -> None:
+    async with (
+        followed(tmp_path) as world,
+        running_server(
+            "e.example", tmp_path, world.network, peers=("a.example", "b.example", "c.example")
+        ) as e,
+    ):
+        await world.hand_over()
+        await world.d_follows("b.example")
+        first = hub_chain.hub_events_of(world.b.node.store, world.b.node.rooms.state(world.room_id))
+        levels = {"users": {"@alice:a.example": 100, "@bob:b.example": 100, "@carol:c.example": 100}}
+        event = LocalEvent(sender="@bob:b.example", type="m.room.power_levels", state_key="", content=levels)
+        await arrived(world.c, await world.b.node.rooms.send(world.room_id, event))
+        await hub_chain.show(world.b.node.providers, "e.example", world.room_id, first)
+        assert e.node.rooms.following.is_hub(world.room_id, "b.example")
+        await world.b.node.moves.transfer(world.room_id, "c.example")
+        await world.ordered_by(world.c, "c.example", Role.HUB)
+        await world.d_follows("c.example")
+        second = hub_chain.hub_events_of(world.c.node.store, world.c.node.rooms.state(world.room_id))
+        await hub_chain.show(world.c.node.providers, "e.example", world.room_id, second)
+        # Their operators agreed to b.example once, should that matter.
+        for server in (world.d, e):
+            await server.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=True)
+        with pytest.raises(ProviderError, match="403"):
+            await hub_chain.show(world.b.node.providers, "e.example", world.room_id, first)
+        await hub_chain.show(world.b.node.providers, "d.example", world.room_id, first)
+        for server in (world.d, e):
+            assert server.node.rooms.following.is_hub(world.room_id, "c.example")
 
 
 async def test_key_packages_claimed_before_the_move_are_good_after_it(tmp_path: Path) -> None:

@@ -97,6 +97,57 @@ def test_a_nested_vector_cannot_reach_beyond_its_container() -> None:
         inner.vector()
 
 
+def walk_elements(data: bytes, vectors: int) -> int:
+    """Where a walk over one element after the other ends."""
+    reader = Reader(data)
+    while reader.remaining:
+        reader.skip_vectors(vectors)
+    return reader.position
+
+
+SHAPES = st.lists(
+    st.sampled_from([b"", b"a", b"\x01", b"\x01\x01", bytes(63), bytes(64), b"\x40" * 64]), max_size=9
+)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        # Many alike, and perhaps one that is not; perhaps cut short.
+        st.builds(
+            lambda shape, count, other, cut: (
+                b"".join(map(encode_vector, shape)) * count + b"".join(map(encode_vector, other))
+            )[: cut or None],
+            SHAPES,
+            st.integers(1, 9),
+            SHAPES,
+            st.integers(-3, 0),
+        ),
+    ),
+    st.integers(1, 3),
+)
+def test_elements_that_are_alike_are_passed_as_one_after_the_other_would_be(
+    data: bytes, vectors: int
+) -> None:
+    reader = Reader(data)
+    try:
+        expected = walk_elements(data, vectors)
+    except MimiDecodeError:
+        with pytest.raises(MimiDecodeError):
+            reader.skip_elements(vectors)
+    else:
+        reader.skip_elements(vectors)
+        assert reader.position == expected
+
+
+def test_elements_are_passed_to_the_end_of_their_own_vector() -> None:
+    outer = Reader(encode_vector(encode_vector(b"ab") * 5) + b"\x02abc")
+    inner = outer.sub()
+    inner.skip_elements(1)
+    assert inner.remaining == 0
+    assert outer.vector() == b"ab"
+
+
 def test_every_codec_round_trips() -> None:
     value = Everything(
         shade=UnknownValue(9),

@@ -14,13 +14,14 @@ import trio.testing
 from linearized.server.batches import MAX_PDUS
 from linearized.server.pacing import (
     BURST,
+    FEWEST_FULL_PER_SECOND,
     FEWEST_PER_SECOND,
     FULL,
     LONGEST_LINGER,
     REQUESTS_PER_SECOND,
     Pace,
 )
-from tests.server.test_followers import OTHER, Setting, delivering, linear, mimi, quiet
+from tests.server.deliveries import OTHER, Setting, delivering, linear, mimi, quiet
 
 SPACING = 1 / REQUESTS_PER_SECOND
 
@@ -138,6 +139,11 @@ async def test_the_slowest_machine_makes_some_requests(autojump_clock: trio.test
         await trio.sleep(200)
         assert pace.per_second == pytest.approx(FEWEST_PER_SECOND)
         nursery.cancel_scope.cancel()
+    began = trio.current_time()
+    for _ in range(2 * BURST):
+        await pace.turn()
+        pace.was_full()
+    assert trio.current_time() - began <= 2 * BURST / FEWEST_FULL_PER_SECOND, "full ones are not made fuller"
     await trio.sleep(60)
     await pace.turn()
     assert pace.per_second == pytest.approx(REQUESTS_PER_SECOND), "after a quiet time it starts over"

@@ -37,6 +37,7 @@ class Hub:
     asked: list[tuple[float, str, str | None, str | None]] = field(default_factory=list)
     skipped: list[list[str]] = field(default_factory=list)
     register: Callable[[], Response] = field(default=lambda: Response(status=204))
+    unregister: Callable[[], Response] = field(default=lambda: Response(status=204))
     url: str | None = "https://b.example/follow"
     more: trio.Event = field(default_factory=trio.Event)
 
@@ -46,6 +47,7 @@ class Hub:
                 Route("GET", DIRECTORY_PATH, self._directory),
                 Route("POST", "/follow", self._register),
                 Route("GET", "/follow", self._follow),
+                Route("DELETE", "/follow", self._unregister),
             ]
         )
 
@@ -66,6 +68,10 @@ class Hub:
             await self.more.wait()
         return self.answers.pop(0) if self.answers else Response(status=204)
 
+    async def _unregister(self, request: Request) -> Response:
+        self._note(request)
+        return self.unregister()
+
     def _note(self, request: Request) -> None:
         assert request.headers["from"] == "mimi@a.example"
         self.asked.append(
@@ -75,6 +81,10 @@ class Hub:
     def say(self, *answers: Response) -> None:
         self.answers += answers
         self.more.set()
+
+    @property
+    def methods(self) -> list[str]:
+        return [method for _, method, *_ in self.asked]
 
     @property
     def cursors(self) -> list[str | None]:
@@ -272,8 +282,8 @@ async def test_an_answer_that_is_wrong_is_not_taken_and_not_acknowledged(
         with structlog.testing.capture_logs() as lines:
             s.hub.say(wrong)
             await trio.sleep(LONGEST_PAUSE)
-        # What cannot be read is that room's matter; everything else is wrong with the hub.
-        event = "pulled_room_put_off" if what == "garbage" else "pull_failed"
+        # What cannot be read, or is another hub's, is that room's matter; all else is wrong with the hub.
+        event = "pulled_room_put_off" if what in {"garbage", "room"} else "pull_failed"
         assert event in [line["event"] for line in lines]
         assert s.room.log() == []
         assert set(s.hub.cursors[1:]) == {"one"}
@@ -346,3 +356,57 @@ async def test_a_hub_without_a_usable_endpoint_is_not_asked(
         await trio.sleep(LONGEST_PAUSE)
         assert hub.asked == []
         assert [entry[3] for entry in network.log] == [DIRECTORY_PATH]
+
+
+async def test_a_hub_that_a_room_came_to_is_asked_after_a_restart_too_until_it_has_nothing_for_us(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    network = Network()
+    hub = Hub(network)
+    async with running_server("a.example", tmp_path, network, store_in_thread=False) as server:
+        await server.node.pulling.begin("b.example")
+        await server.node.pulling.begin("b.example")
+        await trio.sleep(1)
+        assert hub.methods == ["POST", "GET"]
+    async with running_server("a.example", tmp_path, network, store_in_thread=False) as server:
+        await trio.sleep(1)
+        assert hub.methods[2:] == ["POST", "GET"]
+        # The hub does not let us go, and then it does: from now on it may send what it has.
+        hub.unregister = lambda: Response(status=503)
+        hub.say(Response(status=410), Response(status=410))
+        await trio.sleep(LONGEST_PAUSE / 60)
+        assert server.node.pulling.includes("b.example")
+        hub.unregister = lambda: Response(status=204)
+        hub.say(Response(status=410))
+        await trio.sleep(2 * LONGEST_PAUSE)
+        assert hub.methods[-1] == "DELETE"
+        assert not server.node.pulling.includes("b.example")
+        assert server.node.store.pulled_hubs() == []
+
+
+async def test_a_hub_that_no_room_came_to_is_not_asked_for_ever(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    network = Network()
+    hub = Hub(network, register=lambda: Response(status=403))
+    async with running_server("a.example", tmp_path, network, store_in_thread=False) as server:
+        await server.node.pulling.begin("b.example")
+        await trio.sleep(LONGEST_PAUSE)
+        assert hub.methods == ["POST"]
+        assert server.node.store.pulled_hubs() == []
+
+
+async def test_a_hub_that_gave_us_a_room_is_asked_as_long_as_somebody_here_is_in_it(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with pulling(tmp_path) as s:
+        s.hub.say(given("one", *s.room.adding(s.room.alice)))
+        await settled(s, "one")
+    network = s.server.network
+    async with running_server("a.example", tmp_path, network, store_in_thread=False) as server:
+        hub = Hub(network)
+        await server.node.pulling.begin("b.example")
+        hub.say(Response(status=410), Response(status=403))
+        await trio.sleep(LONGEST_PAUSE)
+        assert "DELETE" not in hub.methods
+        assert server.node.pulling.includes("b.example")

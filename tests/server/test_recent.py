@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from linearized.server import recent
-from linearized.server.recent import MAX_ENTRIES, Recent
+from linearized.server.recent import KEPT_ENTRIES, Recent
 from linearized.store.base import EntryRow
 
 ROOM, OTHER = "!one:a.example", "!two:a.example"
@@ -69,11 +69,18 @@ def test_a_room_that_changed_in_another_way_is_read_anew() -> None:
     assert found(kept, 0) is None
 
 
-def test_of_a_room_only_the_newest_are_kept() -> None:
+def test_of_a_room_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Recent()
-    kept.add(ROOM, entries(range(1, MAX_ENTRIES + 3)))
-    assert found(kept, 1) is None
-    assert found(kept, 2) == list(range(3, MAX_ENTRIES + 3))
+    kept.add(ROOM, entries(range(1, KEPT_ENTRIES + 1)))
+    kept.add(ROOM, entries(range(KEPT_ENTRIES + 1, 2 * KEPT_ENTRIES + 1)))
+    assert found(kept, 0, 1) == [1]
+    last = 2 * KEPT_ENTRIES + 1
+    kept.add(ROOM, entries([last]))
+    assert found(kept, KEPT_ENTRIES) is None
+    assert found(kept, KEPT_ENTRIES + 1, last) == list(range(KEPT_ENTRIES + 2, last + 1))
+    monkeypatch.setattr(recent, "MAX_BYTES", KEPT_ENTRIES + 1)
+    kept.add(ROOM, entries([last + 1]))
+    assert found(kept, last) == [last + 1], "what went does not count"
 
 
 def test_the_room_without_news_for_longest_makes_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from linearized.store.archive import ArchiveRecordRow, ArchiveRow, Kept
 from linearized.store.base import Store
+from linearized.store.pseudonyms import PseudonymRow
 from tests.store.rows import ROOM
 
 ALICE, BOB = "@alice:a.example", "@bob:a.example"
@@ -64,6 +65,17 @@ class ArchiveContract:
         assert stored(store) == [record(1), record(2), record(3)]
         assert [one.archive for one in store.archives(ALICE)] == [ARCHIVE]
         assert await put(store, record(4, sealed=bytes(20))) is Kept.ALL
+
+    async def test_an_account_and_its_pseudonyms_have_one_bound(self, store: Store) -> None:
+        for name in ("@one:a.example", "@two:a.example"):
+            assert await store.put_pseudonym(PseudonymRow(user_id=name, owner=ALICE, created_ts=NOW), "DEV")
+        assert await put(store, record(1), record(2), user_id="@one:a.example") is Kept.ALL
+        assert await put(store, record(1)) is Kept.ALL
+        assert await put(store, record(1), record(2), user_id="@two:a.example") is Kept.FULL
+        assert await put(store, record(1), user_id="@two:a.example") is Kept.ALL
+        for name in (ALICE, "@one:a.example"):
+            assert await put(store, record(1), user_id=name, archive=OTHER) is Kept.FULL
+        assert await put(store, record(1), user_id=BOB) is Kept.ALL
 
     async def test_what_expires_leaves_its_proof_and_makes_place(self, store: Store) -> None:
         await put(store, record(1, expires_ts=NOW), record(2, expires_ts=NOW + 1), record(3))

@@ -22,6 +22,15 @@ class PullContract:
             await store.set_pull_follower("b.example", pulls=False)
         assert store.pull_followers() == ["c.example"]
 
+    async def test_where_we_fetch_is_remembered_until_we_no_longer_do(self, store: Store) -> None:
+        assert store.pulled_hubs() == []
+        for hub in ("c.example", "b.example", "c.example"):
+            await store.set_pulled_hub(hub, pulled=True)
+        assert store.pulled_hubs() == ["b.example", "c.example"]
+        for _ in range(2):
+            await store.set_pulled_hub("b.example", pulled=False)
+        assert store.pulled_hubs() == ["c.example"]
+
     async def test_a_cursor_is_stored_with_the_entries_it_came_with_or_not_at_all(self, store: Store) -> None:
         first, second = (PullCursorRow(hub="b.example", cursor=text) for text in ("one", "two"))
         assert store.pull_cursor("b.example") is None

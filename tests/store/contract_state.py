@@ -76,6 +76,9 @@ class StateContract:
         bob = MembershipRow(room_id=ROOM, user_id=BOB, membership="join", seq=3)
         assert sorted(store.memberships(ROOM), key=lambda row: row.user_id) == [alice, bob]
         assert store.rooms_of(ALICE) == [alice]
+        assert store.membership(alice.room_id, ALICE) == alice
+        assert store.membership(alice.room_id, "@nobody:a.example") is None
+        assert store.membership("!nowhere:a.example", ALICE) is None
         assert store.rooms_of("@nobody:a.example") == []
 
     async def test_memberships_without_an_entry_can_be_set_too(self, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -66,9 +67,12 @@ class Gate:
     """An operation that holds the writer in its thread until opened."""
 
     def __init__(self) -> None:
+        self.reached = trio.Event()
         self._open = threading.Event()
+        self._token = trio.lowlevel.current_trio_token()
 
     def __call__(self, _: Transaction) -> None:
+        self._token.run_sync_soon(self.reached.set)
         assert self._open.wait(PATIENCE)
 
     def open(self) -> None:
@@ -89,7 +93,7 @@ async def behind(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.submit, gate)
-        await trio.testing.wait_all_tasks_blocked()
+        await gate.reached.wait()
         for index in range(len(operations)):
             nursery.start_soon(submit, index)
             await trio.testing.wait_all_tasks_blocked()
@@ -230,20 +234,22 @@ async def test_a_bug_in_a_write_ends_the_writer_and_leaves_nobody_waiting(disk: 
 
 async def test_a_cancelled_writer_first_commits_what_was_submitted(disk: Disk) -> None:
     writer = GroupWriter(disk.connection)
-    gate = Gate()
     outcomes: list[object] = []
+
+    class CancellingGate(Gate):
+        """Cancels the writer before it lets it go on."""
+
+        def open(self) -> None:
+            server.cancel_scope.cancel()
+            super().open()
+
+    async def submit() -> None:
+        outcomes.extend(await behind(CancellingGate(), writer, *[partial(insert, n) for n in range(5)]))
+
     async with trio.open_nursery() as submitters, trio.open_nursery() as server:
         await server.start(writer.run)
-
-        async def submit() -> None:
-            outcomes.extend(await behind(gate, writer, *[partial(insert, n) for n in range(5)]))
-
-        async def shut_down(_: object = None) -> None:
-            await trio.testing.wait_all_tasks_blocked()
-            server.cancel_scope.cancel()
-
         submitters.start_soon(submit)
-        submitters.start_soon(shut_down)
+        await trio.sleep(math.inf)
     assert outcomes == list(range(5))
     assert disk.rows() == list(range(5))
     await writer.aclose()
@@ -266,7 +272,7 @@ async def test_a_cancelled_submitter_does_not_disturb_the_others(writer: GroupWr
     gate = Gate()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.submit, gate)
-        await trio.testing.wait_all_tasks_blocked()
+        await gate.reached.wait()
         with trio.move_on_after(0):
             await writer.submit(partial(insert, 1))
         nursery.start_soon(writer.submit, partial(insert, 2))
@@ -330,7 +336,7 @@ async def test_a_checkpoint_that_fails_loses_nothing(
 async def test_closing_refuses_who_still_waits_for_a_place_in_the_queue(
     disk: Disk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_writer, "MAX_WAITING_WRITES", 2)
+    monkeypatch.setattr(sqlite_writer, "MAX_WAITING_WRITES", 3)  # with the gate
     writer = GroupWriter(disk.connection)
     await nursery.start(writer.run)
 

@@ -8,17 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from linearized.client.archive.records import KEY_BYTES, NAME_BYTES, ArchiveKey, Content, Place
+from linearized.client.archive.records import KEY_BYTES, NAME_BYTES, ArchiveKey, Content, Introduction, Place
 from linearized.client.archive.state import OwnArchive, WaitingRecord, WaitingRelease
 from linearized.client.device import MlsDevice, digest
-from linearized.client.items import ArchiveStopped, DecryptedMessage, Item, OwnMessage, Undecryptable
+from linearized.client.identity_links import pseudonyms_in
+from linearized.client.items import (
+    ArchiveStopped,
+    DecryptedMessage,
+    IdentitiesShared,
+    Item,
+    OwnMessage,
+    Undecryptable,
+)
 from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.content import MimiContent, NullPart, message_id
 from linearized.mimi.participants import PARTICIPANT_LIST
 from linearized.mimi.policy.components import CHAT_HISTORY_POLICY
 from linearized.mimi.policy.retention import HistoryPolicy
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.identifiers import client_from_uri, room_uri, user_uri
+from linearized.protocol.identifiers import room_uri, user_uri
 
 # Records that wait while the provider is away: they are saved with every step. What comes then is not kept.
 MAX_WAITING: Final = 2_000
@@ -43,9 +51,6 @@ def permission(device: MlsDevice, room_id: str) -> Permission:
         NotInGroup: this device is in no group, so nobody can tell.
     """
     app_data = device.group(room_id).app_data()
-    if device.owner.pseudonym is not None:
-        # Its device is the only one, and its links to others are what the room hides.
-        return Permission(allowed=False)
     data = app_data.get(CHAT_HISTORY_POLICY)
     if data is None:
         return Permission(allowed=True)
@@ -80,8 +85,10 @@ class Keeper:
         message = _message_in(entry)
         # Of what was sent before this device came in, nothing: never more than it could read itself.
         early = isinstance(item, Undecryptable) and item.expected
+        # What members tell each other of who they are is nobody's message.
+        idle = isinstance(item, IdentitiesShared)
         wanted = state.enabled and not state.full and device.in_group(room_id)
-        if not wanted or early or seq is None or message is None:
+        if not wanted or early or idle or seq is None or message is None:
             return []
         granted = permission(device, room_id)
         if granted.allowed:
@@ -133,7 +140,7 @@ class Keeper:
             )
         )
         if payload is not None and payload.replaces is not None and isinstance(payload.part, NullPart):
-            self._release(room_id, payload.replaces, sender_uri=_sender(content))
+            self._release(room_id, payload.replaces, sender_uri=content.sender_uri)
 
     def _renew(self, room_id: str) -> None:
         """Begin another archive if somebody who has the key of this one is no longer in the group: they are
@@ -167,9 +174,8 @@ class Keeper:
     ) -> bytes:
         if payload is None:
             return key.tag(message_digest, sender_uri="")
-        sender = _sender(content)
-        name = message_id(payload, sender_uri=sender, room_uri=room_uri(room_id))
-        return key.tag(name, sender_uri=sender)
+        name = message_id(payload, sender_uri=content.sender_uri, room_uri=room_uri(room_id))
+        return key.tag(name, sender_uri=content.sender_uri)
 
 
 def _message_in(entry: Mapping[str, object]) -> bytes | None:
@@ -189,17 +195,27 @@ def _content(device: MlsDevice, item: Item) -> Content:
             epoch=item.epoch,
             payload=item.payload,
             frank=item.frank,
+            introduction=_introduction(device, item.room_id, item.client_uri),
         )
     if isinstance(item, OwnMessage):
-        epoch = device.epoch(item.room_id)
-        return Content(**common, client_uri=device.owner.client_uri, epoch=epoch, payload=item.payload)
-    reason = item.reason if isinstance(item, Undecryptable) else "no message for people"
-    return Content(**common, reason=reason)
+        return Content(
+            **common,
+            client_uri=device.owner.client_uri,
+            epoch=device.epoch(item.room_id),
+            payload=item.payload,
+            introduction=_introduction(device, item.room_id, device.owner.client_uri),
+        )
+    return Content(**common, reason=item.reason if isinstance(item, Undecryptable) else item.KIND)
 
 
-def _sender(content: Content) -> str:
-    user_id, _ = client_from_uri(content.client_uri)
-    return user_uri(user_id)
+def _introduction(device: MlsDevice, room_id: str, client_uri: str) -> Introduction | None:
+    """Who a pseudonym in the group is, as far as this device has been told. A device that comes later is told
+    of those alone who are there then.
+    """
+    if device.owner.pseudonym is None:
+        return None
+    credential = pseudonyms_in(device, room_id)[client_uri]
+    return Introduction(credential=credential.encode(), key=device.state.link_keys.get(client_uri, b""))
 
 
 def _decoded(content: Content) -> MimiContent | None:

@@ -11,13 +11,13 @@ from typing import Final
 import openmls
 
 from linearized.client.api import ProviderApi
-from linearized.client.archive.records import ArchiveKey, Content, Place
+from linearized.client.archive.records import ArchiveKey, Content, Introduction, Place
 from linearized.client.archive.state import KnownArchive
 from linearized.client.calls.archives import StoredRecord
 from linearized.client.device import digest
 from linearized.client.errors import UntrustedAnswer
 from linearized.client.franks import check_commitment
-from linearized.client.identity import MIMI_HUB_PREFIX, LeafOwner
+from linearized.client.identity import MIMI_HUB_PREFIX
 from linearized.client.items import ReadableMessage
 from linearized.client.transport import JsonObject
 from linearized.exceptions import InvalidInput, MimiDecodeError
@@ -25,7 +25,7 @@ from linearized.mimi.app_data import SafeAAD
 from linearized.mimi.content import MimiContent
 from linearized.mimi.participants import FRANK_AAD
 from linearized.protocol.base64 import decode_base64
-from linearized.protocol.identifiers import client_from_uri
+from linearized.protocol.identifiers import user_id_from_uri
 
 # Entries asked for at once, to check a page of records against.
 LOG_PAGE: Final = 500
@@ -37,6 +37,7 @@ class ArchivedMessage(ReadableMessage):
 
     The fields are those of ``DecryptedMessage``; the user's own are among them. That it decrypted to this is
     the other device's word; in a room with franking the ciphertext in the log commits to it, too.
+    ``introduction`` is what ``PseudonymousSession.sender_of`` goes by.
     """
 
     room_id: str
@@ -48,6 +49,7 @@ class ArchivedMessage(ReadableMessage):
     epoch: int
     payload: bytes
     frank: bytes | None = None
+    introduction: Introduction | None = None
 
 
 class Gap(StrEnum):
@@ -194,23 +196,24 @@ class ArchiveReader:
         Raises:
             InvalidInput, openmls.MlsError: it is another's, or says something else.
         """
-        owner = LeafOwner(*client_from_uri(content.client_uri))
-        if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
+        sender_uri = content.sender_uri
+        if sender != user_id_from_uri(sender_uri) and not sender.startswith(MIMI_HUB_PREFIX):
             raise UntrustedAnswer("the log says another sender")
         MimiContent.decode(content.payload)
         commitment = _commitment(message)
         if commitment is not None:
-            check_commitment(commitment, content.payload, owner=owner, room_id=self._room_id)
+            check_commitment(commitment, content.payload, sender_uri=sender_uri, room_id=self._room_id)
         return ArchivedMessage(
             room_id=self._room_id,
             event_id=record.event_id,
             seq=record.seq,
             timestamp=content.timestamp,
-            sender_uri=owner.user_uri,
-            client_uri=owner.client_uri,
+            sender_uri=sender_uri,
+            client_uri=content.client_uri,
             epoch=content.epoch,
             payload=content.payload,
             frank=content.frank,
+            introduction=content.introduction,
         )
 
 

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from linearized.client.errors import UntrustedAnswer
+from linearized.mimi.pseudonyms import PseudonymousCredential
+from linearized.protocol.identifiers import client_from_uri, user_uri
 
 KEY_BYTES: Final = 32
 NAME_BYTES: Final = 16  # random, so that no two archives of a user meet
@@ -60,11 +62,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """Who is behind the pseudonym of a sender: its encoded ``PseudonymousCredential``, and the key of the
+    identity link in that, empty if nobody had told it.
+    """
+
+    credential: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """What a record holds: a message as this device read it, or why it could not (``reason``).
 
     ``payload`` is the MIMI content, ``frank`` the hub's stamp, as in ``DecryptedMessage``; ``timestamp`` is
-    in milliseconds since the Unix epoch.
+    in milliseconds since the Unix epoch. ``introduction`` is there in minimal metadata rooms, for who comes
+    when the sender has gone.
     """
 
     timestamp: int
@@ -73,12 +86,28 @@ class Content:
     payload: bytes = b""
     frank: bytes | None = None
     reason: str | None = None
+    introduction: Introduction | None = None
+
+    @property
+    def sender_uri(self) -> str:
+        """The URI of the user, or pseudonym, whose client sent the message.
+
+        Raises:
+            InvalidInput: the client is another's, or nobody's.
+        """
+        if self.introduction is None:
+            return user_uri(client_from_uri(self.client_uri)[0])
+        credential = PseudonymousCredential.decode(self.introduction.credential)
+        if credential.client_pseudonym != self.client_uri:
+            raise UntrustedAnswer("the introduction is of somebody else")
+        return credential.user_pseudonym
 
     def encode(self) -> bytes:
         """CBOR."""
-        return cbor2.dumps(
-            [self.timestamp, self.client_uri, self.epoch, self.payload, self.frank, self.reason]
-        )
+        fields = [self.timestamp, self.client_uri, self.epoch, self.payload, self.frank, self.reason]
+        if self.introduction is not None:
+            fields += [self.introduction.credential, self.introduction.key]
+        return cbor2.dumps(fields)
 
     @classmethod
     def decode(cls, data: bytes) -> Content:
@@ -88,7 +117,7 @@ class Content:
             UntrustedAnswer: it is something else.
         """
         try:
-            timestamp, client_uri, epoch, payload, frank, reason = cbor2.loads(data)
+            timestamp, client_uri, epoch, payload, frank, reason, *introduced = cbor2.loads(data)
         except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
             raise UntrustedAnswer("the record holds something else") from error
         types: tuple[tuple[Any, type | tuple[type, ...]], ...] = (
@@ -99,7 +128,8 @@ class Content:
             (frank, (bytes, type(None))),
             (reason, (str, type(None))),
         )
-        if not all(isinstance(value, kind) for value, kind in types):
+        known = [type(value) for value in introduced] in ([], [bytes, bytes])
+        if not known or not all(isinstance(value, kind) for value, kind in types):
             raise UntrustedAnswer("the record holds something else")
         return cls(
             timestamp=timestamp,
@@ -108,6 +138,7 @@ class Content:
             payload=payload,
             frank=frank,
             reason=reason,
+            introduction=Introduction(credential=introduced[0], key=introduced[1]) if introduced else None,
         )
 
 

@@ -22,6 +22,7 @@ from linearized.client.archive.reading import Archived, ArchiveReader
 from linearized.client.archive.state import ArchiveState, KnownArchive, WaitingRecord
 from linearized.client.device import MlsDevice
 from linearized.client.errors import ApiError, ArchiveRefused
+from linearized.client.identity import client_named
 from linearized.client.items import ArchiveRequested, ArchiveStopped
 from linearized.client.transport import JsonObject
 
@@ -99,11 +100,8 @@ class Archive:
         type into one of them; another call makes the code before worthless.
 
         Raises:
-            ArchiveRefused: this device is a pseudonym's.
             ApiError, ServerUnreachable: nobody was asked.
         """
-        if self._device.owner.pseudonym is not None:
-            raise ArchiveRefused("a pseudonym has no other devices")
         secret = self._random(sharing.SECRET_BYTES)
         self._state.request, content = sharing.new_request(self._device, secret=secret)
         self._device.save()
@@ -156,7 +154,7 @@ class Archive:
                 own.given.append(request.client_uri)
         # What is said to have been given must be known before it is: it decides when there is a new key.
         self._device.save()
-        _, _, device_id = request.client_uri.rpartition("/")
+        _, device_id = client_named(request.client_uri)
         for content in sharing.answers(self._device, request, secret, given):
             await self._send(device_id, sharing.KEYS, content)
         return Approval(given=tuple(dict.fromkeys(room_id for room_id, _ in given)), refused=refused)

@@ -26,11 +26,11 @@ from linearized.client.archive.records import KEY_BYTES, NAME_BYTES
 from linearized.client.archive.state import KnownArchive, OpenRequest
 from linearized.client.device import CIPHERSUITE, MlsDevice
 from linearized.client.errors import ArchiveRefused, UntrustedAnswer
+from linearized.client.identity import client_named
 from linearized.client.items import ArchiveRequested
 from linearized.client.transport import JsonObject
 from linearized.exceptions import IdentifierError, InvalidInput
 from linearized.protocol.base64 import decode_base64, encode_base64
-from linearized.protocol.identifiers import client_from_uri
 
 REQUEST: Final = "dev.linearized.archive.request"
 KEYS: Final = "dev.linearized.archive.keys"
@@ -168,7 +168,7 @@ def check_request(device: MlsDevice, asked: ArchiveRequested, code: str) -> tupl
             content=asked.request,
             signature=asked.signature,
         )
-        user_id, _ = client_from_uri(request.client_uri)
+        user_id, _ = client_named(request.client_uri)
     except (Base32Error, UntrustedAnswer, ValueError) as error:
         raise ArchiveRefused("the code is not the one that the new device shows") from error
     except (openmls.MlsError, IdentifierError) as error:
@@ -216,7 +216,7 @@ def answers(
 def _is_own_leaf(device: MlsDevice, room_id: str, *, client_uri: str, signature_key: bytes) -> bool:
     if not device.in_group(room_id):
         return False
-    wanted, owners = client_from_uri(client_uri), device.members(room_id)
+    wanted, owners = client_named(client_uri), device.members(room_id)
     return wanted[0] == device.owner.user_id and any(
         member.signature_key == signature_key
         and (owner := owners.get(member.leaf_index)) is not None

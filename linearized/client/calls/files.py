@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
+from contextlib import AbstractAsyncContextManager
+
 import orjson
 
 from linearized.client.answers import json_string, path_part
 from linearized.client.calls.base import MEDIA_DEADLINE, Calls
 from linearized.client.paths import MLS
-from linearized.client.transport import MAX_MEDIA_BYTES
+from linearized.client.transport import MAX_MEDIA_BYTES, Download
 from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import MAX_KEYS_BYTES, REQUEST_TYPE
 
@@ -30,6 +33,32 @@ class FileCalls(Calls):
             limit=MAX_MEDIA_BYTES,
         )
         return json_string(orjson.loads(answer.body), "content_uri")
+
+    async def upload_stream(
+        self,
+        chunks: AsyncIterable[bytes],
+        *,
+        size: int,
+        content_type: str,
+        filename: str | None = None,
+    ) -> str:
+        """As ``upload_media``, with a file that comes piece by piece, ``size`` bytes in all. Not repeated."""
+        answer = await self._transport.request(
+            "POST",
+            "/_matrix/media/v3/upload",
+            content=chunks,
+            headers={"Content-Type": content_type, "Content-Length": str(size)},
+            query={"filename": filename} if filename else None,
+            idempotent=False,
+            deadline=MEDIA_DEADLINE,
+            limit=MAX_MEDIA_BYTES,
+        )
+        return json_string(orjson.loads(answer.body), "content_uri")
+
+    def download_stream(self, server: str, media_id: str) -> AbstractAsyncContextManager[Download]:
+        """As ``download_media``, piece by piece. Not repeated; the caller has a deadline."""
+        path = f"/_matrix/client/v1/media/download/{path_part(server)}/{path_part(media_id)}"
+        return self._transport.download(path, limit=MAX_MEDIA_BYTES)
 
     async def download_media(self, server: str, media_id: str) -> bytes:
         """``GET /_matrix/client/v1/media/download/{server}/{id}``."""

@@ -25,8 +25,8 @@ MAX_RECORDS: Final = 200_000
 MAX_BYTES: Final = 256 * 1024 * 1024  # of one account: 200,000 ordinary messages are a quarter of it
 MAX_PAGE: Final = 100  # records in a request or an answer: with the largest content, about ten megabytes
 # A message is an event, which has at most 65,536 bytes with its ciphertext in base64; the sealed record of it
-# has the same content and a little about its sender.
-MAX_SEALED_BYTES: Final = 52 * 1024
+# has the same content and a little about its sender, whose pseudonymous credential may take 4 KiB.
+MAX_SEALED_BYTES: Final = 56 * 1024
 MAX_PAGE_BYTES: Final = 2 * 1024 * 1024  # of content in one request or answer; a page of ordinary messages
 NAME_BYTES: Final = 16  # of an archive's random name
 TAG_BYTES: Final = 16
@@ -37,10 +37,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 def _require_account(caller: Caller) -> None:
-    """An archive belongs to the devices of one account. A pseudonym has one device, and what a bridge's users
+    """An archive belongs to the devices of one account, or of one of its pseudonyms. What a bridge's users
     read is on their homeserver.
     """
-    if caller.owner is not None or caller.bridge is not None:
+    if caller.bridge is not None:
         raise HttpError(403, "M_FORBIDDEN", "Only an account of this server has archives")
 
 
@@ -190,7 +190,11 @@ async def release(context: Context, request: Request, caller: Caller) -> Respons
 async def remove(context: Context, request: Request, caller: Caller) -> Response:
     """``DELETE archives/{archive}``, ``DELETE archives``: forget one archive, or all of the caller's."""
     _require_account(caller)
-    archive = _name(request) if "archive" in request.params else None
-    while await context.node.store.remove_archive(caller.user_id, archive, limit=REMOVED_AT_ONCE):
-        continue
+    await forget(context, caller.user_id, _name(request) if "archive" in request.params else None)
     return json_response({})
+
+
+async def forget(context: Context, user_id: str, archive: bytes | None = None) -> None:
+    """Have one archive of a user gone, or all of them."""
+    while await context.node.store.remove_archive(user_id, archive, limit=REMOVED_AT_ONCE):
+        continue

@@ -8,6 +8,7 @@ from linearized.mimi.pseudonyms import device_id_of, is_pseudonym
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.signing import sign_json
+from linearized.server.clients import archives
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import binary, invalid
@@ -83,7 +84,7 @@ async def listing(context: Context, request: Request, caller: Caller) -> Respons
 
 async def forget(context: Context, request: Request, caller: Caller) -> Response:
     """``DELETE pseudonyms/{user}``: have this server forget whose a pseudonym is. It is gone then, for
-    everybody.
+    everybody, and what its devices archived.
 
     Raises:
         HttpError: 404 ``M_NOT_FOUND`` for a pseudonym that is not the caller's; 403 ``M_FORBIDDEN`` for one
@@ -95,6 +96,8 @@ async def forget(context: Context, request: Request, caller: Caller) -> Response
         raise HttpError(404, "M_NOT_FOUND", "That is no pseudonym of this account")
     if any(member.membership not in _GONE for member in store.rooms_of(user_id)):
         raise HttpError(403, "M_FORBIDDEN", "Leave the room first")
+    # Its archives first: without their owner nobody could ask for them, or have them gone.
+    await archives.forget(context, user_id)
     await store.delete_pseudonym(user_id)
     context.node.notifier.users_changed([user_id])
     return json_response({})

@@ -184,7 +184,6 @@ async def _key_material(node: Node, provider: str, target: str, body: bytes) -> 
 async def _update(node: Node, provider: str, target: str, body: bytes) -> Response:
     bundle = HandshakeBundle.decode(body)
     room_id = room_id_from_uri(target)
-    _require_here(node, provider, room_id)
     submission = Handshake(
         bundle=bundle,
         provider=provider,
@@ -194,24 +193,28 @@ async def _update(node: Node, provider: str, target: str, body: bytes) -> Respon
     try:
         entry = await node.rooms.submit_once(room_id, submission)
     except Rejected as error:
+        _tell_where(node, provider, room_id, error)
         return _binary(update_rejected(error).encode())
     return _binary(update_accepted(entry.origin_server_ts).encode())
 
 
 async def _submit_message(node: Node, provider: str, target: str, body: bytes) -> Response:
     request = SubmitMessageRequest.decode(body)
-    _require_here(node, provider, room_id_from_uri(target))
+    room_id = room_id_from_uri(target)
     submission = ApplicationMessage(
         message=request.message, sending_uri=request.sending_uri, provider=provider
     )
     try:
-        entry = await node.rooms.submit_once(room_id_from_uri(target), submission)
+        entry = await node.rooms.submit_once(room_id, submission)
     except Rejected as error:
+        _tell_where(node, provider, room_id, error)
         # Only a message that could be read is found to be for the wrong epoch.
         late = error.code is Reason.WRONG_EPOCH
         epoch = openmls.inspect_message(request.message).epoch if late else None
         return _binary(submit_rejected(error, message_epoch=epoch).encode())
-    return _binary(submit_accepted(entry.origin_server_ts, node.franking.of_entry(entry)).encode())
+    return _binary(
+        submit_accepted(entry.origin_server_ts, node.franking.of_entry(entry, request.message)).encode()
+    )
 
 
 async def _group_info(node: Node, provider: str, target: str, body: bytes) -> Response:
@@ -247,6 +250,12 @@ async def _hub_moved(node: Node, provider: str, target: str, body: bytes) -> Res
     room_id = room_id_from_uri(target)
     await node.rooms.following.moved(room_id, provider, await hub_chain.shown(node, room_id, body))
     return Response(status=204)
+
+
+def _tell_where(node: Node, provider: str, room_id: str, error: Rejected) -> None:
+    """As ``_require_here``, for who was refused: only then is there a hub to look for."""
+    if error.code is Reason.WRONG_HUB:
+        _require_here(node, provider, room_id)
 
 
 def _require_here(node: Node, provider: str, room_id: str) -> None:

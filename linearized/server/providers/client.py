@@ -17,7 +17,7 @@ from linearized.exceptions import LinearizedError
 from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import REQUEST_TYPE, RESPONSE_TYPE
 from linearized.protocol.identifiers import is_server_name
-from linearized.server.exchange import NAMED_HUB
+from linearized.server.exchange import HUB_EVENTS, NAMED_HUB
 
 DIRECTORY_PATH: Final = "/.well-known/mimi-protocol-directory"
 # A directory names URLs that hardly ever change; an hour bounds how long a move of endpoints goes unnoticed.
@@ -46,6 +46,10 @@ METADATA_POLICY: Final = "dev.linearized.metadataPolicy"
 # With an answer to a pull follower: the URI of the room it is of, and what acknowledges it.
 ROOM_HEADER: Final = "mimi-room"
 CURSOR_HEADER: Final = "mimi-cursor"
+# In a pull follower's request: it goes along with rooms that move, and is to be shown where. The answer that
+# shows it names the new hub.
+MOVES: Final = "moves"
+HUB_HEADER: Final = "mimi-hub"
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
 # The target ends the path. A provider whose template hid it in a query could have us send what is for one
@@ -60,12 +64,24 @@ class ProviderError(LinearizedError):
     Attributes:
         status: its HTTP status, None if there was no answer.
         retry_after_s: what its Retry-After header asked for, in seconds.
+        hub: who it says orders the room instead of it.
+        hub_events: what it gave to show that, unchecked.
     """
 
-    def __init__(self, text: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        hub: str | None = None,
+        hub_events: object = None,
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.hub = hub
+        self.hub_events = hub_events
 
 
 class NoEndpointError(ProviderError):
@@ -165,13 +181,15 @@ class ProviderClient:
         """
         answer = await self.post(provider, endpoint, target, body)
         if answer.status != OK:
-            hub = _named_hub(answer)
+            hub, events = _named_hub(answer)
             raise ProviderError(
                 f"{provider} answered {answer.status} at {endpoint}"
                 if hub is None
                 else f"{provider} says that {hub} orders the room",
                 status=answer.status,
                 retry_after_s=answer.retry_after_s,
+                hub=hub,
+                hub_events=events,
             )
         return answer.body
 
@@ -183,6 +201,7 @@ class ProviderClient:
         cursor: str | None = None,
         wait: int | None = None,
         skip: Iterable[str] = (),
+        moves: bool = False,
     ) -> Answer:
         """Ask a hub for what it has for us, or (POST, DELETE) that it keep it for us to fetch, or not.
 
@@ -190,12 +209,14 @@ class ProviderClient:
             cursor: of the last answer that was taken, which this acknowledges.
             wait: seconds that the hub may let us wait when it has nothing.
             skip: URIs of rooms that the hub is to leave out.
+            moves: have it show where rooms move.
 
         Raises:
             ProviderError: there was no answer, or no such endpoint.
         """
         url = await self._plain_url(provider, FOLLOW)
         query = [("cursor", cursor), ("wait", wait), *(("skip", room) for room in skip)]
+        query.append((MOVES, "true" if moves else None))
         given = urlencode([(name, value) for name, value in query if value is not None])
         return await self._transport.raw(
             provider, method, f"{url}?{given}" if given else url, headers=self._from()
@@ -307,11 +328,15 @@ class ProviderClient:
         return urls
 
 
-def _named_hub(answer: Answer) -> str | None:
-    """The hub that a provider names instead of itself, in the error object of an ``M_WRONG_SERVER``."""
+def _named_hub(answer: Answer) -> tuple[str | None, object]:
+    """The hub that a provider names instead of itself, in the error object of an ``M_WRONG_SERVER``, and what
+    it gives to show that.
+    """
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:  # another implementation's words
-        return None
+        return None, None
     hub = document.get(NAMED_HUB) if isinstance(document, dict) else None
-    return hub if isinstance(hub, str) and is_server_name(hub) else None
+    if not isinstance(hub, str) or not is_server_name(hub):
+        return None, None
+    return hub, document.get(HUB_EVENTS)

@@ -36,7 +36,7 @@ from linearized.mimi.handshake import (
     RatchetTreeRepresentation,
     welcome_struct,
 )
-from linearized.protocol.identifiers import client_from_uri, provider_of_uri, room_uri, user_domain, user_uri
+from linearized.protocol.identifiers import client_from_uri, user_domain, user_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server.loading import was_deleted
 from linearized.server.node import Node
@@ -166,7 +166,7 @@ async def _key_packages(
     if not (
         node.rooms.is_participant(room_id, provider)
         if hub
-        else provider_of_uri(room_uri(room_id)) == provider
+        else node.rooms.following.is_hub(room_id, provider)
     ):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "key packages are for rooms that you take part in")
     wanted: list[tuple[str, str]] = []

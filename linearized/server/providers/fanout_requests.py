@@ -95,8 +95,9 @@ def _authorize(node: Node, provider: str, target: str, request: DSFanoutRequest)
     Raises:
         DSRefused: one of them fails.
     """
-    # A room lives at the provider its URI names; only that one may tell us about it.
-    if provider_of_uri(target) != provider:
+    # A room lives at the provider its URI names, or where we were shown that it moved; only that one may tell
+    # us about it.
+    if not node.rooms.following.is_hub(room_id_from_uri(target), provider):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "only the hub of a room fans out its messages")
     if len(request.recipient_ids) > MAX_RECIPIENTS:
         raise DSRefused(DSErrorCode.TOO_LARGE, f"a request is for at most {MAX_RECIPIENTS} clients")

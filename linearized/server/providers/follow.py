@@ -14,7 +14,7 @@ from linearized.protocol.identifiers import room_id_from_uri
 from linearized.server.http import HttpError, Request, Response
 from linearized.server.node import Node
 from linearized.server.providers.authentication import authenticate_provider
-from linearized.server.providers.client import CONTENT_TYPE, CURSOR_HEADER, ROOM_HEADER
+from linearized.server.providers.client import CONTENT_TYPE, CURSOR_HEADER, HUB_HEADER, MOVES, ROOM_HEADER
 from linearized.server.pull_cursors import UnknownCursor
 from linearized.server.pull_follower import NothingLeft, Superseded
 
@@ -46,7 +46,8 @@ async def unregister(node: Node, request: Request) -> Response:
 
 
 async def fetch(node: Node, request: Request) -> Response:
-    """``GET``: 200 with concatenated FanoutMessages of one room, or 204 when ``wait`` seconds are over.
+    """``GET``: 200 with concatenated FanoutMessages of one room, or in JSON where it moves, or 204 when
+    ``wait`` seconds are over.
 
     Raises:
         HttpError: 403 for no pull follower, 400 for a cursor it was not given or too many rooms to skip, 409
@@ -58,7 +59,9 @@ async def fetch(node: Node, request: Request) -> Response:
     if follower is None:
         raise HttpError(403, "M_FORBIDDEN", "Register as a pull follower first")
     try:
-        found = await follower.ask(request.query_one("cursor"), wait=_wait(request), skip=_skipped(request))
+        found = await follower.ask(
+            request.query_one("cursor"), wait=_wait(request), skip=_skipped(request), moves=_moves(request)
+        )
     except UnknownCursor as error:
         raise HttpError(400, "M_INVALID_PARAM", str(error)) from error
     except Superseded as error:
@@ -67,11 +70,10 @@ async def fetch(node: Node, request: Request) -> Response:
         raise HttpError(410, "M_FORBIDDEN", str(error)) from error
     if found is None:
         return Response(status=NO_CONTENT)
-    return Response(
-        body=found.body,
-        content_type=CONTENT_TYPE,
-        headers=((ROOM_HEADER, found.room), (CURSOR_HEADER, found.cursor), ("cache-control", "no-store")),
-    )
+    headers = ((ROOM_HEADER, found.room), (CURSOR_HEADER, found.cursor), ("cache-control", "no-store"))
+    if found.hub is not None:
+        return Response(body=found.body, headers=(*headers, (HUB_HEADER, found.hub)))
+    return Response(body=found.body, content_type=CONTENT_TYPE, headers=headers)
 
 
 def _wait(request: Request) -> int:
@@ -79,6 +81,13 @@ def _wait(request: Request) -> int:
     if text is None or not (text.isascii() and text.isdecimal()):
         raise HttpError(400, "M_INVALID_PARAM", "wait is a number of whole seconds")
     return min(int(text[:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS)
+
+
+def _moves(request: Request) -> bool:
+    said = request.query_one(MOVES, "false")
+    if said not in {"true", "false"}:
+        raise HttpError(400, "M_INVALID_PARAM", f"{MOVES} is true or false")
+    return said == "true"
 
 
 def _skipped(request: Request) -> frozenset[str]:

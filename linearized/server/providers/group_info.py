@@ -21,11 +21,15 @@ from linearized.mimi.group_info import (
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.key_material import basic_credential
 from linearized.protocol.identifiers import room_uri, user_domain
+from linearized.protocol.state import HUB
 from linearized.room.credentials import client_of
+from linearized.server import hub_chain
+from linearized.server.exchange import wrong_server
+from linearized.server.invited import has_copy
 from linearized.server.loading import pending_proposals, was_deleted
 from linearized.server.node import Node
 from linearized.server.providers.key_material import BadRequest
-from linearized.store.base import Role
+from linearized.store.base import Role, RoomRow
 
 SIGNATURE_LABEL = "GroupInfoResponseTBS"
 
@@ -43,7 +47,8 @@ async def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[s
 
     Raises:
         BadRequest: the request is malformed, or its signature or its encryption key is not valid.
-        HttpError: 429, too many joining codes were shown.
+        HttpError: 429, too many joining codes were shown; 400 ``M_WRONG_SERVER`` for who shows one of a room
+            that has moved, with what shows where.
     """
     try:
         request = GroupInfoRequest.decode(body)
@@ -59,12 +64,11 @@ async def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[s
         raise BadRequest(str(error)) from error
     except openmls.MlsError as error:
         raise BadRequest("the request's signature is not valid") from error
-    entitled = (
-        user_domain(requester.user_id) in domains
-        and node.holds(request.credential)
-        and await _entitled(node, room_id, requester.user_id, request.joining_code)
-    )
+    honest = user_domain(requester.user_id) in domains and node.holds(request.credential)
     row = node.store.room(room_id)
+    if honest and request.joining_code is not None and row is not None:
+        _require_present(node, row, requester.user_id)
+    entitled = honest and await _entitled(node, room_id, requester.user_id, request.joining_code)
     group = node.groups.row(room_id)
     if (
         row is None
@@ -112,10 +116,26 @@ async def answer(node: Node, room_id: str, body: bytes, *, domains: Collection[s
     ).encode()
 
 
+def _require_present(node: Node, row: RoomRow, user_id: str) -> None:
+    """Tell who shows a joining code of a room that has moved where it is: the room's ID names its first hub,
+    and nothing else says. Whether the code is good only the present hub knows.
+
+    Raises:
+        HttpError: 400 ``M_WRONG_SERVER``; 429, as for a code that is shown here.
+    """
+    if row.role is not Role.PARTICIPANT or not has_copy(row):
+        return
+    state = node.rooms.state(row.room_id)
+    if HUB not in state:
+        return
+    node.join_codes.shown_elsewhere(row.room_id, user_id=user_id)
+    raise wrong_server(row.hub, hub_chain.hub_events_of(node.store, state))
+
+
 async def _entitled(node: Node, room_id: str, user_id: str, code: bytes | None) -> bool:
     """Whether a user is joined, or shows a code that lets them join."""
-    memberships = {member.user_id: member.membership for member in node.store.memberships(room_id)}
-    if memberships.get(user_id) == "join":
+    member = node.store.membership(room_id, user_id)
+    if member is not None and member.membership == "join":
         return True
     return code is not None and await node.join_codes.show(room_id, user_id=user_id, code=code)
 

@@ -14,6 +14,8 @@ from linearized.store.migrations import (
     m0023_archive,
     m0024_room_routes,
     m0025_directory,
+    m0026_pulled_hubs,
+    m0028_parents,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -28,5 +30,7 @@ __all__ = [
     "m0023_archive",
     "m0024_room_routes",
     "m0025_directory",
+    "m0026_pulled_hubs",
+    "m0028_parents",
     "migrations",
 ]

@@ -7,7 +7,7 @@ import pytest
 from bridges.matrix.megolm import requests
 from bridges.matrix.megolm.errors import ForgedSender, MissingKey, UnknownDevice
 from bridges.matrix.megolm.held import PATIENCE_MS
-from bridges.matrix.megolm.requests import ASK_AFTER_MS
+from bridges.matrix.megolm.requests import AGAIN_MS, ASK_AFTER_MS
 from bridges.matrix.records import Incoming
 from tests.bridges.encrypting_client import EncryptingClient, JsonObject
 from tests.bridges.megolm.rig import ROOM, Rig
@@ -38,7 +38,7 @@ async def answer(rig: Rig, client: EncryptingClient, **forged: Any) -> None:
     await rig.letters.handle(rig.letter(sealed, client.user_id))
 
 
-async def test_a_key_that_does_not_come_is_asked_for_once_and_the_answer_opens_what_waits() -> None:
+async def test_a_key_that_does_not_come_is_asked_for_and_the_answer_opens_what_waits() -> None:
     rig = Rig()
     own = await rig.bot()
     alice = await rig.client()
@@ -56,13 +56,55 @@ async def test_a_key_that_does_not_come_is_asked_for_once_and_the_answer_opens_w
     assert (request["action"], request["requesting_device_id"]) == ("request", own.device_id)
     body = {"room_id": ROOM, "session_id": alice.session(ROOM).session_id, "sender_key": alice.curve25519}
     assert request["body"] == {"algorithm": "m.megolm.v1.aes-sha2", **body}
-    assert rig.requests.patience() is None
+    assert rig.requests.patience() == AGAIN_MS[0]
     await answer(rig, alice)
     assert rig.decryption.decrypt(event)["content"]["body"] == "hello"
     await rig.requests.work()
     (taken_back,) = asked(rig, alice)
     assert (taken_back["action"], taken_back["request_id"]) == ("request_cancellation", request["request_id"])
     assert rig.database.all("SELECT * FROM key_requests") == []
+
+
+async def test_a_key_is_asked_for_again_a_few_times_while_an_event_needs_it() -> None:
+    rig = Rig()
+    await rig.bot()
+    alice = await rig.client()
+    event = await waiting(rig, alice)
+    rig.now += ASK_AFTER_MS
+    await rig.requests.work()
+    (last,) = asked(rig, alice)
+    for pause in AGAIN_MS:
+        assert rig.requests.patience() == pause
+        rig.now += pause - 1
+        await rig.requests.work()
+        assert asked(rig, alice) == []
+        rig.now += 1
+        await rig.requests.work()
+        taken_back, request = asked(rig, alice)
+        assert taken_back["action"] == "request_cancellation"
+        assert taken_back["request_id"] == last["request_id"]
+        assert (request["action"], request["body"]) == ("request", last["body"])
+        assert request["request_id"] != last["request_id"]
+        last = request
+        rig.held.give_up()  # from then on the other side knows of it, and is told when the key comes
+    assert rig.requests.patience() is None
+    await answer(rig, alice)
+    assert rig.decryption.decrypt(event)["content"]["body"] == "hello"
+
+
+async def test_a_key_that_no_event_needs_any_more_is_not_asked_for_again() -> None:
+    rig = Rig()
+    await rig.bot()
+    alice = await rig.client()
+    await waiting(rig, alice)
+    rig.now += ASK_AFTER_MS
+    await rig.requests.work()
+    assert len(asked(rig, alice)) == 1
+    rig.database.run("DELETE FROM undecrypted")
+    assert rig.requests.patience() is None
+    rig.now += AGAIN_MS[0]
+    await rig.requests.work()
+    assert asked(rig, alice) == []
 
 
 async def test_an_event_that_names_no_device_makes_all_of_its_senders_asked() -> None:

@@ -9,8 +9,11 @@ import cbor2
 import pytest
 
 from linearized.client import UntrustedAnswer
-from linearized.client.archive.records import ArchiveKey, Content, Place
+from linearized.client.archive.records import ArchiveKey, Content, Introduction, Place
+from linearized.exceptions import InvalidInput
+from linearized.mimi.pseudonyms import PseudonymousCredential
 
+NAME = "9b2f0a4e-36c5-4d1e-8f57-0123456789ab"
 KEY = ArchiveKey(bytes(32))
 PLACE = Place(
     user_id="@bob:a.example",
@@ -24,8 +27,36 @@ PLACE = Place(
     expires_ts=None,
 )
 CONTENT = Content(
-    timestamp=5, client_uri="mimi://a.example/d/alice/DEV", epoch=3, payload=b"payload", frank=b"frank"
+    timestamp=5,
+    client_uri="mimi://a.example/d/alice/DEV",
+    epoch=3,
+    payload=b"payload",
+    frank=b"frank",
 )
+
+
+def test_the_introduction_of_a_pseudonym_is_its_own() -> None:
+    client, user = (f"mimi://a.example/{path}" for path in (f"d/{NAME}/{NAME}", f"u/{NAME}"))
+    credential = PseudonymousCredential(
+        client_pseudonym=client,
+        user_pseudonym=user,
+        signature_public_key=b"key",
+        identity_link_ciphertext=b"link",
+    )
+    introduction = Introduction(credential=credential.encode(), key=b"")
+    named = replace(CONTENT, client_uri=client, introduction=introduction)
+    assert KEY.open(PLACE, KEY.seal(PLACE, named, random=bytes)) == named
+    assert (named.sender_uri, CONTENT.sender_uri) == (user, "mimi://a.example/u/alice")
+    for wrong in (
+        replace(named, client_uri="mimi://a.example/d/alice/DEV"),
+        replace(named, introduction=replace(introduction, credential=b"none")),
+        replace(named, introduction=None),
+    ):
+        with pytest.raises(InvalidInput):
+            _ = wrong.sender_uri
+    for more in ([b"credential"], [b"credential", "key"], [b"credential", b"key", b"more"]):
+        with pytest.raises(UntrustedAnswer):
+            Content.decode(cbor2.dumps([*cbor2.loads(CONTENT.encode()), *more]))
 
 
 def test_what_was_sealed_opens_in_its_place() -> None:

@@ -13,6 +13,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.signing import verify_json
 from linearized.server import pseudonyms as rules
 from linearized.server.clients import pseudonyms
+from linearized.store.archive import ArchiveRecordRow
 from tests.server.clients.mls_support import LIFETIME, use_real_time
 from tests.server.clients.support import ENCRYPTED_ROOM, MLS, Answer, Client, Server
 
@@ -196,6 +197,11 @@ async def test_the_server_forgets_a_pseudonym_that_has_left(
     path = f"{MLS}/pseudonyms/{USER}"
     room_id = (await minimal_room(masked)).ok()["room_id"]
     (await alice.call("DELETE", path)).refused(403, "M_FORBIDDEN")
+    record = ArchiveRecordRow(
+        number=1, seq=1, event_id="$event", tag=bytes(16), expires_ts=None, stub=bytes(32), sealed=b"sealed"
+    )
+    for user_id in (masked.user_id, alice.user_id):
+        await server.store.put_archive(user_id, room_id, bytes(16), [record], most_records=2, most_bytes=100)
     (await masked.call("POST", f"/rooms/{room_id}/leave", {})).ok()
     for stranger in (bob, masked):
         (await stranger.call("DELETE", path)).refused(404, "M_NOT_FOUND")
@@ -205,3 +211,5 @@ async def test_the_server_forgets_a_pseudonym_that_has_left(
     (await alice.call("DELETE", path)).refused(404, "M_NOT_FOUND")
     (await make(alice)).refused(409, "M_USER_IN_USE")
     assert server.store.devices(masked.user_id) == []
+    assert server.store.archives(masked.user_id) == []
+    assert len(server.store.archives(alice.user_id)) == 1

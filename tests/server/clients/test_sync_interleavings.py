@@ -135,7 +135,7 @@ async def test_writes_in_the_middle_of_a_sync_lose_and_repeat_nothing(
         (head,) = other.execute("SELECT head_seq FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
         other.execute("BEGIN IMMEDIATE")
         change = RoomAppend(room_id=room_id, entries=(entry(room_id, head + 1), entry(room_id, head + 2)))
-        sqlite_append.append(Transaction(other), change)
+        sqlite_append.append_rows(Transaction(other), change)
         other.execute("COMMIT")
 
     reader = Reader(alice)

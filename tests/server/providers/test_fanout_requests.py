@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from linearized.mimi.messages import FanoutMessage, decode_fanout_stream
 from linearized.server.fanout_authorization import MAX_RECIPIENTS, token_secret
 from linearized.server.providers.client import DIRECTORY_PATH, FANOUT_REQUEST, FANOUT_TOKENS
 from linearized.server.providers.fanout_requests import MAX_TOKEN_BYTES
+from linearized.store.base import RoomAppend
 from linearized.store.pulling import FanoutTokenRow
 from tests.mimi.support import PATH_COMMIT
 
@@ -120,6 +122,21 @@ async def test_only_the_hub_of_the_room_may(tmp_path: Path) -> None:
         await refused(h, DSErrorCode.NOT_ALLOWED, body, provider=stranger)
         answer = await stranger.ask("fanoutRequest", URI, body, sender="mimi@b.example")
         assert answer.status_code == 401
+
+
+async def test_once_the_room_has_moved_it_is_the_new_hub_that_may(tmp_path: Path) -> None:
+    async with hub(tmp_path) as h:
+        for message in h.adding(h.alice):
+            await taken(h, message)
+        row = h.server.node.store.room(ROOM)
+        assert row is not None
+        await h.server.node.store.append(RoomAppend(room_id=ROOM, room=replace(row, hub="c.example")))
+        message = h.message()
+        await refused(h, DSErrorCode.NOT_ALLOWED, request_for(h, message))
+        new = Provider("c.example", h.server.network)
+        answer = await send(h, request_for(h, message, hub_name="c.example"), provider=new)
+        assert answer.response_body.response_type is DSFanoutResponseType.OK
+        assert len(h.log()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,181 @@
+"""Joining by a code at a room that has moved: its ID names a hub that it has no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import openmls
+import pytest
+import trio
+
+from linearized.client import ApiError, JoinRefused, Session, tidying
+from linearized.client.group_requests import group_info_request
+from linearized.client.own_groups.looking import CIPHERSUITE
+from linearized.protocol.canonical import JsonObject
+from linearized.protocol.state import membership
+from linearized.server import hub_chain, run
+from linearized.server.app import build_app
+from linearized.server.buckets import Buckets
+from linearized.server.exchange import wrong_server
+from linearized.server.http import Request, Response, Route
+from linearized.server.providers import PREFIX
+from linearized.server.providers.client import ProviderError
+from linearized.store.base import Role
+from tests.interop.handover_support import Club, club
+from tests.interop.hostile_hub import PATIENCE
+from tests.server.support import Server, running_server
+from tests.server.test_two_providers import bodies, read, say, signed_in
+
+EVA = "@eva:e.example"
+HOUR_MS = 3_600_000
+GROUP_INFO = f"{PREFIX}/groupInfo/{{target}}"
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@pytest.fixture(autouse=True)
+def promptly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tidying, "TIDY_SPREAD_MS", 0)
+
+
+@dataclass
+class Moved(Club):
+    """A club whose room has moved to b.example, and Eva of e.example, who knows its ID and a code."""
+
+    e: Server
+    eva: Session
+    code: str
+
+    def chain(self) -> list[JsonObject]:
+        return hub_chain.hub_events_of(self.b.node.store, self.b.node.rooms.state(self.room_id))
+
+    def instead(self, server: Server, handler: Handler) -> None:
+        """What e.example finds where a server gives group information."""
+        honest = [route for route in run.routes(server.node) if route.pattern != GROUP_INFO]
+        self.network.views["e.example", server.name] = build_app(
+            [*honest, Route("POST", GROUP_INFO, handler)]
+        )
+
+    def asked(self) -> list[str]:
+        """Whom e.example asked for group information."""
+        return [
+            to
+            for origin, to, _, path in self.network.log
+            if origin == "e.example" and path.startswith(f"{PREFIX}/groupInfo/")
+        ]
+
+    async def refused(self) -> None:
+        keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
+        request = group_info_request(self.eva.device, keys, self.code).encode()
+        with pytest.raises(ProviderError):
+            await self.e.node.rooms.group_info(self.room_id, request=request)
+        assert self.e.node.store.room(self.room_id) is None
+
+
+@asynccontextmanager
+async def moved(directory: Path) -> AsyncIterator[Moved]:
+    async with (
+        club(directory) as world,
+        running_server("e.example", directory, world.network, peers=("a.example", "b.example")) as e,
+        signed_in(e, await e.user("eva")) as eva,
+    ):
+        await world.hand_over()
+        code = await world.bob.api.create_join_code(world.room_id, uses=3, lifetime_ms=HOUR_MS)
+        yield Moved(**vars(world), e=e, eva=eva, code=code)
+
+
+async def hears(session: Session, body: str) -> None:
+    with trio.fail_after(PATIENCE):
+        while body not in bodies(read(session)):
+            await session.tidy()
+            await session.step(500)
+
+
+async def test_who_has_a_code_of_the_new_hub_finds_the_room_there(tmp_path: Path) -> None:
+    async with moved(tmp_path) as world:
+        await world.bob.catch_up()
+        await world.bob.tidy()  # the new hub's key and franking agent
+        await world.eva.groups.join(world.room_id, code=world.code)
+        assert world.asked() == ["a.example", "b.example"]
+        assert membership(world.b.node.rooms.state(world.room_id), EVA) == "join"
+        row = world.row(world.e)
+        assert (row.role, row.hub) == (Role.FOLLOWER, "b.example")
+        await say(world.bob, world.room_id, "welcome")
+        await hears(world.eva, "welcome")
+        await say(world.eva, world.room_id, "thanks")
+        await hears(world.alice, "thanks")
+        # Its copy of the log begins with how the room came there, so that clients know it, too.
+        (first, *_) = world.e.node.store.entries(world.room_id, after=0, limit=1)
+        assert (first.type, first.sender) == ("m.room.hub", "@bob:b.example")
+        assert world.eva.device.hub(world.room_id) == "b.example"
+
+
+async def test_whether_a_code_is_good_the_present_hub_says(tmp_path: Path) -> None:
+    async with moved(tmp_path) as world:
+        with pytest.raises(JoinRefused):
+            await world.eva.groups.join(world.room_id, code="a guess")
+        assert world.asked() == ["a.example", "b.example"]
+        assert world.e.node.store.room(world.room_id) is None
+        # Without one, nobody is told anything.
+        with pytest.raises(ApiError) as raised:
+            await world.eva.groups.join(world.room_id)
+        assert raised.value.status == 403
+
+
+async def test_nobody_is_asked_before_the_chain_that_leads_there_is_verified(tmp_path: Path) -> None:
+    async with moved(tmp_path) as world:
+        create, transfer = world.chain()
+        signatures = transfer["signatures"]
+        for hub, events in (
+            ("b.example", []),
+            ("b.example", [create]),
+            ("b.example", [create, create]),
+            ("c.example", [create, transfer]),
+            ("e.example", [create, transfer]),
+            ("b.example", [create, {**transfer, "room_id": "!other:a.example"}]),
+            ("b.example", [create, {**transfer, "signatures": {"b.example": signatures["b.example"]}}]),
+            ("b.example", [create, {**transfer, "signatures": {"a.example": signatures["a.example"]}}]),
+        ):
+
+            async def elsewhere(
+                _request: Request, hub: str = hub, events: list[JsonObject] = events
+            ) -> Response:
+                raise wrong_server(hub, events)
+
+            world.instead(world.a, elsewhere)
+            await world.refused()
+        assert set(world.asked()) == {"a.example"}
+
+
+async def test_hubs_that_name_each_other_are_not_asked_for_ever(tmp_path: Path) -> None:
+    async with moved(tmp_path) as world:
+
+        async def onward(_request: Request) -> Response:
+            raise wrong_server("b.example", world.chain())
+
+        world.instead(world.b, onward)
+        await world.refused()
+        assert world.asked() == ["a.example", "b.example"]
+
+        async def back(_request: Request) -> Response:
+            raise wrong_server("a.example", world.chain()[:1])
+
+        world.instead(world.b, back)
+        await world.refused()
+        assert world.asked()[2:] == ["a.example", "b.example"]
+
+
+async def test_codes_that_are_shown_to_the_old_hub_count_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with moved(tmp_path) as world:
+        codes = world.a.node.join_codes
+        monkeypatch.setattr(codes, "limit", Buckets(world.a.node.clock, per_second=0.001, burst=2))
+        for _ in range(2):
+            with pytest.raises(JoinRefused):
+                await world.eva.groups.join(world.room_id, code="a guess")
+        with pytest.raises(ApiError) as raised:
+            await world.eva.groups.join(world.room_id, code="a guess")
+        assert raised.value.status == 429
