@@ -79,14 +79,20 @@ class Files(Protocol):
 
 
 async def carry(
-    source: Files, place: tuple[str, str], to: Files, *, ciphers: Sequence[Cipher] = (), **about: Any
+    source: Files,
+    place: tuple[str, str],
+    to: Files,
+    *,
+    ciphers: Sequence[Cipher] = (),
+    content_type: str,
+    filename: str | None = None,
 ) -> str:
     """Copy a file from one side to the other through ciphers, piece by piece; returns its ``mxc://`` URI
     there. It is nowhere in between but for the pieces on their way. Not repeated.
 
     Args:
         place: the server and the media ID.
-        about: further arguments of ``Files.upload_stream``.
+        content_type, filename: what is said of it there.
 
     Raises:
         UntrustedAnswer: it is not the file that it should be.
@@ -100,7 +106,7 @@ async def carry(
         if size < 0:
             raise UntrustedAnswer("the file is too short to be what the message means")
         async with aclosing(through(chunks, ciphers)) as carried:
-            return await to.upload_stream(carried, size=size, **about)
+            return await to.upload_stream(carried, size=size, content_type=content_type, filename=filename)
 
 
 async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
@@ -139,9 +145,13 @@ class MediaCopier:
         if known is not None:
             return known
         place = file_of(mxc)
-        about: dict[str, Any] = {"content_type": OPAQUE, "filename": "picture"}
-        copy = await repeated(lambda: carry(self._provider, place, self._homeserver, **about))
-        return self._remember(f"back {mxc}", copy)
+
+        async def once() -> str:
+            return await carry(
+                self._provider, place, self._homeserver, content_type=OPAQUE, filename="picture"
+            )
+
+        return self._remember(f"back {mxc}", await repeated(once))
 
     def _source(self, way: str, copy: str) -> str | None:
         row = self._database.first(
@@ -155,10 +165,14 @@ class MediaCopier:
         known = self._known(source)
         if known is not None:
             return known
-        place = matrix_file(mxc)
-        about: dict[str, Any] = {"content_type": safe_type(content_type), "filename": filename or None}
-        copy = await repeated(lambda: carry(self._homeserver, place, self._provider, **about))
-        return self._remember(source, copy)
+        place, kind = matrix_file(mxc), safe_type(content_type)
+
+        async def once() -> str:
+            return await carry(
+                self._homeserver, place, self._provider, content_type=kind, filename=filename or None
+            )
+
+        return self._remember(source, await repeated(once))
 
     async def to_part(self, media: Media) -> ExternalPart:
         """Encrypt a file and upload it to the provider.
@@ -206,10 +220,13 @@ class MediaCopier:
         known = self._known(source)
         if known is not None:
             return known
-        place, about = file_of(part.url), {"content_type": content_type, "filename": part.filename or "file"}
+        place, filename = file_of(part.url), part.filename or "file"
 
         async def once() -> str:
-            return await carry(self._provider, place, acting, ciphers=(PartOpener(part),), **about)
+            ciphers = (PartOpener(part),)
+            return await carry(
+                self._provider, place, acting, ciphers=ciphers, content_type=content_type, filename=filename
+            )
 
         return self._remember(source, await repeated(once))
 
@@ -229,12 +246,14 @@ class MediaCopier:
         known = self._known(source)
         if known is not None:
             return dict(json.loads(known))
-        place, about = file_of(part.url), {"content_type": OPAQUE, "filename": "file"}
+        place = file_of(part.url)
 
         async def once() -> dict[str, Any]:
             sealer = FileSealer(self._random)
             ciphers = (PartOpener(part), sealer)
-            url = await carry(self._provider, place, acting, ciphers=ciphers, **about)
+            url = await carry(
+                self._provider, place, acting, ciphers=ciphers, content_type=OPAQUE, filename="file"
+            )
             return {**sealer.file, "url": url}
 
         file = await repeated(once)
@@ -252,5 +271,10 @@ class MediaCopier:
 
 async def _upload(acting: HomeserverApi, data: bytes, *, content_type: str) -> str:
     """Upload what a message holds."""
-    about = {"content_type": content_type, "filename": "file"}
-    return await repeated(lambda: acting.upload_stream(_one(data), size=len(data), **about))
+
+    async def once() -> str:
+        return await acting.upload_stream(
+            _one(data), size=len(data), content_type=content_type, filename="file"
+        )
+
+    return await repeated(once)

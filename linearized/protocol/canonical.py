@@ -28,8 +28,9 @@ _FIRST_AMBIGUOUS = "\ud800"
 _FAR = re.compile(rb"[\xee-\xf4]")
 """Begins a character from U+E000 on in UTF-8; between ``_FIRST_AMBIGUOUS`` and that there are none."""
 
-_UNUSUAL_NUMBER = re.compile(rb"[0-9]{16}|[0-9][.eE]")
-"""Outside strings, a number of sixteen digits or more, as ``MAX_INTEGER`` has, or one that is no integer."""
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
+"""What is in a number with as many digits as the largest, or more, once each digit is a zero."""
 
 _KEYS: frozenset[type] = frozenset({str})
 _WITHOUT_LIMITS: frozenset[type] = frozenset({str, bool, type(None)})
@@ -101,10 +102,16 @@ def check_decoded(value: JsonObject, text: bytes, *, max_depth: int = MAX_DEPTH)
     """
     if b"\\" not in text and (text.isascii() or _FAR.search(text) is None):
         outside = b"".join(text.split(b'"')[::2])
-        brackets = outside.count(b"{") + outside.count(b"[")
-        if brackets <= max_depth and _UNUSUAL_NUMBER.search(outside) is None:
+        shallow = outside.count(b"{") + outside.count(b"[") <= max_depth
+        if shallow and _LONG_NUMBER not in outside.translate(_DIGITS) and not _has_fraction(outside):
             return True
     return check_json(value, max_depth=max_depth)
+
+
+def _has_fraction(outside: bytes) -> bool:
+    """Whether JSON text without its strings may hold a number that is written with a point or an exponent."""
+    literals = outside.count(b"true") + outside.count(b"false")
+    return b"." in outside or b"E" in outside or outside.count(b"e") != literals
 
 
 def canonical_json(value: object, *, code_point_order: bool = False) -> bytes:

@@ -121,6 +121,10 @@ class Moves:
             raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
         if not get_version(row.version).hub_transfers:
             raise Rejected(Reason.FORBIDDEN, f"Rooms of version {row.version} have no hub transfers")
+        # "A parent-dependent room is always hosted on the same Hub as the parent room." They cannot go in one
+        # step, and the one that went first would be parted from the other.
+        if self._node.store.dependants(row.room_id, limit=1):
+            raise Rejected(Reason.FORBIDDEN, "Other rooms depend on this one, and stay at its hub")
         state = self._node.rooms.state(row.room_id)
         providers = joined_providers(state, ours=frozenset({self._node.identity.name}))
         if providers.get(new_hub) != LINEARIZED:

@@ -19,6 +19,7 @@ from linearized.store.directory import DirectoryStore
 from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
+from linearized.store.parents import ParentStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.profiles import ProfileStore
 from linearized.store.pseudonyms import PseudonymStore
@@ -245,6 +246,7 @@ class Store(
     RelationStore,
     ProfileStore,
     DirectoryStore,
+    ParentStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""

@@ -12,6 +12,7 @@ from linearized.store.past_trees import PastTreeRow
 from linearized.store.pulling import PullCursorRow
 from linearized.store.sqlite_devices import insert_reply, insert_to_device
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
+from linearized.store.sqlite_parents import put_parent
 from linearized.store.sqlite_past_trees import put_past_tree
 from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_writer import Transaction
@@ -37,6 +38,7 @@ def append_rows(transaction: Transaction, change: RoomAppend) -> None:
     number, head = _advance_room(transaction, change, changed=bool(change.entries or members))
     _insert_entries(transaction, change.entries, number, head)
     base = number << SEQ_BITS
+    put_parent(transaction, change.entries, number)
     put_relations(transaction.connection, ((base + entry.seq, entry.pdu) for entry in change.entries))
     if members:
         transaction.connection.executemany(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,16 @@ async def test_a_limit_is_honoured_for_every_request_to_the_homeserver(
             return httpx.Response(429, json=answer, headers=headers)
         return httpx.Response(200, json={"event_id": "$e", "content_uri": "mxc://a/b"})
 
+    async def a_byte() -> AsyncIterator[bytes]:
+        yield b"x"
+
     async with httpx.AsyncClient(transport=httpx.MockTransport(limited)) as http:
         api = HomeserverApi(f"https://{DOMAIN}", token=AS_TOKEN, http=http, user_id=ALICE)
         requests: list[Any] = [
             lambda: api.join("!r"),
             lambda: api.send("!r", "m.x", {}, txn_id="t"),
             lambda: api.set_state("!r", "m.x", "", {}),
+            lambda: api.upload_stream(a_byte(), size=1, content_type="a/b"),
             lambda: api.register("ghost"),
         ]
         for request in requests:

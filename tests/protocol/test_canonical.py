@@ -244,6 +244,7 @@ def test_any_bytes_give_an_object_or_the_one_error(data: bytes) -> None:
     ("text", "plain"),
     [
         ('{"a":[1,{"b":"1.5 and [[["}],"é":9007199254740}', True),
+        ('{"a":[true,false,null,true]}', True),
         ('{"a":"said \\"1.5\\"","b":1}', True),
         ('{"a":"\U0001f600"}', True),
         ('{"\U0001f600":1}', False),
@@ -260,6 +261,7 @@ def test_text_that_needs_no_walk_is_told_like_any_other(text: str, plain: bool) 
     [
         '{"a":1.0}',
         '{"a":[-1e30]}',
+        '{"a":[true,1E30,"e"]}',
         '{"a":[true,9007199254740992]}',
         '{"a":-9007199254740992}',
         '{"a":18446744073709551616}',

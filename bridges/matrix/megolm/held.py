@@ -1,7 +1,8 @@
 """Encrypted events whose key is not here yet.
 
-Each waits a while, out of the way of what comes after it. Then the room's other side is told that there was a
-message; should the key come later, that text is replaced by the message.
+Each waits a while, out of the way of what others do after it; what its own sender does waits behind it. Then
+the room's other side is told that there was a message; should the key come later, that text is replaced by
+the message.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ PATIENCE_MS = 30_000
 MAX_WAITING = 100
 # Events of a room kept for a key that comes late; of older ones the text stays.
 MAX_KEPT = 1000
+# In place of a session: the event waits for one of the same sender before it, and for no key.
+_BEHIND = ""
 # What makes the ID of the replacement of an event; no event ID has it.
 _LATE = "~decrypted"
 
@@ -34,21 +37,41 @@ class Held:
 
     def hold(self, incoming: Incoming, session_id: str) -> bool:
         """Let an event wait for the key of its session; whether it may, or has waited long enough."""
-        room_id = incoming.room_id
         if self._row(str(incoming.event["event_id"])) is not None:
             return False
+        return self._put(incoming, session_id, self._clock())
+
+    def hold_behind(self, incoming: Incoming) -> bool:
+        """Let an event wait if one of the same sender waits that came before it, for as long as that one:
+        people's words stay in order, and what they take back is here before it is taken back. Whether it has
+        to, and may.
+        """
+        since = self._database.one(
+            "SELECT MIN(since) FROM undecrypted JOIN incoming USING (event_id) "
+            "WHERE undecrypted.room_id = ? AND said = 0 AND position < ? "
+            "AND json_extract(undecrypted.event, '$.sender') = ?",
+            incoming.room_id,
+            incoming.position,
+            incoming.event.get("sender"),
+        )[0]
+        return since is not None and self._put(incoming, _BEHIND, int(since))
+
+    def _put(self, incoming: Incoming, session_id: str, since: int) -> bool:
+        room_id = incoming.room_id
         with self._database.together():
             waiting = self._database.one(
                 "SELECT COUNT(*) FROM undecrypted WHERE room_id = ? AND said = 0", room_id
             )[0]
             may_wait = int(waiting) < MAX_WAITING
+            if not may_wait and session_id == _BEHIND:
+                return False
             self._database.run(
                 "INSERT INTO undecrypted VALUES (?, ?, ?, ?, ?, ?)",
                 incoming.event_id,
                 room_id,
                 session_id,
                 json.dumps(incoming.event),
-                self._clock(),
+                since,
                 not may_wait,
             )
             self._database.run(
@@ -86,7 +109,20 @@ class Held:
                         row["event"],
                     )
                 self._database.run("DELETE FROM undecrypted WHERE event_id = ?", row["event_id"])
+            self._let_go()
         return len(rows)
+
+    def _let_go(self) -> None:
+        """Queue again what waits behind nothing any more."""
+        for row in self._database.all(
+            "SELECT event_id, event FROM undecrypted AS behind WHERE session_id = ? AND NOT EXISTS "
+            "(SELECT 1 FROM undecrypted WHERE room_id = behind.room_id AND said = 0 AND session_id <> ? "
+            "AND json_extract(event, '$.sender') = json_extract(behind.event, '$.sender'))",
+            _BEHIND,
+            _BEHIND,
+        ):
+            self._queue_again(row["event_id"], row["event"])
+            self._database.run("DELETE FROM undecrypted WHERE event_id = ?", row["event_id"])
 
     def withheld(self, room_id: str, session_id: str, sender: str) -> bool:
         """The sender says that the key of a session will not come: its messages need not wait. Whether any
@@ -106,11 +142,13 @@ class Held:
         """Queue again what has waited long enough, to be told of."""
         with self._database.together():
             for row in self._database.all(
-                "SELECT event_id, event FROM undecrypted WHERE said = 0 AND since <= ?",
+                "SELECT event_id, event FROM undecrypted WHERE said = 0 AND session_id <> ? AND since <= ?",
+                _BEHIND,
                 self._clock() - PATIENCE_MS,
             ):
                 self._queue_again(row["event_id"], row["event"])
                 self._database.run("UPDATE undecrypted SET said = 1 WHERE event_id = ?", row["event_id"])
+            self._let_go()
 
     def patience(self) -> int | None:
         """Milliseconds until there is something to give up; ``None`` if nothing waits."""

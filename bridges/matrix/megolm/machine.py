@@ -210,7 +210,7 @@ class Encryption:
 
     async def opened(self, incoming: Incoming) -> Incoming | None:
         """The event as it was before it was encrypted, itself if it is not (or cannot be read, so that the
-        other side is told of it), or ``None`` if it waits for its key.
+        other side is told of it), or ``None`` if it waits for its key, or behind one that does.
 
         Raises:
             EncryptionError: it is not to be shown.
@@ -218,9 +218,10 @@ class Encryption:
         """
         event = incoming.event
         self.taking_part.note(event)  # what an audit found was never in a transaction
-        if event.get("type") != ENCRYPTED or "state_key" in event:
-            return incoming
-        if await self.taking_part.closed(incoming.room_id) is not None:
+        if not is_late(incoming) and self._held.hold_behind(incoming):
+            return None
+        in_the_clear = event.get("type") != ENCRYPTED or "state_key" in event
+        if in_the_clear or await self.taking_part.closed(incoming.room_id) is not None:
             return incoming
         await self._inboxes.listen(incoming.room_id)
         try:

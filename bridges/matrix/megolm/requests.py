@@ -117,7 +117,8 @@ class KeyRequests:
 
     def _unasked(self) -> list[_Missing]:
         rows = self._database.all(
-            "SELECT room_id, session_id, MIN(event) AS event FROM undecrypted WHERE said = 0 AND since <= ? "
+            "SELECT room_id, session_id, MIN(event) AS event FROM undecrypted "
+            "WHERE said = 0 AND session_id <> '' AND since <= ? "
             "AND NOT EXISTS (SELECT 1 FROM key_requests WHERE key_requests.room_id = undecrypted.room_id "
             "AND key_requests.session_id = undecrypted.session_id) GROUP BY room_id, session_id",
             self._clock() - ASK_AFTER_MS,
@@ -131,7 +132,8 @@ class KeyRequests:
     def patience(self) -> int | None:
         """Milliseconds until there is a key to ask for; ``None`` if none is missing."""
         oldest = self._database.one(
-            "SELECT MIN(since) FROM undecrypted WHERE said = 0 AND NOT EXISTS (SELECT 1 FROM key_requests "
+            "SELECT MIN(since) FROM undecrypted "
+            "WHERE said = 0 AND session_id <> '' AND NOT EXISTS (SELECT 1 FROM key_requests "
             "WHERE key_requests.room_id = undecrypted.room_id "
             "AND key_requests.session_id = undecrypted.session_id)"
         )[0]

@@ -10,12 +10,12 @@ from tests.bridges.megolm.rig import ROOM, Rig
 from tests.bridges.support import ALICE, BOB
 
 
-def queued(rig: Rig, event_id: str) -> Incoming:
+def queued(rig: Rig, event_id: str, sender: str = ALICE) -> Incoming:
     event = {
         "type": "m.room.encrypted",
         "room_id": ROOM,
         "event_id": event_id,
-        "sender": ALICE,
+        "sender": sender,
         "content": {"session_id": "s"},
     }
     queue = IncomingQueue(rig.database)
@@ -101,6 +101,51 @@ def test_only_so_many_wait_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
         IncomingQueue(rig.database).finish(incoming)
     kept = rig.database.all("SELECT event_id, said FROM undecrypted ORDER BY event_id")
     assert [tuple(row) for row in kept] == [("$0", 0), ("$1", 0), ("$3", 1), ("$4", 1), ("$5", 1)]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_a_sender_does_after_an_event_that_waits_waits_behind_it_and_what_others_do_does_not(
+    *, comes: bool
+) -> None:
+    rig = Rig()
+    assert not rig.held.hold_behind(queued(rig, "$before"))
+    assert upcoming(rig) == ["$before"]
+    assert rig.held.hold(queued(rig, "$1"), "s")
+    rig.now += 10
+    assert rig.held.hold_behind(queued(rig, "$2"))
+    assert not rig.held.hold_behind(queued(rig, "$of-another", BOB))
+    assert upcoming(rig) == ["$of-another"]
+    assert rig.held.hold_behind(queued(rig, "$3"))
+    if comes:
+        rig.held.key_came(ROOM, "s")
+    else:
+        rig.now += PATIENCE_MS - 10
+        rig.held.give_up()
+    assert upcoming(rig) == ["$1", "$2", "$3"]
+    assert rig.held.patience() is None
+    # Of those that only waited behind it, nothing is to be replaced.
+    rig.held.key_came(ROOM, "s")
+    assert len(upcoming(rig)) == (0 if comes else 1)
+
+
+def test_what_waits_behind_two_waits_for_both() -> None:
+    rig = Rig()
+    rig.held.hold(queued(rig, "$1"), "s")
+    rig.held.hold(queued(rig, "$2"), "t")
+    assert rig.held.hold_behind(queued(rig, "$3"))
+    rig.held.key_came(ROOM, "s")
+    assert upcoming(rig) == ["$1"]
+    rig.held.key_came(ROOM, "t")
+    assert upcoming(rig) == ["$2", "$3"]
+
+
+def test_behind_an_event_that_waits_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "MAX_WAITING", 2)
+    rig = Rig()
+    rig.held.hold(queued(rig, "$1"), "s")
+    assert rig.held.hold_behind(queued(rig, "$2"))
+    assert not rig.held.hold_behind(queued(rig, "$3"))
+    assert upcoming(rig) == ["$3"]
 
 
 def late(content: JsonObject, kind: str = "m.room.message") -> JsonObject:
