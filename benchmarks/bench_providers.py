@@ -57,6 +57,13 @@ from tests.room.support import ALICE, Member
 MEMBERS = (10, 100, 1_000)
 CONNECTIONS = (1, 16)
 FOLLOWERS = (1, 10, 100)
+# By what is measured: the command that makes the requests, and what every answer is looked at for.
+PREPARED = {
+    "submitMessage": ("messages", "submitMessage"),
+    "update": ("commits", "update"),
+    "partialUpdate": ("partial_commits", "update"),
+    "groupInfo": ("group_infos", "any"),
+}
 UNLIMITED = 1_000_000  # requests a second; one provider makes here what many make elsewhere
 ADDED_AT_ONCE = 250  # clients in one commit while a group is filled: few commits, none of them enormous
 
@@ -140,8 +147,7 @@ async def requests(
     bench: Bench, counter: Counter[str] | None, *, endpoint: str, members: int, connections: int
 ) -> dict[str, Any]:
     """One provider sends requests of one kind; nothing is passed on."""
-    prepare = {"submitMessage": "messages", "update": "commits", "groupInfo": "group_infos"}[endpoint]
-    expect = endpoint if endpoint != "groupInfo" else "any"
+    prepare, expect = PREPARED[endpoint]
     count = bench.options.events if endpoint == "submitMessage" else max(bench.options.events // 10, 10)
     async with grouped(bench, providers=1, members=members) as (hub, _):
         made = await bench.peers.ask(prepare, count=count)
@@ -231,6 +237,10 @@ async def measure_all(bench: Bench) -> dict[str, Any]:
         ],
         "update": [
             await repeated(bench, requests, endpoint="update", members=members, connections=1)
+            for members in bench.options.members
+        ],
+        "partialUpdate": [
+            await repeated(bench, requests, endpoint="partialUpdate", members=members, connections=1)
             for members in bench.options.members
         ],
         "groupInfo": [

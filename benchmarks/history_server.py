@@ -20,40 +20,95 @@ from pathlib import Path
 import trio
 
 from linearized.config import Address, StoreConfig
+from linearized.protocol.base64 import encode_base64
+from linearized.protocol.build import build_event
+from linearized.protocol.canonical import JsonObject, encode_checked
+from linearized.protocol.events import Event
+from linearized.protocol.hashing import content_hash, event_id_of, signed_bytes
+from linearized.protocol.signing import ServerIdentity
+from linearized.protocol.versions import get_version
 from linearized.provider_files import ProviderPlan, create_provider
-from linearized.room.submissions import LocalEvent
 from linearized.server import run, telemetry
 from linearized.server.app import build_app
 from linearized.server.clients.passwords import hash_password
 from linearized.server.listener import Binding, serve_bindings
 from linearized.server.node import Node
 from linearized.server.opening import open_node
-from linearized.store.base import UserRow
+from linearized.server.rows import entry_row
+from linearized.store.base import EntryRow, Role, RoomAppend, RoomRow, UserRow
 
 NAME = "a.example"
 ROOM = "!bench:a.example"
 USER = "@alice:a.example"
 PASSWORD = "password of the benchmark"  # noqa: S105 - it guards nothing
 VERSION = "I.1"
-AT_ONCE = 250  # submissions in one batch
+BEGAN = 1_700_000_000_000  # milliseconds since the epoch; an event a millisecond
+AT_ONCE = 4096  # entries in one append: a few megabytes
 
 
-def submissions(events: int) -> Iterator[LocalEvent]:
-    """A room of just so many entries: made, joined, then messages."""
-    yield LocalEvent(sender=USER, type="m.room.create", state_key="", content={"room_version": VERSION})
-    yield LocalEvent(sender=USER, type="m.room.member", state_key=USER, content={"membership": "join"})
-    for number in range(events - 2):
-        content = {"msgtype": "m.text", "body": f"message {number}: what one says in a sentence or two"}
-        yield LocalEvent(sender=USER, type="m.room.message", content=content)
+def entries(events: int, identity: ServerIdentity) -> Iterator[EntryRow]:
+    """A room of just so many entries: made, joined, then messages.
+
+    The hub itself would take three times as long to make them, and all of it is checked by who reads it.
+    """
+    version = get_version(VERSION)
+    opening: list[Event] = []
+    for kind, state_key, content in (
+        ("m.room.create", "", {"room_version": VERSION}),
+        ("m.room.member", USER, {"membership": "join"}),
+    ):
+        made = [event.event_id for event in opening]
+        event = build_event(
+            identity=identity,
+            version=version,
+            room_id=ROOM,
+            type=kind,
+            sender=USER,
+            content=content,
+            origin_server_ts=BEGAN,
+            auth_events=made,
+            prev_events=made[-1:],
+            state_key=state_key,
+        )
+        opening.append(event)
+        yield entry_row(event, seq=len(opening), epoch=None)
+    auth_events = [event.event_id for event in opening]
+    previous = auth_events[-1]
+    for seq in range(len(opening) + 1, events + 1):
+        body = f"message {seq}: what one says in a sentence or two"
+        pdu: JsonObject = {
+            "room_id": ROOM,
+            "type": "m.room.message",
+            "sender": USER,
+            "content": {"msgtype": "m.text", "body": body},
+            "origin_server_ts": BEGAN + seq,
+            "auth_events": auth_events,
+            "prev_events": [previous],
+        }
+        pdu["hashes"] = {"sha256": content_hash(pdu, version, plain=True)}
+        signed = signed_bytes(pdu, version, plain=True)
+        signature = encode_base64(identity.key.sign(signed))
+        pdu["signatures"] = {NAME: {identity.key.key_id: signature}}
+        previous = event_id_of(signed)
+        yield EntryRow(
+            room_id=ROOM,
+            seq=seq,
+            event_id=previous,
+            type="m.room.message",
+            state_key=None,
+            sender=USER,
+            origin_server_ts=BEGAN + seq,
+            epoch=None,
+            pdu=encode_checked(pdu, plain=True),
+        )
 
 
 async def fill(node: Node, events: int) -> None:
-    hub = node.rooms._hub
-    made = iter(submissions(events))
-    await hub.create(ROOM, VERSION, [next(made), next(made)])
-    while batch := [(event, None) for event in islice(made, AT_ONCE)]:
-        outcomes = await hub.submit_all(ROOM, batch)
-        assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes[0]
+    """Make the room in the store, before anybody asks for it."""
+    room = RoomRow(room_id=ROOM, version=VERSION, role=Role.HUB, hub=NAME, head_seq=0, epoch=None)
+    made = entries(events, node.identity)
+    while batch := tuple(islice(made, AT_ONCE)):
+        await node.store.append(RoomAppend(room_id=ROOM, entries=batch, room=room))
 
 
 async def main(directory: Path, events: int) -> None:

@@ -11,7 +11,8 @@ import ssl
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,16 @@ import trio
 from benchmarks.federation_peers import HUB, OK, PATIENCE, answer, cpu_seconds, name_of, read_body
 from linearized.config import Address, TlsConfig
 from linearized.mimi.group_info import GroupInfoRequest, GroupInfoRequestTBS
-from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
+from linearized.mimi.handshake import (
+    GroupInfoOption,
+    HandshakeBundle,
+    PartialGroupInfo,
+    RatchetTreeOption,
+    RatchetTreePresence,
+    RatchetTreeRepresentation,
+    UpdateResponseCode,
+    UpdateRoomResponse,
+)
 from linearized.mimi.messages import (
     SubmitMessageRequest,
     SubmitMessageResponse,
@@ -115,11 +125,17 @@ class Providers:
 
     async def commits(self, count: int) -> dict[str, Any]:
         """Prepare update requests, each a commit on the one before it: the client is not timed."""
-        sender, bodies = self._members[0], []
+        return self._prepared("update", [bundle.encode() for bundle in self._bundles(count)])
+
+    async def partial_commits(self, count: int) -> dict[str, Any]:
+        """The same without what the hub knows or can work out: most of the GroupInfo, and the tree."""
+        return self._prepared("update", [_partial(bundle).encode() for bundle in self._bundles(count)])
+
+    def _bundles(self, count: int) -> Iterator[HandshakeBundle]:
+        sender = self._members[0]
         for _ in range(count):
-            bodies.append(handshake(sender, sender.joined().commit()).bundle.encode())
+            yield handshake(sender, sender.joined().commit()).bundle
             sender.accept()
-        return self._prepared("update", bodies)
 
     async def group_infos(self, count: int) -> dict[str, Any]:
         """Prepare groupInfo requests, each with an encryption key of its own."""
@@ -193,6 +209,22 @@ class Providers:
             "bytes": inbox.bytes,
             "cpu": cpu_seconds(),
         }
+
+
+def _partial(bundle: HandshakeBundle) -> HandshakeBundle:
+    assert bundle.group_info is not None
+    assert bundle.group_info.full is not None
+    details = openmls.group_info_details(bundle.group_info.full)
+    partial = PartialGroupInfo(
+        ratchet_tree_presence=RatchetTreePresence.NO_RATCHET_TREE,
+        group_info_extensions=details.extensions,
+        signature=details.signature,
+    )
+    return replace(
+        bundle,
+        group_info=GroupInfoOption(partial=partial),
+        ratchet_tree=RatchetTreeOption(representation=RatchetTreeRepresentation.DISTRIBUTION_SERVICE),
+    )
 
 
 def _submitted(body: bytes) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
-import orjson
 import trio
 
 from linearized.client.api import ProviderApi
@@ -218,7 +217,7 @@ class RoomHistory:
             pdus = unpack(data)
         except InvalidInput as error:
             raise UntrustedAnswer(f"segment {number}: {error}") from error
-        return self._derive(pdus[self.report.entries - number * SEGMENT :])
+        return self._verifier.derive(pdus[self.report.entries - number * SEGMENT :])
 
     async def _tail(self, progress: Progress) -> None:
         """What came after the last complete segment."""
@@ -236,18 +235,9 @@ class RoomHistory:
         self._settle(self._verifier.derive(pdus))
 
     def _take(self, pdus: Sequence[bytes]) -> list[Event]:
-        run = self._derive(pdus)
+        run = self._verifier.derive(pdus)
         self._settle(run)
         return run.events
-
-    def _derive(self, pdus: Sequence[bytes]) -> Run:
-        """Check entries in all but their signatures, and that each is in the form it was signed in."""
-        first = self.report.entries + 1
-        run = self._verifier.derive([_parsed(pdu, seq) for seq, pdu in enumerate(pdus, first)])
-        for seq, (event, pdu) in enumerate(zip(run.events, pdus, strict=True), first):
-            if event.raw != pdu:
-                raise LogBroken(seq, "it is not in the form it was signed in")
-        return run
 
     def _settle(self, run: Run) -> None:
         """Check signatures, and put what was checked into the store, unless it came from there."""
@@ -278,13 +268,3 @@ def _first(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = min(error.exceptions, key=lambda each: each.seq if isinstance(each, LogBroken) else 0)
     return error
-
-
-def _parsed(pdu: bytes, seq: int) -> JsonObject:
-    try:
-        value = orjson.loads(pdu)
-    except orjson.JSONDecodeError as error:
-        raise LogBroken(seq, "it is not JSON") from error
-    if not isinstance(value, dict):
-        raise LogBroken(seq, "it is no object")
-    return value

@@ -34,6 +34,7 @@ from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.identifiers import room_uri, user_uri
+from linearized.protocol.state import PARENT_ROOM
 
 # How long the server may hold a sync; intermediaries drop idle connections after about a minute.
 POLL_MS = 30_000
@@ -100,25 +101,39 @@ class Session:
 
     # --- creating ---
 
-    async def create_room(self, *, policy: object = None, users: Sequence[str] = (), **body: Any) -> str:
+    async def create_room(
+        self,
+        *,
+        policy: object = None,
+        parent: str | None = None,
+        users: Sequence[str] = (),
+        **body: Any,
+    ) -> str:
         """Create an encrypted room and its group, and add users (user IDs) in the first commit.
 
         Args:
             policy: the MIMI room policy, as in ``linearized.mimi.policy.choice``; None for a room whose power
                 levels decide alone.
+            parent: the ID of the room that this one depends on: its participants are always among those of
+                that, which has to have the same hub. Such a room has a policy.
             body: further members of the body of ``POST createRoom``.
 
         Returns:
             The room ID.
 
         Raises:
-            ValueError: there is no such policy.
+            ValueError: there is no such policy, or there is a parent and no policy.
             KeyMaterialUnavailable: a user has no key packages; the room has been created, its group not.
             ApiError, CommitRefused: the server refuses the room, or its group.
         """
         content = {"encryption": {"algorithm": ALGORITHM}, **body.pop("creation_content", {})}
         minimal = content.get(MINIMAL_METADATA) is True
-        preset = None if policy is None else chosen_policy(policy, pseudonyms=minimal)
+        if parent is not None:
+            if policy is None:
+                raise ValueError("a room that depends on a parent room has a policy")
+            content[PARENT_ROOM] = parent
+        uris = () if parent is None else (room_uri(parent),)
+        preset = None if policy is None else chosen_policy(policy, pseudonyms=minimal, parent=uris)
         choice = {} if policy is None else {POLICY_CHOICE: policy}
         room_id = await self.api.create_room(creation_content=content, **choice, **body)
         packages = {user_id: await self.groups.key_packages(room_id, user_id) for user_id in users}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import openmls
+import orjson
 
 from linearized.client.api import ProviderApi
 from linearized.client.app_data import new_app_data
@@ -120,9 +121,11 @@ class LogVerifier:
         run.settle()
         return run.events[0]
 
-    def derive(self, pdus: Sequence[JsonObject]) -> Run:
+    def derive(self, pdus: Sequence[JsonObject | bytes]) -> Run:
         """Check the next entries in all but their signatures, which the run's ``settle`` checks all at once,
         in any thread: nothing of them may be believed before. ``report`` runs ahead until then.
+
+        Those given as bytes are to be in the form they were signed in, canonical JSON.
 
         Raises:
             LogBroken: as ``take``.
@@ -141,9 +144,10 @@ class LogVerifier:
         run.note(self.report)
         return run
 
-    def _check(self, pdu: JsonObject, run: Run) -> Event:
+    def _check(self, entry: JsonObject | bytes, run: Run) -> Event:
+        pdu, text = (_decoded(entry), entry) if isinstance(entry, bytes) else (entry, None)
         version = self._version or _version_of(pdu)
-        event, signed = parse_signed(pdu, version)
+        event, signed = parse_signed(pdu, version, text=text)
         expected = () if self.report.head is None else (self.report.head,)
         if event.prev_events != expected:
             raise UntrustedAnswer("prev_events is not the entry before")
@@ -313,6 +317,16 @@ def server_keys(answer: JsonObject) -> dict[tuple[str, str], bytes]:
             keys[key_id] = decode_base64(key)
     verify_json(answer, name=name, keys=keys)
     return {(name, key_id): key for key_id, key in keys.items()}
+
+
+def _decoded(text: bytes) -> JsonObject:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UntrustedAnswer("it is not JSON") from error
+    if not isinstance(value, dict):
+        raise UntrustedAnswer("it is no object")
+    return value
 
 
 def _version_of(pdu: JsonObject) -> RoomVersion:

@@ -1,7 +1,7 @@
 """Whether an event may be appended to a room (draft, Authorization Rules).
 
 One function per group of rules, in the draft's order, with the draft's sentence above each check. Rules 1 and
-2 (signatures) are ``verify_event``'s. Rules L1 to L6 are those ``dev.linearized.1`` adds, H1 and H2 are
+2 (signatures) are ``verify_event``'s. Rules L1 to L8 are those ``dev.linearized.1`` adds, H1 and H2 are
 MSC3995's, M1 and M2 those of Matrix that the draft left out; room version data turns them on. Every refusal
 is an ``AuthorizationError`` that carries the rule's number.
 """

@@ -6,7 +6,8 @@ surrogates, at most ``MAX_DEPTH`` levels. On that domain the bytes are those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import orjson
@@ -23,6 +24,17 @@ MAX_DEPTH = 200
 
 _FIRST_AMBIGUOUS = "\ud800"
 """Below this code point, UTF-16 code unit order and code point order are the same."""
+
+_FAR = re.compile(rb"[\xee-\xf4]")
+"""Begins a character from U+E000 on in UTF-8; between ``_FIRST_AMBIGUOUS`` and that there are none."""
+
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
+"""What is in a number with as many digits as the largest, or more, once each digit is a zero."""
+
+_KEYS: frozenset[type] = frozenset({str})
+_WITHOUT_LIMITS: frozenset[type] = frozenset({str, bool, type(None)})
+_VALUES: frozenset[type] = _WITHOUT_LIMITS | {int, dict, list}
 
 
 def check_json(value: object, *, max_depth: int = MAX_DEPTH) -> bool:
@@ -52,29 +64,54 @@ def check_json(value: object, *, max_depth: int = MAX_DEPTH) -> bool:
     raise CanonicalJsonError(f"nested deeper than {max_depth} levels")
 
 
-def _keys_are_plain(container: dict[object, object]) -> bool:
-    plain = True
-    for key in container:
-        if type(key) is not str:
-            raise CanonicalJsonError("an object key is not a string")
-        if not key.isascii() and max(key) >= _FIRST_AMBIGUOUS:
-            plain = False
-    return plain
+def _keys_are_plain(container: dict[str, object]) -> bool:
+    if not set(map(type, container)) <= _KEYS:
+        raise CanonicalJsonError("an object key is not a string")
+    keys = "".join(container)
+    return keys.isascii() or max(keys) < _FIRST_AMBIGUOUS
 
 
-def _check_items(items: Iterable[object], deeper: list[Any]) -> None:
-    """Check scalars, put containers into ``deeper``. Exact types: the encoder would take subclasses too."""
+def _check_items(items: Collection[object], deeper: list[Any]) -> None:
+    """Check scalars, put containers into ``deeper``. Exact types: the encoder would take subclasses too.
+
+    Every event passes here more than once, so the usual cases are told by the set of their types.
+    """
+    kinds = set(map(type, items))
+    if kinds <= _WITHOUT_LIMITS:
+        return
+    if not kinds <= _VALUES:
+        foreign = next(type(item) for item in items if type(item) not in _VALUES)
+        raise CanonicalJsonError(f"{foreign.__name__} values are not allowed")
     for item in items:
-        kind = type(item)
-        if kind is str or item is None or kind is bool:
-            continue
-        if kind is dict or kind is list:
-            deeper.append(item)
-        elif type(item) is int:
+        if type(item) is int:
             if not -MAX_INTEGER <= item <= MAX_INTEGER:
                 raise CanonicalJsonError("an integer lies outside ±(2**53 - 1)")
-        else:
-            raise CanonicalJsonError(f"{kind.__name__} values are not allowed")
+        elif type(item) is dict or type(item) is list:
+            deeper.append(item)
+
+
+def check_decoded(value: JsonObject, text: bytes, *, max_depth: int = MAX_DEPTH) -> bool:
+    """The same for the object that ``orjson.loads`` made of ``text``, in a third of the time for most.
+
+    What it says holds only if ``text`` is what ``encode_checked`` makes of the object, which the caller has
+    yet to see. Where such text holds no backslash, its quotes tell what is outside strings: brackets, and
+    numbers. The walk decides about all but the usual.
+
+    Raises:
+        CanonicalJsonError: as ``check_json``.
+    """
+    if b"\\" not in text and (text.isascii() or _FAR.search(text) is None):
+        outside = b"".join(text.split(b'"')[::2])
+        shallow = outside.count(b"{") + outside.count(b"[") <= max_depth
+        if shallow and _LONG_NUMBER not in outside.translate(_DIGITS) and not _has_fraction(outside):
+            return True
+    return check_json(value, max_depth=max_depth)
+
+
+def _has_fraction(outside: bytes) -> bool:
+    """Whether JSON text without its strings may hold a number that is written with a point or an exponent."""
+    literals = outside.count(b"true") + outside.count(b"false")
+    return b"." in outside or b"E" in outside or outside.count(b"e") != literals
 
 
 def canonical_json(value: object, *, code_point_order: bool = False) -> bytes:

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 import orjson
 
 from linearized.exceptions import CanonicalJsonError, EventFormatError
-from linearized.protocol.canonical import JsonObject, canonical_json, check_json, encode_checked
+from linearized.protocol.canonical import (
+    JsonObject,
+    canonical_json,
+    check_decoded,
+    check_json,
+    encode_checked,
+)
 from linearized.protocol.hashing import content_hash, event_id_of, lpdu_hash, signed_bytes
 from linearized.protocol.redaction import redact
 from linearized.protocol.schema import check_lpdu_schema, check_pdu_schema
@@ -85,19 +91,31 @@ def parse_pdu(pdu: JsonObject, version: RoomVersion) -> Event:
     return parse_signed(pdu, version)[0]
 
 
-def parse_signed(pdu: JsonObject, version: RoomVersion) -> tuple[Event, bytes]:
-    """The same, with the event's ``signed_bytes``, for who checks its signatures next; raises as
-    ``parse_pdu``.
+def parse_signed(pdu: JsonObject, version: RoomVersion, *, text: bytes | None = None) -> tuple[Event, bytes]:
+    """The same, with the event's ``signed_bytes``, for who checks its signatures next.
+
+    ``text`` is what ``orjson.loads`` made ``pdu`` of, if it has to be the event's ``raw``.
+
+    Raises:
+        EventFormatError: as ``parse_pdu``, or ``text`` is another.
     """
     if not isinstance(pdu, dict):
         raise EventFormatError("an event is a JSON object")
-    with format_errors():
-        plain = check_json(pdu, max_depth=MAX_EVENT_DEPTH)
+    try:
+        if text is None:
+            plain = check_json(pdu, max_depth=MAX_EVENT_DEPTH)
+        else:
+            plain = check_decoded(pdu, text, max_depth=MAX_EVENT_DEPTH)
         pdu = _without_event_id(pdu)
         check_pdu_schema(pdu, version)
         pdu = strip_unhashed(pdu, version)
         signed = signed_bytes(pdu, version, plain=plain)
-        return event_of(pdu, version, signed=signed, plain=plain), signed
+        event = event_of(pdu, version, signed=signed, plain=plain)
+    except CanonicalJsonError as error:
+        raise EventFormatError(str(error)) from error
+    if text is not None and event.raw != text:
+        raise EventFormatError("it is not in the form it was signed in")
+    return event, signed
 
 
 def event_of(pdu: JsonObject, version: RoomVersion, *, signed: bytes, plain: bool) -> Event:

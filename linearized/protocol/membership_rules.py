@@ -7,9 +7,17 @@ from types import MappingProxyType
 
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.events import Event
-from linearized.protocol.identifiers import is_user_id
+from linearized.protocol.identifiers import hub_user, is_user_id
 from linearized.protocol.power_levels import level_to, user_level
-from linearized.protocol.state import AUTHORISED, StateMap, create_event, join_rule, membership
+from linearized.protocol.state import (
+    AUTHORISED,
+    StateMap,
+    create_event,
+    hub_of,
+    join_rule,
+    membership,
+    parent_room,
+)
 from linearized.protocol.versions import RoomVersion
 
 
@@ -100,6 +108,11 @@ def _check_leave(event: Event, target: str, state: StateMap, version: RoomVersio
     if event.sender == target:
         if membership(state, target) not in {"knock", "join", "invite"}:
             raise AuthorizationError("5.4.1", "the sender is not in the room, invited or knocking")
+        return
+    # L8. In a room that depends on a parent room the hub takes out who is not in that any more.
+    if version.parent_rooms and parent_room(state) and event.sender == hub_user(hub_of(state)):
+        if membership(state, target) not in {"knock", "join", "invite"}:
+            raise AuthorizationError("L8", "the target is not in the room, invited or knocking")
         return
     # 5.4.2. If the sender's current membership state is not join, reject the event.
     _check_joined(event, state, "5.4.2")

@@ -122,10 +122,15 @@ def _is_object(value: object) -> bool:
 
 
 def _is_signatures(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(by_key, dict) and all(isinstance(signature, str) for signature in by_key.values())
-        for by_key in value.values()
-    )
+    return isinstance(value, dict) and all(map(_are_signatures, value.values()))
+
+
+def _are_signatures(by_key: object) -> bool:
+    return isinstance(by_key, dict) and all(map(_is_text, by_key.values()))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 _COMMON: dict[str, Callable[[object], bool]] = {
@@ -141,9 +146,7 @@ _COMMON: dict[str, Callable[[object], bool]] = {
 def _check_references(pdu: JsonObject, field: str) -> None:
     value = pdu.get(field)
     _require(
-        isinstance(value, list)
-        and len(value) <= MAX_EVENT_REFERENCES
-        and all(is_event_id(reference) for reference in value),
+        isinstance(value, list) and len(value) <= MAX_EVENT_REFERENCES and all(map(is_event_id, value)),
         field,
     )
 

@@ -21,6 +21,9 @@ HUB = ("m.room.hub", "")
 AUTHORISED = "join_authorised_via_users_server"
 """In the content of a join: the user by whose server somebody who was not invited may come in."""
 
+PARENT_ROOM = "dev.linearized.parent_room"
+"""In the content of a create event: the ID of the room whose participants alone may be in this one."""
+
 MEMBERSHIPS = frozenset({"join", "invite", "leave", "ban", "knock"})
 
 
@@ -57,6 +60,16 @@ def hub_of(state: StateMap) -> str:
     """
     moved = state.get(HUB) if has_hub_transfers(state) else None
     return user_domain(moved.sender if moved is not None else creator(state))
+
+
+def parent_room(state: StateMap) -> str | None:
+    """Give the ID of the room that this one depends on, None for nearly all rooms.
+
+    Raises:
+        AuthorizationError: the room has no create event.
+    """
+    parent = create_event(state).content.get(PARENT_ROOM)
+    return parent if isinstance(parent, str) else None
 
 
 def has_hub_transfers(state: StateMap) -> bool:

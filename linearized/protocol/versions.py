@@ -27,6 +27,8 @@ class RoomVersion:
         standalone_proposals: whether members, and the hub itself (rule L5), may propose to a group without
             committing.
         divided_commits: whether a commit larger than an event is divided over several (rule L7).
+        parent_rooms: whether a room may depend on another one, and the hub take out who is not in that (rule
+            L8).
         lpdu_hashes: whether a participant's part of an event has a content hash of its own, ``hashes.lpdu``.
         hub_server_always: whether a hub names itself in ``hub_server`` of its own users' events, too.
         hashes_unsigned: whether content hashes cover ``unsigned``.
@@ -56,6 +58,7 @@ class RoomVersion:
     hub_transfers: bool = False
     standalone_proposals: bool = False
     divided_commits: bool = False
+    parent_rooms: bool = False
     lpdu_hashes: bool = True
     hub_server_always: bool = False
     hashes_unsigned: bool = True
@@ -181,6 +184,7 @@ _DEV_1 = replace(
     hub_transfers=True,
     standalone_proposals=True,
     divided_commits=True,
+    parent_rooms=True,
 )
 
 ROOM_VERSIONS: Mapping[str, RoomVersion] = MappingProxyType(

@@ -18,6 +18,7 @@ from linearized.protocol.state import StateMap
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import admit
+from linearized.room.parents import Parents, check_dependence
 from linearized.room.refusals import outcome_of
 from linearized.room.standing import DraftState, RoomState
 from linearized.room.submissions import NewEntry, Reason, Rejected
@@ -30,7 +31,7 @@ class Draft:
         version, identity: the room's version and the hub that signs.
         state: the room's state before the first entry; not written to.
         head: sequence number and event ID of the last entry (``(0, None)`` for an empty log).
-        encrypted, grouped: whether the room is encrypted, and whether its first commit has been.
+        parents: of rooms that others depend on.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Draft:
         state: RoomState,
         head: tuple[int, str | None],
         epoch: int | None,
+        parents: Parents,
     ) -> None:
         self._room_id = room_id
         self._version = version
@@ -52,6 +54,7 @@ class Draft:
         self._seq, self._head = head
         self.entries: list[NewEntry] = []
         self.epoch = epoch
+        self._parents = parents
 
     def write(
         self,
@@ -130,6 +133,7 @@ class Draft:
         except AuthorizationError as error:
             raise Rejected(Reason.FORBIDDEN, str(error)) from error
         admit(event, self.state)
+        check_dependence(event, self.state, self._parents)
         self._seq += 1
         self._head = event.event_id
         if event.state_key is not None:

@@ -112,8 +112,7 @@ def policy_of(app_data: Mapping[int, bytes], clients: Mapping[str, int]) -> Room
         clients: how many leaves each user has in the group.
 
     Raises:
-        Rejected: ``INVALID_COMMIT`` if a component is malformed, two contradict each other, or the policy is
-            one that this hub cannot keep.
+        Rejected: ``INVALID_COMMIT`` if a component is malformed, or two contradict each other.
     """
     try:
         _check(tuple((key, app_data[key]) for key in POLICY_COMPONENTS if key in app_data))
@@ -121,8 +120,6 @@ def policy_of(app_data: Mapping[int, bytes], clients: Mapping[str, int]) -> Room
     except (MimiDecodeError, ValueError) as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The room policy does not hold: {error}") from error
     base = _part(app_data, BASE_ROOM_POLICY, BaseRoomPolicy) or BaseRoomPolicy()
-    if base.parent_dependant:
-        raise Rejected(Reason.INVALID_COMMIT, "This hub keeps no room that depends on a parent room")
     return RoomPolicy(
         roles=roles,
         base=base,

@@ -19,9 +19,10 @@ from linearized.mimi.policy.components import POLICY_COMPONENTS, PREAUTH_LIST, R
 from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.identifiers import user_id_from_uri
-from linearized.protocol.state import StateMap, create_event, membership
+from linearized.protocol.state import StateMap, create_event, membership, parent_room
 from linearized.room.credentials import client_of
 from linearized.room.leaves import identify
+from linearized.room.parents import check_base, parent_uris
 from linearized.room.policy import RoomPolicy, forbid, policy_of, require
 from linearized.room.policy_actions import GONE, Action, check_action
 from linearized.room.policy_limits import check_limits
@@ -68,6 +69,7 @@ def check_commit(
         require(before, identify(staged.committer).user_id, Capability.DESTROY_ROOM)
         return
     after = policy_of(staged.app_data, roster.users_after(staged))
+    check_base(after.base, state)
     if not founding:
         if before.operational is not None and staged.is_external:
             _check_external(before.operational.external_commit_allowed)
@@ -76,6 +78,10 @@ def check_commit(
         _check_disruption(actions)
         for action in actions:
             _check_taken(before, action, app_data=app_data, state=state)
+    if parent_room(state) is not None:
+        # Who went with the parent room was asked for no minimum.
+        left = {user for user in before.participants if membership(state, user) == "leave"}
+        before = _without(before, left)
     check_limits(before, after)
 
 
@@ -166,7 +172,9 @@ def check_choice(app_data: Mapping[int, bytes], state: StateMap) -> None:
     if choice is None:
         return
     try:
-        wanted = chosen_policy(choice, pseudonyms=keeps_minimal_metadata(state)).components()
+        wanted = chosen_policy(
+            choice, pseudonyms=keeps_minimal_metadata(state), parent=parent_uris(state)
+        ).components()
     except ValueError as error:
         raise Rejected(Reason.INVALID_COMMIT, f"The room's policy is not known here: {error}") from error
     found = {component: app_data[component] for component in POLICY_COMPONENTS if component in app_data}

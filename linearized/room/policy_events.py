@@ -8,6 +8,7 @@ from typing import Final
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.roles import BANNED, BANNED_NAME, NO_ROLE
 from linearized.protocol.events import Event
+from linearized.protocol.identifiers import hub_user, user_domain
 from linearized.protocol.state import JOIN_RULES, StateMap, membership
 from linearized.room.policy import RoomPolicy, forbid, require
 from linearized.room.policy_limits import check_limits
@@ -43,6 +44,8 @@ def check_event(policy: RoomPolicy, event: Event, state: StateMap) -> None:
 
 
 def _check_member(policy: RoomPolicy, sender: str, target: str, event: Event, state: StateMap) -> None:
+    if sender == hub_user(user_domain(sender)):
+        return  # rule L8: who has left the parent room, whatever the policy says of leaving
     current, value = membership(state, target), event.content.get("membership")
     if value == current:
         return  # a new name or picture

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from typing import Final
 
 from linearized.exceptions import (
     IdentifierError,
@@ -37,6 +38,7 @@ from linearized.room.grouping import (
     initial_group,
 )
 from linearized.room.join_codes import admission_changes, check_join_codes
+from linearized.room.parents import NO_PARENTS, Parents, strays
 from linearized.room.participation import StateChange
 from linearized.room.parts import divide
 from linearized.room.policy_commits import check_offer_policy
@@ -53,6 +55,7 @@ from linearized.room.submissions import (
     Handshake,
     LinearizedPdu,
     LocalEvent,
+    ParentChanged,
     Reason,
     Rejected,
     Submission,
@@ -66,6 +69,9 @@ from linearized.room.transitions import (
     commit_bundle,
     deleting,
 )
+
+MAX_STRAYS: Final = 100
+"""Taken out of a room at once because they have left its parent: an event each, which others wait behind."""
 
 
 class Room:
@@ -85,6 +91,7 @@ class Room:
         group_saved, save_every: see ``RoomGroup``.
         published: the keys of devices that have published one.
         authorities: those trusted for certificates of each domain's users.
+        parents: of rooms that others depend on.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Room:
         save_every: int = SAVE_EVERY,
         published: Published = nothing_published,
         authorities: Authorities = nobody_trusted,
+        parents: Parents = NO_PARENTS,
     ) -> None:
         self.room_id = room_id
         self.version = version
@@ -114,6 +122,7 @@ class Room:
         self._vouched = vouched_domains
         self._published = published
         self._authorities = authorities
+        self._parents = parents
         self._state = RoomState(state or {})
         self._head = head
         self._group = RoomGroup(
@@ -172,6 +181,8 @@ class Room:
                 return self._lpdu(submission, now)
             case Handshake():
                 return self._handshake(submission, now)
+            case ParentChanged():
+                return self._follow_parent(now)
             case _:
                 return self._application(submission, now)
 
@@ -373,6 +384,23 @@ class Room:
         self._check_policy_of_events(draft)
         return self._take(draft, now)
 
+    def _follow_parent(self, now: int) -> Accepted:
+        """Take out who is not in the parent room; their clients go with the next commit. No policy keeps
+        them: also a room whose participants are fixed has none that its parent has not.
+        """
+        draft = self._draft()
+        for user_id in strays(self._state, self._parents)[:MAX_STRAYS]:
+            draft.write(
+                sender=hub_user(self._identity.name),
+                event_type="m.room.member",
+                content={"membership": "leave"},
+                now=now,
+                state_key=user_id,
+            )
+        if not draft.entries:
+            raise Rejected(Reason.FORBIDDEN, "Everybody in the room is in its parent room")
+        return self._take_event(draft, now)
+
     # --- parts ---
 
     def _draft(self) -> Draft:
@@ -383,6 +411,7 @@ class Room:
             state=self._state,
             head=self._head,
             epoch=self.epoch,
+            parents=self._parents,
         )
 
     def _write_memberships(

@@ -143,7 +143,12 @@ class ApplicationMessage:
     provider: str
 
 
-Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentChanged:
+    """That somebody may not be in the room's parent room any more; the hub says so to itself."""
+
+
+Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage | ParentChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.state import StateMap
-from linearized.room.submissions import LinearizedPdu, LocalEvent, Reason, Rejected, Submission
+from linearized.room.submissions import LinearizedPdu, LocalEvent, ParentChanged, Reason, Rejected, Submission
 from linearized.server.discovery import split
 
 SERVER_ACL: Final = "m.room.server_acl"
@@ -79,7 +79,7 @@ def require_allowed(state: StateMap, submission: Submission, ours: str) -> None:
         Rejected: ``FORBIDDEN``.
     """
     match submission:
-        case LocalEvent():
+        case LocalEvent() | ParentChanged():
             return
         case LinearizedPdu():
             server = submission.origin

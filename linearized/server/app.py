@@ -73,6 +73,8 @@ class App:
         finally:
             if source is not None:
                 source.close()
+            if response.done is not None:
+                response.done()
         self._log.info(
             "request",
             method=method,

@@ -16,9 +16,6 @@ import structlog
 import trio
 
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.identifiers import room_domain, room_uri
-from linearized.protocol.state import HUB
-from linearized.server import hub_chain
 from linearized.server.batches import EDUS, MAX_EDUS, Batch, has_place, queued_units, waiting_units
 from linearized.server.claims import welcome_units
 from linearized.server.cursors import MIMI, is_finished
@@ -27,25 +24,22 @@ from linearized.server.fanout import (
     WELCOME_PAGE,
     FrankOf,
     next_notification,
-    read_notification,
 )
-from linearized.server.fanout_requests import FanoutRequests
+from linearized.server.notifying import Notifying
 from linearized.server.outbound import FederationClient, OutboundError
 from linearized.server.pacing import Pace
 from linearized.server.pauses import LONGEST_ASKED_PAUSE, Pause
 from linearized.server.progress import Progress
-from linearized.server.providers.client import Answer, ProviderClient, ProviderError
+from linearized.server.providers.client import ProviderClient, ProviderError
 from linearized.server.recent import Recent
 from linearized.server.telemetry import describe
 from linearized.server.welcomes import provider_address
-from linearized.store.base import EntryRow, FollowerRow, Store, ToDeviceRow
+from linearized.store.base import FollowerRow, Store, ToDeviceRow
 
 log = structlog.get_logger("linearized.delivering")
 
 # Entries read of one room for one transaction, in which others may have their share.
 SEND_PAGE: Final = 50
-ACCEPTED: Final = frozenset({200, 201, 202})
-FORBIDDEN: Final = 403  # also of who takes another for the room's hub
 # Answers that speak for the whole provider, not for one room: too many requests, and what a proxy says of a
 # server behind it that is down.
 OUTAGES: Final = frozenset({429, 502, 503, 504})
@@ -84,10 +78,15 @@ class Worker:
         self._provider = provider
         self._store = store
         self._progress = progress
-        self._providers = providers
-        self._requests = FanoutRequests(provider, store=store, providers=providers)
+        self._notifying = Notifying(
+            provider,
+            store=store,
+            progress=progress,
+            providers=providers,
+            frank_of=frank_of,
+            own_name=own_name,
+        )
         self._federation = federation
-        self._frank_of = frank_of
         self._jitter = jitter
         self._due: dict[str, None] = {}  # rooms (and EDUS) to deliver, in turn
         self._refused: dict[str, Pause] = {}  # those it did not take, not due before their time
@@ -160,14 +159,17 @@ class Worker:
 
     async def _step_mimi(self, follower: FollowerRow) -> None:
         keys = [follower.room_id]
+        self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
         try:
-            more = await self._notify(follower)
+            told = await self._notifying.tell(follower)
         except ProviderError as error:
             self._failed(keys, error)
-        else:
-            self._done(keys)
-            if more:
-                self._again(follower.room_id)
+            return
+        if not told.requested:
+            self._pace.give_back()
+        self._done(keys)
+        if told.more:
+            self._again(follower.room_id)
 
     def _follower(self, room_id: str) -> FollowerRow | None:
         """Our cursor for this provider in a room. Two run at once only when a provider changes its protocol;
@@ -177,63 +179,6 @@ class Worker:
         rows = map(self._progress.of, self._store.cursors(room_id, self._provider))
         running = [row for row in rows if not is_finished(row) and not (fetched and row.protocol == MIMI)]
         return min(running, key=lambda row: row.stop_seq is None, default=None)
-
-    # --- MIMI: a notification for each room, or a fan-out request for each message ---
-
-    async def _notify(self, follower: FollowerRow) -> bool:
-        """Send a room's next range; False if there was nothing left."""
-        self._due.pop(follower.room_id, None)  # what comes while we deliver puts it back
-        tokens = self._requests.tokens(follower.room_id)
-        notification = read_notification(
-            self._store, follower, frank_of=self._frank_of, max_bytes=0 if tokens else None, moves=True
-        )
-        if notification is None or not (notification.body or notification.transfer):
-            self._pace.give_back()
-        if notification is None:
-            return False
-        if notification.transfer is not None:
-            await self._show_transfer(notification.transfer)
-        if notification.body and tokens:
-            if not await self._requests.send(follower.room_id, notification.body, tokens):
-                return True  # by a notification, then
-        elif notification.body:
-            await self._post(follower.room_id, notification.body)
-        self._progress.move(follower, notification.cursor)
-        if notification.welcomes:
-            await self._store.delete_to_device(
-                provider_address(self._provider), follower.room_id, up_to=notification.welcomes
-            )
-        return True
-
-    async def _show_present(self, room_id: str) -> None:
-        row = self._store.room(room_id)
-        transfer = None if row is None else self._store.state_entry(room_id, *HUB, seq=row.head_seq)
-        if transfer is not None:
-            await self._show_transfer(transfer)
-
-    async def _show_transfer(self, transfer: EntryRow) -> None:
-        """Show the provider that the room has another hub: the last that an old hub sends it, and the first
-        of a new one. It takes it from the hub it knows, or once its operator has agreed; until then the new
-        hub comes again.
-        """
-        events = hub_chain.hub_events_at(self._store, transfer)
-        await hub_chain.show(self._providers, self._provider, transfer.room_id, events)
-
-    async def _notified(self, room_id: str, body: bytes) -> Answer:
-        return await self._providers.post(self._provider, "notify", room_uri(room_id), body, in_turn=True)
-
-    async def _post(self, room_id: str, body: bytes) -> None:
-        answer = await self._notified(room_id, body)
-        if answer.status == FORBIDDEN and room_domain(room_id) != self._own_name:
-            # Whom a user of its was just added for has not seen the room move here.
-            await self._show_present(room_id)
-            answer = await self._notified(room_id, body)
-        if answer.status not in ACCEPTED:
-            raise ProviderError(
-                f"{self._provider} answered {answer.status}",
-                status=answer.status,
-                retry_after_s=answer.retry_after_s,
-            )
 
     # --- Linearized Matrix: transactions over all rooms ---
 
@@ -253,7 +198,7 @@ class Worker:
         notification = next_notification(cursor=ALL, entries=[], welcomes=welcomes)
         if notification is not None:
             try:
-                await self._post(room_id, notification.body)
+                await self._notifying.post(room_id, notification.body)
             except ProviderError as error:
                 seconds = self._unwelcome.setdefault(room_id, Pause()).begin(self._jitter())
                 self._log_failure("welcome_failed", [room_id], error, seconds)

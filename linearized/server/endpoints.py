@@ -7,6 +7,8 @@ from typing import Final
 
 FINAL: Final = "/_matrix/federation"
 UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
+# Ours: the draft leaves "alias resolution" for later, and Matrix's own path may come to mean another answer.
+ALIAS: Final = "/_linearized/v1/aliases/{room_alias}"
 # The version in the final path of each endpoint that we call by its unstable one.
 FINAL_VERSIONS: Final[Mapping[str, str]] = {
     "send": "v2",

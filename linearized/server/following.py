@@ -158,8 +158,11 @@ class Following:
         if row is None or row.role is not Role.FOLLOWER or row.hub == provider:
             return False
         transfer = self._node.store.state_entry(room_id, *HUB, seq=row.head_seq)
-        pdu = orjson.loads(transfer.pdu) if transfer is not None else {}
-        return provider in {pdu.get("hub_server"), pdu.get("content", {}).get(TAKEOVER, {}).get("hub")}
+        if transfer is None:
+            return False
+        pdu = orjson.loads(transfer.pdu)
+        said = pdu["content"].get(TAKEOVER)
+        return provider in (pdu.get("hub_server"), said.get("hub") if isinstance(said, dict) else None)
 
     async def moved(
         self,

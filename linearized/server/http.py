@@ -57,7 +57,7 @@ class HttpError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A complete response.
+    """A complete response. ``done`` is called once: when it was written, or cannot be.
 
     Raises:
         ValueError: a header's value cannot be sent as it stands.
@@ -67,6 +67,7 @@ class Response:
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    done: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # A value with a line end would start a header of its own; one beyond Latin-1 has no wire form.

@@ -24,6 +24,7 @@ from linearized.protocol.state import StateMap, hub_of
 from linearized.protocol.versions import get_version
 from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.grouping import NO_AGENTS
+from linearized.room.parents import NO_PARENTS, Parents
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LinearizedPdu, Reason, Rejected, Submission
 from linearized.server.acl import require_allowed
@@ -97,6 +98,7 @@ class Hub:
             them.
         agents: our encoded FrankingAgentData by cipher suite.
         authorities: those trusted for certificates of each domain's users.
+        parents: of rooms that others depend on.
         signer: what the hub proposes with to groups, as an external sender.
         appended: called after an append is durable.
     """
@@ -114,10 +116,12 @@ class Hub:
         appended: Appended,
         agents: Mapping[int, bytes] = NO_AGENTS,
         authorities: Authorities = nobody_trusted,
+        parents: Parents = NO_PARENTS,
     ) -> None:
         self._identity = identity
         self._agents = agents
         self._authorities = authorities
+        self._parents = parents
         self._store = store
         self._mls = mls
         self._signer = signer
@@ -192,6 +196,7 @@ class Hub:
             vouched_domains=self._vouched,
             agents=self._agents,
             authorities=self._authorities,
+            parents=self._parents,
         )
         now = self._clock()
         accepted = [room.submit(submission, now=now) for submission in submissions]
@@ -261,6 +266,7 @@ class Hub:
             vouched_domains=self._vouched,
             agents=self._agents,
             authorities=self._authorities,
+            parents=self._parents,
         )
 
     async def store_batch(self, room: Room, decided: list[tuple[_Job, Accepted]]) -> None:

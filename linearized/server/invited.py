@@ -17,6 +17,7 @@ from linearized.protocol.events import Event
 from linearized.protocol.hashing import event_id, lpdu_identity
 from linearized.protocol.identifiers import is_user_id
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
+from linearized.room.submissions import Reason, Rejected
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.node import Node
 from linearized.store.base import MembershipRow, Reply, Role, RoomAppend, RoomRow
@@ -27,6 +28,10 @@ INVITE_STATE: Final = "invite state"
 KNOCK_STATE: Final = "knock state"
 # Six types are asked for; more than this is not "context", and every client of the user has to take it.
 MAX_STRIPPED: Final = 50
+# Bytes of it that are kept: a name, a topic and a picture's address take a few hundred.
+MAX_STRIPPED_BYTES: Final = 64 * 1024
+# Invites from one hub that may wait for an answer of one user: nobody reads more, and each is kept.
+MAX_PENDING: Final = 500
 # "Stripped state events MUST only have sender, type, state_key, and content" (Stripped State).
 _STRIPPED_FIELDS: Final = ("sender", "type", "state_key", "content")
 
@@ -43,11 +48,16 @@ async def note_invite(node: Node, event: Event, *, hub: str, version: str, strip
     """Keep a verified invite from a hub until its user answers it, and ``stripped`` state that came with it.
 
     In a room that we have a copy of, the invite arrives as an event of the log instead.
+
+    Raises:
+        Rejected: too many invites from that hub wait for the user's answer.
     """
     row = node.store.room(event.room_id)
     if row is not None and has_copy(row):
         return
     target = event.state_key or ""
+    if _pending(node, target, hub, but=event.room_id) >= MAX_PENDING:
+        raise Rejected(Reason.FORBIDDEN, f"{target} has answered none of {MAX_PENDING} invites from {hub}")
     await node.store.append(
         RoomAppend(
             room_id=event.room_id,
@@ -154,8 +164,27 @@ def _lpdu(node: Node, row: RoomRow, user_id: str, content: JsonObject) -> JsonOb
 
 def _stripped(value: object) -> list[JsonObject]:
     """The stripped state in what another server sent as such; what is none is left out."""
-    items = value[:MAX_STRIPPED] if isinstance(value, list) else []
-    return [{name: item[name] for name in _STRIPPED_FIELDS} for item in items if _is_stripped(item)]
+    found: list[JsonObject] = []
+    size = 0
+    for item in value[:MAX_STRIPPED] if isinstance(value, list) else []:
+        if not _is_stripped(item):
+            continue
+        event = {name: item[name] for name in _STRIPPED_FIELDS}
+        length = len(orjson.dumps(event))
+        if size + length <= MAX_STRIPPED_BYTES:  # what is smaller may still have a place
+            found.append(event)
+            size += length
+    return found
+
+
+def _pending(node: Node, user_id: str, hub: str, *, but: str) -> int:
+    """How many invites from a hub wait for a user's answer, to other rooms than one."""
+    found = (
+        node.store.room(member.room_id)
+        for member in node.store.rooms_of(user_id)
+        if member.membership == "invite" and member.room_id != but
+    )
+    return sum(row is not None and row.hub == hub and not has_copy(row) for row in found)
 
 
 def _is_stripped(item: object) -> bool:

@@ -18,6 +18,7 @@ from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.departures import MAX_PENDING
 from linearized.room.grouping import GROUP_DELETED, NO_AGENTS
+from linearized.room.parents import NO_PARENTS, Parents
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.server.device_objects import published
@@ -101,6 +102,7 @@ def restore_room(
     vouched_domains: frozenset[str],
     agents: Mapping[int, bytes] = NO_AGENTS,
     authorities: Authorities = nobody_trusted,
+    parents: Parents = NO_PARENTS,
 ) -> Room:
     """The room as its last durable entry left it."""
     kept = present_group(store, mls, row.room_id)
@@ -122,4 +124,5 @@ def restore_room(
         group_saved=kept.written if kept is not None else None,
         published=partial(published, store),
         authorities=authorities,
+        parents=parents,
     )

@@ -121,6 +121,10 @@ class Moves:
             raise Rejected(Reason.WRONG_HUB, f"The hub of this room is {row.hub}")
         if not get_version(row.version).hub_transfers:
             raise Rejected(Reason.FORBIDDEN, f"Rooms of version {row.version} have no hub transfers")
+        # "A parent-dependent room is always hosted on the same Hub as the parent room." They cannot go in one
+        # step, and the one that went first would be parted from the other.
+        if self._node.store.dependants(row.room_id, limit=1):
+            raise Rejected(Reason.FORBIDDEN, "Other rooms depend on this one, and stay at its hub")
         state = self._node.rooms.state(row.room_id)
         providers = joined_providers(state, ours=frozenset({self._node.identity.name}))
         if providers.get(new_hub) != LINEARIZED:
@@ -206,13 +210,20 @@ class Moves:
                 pass
             return incoming.size
 
-    async def accept(self, row: RoomRow, hub: str, *, after: str, size: int) -> JsonObject:
+    async def accept(self, row: RoomRow, hub: str, *, after: str, size: int, routes: object) -> JsonObject:
         """Copy the rest of the log, and sign the transfer that follows its last entry.
 
+        Args:
+            routes: see ``take_routes``.
+
         Raises:
-            Rejected: as ``prepare``, or the log does not end there.
+            Rejected: as ``prepare`` and ``take_routes``, or the log does not end there.
             OutboundError: as ``prepare``.
         """
+        # Before anything is fetched or kept: what a hub may have us copy, our user's power decides.
+        self._node.audits.require_trusted(row)
+        sender = self.taker(row)
+        await self.take_routes(row, routes)
         async with self.lock(row.room_id):
             incoming = await self.begun(row, hub)
             while incoming.size < size and await incoming.fetch(limit=size - incoming.size):
@@ -224,7 +235,7 @@ class Moves:
                 version=get_version(row.version),
                 room_id=row.room_id,
                 type=HUB[0],
-                sender=self.taker(row),
+                sender=sender,
                 content={"after": after},
                 origin_server_ts=self._node.clock(),
                 hub_server=hub,

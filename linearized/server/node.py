@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from linearized.server.metadata_policies import HubPolicies
     from linearized.server.moves import Moves
     from linearized.server.outbound import FederationClient
+    from linearized.server.parents import Dependants
     from linearized.server.providers.client import ProviderClient
     from linearized.server.pulling import Pulling
     from linearized.server.rooms import Rooms
@@ -89,6 +90,7 @@ class Node:
     fanout_tokens: FanoutTokens = field(init=False)
     hub_policies: HubPolicies = field(init=False)
     join_codes: JoinCodes = field(init=False)
+    dependants: Dependants = field(init=False)
 
     def __post_init__(self) -> None:
         self.trees = Trees(self.store, self.identity)

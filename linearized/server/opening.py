@@ -39,6 +39,7 @@ from linearized.server.node import Node
 from linearized.server.notaries import Notaries
 from linearized.server.notifier import Notifier
 from linearized.server.outbound import FederationClient
+from linearized.server.parents import Dependants, ParentRooms
 from linearized.server.providers.client import ProviderClient
 from linearized.server.pull_followers import PullFollowers
 from linearized.server.pulling import Pulling
@@ -115,6 +116,7 @@ async def open_node(
                 node.copies.begin()
                 nursery.start_soon(node.copies.run)
                 nursery.start_soon(node.pulling.run)
+                nursery.start_soon(node.dependants.run)
                 nursery.start_soon(node.fanout_tokens.run)
                 nursery.start_soon(_keep_house, store, clock)
                 nursery.start_soon(_turn_gateway_keys, node)
@@ -195,6 +197,7 @@ def _assemble(
     def appended(room_id: str, state: StateMap, entries: Sequence[EntryRow]) -> None:
         notifier.room_changed(state)
         followers.appended(room_id, entries)
+        node.dependants.appended(entries)
 
     hub = Hub(
         identity=identity,
@@ -207,6 +210,7 @@ def _assemble(
         appended=appended,
         agents=franking.agents,
         authorities=config.authorities_of,
+        parents=ParentRooms(store),
     )
     node = Node(
         config=config,
@@ -232,6 +236,7 @@ def _assemble(
     node.hub_policies = HubPolicies(providers, config, signer=mls_signer, clock=clock)
     node.rooms = Rooms(node, hub)
     node.join_codes = JoinCodes(node, hub)
+    node.dependants = Dependants(store, hub)
     node.audits = Auditor(node)
     node.moves = Moves(node, hub)
     node.copies = Copies(node)

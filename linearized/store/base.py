@@ -19,6 +19,7 @@ from linearized.store.directory import DirectoryStore
 from linearized.store.history import HistoryStore
 from linearized.store.joining import JoinCodeStore
 from linearized.store.moving import MovingStore
+from linearized.store.parents import ParentStore
 from linearized.store.past_trees import PastTreeRow, PastTreeStore
 from linearized.store.profiles import ProfileStore
 from linearized.store.pseudonyms import PseudonymStore
@@ -245,6 +246,7 @@ class Store(
     RelationStore,
     ProfileStore,
     DirectoryStore,
+    ParentStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""
@@ -477,6 +479,10 @@ class Store(
 
     def to_device(self, user_id: str, device_id: str, *, after: int, limit: int) -> list[ToDeviceRow]:
         """Messages waiting for the device with ``position > after``, oldest first."""
+        ...
+
+    def to_device_from(self, user_id: str, device_id: str, server: str) -> tuple[int, int]:
+        """How many messages from users of a server wait for the device, and the bytes of their contents."""
         ...
 
     def to_device_addresses(self, device_id: str) -> list[str]:

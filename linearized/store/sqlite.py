@@ -33,6 +33,7 @@ from linearized.store.sqlite_joining import JoinCodeReads, JoinCodeWrites
 from linearized.store.sqlite_key_packages import KeyPackageReads, KeyPackageWrites
 from linearized.store.sqlite_lock import ServerLock
 from linearized.store.sqlite_moving import MovingReads, MovingWrites
+from linearized.store.sqlite_parents import ParentReads
 from linearized.store.sqlite_past_trees import PastTreeReads, PastTreeWrites
 from linearized.store.sqlite_profiles import ProfileReads, ProfileWrites
 from linearized.store.sqlite_pseudonyms import PseudonymReads, PseudonymWrites
@@ -74,6 +75,7 @@ class SqliteStore(
     RelationReads,
     ProfileReads,
     DirectoryReads,
+    ParentReads,
     AccountDataWrites,
     RoomWrites,
     ArchiveWrites,
@@ -129,7 +131,7 @@ class SqliteStore(
         connections: list[sqlite3.Connection] = []
         try:
             _create_private(path)
-            # Writes hop between worker threads; the group writer lets one at a time use the connection.
+            # The group writer uses it in its thread, and is opened and closed here.
             writer = _connect(path, check_same_thread=False)
             connections.append(writer)
             writer.execute("PRAGMA journal_mode = WAL")

@@ -12,12 +12,18 @@ from linearized.store.past_trees import PastTreeRow
 from linearized.store.pulling import PullCursorRow
 from linearized.store.sqlite_devices import insert_reply, insert_to_device
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
+from linearized.store.sqlite_parents import put_parent
 from linearized.store.sqlite_past_trees import put_past_tree
 from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_writer import Transaction
 from linearized.store.sqlite_writes import Writes
 
 _MEMBER = "m.room.member"
+_INSERT_ENTRY = """
+INSERT INTO entries (id, event_key, event_id, type, state_key, sender, origin_server_ts, epoch, pdu)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+WHERE NOT EXISTS (SELECT 1 FROM entries WHERE event_key = ?2 AND event_id = ?3)
+"""
 
 
 def append_rows(transaction: Transaction, change: RoomAppend) -> None:
@@ -32,6 +38,7 @@ def append_rows(transaction: Transaction, change: RoomAppend) -> None:
     number, head = _advance_room(transaction, change, changed=bool(change.entries or members))
     _insert_entries(transaction, change.entries, number, head)
     base = number << SEQ_BITS
+    put_parent(transaction, change.entries, number)
     put_relations(transaction.connection, ((base + entry.seq, entry.pdu) for entry in change.entries))
     if members:
         transaction.connection.executemany(
@@ -166,18 +173,11 @@ def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], num
     for seq, entry in enumerate(entries, head + 1):
         if entry.seq != seq or seq > MAX_SEQ:
             raise AppendConflict(f"{entry.room_id} continues with entry {seq}, not {entry.seq}")
-        key = event_key(entry.event_id)
-        if execute(
-            "SELECT 1 FROM entries WHERE event_key = ? AND event_id = ?", (key, entry.event_id)
-        ).fetchone():
-            raise AppendConflict(f"{entry.event_id} is in a log already")
-        execute(
-            "INSERT INTO entries"
-            " (id, event_key, event_id, type, state_key, sender, origin_server_ts, epoch, pdu)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        inserted = execute(
+            _INSERT_ENTRY,
             (
                 base + seq,
-                key,
+                event_key(entry.event_id),
                 entry.event_id,
                 entry.type,
                 entry.state_key,
@@ -187,6 +187,8 @@ def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], num
                 entry.pdu,
             ),
         )
+        if not inserted.rowcount:
+            raise AppendConflict(f"{entry.event_id} is in a log already")
         if entry.state_key is not None:
             execute(
                 "INSERT INTO state (room_nr, type, state_key, seq) VALUES (?, ?, ?, ?)",

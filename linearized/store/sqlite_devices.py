@@ -121,6 +121,23 @@ class DeviceReads(Reader):
             for position, type_, sender, content in rows
         ]
 
+    def to_device_from(self, user_id: str, device_id: str, server: str) -> tuple[int, int]:
+        """How many messages from users of a server wait for the device, and the bytes of their contents."""
+        if self._empty.get((user_id, device_id)):
+            return 0, 0
+        domain = f":{server}"
+        rows = self._query(
+            "SELECT count(*), total(length(coalesce(c.content, m.content))) FROM to_device m"
+            " LEFT JOIN to_device_contents c ON c.number = m.shared"
+            " WHERE user_id = ? AND device_id = ? AND substr(sender, ?) = ?",
+            user_id,
+            device_id,
+            -len(domain),
+            domain,
+        )
+        count, size = rows[0]
+        return count, int(size)
+
     def to_device_addresses(self, device_id: str) -> list[str]:
         """The users for whose device of this name messages are waiting, in order; reads the whole queue."""
         rows = self._query(

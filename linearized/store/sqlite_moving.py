@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from linearized.exceptions import AppendConflict, StoreError
+from linearized.protocol.state import PARENT_ROOM
 from linearized.store.base import EntryRow
 from linearized.store.moving import Adoption
 from linearized.store.sqlite_append import put_follower, put_group
@@ -97,6 +98,13 @@ def adopt(transaction: Transaction, *, adoption: Adoption) -> None:
         " SELECT room_nr, state_key, json_extract(CAST(pdu AS TEXT), '$.content.membership'), seq FROM staged"
         " WHERE room_nr = ? AND type = 'm.room.member' AND state_key IS NOT NULL ORDER BY seq",
         (number,),
+    )
+    # A participant that joined later has not seen the create event before.
+    execute(
+        "INSERT OR REPLACE INTO parents (room_nr, parent)"
+        " SELECT room_nr, json_extract(CAST(pdu AS TEXT), ?) AS parent FROM staged"
+        " WHERE room_nr = ? AND type = 'm.room.create' AND state_key = '' AND parent IS NOT NULL",
+        (f'$.content."{PARENT_ROOM}"', number),
     )
     execute("UPDATE stream SET first_seq = first_seq + ? WHERE room_nr = ?", (staged - head, number))
     execute("DELETE FROM tree WHERE room_nr = ?", (number,))

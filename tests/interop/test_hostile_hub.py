@@ -17,7 +17,7 @@ from linearized.protocol.hashing import lpdu_hash
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LocalEvent
-from tests.server.test_linearized_pair import BOB, HubPair, joined_pair
+from tests.server.linearized_pair import BOB, HubPair, joined_pair
 
 
 def lpdu(pair: HubPair, body: str = "I owe you 10") -> JsonObject:

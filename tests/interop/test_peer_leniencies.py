@@ -18,7 +18,7 @@ from linearized.server import participating
 from linearized.server.http import json_response
 from linearized.server.xmatrix import sign_request
 from tests.server.federation.support import ALICE, BOB, FINAL, UNSTABLE, Foreign, room, world
-from tests.server.test_linearized_pair import HubPair, hub_pair, joined_pair, miss, next_event
+from tests.server.linearized_pair import HubPair, hub_pair, joined_pair, miss, next_event
 
 CAROL = "@carol:c.example"
 

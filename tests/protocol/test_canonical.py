@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linearized.exceptions import CanonicalJsonError
-from linearized.protocol.canonical import MAX_DEPTH, MAX_INTEGER, canonical_json, parse_json_object
+from linearized.protocol.canonical import (
+    MAX_DEPTH,
+    MAX_INTEGER,
+    canonical_json,
+    check_decoded,
+    check_json,
+    encode_checked,
+    parse_json_object,
+)
 from tests.protocol.support import any_json, json_objects, json_values, quick
 
 
@@ -230,3 +238,58 @@ def test_any_bytes_give_an_object_or_the_one_error(data: bytes) -> None:
     except CanonicalJsonError:
         return
     assert parse_json_object(canonical_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ('{"a":[1,{"b":"1.5 and [[["}],"é":9007199254740}', True),
+        ('{"a":[true,false,null,true]}', True),
+        ('{"a":"said \\"1.5\\"","b":1}', True),
+        ('{"a":"\U0001f600"}', True),
+        ('{"\U0001f600":1}', False),
+        ('{"\ue000":1}', False),
+        ('{"a":1234567890123456}', True),
+    ],
+)
+def test_text_that_needs_no_walk_is_told_like_any_other(text: str, plain: bool) -> None:
+    assert check_decoded(orjson.loads(text), text.encode(), max_depth=3) is plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1.0}',
+        '{"a":[-1e30]}',
+        '{"a":[true,1E30,"e"]}',
+        '{"a":[true,9007199254740992]}',
+        '{"a":-9007199254740992}',
+        '{"a":18446744073709551616}',
+        '{"a":"\\"","b":1.5}',
+        '{"a":[[[[]]]]}',
+        '{"a":{"a":{"a":{"a":1}}}}',
+    ],
+)
+def test_text_without_a_canonical_form_is_found_without_a_walk_too(text: str) -> None:
+    with pytest.raises(CanonicalJsonError):
+        check_decoded(orjson.loads(text), text.encode(), max_depth=3)
+
+
+@quick
+@given(any_json)
+def test_text_says_of_a_value_what_the_walk_says(value: object) -> None:
+    try:
+        # Not ``canonical_json``: values that have no canonical form are to be seen too.
+        text = orjson.dumps({"a": value}, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return
+    decoded = orjson.loads(text)
+    if encode_checked(decoded, plain=True) != text:
+        return
+    try:
+        expected = check_json(decoded)
+    except CanonicalJsonError:
+        with pytest.raises(CanonicalJsonError):
+            check_decoded(decoded, text)
+        return
+    assert check_decoded(decoded, text) is expected

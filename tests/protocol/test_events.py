@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -12,11 +13,13 @@ from linearized.exceptions import EventFormatError
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.events import (
     MAX_EVENT_BYTES,
+    Event,
     parse_lpdu,
     parse_pdu,
+    parse_signed,
     parse_stored,
 )
-from linearized.protocol.hashing import content_hash, lpdu_hash
+from linearized.protocol.hashing import content_hash, event_id_of, lpdu_hash
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion
 from tests.protocol.support import (
     ALICE,
@@ -219,3 +222,33 @@ def test_any_value_in_any_field_gives_an_event_or_the_one_error(
     assert orjson.loads(event.raw) == event.pdu
     assert parse_pdu(event.pdu, version) == event == parse_stored(event.raw, version)
     assert event.sender == ALICE or event.hub_server == HUB.name or field == "sender"
+
+
+@pytest.mark.parametrize("event", [local_event(), participant_event(), vouched_event()])
+def test_an_event_is_read_from_the_text_it_was_signed_in(event: Event) -> None:
+    read, signed = parse_signed(orjson.loads(event.raw), DEV_1, text=event.raw)
+    assert (read, read.raw) == (event, event.raw)
+    assert event_id_of(signed) == event.event_id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda pdu: orjson.dumps(pdu, option=orjson.OPT_SORT_KEYS) + b" ",
+        lambda pdu: orjson.dumps(pdu, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2),
+        lambda pdu: orjson.dumps(dict(reversed(pdu.items()))),
+        lambda pdu: orjson.dumps(pdu | {"event_id": "$a"}, option=orjson.OPT_SORT_KEYS),
+        lambda pdu: canonical_json(pdu).replace(b'"hashes":', b'"auth_events":[],"hashes":', 1),
+        lambda pdu: canonical_json(pdu).replace(b"1700000000000", b"1700000000000 ", 1),
+        lambda pdu: canonical_json(pdu).replace(b'"type":"m', b'"type":"\\u006d', 1),
+        lambda pdu: canonical_json(pdu).replace(b"1700000000000", b"1700000000000.0", 1),
+        lambda pdu: canonical_json(pdu).replace(b"1700000000000", b"9007199254740992", 1),
+    ],
+)
+def test_an_event_in_other_text_than_it_was_signed_in_is_refused(
+    text: Callable[[dict[str, Any]], bytes],
+) -> None:
+    data = text(local_event().pdu)
+    assert data != local_event().raw
+    with pytest.raises(EventFormatError):
+        parse_signed(orjson.loads(data), DEV_1, text=data)

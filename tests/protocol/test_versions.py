@@ -82,6 +82,7 @@ def test_each_version_differs_from_its_predecessor_in_what_its_text_says() -> No
         "hub_transfers",
         "standalone_proposals",
         "divided_commits",
+        "parent_rooms",
     }
 
 

@@ -11,12 +11,14 @@ from linearized.client.app_data import Update, new_app_data
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListUpdate, UserRolePair
 from linearized.protocol.base64 import decode_base64
+from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_id_from_uri, user_uri
 from linearized.protocol.state import membership
 from linearized.room.admission import COMMIT, PROPOSAL
 from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.devices import Published, nothing_published
+from linearized.room.parents import NO_PARENTS, Parents
 from linearized.room.proposals import messages_of
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, GroupUpdate, Handshake, LocalEvent, Submission
@@ -50,8 +52,17 @@ class Party:
         published: Published = nothing_published,
         authorities: Authorities = nobody_trusted,
         founder: openmls.Client | None = None,
+        parents: Parents = NO_PARENTS,
+        creation: JsonObject | None = None,
     ) -> None:
-        self.room = new_room(initial=initial, signer=HUB_KEY, published=published, authorities=authorities)
+        self.room = new_room(
+            initial=initial,
+            signer=HUB_KEY,
+            published=published,
+            authorities=authorities,
+            parents=parents,
+            creation=creation,
+        )
         self.alice = Member(ALICE)
         self.alice.client = founder or self.alice.client
         self.members: list[Member] = [self.alice]

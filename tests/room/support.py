@@ -28,10 +28,12 @@ from linearized.room.admission import ALGORITHM
 from linearized.room.certificates import Authorities, nobody_trusted
 from linearized.room.devices import Published, nothing_published
 from linearized.room.grouping import NO_AGENTS
+from linearized.room.parents import NO_PARENTS, Parents
 from linearized.room.room import Room
 from linearized.room.submissions import (
     Accepted,
     ApplicationMessage,
+    GroupUpdate,
     Handshake,
     LinearizedPdu,
     LocalEvent,
@@ -88,6 +90,8 @@ def new_room(
     signer: openmls.SignatureKeyPair | None = None,
     published: Published = nothing_published,
     authorities: Authorities = nobody_trusted,
+    parents: Parents = NO_PARENTS,
+    creation: JsonObject | None = None,
 ) -> Room:
     """A room that Alice has just created."""
     room = Room(
@@ -101,14 +105,19 @@ def new_room(
         published=published,
         authorities=authorities,
         save_every=1,
+        parents=parents,
     )
-    content: JsonObject = {"room_version": version}
+    content: JsonObject = {"room_version": version, **(creation or {})}
     if encrypted:
         content["encryption"] = {"algorithm": algorithm}
     create = LocalEvent(sender=ALICE, type="m.room.create", state_key="", content=content)
     for event in (create, member(ALICE, "join"), *initial):
         room.submit(event, now=NOW)
     return room
+
+
+def loaded(group: GroupUpdate) -> openmls.PublicGroup:
+    return MLS.load(group.snapshot, group_info=group.group_info, ratchet_tree=group.ratchet_tree)
 
 
 def member(user_id: str, membership: str, *, sender: str | None = None) -> LocalEvent:

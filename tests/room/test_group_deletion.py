@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from linearized.room.grouping import GROUP_DELETED
 from linearized.room.submissions import Reason
+from tests.room.lpdus import commit_lpdu
 from tests.room.support import ALICE, ANNA, BOB, NOW, Member, grouped_room, handshake, refusal, state_event
-from tests.room.test_handshakes import commit_lpdu
 
 
 def test_a_commit_that_deletes_the_group_removes_everybody_else_and_is_the_last() -> None:

@@ -17,6 +17,7 @@ from linearized.room.parts import INITIAL_GROUP, PARTS, PartWalk, divide, number
 from linearized.room.replica import Replica
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LocalEvent, Reason, Rejected
+from tests.room.lpdus import lpdu
 from tests.room.support import (
     ALICE,
     BOB,
@@ -28,7 +29,6 @@ from tests.room.support import (
     refusal,
     state_event,
 )
-from tests.room.test_handshakes import lpdu
 
 SMALL: JsonObject = {"message": "AAEC", "public_group_state": "AA", "prev_commit_event_id": "$a"}
 

@@ -42,14 +42,6 @@ def test_a_group_says_who_is_preauthorized_and_how_membership_works() -> None:
         ({ROLES_LIST: b"\xff"}, "does not hold"),
         ({ROLES_LIST: RoleData(roles=(NOBODY,)).encode()}, "role 4"),
         ({PREAUTH_LIST: rules((9, [claim(PROVIDER, b"x")])).encode()}, "role 9, which is none"),
-        (
-            {
-                BASE_ROOM_POLICY: BaseRoomPolicy(
-                    parent_dependant=True, parent_room=("mimi://a.example/r/up",)
-                ).encode()
-            },
-            "depends on a parent room",
-        ),
     ],
 )
 def test_a_policy_that_does_not_hold_is_refused(change: dict[int, bytes], reason: str) -> None:

@@ -184,3 +184,7 @@ def test_a_fixed_membership_has_no_comings_and_goings() -> None:
         member_event(ANNA, BOB, "leave"),
     ):
         deny(sent, "participants are fixed", FIXED)
+
+
+def test_whom_the_hub_takes_out_with_the_parent_room_no_policy_keeps() -> None:
+    allow(member_event("@_mimi:a.example", BOB, "leave"), FIXED)

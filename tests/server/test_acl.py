@@ -14,8 +14,9 @@ from linearized.room.submissions import Accepted, ApplicationMessage, Reason, Re
 from linearized.server.acl import SERVER_ACL, allows, matches, require_allowed
 from linearized.server.cursors import LINEARIZED
 from linearized.store.base import FollowerRow
+from tests.room.lpdus import lpdu
+from tests.room.party import PUBLIC
 from tests.room.support import ALICE, BOB, NOW, member, new_room, state_event
-from tests.room.test_handshakes import PUBLIC, lpdu
 from tests.server.test_cursors import changes, follower
 
 

@@ -24,8 +24,8 @@ from linearized.server.welcomes import provider_address
 from linearized.store.base import EntryRow, NewToDevice, ToDeviceRow
 from tests.protocol.support import json_objects, quick
 from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
+from tests.server.deliveries import OTHER, Peer, Setting, delivering, linear, mimi, plain, quiet, welcome
 from tests.server.test_fanout import rows
-from tests.server.test_followers import OTHER, Peer, Setting, delivering, linear, mimi, plain, quiet, welcome
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from linearized.server.http import Response, json_response
 from linearized.server.welcomes import provider_address
 from linearized.store.base import NewToDevice, Reply
 from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
+from tests.server.deliveries import Setting, delivering, linear, quiet, welcome
 from tests.server.federation.schemas import check
 from tests.server.federation.support import World, room, world
 from tests.server.test_batches import Bodies
 from tests.server.test_fanout import rows
-from tests.server.test_followers import Setting, delivering, linear, quiet, welcome
 
 PHONE = ClientIdentity(BOB, "DEV")
 TABLET = ClientIdentity(BOB, "TABLET")

@@ -17,8 +17,9 @@ from linearized.server.cursors import (
     may_move_cursors,
 )
 from linearized.store.base import FollowerRow
+from tests.room.lpdus import lpdu
+from tests.room.party import PUBLIC
 from tests.room.support import ALICE, BOB, CAROL, NOW, ROOM, Member, grouped_room, handshake, member, new_room
-from tests.room.test_handshakes import PUBLIC, lpdu
 
 OURS = frozenset({"a.example", "matrix.example"})
 

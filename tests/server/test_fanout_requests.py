@@ -24,8 +24,8 @@ from linearized.server.providers.client import FANOUT_REQUEST, NoEndpointError, 
 from linearized.server.welcomes import provider_address
 from linearized.store.pulling import FanoutTokenRow
 from tests.room.support import BOB, NOW, ROOM, Member, grouped_room
+from tests.server.deliveries import Peer, Setting, delivering, messages, mimi, quiet, roles, welcome
 from tests.server.test_fanout import rows
-from tests.server.test_followers import Peer, Setting, delivering, messages, mimi, quiet, roles, welcome
 
 TOKENS = tuple(
     FanoutTokenRow(client=f"mimi://b.example/d/bob/{name}", token=name.encode()) for name in ("PC", "PHONE")

@@ -21,8 +21,8 @@ from linearized.server.http import json_response
 from linearized.server.invited import KNOCK_STATE
 from linearized.server.outbound import OutboundError
 from tests.server.federation.support import BOB, Foreign
+from tests.server.linearized_pair import ALICE, BILL, HubPair, hub_pair
 from tests.server.support import PASSWORD, Network, running_server
-from tests.server.test_linearized_pair import ALICE, BILL, HubPair, hub_pair
 from tests.server.test_two_providers import bodies, encrypted_room, received, say, signed_in
 
 CAROL = "@carol:c.example"

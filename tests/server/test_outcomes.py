@@ -24,7 +24,7 @@ from linearized.server.clients.projection import client_events
 from linearized.server.http import HttpError
 from linearized.store.base import EntryRow
 from tests.server.federation.support import BOB, V1, World, room, world
-from tests.server.test_linearized_pair import ALICE, HubPair, hub_pair
+from tests.server.linearized_pair import ALICE, HubPair, hub_pair
 
 ALGORITHM = "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"
 CALLER: Any = SimpleNamespace(user_id=BOB, scope="s")

@@ -21,7 +21,7 @@ from linearized.server.pacing import (
     REQUESTS_PER_SECOND,
     Pace,
 )
-from tests.server.test_followers import OTHER, Setting, delivering, linear, mimi, quiet
+from tests.server.deliveries import OTHER, Setting, delivering, linear, mimi, quiet
 
 SPACING = 1 / REQUESTS_PER_SECOND
 

@@ -21,8 +21,8 @@ from linearized.server.welcomes import provider_address
 from linearized.store.base import EntryRow, FollowerRow, Role, RoomAppend, RoomRow
 from linearized.store.sqlite import SqliteStore
 from tests.room.support import BOB, NOW, ROOM, A, Member, grouped_room
+from tests.server.deliveries import messages, plain, welcome
 from tests.server.test_fanout import roles
-from tests.server.test_followers import messages, plain, welcome
 
 OTHER = "!other:a.example"
 SEAL = CursorSeal(A.key)

@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 
 from linearized.protocol.canonical import JsonObject
+from tests.server.linearized_pair import ALICE, HubPair, joined_pair, miss, skip
 from tests.server.support import commits
-from tests.server.test_linearized_pair import ALICE, HubPair, joined_pair, miss, skip
 
 
 async def unsent(pair: HubPair, count: int) -> list[JsonObject]:

@@ -23,6 +23,7 @@ from tests.store.contract_joining import JoinCodeContract
 from tests.store.contract_key_packages import KeyPackageContract
 from tests.store.contract_log import LogContract
 from tests.store.contract_moving import MovingContract
+from tests.store.contract_parents import ParentContract
 from tests.store.contract_past_trees import PastTreeContract
 from tests.store.contract_profiles import ProfileContract
 from tests.store.contract_pseudonyms import PseudonymContract
@@ -80,6 +81,7 @@ class StoreContract(
     RelationContract,
     ProfileContract,
     DirectoryContract,
+    ParentContract,
     ClosingContract,
 ):
     """The whole protocol."""

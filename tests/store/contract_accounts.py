@@ -170,6 +170,14 @@ class AccountContract:
             sender=ALICE,
             content=b'{"n":0}',
         )
+        assert store.to_device_from(BOB, "PHONE", "a.example") == (3, 3 * len(b'{"n":0}'))
+        for device_id, server in (
+            ("PHONE", "b.example"),
+            ("PHONE", "example"),
+            ("PHONE", "A.example"),
+            ("WATCH", "a.example"),
+        ):
+            assert store.to_device_from(BOB, device_id, server) == (0, 0)
         assert store.to_device_addresses("PHONE") == [BOB]
         assert store.to_device_addresses("WATCH") == []
         newest = store.to_device_position()

@@ -18,17 +18,26 @@ MAX_ORGANIZATIONS: Final = 32
 _SUFFIX: Final = "_admin"
 
 
-def chosen_policy(choice: object, *, pseudonyms: bool = False) -> Preset:
+def chosen_policy(choice: object, *, pseudonyms: bool = False, parent: tuple[str, ...] = ()) -> Preset:
     """The policy that a choice (a JSON value) stands for.
 
     Args:
         pseudonyms: whether the room is a minimal metadata room, whose policy allows them.
+        parent: the URI of the room that it depends on, if it depends on one.
 
     Raises:
         ValueError: it is none.
     """
     preset = _chosen(choice)
-    return replace(preset, base=replace(preset.base, pseudonyms_allowed=True)) if pseudonyms else preset
+    if not pseudonyms and not parent:
+        return preset
+    base = replace(
+        preset.base,
+        pseudonyms_allowed=pseudonyms or preset.base.pseudonyms_allowed,
+        parent_dependant=bool(parent),
+        parent_room=parent,
+    )
+    return replace(preset, base=base)
 
 
 def _chosen(choice: object) -> Preset:

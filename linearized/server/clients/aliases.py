@@ -6,12 +6,13 @@ import re
 from typing import Final
 
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.identifiers import MAX_IDENTIFIER_CHARS, is_server_name, room_domain
-from linearized.server.clients.auth import Caller
+from linearized.protocol.identifiers import MAX_IDENTIFIER_CHARS, is_server_name
+from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, text
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.powers import may_set_state
+from linearized.server.room_aliases import Named, servers_of, unknown_alias
 from linearized.store.directory import AliasRow
 
 CANONICAL: Final = "m.room.canonical_alias"
@@ -22,12 +23,19 @@ _LOCALPART: Final = re.compile(r"[^:\0\ud800-\udfff]+")
 
 
 async def resolve(context: Context, request: Request) -> Response:
-    """``GET directory/room/{roomAlias}``: for anybody, as its owner has told the name to everybody."""
-    row = context.node.store.alias(request.params["room_alias"])
-    if row is None:
-        raise _unknown()
-    servers = dict.fromkeys((context.node.identity.name, room_domain(row.room_id)))
-    return json_response({"room_id": row.room_id, "servers": list(servers)})
+    """``GET directory/room/{roomAlias}``: for anybody, as its owner has told the name to everybody. Another
+    server is asked for who is logged in.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND``, 401 as ``authenticate``, 429 ``M_LIMIT_EXCEEDED``.
+        OutboundError: the other server does not say.
+    """
+    alias = request.params["room_alias"]
+    if _is_elsewhere(context, alias):
+        named = await room_named(context, authenticate(context, request), alias)
+    else:
+        named = _named_here(context, alias)
+    return json_response({"room_id": named.room_id, "servers": named.servers})
 
 
 async def create(context: Context, request: Request, caller: Caller) -> Response:
@@ -69,7 +77,7 @@ async def delete(context: Context, request: Request, caller: Caller) -> Response
     store, alias = context.node.store, request.params["room_alias"]
     row = store.alias(alias)
     if row is None:
-        raise _unknown()
+        raise unknown_alias()
     if row.creator != caller.user_id:
         view = context.views.require(row.room_id, caller.user_id, joined=True)
         if not may_set_state(store, row.room_id, caller.user_id, CANONICAL, seq=view.head):
@@ -90,11 +98,9 @@ def check_own(context: Context, alias: str) -> str:
     Raises:
         HttpError: 400 ``M_INVALID_PARAM``.
     """
-    localpart, _, domain = alias[1:].partition(":")
-    well_formed = alias.startswith("#") and _LOCALPART.fullmatch(localpart) and is_server_name(domain)
-    if not well_formed or len(alias.encode()) > MAX_IDENTIFIER_CHARS:
+    if not _is_alias(alias):
         raise invalid("That is no room alias")
-    if domain != context.node.identity.name:
+    if _is_elsewhere(context, alias):
         raise invalid(f"Aliases here end with :{context.node.identity.name}")
     return alias
 
@@ -114,19 +120,35 @@ def check_canonical(context: Context, room_id: str, content: JsonObject) -> None
             raise HttpError(400, "M_BAD_ALIAS", f"{alias} does not stand for this room")
 
 
-def room_named(context: Context, name: str) -> str:
-    """The room that a room ID or an alias of this server names; what is neither, is given back.
+async def room_named(context: Context, caller: Caller, name: str) -> Named:
+    """The room that a room ID or an alias names, whatever server's; what is neither, is given back.
 
     Raises:
-        HttpError: 404 ``M_NOT_FOUND`` for an alias that is not known here.
+        HttpError: 404 ``M_NOT_FOUND`` for an alias of no room, 429 ``M_LIMIT_EXCEEDED``.
+        OutboundError: the alias is another server's, which does not say.
     """
     if not name.startswith("#"):
-        return name
-    row = context.node.store.alias(name)
+        return Named(room_id=name, servers=())
+    if not _is_elsewhere(context, name):
+        return _named_here(context, name)
+    found = await context.remote_aliases.find(caller.user_id, name)
+    if found is None:
+        raise unknown_alias()
+    return found
+
+
+def _named_here(context: Context, alias: str) -> Named:
+    row = context.node.store.alias(alias)
     if row is None:
-        raise _unknown()
-    return row.room_id
+        raise unknown_alias()
+    return Named(room_id=row.room_id, servers=tuple(servers_of(context.node, row)))
 
 
-def _unknown() -> HttpError:
-    return HttpError(404, "M_NOT_FOUND", "This server knows no such room alias")
+def _is_alias(text: str) -> bool:
+    localpart, _, domain = text[1:].partition(":")
+    well_formed = text.startswith("#") and _LOCALPART.fullmatch(localpart) and is_server_name(domain)
+    return bool(well_formed) and len(text.encode()) <= MAX_IDENTIFIER_CHARS
+
+
+def _is_elsewhere(context: Context, alias: str) -> bool:
+    return _is_alias(alias) and alias.partition(":")[2] != context.node.identity.name

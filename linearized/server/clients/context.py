@@ -18,6 +18,7 @@ from linearized.server.clients.sliding_connections import Connections
 from linearized.server.clients.typists import Typists
 from linearized.server.clients.views import Views
 from linearized.server.node import Node
+from linearized.server.room_aliases import RemoteAliases
 
 # scrypt takes 32 MiB and a core each: two at once are all a small machine should give to logins.
 _HASHERS = 2
@@ -64,6 +65,7 @@ class Context:
     decoders: trio.CapacityLimiter
     sliding: Connections
     pages: Pages
+    remote_aliases: RemoteAliases
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     # How many live tails are open, by account.
@@ -95,6 +97,7 @@ def context_of(node: Node) -> Context:
             decoders=trio.CapacityLimiter(_DECODERS),
             sliding=Connections(),
             pages=Pages(node.store, node.notifier),
+            remote_aliases=RemoteAliases(node),
         )
         _CONTEXTS[id(node)] = context
     return context

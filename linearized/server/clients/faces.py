@@ -28,7 +28,7 @@ _TEXTS: Final = (
 
 async def summary(context: Context, request: Request, caller: Caller) -> Response:
     """``GET room_summary/{roomId}``: of rooms this server has a copy of."""
-    room_id = room_named(context, request.params["room_id"])
+    room_id = (await room_named(context, caller, request.params["room_id"])).room_id
     face = face_of(context, caller, room_id)
     if face is None:
         raise HttpError(404, "M_NOT_FOUND", "There is no such room that you may know of")

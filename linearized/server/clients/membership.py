@@ -23,6 +23,7 @@ from linearized.server.clients.fields import invalid, optional_text, text
 from linearized.server.clients.profiles import tell_room
 from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.room_aliases import Named
 
 MAX_REASON: Final = 1024  # a paragraph; the event it goes into has to stay below 64 KiB
 MAX_VIA: Final = 10  # servers tried for one join or knock, each of which may take its full deadline
@@ -76,7 +77,8 @@ async def _enter(
             the reason.
     """
     reason = optional_text(await request.json(), "reason", limit=MAX_REASON)
-    room_id = room_named(context, request.params["room_id"])
+    named = await room_named(context, caller, request.params["room_id"])
+    room_id = named.room_id
     if not is_room_id(room_id):
         raise HttpError(404, "M_NOT_FOUND", "That is neither a room ID nor a room alias")
     await pseudonyms.require(context.node, caller.user_id, room_id)
@@ -88,7 +90,7 @@ async def _enter(
     if room is None or (not bridged and room.head_seq == 0):
         if bridged:
             raise HttpError(404, "M_NOT_FOUND", "This server does not know that room")
-        await elsewhere(room_id, _via(request, room_id, own=node.identity.name), reason)
+        await elsewhere(room_id, _via(request, named, own=node.identity.name), reason)
     else:
         await _change(
             context,
@@ -104,10 +106,12 @@ async def _enter(
     return json_response({"room_id": room_id})
 
 
-def _via(request: Request, room_id: str, *, own: str) -> list[str]:
-    """Servers to go through: those the client names, then the one in the room ID; never ourselves."""
-    named = [*request.query.get("server_name", []), *request.query.get("via", [])]
-    servers = [*named, room_domain(room_id)]
+def _via(request: Request, named: Named, *, own: str) -> list[str]:
+    """Servers to go through: those the client names, then those that go with the alias, then the one in the
+    room ID; never ourselves.
+    """
+    wished = [*request.query.get("server_name", []), *request.query.get("via", [])]
+    servers = [*wished, *named.servers, room_domain(named.room_id)]
     wanted = dict.fromkeys(server for server in servers if is_server_name(server) and server != own)
     return list(wanted)[:MAX_VIA]
 

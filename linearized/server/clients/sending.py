@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from linearized.protocol.canonical import JsonObject
@@ -58,17 +59,22 @@ async def _send(
             event = local_event(
                 context, request, caller, room_id=room_id, event_type=event_type, content=content
             )
-            with context.echoes.sending(
+            answered = context.echoes.begin(
                 caller.scope,
                 room_id=room_id,
                 event_type=event_type,
                 content=content,
                 transaction_id=transaction_id,
-            ):
+            )
+            try:
                 event_id = await context.node.rooms.send(
                     room_id, event, reply=Reply(scope=scope, key=key, value=_EVENT_ID)
                 )
+            except BaseException:
+                answered()
+                raise
             context.echoes.sent(caller.scope, event_id, transaction_id)
+            return replace(json_response({"event_id": event_id}), done=answered)
     return json_response({"event_id": event_id})
 
 

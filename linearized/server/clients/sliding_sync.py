@@ -8,6 +8,7 @@ wants of it, and then what changed. Everything told up to a position is remember
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 import orjson
@@ -55,6 +56,8 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
         answer, after, news = _answer(context, caller, asked, told)
         remaining = deadline - trio.current_time()
         if news or position is None or remaining <= 0:
+            timelines = (room.get("timeline", ()) for room in answer["rooms"].values())
+            await context.echoes.answered(caller.scope, chain.from_iterable(timelines))
             answer["pos"] = context.node.ids(_POSITION_BYTES)
             connections.keep(caller.scope, asked.connection, answer["pos"], after)
             return json_response(answer)

@@ -6,7 +6,7 @@ rooms; a to-device message stays until the token that covers it comes back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -72,12 +72,20 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
         token, answer, news = _answer(context, question)
         remaining = deadline - trio.current_time()
         if news or question.initial or question.full_state or remaining <= 0:
+            await context.echoes.answered(caller.scope, _timelines(answer))
             return json_response(answer)
         # What others' rooms did is read once, not again after every wait.
         question = replace(question, token=token)
         typing_ends = context.typists.seconds_to_next_end(_joined(context, question))
         await context.node.notifier.wait(ticket, min(remaining, typing_ends))
         authenticate(context, request)  # a device that was logged out meanwhile hears nothing more
+
+
+def _timelines(answer: JsonObject) -> Iterator[JsonObject]:
+    """The events of the rooms that the caller is in, or was."""
+    for section in (Section.JOIN, Section.LEAVE):
+        for told in answer["rooms"][section.value].values():
+            yield from told["timeline"]["events"]
 
 
 async def _acknowledge(context: Context, question: _Question) -> None:

@@ -7,7 +7,17 @@ implementations use today.
 from __future__ import annotations
 
 from linearized.server.endpoints import FINAL, UNSTABLE
-from linearized.server.federation import devices, events, invites, joining, lookup, proofs, takeover, transfer
+from linearized.server.federation import (
+    devices,
+    directory,
+    events,
+    invites,
+    joining,
+    lookup,
+    proofs,
+    takeover,
+    transfer,
+)
 from linearized.server.federation.calls import SignedHandler, signed
 from linearized.server.federation.transactions import Transactions
 from linearized.server.http import Route
@@ -46,6 +56,7 @@ def routes(node: Node) -> list[Route]:
             for method, version, pattern, handler in endpoints
             for path in (f"{FINAL}/{version}/{pattern}", f"{UNSTABLE}/{pattern}")
         ),
+        *directory.routes(node, limit),
         *proofs.routes(node, limit),
         *transfer.routes(node, limit),
         *takeover.routes(node, limit),

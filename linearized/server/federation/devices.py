@@ -23,6 +23,11 @@ from linearized.server.telemetry import get_log
 from linearized.store.base import NewToDevice
 
 MAX_CLAIMS = 200  # key packages in one request: the devices of a few dozen users
+# What one server may have waiting for one device: months of Welcomes for a phone that is off, and no more
+# than a disk has for many. Each server has its own share, so that none can take the others' place.
+MAX_WAITING = 1000
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+MAX_TYPE = 255  # characters of a message's type, as of an event's
 
 log = get_log(part="devices")
 
@@ -63,7 +68,14 @@ async def deliver(node: Node, edu: JsonObject, origin: str) -> None:
     if user_domain(str(sender)) != origin or not isinstance(message, dict) or not isinstance(kind, str):
         log.info("edu_dropped", origin=origin)
         return
-    if not _has_device(node, target, device):
+    if len(kind) > MAX_TYPE or not _has_device(node, target, device):
+        return
+    encoded = orjson.dumps(message)
+    count, size = node.store.to_device_from(str(target), str(device), origin)
+    if count >= MAX_WAITING or size + len(encoded) > MAX_WAITING_BYTES:
+        # Units are answered for all alike ("failed_pdus" has no place for them), and a transaction that
+        # failed for one of them would come again for ever.
+        log.warning("to_device_full", origin=origin, user_id=target, device_id=device)
         return
     await node.store.put_to_device(
         [
@@ -72,7 +84,7 @@ async def deliver(node: Node, edu: JsonObject, origin: str) -> None:
                 device_id=str(device),
                 type=kind,
                 sender=str(sender),
-                content=orjson.dumps(message),
+                content=encoded,
             )
         ]
     )

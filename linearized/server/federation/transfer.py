@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_event_id, is_room_id
 from linearized.protocol.versions import get_version
 from linearized.server import proofs
@@ -82,8 +81,8 @@ async def accept(call: Call) -> Response:
         raise HttpError(400, "M_BAD_JSON", "after must be an event ID")
     if type(size) is not int or size < 1:
         raise HttpError(400, "M_BAD_JSON", "size must be a number of entries")
-    await call.node.moves.take_routes(row, call.body.get(ROUTES, {}))
-    lpdu: JsonObject = await call.node.moves.accept(row, call.origin, after=after, size=size)
+    routes = call.body.get(ROUTES, {})
+    lpdu = await call.node.moves.accept(row, call.origin, after=after, size=size, routes=routes)
     return json_response({"lpdu": lpdu})
 
 

@@ -15,6 +15,7 @@ from linearized.store.migrations import (
     m0024_room_routes,
     m0025_directory,
     m0026_pulled_hubs,
+    m0027_parents,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -30,5 +31,6 @@ __all__ = [
     "m0024_room_routes",
     "m0025_directory",
     "m0026_pulled_hubs",
+    "m0027_parents",
     "migrations",
 ]

@@ -133,10 +133,7 @@ const relations = alice.getRoom(roomId).relations.getChildEventsForEvent(first, 
 seen.reactions = relations.getSortedAnnotationsByKey().map(([key, events]) => [key, events.size])
 const edited = await alice.fetchRoomEvent(roomId, answer)
 seen.fetchedEdit = edited.unsigned["m.relations"]["m.replace"].event_id === edit
-// What is about a thread comes from devices that do not sync: the SDK fails if a sync tells it of such an event of its
-// own before the answer to sending it has come, which servers may do.
-const [aliceElsewhere, bobElsewhere] = [await loggedIn("alice"), await loggedIn("bob")]
-const { event_id: threaded } = await bobElsewhere.sendMessage(roomId, {
+const { event_id: threaded } = await bob.sendMessage(roomId, {
   ...text("in the thread"),
   "m.relates_to": { rel_type: RelationType.Thread, event_id: first },
 })
@@ -144,8 +141,7 @@ await until("alice sees the thread", () => alice.getRoom(roomId).getThread(first
 seen.thread = alice.getRoom(roomId).getThread(first).length
 const { events: related } = await alice.relations(roomId, first, ...kinds)
 seen.related = related.map((event) => event.getId() === reaction)
-await aliceElsewhere.redactEvent(roomId, first, undefined, { reason: "spoken too soon" })
-for (const client of [aliceElsewhere, bobElsewhere]) await client.logout(true)
+await alice.redactEvent(roomId, first, undefined, { reason: "spoken too soon" })
 await until("bob sees the redaction", () => said(bob, roomId, first).isRedacted())
 seen.redacted = said(bob, roomId, first).getContent()
 seen.fetchedRedacted = (await bob.fetchRoomEvent(roomId, first)).content

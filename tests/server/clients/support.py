@@ -137,8 +137,9 @@ class Server:
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         address: str = "192.0.2.1",
+        writing: float = 0,
     ) -> Answer:
-        """Run one request through the application."""
+        """Run one request through the application; to write the answer takes ``writing`` seconds."""
         data = raw if raw is not None else b"" if body is None else orjson.dumps(body)
         sent = {**({"authorization": f"Bearer {token}"} if token is not None else {}), **(headers or {})}
         scope = {
@@ -157,7 +158,7 @@ class Server:
             return {"type": "http.request", "body": data, "more_body": False}
 
         async def send(message: dict[str, Any]) -> None:
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(writing)
             messages.append(message)
 
         await self.app(scope, receive, send)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import trio
 
@@ -13,6 +14,7 @@ from linearized.protocol.build import build_event
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import signed_bytes
 from linearized.protocol.signing import signatures_of, verify_message
+from linearized.server import invited
 from linearized.server.http import Response, json_response
 from linearized.server.hub import Hub
 
@@ -129,6 +131,42 @@ async def test_an_invite_of_our_user_is_signed_and_given_back(tmp_path: Path) ->
         )
         assert event_of(signed).event_id == event_of(pdu).event_id
         assert signatures_of(signed, "b.example") == signatures_of(pdu, "b.example")
+
+
+async def test_invites_that_nobody_answers_are_taken_up_to_a_number_from_each_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invited, "MAX_PENDING", 2)
+    async with world(tmp_path) as w:
+
+        async def asked(room: str, foreign: Foreign = w.foreign) -> int:
+            pdu = hub_invite(w, room_id=room, identity=foreign.identity, sender=f"@bob:{foreign.name}")
+            return (await foreign.ask("POST", f"{UNSTABLE}/invite/{room}", body(pdu))).status
+
+        assert [await asked(f"!{n}:b.example") for n in range(3)] == [200, 200, 403]
+        assert w.server.node.store.room("!2:b.example") is None
+        assert await asked("!0:b.example") == 200  # it is waiting already
+        assert await asked("!0:c.example", Foreign("c.example", w.network)) == 200
+
+
+async def test_of_an_invites_state_so_many_bytes_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invited, "MAX_STRIPPED_BYTES", 400)
+    async with world(tmp_path) as w:
+        shown = [
+            {"type": kind, "state_key": "", "sender": BOB, "content": {"x": "x" * length}}
+            for kind, length in (("m.room.create", 10), ("m.room.topic", 400), ("m.room.name", 10))
+        ]
+        invite = {**body(hub_invite(w)), "invite_room_state": shown}
+        assert (await w.foreign.ask("POST", f"{UNSTABLE}/invite/1", invite)).status == 200
+        kept = w.server.node.store.reply(invited.INVITE_STATE, f"!theirs:b.example {ALICE}")
+        assert kept is not None
+        assert [event["type"] for event in orjson.loads(kept)] == [
+            "m.room.create",
+            "m.room.name",
+            "m.room.member",
+        ]
 
 
 async def test_an_invite_to_an_unknown_room_version_is_incompatible(tmp_path: Path) -> None:

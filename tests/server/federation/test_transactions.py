@@ -13,6 +13,7 @@ import trio.testing
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
+from linearized.server.federation import devices
 from linearized.server.hub import Overloaded
 from linearized.store.base import DeviceRow
 from tests.server.support import commits
@@ -285,6 +286,7 @@ async def test_a_to_device_message_reaches_its_device(tmp_path: Path) -> None:
         direct(target_device="LAPTOP"),
         direct(message="text"),
         direct(message_type=None),
+        direct(message_type="x" * 256),
     ],
 )
 async def test_any_other_ephemeral_unit_is_dropped(tmp_path: Path, edu: JsonObject) -> None:
@@ -295,3 +297,35 @@ async def test_any_other_ephemeral_unit_is_dropped(tmp_path: Path, edu: JsonObje
         )
         assert (await w.foreign.send("1", edus=[edu])).status == 200
         assert store.to_device_position() == 0
+
+
+async def test_one_server_cannot_fill_a_devices_queue_or_take_anothers_place_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        store = w.server.node.store
+        for device_id in ("PHONE", "LAPTOP"):
+            await store.put_device(
+                DeviceRow(user_id=ALICE, device_id=device_id, display_name=None, token_hash=None)
+            )
+        monkeypatch.setattr(devices, "MAX_WAITING", 3)
+        monkeypatch.setattr(devices, "MAX_WAITING_BYTES", 100)
+
+        def waiting(device_id: str = "PHONE") -> list[Any]:
+            rows = store.to_device(ALICE, device_id, after=0, limit=100)
+            return [orjson.loads(row.content)["a"] for row in rows]
+
+        answer = await w.foreign.send("1", edus=[direct(message={"a": n}) for n in range(5)])
+        assert (answer.status, answer.body) == (200, {"failed_pdus": {}})
+        assert waiting() == [0, 1, 2]
+        long = [direct(message={"a": text}, target_device="LAPTOP") for text in ("x" * 90, "y" * 90, "z")]
+        await w.foreign.send("2", edus=long)
+        assert waiting("LAPTOP") == ["x" * 90]
+        other = Foreign("c.example", w.network)
+        await other.send("1", edus=[{**direct(message={"a": "other"}), "sender": "@carol:c.example"}])
+        assert waiting() == [0, 1, 2, "other"]
+        # What the device has taken makes room.
+        first = store.to_device(ALICE, "PHONE", after=0, limit=1)[0]
+        await store.delete_to_device(ALICE, "PHONE", up_to=first.position)
+        await w.foreign.send("3", edus=[direct(message={"a": "more"})])
+        assert waiting() == [1, 2, "other", "more"]
