@@ -13,6 +13,7 @@ import openmls
 
 from linearized.client.errors import NotInGroup, StateFileError
 from linearized.client.franks import safe_aad, with_claims
+from linearized.client.identity import leaf_owner
 from linearized.client.items import Item
 from linearized.client.own_groups.commits import Change, digest
 from linearized.client.own_groups.joining import Joining
@@ -21,6 +22,7 @@ from linearized.client.pending import is_leaving
 from linearized.client.state import Outgoing, SavedState
 from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError
+from linearized.mimi.certificates import certified_credential
 from linearized.mimi.content import MimiContent
 from linearized.protocol.identifiers import client_uri
 
@@ -96,6 +98,38 @@ class MlsDevice(Joining):
         except openmls.MlsError as error:
             raise StateFileError("the saved MLS state is damaged") from error
         return cls(client, state, storage)
+
+    # --- certificates ---
+
+    def renew(self, certificates: Sequence[bytes]) -> None:
+        """Have other certificates for the signature key of this device; see ``Session.renew_certificates``.
+
+        Args:
+            certificates: DER, the device's own first.
+
+        Raises:
+            IdentifierError: they are another client's, or for another key.
+            openmls.NotAllowed: this device has no certificates.
+        """
+        renewed = leaf_owner(certified_credential(certificates), signature_key=self.client.signature_key)
+        if renewed.client != self.owner.client:
+            raise IdentifierError("the certificate is another client's")
+        self.client.renew(certificates=certificates)
+        self.owner = renewed
+        self.save()
+
+    def not_renewed(self) -> list[str]:
+        """The rooms in whose groups this device has other certificates than it has now."""
+        return [
+            room_id
+            for room_id in self.state.rooms
+            if self.in_group(room_id) and self._own_credential(room_id) != self.client.credential
+        ]
+
+    def _own_credential(self, room_id: str) -> bytes:
+        group = self.group(room_id)
+        (own,) = (leaf for leaf in group.members() if leaf.leaf_index == group.own_leaf_index)
+        return own.credential
 
     # --- messages ---
 

@@ -264,6 +264,26 @@ class Session:
         """A random number, at least 0 and below 1, from the same source as tokens."""
         return int.from_bytes(sha256(self.api.ids(_DRAW_BYTES).encode()).digest()[:_DRAW_BYTES]) / 2**64
 
+    # --- certificates ---
+
+    async def renew_certificates(self, certificates: Sequence[bytes]) -> None:
+        """Have other certificates for the signature key of this device, before those it has expire: in new
+        key packages, and by a commit in the group of each room. It may be called again with the same.
+
+        Args:
+            certificates: DER, the device's own first.
+
+        Raises:
+            IdentifierError: they are another client's, or for another key.
+            openmls.NotAllowed: this device has no certificates.
+            ClientError: the provider, or a hub, does not take them, or not now; this device has them all the
+                same.
+        """
+        self.device.renew(certificates)
+        await self.upload_key_packages()
+        for room_id in self.device.not_renewed():
+            await self.groups.update_keys(room_id)
+
     # --- leaving ---
 
     async def leave(self, room_id: str) -> None:

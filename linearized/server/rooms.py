@@ -34,7 +34,7 @@ from linearized.room.submissions import (
     Submission,
 )
 from linearized.server import invited, invites, joining_by_code, remote_devices
-from linearized.server.following import Following, entry_of
+from linearized.server.following import Following
 from linearized.server.hub import EVENT_ID, Hub, Repeated
 from linearized.server.introductions import introduced, joiner_is
 from linearized.server.loading import state_of
@@ -45,6 +45,7 @@ from linearized.server.providers import group_info, key_material
 from linearized.server.providers.client import ProviderError
 from linearized.server.providers.responses import update_accepted, update_rejected
 from linearized.server.rows import entry_row
+from linearized.server.taking import entry_of
 from linearized.store.base import EntryRow, Reply, Role, RoomRow
 
 # Bytes of randomness in a room ID's localpart: 96 bits, as other servers use; never repeated in practice.

@@ -132,13 +132,13 @@ impl Client {
     }
 
     #[getter]
-    fn identity(&self) -> &[u8] {
-        credential::identity(&self.inner.credential)
+    fn identity<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, credential::identity(&self.inner.credential()))
     }
 
     #[getter]
     fn certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let chain = credential::certificates(&self.inner.credential)?;
+        let chain = credential::certificates(&self.inner.credential())?;
         (&Certificates(chain)).into_pyobject(py)
     }
 
@@ -159,7 +159,17 @@ impl Client {
 
     #[getter]
     fn credential(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        detached(py, || Ok(self.inner.credential.tls_serialize_detached()?))
+        detached(py, || {
+            Ok(self.inner.credential().tls_serialize_detached()?)
+        })
+    }
+
+    #[pyo3(signature = (*, certificates))]
+    fn renew(&self, py: Python<'_>, certificates: Vec<PyBackedBytes>) -> PyResult<()> {
+        detached(py, || {
+            self.inner
+                .renew(certificates.iter().map(|one| one.to_vec()).collect())
+        })
     }
 
     #[pyo3(signature = (*, label, content))]
@@ -483,7 +493,7 @@ impl Client {
     fn __repr__(&self) -> String {
         format!(
             "<Client {:?} signature_key={}>",
-            String::from_utf8_lossy(credential::identity(&self.inner.credential)),
+            String::from_utf8_lossy(credential::identity(&self.inner.credential())),
             short(&self.signature_key)
         )
     }

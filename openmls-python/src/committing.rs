@@ -8,7 +8,7 @@
 use openmls::group::{CommitMessageBundle, MlsGroup, Propose, QueuedProposal};
 use openmls::messages::proposals::{AppDataUpdateProposal, AppEphemeralProposal};
 use openmls::prelude::{
-    KeyPackage, LeafNodeIndex, LeafNodeParameters, Proposal, ProposalOrRefType,
+    CredentialWithKey, KeyPackage, LeafNodeIndex, LeafNodeParameters, Proposal, ProposalOrRefType,
 };
 use openmls::schedule::{PreSharedKeyId, Psk};
 use openmls_basic_credential::SignatureKeyPair as Signer;
@@ -39,6 +39,8 @@ pub struct CommitRequest {
     pub ephemeral: Vec<(u16, Vec<u8>)>,
     pub context: ContextChange,
     pub leaf_app_data: Option<NewValues>,
+    /// What the credential of our leaf is to be.
+    pub certified: CredentialWithKey,
     pub aad: Aad,
     /// Whether the stored proposals are committed as well.
     pub take_pending: bool,
@@ -98,7 +100,7 @@ pub fn commit(
             .chain(update_proposals(&request.updates))
             .chain(removals)
             .collect(),
-        leaf: leaf_parameters(&state.group, request.leaf_app_data)?,
+        leaf: leaf_parameters(&state.group, request.leaf_app_data, request.certified)?,
         new_values: request.new_values,
         tree_inside: request.tree_inside,
     };

@@ -158,6 +158,7 @@ impl Group {
                 plain: aad.to_vec(),
                 safe: component_map(safe_aad)?,
             },
+            certified: self.client.certified_key(),
             take_pending: pending,
             tree_inside: ratchet_tree_extension,
             validity: self.client.validity(now),
@@ -215,7 +216,7 @@ impl Group {
         let data = leaf_app_data
             .map(|data| component_map(Some(data)))
             .transpose()?;
-        self.propose(py, Request::Update(data))
+        self.propose(py, Request::Update(data, self.client.certified_key()))
     }
 
     fn propose_remove(&self, py: Python<'_>, leaf_index: u32) -> PyResult<Vec<u8>> {

@@ -3,7 +3,8 @@
 use openmls::group::{MlsGroup, Propose, QueuedProposal};
 use openmls::messages::proposals::AppEphemeralProposal;
 use openmls::prelude::{
-    Extensions, LeafNode, LeafNodeParameters, MlsMessageOut, Proposal, ProposalOrRefType,
+    CredentialWithKey, Extensions, LeafNode, LeafNodeParameters, MlsMessageOut, Proposal,
+    ProposalOrRefType,
 };
 use openmls_basic_credential::SignatureKeyPair as Signer;
 use openmls_traits::OpenMlsProvider as _;
@@ -24,8 +25,8 @@ use crate::{error, framing, reinit, wire};
 pub enum Request {
     Add(Vec<u8>, Validity),
     Remove(u32),
-    /// New components of our leaf, or those it has.
-    Update(Option<NewValues>),
+    /// New components of our leaf, or those it has; and what its credential is to be.
+    Update(Option<NewValues>, CredentialWithKey),
     Psk(PskId, Psks),
     AppDataUpdate(u16, Option<Vec<u8>>),
     AppEphemeral(u16, Vec<u8>),
@@ -59,8 +60,8 @@ pub fn propose(state: &mut GroupState, signer: &Signer, request: Request) -> Out
                 .map_err(invalid)?
                 .0
         }
-        Request::Update(app_data) => {
-            let parameters = leaf_parameters(group, app_data)?;
+        Request::Update(app_data, certified) => {
+            let parameters = leaf_parameters(group, app_data, certified)?;
             group
                 .propose_self_update(provider, signer, parameters)
                 .map_err(Failure::not_allowed)?
@@ -144,19 +145,24 @@ pub fn refuse_unusable(state: &GroupState) -> Outcome<()> {
     Ok(())
 }
 
-/// Our next leaf: as it is, or with other components in its `app_data_dictionary`.
+/// Our next leaf: as it is, or with other components in its `app_data_dictionary`; with the certificates that we have
+/// now, if they were renewed.
 pub fn leaf_parameters(
     group: &MlsGroup,
     app_data: Option<NewValues>,
+    certified: CredentialWithKey,
 ) -> Outcome<LeafNodeParameters> {
-    let Some(app_data) = app_data else {
-        return Ok(LeafNodeParameters::default());
-    };
-    let mut extensions: Extensions<LeafNode> = group
+    let leaf = group
         .own_leaf_node()
-        .ok_or_else(|| Failure::internal("no own leaf"))?
-        .extensions()
-        .clone();
+        .ok_or_else(|| Failure::internal("no own leaf"))?;
+    let mut parameters = LeafNodeParameters::builder();
+    if leaf.credential() != &certified.credential {
+        parameters = parameters.with_credential_with_key(certified);
+    }
+    let Some(app_data) = app_data else {
+        return Ok(parameters.build());
+    };
+    let mut extensions: Extensions<LeafNode> = leaf.extensions().clone();
     let dictionary = config::dictionary(app_data.clone());
     if app_data.is_empty() {
         extensions.remove(dictionary.extension_type());
@@ -165,9 +171,7 @@ pub fn leaf_parameters(
             .add_or_replace(dictionary)
             .map_err(Failure::internal)?;
     }
-    Ok(LeafNodeParameters::builder()
-        .with_extensions(extensions)
-        .build())
+    Ok(parameters.with_extensions(extensions).build())
 }
 
 /// Take all stored proposals out of the group, for `put_back`.

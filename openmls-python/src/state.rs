@@ -4,7 +4,7 @@
 //! another group needs, except to save everything or to forget a group.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use openmls::group::{GroupId, MlsGroup, PastEpochDeletion};
@@ -148,7 +148,8 @@ pub type Groups = BTreeMap<Vec<u8>, Arc<Handle<Slot>>>;
 /// A client, shared by its handle and those of its groups.
 pub struct ClientState {
     pub suite: Ciphersuite,
-    pub credential: Credential,
+    /// Replaced when certificates are renewed; the key stays.
+    credential: Mutex<Credential>,
     pub signer: Signer,
     /// Seconds a leaf may be valid.
     pub maximum_lifetime: u64,
@@ -167,7 +168,7 @@ impl ClientState {
     ) -> Self {
         Self {
             suite,
-            credential,
+            credential: Mutex::new(credential),
             signer,
             maximum_lifetime,
             key_packages: Handle::new(Provider::default()),
@@ -176,16 +177,38 @@ impl ClientState {
         }
     }
 
+    fn current(&self) -> MutexGuard<'_, Credential> {
+        self.credential
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its credential as it is now.
+    pub fn credential(&self) -> Credential {
+        self.current().clone()
+    }
+
+    /// Have other certificates for the same key from now on; groups get them with our next commits.
+    pub fn renew(&self, certificates: Vec<Vec<u8>>) -> Outcome<()> {
+        let renewed = credential::one_of(None, Some(certificates))?;
+        let mut current = self.current();
+        if current.credential_type() != renewed.credential_type() {
+            return Err(Failure::not_allowed("this client has no certificates"));
+        }
+        *current = renewed;
+        Ok(())
+    }
+
     pub fn certified_key(&self) -> CredentialWithKey {
         CredentialWithKey {
-            credential: self.credential.clone(),
+            credential: self.credential(),
             signature_key: self.signer.public().into(),
         }
     }
 
     /// What its new groups ask of their members.
     pub fn required_credentials(&self) -> Vec<CredentialType> {
-        credential::required(self.credential.credential_type())
+        credential::required(self.current().credential_type())
     }
 
     pub fn validity(&self, now: Option<u64>) -> Validity {
@@ -264,16 +287,17 @@ impl ClientState {
                 joining,
             });
         }
+        let credential = self.credential();
         let body = ClientSnapshot {
             ciphersuite: self.suite.into(),
-            content: self.credential.serialized_content().to_vec(),
+            content: credential.serialized_content().to_vec(),
             signature_key: Value(keys::private_of(&self.signer)?),
             key_packages: key_packages.get()?.storage(),
             psks: self.known_psks()?,
             maximum_lifetime: self.maximum_lifetime,
             groups,
         };
-        snapshot::encode(Holds::client(&self.credential), &body)
+        snapshot::encode(Holds::client(&credential), &body)
     }
 
     pub fn load(data: &[u8]) -> Outcome<Self> {
@@ -304,7 +328,7 @@ impl ClientState {
         }
         Ok(Self {
             suite,
-            credential,
+            credential: Mutex::new(credential),
             signer,
             maximum_lifetime: body.maximum_lifetime,
             key_packages: Handle::new(Provider::new(body.key_packages)),

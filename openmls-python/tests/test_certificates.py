@@ -41,6 +41,60 @@ def test_a_client_has_the_certificates_it_was_made_with(now: int) -> None:
     assert openmls.inspect_key_package(basic.key_package(now=now, lifetime=WEEK), now=now).certificates == ()
 
 
+RENEWED = (b"the client's next certificate", CHAIN[1])
+
+
+def test_renewed_certificates_come_with_the_next_commit_or_update(room: Room, now: int) -> None:
+    room.add("bob")
+    join(room, "carol", certified())
+    carol, key = room.clients["carol"], room.clients["carol"].signature_key
+    carol.renew(certificates=RENEWED)
+    assert (carol.certificates, carol.signature_key) == (RENEWED, key)
+    info = openmls.inspect_key_package(carol.key_package(now=now, lifetime=WEEK), now=now)
+    assert info.certificates == RENEWED
+    # Her leaf is as it was, and so is what she says, until she commits.
+    assert room.hub.members()[2].certificates == CHAIN
+    assert room.groups["bob"].process(room.groups["carol"].encrypt(b"hello")).plaintext == b"hello"
+    # A commit that comes to nothing takes nothing with it.
+    room.groups["carol"].commit()
+    room.groups["carol"].clear_pending_commit()
+    again = Client.load(carol.save())
+    assert again.certificates == RENEWED
+    bundle = room.groups["carol"].commit()
+    staged = room.hub.stage_commit(bundle.commit, now=now)
+    assert [member.certificates for member in staged.updated] == [RENEWED]
+    room.accept(bundle, "carol")
+    for group in (room.hub, room.groups["bob"], room.groups["carol"]):
+        assert [member.certificates for member in group.members()] == [(), (), RENEWED]
+        assert group.members()[2].signature_key == key
+    answer = room.groups["bob"].process(room.groups["carol"].encrypt(b"me again"))
+    assert answer.sender_credential == carol.credential
+
+
+def test_an_update_proposal_brings_renewed_certificates(room: Room) -> None:
+    join(room, "carol", certified())
+    room.clients["carol"].renew(certificates=RENEWED)
+    proposal = room.groups["carol"].propose_update()
+    processed = room.groups["alice"].process(proposal)
+    assert processed.proposal is not None
+    assert processed.proposal.updated is not None
+    assert processed.proposal.updated.certificates == RENEWED
+    bundle = room.groups["alice"].commit()
+    room.groups["carol"].process(bundle.commit)
+    room.groups["alice"].merge_pending_commit()
+    assert [member.certificates for member in room.groups["carol"].members()] == [(), RENEWED]
+
+
+def test_only_certificates_can_be_renewed(room: Room) -> None:
+    with pytest.raises(NotAllowed, match="has no certificates"):
+        room.clients["alice"].renew(certificates=RENEWED)
+    client = certified()
+    for chain in ((), (b"",)):
+        with pytest.raises(NotAllowed):
+            client.renew(certificates=chain)
+    assert client.certificates == CHAIN
+
+
 def test_members_with_certificates_and_without_share_a_group(room: Room) -> None:
     room.add("bob")
     join(room, "carol", certified())

@@ -51,6 +51,16 @@ def test_saving_twice_or_after_loading_gives_the_same_bytes(room: Room) -> None:
     assert room.hub.save() == PublicGroup.load(room.hub.save()).save()
 
 
+def test_a_public_group_is_the_same_however_often_it_was_saved(room: Room) -> None:
+    twin = PublicGroup.load(room.hub.save())
+    for _ in range(3):
+        bundle = room.groups["alice"].commit()
+        twin.merge(twin.stage_commit(bundle.commit))
+        twin.save()
+        room.accept(bundle, "alice")
+    assert room.hub.save() == twin.save()
+
+
 def test_a_pending_commit_survives_saving(room: Room) -> None:
     room.add("bob")
     bundle = room.groups["alice"].commit(remove=[1])

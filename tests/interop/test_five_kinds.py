@@ -22,8 +22,8 @@ from linearized.mimi.content import SinglePart
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.identifiers import user_domain
 from linearized.server.fanout import project_entry
-from linearized.server.following import entry_of
 from linearized.server.franking import with_frank
+from linearized.server.taking import entry_of
 from linearized.store.base import EntryRow, Role
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom
 from tests.bridges.support import ALICE as MATRIX_ALICE

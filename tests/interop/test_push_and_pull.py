@@ -25,8 +25,8 @@ from linearized.room.admission import ALGORITHM
 from linearized.server.app import App
 from linearized.server.cursors import MIMI
 from linearized.server.fanout import project_entry
-from linearized.server.following import entry_of
 from linearized.server.providers import PREFIX
+from linearized.server.taking import entry_of
 from linearized.store.base import EntryRow
 from tests.room.support import ALICE, BOB, NOW, Member, handshake
 from tests.server.providers.support import with_packages

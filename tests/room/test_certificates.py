@@ -165,6 +165,43 @@ def test_a_client_whose_certificate_has_expired_stays_and_commits_nothing_more()
     assert len(party.group_of_hub().members()) == 2
 
 
+def renewed(bob: Member, authority: Authority = CA, uri: str = DEVICE, **about: Any) -> Handshake:
+    """A commit of bob's with other certificates for his key."""
+    bob.client.renew(certificates=[authority.certify(public_key(bob.client.signature_key), uri, **about)])
+    return bob.change(ParticipantListUpdate())
+
+
+def test_a_certificate_is_renewed_in_place_also_after_it_has_expired() -> None:
+    bob = certified_bob(until=DAY)
+    party = Party(bob, authorities=trusted)
+    before = party.group_of_hub().members()[1]
+    party.room.submit(renewed(bob, until=5 * DAY), now=NOW + 2 * DAY_MS)
+    bob.accept()
+    after = party.group_of_hub().members()[1]
+    assert after.signature_key == before.signature_key
+    assert after.certificates == bob.client.certificates != before.certificates
+    party.room.submit(bob.change(ParticipantListUpdate()), now=NOW + 4 * DAY_MS)
+
+
+@pytest.mark.parametrize(
+    ("authority", "about", "reason"),
+    [
+        (CA, {"uri": "mimi://b.example/d/bert/DEV"}, "whose leaf"),
+        (CA, {"uri": "mimi://b.example/d/bob/TAB"}, "whose leaf"),
+        (CA_OF_A, {"uri": "mimi://a.example/d/bob/DEV"}, "whose leaf"),
+        (CA, {"until": -DAY / 2}, "does not hold"),
+        (CA_OF_A, {}, "does not hold"),
+    ],
+)
+def test_nobody_elses_nor_an_expired_nor_an_unknown_authoritys_certificate_takes_its_place(
+    authority: Authority, about: dict[str, Any], reason: str
+) -> None:
+    bob = certified_bob()
+    party = Party(bob, authorities=trusted)
+    update = renewed(bob, authority, **about)
+    assert reason in str(refusal(party.room, update, Reason.INVALID_COMMIT))
+
+
 def joining(party: Party, who: Member) -> Handshake:
     who.group, bundle = who.client.join_external(
         group_info=party.group.group_info, ratchet_tree=party.group.ratchet_tree

@@ -116,6 +116,42 @@ async def test_a_certified_client_joins_sends_and_receives_beside_one_without(
         assert len(alice.device.members(room_id)) == 2
 
 
+async def test_a_client_renews_its_certificates_where_it_is(tmp_path: Path, authority: Authority) -> None:
+    network, settings = Network(), trust(authority)
+    async with (
+        running_server("a.example", tmp_path, network, authorities=settings) as a,
+        running_server("b.example", tmp_path, network, authorities=settings) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        certified(b, await b.user("bob"), certified_device(authority)) as bob,
+    ):
+        await bob.upload_key_packages()
+        room_id = await encrypted_room(alice)
+        await alice.groups.invite(room_id, [BOB])
+        await received(bob, Joined)
+        key = public_key(bob.device.client.signature_key)
+        for chain in (
+            [authority.certify(key, "mimi://b.example/d/bob/LAPTOP")],
+            [authority.certify(public_key(openmls.SignatureKeyPair.generate().public_key), PHONE)],
+        ):
+            with pytest.raises(IdentifierError, match="another"):
+                await bob.renew_certificates(chain)
+        chain = [authority.certify(key, PHONE, until=timedelta(days=3))]
+        await bob.renew_certificates(chain)
+        await received(alice, EpochChanged)
+        (leaf,) = (leaf for leaf in alice.device.group(room_id).members() if leaf.certificates)
+        assert leaf.certificates == tuple(chain)
+        owners = {owner.user_id: owner for owner in alice.device.members(room_id).values()}
+        check_certificates(owners[BOB], [authority.certificate], now=now() + 2 * 24 * 3600)
+        assert bob.device.not_renewed() == []
+        await say(bob, room_id, "Still here")
+        assert bodies(await received(alice, DecryptedMessage)) == ["Still here"]
+        # What the hub does not take is left to do.
+        other = Authority.new(now(), "Clients of c.example")
+        with pytest.raises(CommitRefused):
+            await bob.renew_certificates([other.certify(key, PHONE)])
+        assert bob.device.not_renewed() == [room_id]
+
+
 async def test_a_hub_lets_nobody_in_whose_authority_its_operator_does_not_trust(
     tmp_path: Path, authority: Authority
 ) -> None:

@@ -25,7 +25,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.identifiers import room_uri
 from linearized.room.admission import ALGORITHM
-from linearized.server import following
+from linearized.server import taking
 from linearized.server.franking import FRANK, with_frank
 from linearized.store.base import EntryRow
 from tests.server.support import Network, Server, running_server
@@ -105,19 +105,19 @@ async def test_a_follower_that_changes_what_the_hub_stamped_is_found_out(
     ):
         room_id = await shared_room(alice, bob)
         honest = with_frank
-        monkeypatch.setattr(following, "with_frank", forged)
+        monkeypatch.setattr(taking, "with_frank", forged)
         if part == "timestamp":
-            entry_of = following.entry_of
+            entry_of = taking.entry_of
 
             def later(room: str, hub: str, *, timestamp: int, **rest: Any) -> tuple[str, str, bytes]:
                 return entry_of(room, hub, timestamp=timestamp + 1, **rest)
 
-            monkeypatch.setattr(following, "entry_of", later)
+            monkeypatch.setattr(taking, "entry_of", later)
 
             def row(*, origin_server_ts: int, **values: Any) -> EntryRow:
                 return EntryRow(origin_server_ts=origin_server_ts + 1, **values)
 
-            monkeypatch.setattr(following, "EntryRow", row)
+            monkeypatch.setattr(taking, "EntryRow", row)
         await say(alice, room_id, "Hello")
         (item,) = await received(bob, Undecryptable)
         assert isinstance(item, Undecryptable)

@@ -22,10 +22,10 @@ from linearized.mimi.fanout_requests import (
 )
 from linearized.protocol.identifiers import client_from_uri, provider_of_uri, room_id_from_uri, user_domain
 from linearized.server.fanout_authorization import MAX_RECIPIENTS, token_secret
-from linearized.server.following import OutOfOrder
 from linearized.server.http import HttpError
 from linearized.server.node import Node
 from linearized.server.providers.ds_authentication import DSRefused
+from linearized.server.taking import OutOfOrder
 from linearized.store.base import Role
 from linearized.store.pulling import FanoutTokenRow
 

@@ -15,7 +15,7 @@ from linearized.store.migrations import (
     m0024_room_routes,
     m0025_directory,
     m0026_pulled_hubs,
-    m0028_parents,
+    m0027_parents,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -31,6 +31,6 @@ __all__ = [
     "m0024_room_routes",
     "m0025_directory",
     "m0026_pulled_hubs",
-    "m0028_parents",
+    "m0027_parents",
     "migrations",
 ]

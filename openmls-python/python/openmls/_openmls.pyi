@@ -613,6 +613,11 @@ class Client:
         """The content of a basic credential; empty for another."""
     @property
     def certificates(self) -> tuple[bytes, ...]: ...
+    def renew(self, *, certificates: Sequence[bytes]) -> None:
+        """Have other certificates (DER, the leaf's first) for the signature key that we have. Key packages
+        and leaves are made with them from now on; in each group our leaf gets them with our next commit or
+        Update proposal. Raises NotAllowed for a client without certificates.
+        """
     @property
     def ciphersuite(self) -> int: ...
     @property

@@ -8,7 +8,7 @@ from linearized.store.migrations.chain import migrations
 
 
 @migrations()
-def m0028_parents(db: Database) -> None:
+def m0027_parents(db: Database) -> None:
     """What the create events of rooms say; the parent may be a room that is not here."""
     db.execute("CREATE TABLE parents (room_nr INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT")
     db.execute("CREATE INDEX parents_parent ON parents (parent)")
