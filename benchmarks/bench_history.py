@@ -30,6 +30,7 @@ from benchmarks.history_server import PASSWORD, ROOM
 from linearized.client import ProviderApi
 from linearized.client.bulk import Keys, RoomHistory
 from linearized.client.offline import HistoryStore
+from linearized.garbage import collecting_rarely
 
 PATIENCE = 1_800  # seconds for the server to make its room: a million entries take minutes
 
@@ -138,4 +139,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", default="1000,10000,100000")
     chosen = parser.parse_args()
-    trio.run(main, [int(size) for size in chosen.events.split(",")])
+    with collecting_rarely():  # as the command does
+        trio.run(main, [int(size) for size in chosen.events.split(",")])

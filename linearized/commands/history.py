@@ -23,6 +23,7 @@ from linearized.client.offline import HistoryStore, export_jsonl, export_sqlite
 from linearized.client.transport import REQUEST_DEADLINE
 from linearized.commands.common import EXIT_BROKEN, FILE, make_console, reporting, until_signalled
 from linearized.exceptions import ConfigError
+from linearized.garbage import collecting_rarely
 
 EXPORTS: Final[Mapping[str, Callable[[HistoryStore, str, Path], int]]] = {
     ".jsonl": export_jsonl,
@@ -106,7 +107,8 @@ def pull(
                             await until_signalled(partial(_follow, history, stream))
 
             try:
-                trio.run(run)
+                with collecting_rarely():
+                    trio.run(run)
             except LogBroken as broken:
                 click.echo(f"linearized: {room_id} is broken at {broken}", err=True)
                 sys.exit(EXIT_BROKEN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import trio
 
 from linearized.config import Address, Config
 from linearized.control import control_path
+from linearized.garbage import collect_rarely
 from linearized.server import clients, federation, providers, telemetry
 from linearized.server.app import build_app
 from linearized.server.control import commands, serve_control
@@ -31,20 +31,12 @@ from linearized.server.web_page import web_routes
 SWITCH_SECONDS: Final = 0.0005
 # What a client asks whose keys sign a log.
 KEYS: Final = ("GET", "/_matrix/key/v2/query/{server_name}")
-# Objects made and not freed between looks of the garbage collector for cycles, and looks at the young between
-# looks at the old and at all. Events, rows and requests have no cycles; with Python's 700, 10 and 10 a busy
-# server spends a twelfth of its time looking.
-COLLECT_AFTER: Final = (20_000, 20, 50)
 
 
 def tune_interpreter() -> None:
-    """Set the interpreter up for a process that only serves: turns of its threads, and garbage. What there is
-    by now, modules and settings, stays and is not looked at again.
-    """
+    """Set the interpreter up for a process that only serves: turns of its threads, and garbage."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
+    collect_rarely()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

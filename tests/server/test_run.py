@@ -22,11 +22,12 @@ from linearized.config import Address, Config
 from linearized.config_file import load_config
 from linearized.config_template import default_config
 from linearized.exceptions import ConfigError
+from linearized.garbage import COLLECT_AFTER
 from linearized.own_keys import load_signing_key
 from linearized.protocol.signing import ServerIdentity, SigningKey
 from linearized.server.opening import system_clock
 from linearized.server.outbound import FederationClient, OutboundError
-from linearized.server.run import COLLECT_AFTER, SWITCH_SECONDS, Serving, serve
+from linearized.server.run import SWITCH_SECONDS, Serving, serve
 
 from .tls_support import Authority
 
