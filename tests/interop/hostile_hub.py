@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import trio
+import trio.testing
 
 from linearized.room.submissions import LocalEvent
 from linearized.server.auditing import Auditor
@@ -59,6 +60,18 @@ async def arrived(server: Server, event_id: str) -> None:
             await ticket.wait()
 
 
+async def delivered(hub: Server, room_id: str) -> None:
+    """Wait until a room's followers have answered for all of it, so that nothing of it is on its way."""
+    row = hub.node.store.room(room_id)
+    assert row is not None
+    with trio.fail_after(PATIENCE):
+        while any(
+            hub.node.followers.progress.of(follower).cursor < row.head_seq
+            for follower in hub.node.store.followers(room_id)
+        ):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
 @asynccontextmanager
 async def shared_room(directory: Path, network: Network) -> AsyncIterator[tuple[Server, Server, Server, str]]:
     """Three servers, and a room of the first that the others have joined and have up to its head."""
@@ -78,7 +91,7 @@ async def shared_room(directory: Path, network: Network) -> AsyncIterator[tuple[
         )
         for server in (b, c):
             await server.node.rooms.join_remote(room_id, user_id=USERS[server.name], via=["a.example"])
-        await arrived(b, a.node.store.entries(room_id, after=0, limit=100)[-1].event_id)
+        await delivered(a, room_id)
         yield a, b, c, room_id
 
 
