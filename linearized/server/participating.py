@@ -25,8 +25,8 @@ from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.server.deciding import Overloaded
 from linearized.server.exchange import WRONG_EPOCH
-from linearized.server.hub import Overloaded
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
