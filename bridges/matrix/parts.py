@@ -29,6 +29,7 @@ from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import IncomingQueue, Messages, RoomLinks, SetAside
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
+from bridges.matrix.typists import Typists
 from bridges.matrix.unbridging import Unbridging
 from linearized.client import ProviderApi
 
@@ -161,6 +162,14 @@ class Parts:
             messages=Messages(database),
             speaking=doubles.speaking,
             random=environment.random,
+        )
+        self.typists = Typists(
+            wanted=config.typing,
+            names=names,
+            ghosts=self.ghosts,
+            links=self.links,
+            provider=provider,
+            bot=config.bot,
         )
         self.inbound = Inbound(
             receipts=self.receipts,

@@ -60,13 +60,17 @@ class Bridge(Parts):
             hs_token=config.hs_token,
             queue=self.queue,
             keep=self.encryption.receive,
-            hear=self.receipts.hear,
+            hear=self._hear,
             catch_up=self._catch_up,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
             provision=provisioning.answer,
         )
+
+    def _hear(self, units: Sequence[object]) -> None:
+        self.receipts.hear(units)
+        self.typists.hear(units)
 
     def wake(self) -> None:
         """There may be something in the queue."""
@@ -116,6 +120,7 @@ class Bridge(Parts):
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
             nursery.start_soon(self.receipts.run)
+            nursery.start_soon(self.typists.run)
             nursery.start_soon(self.encryption.taking_part.verify)
 
     async def find_room(self, name: str) -> str:
