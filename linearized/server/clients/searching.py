@@ -18,7 +18,7 @@ from linearized.protocol.identifiers import is_room_id
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid
-from linearized.server.clients.projection import client_events
+from linearized.server.clients.projection import client_events, state_events
 from linearized.server.clients.search_requests import Search, parse_search
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import View, fitting
@@ -134,7 +134,7 @@ async def search(context: Context, request: Request, caller: Caller) -> Response
     if wanted.state:
         heads = {one.view.room.room_id: one.view.head for one in found}
         answer["state"] = {
-            room_id: client_events(context, caller, context.node.store.state_at(room_id, seq=head))
+            room_id: state_events(context, caller, context.node.store.state_at(room_id, seq=head))
             for room_id, head in heads.items()
         }
     return json_response({"search_categories": {"room_events": answer}})

@@ -12,10 +12,10 @@ from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.ephemeral import unread_notifications
-from linearized.server.clients.projection import client_events, stripped_state
+from linearized.server.clients.projection import client_events, state_events, stripped_state
+from linearized.server.clients.room_members import heroes_of
 from linearized.server.clients.sliding_connections import RoomTold
 from linearized.server.clients.sliding_requests import LAZY, ME, WILDCARD, Filters, RoomWish
-from linearized.server.clients.sync_rooms import MAX_HEROES
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
@@ -106,14 +106,21 @@ def room_answer(
     newest_first = view.before(store, before=head + 1, after=since, limit=wish.timeline_limit + 1)
     page = fitting(newest_first[: wish.timeline_limit], MAX_ROOM_BYTES)
     timeline = page[::-1]
+    # Of a sender whom the client does not know yet the membership may be old: it is told again and again.
+    senders = {entry.sender for entry in timeline} if (MEMBER_TYPE, LAZY) in wish.required else set()
     state = [
-        entry for entry in _state(store, row, head, wish, timeline) if fresh or expanded or entry.seq > after
+        entry
+        for entry in _state(store, row, head, wish, timeline)
+        if fresh
+        or expanded
+        or entry.seq > after
+        or (entry.type == MEMBER_TYPE and entry.state_key in senders)
     ]
     start = timeline[0].seq if timeline else head + 1
     value = {
         "membership": row.membership,
         "bump_stamp": candidate.stamp,
-        "required_state": client_events(context, caller, state),
+        "required_state": state_events(context, caller, state),
         "timeline": client_events(context, caller, timeline),
         "limited": len(newest_first) > len(page),
         "prev_batch": place_token(start - 1),
@@ -186,9 +193,8 @@ def _names(store: Store, row: MembershipRow, seq: int) -> JsonObject:
         if isinstance(value, str) and value:
             found[name] = value
     if "name" not in found:
-        members = [member for member in store.memberships(row.room_id) if member.user_id != row.user_id]
-        here = sorted(member.user_id for member in members if member.membership in {"join", "invite"})
-        found["heroes"] = [_hero(store, row.room_id, user_id, seq) for user_id in here[:MAX_HEROES]]
+        heroes = heroes_of(store.memberships(row.room_id), row.user_id)
+        found["heroes"] = [_hero(store, row.room_id, user_id, seq) for user_id in heroes]
     return found
 
 

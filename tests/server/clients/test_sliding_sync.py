@@ -200,6 +200,20 @@ async def test_changed_state_is_told_and_a_wider_wish_tells_all_of_it(alice: Cli
     assert value["unstable_expanded_timeline"]
 
 
+async def test_who_speaks_later_comes_with_their_membership_however_old_it_is(
+    alice: Client, bob: Client
+) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    await alice.send(room_id, "hello", "t")
+    wish: Any = {"required_state": [["m.room.member", "$LAZY"]], "timeline_limit": 1}
+    first = await slide(alice, room_subscriptions={room_id: wish})
+    assert state(first["rooms"][room_id]) == {("m.room.member", alice.user_id)}
+    await bob.send(room_id, "hello", "t")
+    second = await slide(alice, first["pos"], room_subscriptions={room_id: wish})
+    assert state(second["rooms"][room_id]) == {("m.room.member", bob.user_id)}
+
+
 async def test_invitations_and_knocks_show_the_rooms_face(alice: Client, bob: Client) -> None:
     first = await slide(bob)
     invited = await alice.create_room(name="Tea", invite=[bob.user_id])
