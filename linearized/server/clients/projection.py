@@ -16,6 +16,7 @@ from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bundled import bundle
 from linearized.server.clients.context import Context
+from linearized.server.clients.ignoring import heard, ignored_by
 from linearized.server.franking import FRANK, kept_frank
 from linearized.server.http import HttpError
 from linearized.server.parts import content_of
@@ -99,10 +100,10 @@ def _frank_of(context: Context, entry: EntryRow) -> str | None:
 
 def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
     """Entries as client events, in their order, without those that clients are not shown, and without parts
-    of commits. State comes with what it replaced.
+    of commits, and without what people said whom the caller ignores. State comes with what it replaced.
     """
     whole = [entry for entry in entries if entry.type != COMMIT_PART]
-    told = shown(context.node.store, whole)
+    told = heard(shown(context.node.store, whole), ignored_by(context.node.store, caller.user_id))
     return _with_previous(context, caller, told, _told(context, caller, told))
 
 

@@ -12,6 +12,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.ephemeral import unread_notifications
+from linearized.server.clients.ignoring import is_unwanted
 from linearized.server.clients.projection import client_events, state_events, stripped_state
 from linearized.server.clients.room_members import heroes_of
 from linearized.server.clients.sliding_connections import RoomTold
@@ -38,7 +39,9 @@ class Candidate:
 
 
 def candidates(store: Store, user_id: str, told: frozenset[str]) -> list[Candidate]:
-    """The user's rooms, the most recently active first. One that was left counts only if it was ``told``."""
+    """The user's rooms, the most recently active first. One that was left counts only if it was ``told``, and
+    an invitation not if it is from somebody they ignore.
+    """
     found: list[Candidate] = []
     rows = {row.room_id: row for row in store.rooms_of(user_id)}
     rooms = {room_id: room for room_id in rows if (room := store.room(room_id)) is not None}
@@ -47,6 +50,8 @@ def candidates(store: Store, user_id: str, told: frozenset[str]) -> list[Candida
     for room_id, room in rooms.items():
         row = newer[room_id] if newer[room_id].seq <= room.head_seq else rows[room_id]
         if row.membership in {"leave", "ban"} and row.room_id not in told:
+            continue
+        if row.membership == "invite" and is_unwanted(store, _face(store, row, room), user_id):
             continue
         last = row.seq if row.membership != "join" else room.head_seq
         entries = store.entries(row.room_id, after=last - 1, limit=1)
@@ -139,15 +144,22 @@ def room_answer(
 def _outside(store: Store, candidate: Candidate) -> JsonObject:
     """A room that the user is invited to or knocks on: its face, and no more."""
     row = candidate.row
-    state = store.state_at(row.room_id, seq=candidate.room.head_seq)
-    described = store.reply(_OUTSIDE[row.membership], f"{row.room_id} {row.user_id}")
-    face = stripped_state(store, state, user_id=row.user_id) if state else orjson.loads(described or "[]")
     return {
         "initial": True,
         "membership": row.membership,
         "bump_stamp": candidate.stamp,
-        "invite_state": face,
+        "invite_state": _face(store, row, candidate.room),
     }
+
+
+def _face(store: Store, row: MembershipRow, room: RoomRow) -> list[JsonObject]:
+    """Stripped state, from our copy of the room or as it was described."""
+    state = store.state_at(row.room_id, seq=room.head_seq)
+    if state:
+        return stripped_state(store, state, user_id=row.user_id)
+    described = store.reply(_OUTSIDE[row.membership], f"{row.room_id} {row.user_id}")
+    events: list[JsonObject] = orjson.loads(described or "[]")
+    return events
 
 
 def _state(

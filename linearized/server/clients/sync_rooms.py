@@ -15,6 +15,7 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.ephemeral import unread_notifications
 from linearized.server.clients.filters import Filter
+from linearized.server.clients.ignoring import is_unwanted
 from linearized.server.clients.projection import client_events, state_events, stripped_state
 from linearized.server.clients.room_members import only_of, summary
 from linearized.server.clients.tokens import place_token
@@ -218,8 +219,13 @@ class _Part:
         return Told(section=Section.LEAVE, value=value, parted=self._others(there, "join"))
 
     def invited(self) -> Told:
-        """The room's face, from our copy of it or as the inviting server described it."""
-        return Told(section=Section.INVITE, value={"invite_state": {"events": self._face(INVITE_STATE)}})
+        """The room's face, from our copy of it or as the inviting server described it. "Servers must not send
+        room invites from ignored users to clients".
+        """
+        face = self._face(INVITE_STATE)
+        if is_unwanted(self.store, face, self.row.user_id):
+            return _NOTHING
+        return Told(section=Section.INVITE, value={"invite_state": {"events": face}})
 
     def knocking(self) -> Told:
         """The room's face, from our copy of it or as its hub described it."""
