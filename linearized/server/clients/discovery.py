@@ -41,7 +41,7 @@ async def capabilities(context: Context, request: Request, caller: Caller) -> Re
                 "m.set_displayname": on,
                 "m.set_avatar_url": on,
                 "m.3pid_changes": off,
-                "m.get_login_token": off,
+                "m.get_login_token": on,
                 FRANKING: {"agents": agents},
                 OPERATOR: on if is_operator(context, caller) else off,
             }
