@@ -16,7 +16,7 @@ from linearized.server.clients.ignoring import is_unwanted
 from linearized.server.clients.projection import client_events, state_events, stripped_state
 from linearized.server.clients.room_members import heroes_of
 from linearized.server.clients.sliding_connections import RoomTold
-from linearized.server.clients.sliding_requests import LAZY, ME, WILDCARD, Filters, RoomWish
+from linearized.server.clients.sliding_requests import LAZY, ME, WILDCARD, RoomWish
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
@@ -57,27 +57,6 @@ def candidates(store: Store, user_id: str, told: frozenset[str]) -> list[Candida
         entries = store.entries(row.room_id, after=last - 1, limit=1)
         found.append(Candidate(row=row, room=room, stamp=entries[0].origin_server_ts if entries else 0))
     return sorted(found, key=lambda each: (-each.stamp, each.row.room_id))
-
-
-def passes(store: Store, candidate: Candidate, filters: Filters, direct: frozenset[str]) -> bool:
-    """Whether a list with these filters holds a room; in those of ``direct`` the user talks to one person."""
-    row, room = candidate.row, candidate.room
-    if filters.is_dm is not None and filters.is_dm != (row.room_id in direct):
-        return False
-    if filters.is_invite is not None and filters.is_invite != (row.membership == "invite"):
-        return False
-    if filters.is_encrypted is not None:
-        entry = store.state_entry(row.room_id, "m.room.create", "", seq=room.head_seq)
-        encryption = store.state_entry(row.room_id, "m.room.encryption", "", seq=room.head_seq)
-        create = orjson.loads(entry.pdu)["content"] if entry is not None else {}
-        if filters.is_encrypted != (encryption is not None or "encryption" in create):
-            return False
-    if filters.room_types is None and not filters.not_room_types:
-        return True
-    entry = store.state_entry(row.room_id, "m.room.create", "", seq=room.head_seq)
-    kind = orjson.loads(entry.pdu)["content"].get("type") if entry is not None else None
-    wanted = filters.room_types is None or kind in filters.room_types
-    return wanted and kind not in filters.not_room_types
 
 
 def room_answer(
