@@ -18,7 +18,11 @@ VERSIONS: Final = tuple(f"v1.{minor}" for minor in range(1, 14))
 FRANKING: Final = "dev.linearized.franking"
 # Whether the caller may see the rooms of this server as its operator.
 OPERATOR: Final = "dev.linearized.operator"
-UNSTABLE_FEATURES: Final = {"dev.linearized.1": True, "org.matrix.simplified_msc3575": True}
+UNSTABLE_FEATURES: Final = {
+    "dev.linearized.1": True,
+    "org.matrix.msc4222": True,  # /sync with state_after
+    "org.matrix.simplified_msc3575": True,
+}
 
 
 async def versions(context: Context, request: Request) -> Response:

@@ -41,16 +41,24 @@ MIN_ROOM_BYTES: Final = 65_536
 # Users one answer says no room is shared with any more; each is a question to the store. Of one who is not
 # named the device lists simply go silent.
 MAX_LEFT: Final = 1_000
+# By query parameter the name of a room's state as of the end of its timeline, not of its start (MSC4222).
+STATE_AFTER: Final[Mapping[str, str]] = {
+    "use_state_after": "state_after",
+    "org.matrix.msc4222.use_state_after": "org.matrix.msc4222.state_after",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """One sync as asked. ``initial`` without a token; ``full_state`` wants all state again."""
+    """One sync as asked. ``initial`` without a token; ``full_state`` wants all state again; for
+    ``state_after`` see ``sync_rooms``.
+    """
 
     caller: Caller
     token: SyncToken
     initial: bool
     full_state: bool
+    state_after: str | None
     filter: Filter
 
 
@@ -62,6 +70,9 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
         token=parse_sync_token(since, context.node.store) if since is not None else SyncToken(),
         initial=since is None,
         full_state=request.query_one("full_state") == "true",
+        state_after=next(
+            (STATE_AFTER[name] for name in STATE_AFTER if request.query_one(name) == "true"), None
+        ),
         filter=requested_filter(context, request, caller),
     )
     wait_ms = query_integer(request, "timeout", default=0, maximum=MAX_WAIT_MS)
@@ -117,6 +128,7 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         caller=caller,
         initial=question.initial,
         full_state=question.full_state,
+        state_after=question.state_after,
         wanted=question.filter,
         budget=budget,
     )

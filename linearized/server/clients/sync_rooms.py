@@ -44,6 +44,8 @@ class Question:
         initial: it knows nothing of the room yet.
         full_state: it wants all state of joined rooms again.
         budget: bytes of timeline a room may take; one entry always fits.
+        state_after: under which name it wants state as of the timeline's end; None for ``state``, as of its
+            start.
     """
 
     context: Context
@@ -52,6 +54,7 @@ class Question:
     full_state: bool
     wanted: Filter
     budget: int
+    state_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +180,10 @@ class _Part:
         if arrived or members:
             brief = {"summary": summary(self.store, self.room.room_id, self.row.user_id)}
         heroes = brief["summary"]["m.heroes"] if brief else []
-        value = {
-            **quiet_section(self.store, self.room, self.row.user_id),
-            **self._section(timeline, state, start, limited=more or (arrived and not fresh), shown=heroes),
-            **brief,
-        }
+        limited = more or (arrived and not fresh)
+        quiet = quiet_section(self.store, self.room, self.row.user_id)
+        del quiet["state"]
+        value = quiet | self._section(timeline, state, start, limited=limited, shown=heroes) | brief
         # The latest of each user; to a newcomer all who are there are new.
         changed = {
             entry.state_key or "": membership_of(entry)
@@ -212,7 +214,10 @@ class _Part:
         state: list[EntryRow] = []
         if more:
             state = self._state_since(0 if self.question.initial else self.window.first, start)
-        value = {**self._section(timeline, state, start, limited=more), "account_data": {"events": []}}
+        value = {
+            **self._section(timeline, state, start, limited=more),
+            "account_data": {"events": []},
+        }
         there: dict[str, str] = {}
         if not self.question.initial and self._was_joined():
             there = {member.user_id: member.membership for member in self.store.memberships(self.row.room_id)}
@@ -272,31 +277,39 @@ class _Part:
         """Timeline and state as the filter wants them.
 
         Args:
+            state: as of the timeline's start, all of it or what is new.
             shown: users whose memberships are needed beside those of the senders.
         """
-        wanted, caller = self.question.wanted, self.question.caller
+        question = self.question
+        wanted, caller = question.wanted, question.caller
         told = [entry for entry in timeline if wanted.timeline.allows(entry)]
-        # What the filter leaves out of the timeline is state of the room all the same.
-        left_out = {(entry.type, entry.state_key): entry for entry in timeline if entry.state_key is not None}
-        kept = [*state, *(entry for entry in left_out.values() if not wanted.timeline.allows(entry))]
+        latest = {(entry.type, entry.state_key): entry for entry in timeline if entry.state_key is not None}
+        place = start  # behind the entries whose state is told
+        if question.state_after is not None:
+            place = timeline[-1].seq + 1 if timeline else start
+            by_key = {(entry.type, entry.state_key): entry for entry in state} | latest
+            kept = sorted(by_key.values(), key=lambda entry: entry.seq)
+        else:
+            # What the filter leaves out of the timeline is state of the room all the same.
+            kept = [*state, *(entry for entry in latest.values() if not wanted.timeline.allows(entry))]
         if wanted.state.lazy_members:
-            kept = self._lazily(kept, start, {*(entry.sender for entry in told), *shown})
-        context = self.question.context
+            kept = self._lazily(kept, place, {*(entry.sender for entry in told), *shown})
+        context = question.context
         return {
             "timeline": {
                 "events": client_events(context, caller, told),
                 "limited": limited,
                 "prev_batch": place_token(start - 1),
             },
-            "state": {
+            question.state_after or "state": {
                 "events": state_events(context, caller, [each for each in kept if wanted.state.allows(each)])
             },
         }
 
-    def _lazily(self, state: Sequence[EntryRow], start: int, users: Collection[str]) -> list[EntryRow]:
-        """State with the memberships of ``users``, as of the timeline's start, and those that changed since
-        the last sync: "servers … MUST include the membership events of the senders" whether the client knows
-        them or not, since nobody remembers what it was told.
+    def _lazily(self, state: Sequence[EntryRow], place: int, users: Collection[str]) -> list[EntryRow]:
+        """State with the memberships of ``users``, as they were before entry ``place``, and those that
+        changed since the last sync: of those who speak they come whether the client knows them or not, since
+        nobody remembers what it was told.
         """
         changed = (
             [] if self.question.initial else [entry for entry in state if entry.seq >= self.window.first]
@@ -304,7 +317,7 @@ class _Part:
         kept = {entry.event_id: entry for entry in only_of(state, {*users, self.row.user_id})}
         kept |= {entry.event_id: entry for entry in changed}
         for user_id in users:
-            entry = self.store.state_entry(self.room.room_id, MEMBER_TYPE, user_id, seq=start - 1)
+            entry = self.store.state_entry(self.room.room_id, MEMBER_TYPE, user_id, seq=place - 1)
             if entry is not None:
                 kept[entry.event_id] = entry
         return sorted(kept.values(), key=lambda entry: entry.seq)
