@@ -7,7 +7,7 @@ suite (``tests/store/contract.py``) runs against every implementation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -280,11 +280,20 @@ class Store(
         ...
 
     async def claim_key_package(
-        self, *, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+        self,
+        *,
+        user_id: str,
+        device_id: str,
+        ciphersuites: Sequence[int],
+        now_ms: int,
+        fits: Callable[[bytes], bool] | None = None,
     ) -> KeyPackageRow | None:
         """Hand out one package: never the same twice, never expired, of the earliest suite that has one.
 
         A last-resort package is handed out only when nothing else is left, and stays.
+
+        Args:
+            fits: looks at a package and says whether it will do. It is called within the transaction.
         """
         ...
 
@@ -457,6 +466,12 @@ class Store(
 
     def key_package_counts(self, user_id: str, device_id: str) -> dict[int, int]:
         """Unclaimed, not last-resort packages by cipher suite."""
+        ...
+
+    def claimable_key_package(self, user_id: str, device_id: str, *, now_ms: int) -> KeyPackageRow | None:
+        """Of a device's packages of any suite that could be handed out, the one that lasts longest; None if
+        it has run out.
+        """
         ...
 
     def key_package(self, reference: bytes) -> KeyPackageRow | None:
