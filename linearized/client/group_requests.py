@@ -50,8 +50,8 @@ def key_material_request(device: MlsDevice, room_id: str, user_id: str) -> KeyMa
 
 
 def _required_by(device: MlsDevice, room_id: str) -> RequiredCapabilities:
-    """What the room's group requires: a client without it could not be added."""
-    required = device.group(room_id).required_capabilities()
+    """What the room's group requires, if we are in it: a client without it could not be added."""
+    required = device.group(room_id).required_capabilities() if device.in_group(room_id) else None
     if required is None:
         return RequiredCapabilities()
     return RequiredCapabilities(

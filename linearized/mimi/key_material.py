@@ -182,8 +182,8 @@ class KeyMaterialResponse(Struct):
 
 
 def is_of_another_protocol(request: bytes) -> bool:
-    """Whether a ``KeyMaterialRequest`` is for a protocol that is not MLS 1.0. Whom it is for stands before the
-    select on the protocol; what comes after cannot be read.
+    """Whether a ``KeyMaterialRequest`` is for a protocol that is not MLS 1.0. Whom it is for stands before
+    the select on the protocol; what comes after cannot be read.
 
     Raises:
         MimiDecodeError: it is malformed up to there.

@@ -275,8 +275,14 @@ class Store(
         """Forget a device, what it says of itself, its key packages and the messages waiting for it."""
         ...
 
-    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
-        """Store packages. One that is stored already, claimed or not, stays as it is."""
+    async def put_key_packages(
+        self, packages: Sequence[KeyPackageRow], *, withdrawn: Sequence[bytes] = ()
+    ) -> None:
+        """Store packages, and with them forget others. One that is stored already stays as it is.
+
+        Args:
+            withdrawn: KeyPackageRefs; of those that were claimed nothing is forgotten.
+        """
         ...
 
     async def claim_key_package(
@@ -466,6 +472,12 @@ class Store(
 
     def key_package_counts(self, user_id: str, device_id: str) -> dict[int, int]:
         """Unclaimed, not last-resort packages by cipher suite."""
+        ...
+
+    def unclaimed_key_packages(self, user_id: str, device_id: str) -> list[KeyPackageRow]:
+        """A device's packages that were not handed out, last-resort ones too, whether or not they have
+        expired.
+        """
         ...
 
     def claimable_key_package(self, user_id: str, device_id: str, *, now_ms: int) -> KeyPackageRow | None:

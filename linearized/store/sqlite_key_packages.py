@@ -35,6 +35,10 @@ SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last
 FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL AND not_after * 1000 > ?
 ORDER BY not_after DESC LIMIT 1
 """
+_UNCLAIMED = """
+SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
+FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL
+"""
 
 
 class KeyPackageReads(Reader):
@@ -50,6 +54,10 @@ class KeyPackageReads(Reader):
                 device_id,
             )
         )
+
+    def unclaimed_key_packages(self, user_id: str, device_id: str) -> list[KeyPackageRow]:
+        """A device's packages that were not handed out."""
+        return [_key_package(row) for row in self._query(_UNCLAIMED, user_id, device_id)]
 
     def claimable_key_package(self, user_id: str, device_id: str, *, now_ms: int) -> KeyPackageRow | None:
         """A package of a device, of whatever suite, that could be handed out; None if it has run out."""
@@ -107,8 +115,14 @@ def _key_package(row: tuple[Any, ...]) -> KeyPackageRow:
     )
 
 
-def put_key_packages(transaction: Transaction, packages: Sequence[KeyPackageRow]) -> None:
+def put_key_packages(
+    transaction: Transaction, packages: Sequence[KeyPackageRow], withdrawn: Sequence[bytes]
+) -> None:
     """Store packages. One stored already stays as it is: uploading it again must not make it claimable."""
+    transaction.connection.executemany(
+        "DELETE FROM key_packages WHERE reference = ? AND claimed_at IS NULL",
+        [(reference,) for reference in withdrawn],
+    )
     transaction.connection.executemany(
         "INSERT INTO key_packages (reference, user_id, device_id, client_uri, key_package, ciphersuite,"
         " last_resort, not_after, claimed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -186,9 +200,11 @@ def put_room_routes(
 class KeyPackageWrites(Writes):
     """The writes of this module, each durable when it returns."""
 
-    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
-        """Store packages; those already stored stay as they are."""
-        await self._write(partial(put_key_packages, packages=packages))
+    async def put_key_packages(
+        self, packages: Sequence[KeyPackageRow], *, withdrawn: Sequence[bytes] = ()
+    ) -> None:
+        """Store packages; those already stored stay as they are. Forget others."""
+        await self._write(partial(put_key_packages, packages=packages, withdrawn=withdrawn))
 
     async def claim_key_package(
         self,

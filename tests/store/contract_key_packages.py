@@ -124,6 +124,25 @@ class KeyPackageContract:
         assert await claim(2, 3, 4) == b"key package 4"
         assert await claim(1) == b"key package 1"
 
+    async def test_new_packages_take_the_place_of_others_that_nobody_has(self, store: Store) -> None:
+        await store.put_key_packages(
+            [
+                key_package(1),
+                key_package(2, last_resort=True),
+                key_package(3),
+                key_package(4, device_id="LAPTOP"),
+            ]
+        )
+        assert await self.claim(store) == b"key package 1"
+        held = {row.key_package for row in store.unclaimed_key_packages(BOB, "PHONE")}
+        assert held == {b"key package 2", b"key package 3"}
+        withdrawn = [key_package(number).reference for number in (1, 2, 3)]
+        await store.put_key_packages([key_package(5)], withdrawn=withdrawn)
+        assert [row.key_package for row in store.unclaimed_key_packages(BOB, "PHONE")] == [b"key package 5"]
+        # The Welcome of who was handed out finds its way.
+        assert store.key_package(key_package(1).reference) is not None
+        assert [row.key_package for row in store.unclaimed_key_packages(BOB, "LAPTOP")] == [b"key package 4"]
+
     async def test_what_is_left_of_a_device_can_be_looked_at(self, store: Store) -> None:
         def left(now_ms: int) -> bytes | None:
             row = store.claimable_key_package(BOB, "PHONE", now_ms=now_ms)
