@@ -18,14 +18,15 @@ from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.leaves import file_key, files, thumbnails
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.provenance import came_from
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import ToMatrix, Upload, file_key, files
+from bridges.matrix.rendering import ToMatrix, Upload
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -159,13 +160,15 @@ class Inbound:
         self, content: MimiContent, ghost: HomeserverApi, *, encrypted: bool
     ) -> dict[str, Upload]:
         uploads: dict[str, Upload] = {}
-        for part in files(content):
+        wanted = [(part, MAX_FILE_BYTES) for part in files(content)]
+        wanted += [(part, MAX_THUMBNAIL_BYTES) for part in thumbnails(content)]
+        for part, limit in wanted:
             key = file_key(part)
             try:
                 if encrypted:
-                    uploads[key] = await self._media.to_encrypted_room(part, ghost)
+                    uploads[key] = await self._media.to_encrypted_room(part, ghost, limit=limit)
                 else:
-                    uploads[key] = await self._media.to_matrix(part, ghost)
+                    uploads[key] = await self._media.to_matrix(part, ghost, limit=limit)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
                 log.warning("a file was not bridged", file=key, reason=str(error))

@@ -11,13 +11,14 @@ from html import escape
 
 import structlog
 
-from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged, ToMimi, media_of
+from bridges.matrix.attachments import Media, media_of
+from bridges.matrix.content import STICKER, JsonObject, Known, NotBridged, ToMimi, with_thumbnail
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
@@ -26,7 +27,7 @@ from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phas
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import ApiError, Session, UntrustedAnswer
-from linearized.mimi.content import ExternalPart, MimiContent
+from linearized.mimi.content import ExternalPart, MimiContent, Part
 from linearized.protocol.identifiers import room_uri
 
 _SALT_BYTES = 16
@@ -198,9 +199,17 @@ class Outbound:
                 await session.groups.join(room_id)
         return session
 
-    async def _attachment(self, media: Media | None) -> ExternalPart | None:
+    async def _attachment(self, media: Media | None) -> Part | None:
+        """The file of a message, with its thumbnail, as the part that refers to them."""
+        file = None if media is None else await self._file(media, MAX_FILE_BYTES)
+        if file is None or media is None or media.thumbnail is None:
+            return file
+        thumbnail = await self._file(media.thumbnail, MAX_THUMBNAIL_BYTES)
+        return file if thumbnail is None else with_thumbnail(file, thumbnail)
+
+    async def _file(self, media: Media, limit: int) -> ExternalPart | None:
         try:
-            return None if media is None else await self._media.to_part(media)
+            return await self._media.to_part(media, limit=limit)
         except UntrustedAnswer as error:
             log.warning("a file was not bridged", reason=str(error))
             return None
