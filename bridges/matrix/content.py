@@ -34,6 +34,7 @@ from linearized.mimi.content import (
     MARKDOWN,
     PLAIN,
     Disposition,
+    Expiration,
     ExternalPart,
     MimiContent,
     MultiPart,
@@ -112,6 +113,8 @@ class ToMimi:
     sender_uri: str
     room_uri: str
     salt: bytes
+    expires: Expiration | None = None
+    """When the message ends; what deletes another one has no end of its own."""
     poll: Mapping[str, Any] | None = None
     """The content of the poll that a vote or the end of a poll is about, if it could be had."""
 
@@ -166,7 +169,12 @@ class ToMimi:
             topic = (root.message_id or b"") if root is not None else b""
         part = self._part(content, attachment, is_reply=bool(_reply_target(relation)))
         return MimiContent(
-            salt=self.salt, in_reply_to=in_reply_to, topic_id=topic, extensions=extensions, part=part
+            salt=self.salt,
+            in_reply_to=in_reply_to,
+            topic_id=topic,
+            expires=self.expires,
+            extensions=extensions,
+            part=part,
         )
 
     def _edit(self, new: JsonObject, target: Known, attachment: Part | None) -> MimiContent:
@@ -175,6 +183,7 @@ class ToMimi:
         return MimiContent(
             salt=self.salt,
             replaces=replaces,
+            expires=self.expires,
             # "the original sender of a message MUST NOT be able to change the semantics of any other
             # portion of the message except for the contents of the NestedPart"
             in_reply_to=target.in_reply_to,
@@ -193,7 +202,7 @@ class ToMimi:
         if in_reply_to is None and REPLY_TO_EVENT not in extensions:
             raise NotBridged("a reaction to a message that was never bridged")
         part = SinglePart(disposition=Disposition.REACTION, content_type=PLAIN, content=key.encode())
-        return MimiContent(salt=self.salt, in_reply_to=in_reply_to, extensions=extensions, part=part)
+        return self._answer(in_reply_to, extensions, part)
 
     def _redaction(self, event: Mapping[str, Any], content: JsonObject) -> MimiContent:
         target = self.lookup.by_matrix(str(event.get("redacts") or content.get("redacts") or ""))
@@ -209,7 +218,14 @@ class ToMimi:
         target = relation.get("event_id") if isinstance(relation, dict) else None
         in_reply_to = self._reference(target, extensions, REPLY_TO_EVENT)
         part = SinglePart(content_type=PLAIN, content=readable(kind, content, self.poll).encode())
-        return MimiContent(salt=self.salt, in_reply_to=in_reply_to, extensions=extensions, part=part)
+        return self._answer(in_reply_to, extensions, part)
+
+    def _answer(
+        self, in_reply_to: bytes | None, extensions: dict[int | str, Any], part: SinglePart
+    ) -> MimiContent:
+        return MimiContent(
+            salt=self.salt, expires=self.expires, in_reply_to=in_reply_to, extensions=extensions, part=part
+        )
 
     def _extensions(self, content: JsonObject) -> dict[int | str, Any]:
         extensions = sender_extensions(sender_uri=self.sender_uri, room_uri=self.room_uri)

@@ -15,6 +15,7 @@ from bridges.matrix.content import Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.login import Login
 from bridges.matrix.doubles.speaking import Speaking
+from bridges.matrix.expiry import Expiry
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
@@ -67,7 +68,9 @@ class Inbound:
         login: Login,
         speaking: Speaking,
         is_encrypted: Callable[[str], Awaitable[bool]],
+        expiry: Expiry,
     ) -> None:
+        self._expiry = expiry
         self._login = login
         self._speaking = speaking
         self._receipts = receipts
@@ -97,6 +100,7 @@ class Inbound:
             if reason is not None:
                 self._aside.put(link.matrix_room_id, item.event_id, reason)
                 log.error("set aside", event_id=item.event_id, room_id=item.room_id, reason=reason)
+        self._expiry.said(item.event_id)
 
     async def _bridge(self, link: Link, item: Item) -> None:
         if came_from(item, self._names.domain):
@@ -133,6 +137,7 @@ class Inbound:
             raise NotBridged(f"{sender} says something we did not send for them")
         if await self._login.heard(item.sender_uri, content):
             raise NotBridged("it proves whose address this is")
+        self._expiry.begin(link, item.event_id, sender, content)
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)

@@ -24,6 +24,7 @@ from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
+from bridges.matrix.retention import RETENTION, Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import ApiError, Session, UntrustedAnswer
@@ -55,7 +56,9 @@ class Outbound:
         speaking: Speaking,
         random: Callable[[int], bytes],
         reopened: Callable[[JsonObject], JsonObject],
+        retention: Retention,
     ) -> None:
+        self._retention = retention
         self._reopened = reopened
         self._speaking = speaking
         self._homeserver = homeserver
@@ -156,6 +159,8 @@ class Outbound:
 
     async def _state(self, link: Link, event: JsonObject, sender: str, state_key: str) -> None:
         kind = str(event.get("type"))
+        if kind == RETENTION:
+            self._retention.changed(link.matrix_room_id)
         if kind not in SHARED or state_key:
             raise NotBridged(f"state of type {kind} stays on its own side")
         await self._shared.to_room(link, event, sender)
@@ -172,16 +177,16 @@ class Outbound:
         sent = await session.send(
             link.room_id or "", content, txn_id=f"matrix-{event_id}", ts=_timestamp(event)
         )
-        self._messages.sent(
-            link.matrix_room_id,
-            Known(
-                matrix_event_id=event_id,
-                log_event_id=sent.event_id,
-                message_id=sent.message_id,
-                sender=str(event.get("sender")),
-                in_reply_to=content.in_reply_to,
-            ),
+        known = Known(
+            matrix_event_id=event_id,
+            log_event_id=sent.event_id,
+            message_id=sent.message_id,
+            sender=str(event.get("sender")),
+            in_reply_to=content.in_reply_to,
         )
+        with self._database.together():
+            self._messages.sent(link.matrix_room_id, known)
+            self._retention.sent(link, sent.event_id, known.sender, content.expires)
         if sender != self._bot:
             session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
 
@@ -251,6 +256,7 @@ class Outbound:
             sender_uri=session.device.owner.user_uri,
             room_uri=room_uri(room_id),
             salt=self._random(_SALT_BYTES),
+            expires=await self._retention.expiration(link, event),
             poll=await self._poll(link, kind, content),
         )
         mimi = mapping.convert(event, await self._attachment(media))
