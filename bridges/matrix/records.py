@@ -247,7 +247,7 @@ class RoomLinks:
                 matrix_room_id,
             )
             self._database.run("DELETE FROM incoming WHERE room_id = ?", matrix_room_id)
-            for table in ("history", "messages", "set_aside", "sayings", "readings", "rooms"):
+            for table in ("history", "messages", "set_aside", "sayings", "readings", "expirations", "rooms"):
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 
     def counts(self, matrix_room_id: str) -> dict[str, int]:

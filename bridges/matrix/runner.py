@@ -121,6 +121,7 @@ class Bridge(Parts):
             nursery.start_soon(self._audit_loop)
             nursery.start_soon(self.receipts.run)
             nursery.start_soon(self.typists.run)
+            nursery.start_soon(self.expiry.run)
             nursery.start_soon(self.encryption.taking_part.verify)
 
     async def find_room(self, name: str) -> str:
