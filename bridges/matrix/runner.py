@@ -6,18 +6,18 @@ its own. All of them survive the absence of either side.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import structlog
 import trio
 
 from bridges.matrix.appservice import AppService
-from bridges.matrix.audit import Audits
+from bridges.matrix.audit import Audits, CatchingUp
 from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import PREFIX, Refused, find_room
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.content import JsonObject, NotBridged
+from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.dispatching import Dispatching
 from bridges.matrix.doubles.provisioning import DoublesProvisioning
@@ -43,6 +43,7 @@ class Bridge(Parts):
         self._names = config.names
         self._arrived = trio.Event()
         self._audits = Audits(self.homeserver, self.queue)
+        self._catching_up = CatchingUp(self._audits, self.queue, self.links)
         self._dispatching = Dispatching(config, self)
         # Until the bridge runs, an import that is asked for is noted, and begins when it does.
         self._begin: Callable[[str], None] = self._note
@@ -61,7 +62,7 @@ class Bridge(Parts):
             queue=self.queue,
             keep=self.encryption.receive,
             hear=self._hear,
-            catch_up=self._catch_up,
+            note=self._catching_up.continuity.note,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -156,20 +157,10 @@ class Bridge(Parts):
 
     async def upcoming(self) -> Incoming | None:
         """The event whose turn it is, once what came for the encryption of rooms has been dealt with: keys
-        come before what they open.
+        come before what they open; and once what the homeserver may have forgotten was looked for.
         """
         await self.encryption.work()
-        return self.queue.next()
-
-    async def _catch_up(self, events: Sequence[JsonObject]) -> None:
-        rooms = {str(event.get("room_id")) for event in events}
-        live = [
-            link for link in self.links.all() if link.phase is Phase.LIVE and link.matrix_room_id in rooms
-        ]
-        found = await self._audits.catch_up(live)
-        if found:
-            log.info("read before the homeserver pushed it", events=found)
-            self.wake()
+        return await self._catching_up.next()
 
     # --- loops ---
 
