@@ -15,15 +15,15 @@ from typing import Any
 
 import structlog
 
-from bridges.matrix.attachments import media_of
+from bridges.matrix.attachments import Media, media_of
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.content import JsonObject, Known, NotBridged
+from bridges.matrix.content import STICKER, JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.fallbacks import readable
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.import_log import READING
 from bridges.matrix.levels import levels_to_room
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks
@@ -277,8 +277,8 @@ class Importer:
             content = levels_to_room(
                 content, names=self._config.names, bot=self._config.bot, creators=self._creators(room)
             )
-        elif kind == "m.room.message":
-            content = await self._with_copies(content)
+        elif kind in ("m.room.message", STICKER):
+            content = await self._with_copies(kind, content)
         elif kind == "m.room.redaction" and isinstance(event.get("redacts"), str):
             content = {"redacts": event["redacts"], **content}
         state_key = event.get("state_key")
@@ -291,23 +291,33 @@ class Importer:
             state_key=state_key if isinstance(state_key, str) else None,
         )
 
-    async def _with_copies(self, content: JsonObject) -> JsonObject:
-        """The content of a message with its file copied to the provider, if it has one."""
+    async def _with_copies(self, kind: str, content: JsonObject) -> JsonObject:
+        """The content of a message with its file and thumbnail copied to the provider, if it has them."""
         try:
-            media = media_of(content)
+            media = media_of(content, kind)
         except NotBridged:  # a message without a file stays what it is: text about one
             media = None
         if media is None or media.encrypted is not None:
             return content
+        copy = await self._copy(media, MAX_FILE_BYTES)
+        if copy is not None:
+            content = {**content, "url": copy, ORIGINAL_URL: media.url}
+        small = media.thumbnail
+        if small is not None and small.encrypted is None:
+            copy = await self._copy(small, MAX_THUMBNAIL_BYTES)
+            if copy is not None:
+                content = {**content, "info": {**content["info"], "thumbnail_url": copy}}
+        return content
+
+    async def _copy(self, media: Media, limit: int) -> str | None:
         try:
-            copy = await self._media.copy_plain(
-                media.url, content_type=media.content_type, filename=media.filename
+            return await self._media.copy_plain(
+                media.url, content_type=media.content_type, filename=media.filename, limit=limit
             )
-        except ApiError as error:
+        except (ApiError, *NO_FILE) as error:
             # The homeserver lost or refuses the file; the message about it is still part of the past.
             log.warning("a file could not be copied", url=media.url, error=str(error))
-            return content
-        return {**content, "url": copy, ORIGINAL_URL: media.url}
+            return None
 
     def _report(self, link: Link, members: int) -> ImportReport:
         counts = self._links.counts(link.matrix_room_id)

@@ -20,7 +20,7 @@ from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.leaves import file_key, files, thumbnails
-from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.provenance import came_from
@@ -39,7 +39,6 @@ from linearized.client import (
     RoomEvent,
     StatusReport,
     Undecryptable,
-    UntrustedAnswer,
     report_in,
 )
 from linearized.exceptions import IdentifierError, MimiDecodeError
@@ -174,7 +173,7 @@ class Inbound:
                     uploads[key] = await self._media.to_encrypted_room(part, ghost, limit=limit)
                 else:
                     uploads[key] = await self._media.to_matrix(part, ghost, limit=limit)
-            except UntrustedAnswer as error:
+            except NO_FILE as error:
                 # The message is bridged all the same and says that its file is missing.
                 log.warning("a file was not bridged", file=key, reason=str(error))
             except ApiError as error:

@@ -27,12 +27,14 @@ from bridges.matrix.ciphers import (
 )
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
-from linearized.client import Download, ProviderApi, UntrustedAnswer, repeated
+from linearized.client import Download, MalformedAnswer, ProviderApi, UntrustedAnswer, repeated
 from linearized.client.transport import MAX_MEDIA_BYTES
 from linearized.mimi.content import AES_128_GCM, HASH_SHA256, Disposition, ExternalPart, SinglePart
 
 # Neither side takes a larger one.
 MAX_FILE_BYTES = MAX_MEDIA_BYTES
+# What says that a file is none to carry: it is not what it should be, or larger than anything may be.
+NO_FILE = (UntrustedAnswer, MalformedAnswer)
 # A picture of 800 by 600 pixels, the largest that homeservers make as a thumbnail, is smaller in any format.
 MAX_THUMBNAIL_BYTES = 2 * 1024 * 1024
 _DOWNLOAD = re.compile(r"https://([^/]+)/_matrix/client/v1/media/download/([^/]+)/([A-Za-z0-9_=-]+)")
@@ -178,8 +180,10 @@ class MediaCopier:
         )
         return None if row is None else str(row["source"]).removeprefix(f"{way} ")
 
-    async def copy_plain(self, mxc: str, *, content_type: str, filename: str) -> str:
-        """Copy a file to the provider as it is; returns its ``mxc://`` URI there."""
+    async def copy_plain(
+        self, mxc: str, *, content_type: str, filename: str, limit: int = MAX_FILE_BYTES
+    ) -> str:
+        """Copy a file of at most ``limit`` bytes to the provider as it is; returns its ``mxc://`` URI."""
         source = f"plain {mxc}"
         known = self._known(source)
         if known is not None:
@@ -188,7 +192,12 @@ class MediaCopier:
 
         async def once() -> str:
             return await carry(
-                self._homeserver, place, self._provider, content_type=kind, filename=filename or None
+                self._homeserver,
+                place,
+                self._provider,
+                content_type=kind,
+                filename=filename or None,
+                limit=limit,
             )
 
         return self._remember(source, await repeated(once))

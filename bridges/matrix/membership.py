@@ -19,12 +19,12 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.media import NO_FILE, MediaCopier
 from bridges.matrix.names import Names, presentable
 from bridges.matrix.people import People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages
-from linearized.client import ApiError, MembershipChanged, UntrustedAnswer
+from linearized.client import ApiError, MembershipChanged
 from linearized.protocol.identifiers import parse_user_id, user_id_from_uri, user_uri
 
 MEMBER = "m.room.member"
@@ -110,7 +110,7 @@ class Membership:
             return None
         try:
             return await copy(url)
-        except (ApiError, UntrustedAnswer) as error:
+        except (ApiError, *NO_FILE) as error:
             if is_passing(error):
                 raise
             log.warning("a picture was not bridged", reason=str(error))

@@ -18,7 +18,7 @@ from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
@@ -27,7 +27,7 @@ from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phas
 from bridges.matrix.retention import RETENTION, Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
-from linearized.client import ApiError, Session, UntrustedAnswer
+from linearized.client import ApiError, Session
 from linearized.mimi.content import ExternalPart, MimiContent, Part
 from linearized.protocol.identifiers import room_uri
 
@@ -215,7 +215,7 @@ class Outbound:
     async def _file(self, media: Media, limit: int) -> ExternalPart | None:
         try:
             return await self._media.to_part(media, limit=limit)
-        except UntrustedAnswer as error:
+        except NO_FILE as error:
             log.warning("a file was not bridged", reason=str(error))
             return None
         except ApiError as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bridges.matrix import importer
 from bridges.matrix.content import NotBridged
 from bridges.matrix.importer import interoperable
 from bridges.matrix.media import file_of
@@ -83,6 +84,28 @@ async def test_files_are_copied_and_the_old_url_is_kept(tmp_path: Path) -> None:
         assert first["dev.linearized.original_url"] == url
         assert first["url"] == second["url"] != url
         assert await api.download_media(*file_of(first["url"])) == b"a picture"
+
+
+async def test_stickers_and_thumbnails_are_copied_and_what_is_too_large_is_left_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(importer, "MAX_THUMBNAIL_BYTES", 10)
+    async with open_world(tmp_path) as world:
+        room = history(world.homeserver, 0)
+        upload, emit = world.homeserver.upload, world.homeserver.emit
+        wave, small, large = (upload(data, "image/png") for data in (b"wave", b"small", b"x" * 101))
+        kind = {"mimetype": "image/png"}
+        for url, preview in ((wave, small), (large, large)):
+            info = {**kind, "thumbnail_url": preview, "thumbnail_info": kind}
+            emit(room, ALICE, "m.sticker", {"body": "wave", "url": url, "info": info}, push=False)
+        room_id = await world.import_room(room)
+        api = world.bridge.puppets.bot.api
+        page = await api.log(room_id, after=0, limit=100)
+        first, second = [p["content"] for p in page.pdus if p["type"] == "m.sticker"]
+        assert await api.download_media(*file_of(first["url"])) == b"wave"
+        assert await api.download_media(*file_of(first["info"]["thumbnail_url"])) == b"small"
+        assert (second["url"], second["info"]["thumbnail_url"]) == (large, large)
 
 
 async def test_what_the_log_cannot_hold_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from bridges.matrix import inbound, outbound
+from bridges.matrix import homeserver, inbound, outbound
 from bridges.matrix.audit import Audits
 from bridges.matrix.ciphers import PartOpener, whole
 from bridges.matrix.content import NotBridged
@@ -226,6 +226,12 @@ async def test_a_thumbnail_crosses_both_ways_and_one_that_is_too_large_does_not(
         assert server.media[shown["thumbnail_url"].rpartition("/")[2]] == (b"a still", "image/png")
         assert shown["thumbnail_info"] == {"mimetype": "image/png", "w": 8, "h": 6, "size": 7}
         assert "thumbnail_url" not in bare
+        # A file that nobody carries is named.
+        monkeypatch.setattr(homeserver, "MAX_MEDIA_BYTES", 5)
+        server.emit(room, ALICE, "m.room.message", {"msgtype": "m.file", "body": "film.mp4", "url": clip})
+        await world.settle()
+        (named,) = await heard(bob)
+        assert body_of(named) == "[film.mp4: the file could not be fetched]"
 
 
 async def test_stickers_votes_and_missing_files_cross_as_what_they_can_be(tmp_path: Path) -> None:
