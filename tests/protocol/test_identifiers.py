@@ -115,7 +115,7 @@ def test_historical_user_ids_are_read_but_not_created(user_id: str) -> None:
         "@a:b:a.example",
         "@a\0:a.example",
         "@\ud800:a.example",
-        "@\udfff:a.example",
+        "@" + chr(0xDFFF) + ":a.example",
         "@alice:1.2.3.4",
         "@" + "a" * 246 + ":a.example",
         None,
