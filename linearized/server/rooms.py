@@ -34,8 +34,9 @@ from linearized.room.submissions import (
     Submission,
 )
 from linearized.server import invited, invites, joining_by_code, remote_devices
+from linearized.server.deciding import EVENT_ID, Repeated
 from linearized.server.following import Following
-from linearized.server.hub import EVENT_ID, Hub, Repeated
+from linearized.server.hub import Hub
 from linearized.server.introductions import introduced, joiner_is
 from linearized.server.loading import state_of
 from linearized.server.node import Node
