@@ -259,6 +259,20 @@ class ProviderClient:
             raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
         return answer.body
 
+    async def asset(self, provider: str, url: str, *, limit: int) -> bytes:
+        """Get a file from where a provider keeps its users' files. We say nothing of who asks, nor for whom.
+
+        Args:
+            limit: the largest file taken, in bytes.
+
+        Raises:
+            ProviderError: it was not given. A redirect leads nowhere: it could to any host.
+        """
+        answer = await self._transport.raw(provider, "GET", url, limit=limit)
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
+        return answer.body
+
     async def gateway_keys(self, provider: str, *, limit: int) -> bytes:
         """A provider's SignedKeyConfigs, of at most ``limit`` bytes and unchecked.
 
