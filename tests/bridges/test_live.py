@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from bridges.matrix import homeserver, inbound, outbound
+from bridges.matrix import inbound, outbound
 from bridges.matrix.audit import Audits
 from bridges.matrix.ciphers import PartOpener, whole
 from bridges.matrix.content import NotBridged
@@ -227,7 +227,7 @@ async def test_a_thumbnail_crosses_both_ways_and_one_that_is_too_large_does_not(
         assert shown["thumbnail_info"] == {"mimetype": "image/png", "w": 8, "h": 6, "size": 7}
         assert "thumbnail_url" not in bare
         # A file that nobody carries is named.
-        monkeypatch.setattr(homeserver, "MAX_MEDIA_BYTES", 5)
+        monkeypatch.setattr(outbound, "MAX_FILE_BYTES", 5)
         server.emit(room, ALICE, "m.room.message", {"msgtype": "m.file", "body": "film.mp4", "url": clip})
         await world.settle()
         (named,) = await heard(bob)
