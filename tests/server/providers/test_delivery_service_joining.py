@@ -210,6 +210,20 @@ async def test_key_packages_are_for_our_clients_and_rooms_of_the_caller_only(her
     assert (await ask(here, request, provider=stranger, room="mimi://c.example/r/x")).key_packages
 
 
+async def test_key_packages_of_who_wants_to_be_asked_are_given_to_nobody_who_may_not_have_asked(
+    here: World,
+) -> None:
+    await with_packages(here.server, ALICE, "PHONE", packages=1)
+    store = here.server.node.store
+    await store.put_consent_required(ALICE, required=True)
+    for client in ("PHONE", "OTHER"):
+        request = unsigned(packages(client_uri(ALICE, client)))
+        await refused(here, request, DSErrorCode.NOT_ALLOWED)
+    assert store.key_package_counts(ALICE, "PHONE") == {1: 1}
+    await store.put_consent_required(ALICE, required=False)
+    assert (await ask(here, unsigned(packages(client_uri(ALICE, "PHONE"))))).key_packages
+
+
 async def test_a_pseudonym_is_given_for_the_first_room_it_is_asked_for(here: World) -> None:
     user_id = "@0b5c2d3e-7f1a-4c6b-9d8e-1a2b3c4d5e6f:a.example"
     await here.server.node.store.put_pseudonym(
