@@ -12,9 +12,9 @@ from linearized.mimi.policy.preauth import PreAuthData
 from linearized.room.room import Room
 from linearized.room_check import BrokenLog
 from tests.room.party import leave
+from tests.room.policy_rooms import OPEN, component, found_room
 from tests.room.policy_support import USER
 from tests.room.support import ALICE, BOB, NOW, Member, handshake, state_event
-from tests.room.test_policy_commits import OPEN, component, found_room
 from tests.test_room_check import Recorder, check, made
 
 
@@ -99,7 +99,7 @@ def test_an_entry_of_its_own_in_front_of_a_commits_is_judged_by_itself(
     first = room.head_seq
     levels = {"users": {ALICE: 100, BOB: 50}}
     with monkeypatch.context() as hub:
-        careless(hub, "check_event")
+        careless(hub, "log.check_event")
         room.submit(state_event(ALICE, "m.room.avatar", {"url": "Tea"}), now=NOW)
         if not allowed:
             room.submit(state_event(ALICE, "m.room.power_levels", levels), now=NOW)

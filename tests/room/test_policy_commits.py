@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import openmls
@@ -10,43 +9,35 @@ import pytest
 
 from linearized.mimi.participants import (
     PARTICIPANT_LIST,
-    ROOM_METADATA,
     ParticipantListUpdate,
-    UserIndexRolePair,
     UserRolePair,
-    apply_update,
 )
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.choice import POLICY_CHOICE
 from linearized.mimi.policy.components import (
-    JOIN_LINKS,
-    MLS_OPERATIONAL_POLICY,
-    PREAUTH_LIST,
     ROLES_LIST,
 )
-from linearized.mimi.policy.join_links import JoinLink, JoinLinksUpdate
-from linearized.mimi.policy.operational import (
-    AppMessagePolicy,
-    ExtendedCapabilities,
-    MinDefaultMaxTime,
-    OperationalParameters,
-    PendingProposalPolicy,
-    PendingProposalStrategy,
-)
-from linearized.mimi.policy.presets import PRESETS, Preset
-from linearized.mimi.policy.roles import RoleData, SingleSourceRoleChangeTargets
-from linearized.protocol.canonical import JsonObject
+from linearized.mimi.policy.presets import PRESETS
+from linearized.mimi.policy.roles import RoleData
 from linearized.protocol.identifiers import user_uri
 from linearized.protocol.power_levels import user_level
-from linearized.protocol.state import POWER_LEVELS, join_rule, membership
+from linearized.protocol.state import membership
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
-from linearized.room.claims import PROVIDER
 from linearized.room.policy_actions import Action
 from linearized.room.policy_commits import actions_of
 from linearized.room.room import Room
-from linearized.room.submissions import Accepted, Handshake, LocalEvent, Reason
-from tests.room.policy_support import ADMIN, BANNED, GOVERNOR, USER, changed, with_role
+from linearized.room.submissions import Reason
+from tests.room.policy_rooms import (
+    OPEN,
+    component,
+    content,
+    found_room,
+    leaf_of,
+    move,
+    written,
+)
+from tests.room.policy_support import ADMIN, BANNED, GOVERNOR, USER, with_role
 from tests.room.support import (
     ALICE,
     ANNA,
@@ -64,64 +55,6 @@ from tests.room.support import (
     refusal,
     state_event,
 )
-from tests.room.test_claims import claim, rules
-
-OPEN = PRESETS["open"]
-
-
-def found_room(
-    preset: Preset = OPEN,
-    *others: Member,
-    role: int | None = None,
-    initial: tuple[LocalEvent, ...] = (),
-    more: Mapping[int, bytes] | None = None,
-) -> tuple[Room, Member, Accepted]:
-    """A room of a policy with a group of Alice and the others."""
-    room, alice = new_room(initial=initial), Member(ALICE)
-    data = {PARTICIPANT_LIST: participant_list((ALICE, preset.creator_role)), **preset.components()}
-    accepted = room.submit(alice.create(app_data={**data, **(more or {})}), now=NOW)
-    alice.accept()
-    if others:
-        accepted = room.submit(
-            alice.add(*others, role=preset.roles.entry_role(preset.creator_role) if role is None else role),
-            now=NOW,
-        )
-        alice.accept()
-        for other in others:
-            other.join(accepted)
-    return room, alice, accepted
-
-
-def component(sender: Member, number: int, update: bytes, data: bytes | None = None) -> Handshake:
-    bundle = sender.joined().commit(
-        app_data_updates={number: update}, new_app_data={number: update if data is None else data}
-    )
-    return handshake(sender, bundle)
-
-
-def move(sender: Member, user_id: str, role: int, *, remove: tuple[int, ...] = ()) -> Handshake:
-    index = sender.participants().index_of(user_uri(user_id))
-    assert index is not None
-    update = ParticipantListUpdate(changed=(UserIndexRolePair(user_index=index, role_index=role),))
-    return sender.change(update, remove=remove)
-
-
-def leaf_of(sender: Member, other: Member) -> int:
-    return next(
-        leaf.leaf_index for leaf in sender.joined().members() if leaf.identity == other.client.identity
-    )
-
-
-def written(accepted: Accepted) -> list[tuple[str, str | None, object]]:
-    return [
-        (entry.event.type, entry.event.state_key, entry.event.content.get("membership"))
-        for entry in accepted.entries
-    ]
-
-
-def content(room: Room) -> JsonObject:
-    return room.state[POWER_LEVELS].content
-
 
 # --- founding ---
 
@@ -292,158 +225,6 @@ def test_a_direct_conversation_has_the_participants_it_was_made_with() -> None:
     assert content(room)["users"] == {}
     assert "fixed" in str(refusal(room, alice.add(Member(CAROL), role=USER), Reason.FORBIDDEN))
     assert "fixed" in str(refusal(room, member(ALICE, "leave"), Reason.FORBIDDEN))
-
-
-# --- coming in ---
-
-PUBLIC = state_event(ALICE, "m.room.join_rules", {"join_rule": "public"})
-LOBBY = SingleSourceRoleChangeTargets(from_role_index=0, target_role_indexes=(USER,))
-
-
-def test_canopenjoin_lets_a_user_in_who_lists_themself() -> None:
-    roles = changed(0, role_capabilities=(Capability.OPEN_JOIN,), authorized_role_changes=(LOBBY,))
-    room, alice, accepted = found_room(replace(OPEN, roles=roles), initial=(PUBLIC,))
-    room.submit(member(ANNA, "join"), now=NOW)
-    anna = Member(ANNA)
-    assert accepted.group is not None
-    update = ParticipantListUpdate(added=(UserRolePair(user=user_uri(ANNA), role_index=USER),))
-    _, bundle = anna.client.join_external(
-        group_info=accepted.group.group_info,
-        ratchet_tree=accepted.group.ratchet_tree,
-        app_data_updates={PARTICIPANT_LIST: update.encode()},
-        new_app_data={PARTICIPANT_LIST: apply_update(alice.participants(), update).encode()},
-    )
-    assert written(room.submit(handshake(anna, bundle), now=NOW)) == [("m.mls.commit", None, None)]
-
-
-def test_without_it_nobody_lets_themself_in() -> None:
-    room, _, accepted = found_room(OPEN, initial=(PUBLIC,))
-    # The room's own rules say so as well, whatever they said before.
-    assert written(accepted)[0] == ("m.room.join_rules", "", None)
-    assert join_rule(room.state) == "invite"
-    refusal(room, member(ANNA, "join"), Reason.FORBIDDEN)
-
-
-def test_a_preauthorized_user_is_listed_by_whoever_commits_next() -> None:
-    roles = with_role(USER, Capability.JOIN_IF_PREAUTHORIZED, without=frozenset({Capability.ADD_PARTICIPANT}))
-    preauth = rules((USER, [claim(PROVIDER, b"a.example")])).encode()
-    bob = Member(BOB)
-    room, _, _ = found_room(replace(OPEN, roles=roles), bob, initial=(PUBLIC,), more={PREAUTH_LIST: preauth})
-    room.submit(member(ANNA, "join"), now=NOW)
-    room.submit(bob.add(Member(ANNA), role=USER), now=NOW)
-
-
-# --- policies ---
-
-
-def test_new_roles_become_new_power_levels() -> None:
-    governed = replace(OPEN, roles=with_role(GOVERNOR, Capability.CHANGE_ROLE_DEFINITIONS))
-    bob = Member(BOB)
-    room, alice, _ = found_room(governed, bob)
-    roles = with_role(USER, Capability.CHANGE_USER_ROLE, without=frozenset({Capability.ADD_PARTICIPANT}))
-    accepted = room.submit(component(alice, ROLES_LIST, roles.encode()), now=NOW)
-    assert written(accepted) == [("m.room.power_levels", "", None), ("m.mls.commit", None, None)]
-    assert user_level(room.state, BOB) == 50
-    assert content(room)["invite"] == 50
-
-
-def test_roles_are_changed_by_who_may_and_hold_together_afterwards() -> None:
-    room, alice, _ = found_room()
-    update = component(alice, ROLES_LIST, OPEN.roles.encode())
-    assert "canChangeRoleDefinitions" in str(refusal(room, update, Reason.FORBIDDEN))
-    governed = replace(OPEN, roles=with_role(GOVERNOR, Capability.CHANGE_ROLE_DEFINITIONS))
-    room, alice, _ = found_room(governed)
-    refusal(room, component(alice, ROLES_LIST, RoleData().encode()), Reason.INVALID_COMMIT)
-    alice.joined().clear_pending_commit()
-    refusal(room, component(alice, ROLES_LIST, b"\xff"), Reason.INVALID_PROPOSAL)
-
-
-@pytest.mark.parametrize(
-    ("number", "removes", "taken"),
-    [
-        (ROLES_LIST, True, False),
-        (ROLES_LIST, False, False),
-        (PREAUTH_LIST, True, True),
-        (PREAUTH_LIST, False, False),
-    ],
-)
-def test_disruptive_changes_stand_alone(number: int, removes: bool, taken: bool) -> None:
-    governed = replace(OPEN, roles=with_role(GOVERNOR, Capability.CHANGE_ROLE_DEFINITIONS))
-    bob = Member(BOB)
-    room, alice, _ = found_room(governed, bob)
-    payload = governed.roles.encode() if number == ROLES_LIST else rules().encode()
-    index = alice.participants().index_of(user_uri(BOB))
-    assert index is not None
-    change = (
-        ParticipantListUpdate(removed=(index,))
-        if removes
-        else ParticipantListUpdate(changed=(UserIndexRolePair(user_index=index, role_index=ADMIN),))
-    )
-    bundle = alice.joined().commit(
-        remove=[leaf_of(alice, bob)] if removes else [],
-        app_data_updates={PARTICIPANT_LIST: change.encode(), number: payload},
-        new_app_data={PARTICIPANT_LIST: apply_update(alice.participants(), change).encode(), number: payload},
-    )
-    submission = handshake(alice, bundle)
-    if taken:
-        room.submit(submission, now=NOW)
-    else:
-        assert "same commit" in str(refusal(room, submission, Reason.FORBIDDEN))
-
-
-def test_joining_links_are_updated_by_what_changes() -> None:
-    roles = with_role(GOVERNOR, Capability.CREATE_JOIN_CODE)
-    room, alice, _ = found_room(replace(OPEN, roles=roles))
-    update = JoinLinksUpdate(added_links=(JoinLink(join_link=b"abc"),))
-    room.submit(component(alice, JOIN_LINKS, update.encode(), update.encode()[1:]), now=NOW)
-    alice.accept()
-    stray = JoinLinksUpdate(removed_indices=(4,)).encode()
-    removal = component(alice, JOIN_LINKS, stray)
-    assert "no joining link 4" in str(refusal(room, removal, Reason.INVALID_PROPOSAL))
-
-
-def test_the_rooms_name_is_changed_by_who_may() -> None:
-    bob = Member(BOB)
-    room, _, _ = found_room(PRESETS["announcement"], bob)
-    refusal(room, component(bob, ROOM_METADATA, b"\xff"), Reason.INVALID_PROPOSAL)
-
-
-TIMES = MinDefaultMaxTime(minimum_time=0, default_time=0, maximum_time=0)
-
-
-def operational(*, external_commits: bool, external_proposals: bool = True) -> bytes:
-    return OperationalParameters(
-        mandatory_capabilities=ExtendedCapabilities(),
-        default_capabilities=ExtendedCapabilities(),
-        forbidden_capabilities=ExtendedCapabilities(),
-        handshake_formats=(1,),
-        external_proposal_allowed=external_proposals,
-        external_commit_allowed=external_commits,
-        pending_proposal_policy=PendingProposalPolicy(
-            pending_proposal_strategy=PendingProposalStrategy.UNSPECIFIED
-        ),
-        leaf_node_update_time=TIMES,
-        app_message_policy=AppMessagePolicy(epoch_tolerance=0, pad_to_size=0, max_generations_skipahead=0),
-        max_kp_lifetime=0,
-        max_credential_lifetime=0,
-        resumption_psk_lifetime=0,
-        sender_nonce_keypair_lifetime=TIMES,
-        max_keypairs=0,
-        buffer_incoming_message_time=TIMES,
-        max_buffered_messages=0,
-    ).encode()
-
-
-@pytest.mark.parametrize("allowed", [True, False])
-def test_a_room_may_refuse_external_commits(allowed: bool) -> None:
-    bob = Member(BOB)
-    more = {MLS_OPERATIONAL_POLICY: operational(external_commits=allowed)}
-    room, _, accepted = found_room(OPEN, bob, more=more)
-    rejoin = bob.rejoin(accepted)
-    if allowed:
-        room.submit(rejoin, now=NOW)
-    else:
-        assert "external commits" in str(refusal(room, rejoin, Reason.FORBIDDEN))
 
 
 # --- messages ---

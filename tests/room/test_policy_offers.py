@@ -27,9 +27,9 @@ from tests.room.party import (
     propose_update,
     references,
 )
+from tests.room.policy_rooms import operational
 from tests.room.policy_support import ADMIN, BANNED, GOVERNOR, OPEN, USER, changed, with_role
 from tests.room.support import ALICE, ANNA, BOB, CAROL, Member, member, participant_list, refusal
-from tests.room.test_policy_commits import operational
 
 
 def party(

@@ -38,6 +38,7 @@ from linearized.mimi.handshake import (
 )
 from linearized.protocol.identifiers import client_from_uri, user_domain, user_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
+from linearized.server.consents import is_required
 from linearized.server.loading import was_deleted
 from linearized.server.node import Node
 from linearized.server.providers.ds_authentication import (
@@ -173,8 +174,13 @@ async def _key_packages(
     for client in _bounded(clients):
         # "All client identifiers MUST refer to clients native to this DS."
         user_id, device_id = client_from_uri(client.client_id)
-        devices = {device.device_id for device in node.store.devices(user_id)}
-        if user_domain(user_id) not in node.served_domains or device_id not in devices:
+        if user_domain(user_id) not in node.served_domains:
+            raise DSRefused(DSErrorCode.UNKNOWN_CLIENT, "a client is none of this provider")
+        # The request does not say who will use the package, so there is nobody to have been granted it.
+        # Whether there is such a user is not told, either.
+        if is_required(node, user_id, provider):
+            raise DSRefused(DSErrorCode.NOT_ALLOWED, "a client's user wants to be asked for consent")
+        if device_id not in {device.device_id for device in node.store.devices(user_id)}:
             raise DSRefused(DSErrorCode.UNKNOWN_CLIENT, "a client is none of this provider")
         if not await may_use(node, user_id, room_id):
             raise DSRefused(DSErrorCode.NOT_ALLOWED, "a client's pseudonym is for another room")

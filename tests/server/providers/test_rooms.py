@@ -26,7 +26,7 @@ from linearized.server.loading import pending_proposals
 from tests.room.party import leave, offer, references
 from tests.room.support import NOW, Member, handshake
 
-from .support import ALICE, BOB, SUITE, World, world
+from .support import ALICE, BOB, SUITE, Provider, World, world
 
 # --- update ---
 
@@ -68,6 +68,26 @@ async def test_an_update_or_message_whose_answer_was_lost_is_accepted_once(tmp_p
         assert row.head_seq == head.head_seq + 1
         stored = [entry.type for entry in w.server.node.store.entries(w.room_id, after=0, limit=100)]
         assert stored.count("m.room.encrypted") == 1
+
+
+async def test_an_update_that_another_provider_in_the_room_replays_is_refused(tmp_path: Path) -> None:
+    async with world(tmp_path, with_bob=False) as w:
+        await w.add(Member("@carol:c.example"))
+        await w.add(w.bob)
+        third = Provider("c.example", w.server.network)
+        commit = handshake(w.bob, w.bob.joined().commit())
+        w.bob.accept()
+        for submission, code in (
+            (commit, UpdateResponseCode.WRONG_EPOCH),
+            (leave(w.bob), UpdateResponseCode.INVALID_PROPOSAL),
+        ):
+            taken = await update(w, submission)
+            assert taken.code is UpdateResponseCode.SUCCESS, taken
+            before = w.head()
+            answer = await third.ask("update", w.uri, submission.bundle.encode())
+            replayed = UpdateRoomResponse.decode(answer.content)
+            assert replayed.code is code, replayed
+            assert w.head() == before
 
 
 async def test_an_update_of_an_epoch_that_has_passed_is_told_the_current_one(tmp_path: Path) -> None:
