@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from bridges.matrix.continuity import Continuity
+from bridges.matrix.continuity import Continuity, Peer
 from bridges.matrix.failures import persist
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Phase, RoomLinks
 from linearized.client import Page
@@ -37,6 +37,18 @@ class Timelines(Protocol):
 
     async def messages_before(self, room_id: str, token: str | None, *, limit: int) -> Page:
         """As ``HomeserverApi``."""
+        ...
+
+
+class Restoration(Protocol):
+    """Whoever notices that the homeserver was restored from a backup."""
+
+    def suspect(self) -> None:
+        """As ``Restored``."""
+        ...
+
+    async def look(self, link: Link) -> bool:
+        """As ``Restored``."""
         ...
 
 
@@ -84,11 +96,19 @@ class Audits:
 class CatchingUp:
     """Reads rooms of which something may have been forgotten, before more of their events are handed out."""
 
-    def __init__(self, audits: Audits, queue: IncomingQueue, links: RoomLinks) -> None:
+    def __init__(self, audits: Audits, queue: IncomingQueue, links: RoomLinks, restored: Restoration) -> None:
         self.continuity = Continuity()
+        self._restored = restored
         self._audits = audits
         self._queue = queue
         self._links = links
+
+    def note(self, txn_id: str, peer: Peer | None) -> None:
+        """A transaction came, by a connection from there."""
+        breaks = self.continuity.breaks
+        self.continuity.note(txn_id, peer)
+        if self.continuity.breaks != breaks:
+            self._restored.suspect()
 
     async def next(self) -> Incoming | None:
         """The event whose turn it is.
@@ -114,6 +134,7 @@ class CatchingUp:
         async def read() -> None:
             nonlocal found
             found = await self._audits.catch_up(link)
+            await self._restored.look(link)
 
         with trio.move_on_after(CATCH_UP_DEADLINE) as scope:
             error = await persist(read)

@@ -25,6 +25,7 @@ provisioning_token_file = "provisioning.token"  # optional: switches the provisi
 encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
 storage_key_file = "bridge.key"       # optional: encrypts the keys in the database; made if missing
 audit_seconds = 600                   # how often to look for what the homeserver did not push
+keep_hours = 48                       # how old a backup of the homeserver's database may be
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ BOT_LOCALPART = "_bridge"
 BRIDGE, REFUSE = "bridge", "refuse"
 # An audit of a room that stands still costs the homeserver three small requests.
 AUDIT_SECONDS = 600
+# Backups are made every night, and the newest may be broken.
+KEEP_HOURS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ class BridgeConfig:
     encrypted_rooms: str = BRIDGE
     storage_key_file: Path | None = None
     audit_seconds: int = AUDIT_SECONDS
+    keep_hours: int = KEEP_HOURS
 
     @property
     def names(self) -> Names:
@@ -127,6 +131,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         encrypted_rooms=reader.choice("bridge", "encrypted_rooms", (BRIDGE, REFUSE)),
         storage_key_file=reader.path("bridge", "storage_key_file"),
         audit_seconds=reader.number("bridge", "audit_seconds", default=AUDIT_SECONDS),
+        keep_hours=reader.number("bridge", "keep_hours", default=KEEP_HOURS),
     )
     reader.finish()
     return config

@@ -227,6 +227,27 @@ _SCHEMA = (
     ) WITHOUT ROWID;
     CREATE INDEX expirations_due ON expirations (at) WHERE state = 'said'
     """,
+    """
+    CREATE TABLE heads (
+        matrix_room_id TEXT PRIMARY KEY, event_id TEXT NOT NULL, ts INTEGER NOT NULL, suspect TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE kept (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        matrix_room_id TEXT NOT NULL,
+        log_event_id TEXT NOT NULL UNIQUE,
+        message_id BLOB NOT NULL,
+        sender TEXT NOT NULL,
+        ts INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        payload BLOB NOT NULL,
+        gone INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX kept_by_room ON kept (matrix_room_id, number);
+    CREATE INDEX kept_by_message ON kept (message_id);
+    CREATE TABLE restored (
+        matrix_room_id TEXT PRIMARY KEY, looked INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID
+    """,
 )
 
 
@@ -353,7 +374,7 @@ def unsealed_states(database: Database) -> list[str]:
 def has_secrets(database: Database) -> bool:
     """Whether the database holds anything encrypted with the storage key."""
     found = database.first(
-        "SELECT 1 FROM crypto_accounts UNION ALL SELECT 1 FROM doubles "
+        "SELECT 1 FROM crypto_accounts UNION ALL SELECT 1 FROM doubles UNION ALL SELECT 1 FROM kept "
         "UNION ALL SELECT 1 FROM devices WHERE substr(state, 1, ?) = ? LIMIT 1",
         len(SEALED),
         SEALED,

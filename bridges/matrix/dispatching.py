@@ -12,7 +12,7 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.failures import carried
 from bridges.matrix.parts import Parts
 from bridges.matrix.power import RoomPower
-from bridges.matrix.records import Incoming
+from bridges.matrix.records import Incoming, Link
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,6 @@ class Dispatching:
             and event.get("state_key") == self._names.bot
             and isinstance(content, dict)
             and content.get("membership") == "invite"
-            and self._parts.links.of_matrix(incoming.room_id) is None
         )
 
     async def _invited(self, incoming: Incoming, begin: Callable[[str], None]) -> None:
@@ -77,12 +76,30 @@ class Dispatching:
         room_id, sender = incoming.room_id, str(incoming.event.get("sender"))
         await self._parts.homeserver.join(room_id)
         answer = f"answer-{incoming.event_id}"
+        link = self._parts.links.of_matrix(room_id)
+        if link is not None:
+            await self._back(link, sender, answer)
+            return
         if incoming.event["content"].get("is_direct") is True or not self._config.bridge_invited_rooms:
             await self._parts.notices.say(room_id, HELP, txn_id=answer)
             return
-        power = RoomPower.of(await self._parts.homeserver.state(room_id))
-        if sender in self._config.operators or power.may_bridge(sender):
+        if await self._may_bridge(room_id, sender):
             begin(room_id)
         else:
             text = f"Somebody who may change power levels has to say {PREFIX} bridge; {sender} may not."
             await self._parts.notices.say(room_id, text, txn_id=answer)
+
+    async def _back(self, link: Link, sender: str, answer: str) -> None:
+        """The bot is invited into a room that is bridged and that it was in: somebody put it out, or the
+        homeserver has forgotten that it was there.
+        """
+        if await self._may_bridge(link.matrix_room_id, sender):
+            self._parts.restored.again(link)
+        else:
+            text = f"Somebody who may change power levels has to invite me; {sender} may not."
+            await self._parts.notices.say(link.matrix_room_id, text, txn_id=answer)
+            await self._parts.homeserver.leave(link.matrix_room_id)
+
+    async def _may_bridge(self, room_id: str, user: str) -> bool:
+        power = RoomPower.of(await self._parts.homeserver.state(room_id))
+        return user in self._config.operators or power.may_bridge(user)

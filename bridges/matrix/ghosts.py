@@ -92,6 +92,11 @@ class Ghosts:
         """A ghost is no longer in the room, by someone else's doing."""
         self._joined.discard((matrix_room_id, user_id))
 
+    def forget_all(self) -> None:
+        """The homeserver may not know our users any more, nor where they are."""
+        self._joined.clear()
+        self._database.run("DELETE FROM ghosts")
+
     async def answer_query(self, user_id: str) -> bool:
         """The homeserver asks whether a user of our namespace exists: it does if it can stand for someone."""
         try:

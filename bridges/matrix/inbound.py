@@ -19,6 +19,7 @@ from bridges.matrix.expiry import Expiry
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.kept import Kept, Said
 from bridges.matrix.leaves import file_key, files, thumbnails
 from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
 from bridges.matrix.membership import Membership
@@ -67,12 +68,14 @@ class Inbound:
         receipts: Receipts,
         login: Login,
         speaking: Speaking,
+        kept: Kept,
         is_encrypted: Callable[[str], Awaitable[bool]],
         expiry: Expiry,
     ) -> None:
         self._expiry = expiry
         self._login = login
         self._speaking = speaking
+        self._kept = kept
         self._receipts = receipts
         self._is_encrypted = is_encrypted
         self._shared = shared
@@ -138,6 +141,25 @@ class Inbound:
         if await self._login.heard(item.sender_uri, content):
             raise NotBridged("it proves whose address this is")
         self._expiry.begin(link, item.event_id, sender, content)
+        said = Said(
+            matrix_room_id=link.matrix_room_id,
+            log_event_id=item.event_id,
+            message_id=message_id,
+            sender=sender,
+            ts=item.timestamp,
+            content=content,
+        )
+        self._kept.put(said)
+        await self.show(link, said)
+
+    async def show(self, link: Link, said: Said) -> None:
+        """Let a ghost say what was said.
+
+        Raises:
+            NotBridged: it is nothing for Matrix.
+            ClientError: a side is away or refuses; doing it again continues.
+        """
+        sender, content = said.sender, said.content
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)
@@ -148,14 +170,14 @@ class Inbound:
                 act,
                 sender=sender,
                 matrix_room_id=link.matrix_room_id,
-                log_event_id=item.event_id,
+                log_event_id=said.log_event_id,
                 number=number,
-                ts=item.timestamp,
+                ts=said.ts,
             )
             known = Known(
                 matrix_event_id=event_id,
-                log_event_id=item.event_id,
-                message_id=message_id,
+                log_event_id=said.log_event_id,
+                message_id=said.message_id,
                 sender=sender,
                 in_reply_to=content.in_reply_to,
             )

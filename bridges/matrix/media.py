@@ -132,6 +132,13 @@ async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
+def forget_uploads(database: Database) -> None:
+    """Forget which files the homeserver has copies of: it may have them no longer."""
+    database.run(
+        "DELETE FROM media WHERE source LIKE 'part %' OR source LIKE 'sealed %' OR source LIKE 'back %'"
+    )
+
+
 class MediaCopier:
     """Copies files; each is copied once, whatever happens in between."""
 

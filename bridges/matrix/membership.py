@@ -21,7 +21,7 @@ from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.names import Names, presentable
-from bridges.matrix.people import People
+from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link, Messages
 from linearized.client import ApiError, MembershipChanged, UntrustedAnswer
@@ -245,6 +245,38 @@ class Membership:
             if self.participates(link, user):
                 # Whoever is out is still in the group until a commit says otherwise.
                 await self._people.remove(link, [user])
+
+    async def again(self, link: Link) -> None:
+        """Make the Matrix room's members those that it has to have, after it has forgotten some: of people at
+        providers the log knows who is there, of the homeserver's users the room does.
+
+        Raises:
+            ClientError: a side is away or refuses; doing it again continues.
+        """
+        room_id, bot = link.matrix_room_id, self._puppets.bot
+        joined = set(await self._matrix.joined_members(room_id))
+        everyone = bot.device.participants(link.room_id or "").participants
+        inside = {user_id_from_uri(pair.user) for pair in everyone} - {self._bot}
+        elsewhere = [user for user in inside if not self._names.is_bridged(user)]
+        ghosts = {self._names.ghost(user_uri(user)): user for user in elsewhere}
+        for ghost, user in sorted(ghosts.items()):
+            await self._ghosts.ensure_joined(room_id, ghost)
+            await self._show(ghost, ((await self._here(link, user)) or {}).get("content") or {})
+        for user in sorted(joined - {self._names.bot} - set(ghosts)):
+            if self._names.is_ours(user):
+                await self._ghosts.leave(room_id, user)
+        ours = {user for user in joined if self._names.is_bridged(user)}
+        gone = sorted(user for user in inside - ours if self._names.is_bridged(user))
+        if gone:
+            await self._people.remove(link, gone)
+        back = []
+        for user in sorted(ours - inside):
+            if _membership(await self._here(link, user)) == "ban":
+                await self._matrix.ban(room_id, user, reason="")
+            else:
+                back.append(user)
+        for start in range(0, len(back), CHUNK):
+            await self._people.add(link, back[start : start + CHUNK])
 
     async def _show(self, ghost: str, content: JsonObject) -> None:
         """Keep the ghost's profile up to date: of the names a person has in rooms, the newest."""

@@ -17,6 +17,7 @@ from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer
 from bridges.matrix.inbound import Inbound
+from bridges.matrix.kept import Kept
 from bridges.matrix.keyfile import KEY_BYTES, storage_key
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.megolm.machine import Encryption
@@ -28,6 +29,7 @@ from bridges.matrix.portals import Portals
 from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import IncomingQueue, Messages, RoomLinks, SetAside
+from bridges.matrix.restored import Restored
 from bridges.matrix.retention import Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
@@ -181,7 +183,9 @@ class Parts:
             provider=provider,
             bot=config.bot,
         )
+        kept = Kept(database, self.sealing, hours=config.keep_hours, clock=environment.clock)
         self.inbound = Inbound(
+            kept=kept,
             receipts=self.receipts,
             database=database,
             names=names,
@@ -196,6 +200,16 @@ class Parts:
             speaking=doubles.speaking,
             is_encrypted=self.encryption.taking_part.is_encrypted,
             expiry=self.expiry,
+        )
+        self.restored = Restored(
+            database=database,
+            homeserver=homeserver,
+            ghosts=self.ghosts,
+            membership=membership,
+            shared=self.shared,
+            inbound=self.inbound,
+            encryption=self.encryption,
+            kept=kept,
         )
         self.unbridging = Unbridging(
             database=database,

@@ -10,7 +10,7 @@ import structlog
 from bridges.matrix.failures import is_passing
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.names import Names
-from bridges.matrix.power import RoomPower
+from bridges.matrix.power import CREATE, POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Link
 from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
@@ -19,7 +19,7 @@ from linearized.protocol.identifiers import user_id_from_uri
 # Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
 CHUNK = 20
 
-_FORBIDDEN = 403
+_FORBIDDEN, _NOT_FOUND = 403, 404
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +43,9 @@ class People:
             await bot.groups.create(room_id)
         joined = await self._homeserver.joined_members(link.matrix_room_id)
         users = sorted(user for user in joined if self._names.is_bridged(user))
+        power = await self._power(room_id)  # what changes meanwhile is given to all who are in
         for start in range(0, len(users), CHUNK):
-            await self.add(link, users[start : start + CHUNK])
+            await self._add(link, users[start : start + CHUNK], power)
             progress("adding", min(start + CHUNK, len(users)), len(users))
         return len(users)
 
@@ -77,12 +78,14 @@ class People:
 
     async def add(self, link: Link, users: Sequence[str]) -> None:
         """Add users' clients that are not in the group yet, in one commit, and let them follow."""
+        await self._add(link, users, await self._power(_room(link)))
+
+    async def _add(self, link: Link, users: Sequence[str], power: RoomPower) -> None:
         room_id, bot = _room(link), self._puppets.bot
         inside = {owner.user_id for owner in bot.device.members(room_id).values()}
         missing = [user for user in users if user not in inside]
         for user in missing:
             await self._puppets.ready(user)
-        power = RoomPower.of(await bot.api.state(room_id))
         if missing and not power.may(bot.device.owner.user_id, "invite"):
             await self._let_in(room_id, missing)
             missing = []
@@ -99,6 +102,17 @@ class People:
             await self._puppets.follow(user)
             # Of a thousand who are added, most say nothing for long; each open session holds the whole tree.
             self._puppets.put_away(user)
+
+    async def _power(self, room_id: str) -> RoomPower:
+        """The permissions in the log. All of the room's state would be as large as the room."""
+        found = []
+        for kind in (CREATE, POWER_LEVELS):
+            try:
+                found.append(await self._puppets.bot.api.state_event(room_id, kind))
+            except ApiError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+        return RoomPower.of(found)
 
     async def _let_in(self, room_id: str, users: Sequence[str]) -> None:
         """Let users join by themselves, where the bot may not add anybody: in a room of somebody else's."""
@@ -120,7 +134,7 @@ class People:
     async def remove(self, link: Link, users: Sequence[str]) -> None:
         """Remove users with all their clients; who is not there is no error."""
         room_id, bot = _room(link), self._puppets.bot
-        power = RoomPower.of(await bot.api.state(room_id))
+        power = await self._power(room_id)
         for user in users:
             # Whom the bot may not remove, the room's other admins, leaves by themselves. Their clients stay
             # in the group until the commit below.

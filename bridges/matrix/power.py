@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-POWER_LEVELS = "m.room.power_levels"
+CREATE, POWER_LEVELS = "m.room.create", "m.room.power_levels"
 # "If the level isn't specified, it defaults to 50" of ``state_default``, ``kick`` and ``ban``; to 0 of
 # ``invite``. Without the event, the creator has 100 and everybody else 0, and state needs nothing.
 _STATE_DEFAULT = 50
@@ -37,7 +37,7 @@ class RoomPower:
             content = event.get("content")
             if not isinstance(content, dict) or event.get("state_key") != "":
                 continue
-            if event.get("type") == "m.room.create":
+            if event.get("type") == CREATE:
                 creators.add(str(event.get("sender")))
                 version = content.get("room_version")
                 number = int(version) if isinstance(version, str) and version.isdecimal() else 0

@@ -14,6 +14,7 @@ from typing import Any
 
 from bridges.matrix.content import Known
 from bridges.matrix.database import Database
+from bridges.matrix.heads import Heads
 
 JsonObject = dict[str, Any]
 
@@ -71,6 +72,7 @@ class IncomingQueue:
         self, database: Database, *, conceal: Callable[[JsonObject], JsonObject] = lambda event: event
     ) -> None:
         self._database = database
+        self._heads = Heads(database)
         self._conceal = conceal
 
     def accept(
@@ -102,6 +104,7 @@ class IncomingQueue:
         event_id, room_id = event.get("event_id"), event.get("room_id")
         if not isinstance(event_id, str) or not isinstance(room_id, str):
             return False
+        self._heads.note(event)
         if self._database.first("SELECT 1 FROM messages WHERE matrix_event_id = ?", event_id) is not None:
             return False
         return bool(
@@ -257,6 +260,21 @@ class SetAside:
         return [(row["event_id"], row["reason"]) for row in rows]
 
 
+# What is forgotten with a room.
+_ROOM_TABLES = (
+    "history",
+    "messages",
+    "set_aside",
+    "sayings",
+    "readings",
+    "expirations",
+    "heads",
+    "kept",
+    "restored",
+    "rooms",
+)
+
+
 class RoomLinks:
     """Which Matrix room is bridged to which room."""
 
@@ -299,7 +317,7 @@ class RoomLinks:
                 matrix_room_id,
             )
             self._database.run("DELETE FROM incoming WHERE room_id = ?", matrix_room_id)
-            for table in ("history", "messages", "set_aside", "sayings", "readings", "expirations", "rooms"):
+            for table in _ROOM_TABLES:
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 
     def counts(self, matrix_room_id: str) -> dict[str, int]:

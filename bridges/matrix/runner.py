@@ -43,7 +43,7 @@ class Bridge(Parts):
         self._names = config.names
         self._arrived = trio.Event()
         self._audits = Audits(self.homeserver, self.queue)
-        self._catching_up = CatchingUp(self._audits, self.queue, self.links)
+        self._catching_up = CatchingUp(self._audits, self.queue, self.links, self.restored)
         self._dispatching = Dispatching(config, self)
         # Until the bridge runs, an import that is asked for is noted, and begins when it does.
         self._begin: Callable[[str], None] = self._note
@@ -62,7 +62,7 @@ class Bridge(Parts):
             queue=self.queue,
             keep=self.encryption.receive,
             hear=self._hear,
-            note=self._catching_up.continuity.note,
+            note=self._catching_up.note,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
@@ -208,14 +208,17 @@ class Bridge(Parts):
     async def _inbound_loop(self) -> None:
         async with aclosing(self.puppets.bot.items()) as items:
             async for item in items:
-                await self.inbound.handle(item)
+                async with self.restored.lock:
+                    await self.inbound.handle(item)
 
     async def _audit_loop(self) -> None:
         while True:
+            await self.restored.mend()
             await persist(self.encryption.read_inboxes)
             for link in self.links.all():
                 if link.phase is Phase.LIVE:
                     try:
+                        await self.restored.look(link)
                         await self.shared.align(link)
                         found = await self._audits.run(link)
                     except (ClientError, NotBridged) as error:  # a side is away; the next audit finds as much
@@ -224,7 +227,8 @@ class Bridge(Parts):
                     if found:
                         log.info("the homeserver had not pushed", room_id=link.matrix_room_id, events=found)
                         self.wake()
-            await trio.sleep(self.config.audit_seconds)
+            with trio.move_on_after(self.config.audit_seconds):
+                await self.restored.noticed.wait()
 
 
 async def _until_there(work: Callable[[], Awaitable[object]]) -> None:

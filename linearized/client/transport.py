@@ -4,7 +4,15 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -213,7 +221,7 @@ class Transport:
         sent = dict(headers)
         if self.token is not None:
             sent["Authorization"] = f"Bearer {self.token}"
-        return self.http.build_request(
+        request = self.http.build_request(
             method,
             f"{self.base_url}{path}",
             content=content,
@@ -221,6 +229,36 @@ class Transport:
             params={**self.query, **query} or None,
             timeout=None,  # one deadline around the whole exchange instead of one for each step
         )
+        return in_one_piece(request)
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body in one piece. A connection that breaks while it is sent leaves nothing to be closed, as it would
+    of a generator.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(iter((self._data,)))
+
+
+class _Once(AsyncIterator[bytes]):
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+def in_one_piece(request: httpx.Request) -> httpx.Request:
+    """The request, with a body that may be left unfinished; one that comes piece by piece stays as it is."""
+    if isinstance(request.stream, httpx.ByteStream):
+        request.stream = _Whole(request.content)
+    return request
 
 
 async def repeated(work: Callable[[], Awaitable[T]]) -> T:

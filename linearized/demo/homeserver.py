@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from linearized.client.transport import in_one_piece
 from linearized.demo.failures import StepFailed
 from linearized.demo.processes import Service, run_command
 
@@ -189,7 +190,7 @@ class MatrixUser:
         Raises:
             StepFailed: any other status than 200.
         """
-        response = await self._http.request(
+        request = self._http.build_request(
             method,
             f"/_matrix/client/v3{path}",
             json=body if method != "GET" else None,
@@ -197,6 +198,7 @@ class MatrixUser:
             headers=self._headers,
             timeout=_TIMEOUT_S,
         )
+        response = await self._http.send(in_one_piece(request))
         if response.status_code != httpx.codes.OK:
             raise StepFailed(
                 f"homeserver: {method} {path} as {self.user_id}: {response.status_code} {response.text}"

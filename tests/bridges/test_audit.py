@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -45,6 +46,21 @@ class Timeline:
         chunk: list[dict[str, Any]] = [{**event, "room_id": room_id} for event in self.events[start:end]]
         self.meanwhile()
         return Page(chunk=chunk[::-1], end=str(start) if start else None)
+
+
+@dataclass
+class Restored:
+    """What is asked whether the homeserver was restored."""
+
+    suspected: int = 0
+    looked: list[str] = field(default_factory=list)
+
+    def suspect(self) -> None:
+        self.suspected += 1
+
+    async def look(self, link: Link) -> bool:
+        self.looked.append(link.matrix_room_id)
+        return False
 
 
 @pytest.fixture
@@ -135,8 +151,8 @@ def pushed(queue: IncomingQueue, *numbers: int, room_id: str = ROOM) -> None:
 
 def catching_up(database: Database, server: Timeline, queue: IncomingQueue) -> CatchingUp:
     links(database)
-    found = CatchingUp(Audits(server, queue), queue, RoomLinks(database))
-    found.continuity.note("1", None)
+    found = CatchingUp(Audits(server, queue), queue, RoomLinks(database), Restored())
+    found.note("1", None)
     return found
 
 
@@ -190,9 +206,9 @@ async def test_every_room_is_read_once_after_a_break_and_before_its_own_next_eve
     assert await handed_out(database, waits.next) == ["$10", "$11"]
     assert server.asked == [ROOM]
     # The transaction that shows the break has no event; the next one has one of the other room.
-    waits.continuity.note("7", None)
+    waits.note("7", None)
     assert await waits.next() is None
-    waits.continuity.note("8", None)
+    waits.note("8", None)
     pushed(queue, 12, room_id=OTHER)
     assert await handed_out(database, waits.next) == ["$12"]
     server.events = [{"event_id": "$13"}, {"event_id": "$14"}]
@@ -207,7 +223,7 @@ async def test_where_each_transaction_is_a_break_each_event_waits_for_one_readin
     queue, server = IncomingQueue(database), Timeline()
     waits = catching_up(database, server, queue)
     numbers = iter(range(3, 100, 2))
-    server.meanwhile = lambda: waits.continuity.note(str(next(numbers)), None)
+    server.meanwhile = lambda: waits.note(str(next(numbers)), None)
     pushed(queue, 1, 2)
     assert await handed_out(database, waits.next) == ["$1", "$2"]
     assert server.asked == [ROOM, ROOM]

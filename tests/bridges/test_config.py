@@ -66,6 +66,7 @@ def test_operators_are_user_ids(tmp_path: Path) -> None:
 
 def test_rooms_are_audited_every_ten_minutes_or_as_often_as_the_operator_wants(tmp_path: Path) -> None:
     assert load(tmp_path).audit_seconds == 600
+    assert load(tmp_path).keep_hours == 48
     assert load_bridge_config(settings(tmp_path, GOOD + "audit_seconds = 1\n")).audit_seconds == 1
 
 
@@ -101,6 +102,7 @@ def test_no_token_is_shown(tmp_path: Path) -> None:
         ("[bridge]", '[bridge]\nencrypted_rooms = "maybe"', "bridge.encrypted_rooms"),
         ("[bridge]", "[bridge]\naudit_seconds = 0", "bridge.audit_seconds"),
         ("[bridge]", "[bridge]\naudit_seconds = true", "bridge.audit_seconds"),
+        ("[bridge]", "[bridge]\nkeep_hours = 0", "bridge.keep_hours"),
         ("[bridge]", "[bridge]\ntypo = 1", "bridge.typo"),
         ("[bridge]", 'bot = "bot"\n[bridge]', "provider.bot"),
         ("[bridge]", "[other]\nx = 1\n[bridge]", "other"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from bridges.matrix.people import CHUNK
 from bridges.matrix.puppets import OPEN_CLIENTS
 from bridges.matrix.records import Phase
 from linearized.client import Session
@@ -29,9 +30,12 @@ class KillSometimes:
         self.points = points
         self.seen = 0
         self.killed = 0
+        # The servers that were asked for all of a room's state.
+        self.asked_for_state: list[str] = []
 
     def __call__(self, when: str, request: httpx.Request) -> None:
-        del request
+        if when == "before" and request.url.path.endswith("/state"):
+            self.asked_for_state.append(request.url.host)
         # A request counts twice: killed before it takes effect, or after, when its answer is lost.
         self.seen += 1
         if self.seen in self.points:
@@ -82,6 +86,9 @@ async def test_a_large_import_that_is_killed_five_times_ends_with_the_same_log(t
         long_past(world.homeserver, EVENTS, MEMBERS)
         await live(world, hub, whole)
         wanted, people = await log_of(world, hub)
+    # It grows with the members, who are more than one commit adds.
+    assert MEMBERS > CHUNK
+    assert whole.asked_for_state.count("a.example") == 1
     assert len(people) == MEMBERS + 1
     assert len([entry for entry in wanted if entry[0] == "m.room.message"]) >= EVENTS - MEMBERS - 10
     points = {whole.seen * number // (KILLS + 1) for number in range(1, KILLS + 1)}

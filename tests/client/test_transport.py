@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -180,6 +181,30 @@ async def test_a_request_carries_the_token_and_whom_it_acts_for() -> None:
     assert request.url.raw_path.startswith(b"/_matrix/client/v3/rooms/%21r%3Ax%2Fy/send/m.x/t%2F1?")
     assert dict(request.url.params) == {"user_id": "@alice:x", "device_id": "BRIDGE", "ts": "5"}
     assert "secret" not in repr(api)
+
+
+class Breaking(httpx.AsyncBaseTransport):
+    """A connection that breaks when a piece of the body has been sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        async for piece in request.stream:
+            self.sent.append(piece)
+            raise httpx.WriteError("broken")
+        raise AssertionError("there was no body")
+
+
+async def test_a_connection_that_breaks_within_a_body_leaves_nothing_behind() -> None:
+    breaking = Breaking()
+    async with httpx.AsyncClient(transport=breaking) as http:
+        transport = Transport(base_url="https://a.example", token=None, http=http, query={})
+        with pytest.raises(ServerUnreachable, match="WriteError"):
+            await transport.json("PUT", "/x", body={"a": 1}, idempotent=False)
+    assert breaking.sent == [b'{"a":1}']
+    gc.collect()  # what was left unfinished would be warned of, and warnings are errors here
 
 
 async def test_answers_become_values() -> None:

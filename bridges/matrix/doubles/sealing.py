@@ -18,7 +18,7 @@ LOGIN: Final = "login"
 # Instead of the content of a message that may hold a token.
 _CONCEALED: Final = "dev.linearized.concealed"
 # Tells the keys of what is sealed here from those of the MLS states.
-_OF_TOKENS, _OF_EVENTS = "access token of ", "event "
+_OF_TOKENS, _OF_EVENTS, _OF_MESSAGES = "access token of ", "event ", "message "
 
 JsonObject = dict[str, Any]
 
@@ -50,6 +50,18 @@ class Sealing:
             StateFileError: it was sealed with another key or for another user.
         """
         return self._open(_OF_TOKENS + user_id, sealed).decode()
+
+    def message(self, log_event_id: str, data: bytes) -> bytes:
+        """What was said by an event of the log, sealed; it opens as nothing else."""
+        return self._seal(_OF_MESSAGES + log_event_id, data)
+
+    def open_message(self, log_event_id: str, sealed: bytes) -> bytes:
+        """The inverse of ``message``.
+
+        Raises:
+            StateFileError: it was sealed with another key or for another event.
+        """
+        return self._open(_OF_MESSAGES + log_event_id, sealed)
 
     def conceal(self, event: JsonObject) -> JsonObject:
         """The event as it may be written down: itself, or without its content if that may hold a token."""

@@ -91,6 +91,10 @@ class Extensions:
         """What stands before this in the inbox is here."""
         self._set(f"inbox {user_id}", position)
 
+    def forget_inboxes(self) -> None:
+        """All inboxes are to be read from their beginning."""
+        self._database.run("DELETE FROM crypto_facts WHERE name LIKE 'inbox %'")
+
     def _get(self, name: str) -> str | None:
         row = self._database.first("SELECT value FROM crypto_facts WHERE name = ?", name)
         return None if row is None else str(row["value"])

@@ -191,6 +191,25 @@ class Encryption:
         found = [value for value in (self._held.patience(), self._requests.patience()) if value is not None]
         return min(found) / 1000 if found else float("inf")
 
+    def restored(self) -> None:
+        """The homeserver may have forgotten our devices and their keys, changes of those of others, and keys
+        that were on their way.
+        """
+        with self._database.together():
+            self._database.run("UPDATE crypto_accounts SET published = 0")
+            self._database.run("DELETE FROM megolm_outbound")
+            self._lists.all_outdated()
+            self.extensions.forget_inboxes()
+
+    async def republish(self) -> None:
+        """Make all our devices known again.
+
+        Raises:
+            ClientError: the homeserver is away, or refuses.
+        """
+        for user_id in self._accounts.all_users():
+            await self._publishing.device(user_id)
+
     async def read_inboxes(self) -> None:
         """As ``Inboxes.read``, of all our devices."""
         await self._inboxes.read()
