@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import orjson
 import structlog
 
-from bridges.matrix.continuity import Continuity, Peer
+from bridges.matrix.continuity import Peer
 from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.receipts import units_of
@@ -51,7 +51,8 @@ class AppService:
         hs_token: with which the homeserver proves who it is.
         queue: takes the events.
         keep: keeps what else there is in a transaction; whether there is something to do.
-        catch_up: called before events are taken if the homeserver may have forgotten some before these.
+        note: told of each transaction before its events are taken: its ID, and the other end of the
+            connection.
         arrived: called after events were taken.
         user_exists: whether a user of our namespace exists; makes it exist if it can.
         room_exists: the same for an alias.
@@ -65,7 +66,7 @@ class AppService:
         queue: IncomingQueue,
         keep: Callable[[JsonObject], bool],
         hear: Callable[[Sequence[object]], None],
-        catch_up: Callable[[Sequence[JsonObject]], Awaitable[None]],
+        note: Callable[[str, Peer | None], None],
         arrived: Callable[[], None],
         user_exists: Callable[[str], Awaitable[bool]],
         room_exists: Callable[[str], Awaitable[bool]],
@@ -77,8 +78,7 @@ class AppService:
         self._queue = queue
         self._keep = keep
         self._hear = hear
-        self._catch_up = catch_up
-        self._continuity = Continuity()
+        self._note = note
         self._arrived = arrived
         self._user_exists = user_exists
 
@@ -151,8 +151,7 @@ class AppService:
         if not isinstance(events, list):
             raise _Answer(400, "M_BAD_JSON", "The transaction has no list of events")
         kept = [event for event in events if isinstance(event, dict)]
-        if self._continuity.is_broken(txn_id, peer):
-            await self._catch_up(kept)
+        self._note(txn_id, peer)
         try:
             new = self._queue.accept(txn_id, body, kept, lambda: self._keep(value))
         except MailboxFull:  # nothing was kept

@@ -2,20 +2,21 @@
 
 Events that reach a homeserver late, by back-filling, are never pushed to application services, and after a
 restart it may lose some altogether. So now and then the newest part of each room's timeline is read again,
-and what was never here joins the queue.
+and what was never here joins the queue: before what is newer, as far as that still waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 import trio
 
-from bridges.matrix.records import IncomingQueue, Link
-from linearized.client import ClientError, Page
+from bridges.matrix.continuity import Continuity
+from bridges.matrix.failures import persist
+from bridges.matrix.records import Incoming, IncomingQueue, Link, Phase, RoomLinks
+from linearized.client import Page
 
 AUDIT_PAGE = 100
 # Pages read even if they hold nothing new: back-filled events may lie between known ones.
@@ -24,8 +25,9 @@ MIN_PAGES = 3
 MAX_PAGES = 50
 # Audits without a find after which a room is read no further back than usual.
 QUIET_AUDITS = 5
-# The homeserver waits a minute for the answer to its transaction, and then sends it again.
-CATCH_UP_DEADLINE = 20.0
+# How long a room's events wait to be read of, once something may have been forgotten. A homeserver that was
+# killed is there again by then; one that fails for this room only must not keep all others waiting for ever.
+CATCH_UP_DEADLINE = 120.0
 
 JsonObject = dict[str, Any]
 
@@ -60,25 +62,67 @@ class Audits:
         """
         deep = self._deep.get(link.matrix_room_id, _Deep())
         reading = await _read(link, self._homeserver, self._queue, MIN_PAGES, until=deep.event_id)
-        found = _queue(reading, self._queue)
+        found = self._put(link, reading)
         if found and not reading.is_before(deep.event_id):
             deep.event_id = reading.deepest
         deep.quiet = 0 if found else deep.quiet + 1
         self._deep[link.matrix_room_id] = deep if deep.quiet < QUIET_AUDITS else _Deep(quiet=deep.quiet)
         return found
 
-    async def catch_up(self, links: Iterable[Link]) -> int:
-        """Queue what the homeserver forgot to push just now, in rooms of which it is going to push what is
-        newer; returns how many events. If it does not say, the next audit finds them.
+    async def catch_up(self, link: Link) -> int:
+        """Queue what the homeserver forgot to push just now; returns how many events.
+
+        Raises:
+            ClientError: as ``run``.
         """
+        return self._put(link, await _read(link, self._homeserver, self._queue, 1))
+
+    def _put(self, link: Link, reading: _Reading) -> int:
+        return self._queue.put_in_order(link.matrix_room_id, reading.timeline[::-1], reading.since)
+
+
+class CatchingUp:
+    """Reads rooms of which something may have been forgotten, before more of their events are handed out."""
+
+    def __init__(self, audits: Audits, queue: IncomingQueue, links: RoomLinks) -> None:
+        self.continuity = Continuity()
+        self._audits = audits
+        self._queue = queue
+        self._links = links
+
+    async def next(self) -> Incoming | None:
+        """The event whose turn it is.
+
+        If the homeserver does not say in time what else is in its room, the next audit finds what is missing.
+        """
+        # What waited when its room was read is whole, whatever has come meanwhile: where each transaction has
+        # a connection of its own, each of them is a break.
+        read: set[str] = set()
+        while (incoming := self._queue.next()) is not None and incoming.room_id not in read:
+            if not await self._read(incoming.room_id):
+                break
+            read.add(incoming.room_id)
+        return incoming
+
+    async def _read(self, room_id: str) -> bool:
+        """Read a room if need be; whether it was."""
+        link, breaks = self._links.of_matrix(room_id), self.continuity.breaks
+        if link is None or link.phase is not Phase.LIVE or self.continuity.is_whole(room_id):
+            return False
         found = 0
-        with trio.move_on_after(CATCH_UP_DEADLINE):
-            for link in links:
-                try:
-                    found += _queue(await _read(link, self._homeserver, self._queue, 1), self._queue)
-                except ClientError as error:
-                    log.warning("catching up failed", room_id=link.matrix_room_id, error=str(error))
-        return found
+
+        async def read() -> None:
+            nonlocal found
+            found = await self._audits.catch_up(link)
+
+        with trio.move_on_after(CATCH_UP_DEADLINE) as scope:
+            error = await persist(read)
+        if scope.cancelled_caught or error is not None:
+            log.warning("catching up failed", room_id=room_id)
+        elif found:
+            log.info("read before the homeserver pushed it", room_id=room_id, events=found)
+        self.continuity.was_read(room_id, breaks)
+        return True
 
 
 @dataclass(slots=True)
@@ -91,11 +135,13 @@ class _Deep:
 
 @dataclass(slots=True)
 class _Reading:
-    """What was never here, newest first; the end of the deepest page that had some of it; and what ended the
-    pages after that.
+    """What is in the room, newest first: IDs, and the events that were never here; the end of the deepest
+    page that had some of these; and what ended the pages after that. ``since`` is what was queued last
+    before.
     """
 
-    missing: list[JsonObject] = field(default_factory=list)
+    since: int
+    timeline: list[tuple[str, JsonObject | None]] = field(default_factory=list)
     deepest: str | None = None
     behind: list[str] = field(default_factory=list)
 
@@ -110,13 +156,17 @@ async def _read(
     """Read ``min_pages`` and as far as the event ``until``, whatever is there, and on while there is
     something new.
     """
-    found, token, reached = _Reading(), None, until is None
+    found, token, reached = _Reading(since=queue.newest()), None, until is None
     for number in range(1, MAX_PAGES + 1):
         page = await homeserver.messages_before(link.matrix_room_id, token, limit=AUDIT_PAGE)
         ids = [str(event.get("event_id", "")) for event in page.chunk]
-        new = [event for event, known in zip(page.chunk, map(queue.knows, ids), strict=True) if not known]
+        events = [
+            (event_id, None if queue.knows(event_id) else event)
+            for event_id, event in zip(ids, page.chunk, strict=True)
+        ]
+        new = any(event is not None for _, event in events)
         reached = reached or until in ids
-        found.missing += new
+        found.timeline += events
         if new:
             found.deepest, found.behind = ids[-1], []
         else:
@@ -125,7 +175,3 @@ async def _read(
         if token is None or not page.chunk or (number >= min_pages and reached and not new):
             break
     return found
-
-
-def _queue(reading: _Reading, queue: IncomingQueue) -> int:
-    return sum(queue.add(event) for event in reversed(reading.missing))

@@ -217,6 +217,16 @@ _SCHEMA = (
     ALTER TABLE key_requests ADD COLUMN asked INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE key_requests ADD COLUMN again INTEGER
     """,
+    """
+    CREATE TABLE expirations (
+        log_event_id TEXT PRIMARY KEY,
+        matrix_room_id TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        at INTEGER NOT NULL, -- milliseconds since the Unix epoch
+        state TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX expirations_due ON expirations (at) WHERE state = 'said'
+    """,
 )
 
 

@@ -15,17 +15,19 @@ from bridges.matrix.content import Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.login import Login
 from bridges.matrix.doubles.speaking import Speaking
+from bridges.matrix.expiry import Expiry
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.leaves import file_key, files, thumbnails
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.provenance import came_from
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import ToMatrix, Upload, file_key, files
+from bridges.matrix.rendering import ToMatrix, Upload
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -66,7 +68,9 @@ class Inbound:
         login: Login,
         speaking: Speaking,
         is_encrypted: Callable[[str], Awaitable[bool]],
+        expiry: Expiry,
     ) -> None:
+        self._expiry = expiry
         self._login = login
         self._speaking = speaking
         self._receipts = receipts
@@ -96,6 +100,7 @@ class Inbound:
             if reason is not None:
                 self._aside.put(link.matrix_room_id, item.event_id, reason)
                 log.error("set aside", event_id=item.event_id, room_id=item.room_id, reason=reason)
+        self._expiry.said(item.event_id)
 
     async def _bridge(self, link: Link, item: Item) -> None:
         if came_from(item, self._names.domain):
@@ -132,6 +137,7 @@ class Inbound:
             raise NotBridged(f"{sender} says something we did not send for them")
         if await self._login.heard(item.sender_uri, content):
             raise NotBridged("it proves whose address this is")
+        self._expiry.begin(link, item.event_id, sender, content)
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)
@@ -159,13 +165,15 @@ class Inbound:
         self, content: MimiContent, ghost: HomeserverApi, *, encrypted: bool
     ) -> dict[str, Upload]:
         uploads: dict[str, Upload] = {}
-        for part in files(content):
+        wanted = [(part, MAX_FILE_BYTES) for part in files(content)]
+        wanted += [(part, MAX_THUMBNAIL_BYTES) for part in thumbnails(content)]
+        for part, limit in wanted:
             key = file_key(part)
             try:
                 if encrypted:
-                    uploads[key] = await self._media.to_encrypted_room(part, ghost)
+                    uploads[key] = await self._media.to_encrypted_room(part, ghost, limit=limit)
                 else:
-                    uploads[key] = await self._media.to_matrix(part, ghost)
+                    uploads[key] = await self._media.to_matrix(part, ghost, limit=limit)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
                 log.warning("a file was not bridged", file=key, reason=str(error))

@@ -113,6 +113,58 @@ class IncomingQueue:
             )
         )
 
+    def newest(self) -> int:
+        """The position of the event that was queued last."""
+        return int(self._database.one("SELECT coalesce(MAX(position), 0) FROM incoming")[0])
+
+    def put_in_order(
+        self, room_id: str, timeline: Sequence[tuple[str, JsonObject | None]], since: int
+    ) -> int:
+        """Queue the events of a timeline, oldest first, that were not here before (of what is known, there is
+        the ID alone), and let all of it that waits wait in this order. Returns how many were missing.
+
+        ``since`` is what ``newest`` was when the timeline was read: what was queued later, and is not in it,
+        is newer than all of it.
+        """
+        found, last, moving = 0, 0, False
+        with self._database.together():
+            until = self.newest()
+            for event_id, event in timeline:
+                if event is not None and self.add(event):
+                    found, moving = found + 1, True
+                    continue
+                place = self._waiting_at(event_id)
+                if place is not None and (moving or place < last):
+                    self._move_behind(event_id)
+                    moving = True
+                last = place or last
+            if moving:
+                read = {event_id for event_id, _ in timeline}
+                for row in self._database.all(
+                    "SELECT event_id FROM incoming WHERE room_id = ? AND position > ? AND position <= ? "
+                    "ORDER BY position",
+                    room_id,
+                    since,
+                    until,
+                ):
+                    if row["event_id"] not in read:
+                        self._move_behind(row["event_id"])
+        return found
+
+    def _waiting_at(self, event_id: str) -> int | None:
+        row = self._database.first(
+            "SELECT position FROM incoming WHERE event_id = ? AND state IN ('waiting', 'held')", event_id
+        )
+        return None if row is None else int(row["position"])
+
+    def _move_behind(self, event_id: str) -> None:
+        """Let an event that waits wait behind all others."""
+        self._database.run(
+            "UPDATE incoming SET position = (SELECT MAX(position) + 1 FROM incoming) "
+            "WHERE event_id = ? AND state IN ('waiting', 'held')",
+            event_id,
+        )
+
     def next(self) -> Incoming | None:
         """The oldest event waiting, of a room that is not just being imported."""
         row = self._database.first(
@@ -139,10 +191,10 @@ class IncomingQueue:
         """The event has been dealt with, or ``skipped`` for a reason; only its ID is kept."""
         state = "done" if skipped is None else "skipped"
         self._database.run(
-            "UPDATE incoming SET event = NULL, state = ?, reason = ? WHERE position = ?",
+            "UPDATE incoming SET event = NULL, state = ?, reason = ? WHERE event_id = ?",
             state,
             skipped,
-            incoming.position,
+            incoming.event_id,
         )
 
     def waiting(self, room_id: str) -> int:
@@ -247,7 +299,7 @@ class RoomLinks:
                 matrix_room_id,
             )
             self._database.run("DELETE FROM incoming WHERE room_id = ?", matrix_room_id)
-            for table in ("history", "messages", "set_aside", "sayings", "readings", "rooms"):
+            for table in ("history", "messages", "set_aside", "sayings", "readings", "expirations", "rooms"):
                 self._database.run(f"DELETE FROM {table} WHERE matrix_room_id = ?", matrix_room_id)  # noqa: S608
 
     def counts(self, matrix_room_id: str) -> dict[str, int]:

@@ -13,11 +13,11 @@ import structlog
 import trio
 
 from bridges.matrix.appservice import AppService
-from bridges.matrix.audit import Audits
+from bridges.matrix.audit import Audits, CatchingUp
 from bridges.matrix.checks import WHO_THERE, Check, Outcome, check_both, check_encrypted_rooms
 from bridges.matrix.commands import PREFIX, Refused, find_room
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.content import JsonObject, NotBridged
+from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.dispatching import Dispatching
 from bridges.matrix.doubles.provisioning import DoublesProvisioning
@@ -43,6 +43,7 @@ class Bridge(Parts):
         self._names = config.names
         self._arrived = trio.Event()
         self._audits = Audits(self.homeserver, self.queue)
+        self._catching_up = CatchingUp(self._audits, self.queue, self.links)
         self._dispatching = Dispatching(config, self)
         # Until the bridge runs, an import that is asked for is noted, and begins when it does.
         self._begin: Callable[[str], None] = self._note
@@ -60,13 +61,17 @@ class Bridge(Parts):
             hs_token=config.hs_token,
             queue=self.queue,
             keep=self.encryption.receive,
-            hear=self.receipts.hear,
-            catch_up=self._catch_up,
+            hear=self._hear,
+            note=self._catching_up.continuity.note,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
             provision=provisioning.answer,
         )
+
+    def _hear(self, units: Sequence[object]) -> None:
+        self.receipts.hear(units)
+        self.typists.hear(units)
 
     def wake(self) -> None:
         """There may be something in the queue."""
@@ -116,6 +121,8 @@ class Bridge(Parts):
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
             nursery.start_soon(self.receipts.run)
+            nursery.start_soon(self.typists.run)
+            nursery.start_soon(self.expiry.run)
             nursery.start_soon(self.encryption.taking_part.verify)
 
     async def find_room(self, name: str) -> str:
@@ -150,20 +157,10 @@ class Bridge(Parts):
 
     async def upcoming(self) -> Incoming | None:
         """The event whose turn it is, once what came for the encryption of rooms has been dealt with: keys
-        come before what they open.
+        come before what they open; and once what the homeserver may have forgotten was looked for.
         """
         await self.encryption.work()
-        return self.queue.next()
-
-    async def _catch_up(self, events: Sequence[JsonObject]) -> None:
-        rooms = {str(event.get("room_id")) for event in events}
-        live = [
-            link for link in self.links.all() if link.phase is Phase.LIVE and link.matrix_room_id in rooms
-        ]
-        found = await self._audits.catch_up(live)
-        if found:
-            log.info("read before the homeserver pushed it", events=found)
-            self.wake()
+        return await self._catching_up.next()
 
     # --- loops ---
 

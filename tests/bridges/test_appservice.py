@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ class Service:
         self.arrivals = 0
         self.asked: list[str] = []
         self.heard: list[object] = []
-        self.caught_up: list[list[str]] = []
+        # Transactions, with how many events waited before.
+        self.noted: list[tuple[str, tuple[str, int] | None, int]] = []
         self.app = AppService(
             hs_token=TOKEN,
             queue=self.queue,
             keep=self._keep,
             hear=self.heard.extend,
-            catch_up=self._catch_up,
+            note=self._note,
             arrived=self._arrived,
             user_exists=self._exists,
             room_exists=self._exists,
@@ -50,8 +51,8 @@ class Service:
             raise ProvisioningError(403, "M_FORBIDDEN", "no")
         return 202, {"asked": [method, *parts]}
 
-    async def _catch_up(self, events: Sequence[dict[str, Any]]) -> None:
-        self.caught_up.append([str(event.get("event_id")) for event in events])
+    def _note(self, txn_id: str, peer: tuple[str, int] | None) -> None:
+        self.noted.append((txn_id, peer, len(self.waiting())))
 
     def _keep(self, transaction: dict[str, Any]) -> bool:
         if transaction.get("full"):
@@ -126,31 +127,17 @@ async def test_what_else_a_transaction_brings_is_kept_with_its_events_or_not_at_
     assert (answer.status_code, service.arrivals) == (200, 2)
 
 
-async def test_what_may_have_been_forgotten_is_looked_for_before_the_events_are_taken(
+async def test_each_transaction_is_noted_with_its_connection_before_its_events_are_taken(
     service: Service,
 ) -> None:
-    async def push(txn_id: int, event_id: str, port: int) -> None:
-        event = {"event_id": event_id, "room_id": "!r:b", "type": "m.x"}
+    for txn_id, port in (("7", 1), ("8", 2)):
+        event = {"event_id": f"${txn_id}", "room_id": "!r:b", "type": "m.x"}
         transport = httpx.ASGITransport(app=service.app, client=("127.0.0.1", port))
         async with httpx.AsyncClient(transport=transport) as http:
             path = f"http://bridge/_matrix/app/v1/transactions/{txn_id}"
-            body = {"events": [event]}
-            await http.put(path, json=body, headers={"Authorization": f"Bearer {TOKEN}"})
-
-    # We have just started; a connection is new; a number is left out; they begin anew.
-    for txn_id, port, looked in (
-        (7, 1, 1),
-        (8, 1, 1),
-        (9, 2, 2),
-        (10, 1, 2),
-        (12, 1, 3),
-        (1, 1, 4),
-        (2, 2, 4),
-    ):
-        await push(txn_id, f"${txn_id}", port)
-        assert len(service.caught_up) == looked
-    assert service.caught_up == [["$7"], ["$9"], ["$12"], ["$1"]]
-    assert service.waiting() == ["$7", "$8", "$9", "$10", "$12", "$1", "$2"]
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            await http.put(path, json={"events": [event]}, headers=headers)
+    assert service.noted == [("7", ("127.0.0.1", 1), 0), ("8", ("127.0.0.1", 2), 1)]
 
 
 async def test_the_same_transaction_again_changes_nothing(service: Service) -> None:

@@ -1,36 +1,49 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
 
-from bridges.matrix.audit import AUDIT_PAGE, CATCH_UP_DEADLINE, MAX_PAGES, QUIET_AUDITS, Audits
+from bridges.matrix.audit import (
+    AUDIT_PAGE,
+    CATCH_UP_DEADLINE,
+    MAX_PAGES,
+    QUIET_AUDITS,
+    Audits,
+    CatchingUp,
+)
 from bridges.matrix.database import Database
-from bridges.matrix.records import IncomingQueue, Link, Phase, RoomLinks
-from linearized.client import Page, ServerUnreachable
+from bridges.matrix.failures import RETRY_PAUSE
+from bridges.matrix.records import Incoming, IncomingQueue, Link, Phase, RoomLinks
+from linearized.client import ApiError, Page, ServerUnreachable
 
 ROOM, OTHER = "!r:hs.test", "!other:hs.test"
 
 
 class Timeline:
-    """A homeserver's rooms, oldest first. One that is away does not answer, or never."""
+    """A homeserver's rooms, oldest first, each with the same events. ``failures`` are what it answers first,
+    ``silent`` is a room of which it says nothing, ``meanwhile`` what happens before it has answered.
+    """
 
-    def __init__(self, *, away: str = "", silent: str = "", size: int = 0) -> None:
-        self.away, self.silent = away, silent
+    def __init__(self, *, size: int = 0, silent: str = "") -> None:
+        self.silent = silent
+        self.failures: list[Exception] = []
+        self.meanwhile: Callable[[], None] = lambda: None
         self.events = [{"event_id": f"${number}"} for number in range(size)]
         self.asked: list[str] = []
 
     async def messages_before(self, room_id: str, token: str | None, *, limit: int) -> Page:
         self.asked.append(room_id)
-        if room_id == self.away:
-            raise ServerUnreachable("away")
+        if self.failures:
+            raise self.failures.pop(0)
         if room_id == self.silent:
             await trio.sleep_forever()
         end = len(self.events) if token is None else int(token)
         start = max(0, end - limit)
         chunk: list[dict[str, Any]] = [{**event, "room_id": room_id} for event in self.events[start:end]]
+        self.meanwhile()
         return Page(chunk=chunk[::-1], end=str(start) if start else None)
 
 
@@ -67,7 +80,7 @@ async def test_an_audit_reads_three_pages_and_a_look_before_a_transaction_one(da
     audits = Audits(server, queue)
     await audits.run(room)
     assert len(server.asked) == 3
-    await audits.catch_up([room])
+    await audits.catch_up(room)
     assert len(server.asked) == 4
 
 
@@ -112,17 +125,125 @@ async def test_where_something_was_found_an_audit_looks_again_until_it_has_been_
     assert len(server.asked) == 3
 
 
-async def test_a_room_that_the_homeserver_does_not_show_keeps_no_other_from_catching_up(
+# --- before the next event of a room ---
+
+
+def pushed(queue: IncomingQueue, *numbers: int, room_id: str = ROOM) -> None:
+    for number in numbers:
+        queue.add({"event_id": f"${number}", "room_id": room_id})
+
+
+def catching_up(database: Database, server: Timeline, queue: IncomingQueue) -> CatchingUp:
+    links(database)
+    found = CatchingUp(Audits(server, queue), queue, RoomLinks(database))
+    found.continuity.note("1", None)
+    return found
+
+
+async def handed_out(database: Database, next_one: Callable[[], Awaitable[Incoming | None]]) -> list[str]:
+    """What comes, one after another."""
+    found, queue = [], IncomingQueue(database)
+    while (incoming := await next_one()) is not None:
+        found.append(incoming.event_id)
+        queue.finish(incoming)
+    return found
+
+
+async def test_what_was_forgotten_comes_in_its_place_though_what_is_newer_waits_or_is_held_already(
     database: Database,
 ) -> None:
-    queue, server = IncomingQueue(database), Timeline(away=ROOM, size=2)
-    assert await Audits(server, queue).catch_up(links(database)) == 2
+    queue, server = IncomingQueue(database), Timeline(size=6)
+    waits = catching_up(database, server, queue)
+    pushed(queue, 0, 2, 3, 5)
+    database.run("UPDATE incoming SET state = 'held' WHERE event_id = '$3'")
+    first = await waits.next()
+    assert first is not None
+    assert first.event_id == "$0"
+    rows = database.all("SELECT event_id, state FROM incoming ORDER BY position")
+    assert [row["event_id"] for row in rows] == ["$0", "$1", "$2", "$3", "$4", "$5"]
+    assert [row["event_id"] for row in rows if row["state"] == "held"] == ["$3"]
 
 
-async def test_a_transaction_does_not_wait_for_a_homeserver_that_says_nothing(
+async def test_what_was_pushed_out_of_order_comes_in_the_homeservers_order(database: Database) -> None:
+    queue, server = IncomingQueue(database), Timeline(size=4)
+    waits = catching_up(database, server, queue)
+    pushed(queue, 0, 3, 1, 2)
+    assert await handed_out(database, waits.next) == ["$0", "$1", "$2", "$3"]
+
+
+async def test_what_is_pushed_while_a_room_is_read_stays_behind_what_was_read(database: Database) -> None:
+    queue, server = IncomingQueue(database), Timeline(size=4)
+    waits = catching_up(database, server, queue)
+    pushed(queue, 2)
+    # One that is in the answer as well, before what is missing, and one that is newer than the answer.
+    server.meanwhile = lambda: pushed(queue, 0, 4)
+    assert await handed_out(database, waits.next) == ["$0", "$1", "$2", "$3", "$4"]
+
+
+async def test_every_room_is_read_once_after_a_break_and_before_its_own_next_event(
+    database: Database,
+) -> None:
+    queue, server = IncomingQueue(database), Timeline(size=1)
+    waits = catching_up(database, server, queue)
+    server.events = []
+    pushed(queue, 10, 11)
+    assert await handed_out(database, waits.next) == ["$10", "$11"]
+    assert server.asked == [ROOM]
+    # The transaction that shows the break has no event; the next one has one of the other room.
+    waits.continuity.note("7", None)
+    assert await waits.next() is None
+    waits.continuity.note("8", None)
+    pushed(queue, 12, room_id=OTHER)
+    assert await handed_out(database, waits.next) == ["$12"]
+    server.events = [{"event_id": "$13"}, {"event_id": "$14"}]
+    pushed(queue, 14)
+    assert await handed_out(database, waits.next) == ["$13", "$14"]
+    assert server.asked == [ROOM, OTHER, ROOM]
+
+
+async def test_where_each_transaction_is_a_break_each_event_waits_for_one_reading(
+    database: Database,
+) -> None:
+    queue, server = IncomingQueue(database), Timeline()
+    waits = catching_up(database, server, queue)
+    numbers = iter(range(3, 100, 2))
+    server.meanwhile = lambda: waits.continuity.note(str(next(numbers)), None)
+    pushed(queue, 1, 2)
+    assert await handed_out(database, waits.next) == ["$1", "$2"]
+    assert server.asked == [ROOM, ROOM]
+
+
+async def test_a_room_that_is_not_bridged_is_not_read(database: Database) -> None:
+    queue, server = IncomingQueue(database), Timeline(size=1)
+    waits = catching_up(database, server, queue)
+    pushed(queue, 5, room_id="!chat:hs.test")
+    assert await handed_out(database, waits.next) == ["$5"]
+    assert server.asked == []
+
+
+async def test_events_wait_while_the_homeserver_is_away_and_not_if_it_refuses(
     database: Database, autojump_clock: trio.testing.MockClock
 ) -> None:
-    queue, server = IncomingQueue(database), Timeline(silent=OTHER, size=2)
+    queue, server = IncomingQueue(database), Timeline(size=2)
+    waits = catching_up(database, server, queue)
+    pushed(queue, 1)
+    server.failures = [ServerUnreachable("away")]
     began = trio.current_time()
-    assert await Audits(server, queue).catch_up(links(database)) == 2
+    assert await handed_out(database, waits.next) == ["$0", "$1"]
+    assert trio.current_time() - began == pytest.approx(RETRY_PAUSE)
+    pushed(queue, 2, room_id=OTHER)
+    server.failures = [ApiError(403, "M_FORBIDDEN", "no")]
+    began = trio.current_time()
+    assert await handed_out(database, waits.next) == ["$2"]
+    assert trio.current_time() == began
+
+
+async def test_events_do_not_wait_for_ever_for_a_homeserver_that_says_nothing(
+    database: Database, autojump_clock: trio.testing.MockClock
+) -> None:
+    queue, server = IncomingQueue(database), Timeline(silent=ROOM)
+    waits = catching_up(database, server, queue)
+    pushed(queue, 1, 2)
+    began = trio.current_time()
+    assert await handed_out(database, waits.next) == ["$1", "$2"]
     assert trio.current_time() - began == pytest.approx(CATCH_UP_DEADLINE)

@@ -161,7 +161,15 @@ async def test_the_old_hubs_word_of_who_fetches_counts_for_newcomers_of_the_room
         assert newcomers(world.b.node, frozenset({"c.example"}), state) == []
         # Here another room of the same hub would have to wait.
         assert newcomers(world.a.node, told, state) == []
-        for wrong in (None, {}, "d.example", ["no name!"], [5], [f"{n}.example" for n in range(1001)]):
+        malformed: list[object] = [
+            None,
+            {},
+            "d.example",
+            ["no name!"],
+            [5],
+            [f"{n}.example" for n in range(1001)],
+        ]
+        for wrong in malformed:
             with pytest.raises(Rejected, match="pull_followers"):
                 read_fetchers(wrong)
 

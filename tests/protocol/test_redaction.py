@@ -104,7 +104,8 @@ def test_top_level_fields_the_draft_does_not_list_are_stripped() -> None:
 
 
 def test_a_content_of_no_type_is_left_to_the_schema() -> None:
-    for kind in ([], None, 5):
+    kinds: list[object] = [[], None, 5]
+    for kind in kinds:
         assert redact({"type": kind, "content": {"a": 1}}, I_1) == {"type": kind, "content": {"a": 1}}
 
 

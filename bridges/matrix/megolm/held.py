@@ -48,10 +48,11 @@ class Held:
         """
         since = self._database.one(
             "SELECT MIN(since) FROM undecrypted JOIN incoming USING (event_id) "
-            "WHERE undecrypted.room_id = ? AND said = 0 AND position < ? "
+            "WHERE undecrypted.room_id = ? AND said = 0 "
+            "AND position < (SELECT position FROM incoming WHERE event_id = ?) "
             "AND json_extract(undecrypted.event, '$.sender') = ?",
             incoming.room_id,
-            incoming.position,
+            incoming.event_id,
             incoming.event.get("sender"),
         )[0]
         return since is not None and self._put(incoming, _BEHIND, int(since))
@@ -82,7 +83,7 @@ class Held:
             )
             if may_wait:
                 self._database.run(
-                    "UPDATE incoming SET state = 'held', event = NULL WHERE position = ?", incoming.position
+                    "UPDATE incoming SET state = 'held', event = NULL WHERE event_id = ?", incoming.event_id
                 )
         return may_wait
 
