@@ -13,6 +13,19 @@ from linearized.protocol.signing import Claim, check_claims, claims_on, signatur
 from linearized.protocol.state import AUTHORISED
 from linearized.protocol.versions import RoomVersion
 
+_OF_HANDSHAKES = frozenset(
+    {
+        "m.mls.commit",
+        "dev.linearized.mls.commit_part",
+        "m.mls.proposal",
+        "m.room.encrypted",
+        "m.room.member",
+        "m.room.power_levels",
+        "m.room.join_rules",
+    }
+)
+"""What a hub writes of a MIMI user's handshakes and messages."""
+
 
 def required_keys(event: Event, *, version: RoomVersion) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Name the keys that checking an event's signatures may ask for: ``((server name, (key ID, ...)), ...)``.
@@ -67,6 +80,22 @@ def event_claims(
         lpdu = signed_bytes(lpdu_of(event.pdu), version, plain=event.plain)
         claims += _claims_of(event, lpdu, server, keys)
     return claims
+
+
+def check_own_name(event: Event, own_name: str) -> None:
+    """Refuse what somebody vouches for in the name of a user of ours, but for ciphertexts, handshakes and what
+    follows from those, where the proof of who made it is inside: all else our users send we have signed.
+
+    Each server does so for its own users, so that no hub speaks for them unseen. History is another matter:
+    our name may have been a Matrix homeserver's.
+
+    Raises:
+        SignatureError: the event is not our user's.
+    """
+    if event.provenance is None or event.imported or user_domain(event.sender) != own_name:
+        return
+    if event.provenance["protocol"] != "mimi" or event.type not in _OF_HANDSHAKES:
+        raise SignatureError(f"the hub vouches for an event that {own_name} has not signed")
 
 
 def intact_or_redacted(event: Event, *, version: RoomVersion) -> Event:

@@ -151,8 +151,9 @@ def _sharing(node: Node, user_id: str) -> set[str]:
         member.user_id
         for room in node.store.rooms_of(user_id)
         if room.membership == "join"
-        for member in node.store.memberships(room.room_id)
-        if member.membership == "join" and member.user_id.partition(":")[2] in node.served_domains
+        for domain in node.served_domains
+        for member in node.store.members_of(room.room_id, domain)
+        if member.membership == "join"
     }
 
 

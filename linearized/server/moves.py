@@ -27,9 +27,10 @@ from linearized.protocol.hub_rules import TAKEOVER
 from linearized.protocol.identifiers import is_server_name, user_domain
 from linearized.protocol.power_levels import level_to_send, user_level
 from linearized.protocol.signing import signatures_of
-from linearized.protocol.state import HUB, StateMap, membership
+from linearized.protocol.state import HUB, StateMap
 from linearized.protocol.verify import verify_lpdu
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.standing import joined_users
 from linearized.room.submissions import LinearizedPdu, Reason, Rejected
 from linearized.server.cursors import LINEARIZED, joined_providers
 from linearized.server.exchange import OutboundError
@@ -141,11 +142,7 @@ class Moves:
         stuck = [name for name in sorted(providers) if not await self._may_follow(name, providers[name])]
         # The new hub would have to vouch for them, and only we do.
         bridged = sorted(
-            user_id
-            for kind, user_id in state
-            if kind == "m.room.member"
-            and membership(state, user_id) == "join"
-            and user_domain(user_id) in self._node.bridged_domains
+            user_id for user_id in joined_users(state) if user_domain(user_id) in self._node.bridged_domains
         )
         if stuck or bridged:
             raise Rejected(
@@ -425,9 +422,6 @@ def takers(state: StateMap, server: str, version: RoomVersion) -> list[str]:
     needed = level_to_send(state, HUB[0], True, version)
     return sorted(
         user_id
-        for kind, user_id in state
-        if kind == "m.room.member"
-        and user_domain(user_id) == server
-        and membership(state, user_id) == "join"
-        and user_level(state, user_id) >= needed
+        for user_id in joined_users(state)
+        if user_domain(user_id) == server and user_level(state, user_id) >= needed
     )

@@ -19,7 +19,7 @@ from linearized.mimi.messages import (
 )
 from linearized.protocol.base64 import decode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.identifiers import room_domain, room_uri, user_domain, user_uri
+from linearized.protocol.identifiers import room_domain, room_uri, user_uri
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ENCRYPTED
@@ -78,10 +78,7 @@ class Rooms:
 
     def is_participant(self, room_id: str, server: str) -> bool:
         """Whether a joined user of the room belongs to ``server``."""
-        return any(
-            member.membership == "join" and user_domain(member.user_id) == server
-            for member in self._node.store.memberships(room_id)
-        )
+        return any(member.membership == "join" for member in self._node.store.members_of(room_id, server))
 
     # --- writing ---
 

@@ -12,7 +12,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain
 from linearized.protocol.state import HUB, StateMap
-from linearized.protocol.verify import required_keys, verify_event
+from linearized.protocol.verify import check_own_name, required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.submissions import Reason, Rejected
 from linearized.server.node import Node
@@ -35,6 +35,7 @@ async def verified_event(node: Node, pdu: object, row: RoomRow, found: Keys) -> 
         if any((server, key_id) not in found for key_id in key_ids):
             for key_id, key in (await node.keys.keys_for(server, key_ids)).items():
                 found[server, key_id] = key
+    check_own_name(event, node.identity.name)
     return verify_event(event, version=version, keys=lambda server, key_id: found.get((server, key_id)))
 
 

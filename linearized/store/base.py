@@ -415,6 +415,10 @@ class Store(
         """Everybody who has or had a membership in the room."""
         ...
 
+    def members_of(self, room_id: str, server: str) -> list[MembershipRow]:
+        """The same for the users of one server."""
+        ...
+
     def membership(self, room_id: str, user_id: str) -> MembershipRow | None:
         """The user's in the room, or None if they never had one."""
         ...

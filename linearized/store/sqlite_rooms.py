@@ -9,6 +9,9 @@ from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
 from linearized.store.sqlite_reader import Reader
 
 # Queries are written out whole: SQLite's statement cache finds them by their text. 4294967295 is MAX_SEQ.
+# The expression is that of the index ``memberships_server``.
+_MEMBERS_OF = """SELECT user_id, membership, seq FROM memberships
+WHERE room_nr = ?1 AND substr(user_id, instr(user_id, ':') + 1) = ?2"""
 _ROOM = "SELECT room_id, version, role, hub, head_seq, epoch FROM rooms WHERE room_id = ?"
 _ROOMS = "SELECT room_id, version, role, hub, head_seq, epoch FROM rooms ORDER BY room_nr"
 _ENTRIES = """
@@ -122,6 +125,14 @@ class RoomReads(Reader):
         """Everybody who has or had a membership in the room."""
         number = self._room_number(room_id)
         rows = self._query("SELECT user_id, membership, seq FROM memberships WHERE room_nr = ?", number)
+        return [
+            MembershipRow(room_id=room_id, user_id=user_id, membership=membership, seq=seq)
+            for user_id, membership, seq in rows
+        ]
+
+    def members_of(self, room_id: str, server: str) -> list[MembershipRow]:
+        """The same for the users of one server."""
+        rows = self._query(_MEMBERS_OF, self._room_number(room_id), server)
         return [
             MembershipRow(room_id=room_id, user_id=user_id, membership=membership, seq=seq)
             for user_id, membership, seq in rows

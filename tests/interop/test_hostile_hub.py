@@ -10,14 +10,14 @@ import trio
 import trio.testing
 
 from linearized.exceptions import InvalidInput
-from linearized.protocol.build import build_lpdu, complete_lpdu
+from linearized.protocol.build import build_event, build_lpdu, complete_lpdu
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import parse_lpdu
 from linearized.protocol.hashing import lpdu_hash
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.protocol.versions import get_version
 from linearized.room.submissions import LocalEvent
-from tests.server.linearized_pair import BOB, HubPair, joined_pair
+from tests.server.linearized_pair import BOB, HubPair, hub_pair, joined_pair
 
 
 def lpdu(pair: HubPair, body: str = "I owe you 10") -> JsonObject:
@@ -113,6 +113,32 @@ async def test_an_event_without_its_senders_lpdu_hash_is_refused(tmp_path: Path)
         del pdu["hashes"]["lpdu"]
         with pytest.raises(InvalidInput):
             await take(pair, pdu)
+
+
+async def test_a_hub_does_not_vouch_for_what_a_participants_user_never_said(tmp_path: Path) -> None:
+    async with hub_pair(tmp_path, version="dev.linearized.1") as pair:
+        await pair.join()
+        await pair.arrived(await pair.state("m.room.topic", "", {}))
+        head = pair.row(pair.b).head_seq
+        forged = build_event(
+            identity=pair.a.node.identity,
+            version=get_version("dev.linearized.1"),
+            room_id=pair.room_id,
+            type="m.room.message",
+            sender=BOB,
+            content={"body": "I owe you 1000"},
+            origin_server_ts=1,
+            auth_events=[
+                entry.event_id
+                for entry in pair.log(pair.a)
+                if entry.type == "m.room.create" or entry.state_key == BOB
+            ],
+            prev_events=[pair.log(pair.a)[-1].event_id],
+            provenance={"protocol": "mimi", "provider": "b.example", "mls": "A" * 43},
+        )
+        with pytest.raises(InvalidInput, match=r"b\.example has not signed"):
+            await take(pair, forged.pdu)
+        assert pair.row(pair.b).head_seq == head
 
 
 async def test_one_event_cannot_stand_in_two_places(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from linearized.protocol.events import Event, parse_lpdu, parse_pdu
 from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_of
 from linearized.protocol.redaction import redact
 from linearized.protocol.signing import ServerIdentity, SigningKey, sign_json
-from linearized.protocol.verify import required_keys, verify_event, verify_lpdu
+from linearized.protocol.verify import check_own_name, required_keys, verify_event, verify_lpdu
 from tests.protocol.support import (
+    BOB,
     DEV_1,
     HUB,
     I_1,
@@ -258,3 +259,38 @@ def test_no_change_of_any_field_passes_unnoticed(kind: str, data: st.DataObject)
         return
     assert verified.redacted or verified == event
     assert verified.event_id == event.event_id
+
+
+@pytest.mark.parametrize(
+    ("kind", "provenance", "allowed"),
+    [
+        ("m.room.name", MIMI, False),
+        ("m.room.history_visibility", MIMI, False),
+        ("m.room.message", MIMI, False),
+        ("m.room.member", {**MATRIX, "provider": "b.example"}, False),
+        ("m.room.encrypted", {**MATRIX, "provider": "b.example"}, False),
+        ("m.room.message", {**MATRIX, "provider": "b.example", "imported": True}, True),
+        ("m.mls.commit", MIMI, True),
+        ("dev.linearized.mls.commit_part", MIMI, True),
+        ("m.mls.proposal", MIMI, True),
+        ("m.room.encrypted", MIMI, True),
+        ("m.room.member", MIMI, True),
+        ("m.room.power_levels", MIMI, True),
+        ("m.room.join_rules", MIMI, True),
+    ],
+)
+def test_a_hub_vouches_for_no_more_in_our_users_names_than_follows_from_what_they_sent(
+    kind: str, provenance: dict[str, Any], allowed: bool
+) -> None:
+    event = vouched_event(type=kind, sender=BOB, provenance=provenance)
+    check_own_name(event, "a.example")
+    if allowed:
+        check_own_name(event, "b.example")
+        return
+    with pytest.raises(SignatureError, match=r"b\.example has not signed"):
+        check_own_name(event, "b.example")
+
+
+def test_what_we_have_signed_is_our_users() -> None:
+    check_own_name(participant_event(), "b.example")
+    check_own_name(local_event(), "a.example")

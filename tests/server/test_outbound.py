@@ -310,7 +310,11 @@ async def test_a_delegation_is_fetched_through_redirects(authority: Authority, o
         return Response(status=302, headers=(("location", "/elsewhere"),))
 
     async def document(_request: Request) -> Response:
-        return Response(body=b'{"m.server": "c.example"}', headers=(("cache-control", "max-age=60"),))
+        return Response(
+            body=b'{"m.server": "c.example"}',
+            content_type="text/html",  # "clients SHOULD parse it as JSON regardless"
+            headers=(("cache-control", "max-age=60"),),
+        )
 
     async def circle(_request: Request) -> Response:
         return Response(status=302, headers=(("location", "/.well-known/matrix/server"),))

@@ -87,6 +87,27 @@ class StateContract:
         assert store.memberships(ROOM) == [row]
         assert store.rooms_of(BOB) == [row]
 
+    async def test_members_are_found_by_their_server(self, store: Store) -> None:
+        with_port, longer = "@bob:b.example:8448", "@bob:x.b.example"
+        await store.append(
+            new_room(
+                member(1, ALICE, "join"),
+                member(2, BOB, "invite"),
+                member(3, with_port, "join"),
+                member(4, longer, "leave"),
+            )
+        )
+        await store.append(new_room(member(1, BOB, "join", room_id=OTHER_ROOM), room_id=OTHER_ROOM))
+        for user_id, membership, seq in (
+            (ALICE, "join", 1),
+            (BOB, "invite", 2),
+            (with_port, "join", 3),
+            (longer, "leave", 4),
+        ):
+            row = MembershipRow(room_id=ROOM, user_id=user_id, membership=membership, seq=seq)
+            assert store.members_of(ROOM, user_id.partition(":")[2]) == [row]
+        assert store.members_of(ROOM, "example") == store.members_of("!nowhere:a.example", "b.example") == []
+
     async def test_the_rooms_of_a_user_span_rooms(self, store: Store) -> None:
         await store.append(new_room(member(1, ALICE, "join")))
         await store.append(new_room(member(1, ALICE, "invite", room_id=OTHER_ROOM), room_id=OTHER_ROOM))

@@ -46,9 +46,11 @@ async def take(node: Node, row: RoomRow, pdu: JsonObject, origin: str) -> None:
 
 
 def _waiting(node: Node, row: RoomRow, user_id: str) -> bool:
-    return user_id.partition(":")[2] in node.served_domains and any(
-        member.user_id == user_id and member.membership in _WAITING
-        for member in node.store.memberships(row.room_id)
+    member = node.store.membership(row.room_id, user_id)
+    return (
+        member is not None
+        and member.membership in _WAITING
+        and user_id.partition(":")[2] in node.served_domains
     )
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from linearized.protocol.canonical import canonical_json
-from linearized.protocol.identifiers import user_domain
 from linearized.protocol.redaction import redact
 from linearized.protocol.versions import get_version
 from linearized.protocol.visibility import (
@@ -36,7 +35,7 @@ PUBLIC = frozenset({"shared", "world_readable"})  # to whoever may know of an ev
 
 def visible_until(node: Node, row: RoomRow, server: str) -> int | None:
     """The ``seq`` of the last entry a server may see; None if it may see none."""
-    members = _members(node, row, server)
+    members = node.store.members_of(row.room_id, server)
     if any(member.membership == "join" for member in members) or _world_readable(node, row):
         return row.head_seq
     known = (known_until(membership_changes(node.store, member)) for member in members)
@@ -51,7 +50,7 @@ def projected(node: Node, row: RoomRow, server: str, entries: Sequence[EntryRow]
     if all(value in PUBLIC for _, value in visibility):
         return [entry.pdu for entry in entries]
     page = (entries[0].seq, entries[-1].seq)
-    runs = _server_runs(node, visibility, _members(node, row, server), page)
+    runs = _server_runs(node, visibility, node.store.members_of(row.room_id, server), page)
     version = get_version(row.version)
     return [
         entry.pdu
@@ -75,10 +74,6 @@ def _server_runs(
             break
     # Nobody's membership is needed for what everybody may see.
     return runs or visible_runs(visibility, ())
-
-
-def _members(node: Node, row: RoomRow, server: str) -> list[MembershipRow]:
-    return [member for member in node.store.memberships(row.room_id) if user_domain(member.user_id) == server]
 
 
 def _world_readable(node: Node, row: RoomRow) -> bool:

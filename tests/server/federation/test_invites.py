@@ -34,7 +34,8 @@ def body(event: JsonObject, version: str = "I.1") -> JsonObject:
 
 async def test_a_participants_invite_is_offered_to_the_target_then_appended(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        carols = Foreign("c.example", w.network)
+        excess = json_response({"pdu": {}, "org.example.more": 1})
+        carols = Foreign("c.example", w.network, invite_answer=lambda _body: excess)
         room_id = await room(w.server)
         await w.foreign.join(room_id)
         request = body(invite_lpdu(w, room_id, CAROL))
@@ -48,6 +49,9 @@ async def test_a_participants_invite_is_offered_to_the_target_then_appended(tmp_
         check("invite.request", offered)
         assert offered["room_version"] == "I.1"
         assert {stripped["type"] for stripped in offered["invite_room_state"]} >= {"m.room.create"}
+        for stripped in offered["invite_room_state"]:
+            assert stripped.keys() == {"sender", "type", "state_key", "content"}
+        assert "org.example.more" not in answer.body, "only what the draft has is passed on"
         head = w.server.node.rooms.row(room_id)
         again = await w.foreign.ask("POST", f"{UNSTABLE}/invite/1", request)
         assert again == answer

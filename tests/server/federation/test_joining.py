@@ -69,15 +69,30 @@ async def test_a_joined_server_can_leave_and_is_told_so(tmp_path: Path) -> None:
 
 async def test_a_knock_shows_the_face_of_the_room(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        name = LocalEvent(sender=ALICE, type="m.room.name", state_key="", content={"name": "Club"})
-        room_id = await room(w.server, join_rule="knock", more=(name,))
+        face = {
+            "m.room.name": {"name": "Club"},
+            "m.room.avatar": {"url": "mxc://a.example/x"},
+            "m.room.topic": {"topic": "Talk"},
+            "m.room.canonical_alias": {"alias": "#club:a.example"},
+        }
+        inside = ("m.room.history_visibility", {"history_visibility": "joined"})
+        more = [
+            LocalEvent(sender=ALICE, type=kind, state_key="", content=content)
+            for kind, content in (*face.items(), inside)
+        ]
+        room_id = await room(w.server, join_rule="knock", more=tuple(more))
         template = (await w.foreign.ask("GET", make("knock", room_id))).body
         check("make_join.response", template)
         knock = w.foreign.member(room_id, BOB, "knock")
         answer = await w.foreign.ask("POST", f"{UNSTABLE}/send_knock/1", knock)
         check("send_knock.response", answer.body)
         stripped = {event["type"]: event for event in answer.body["stripped_state"]}
-        assert stripped["m.room.name"]["content"] == {"name": "Club"}
+        face |= {"m.room.join_rules": {"join_rule": "knock"}, "m.room.create": {"room_version": "I.1"}}
+        assert {kind: stripped[kind]["content"] for kind in face} == face
+        assert all(
+            event.keys() == {"sender", "type", "state_key", "content"}
+            for event in answer.body["stripped_state"]
+        )
 
 
 @pytest.mark.parametrize(

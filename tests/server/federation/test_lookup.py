@@ -138,6 +138,9 @@ async def test_version_and_place_are_public(tmp_path: Path) -> None:
         status, place = await get(w, "/.well-known/matrix/server")
         assert (status, place) == (200, {"m.server": "a.example:8448"})
         check("well_known_server", place)
+        async with w.server.http() as http:
+            said = (await http.get("/.well-known/matrix/server")).headers["content-type"]
+        assert said == "application/json"
 
 
 async def test_trailing_slashes_and_wrong_methods_are_unrecognized(tmp_path: Path) -> None:

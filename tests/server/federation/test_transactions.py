@@ -154,6 +154,33 @@ async def test_another_transaction_in_flight_is_refused_and_a_repetition_waits(t
         assert (await w.foreign.send("2", topic(w, room_id, "other"))).status == 200
 
 
+async def test_a_transaction_whose_sender_hung_up_is_done_once_when_it_comes_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        rooms = w.server.node.rooms
+        submit_all, hung_up = rooms.submit_all, False
+
+        async def lost(*args: Any, **more: Any) -> Any:
+            nonlocal hung_up
+            decided = await submit_all(*args, **more)
+            if not hung_up:
+                hung_up = True
+                await trio.sleep_forever()  # as far as its sender waits
+            return decided
+
+        rooms.submit_all = lost  # type: ignore[method-assign]  # the only way to hold a transaction open
+        lpdus = [topic(w, room_id, text) for text in ("one", "two")]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.foreign.send, "1", *lpdus)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert hung_up
+            nursery.cancel_scope.cancel()
+        assert (await w.foreign.send("1", *lpdus)).body == {"failed_pdus": {}}
+        assert (await w.foreign.send("2", topic(w, room_id, "three"))).body == {"failed_pdus": {}}
+        assert notes(w, room_id) == ["one", "two", "three"]
+
+
 async def test_a_full_queue_breaks_the_transaction_off_and_its_repetition_appends_the_rest(
     tmp_path: Path,
 ) -> None:
