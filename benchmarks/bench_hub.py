@@ -28,6 +28,7 @@ from linearized.room.room import Room
 from linearized.room.submissions import LocalEvent
 from linearized.server.hub import Hub
 from linearized.server.mls import OpenMls
+from linearized.server.ordered_rooms import OrderedRooms
 from linearized.store.sqlite import SqliteStore
 
 ROOM = "!bench:a.example"
@@ -72,16 +73,15 @@ async def through_the_hub(identity: ServerIdentity, events: int, waiting: int) -
             def appended(room_id: str, state: StateMap) -> None:
                 return
 
-            hub = Hub(
+            rooms = OrderedRooms(
                 identity=identity,
                 store=store,
                 mls=OpenMls(clock),
                 signer=openmls.SignatureKeyPair.generate(),
-                clock=clock,
                 vouched=frozenset(),
-                nursery=nursery,
                 appended=appended,
             )
+            hub = Hub(rooms, clock=clock, nursery=nursery)
             await hub.create(ROOM, VERSION, list(beginning()))
             commits, cpu, started = store.commits, time.process_time(), time.perf_counter()
             numbers = iter(range(events))

@@ -290,7 +290,7 @@ def test_a_hub_that_let_a_stranger_into_the_group_is_found_out(
     room.submit(alice.create(), now=NOW)
     alice.accept()
     with monkeypatch.context() as careless:
-        careless.setattr("linearized.room.room.check_tie", lambda *_, **__: None)
+        careless.setattr("linearized.room.handshakes.check_tie", lambda *_, **__: None)
         room.submit(alice.add(bob, listed=False), now=NOW)
     with pytest.raises(BrokenLog, match=r"entry 4 .*@bob:b\.example is not joined"):
         check(made(recorder, tmp_path))

@@ -19,6 +19,7 @@ id = "linearized"                     # optional, as are the two below
 prefix = "_lin_"
 bridge_invited_rooms = true
 read_receipts = false                 # send them where a room's policy leaves it open
+typing = false                        # let each side's users see who types on the other
 operators = ["@admin:matrix.example"]  # optional: whose commands need no power in the room
 provisioning_token_file = "provisioning.token"  # optional: switches the provisioning API on
 encrypted_rooms = "bridge"            # or "refuse": take no part in the encryption of Matrix rooms
@@ -71,6 +72,7 @@ class BridgeConfig:
     prefix: str = "_lin_"
     bridge_invited_rooms: bool = True
     read_receipts: bool = False
+    typing: bool = False
     operators: frozenset[str] = frozenset()
     provisioning_token: str | None = field(default=None, repr=False)
     encrypted_rooms: str = BRIDGE
@@ -123,6 +125,7 @@ def load_bridge_config(path: Path) -> BridgeConfig:
         prefix=reader.text("bridge", "prefix", default="_lin_"),
         bridge_invited_rooms=reader.flag("bridge", "bridge_invited_rooms", default=True),
         read_receipts=reader.flag("bridge", "read_receipts", default=False),
+        typing=reader.flag("bridge", "typing", default=False),
         operators=reader.users("bridge", "operators"),
         provisioning_token=reader.optional_token("bridge", "provisioning_token_file"),
         encrypted_rooms=reader.choice("bridge", "encrypted_rooms", (BRIDGE, REFUSE)),

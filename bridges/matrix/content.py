@@ -11,6 +11,7 @@ argument.
 | ``m.reaction`` | disposition ``reaction`` |
 | redaction | ``replaces`` and no body |
 | ``m.image``, ``m.file``, ``m.audio``, ``m.video``, sticker | an encrypted external part |
+| thumbnail | another one after it, with the disposition ``preview`` |
 | ``m.location`` | text with the ``geo:`` URI |
 | ``m.mentions`` | URIs in ``dev.linearized.mentions`` |
 | anything else | a text that says what it is (``fallbacks``) |
@@ -22,8 +23,8 @@ extensions.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bridges.matrix.fallbacks import is_for_programs, readable
@@ -33,6 +34,7 @@ from linearized.mimi.content import (
     MARKDOWN,
     PLAIN,
     Disposition,
+    Expiration,
     ExternalPart,
     MimiContent,
     MultiPart,
@@ -42,13 +44,13 @@ from linearized.mimi.content import (
     SinglePart,
     sender_extensions,
 )
-from linearized.protocol.identifiers import is_server_name
 
 HTML = "text/html;charset=utf-8"
 MESSAGE_TYPE = "dev.linearized.msgtype"
 REPLY_TO_EVENT = "dev.linearized.in_reply_to"
 REPLACES_EVENT = "dev.linearized.replaces"
 PICTURE = "dev.linearized.info"
+THUMBNAIL = "dev.linearized.thumbnail"
 VOICE = "dev.linearized.voice"
 LOCATION = "dev.linearized.geo_uri"
 MENTIONS = "dev.linearized.mentions"
@@ -61,11 +63,8 @@ _GEO = re.compile(r"geo:-?[0-9.]{1,20},-?[0-9.]{1,20}(,-?[0-9.]{1,20})?(;[A-Za-z
 MEDIA_TYPES = frozenset({"m.image", "m.file", "m.audio", "m.video"})
 # What is kept of a file's ``info``: pixels and milliseconds.
 MEASURES = ("w", "h", "duration")
-_MXC = re.compile(r"mxc://([^/]+)/[A-Za-z0-9_=-]+")
+THUMBNAIL_MEASURES = ("w", "h")
 _MAX_MEASURE = 2**31
-OPAQUE = "application/octet-stream"
-# A media type as RFC 9110 has it, without parameters. It goes into a header, so nothing else may.
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _TEXT_TYPES = frozenset({"m.text", "m.notice", "m.emote"})
 _HTML_FORMAT = "org.matrix.custom.html"
 
@@ -106,56 +105,6 @@ class NotBridged(Exception):  # noqa: N818 - a decision, not a failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """The file of a Matrix message: ``url`` is ``mxc://…``; ``encrypted`` is the ``EncryptedFile`` object, if
-    it has one.
-    """
-
-    url: str
-    content_type: str
-    filename: str
-    description: str
-    inline: bool
-    encrypted: Mapping[str, Any] | None = None
-
-
-def media_of(content: Mapping[str, Any], kind: str = "m.room.message") -> Media | None:
-    """The file a message (or, of another ``kind``, a sticker) carries, if its type is one that does.
-
-    Raises:
-        NotBridged: it should have one and does not.
-    """
-    subtype = STICKER if kind == STICKER else _text(content, "msgtype")
-    if subtype != STICKER and (kind != "m.room.message" or subtype not in MEDIA_TYPES):
-        return None
-    file = content.get("file")
-    encrypted = file if isinstance(file, dict) else None
-    url = content.get("url") if encrypted is None else encrypted.get("url")
-    if not isinstance(url, str) or not is_mxc(url):
-        raise NotBridged("the message has no file we can fetch")
-    body = _text(content, "body")
-    info = content.get("info")
-    content_type = info.get("mimetype") if isinstance(info, dict) else None
-    filename = _text(content, "filename") or body
-    return Media(
-        url=url,
-        content_type=content_type if isinstance(content_type, str) else OPAQUE,
-        filename=filename,
-        description=body if body != filename else "",
-        inline=subtype in ("m.image", STICKER),
-        encrypted=encrypted,
-    )
-
-
-def is_mxc(url: str) -> bool:
-    """Whether a URI names a file of a server. Its parts become parts of a path, where ".." would name
-    something else.
-    """
-    match = _MXC.fullmatch(url)
-    return match is not None and is_server_name(match[1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ToMimi:
     """Turns Matrix events of one room into MIMI content."""
 
@@ -164,11 +113,14 @@ class ToMimi:
     sender_uri: str
     room_uri: str
     salt: bytes
+    expires: Expiration | None = None
+    """When the message ends; what deletes another one has no end of its own."""
     poll: Mapping[str, Any] | None = None
     """The content of the poll that a vote or the end of a poll is about, if it could be had."""
 
-    def convert(self, event: Mapping[str, Any], attachment: ExternalPart | None = None) -> MimiContent:
-        """The content for a Matrix event; ``attachment`` is its file, encrypted and uploaded.
+    def convert(self, event: Mapping[str, Any], attachment: Part | None = None) -> MimiContent:
+        """The content for a Matrix event; ``attachment`` is its file, encrypted and uploaded, alone or
+        ``with_thumbnail``.
 
         Raises:
             NotBridged: it has none.
@@ -183,9 +135,7 @@ class ToMimi:
             raise NotBridged(f"MIMI has no form for it: {error}") from error
         return mimi
 
-    def _convert(
-        self, event: Mapping[str, Any], content: JsonObject, attachment: ExternalPart | None
-    ) -> MimiContent:
+    def _convert(self, event: Mapping[str, Any], content: JsonObject, attachment: Part | None) -> MimiContent:
         kind = event.get("type")
         if kind in ("m.room.message", STICKER):
             return self._message(content, attachment, sticker=kind == STICKER)
@@ -197,7 +147,7 @@ class ToMimi:
             raise NotBridged(f"events of type {kind} are for programs")
         return self._fallback(kind, content)
 
-    def _message(self, content: JsonObject, attachment: ExternalPart | None, *, sticker: bool) -> MimiContent:
+    def _message(self, content: JsonObject, attachment: Part | None, *, sticker: bool) -> MimiContent:
         relation = content.get("m.relates_to")
         relation = relation if isinstance(relation, dict) else {}
         if relation.get("rel_type") == "m.replace":
@@ -219,15 +169,21 @@ class ToMimi:
             topic = (root.message_id or b"") if root is not None else b""
         part = self._part(content, attachment, is_reply=bool(_reply_target(relation)))
         return MimiContent(
-            salt=self.salt, in_reply_to=in_reply_to, topic_id=topic, extensions=extensions, part=part
+            salt=self.salt,
+            in_reply_to=in_reply_to,
+            topic_id=topic,
+            expires=self.expires,
+            extensions=extensions,
+            part=part,
         )
 
-    def _edit(self, new: JsonObject, target: Known, attachment: ExternalPart | None) -> MimiContent:
+    def _edit(self, new: JsonObject, target: Known, attachment: Part | None) -> MimiContent:
         extensions = self._extensions(new)
         replaces = self._reference(target.matrix_event_id, extensions, REPLACES_EVENT)
         return MimiContent(
             salt=self.salt,
             replaces=replaces,
+            expires=self.expires,
             # "the original sender of a message MUST NOT be able to change the semantics of any other
             # portion of the message except for the contents of the NestedPart"
             in_reply_to=target.in_reply_to,
@@ -246,7 +202,7 @@ class ToMimi:
         if in_reply_to is None and REPLY_TO_EVENT not in extensions:
             raise NotBridged("a reaction to a message that was never bridged")
         part = SinglePart(disposition=Disposition.REACTION, content_type=PLAIN, content=key.encode())
-        return MimiContent(salt=self.salt, in_reply_to=in_reply_to, extensions=extensions, part=part)
+        return self._answer(in_reply_to, extensions, part)
 
     def _redaction(self, event: Mapping[str, Any], content: JsonObject) -> MimiContent:
         target = self.lookup.by_matrix(str(event.get("redacts") or content.get("redacts") or ""))
@@ -262,7 +218,14 @@ class ToMimi:
         target = relation.get("event_id") if isinstance(relation, dict) else None
         in_reply_to = self._reference(target, extensions, REPLY_TO_EVENT)
         part = SinglePart(content_type=PLAIN, content=readable(kind, content, self.poll).encode())
-        return MimiContent(salt=self.salt, in_reply_to=in_reply_to, extensions=extensions, part=part)
+        return self._answer(in_reply_to, extensions, part)
+
+    def _answer(
+        self, in_reply_to: bytes | None, extensions: dict[int | str, Any], part: SinglePart
+    ) -> MimiContent:
+        return MimiContent(
+            salt=self.salt, expires=self.expires, in_reply_to=in_reply_to, extensions=extensions, part=part
+        )
 
     def _extensions(self, content: JsonObject) -> dict[int | str, Any]:
         extensions = sender_extensions(sender_uri=self.sender_uri, room_uri=self.room_uri)
@@ -270,9 +233,13 @@ class ToMimi:
             extensions[MESSAGE_TYPE] = content["msgtype"]
         info = content.get("info")
         if isinstance(info, dict):
-            size = {name: info[name] for name in MEASURES if is_measure(info.get(name))}
-            if size:
-                extensions[PICTURE] = size
+            for extension, measured, names in (
+                (PICTURE, info, MEASURES),
+                (THUMBNAIL, info.get("thumbnail_info"), THUMBNAIL_MEASURES),
+            ):
+                size = measures(measured, names)
+                if size:
+                    extensions[extension] = size
         if content.get("msgtype") == "m.audio" and isinstance(content.get(VOICE_MARK), dict):
             extensions[VOICE] = True
         if content.get("msgtype") == "m.location" and is_geo(content.get("geo_uri")):
@@ -303,10 +270,10 @@ class ToMimi:
             extensions[name] = target.log_event_id
         return target.message_id
 
-    def _part(self, content: JsonObject, attachment: ExternalPart | None, *, is_reply: bool) -> Part:
+    def _part(self, content: JsonObject, attachment: Part | None, *, is_reply: bool) -> Part:
         if attachment is not None:
             return attachment
-        kind, body = _text(content, "msgtype"), _text(content, "body")
+        kind, body = text_of(content, "msgtype"), text_of(content, "body")
         if kind == "m.location" and is_geo(content.get("geo_uri")):
             where = str(content["geo_uri"])
             text = body if where in body else f"{body}\n{where}".strip()
@@ -334,10 +301,19 @@ class ToMimi:
         )
 
 
-def safe_type(content_type: str) -> str:
-    """The media type that somebody claims a file to have, without parameters; ``OPAQUE`` if it is none."""
-    kind = content_type.partition(";")[0].strip()
-    return kind if _MEDIA_TYPE.fullmatch(kind) is not None else OPAQUE
+def with_thumbnail(file: ExternalPart, thumbnail: ExternalPart) -> MultiPart:
+    """A file and a small picture of it. Who cannot show the one may well show the other: "The receiver should
+    process as many of the nested parts at this level as possible."
+    """
+    preview = replace(thumbnail, disposition=Disposition.PREVIEW)
+    return MultiPart(semantics=PartSemantics.PROCESS_ALL, parts=(file, preview))
+
+
+def measures(values: object, names: Sequence[str]) -> dict[str, int]:
+    """Those of the measures called ``names`` that ``values`` has and that can be such."""
+    if not isinstance(values, Mapping):
+        return {}
+    return {name: values[name] for name in names if is_measure(values.get(name))}
 
 
 def is_measure(value: object) -> bool:
@@ -373,6 +349,7 @@ def _reply_target(relation: JsonObject) -> str | None:
     return target if isinstance(target, str) else None
 
 
-def _text(content: Mapping[str, Any], name: str) -> str:
+def text_of(content: Mapping[str, Any], name: str) -> str:
+    """A text in an object, empty if there is none."""
     value = content.get(name)
     return value if isinstance(value, str) else ""

@@ -218,6 +218,16 @@ _SCHEMA = (
     ALTER TABLE key_requests ADD COLUMN again INTEGER
     """,
     """
+    CREATE TABLE expirations (
+        log_event_id TEXT PRIMARY KEY,
+        matrix_room_id TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        at INTEGER NOT NULL, -- milliseconds since the Unix epoch
+        state TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX expirations_due ON expirations (at) WHERE state = 'said'
+    """,
+    """
     CREATE TABLE heads (
         matrix_room_id TEXT PRIMARY KEY, event_id TEXT NOT NULL, ts INTEGER NOT NULL, suspect TEXT
     ) WITHOUT ROWID;

@@ -196,6 +196,11 @@ class HomeserverApi:
         """The acting user has read a room up to an event, and anyone there may know."""
         await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/receipt/m.read/{_part(event_id)}", body={})
 
+    async def set_typing(self, room_id: str, user_id: str, *, types: bool, timeout_ms: int) -> None:
+        """The acting user, by its ID, types in a room, for so long unless taken back, or does not."""
+        body = {"typing": True, "timeout": timeout_ms} if types else {"typing": False}
+        await self._json("PUT", f"{_V3}/rooms/{_part(room_id)}/typing/{_part(user_id)}", body=body)
+
     async def set_state(
         self, room_id: str, event_type: str, state_key: str, content: JsonObject, *, ts: int | None = None
     ) -> str:

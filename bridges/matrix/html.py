@@ -1,8 +1,8 @@
 """Matrix's HTML and MIMI's Markdown, each into the other, and HTML made safe.
 
-A small tree in between: parse once, then render. What is not on Matrix's list of tags is dropped and its
-text kept; what may hold no text for people (scripts, styles, the quoted fallback of a reply) is dropped
-whole.
+What is not on Matrix's list of tags is dropped and its text kept; what may hold no text for people (scripts,
+styles, the quoted fallback of a reply) is dropped whole. A library that parses as browsers do decides that.
+Markdown is made from a small tree: parse once, then render.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from html.parser import HTMLParser
 
+import nh3
 from markdown_it import MarkdownIt
 
 # Client-Server API, "m.room.message msgtypes": the tags clients may send, less tables' and details' rarer
@@ -114,38 +115,49 @@ def parse(html: str) -> Element:
 
 def sanitize(html: str, *, links: LinkMap = str) -> str:
     """The fragment with nothing but what Matrix allows; ``links`` maps every link's target."""
-    return _safe(parse(html), links)
+
+    def attribute(tag: str, name: str, value: str) -> str | None:
+        return _attribute(name, links(value) if (tag, name) == ("a", "href") else value)
+
+    clean = nh3.clean(
+        html.encode(errors="replace").decode(),  # half a character is none
+        tags=set(_ALLOWED),
+        clean_content_tags=set(_DROPPED_WHOLE),
+        # Without "*", some are allowed on every tag.
+        attributes={"*": set(), **{tag: set(names) for tag, names in _ALLOWED.items() if names}},
+        attribute_filter=attribute,
+        url_schemes={scheme.removesuffix(":") for scheme in _SCHEMES},
+        link_rel=None,
+    )
+    # Every level of nesting takes two tags.
+    return _written(parse(clean)) if clean.count("<") > 2 * MAX_DEPTH else clean
 
 
-def _safe(element: Element, links: LinkMap) -> str:
-    if element.tag in _DROPPED_WHOLE:
-        return ""
+def _attribute(name: str, value: str) -> str | None:
+    """An attribute of an allowed name, if its value is allowed as well."""
+    match name:
+        case "href":
+            allowed = value.lower().startswith(_SCHEMES)
+        case "class":
+            allowed = _LANGUAGE.fullmatch(value) is not None
+        case "start":
+            allowed = value.isascii() and value.isdigit()
+        case _:
+            allowed = True
+    return value if allowed else None
+
+
+def _written(element: Element) -> str:
+    """A tree of allowed tags as HTML."""
     inner = "".join(
-        escape(child, quote=False) if isinstance(child, str) else _safe(child, links)
+        escape(child, quote=False) if isinstance(child, str) else _written(child)
         for child in element.children
     )
-    if element.tag not in _ALLOWED:
+    if not element.tag:
         return inner
-    attributes = "".join(f' {name}="{escape(value)}"' for name, value in _attributes(element, links).items())
-    if element.tag in _VOID:
-        return f"<{element.tag}{attributes}>"
-    return f"<{element.tag}{attributes}>{inner}</{element.tag}>"
-
-
-def _attributes(element: Element, links: LinkMap) -> dict[str, str]:
-    kept = {}
-    for name in _ALLOWED[element.tag]:
-        value = element.attributes.get(name)
-        if value is None:
-            continue
-        if name == "href":
-            value = links(value)
-            if not value.lower().startswith(_SCHEMES):
-                continue
-        if (name == "class" and not _LANGUAGE.fullmatch(value)) or (name == "start" and not value.isdigit()):
-            continue
-        kept[name] = value
-    return kept
+    attributes = "".join(f' {name}="{escape(value)}"' for name, value in element.attributes.items())
+    start = f"<{element.tag}{attributes}>"
+    return start if element.tag in _VOID else f"{start}{inner}</{element.tag}>"
 
 
 def markdown_of(html: str, *, links: LinkMap = str) -> str:

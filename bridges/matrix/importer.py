@@ -15,8 +15,9 @@ from typing import Any
 
 import structlog
 
+from bridges.matrix.attachments import media_of
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.content import JsonObject, Known, NotBridged, media_of
+from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.fallbacks import readable
 from bridges.matrix.homeserver import HomeserverApi

@@ -15,18 +15,20 @@ from bridges.matrix.content import Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.login import Login
 from bridges.matrix.doubles.speaking import Speaking
+from bridges.matrix.expiry import Expiry
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.kept import Kept, Said
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.leaves import file_key, files, thumbnails
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.provenance import came_from
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
-from bridges.matrix.rendering import ToMatrix, Upload, file_key, files
+from bridges.matrix.rendering import ToMatrix, Upload
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import (
@@ -68,7 +70,9 @@ class Inbound:
         speaking: Speaking,
         kept: Kept,
         is_encrypted: Callable[[str], Awaitable[bool]],
+        expiry: Expiry,
     ) -> None:
+        self._expiry = expiry
         self._login = login
         self._speaking = speaking
         self._kept = kept
@@ -99,6 +103,7 @@ class Inbound:
             if reason is not None:
                 self._aside.put(link.matrix_room_id, item.event_id, reason)
                 log.error("set aside", event_id=item.event_id, room_id=item.room_id, reason=reason)
+        self._expiry.said(item.event_id)
 
     async def _bridge(self, link: Link, item: Item) -> None:
         if came_from(item, self._names.domain):
@@ -135,6 +140,7 @@ class Inbound:
             raise NotBridged(f"{sender} says something we did not send for them")
         if await self._login.heard(item.sender_uri, content):
             raise NotBridged("it proves whose address this is")
+        self._expiry.begin(link, item.event_id, sender, content)
         said = Said(
             matrix_room_id=link.matrix_room_id,
             log_event_id=item.event_id,
@@ -158,16 +164,22 @@ class Inbound:
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
+        parts: list[Known] = []
         for number, act in enumerate(mapping.convert(content, uploads)):
-            event_id = await self._speaking.act(
-                ghost,
-                act,
-                sender=sender,
-                matrix_room_id=link.matrix_room_id,
-                log_event_id=said.log_event_id,
-                number=number,
-                ts=said.ts,
-            )
+            try:
+                event_id = await self._speaking.act(
+                    ghost,
+                    act,
+                    sender=sender,
+                    matrix_room_id=link.matrix_room_id,
+                    log_event_id=said.log_event_id,
+                    number=number,
+                    ts=said.ts,
+                )
+            except ApiError as error:
+                if not is_passing(error):  # what was said before is there
+                    self._messages.put_parts(link.matrix_room_id, parts)
+                raise
             known = Known(
                 matrix_event_id=event_id,
                 log_event_id=said.log_event_id,
@@ -175,19 +187,23 @@ class Inbound:
                 sender=sender,
                 in_reply_to=content.in_reply_to,
             )
-            self._messages.put(link.matrix_room_id, known, part=number)
+            parts.append(known)
+        # All at once: a message of which some part is known counts as shown.
+        self._messages.put_parts(link.matrix_room_id, parts)
 
     async def _uploads(
         self, content: MimiContent, ghost: HomeserverApi, *, encrypted: bool
     ) -> dict[str, Upload]:
         uploads: dict[str, Upload] = {}
-        for part in files(content):
+        wanted = [(part, MAX_FILE_BYTES) for part in files(content)]
+        wanted += [(part, MAX_THUMBNAIL_BYTES) for part in thumbnails(content)]
+        for part, limit in wanted:
             key = file_key(part)
             try:
                 if encrypted:
-                    uploads[key] = await self._media.to_encrypted_room(part, ghost)
+                    uploads[key] = await self._media.to_encrypted_room(part, ghost, limit=limit)
                 else:
-                    uploads[key] = await self._media.to_matrix(part, ghost)
+                    uploads[key] = await self._media.to_matrix(part, ghost, limit=limit)
             except UntrustedAnswer as error:
                 # The message is bridged all the same and says that its file is missing.
                 log.warning("a file was not bridged", file=key, reason=str(error))

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Protocol
 
+from bridges.matrix.attachments import OPAQUE, Media, safe_type
 from bridges.matrix.ciphers import (
     PART_KEY_BYTES,
     PART_NONCE_BYTES,
@@ -24,12 +25,16 @@ from bridges.matrix.ciphers import (
     through,
     whole,
 )
-from bridges.matrix.content import OPAQUE, Media, safe_type
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
 from linearized.client import Download, ProviderApi, UntrustedAnswer, repeated
+from linearized.client.transport import MAX_MEDIA_BYTES
 from linearized.mimi.content import AES_128_GCM, HASH_SHA256, Disposition, ExternalPart, SinglePart
 
+# Neither side takes a larger one.
+MAX_FILE_BYTES = MAX_MEDIA_BYTES
+# A picture of 800 by 600 pixels, the largest that homeservers make as a thumbnail, is smaller in any format.
+MAX_THUMBNAIL_BYTES = 2 * 1024 * 1024
 _DOWNLOAD = re.compile(r"https://([^/]+)/_matrix/client/v1/media/download/([^/]+)/([A-Za-z0-9_=-]+)")
 _MXC = re.compile(r"mxc://([^/]+)/([A-Za-z0-9_=-]+)")
 
@@ -86,6 +91,7 @@ async def carry(
     ciphers: Sequence[Cipher] = (),
     content_type: str,
     filename: str | None = None,
+    limit: int = MAX_FILE_BYTES,
 ) -> str:
     """Copy a file from one side to the other through ciphers, piece by piece; returns its ``mxc://`` URI
     there. It is nowhere in between but for the pieces on their way. Not repeated.
@@ -93,12 +99,15 @@ async def carry(
     Args:
         place: the server and the media ID.
         content_type, filename: what is said of it there.
+        limit: in bytes; a longer one is not carried.
 
     Raises:
-        UntrustedAnswer: it is not the file that it should be.
+        UntrustedAnswer: it is not the file that it should be, or too large.
     """
     async with source.download_stream(*place) as found:
-        chunks, size = found.chunks, found.size
+        if found.size is not None and found.size > limit:
+            raise UntrustedAnswer(f"the file is larger than {limit} bytes")
+        chunks, size = _bounded(found.chunks, limit), found.size
         if size is None:  # whoever uploads has to say it
             data = b"".join([chunk async for chunk in chunks])
             chunks, size = _one(data), len(data)
@@ -107,6 +116,16 @@ async def carry(
             raise UntrustedAnswer("the file is too short to be what the message means")
         async with aclosing(through(chunks, ciphers)) as carried:
             return await to.upload_stream(carried, size=size, content_type=content_type, filename=filename)
+
+
+async def _bounded(chunks: AsyncIterable[bytes], limit: int) -> AsyncGenerator[bytes, None]:
+    """A file of at most ``limit`` bytes, whatever was said of its length."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise UntrustedAnswer(f"the file is larger than {limit} bytes")
+        yield chunk
 
 
 async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
@@ -181,11 +200,11 @@ class MediaCopier:
 
         return self._remember(source, await repeated(once))
 
-    async def to_part(self, media: Media) -> ExternalPart:
-        """Encrypt a file and upload it to the provider.
+    async def to_part(self, media: Media, *, limit: int = MAX_FILE_BYTES) -> ExternalPart:
+        """Encrypt a file of at most ``limit`` bytes and upload it to the provider.
 
         Raises:
-            UntrustedAnswer: it is encrypted in Matrix, and not what the message promised.
+            UntrustedAnswer: it is too large, or it is encrypted in Matrix and not what the message promised.
         """
         place = matrix_file(media.url)
 
@@ -195,7 +214,9 @@ class MediaCopier:
             sealer = PartSealer(key=key, nonce=nonce)
             opener = () if media.encrypted is None else (FileOpener(media.encrypted),)
             ciphers = (*opener, sealer)
-            copy = await carry(self._homeserver, place, self._provider, ciphers=ciphers, content_type=OPAQUE)
+            copy = await carry(
+                self._homeserver, place, self._provider, ciphers=ciphers, content_type=OPAQUE, limit=limit
+            )
             return copy, sealer
 
         copy, sealer = await repeated(once)
@@ -213,15 +234,18 @@ class MediaCopier:
             filename=media.filename,
         )
 
-    async def to_matrix(self, part: ExternalPart | SinglePart, acting: HomeserverApi) -> str:
-        """Fetch and decrypt a file, or take it from the message that holds it, and upload it to the
-        homeserver as ``acting``; returns its ``mxc://`` URI.
+    async def to_matrix(
+        self, part: ExternalPart | SinglePart, acting: HomeserverApi, *, limit: int = MAX_FILE_BYTES
+    ) -> str:
+        """Fetch and decrypt a file of at most ``limit`` bytes, or take it from the message that holds it, and
+        upload it to the homeserver as ``acting``; returns its ``mxc://`` URI.
 
         Raises:
             UntrustedAnswer: it is not what the message promised.
         """
         content_type = safe_type(part.content_type)
         if isinstance(part, SinglePart):
+            _check_held(part, limit)
             return await _upload(acting, part.content, content_type=content_type)
         source = f"part {part.url} {part.content_hash.hex()}"
         known = self._known(source)
@@ -232,13 +256,19 @@ class MediaCopier:
         async def once() -> str:
             ciphers = (PartOpener(part),)
             return await carry(
-                self._provider, place, acting, ciphers=ciphers, content_type=content_type, filename=filename
+                self._provider,
+                place,
+                acting,
+                ciphers=ciphers,
+                content_type=content_type,
+                filename=filename,
+                limit=limit,
             )
 
         return self._remember(source, await repeated(once))
 
     async def to_encrypted_room(
-        self, part: ExternalPart | SinglePart, acting: HomeserverApi
+        self, part: ExternalPart | SinglePart, acting: HomeserverApi, *, limit: int = MAX_FILE_BYTES
     ) -> dict[str, Any]:
         """As ``to_matrix``, with the file encrypted for an encrypted room; returns its ``EncryptedFile``.
 
@@ -246,6 +276,7 @@ class MediaCopier:
             UntrustedAnswer: it is not what the message promised.
         """
         if isinstance(part, SinglePart):
+            _check_held(part, limit)
             sealer = FileSealer(self._random)
             sealed = whole(sealer, part.content)
             return {**sealer.file, "url": await _upload(acting, sealed, content_type=OPAQUE)}
@@ -259,7 +290,13 @@ class MediaCopier:
             sealer = FileSealer(self._random)
             ciphers = (PartOpener(part), sealer)
             url = await carry(
-                self._provider, place, acting, ciphers=ciphers, content_type=OPAQUE, filename="file"
+                self._provider,
+                place,
+                acting,
+                ciphers=ciphers,
+                content_type=OPAQUE,
+                filename="file",
+                limit=limit,
             )
             return {**sealer.file, "url": url}
 
@@ -274,6 +311,11 @@ class MediaCopier:
     def _remember(self, source: str, copy: str) -> str:
         self._database.run("INSERT OR REPLACE INTO media VALUES (?, ?)", source, copy)
         return copy
+
+
+def _check_held(part: SinglePart, limit: int) -> None:
+    if len(part.content) > limit:
+        raise UntrustedAnswer(f"the file is larger than {limit} bytes")
 
 
 async def _upload(acting: HomeserverApi, data: bytes, *, content_type: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import structlog
 
-from bridges.matrix.content import JsonObject, Known, NotBridged, is_mxc
+from bridges.matrix.attachments import is_mxc
+from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts

@@ -11,22 +11,24 @@ from html import escape
 
 import structlog
 
-from bridges.matrix.content import STICKER, JsonObject, Known, Media, NotBridged, ToMimi, media_of
+from bridges.matrix.attachments import Media, media_of
+from bridges.matrix.content import STICKER, JsonObject, Known, NotBridged, ToMimi, with_thumbnail
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.media import MediaCopier
+from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
+from bridges.matrix.retention import RETENTION, Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
 from linearized.client import ApiError, Session, UntrustedAnswer
-from linearized.mimi.content import ExternalPart, MimiContent
+from linearized.mimi.content import ExternalPart, MimiContent, Part
 from linearized.protocol.identifiers import room_uri
 
 _SALT_BYTES = 16
@@ -54,7 +56,9 @@ class Outbound:
         speaking: Speaking,
         random: Callable[[int], bytes],
         reopened: Callable[[JsonObject], JsonObject],
+        retention: Retention,
     ) -> None:
+        self._retention = retention
         self._reopened = reopened
         self._speaking = speaking
         self._homeserver = homeserver
@@ -155,6 +159,8 @@ class Outbound:
 
     async def _state(self, link: Link, event: JsonObject, sender: str, state_key: str) -> None:
         kind = str(event.get("type"))
+        if kind == RETENTION:
+            self._retention.changed(link.matrix_room_id)
         if kind not in SHARED or state_key:
             raise NotBridged(f"state of type {kind} stays on its own side")
         await self._shared.to_room(link, event, sender)
@@ -171,16 +177,16 @@ class Outbound:
         sent = await session.send(
             link.room_id or "", content, txn_id=f"matrix-{event_id}", ts=_timestamp(event)
         )
-        self._messages.sent(
-            link.matrix_room_id,
-            Known(
-                matrix_event_id=event_id,
-                log_event_id=sent.event_id,
-                message_id=sent.message_id,
-                sender=str(event.get("sender")),
-                in_reply_to=content.in_reply_to,
-            ),
+        known = Known(
+            matrix_event_id=event_id,
+            log_event_id=sent.event_id,
+            message_id=sent.message_id,
+            sender=str(event.get("sender")),
+            in_reply_to=content.in_reply_to,
         )
+        with self._database.together():
+            self._messages.sent(link.matrix_room_id, known)
+            self._retention.sent(link, sent.event_id, known.sender, content.expires)
         if sender != self._bot:
             session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
 
@@ -198,9 +204,17 @@ class Outbound:
                 await session.groups.join(room_id)
         return session
 
-    async def _attachment(self, media: Media | None) -> ExternalPart | None:
+    async def _attachment(self, media: Media | None) -> Part | None:
+        """The file of a message, with its thumbnail, as the part that refers to them."""
+        file = None if media is None else await self._file(media, MAX_FILE_BYTES)
+        if file is None or media is None or media.thumbnail is None:
+            return file
+        thumbnail = await self._file(media.thumbnail, MAX_THUMBNAIL_BYTES)
+        return file if thumbnail is None else with_thumbnail(file, thumbnail)
+
+    async def _file(self, media: Media, limit: int) -> ExternalPart | None:
         try:
-            return None if media is None else await self._media.to_part(media)
+            return await self._media.to_part(media, limit=limit)
         except UntrustedAnswer as error:
             log.warning("a file was not bridged", reason=str(error))
             return None
@@ -242,6 +256,7 @@ class Outbound:
             sender_uri=session.device.owner.user_uri,
             room_uri=room_uri(room_id),
             salt=self._random(_SALT_BYTES),
+            expires=await self._retention.expiration(link, event),
             poll=await self._poll(link, kind, content),
         )
         mimi = mapping.convert(event, await self._attachment(media))

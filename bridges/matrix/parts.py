@@ -12,6 +12,7 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database, has_secrets
 from bridges.matrix.doubles.parts import double_puppeting
 from bridges.matrix.doubles.sealing import Sealing
+from bridges.matrix.expiry import Expiry
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer
@@ -29,8 +30,10 @@ from bridges.matrix.puppets import DEVICE, Puppets
 from bridges.matrix.receipts import Receipts
 from bridges.matrix.records import IncomingQueue, Messages, RoomLinks, SetAside
 from bridges.matrix.restored import Restored
+from bridges.matrix.retention import Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
+from bridges.matrix.typists import Typists
 from bridges.matrix.unbridging import Unbridging
 from linearized.client import ProviderApi
 
@@ -140,6 +143,13 @@ class Parts:
             ghosts=self.ghosts,
             media=media,
         )
+        self.expiry = Expiry(
+            database=database,
+            ghosts=self.ghosts,
+            speaking=doubles.speaking,
+            bot=homeserver.as_user(names.bot),
+            clock=environment.clock,
+        )
         self.outbound = Outbound(
             database=database,
             names=names,
@@ -153,6 +163,7 @@ class Parts:
             speaking=doubles.speaking,
             random=environment.random,
             reopened=self.encryption.reopened,
+            retention=Retention(database=database, bot=homeserver.as_user(names.bot)),
         )
         self.receipts = Receipts(
             wanted=config.read_receipts,
@@ -164,9 +175,17 @@ class Parts:
             speaking=doubles.speaking,
             random=environment.random,
         )
-        kept = Kept(database, self.sealing, hours=config.keep_hours, clock=environment.clock)
+        self.kept = Kept(database, self.sealing, hours=config.keep_hours, clock=environment.clock)
+        self.typists = Typists(
+            wanted=config.typing,
+            names=names,
+            ghosts=self.ghosts,
+            links=self.links,
+            provider=provider,
+            bot=config.bot,
+        )
         self.inbound = Inbound(
-            kept=kept,
+            kept=self.kept,
             receipts=self.receipts,
             database=database,
             names=names,
@@ -180,6 +199,7 @@ class Parts:
             login=doubles.login,
             speaking=doubles.speaking,
             is_encrypted=self.encryption.taking_part.is_encrypted,
+            expiry=self.expiry,
         )
         self.restored = Restored(
             database=database,
@@ -188,8 +208,9 @@ class Parts:
             membership=membership,
             shared=self.shared,
             inbound=self.inbound,
+            expiry=self.expiry,
             encryption=self.encryption,
-            kept=kept,
+            kept=self.kept,
         )
         self.unbridging = Unbridging(
             database=database,
@@ -199,6 +220,7 @@ class Parts:
             ghosts=self.ghosts,
             names=names,
             forget=self.encryption.forget,
+            redact_all=self.expiry.redact_all,
             random=environment.random,
         )
         self.commands = Commands(

@@ -267,6 +267,7 @@ _ROOM_TABLES = (
     "set_aside",
     "sayings",
     "readings",
+    "expirations",
     "heads",
     "kept",
     "restored",
@@ -362,6 +363,12 @@ class Messages:
             known.in_reply_to,
             part,
         )
+
+    def put_parts(self, matrix_room_id: str, parts: Sequence[Known]) -> None:
+        """Remember all Matrix events that one message became."""
+        with self._database.together():
+            for number, known in enumerate(parts):
+                self.put(matrix_room_id, known, part=number)
 
     def by_matrix(self, event_id: str) -> Known | None:
         """As ``content.Lookup``."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import TypeGuard
 from urllib.parse import unquote
 
 from bridges.matrix.content import (
-    HTML,
     LOCATION,
     MAX_MENTIONS,
     MEASURES,
@@ -20,6 +17,8 @@ from bridges.matrix.content import (
     REPLACES_EVENT,
     REPLY_TO_EVENT,
     STICKER,
+    THUMBNAIL,
+    THUMBNAIL_MEASURES,
     VOICE,
     VOICE_MARK,
     JsonObject,
@@ -27,25 +26,13 @@ from bridges.matrix.content import (
     Lookup,
     NotBridged,
     is_geo,
-    is_measure,
-    safe_type,
+    measures,
 )
 from bridges.matrix.html import html_of, is_plain, parse, sanitize
+from bridges.matrix.leaves import MAX_EVENTS, File, Leaf, file_key, file_size, is_file, leaves, media_type
 from bridges.matrix.names import MATRIX_TO, Names
-from linearized.mimi.content import (
-    MARKDOWN,
-    Disposition,
-    ExternalPart,
-    MimiContent,
-    MultiPart,
-    NullPart,
-    Part,
-    PartSemantics,
-    SinglePart,
-)
+from linearized.mimi.content import Disposition, ExternalPart, MimiContent, NullPart, SinglePart
 
-# A message of more parts than this would flood the room it is bridged to.
-MAX_EVENTS = 20
 _MENTION = re.compile(re.escape(f'href="{MATRIX_TO}') + r"(@[^\"/?]+)\"")
 
 
@@ -67,34 +54,8 @@ class RedactEvent:
 Act = SendEvent | RedactEvent
 
 
-File = ExternalPart | SinglePart
 # A file at the homeserver: its ``mxc://`` URI or, in an encrypted room, its ``EncryptedFile`` object.
 Upload = str | JsonObject
-
-
-def files(content: MimiContent) -> list[File]:
-    """The files a message refers to or holds, which have to be uploaded before ``ToMatrix.convert``."""
-    return [part for part in _leaves(content.part)[:MAX_EVENTS] if _is_file(part)]
-
-
-def file_key(part: File) -> str:
-    """What names a file among a message's uploads: its URL, or the hash of what the message holds."""
-    if isinstance(part, ExternalPart):
-        return part.url
-    return f"{part.content_type} {sha256(part.content).hexdigest()}"
-
-
-def _is_file(part: Part) -> TypeGuard[File]:
-    return isinstance(part, ExternalPart) or (
-        isinstance(part, SinglePart)
-        and part.disposition != Disposition.REACTION
-        and not media_type(part).startswith("text/")
-    )
-
-
-def media_type(part: File) -> str:
-    """The media type without its parameters, in lower case."""
-    return safe_type(part.content_type).lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,29 +67,30 @@ class ToMatrix:
     sender: str
 
     def convert(self, content: MimiContent, uploads: Mapping[str, Upload] | None = None) -> list[Act]:
-        """What to do for a message; ``uploads`` gives each of its ``files`` by ``file_key``.
+        """What to do for a message; ``uploads`` gives each of its ``files`` and ``thumbnails`` by
+        ``file_key``.
 
         Raises:
             NotBridged: nothing.
         """
         replaced = self._target(content, content.replaces, REPLACES_EVENT)
-        leaves = _leaves(content.part)
+        found = leaves(content.part)
         # Of a message that never came across, the new version is all there is to show.
         is_change = content.replaces is not None or REPLACES_EVENT in content.extensions
-        if is_change and (replaced is not None or not leaves):
+        if is_change and (replaced is not None or not found):
             return [self._replacement(content, replaced, uploads or {})]
-        if any(leaf.disposition == Disposition.REACTION for leaf in leaves):
-            return self._reactions(content, leaves)
+        if any(leaf.part.disposition == Disposition.REACTION for leaf in found):
+            return self._reactions(content, found)
         relation = self._relation(content)
         acts: list[Act] = []
-        for leaf in leaves[:MAX_EVENTS]:
+        for leaf in found[:MAX_EVENTS]:
             message = self._message(content, leaf, uploads or {})
             if message is not None:
                 if relation:
                     message["m.relates_to"] = relation
                 acts.append(_sent(content, message))
-        if len(leaves) > MAX_EVENTS:
-            more = f"[{len(leaves) - MAX_EVENTS} more parts of this message were left out]"
+        if len(found) > MAX_EVENTS:
+            more = f"[{len(found) - MAX_EVENTS} more parts of this message were left out]"
             acts.append(SendEvent("m.room.message", {"msgtype": "m.notice", "body": more}))
         if not acts:
             raise NotBridged("the message has no part that Matrix can show")
@@ -141,10 +103,10 @@ class ToMatrix:
         # delete that message, unless there is a specific, concrete authorization policy which allows it."
         if target.sender != self.sender:
             raise NotBridged(f"{self.sender} may not change a message by {target.sender}")
-        leaves = _leaves(content.part)
-        if isinstance(content.part, NullPart) or not leaves:
+        found = leaves(content.part)
+        if isinstance(content.part, NullPart) or not found:
             return RedactEvent(target.matrix_event_id)
-        new = self._message(content, leaves[0], uploads)
+        new = self._message(content, found[0], uploads)
         if new is None:
             raise NotBridged("the edited message has no part that Matrix can show")
         outer: JsonObject = {**new, "body": f"* {new['body']}", "m.new_content": new}
@@ -153,11 +115,11 @@ class ToMatrix:
         outer["m.relates_to"] = {"rel_type": "m.replace", "event_id": target.matrix_event_id}
         return SendEvent("m.room.message", outer)
 
-    def _reactions(self, content: MimiContent, leaves: list[Part]) -> list[Act]:
+    def _reactions(self, content: MimiContent, found: list[Leaf]) -> list[Act]:
         target = self._target(content, content.in_reply_to, REPLY_TO_EVENT)
         if target is None:
             raise NotBridged("a reaction to a message that was never bridged")
-        texts = [leaf.text for leaf in leaves if isinstance(leaf, SinglePart)]
+        texts = [leaf.part.text for leaf in found if isinstance(leaf.part, SinglePart)]
         if not texts:
             raise NotBridged("a reaction that is no text")
         relation = {"rel_type": "m.annotation", "event_id": target.matrix_event_id}
@@ -185,18 +147,19 @@ class ToMatrix:
         event_id = content.extensions.get(extension)
         return self.lookup.by_log(event_id) if isinstance(event_id, str) else None
 
-    def _message(self, content: MimiContent, leaf: Part, uploads: Mapping[str, Upload]) -> JsonObject | None:
-        if _is_file(leaf):
-            return _file(content, leaf, uploads)
-        if not isinstance(leaf, SinglePart):
+    def _message(self, content: MimiContent, leaf: Leaf, uploads: Mapping[str, Upload]) -> JsonObject | None:
+        part = leaf.part
+        if is_file(part):
+            return _file(content, part, leaf.thumbnail, uploads)
+        if not isinstance(part, SinglePart):
             return None
         where = content.extensions.get(LOCATION)
         if isinstance(where, str) and is_geo(where):
-            return {"msgtype": "m.location", "body": leaf.text, "geo_uri": where}
+            return {"msgtype": "m.location", "body": part.text, "geo_uri": where}
         kind = content.extensions.get(MESSAGE_TYPE)
         message: JsonObject = {"msgtype": kind if kind in ("m.notice", "m.emote") else "m.text"}
-        subtype = media_type(leaf)
-        text = leaf.text
+        subtype = media_type(part)
+        text = part.text
         message["body"] = _plain_of(text) if subtype == "text/html" else text
         html = None
         if subtype == "text/html":
@@ -232,21 +195,22 @@ def _sent(content: MimiContent, message: JsonObject) -> SendEvent:
     return SendEvent("m.room.message", message)
 
 
-def _file(content: MimiContent, part: File, uploads: Mapping[str, Upload]) -> JsonObject:
+def _file(
+    content: MimiContent, part: File, thumbnail: File | None, uploads: Mapping[str, Upload]
+) -> JsonObject:
     name, description, subtype = "", "", media_type(part)
-    size = len(part.content) if isinstance(part, SinglePart) else part.size
     if isinstance(part, ExternalPart):
         name, description = part.filename or part.description, part.description
     name = name or "file"
     if file_key(part) not in uploads:
         return {"msgtype": "m.notice", "body": f"[{name}: the file could not be fetched]"}
     kinds = {"image": "m.image", "audio": "m.audio", "video": "m.video"}
-    info: JsonObject = {"mimetype": subtype}
-    if size:
-        info["size"] = size
-    picture = content.extensions.get(PICTURE)
-    if isinstance(picture, Mapping):
-        info |= {name: picture[name] for name in MEASURES if is_measure(picture.get(name))}
+    info = {**_info(part), **measures(content.extensions.get(PICTURE), MEASURES)}
+    if thumbnail is not None and file_key(thumbnail) in uploads:
+        size = measures(content.extensions.get(THUMBNAIL), THUMBNAIL_MEASURES)
+        small = uploads[file_key(thumbnail)]
+        info["thumbnail_url" if isinstance(small, str) else "thumbnail_file"] = small
+        info["thumbnail_info"] = {**_info(thumbnail), **size}
     message: JsonObject = {
         "msgtype": kinds.get(subtype.partition("/")[0], "m.file"),
         "body": description or name,
@@ -260,21 +224,11 @@ def _file(content: MimiContent, part: File, uploads: Mapping[str, Upload]) -> Js
     return message
 
 
-def _leaves(part: Part) -> list[Part]:
-    """The parts to show, in order: of alternatives, the one that says most in Matrix."""
-    if not isinstance(part, MultiPart):
-        return [] if isinstance(part, NullPart) else [part]
-    if part.semantics == PartSemantics.CHOOSE_ONE:
-        return _leaves(min(part.parts, key=_preference))
-    return [leaf for child in part.parts for leaf in _leaves(child)]
-
-
-def _preference(part: Part) -> int:
-    order = (HTML.partition(";")[0], MARKDOWN.partition(";")[0], "text/plain")
-    if isinstance(part, SinglePart):
-        media_type = part.content_type.partition(";")[0].strip().lower()
-        return order.index(media_type) if media_type in order else len(order) + 1
-    return len(order) if isinstance(part, ExternalPart | MultiPart) else len(order) + 2
+def _info(part: File) -> JsonObject:
+    """What is known of a file itself."""
+    info: JsonObject = {"mimetype": media_type(part)}
+    size = file_size(part)
+    return {**info, "size": size} if size else info
 
 
 def _plain_of(html: str) -> str:

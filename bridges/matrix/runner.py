@@ -6,8 +6,9 @@ its own. All of them survive the absence of either side.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 import trio
@@ -61,13 +62,17 @@ class Bridge(Parts):
             hs_token=config.hs_token,
             queue=self.queue,
             keep=self.encryption.receive,
-            hear=self.receipts.hear,
+            hear=self._hear,
             note=self._catching_up.note,
             arrived=self.wake,
             user_exists=self.ghosts.answer_query,
             room_exists=self.portals.answer_query,
             provision=provisioning.answer,
         )
+
+    def _hear(self, units: Sequence[object]) -> None:
+        self.receipts.hear(units)
+        self.typists.hear(units)
 
     def wake(self) -> None:
         """There may be something in the queue."""
@@ -117,7 +122,9 @@ class Bridge(Parts):
             nursery.start_soon(self._inbound_loop)
             nursery.start_soon(self._audit_loop)
             nursery.start_soon(self.receipts.run)
-            nursery.start_soon(self.encryption.taking_part.verify)
+            nursery.start_soon(self.typists.run)
+            nursery.start_soon(self.expiry.run)
+            nursery.start_soon(partial(self.encryption.taking_part.verify, patient=True))
 
     async def find_room(self, name: str) -> str:
         """The Matrix room that an ID or an alias names.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridges.matrix.content import JsonObject, NotBridged, is_mxc
+from bridges.matrix.attachments import is_mxc
+from bridges.matrix.content import JsonObject, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.importer import interoperable
 from bridges.matrix.levels import levels_to_matrix, levels_to_room

@@ -1,13 +1,14 @@
 """Taking a room apart again: both sides stay what they are, each without the other.
 
 At the provider, the homeserver's people leave the group in one commit; whoever has the highest power level
-of those who stay gets the bot's, and the bot leaves. In Matrix, the ghosts leave and then the bot. Every
-step may be repeated, and the link goes last, so a bridge that is killed goes on when it is asked again.
+of those who stay gets the bot's, and the bot leaves. In Matrix, what would expire later is redacted, because
+nobody could then; the ghosts leave and then the bot. Every step may be repeated, and the link goes last, so a
+bridge that is killed goes on when it is asked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
@@ -29,7 +30,9 @@ _FORBIDDEN, _NOT_FOUND = 403, 404
 
 
 class Unbridging:
-    """Ends the bridging of rooms. ``forget`` drops what is kept of a room's encryption."""
+    """Ends the bridging of rooms. ``forget`` drops what is kept of a room's encryption; ``redact_all``
+    redacts what would expire there later.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Unbridging:
         ghosts: Ghosts,
         names: Names,
         forget: Callable[[str], None],
+        redact_all: Callable[[str], Awaitable[None]],
         random: Callable[[int], bytes],
     ) -> None:
         self._homeserver = homeserver
@@ -49,6 +53,7 @@ class Unbridging:
         self._ghosts = ghosts
         self._names = names
         self._forget = forget
+        self._redact_all = redact_all
         self._random = random
         self._database = database
         self._links = RoomLinks(database)
@@ -113,6 +118,7 @@ class Unbridging:
         bot = self._homeserver.as_user(self._names.bot)
         try:
             joined = await bot.joined_members(matrix_room_id)
+            await self._redact_all(matrix_room_id)
             for user in sorted(filter(self._names.is_ours, joined)):
                 if user != self._names.bot:
                     await self._ghosts.leave(matrix_room_id, user)

@@ -114,8 +114,11 @@ class MlsDevice(Joining):
         renewed = leaf_owner(certified_credential(certificates), signature_key=self.client.signature_key)
         if renewed.client != self.owner.client:
             raise IdentifierError("the certificate is another client's")
+        before = self.client.credential
         self.client.renew(certificates=certificates)
         self.owner = renewed
+        if self.client.credential != before:
+            self.state.fallback_uploaded = False  # it is no use any more, nor is the rest of the stock
         self.save()
 
     def not_renewed(self) -> list[str]:

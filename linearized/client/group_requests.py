@@ -16,7 +16,12 @@ from linearized.mimi.group_info import (
     GroupInfoResponse,
     GroupInfoResponseTBS,
 )
-from linearized.mimi.key_material import KeyMaterialRequest, KeyMaterialRequestTBS, KeyMaterialResponse
+from linearized.mimi.key_material import (
+    KeyMaterialRequest,
+    KeyMaterialRequestTBS,
+    KeyMaterialResponse,
+    RequiredCapabilities,
+)
 from linearized.protocol.identifiers import room_uri, user_uri
 
 
@@ -27,6 +32,7 @@ def key_material_request(device: MlsDevice, room_id: str, user_id: str) -> KeyMa
         target_user=user_uri(user_id),
         room_id=room_uri(room_id),
         acceptable_ciphersuites=(CIPHERSUITE,),
+        required_capabilities=_required_by(device, room_id),
         requester_signature_key=device.client.signature_key,
         requester_credential=device.client.credential,
     )
@@ -36,9 +42,22 @@ def key_material_request(device: MlsDevice, room_id: str, user_id: str) -> KeyMa
         target_user=signed.target_user,
         room_id=signed.room_id,
         acceptable_ciphersuites=signed.acceptable_ciphersuites,
+        required_capabilities=signed.required_capabilities,
         requester_signature_key=signed.requester_signature_key,
         requester_credential=signed.requester_credential,
         signature=signature,
+    )
+
+
+def _required_by(device: MlsDevice, room_id: str) -> RequiredCapabilities:
+    """What the room's group requires, if we are in it: a client without it could not be added."""
+    required = device.group(room_id).required_capabilities() if device.in_group(room_id) else None
+    if required is None:
+        return RequiredCapabilities()
+    return RequiredCapabilities(
+        extension_types=required.extensions,
+        proposal_types=required.proposals,
+        credential_types=required.credentials,
     )
 
 

@@ -280,7 +280,11 @@ class Session:
                 same.
         """
         self.device.renew(certificates)
-        await self.upload_key_packages()
+        # The stock was made with what this device had before, unless this is called again.
+        if self.device.state.fallback_uploaded:
+            await self.upload_key_packages()
+        else:
+            await self._replace_key_packages()
         for room_id in self.device.not_renewed():
             await self.groups.update_keys(room_id)
 
@@ -320,6 +324,17 @@ class Session:
         if not one_time and not fallback:
             return
         # The private keys are on disk before anyone can use the public ones.
+        self.device.save()
+        await self.api.keys_upload(one_time=one_time, fallback=fallback)
+        self.device.state.fallback_uploaded = True
+        self.device.save()
+
+    async def _replace_key_packages(self) -> None:
+        """Bring a whole stock, in the place of one with other certificates, which the provider withdraws."""
+        one_time, fallback = (
+            self._make(self._key_packages, last_resort=False),
+            self._make(1, last_resort=True),
+        )
         self.device.save()
         await self.api.keys_upload(one_time=one_time, fallback=fallback)
         self.device.state.fallback_uploaded = True

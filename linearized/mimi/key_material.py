@@ -29,6 +29,11 @@ REQUEST_LABEL = "KeyMaterialRequestTBS"
 
 _BASIC_CREDENTIAL = bytes([0, 1])  # CredentialType basic (RFC 9420, Section 5.3)
 
+# "The extension types … defined in this document" and its proposal types "are considered "default" and MUST
+# NOT be listed" (RFC 9420, Section 7.2): application_id to external_senders, add to group_context_extensions.
+_DEFAULT_EXTENSIONS = frozenset(range(1, 6))
+_DEFAULT_PROPOSALS = frozenset(range(1, 8))
+
 
 class KeyMaterialUserCode(IntEnum):
     """How the claim went for the user as a whole."""
@@ -80,6 +85,38 @@ class Capabilities(Struct):
     extensions: Annotated[tuple[int, ...], Vector(Uint(2))] = ()
     proposals: Annotated[tuple[int, ...], Vector(Uint(2))] = ()
     credentials: Annotated[tuple[int, ...], Vector(Uint(2))] = ()
+
+
+class Requirements:
+    """What a client has to support to be in a group with these ``RequiredCapabilities``, ready to be compared
+    with many clients' capabilities at the cost of theirs.
+    """
+
+    def __init__(self, required: RequiredCapabilities) -> None:
+        self._extensions = frozenset(required.extension_types) - _DEFAULT_EXTENSIONS
+        self._proposals = frozenset(required.proposal_types) - _DEFAULT_PROPOSALS
+        self._credentials = frozenset(required.credential_types)
+
+    def met_by(self, capabilities: Capabilities) -> bool:
+        """Whether a client with these capabilities can be in the group (RFC 9420, Section 11.1)."""
+        return (
+            self._extensions <= {*capabilities.extensions}
+            and self._proposals <= {*capabilities.proposals}
+            and self._credentials <= {*capabilities.credentials}
+        )
+
+
+def capabilities_of(key_package: bytes) -> Capabilities:
+    """The capabilities of the leaf in a key package (without MLSMessage header).
+
+    Raises:
+        MimiDecodeError: it is malformed up to there.
+    """
+    reader = Reader(key_package)
+    reader.skip(4)  # version, cipher suite
+    reader.skip_vectors(3)  # init_key, then the leaf's encryption_key and signature_key
+    walk_credential(reader)
+    return Capabilities.read_from(reader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +179,21 @@ class KeyMaterialResponse(Struct):
     def __post_init__(self) -> None:
         if self.clients and self.user_status not in _CODES_WITH_CLIENTS:
             raise ValueError(f"clients are listed with user status {self.user_status!r}")
+
+
+def is_of_another_protocol(request: bytes) -> bool:
+    """Whether a ``KeyMaterialRequest`` is for a protocol that is not MLS 1.0. Whom it is for stands before
+    the select on the protocol; what comes after cannot be read.
+
+    Raises:
+        MimiDecodeError: it is malformed up to there.
+    """
+    reader = Reader(request)
+    protocol = reader.uint(1)
+    if protocol in {0, Protocol.MLS10}:  # 0 is reserved
+        return False
+    reader.skip_vectors(3)  # requestingUser, targetUser, roomId
+    return True
 
 
 def basic_credential(identity: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.commit_parts import commit_parts
@@ -11,6 +12,10 @@ from linearized.mls import MlsError, PublicGroup, StagedCommit
 from linearized.room.credentials import ClientIdentity, client_of
 from linearized.room.submissions import Reason, Rejected
 from linearized.room.tie import check_identities_kept, check_proposals, resulting_app_data
+
+# "Both the Welcome and GroupInfo omit the ratchet_tree" (MIMI protocol, Update Room State): there was none
+# before and is none now, or the one there was before is left out now.
+WITHOUT_TREE: Final = frozenset({RatchetTreePresence.NO_RATCHET_TREE, RatchetTreePresence.REMOVED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,8 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle, *, now: int) -> V
 
     Checks, in this order: the epoch (a commit that lost a race is late, whatever its content has become), its
     signature, the proposals and what they do to the app data, tree and confirmation tag, then the GroupInfo
-    of the new epoch.
+    of the new epoch. The bundle's ``ratchet_tree``, in whichever way it is conveyed, is not looked at: the
+    tree that the commit leads to is worked out here, and no other is kept or handed on.
 
     Args:
         now: when the hub accepts it, milliseconds since the Unix epoch: the lifetimes of added key packages
@@ -81,7 +87,7 @@ def _checked_group_info(group: PublicGroup, staged: StagedCommit, option: GroupI
         group.verify_group_info(staged=staged, group_info=option.full)
         return option.full
     # A tree would be among the signed extensions at a place that a partial GroupInfo does not tell.
-    if partial.ratchet_tree_presence is not RatchetTreePresence.NO_RATCHET_TREE:
+    if partial.ratchet_tree_presence not in WITHOUT_TREE:
         raise Rejected(Reason.INVALID_COMMIT, "A partial GroupInfo is taken without a ratchet tree")
     return group.rebuild_group_info(
         staged=staged, extensions=partial.group_info_extensions, signature=partial.signature

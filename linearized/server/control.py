@@ -20,7 +20,7 @@ import trio
 
 from linearized.exceptions import CanonicalJsonError, InvalidInput, LinearizedError
 from linearized.protocol.canonical import JsonObject, parse_json_object
-from linearized.server.hub import Overloaded
+from linearized.server.deciding import Overloaded
 from linearized.server.join_codes import code_id
 from linearized.server.node import Node
 from linearized.server.telemetry import describe

@@ -94,7 +94,7 @@ class Worker:
         self._alone: dict[str, None] = {}  # due, each in a transaction of its own: their batch was refused
         self._pending: Batch | None = None  # sent, and no answer: to be sent again as it was
         self._outage = Pause()
-        self._asked_until = -math.inf  # it asked us to stay away until then, by trio's clock
+        self._asked_until = -math.inf  # we are to stay away until then, by trio's clock
         self._wake = trio.Event()
 
     def changed(self, key: str) -> None:
@@ -108,6 +108,11 @@ class Worker:
         """End the pauses that we made ourselves."""
         for pause in (self._outage, *self._refused.values(), *self._unwelcome.values()):
             pause.until = -math.inf
+        self._wake.set()
+
+    def stay_away(self, seconds: float) -> None:
+        """Send nothing for so long, whoever is heard from meanwhile; 0 ends that."""
+        self._asked_until = trio.current_time() + seconds
         self._wake.set()
 
     async def run(self) -> None:

@@ -23,9 +23,9 @@ from linearized.exceptions import (
 )
 from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.room.submissions import Reason, Rejected
+from linearized.server.deciding import Overloaded
 from linearized.server.exchange import OutboundError
 from linearized.server.http import HttpError, Response, json_response
-from linearized.server.hub import Overloaded
 from linearized.server.keys import Crowded
 from linearized.server.providers.client import ProviderError
 

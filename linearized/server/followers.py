@@ -93,8 +93,13 @@ class Followers:
         """Notify a pull follower from now on; False if our settings say that it fetches."""
         removed = await self.pulls.remove(provider)
         if removed:
+            self._worker(provider).stay_away(0)
             self._wake(self._store.followed_by(provider))
         return removed
+
+    def await_fetching(self, provider: str, seconds: float) -> None:
+        """Send a provider nothing for a while: it is said to fetch, and has to register for that."""
+        self._worker(provider).stay_away(seconds)
 
     def contacted(self, provider: str) -> None:
         """A provider has been heard from: do not wait out a pause it did not ask for."""

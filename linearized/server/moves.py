@@ -39,6 +39,13 @@ from linearized.server.node import Node
 from linearized.server.providers.client import HUB_MOVED, ProviderError
 from linearized.server.providers.key_material import ROUTE_LIFETIME_MS
 from linearized.server.telemetry import describe
+from linearized.server.told_fetchers import (
+    PATIENCE_SECONDS,
+    PULL_FOLLOWERS,
+    fetchers,
+    newcomers,
+    read_fetchers,
+)
 from linearized.store.base import FollowerRow, Role, RoomRow
 from linearized.store.moving import Adoption
 
@@ -72,6 +79,8 @@ class Moves:
         self._hub = hub
         self._offered: dict[str, str] = {}  # rooms of ours that are being handed over, and to whom
         self._incoming: dict[str, Incoming] = {}
+        # Rooms that we have signed for, and who is said to fetch them: one set for each that may move here.
+        self._told: dict[str, frozenset[str]] = {}
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._due: dict[str, None] = {}
         self._wake = trio.Event()
@@ -172,7 +181,12 @@ class Moves:
         row = self._node.store.room(room_id)
         assert row is not None  # noqa: S101 - it has a paused actor
         (last,) = self._node.store.event_ids(room_id, after=row.head_seq - 1, limit=1)
-        body: JsonObject = {"after": last, "size": row.head_seq, ROUTES: self._routes(room_id)}
+        body: JsonObject = {
+            "after": last,
+            "size": row.head_seq,
+            ROUTES: self._routes(room_id),
+            PULL_FOLLOWERS: fetchers(self._node, self._node.rooms.state(room_id)),
+        }
         lpdu = (await self._ask(room_id, new_hub, "accept", body)).get("lpdu")
         if not isinstance(lpdu, dict) or (lpdu.get("type"), lpdu.get("room_id")) != (HUB[0], room_id):
             raise Rejected(Reason.MALFORMED, f"{new_hub} signed something else than a transfer")
@@ -210,19 +224,23 @@ class Moves:
                 pass
             return incoming.size
 
-    async def accept(self, row: RoomRow, hub: str, *, after: str, size: int, routes: object) -> JsonObject:
+    async def accept(
+        self, row: RoomRow, hub: str, *, after: str, size: int, routes: object, told: object
+    ) -> JsonObject:
         """Copy the rest of the log, and sign the transfer that follows its last entry.
 
         Args:
             routes: see ``take_routes``.
+            told: see ``read_fetchers``.
 
         Raises:
-            Rejected: as ``prepare`` and ``take_routes``, or the log does not end there.
+            Rejected: as ``prepare``, ``take_routes`` and ``read_fetchers``, or the log does not end there.
             OutboundError: as ``prepare``.
         """
         # Before anything is fetched or kept: what a hub may have us copy, our user's power decides.
         self._node.audits.require_trusted(row)
         sender = self.taker(row)
+        fetching = read_fetchers(told)
         await self.take_routes(row, routes)
         async with self.lock(row.room_id):
             incoming = await self.begun(row, hub)
@@ -230,6 +248,7 @@ class Moves:
                 pass
             if (incoming.size, incoming.head) != (size, after):
                 raise Rejected(Reason.FORBIDDEN, "The log we were given ends elsewhere")
+            self._told[row.room_id] = fetching
             return build_lpdu(
                 identity=self._node.identity,
                 version=get_version(row.version),
@@ -375,6 +394,7 @@ class Moves:
         # A transfer was sent to everybody by the old hub; a takeover nobody has yet. And a MIMI provider is
         # shown it by both, as what follows means nothing to it before.
         sent = frozenset() if taken else frozenset({LINEARIZED})
+        fetching = newcomers(self._node, self._told.pop(room_id, frozenset()), incoming.state)
         await store.adopt(
             Adoption(
                 room=replace(row, role=Role.HUB, hub=self._node.identity.name, epoch=incoming.epoch),
@@ -394,6 +414,8 @@ class Moves:
         self.release(room_id)
         self._node.rooms.participating.forget(room_id)
         self._node.notifier.room_changed(incoming.state)
+        for provider in fetching:
+            self._node.followers.await_fetching(provider, PATIENCE_SECONDS)
         self._node.followers.room_changed(room_id)
         log.info("taken_over", room_id=room_id, entries=incoming.size)
 

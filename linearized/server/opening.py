@@ -38,6 +38,7 @@ from linearized.server.moves import Moves
 from linearized.server.node import Node
 from linearized.server.notaries import Notaries
 from linearized.server.notifier import Notifier
+from linearized.server.ordered_rooms import OrderedRooms
 from linearized.server.outbound import FederationClient
 from linearized.server.parents import Dependants, ParentRooms
 from linearized.server.providers.client import ProviderClient
@@ -199,19 +200,18 @@ def _assemble(
         followers.appended(room_id, entries)
         node.dependants.appended(entries)
 
-    hub = Hub(
+    rooms = OrderedRooms(
         identity=identity,
         store=store,
         mls=OpenMls(clock),
         signer=mls_signer,
-        clock=clock,
         vouched=served - {identity.name},
-        nursery=nursery,
         appended=appended,
         agents=franking.agents,
         authorities=config.authorities_of,
         parents=ParentRooms(store),
     )
+    hub = Hub(rooms, clock=clock, nursery=nursery)
     node = Node(
         config=config,
         identity=identity,

@@ -16,7 +16,8 @@ import trio
 
 from linearized.exceptions import StoreError
 from linearized.room.submissions import ParentChanged, Rejected
-from linearized.server.hub import Hub, Overloaded
+from linearized.server.deciding import Overloaded
+from linearized.server.hub import Hub
 from linearized.server.telemetry import describe
 from linearized.store.base import EntryRow, Role, Store
 

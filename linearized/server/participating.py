@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
@@ -21,12 +20,15 @@ from linearized.protocol.events import Event
 from linearized.protocol.hashing import event_id, lpdu_hash, lpdu_identity
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, hub_of
-from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion, get_version
+from linearized.protocol.versions import ROOM_VERSIONS, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.server.deciding import Overloaded
+from linearized.server.echoes import Echoes, echo_of
+from linearized.server.endpoints import UNSTABLE
 from linearized.server.exchange import WRONG_EPOCH
-from linearized.server.hub import Overloaded
+from linearized.server.gaps import close_gap, previous
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
@@ -37,18 +39,6 @@ from linearized.server.shown_rooms import Keys, check_hub, transfers_in, verifie
 from linearized.server.soft_failures import replies_for
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
-# How long we wait for the hub to send back what we sent it. It answers /send first, so this covers one more
-# request.
-ECHO_SECONDS: Final = 20.0
-# Events asked for at once when some are missing; the hub may send fewer.
-BACKFILL_LIMIT: Final = 100
-# Requests made to close one gap, 10,000 events: a longer outage is closed by several deliveries.
-MAX_BACKFILLS: Final = 100
-# Events kept in memory to close one gap, bytes: what 10,000 events of 6 KB come to.
-MAX_GAP_BYTES: Final = 64 * 1024 * 1024
-
-UNSTABLE: Final = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02"
-
 
 class Participating:
     """The participant's side of Linearized Matrix."""
@@ -57,7 +47,7 @@ class Participating:
         self._node = node
         # Weak, so that a join that fails leaves nothing behind.
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
-        self._echoes: dict[str, tuple[trio.Event, list[str]]] = {}
+        self._echoes = Echoes(node.store)
         self._states = States(node.store)
         self._policies = SeenPolicies(node.store)
 
@@ -93,7 +83,7 @@ class Participating:
                 return replace(event, origin_server_ts=int(known))
         now = event.origin_server_ts if event.origin_server_ts is not None else self._node.clock()
         timed = replace(event, origin_server_ts=now)
-        while self._is_taken(self._lpdu(row, timed), get_version(row.version)):
+        while self._echoes.is_known(self._lpdu(row, timed), get_version(row.version)):
             # The same words in the same millisecond are two events all the same.
             now += 1
             timed = replace(event, origin_server_ts=now)
@@ -102,10 +92,6 @@ class Participating:
                 Reply(scope=f"sent {reply.scope}", key=reply.key, value=str(now))
             )
         return timed
-
-    def _is_taken(self, lpdu: JsonObject, version: RoomVersion) -> bool:
-        key = lpdu_identity(lpdu, version)
-        return key in self._echoes or self._node.store.reply(_echo_scope(lpdu["room_id"]), key) is not None
 
     async def invite(self, row: RoomRow, event: LocalEvent) -> str:
         """Have the hub invite somebody for one of our users: it asks the target's server before it appends.
@@ -132,18 +118,13 @@ class Participating:
             raise Overloaded(f"the room is about to be taken over by {taker}")
         lpdu = self._lpdu(row, event)
         key = lpdu_identity(lpdu, get_version(row.version))
-        came_back = self._node.store.reply(_echo_scope(row.room_id), key)
+        came_back = self._echoes.came_back(row.room_id, key)
         if came_back is not None:
             return came_back
-        arrived, found = self._echoes.setdefault(key, (trio.Event(), []))
-        try:
+        with self._echoes.expected(key) as echo:
             await request(lpdu, encode_base64url(key.encode()))
             # "200 from /send is no proof of acceptance": the event coming back is.
-            with trio.fail_after(ECHO_SECONDS):
-                await arrived.wait()
-        finally:
-            self._echoes.pop(key, None)
-        return found[0]
+            return await echo.event_id()
 
     async def receive_all(
         self, row: RoomRow, pdus: Sequence[JsonObject], *, via: str | None = None
@@ -206,9 +187,16 @@ class Participating:
         try:
             entries, replica = self._accepted(row, events)
         except Gap as gap:
-            if gap.missing != _previous(events[0]):
+            if gap.missing != previous(events[0]):
                 raise
-            earlier = await self._close_gap(row, events[0], via or row.hub)
+            head = self._head(row)
+            earlier = await close_gap(
+                self._node,
+                row,
+                events[0],
+                after=head.event_id if head is not None else None,
+                hub=via or row.hub,
+            )
             entries, replica = self._accepted(row, [*earlier, *events[1:]])
         state = replica.state
         hub = hub_of(state)
@@ -311,10 +299,6 @@ class Participating:
         last = self._node.store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
         return last[0] if last else None
 
-    def _head_id(self, row: RoomRow) -> str | None:
-        head = self._head(row)
-        return head.event_id if head is not None else None
-
     def _accepted(self, row: RoomRow, events: list[Event]) -> tuple[list[NewEntry], Replica]:
         """Events in log order as the entries they become, and the room after them; raises as
         ``Replica.receive``.
@@ -336,41 +320,9 @@ class Participating:
         )
         return [replica.receive(event) for event in events], replica
 
-    async def _close_gap(self, row: RoomRow, event: Event, hub: str) -> list[Event]:
-        """Fetch from ``hub`` what lies between our head and ``event``, which comes last, and verify it."""
-        head_id = self._head_id(row)
-        chain = [event]
-        size = len(event.raw)
-        for _ in range(MAX_BACKFILLS):
-            earliest = _previous(chain[-1])
-            query = f"v={quote(earliest, safe='')}&limit={BACKFILL_LIMIT}"
-            answer = await self._node.federation.request(
-                hub, "GET", f"{UNSTABLE}/backfill/{quote(row.room_id, safe='')}?{query}"
-            )
-            by_id = {found.event_id: found for found in await self._page(answer, row)}
-            while (missing := by_id.pop(_previous(chain[-1]), None)) is not None:
-                chain.append(missing)
-                size += len(missing.raw)
-                if _previous(missing) == head_id:
-                    return chain[::-1]
-            if _previous(chain[-1]) == earliest or size > MAX_GAP_BYTES:
-                break  # the hub gave us nothing new, or too much
-        raise Rejected(Reason.FORBIDDEN, "The hub does not close the gap before its event")
-
-    async def _page(self, answer: JsonObject, row: RoomRow) -> list[Event]:
-        pdus = answer.get("pdus")
-        if not isinstance(pdus, list):
-            raise Rejected(Reason.MALFORMED, "The hub's answer has no events")
-        events: list[Event] = []
-        keys: Keys = {}
-        for pdu in pdus[:BACKFILL_LIMIT]:
-            events.append(await verified_event(self._node, pdu, row, keys))
-            await trio.lowlevel.checkpoint()  # verifying a page takes a few dozen milliseconds
-        return events
-
     async def _store(self, row: RoomRow, entries: list[NewEntry], hub: str) -> None:
         version = get_version(row.version)
-        echoed = [_echoed(entry.event, version) for entry in entries if self._is_ours(entry.event)]
+        echoed = [echo_of(entry.event, version) for entry in entries if self._is_ours(entry.event)]
         await self._node.store.append(
             RoomAppend(
                 room_id=row.room_id,
@@ -379,11 +331,7 @@ class Participating:
                 replies=(*echoed, *replies_for(entries)),
             )
         )
-        for echo in echoed:
-            waiting = self._echoes.get(echo.key)
-            if waiting is not None:
-                waiting[1].append(echo.value)
-                waiting[0].set()
+        self._echoes.arrived(echoed)
 
     def _is_ours(self, event: Event) -> bool:
         return user_domain(event.sender) == self._node.identity.name
@@ -398,23 +346,6 @@ def _refused(refusal: object) -> Rejected:
     if said.get("errcode") == WRONG_EPOCH and type(epoch) is int:
         return Rejected(Reason.WRONG_EPOCH, text, current_epoch=epoch)
     return Rejected(Reason.FORBIDDEN, text)
-
-
-def _echoed(event: Event, version: RoomVersion) -> Reply:
-    """What an LPDU of ours has become."""
-    key = lpdu_identity(event.pdu, version)
-    return Reply(scope=_echo_scope(event.room_id), key=key, value=event.event_id)
-
-
-def _echo_scope(room_id: str) -> str:
-    return f"echo {room_id}"
-
-
-def _previous(event: Event) -> str:
-    """The event before one; the first of a log follows nothing and so closes no gap."""
-    if len(event.prev_events) != 1:
-        raise Rejected(Reason.FORBIDDEN, "An event of a linear room has one predecessor")
-    return event.prev_events[0]
 
 
 def _epoch(event: Event, content: JsonObject) -> int | None:

@@ -20,9 +20,10 @@ from linearized.protocol.identifiers import user_domain
 from linearized.room.credentials import ClientIdentity
 from linearized.room.submissions import Accepted, OtherKeyPublished, Rejected, Submission
 from linearized.server import device_lists
+from linearized.server.deciding import Repeated
 from linearized.server.device_objects import checked
 from linearized.server.endpoints import UNSTABLE
-from linearized.server.hub import Hub, Repeated
+from linearized.server.hub import Hub
 from linearized.server.node import Node
 from linearized.server.outbound import OutboundError
 from linearized.store.base import Reply, Store

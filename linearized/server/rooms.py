@@ -34,8 +34,9 @@ from linearized.room.submissions import (
     Submission,
 )
 from linearized.server import invited, invites, joining_by_code, remote_devices
+from linearized.server.deciding import EVENT_ID, Repeated
 from linearized.server.following import Following
-from linearized.server.hub import EVENT_ID, Hub, Repeated
+from linearized.server.hub import Hub
 from linearized.server.introductions import introduced, joiner_is
 from linearized.server.loading import state_of
 from linearized.server.node import Node
@@ -312,9 +313,15 @@ class Rooms:
                 return room_id
         raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to knock on this room at")
 
-    async def invite(self, room_id: str, *, sender: str, target: str, reason: str | None = None) -> str:
-        """Invite a user; a user of another server is invited through that server, which may refuse."""
-        content: JsonObject = {"membership": "invite"}
+    async def invite(
+        self, room_id: str, *, sender: str, target: str, reason: str | None = None, direct: bool = False
+    ) -> str:
+        """Invite a user; a user of another server is invited through that server, which may refuse.
+
+        Args:
+            direct: say that the room is for talking to that user alone (``is_direct``).
+        """
+        content: JsonObject = {"membership": "invite", **({"is_direct": True} if direct else {})}
         if reason is not None:
             content["reason"] = reason
         event = LocalEvent(sender=sender, type="m.room.member", state_key=target, content=content)
@@ -400,14 +407,11 @@ class Rooms:
     async def group_info(self, room_id: str, *, request: bytes) -> bytes:
         """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
         row = self.row(room_id)
-        if row is None:
-            if (
-                room_domain(room_id) == self._node.identity.name
-                or GroupInfoRequest.decode(request).joining_code is None
-            ):
+        if row is None and room_domain(room_id) != self._node.identity.name:
+            if GroupInfoRequest.decode(request).joining_code is None:
                 self._known(room_id)
             return await joining_by_code.group_info(self._node, room_id, request)
-        if row.role is not Role.HUB:
+        if row is not None and row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
         return await group_info.answer(self._node, room_id, request, domains=self._node.served_domains)
 

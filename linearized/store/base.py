@@ -7,7 +7,7 @@ suite (``tests/store/contract.py``) runs against every implementation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -275,16 +275,31 @@ class Store(
         """Forget a device, what it says of itself, its key packages and the messages waiting for it."""
         ...
 
-    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
-        """Store packages. One that is stored already, claimed or not, stays as it is."""
+    async def put_key_packages(
+        self, packages: Sequence[KeyPackageRow], *, withdrawn: Sequence[bytes] = ()
+    ) -> None:
+        """Store packages, and with them forget others. One that is stored already stays as it is.
+
+        Args:
+            withdrawn: KeyPackageRefs; of those that were claimed nothing is forgotten.
+        """
         ...
 
     async def claim_key_package(
-        self, *, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+        self,
+        *,
+        user_id: str,
+        device_id: str,
+        ciphersuites: Sequence[int],
+        now_ms: int,
+        fits: Callable[[bytes], bool] | None = None,
     ) -> KeyPackageRow | None:
         """Hand out one package: never the same twice, never expired, of the earliest suite that has one.
 
         A last-resort package is handed out only when nothing else is left, and stays.
+
+        Args:
+            fits: looks at a package and says whether it will do. It is called within the transaction.
         """
         ...
 
@@ -457,6 +472,18 @@ class Store(
 
     def key_package_counts(self, user_id: str, device_id: str) -> dict[int, int]:
         """Unclaimed, not last-resort packages by cipher suite."""
+        ...
+
+    def unclaimed_key_packages(self, user_id: str, device_id: str) -> list[KeyPackageRow]:
+        """A device's packages that were not handed out, last-resort ones too, whether or not they have
+        expired.
+        """
+        ...
+
+    def claimable_key_package(self, user_id: str, device_id: str, *, now_ms: int) -> KeyPackageRow | None:
+        """Of a device's packages of any suite that could be handed out, the one that lasts longest; None if
+        it has run out.
+        """
         ...
 
     def key_package(self, reference: bytes) -> KeyPackageRow | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -56,8 +56,8 @@ class ReceiptStore(Protocol):
         """The latest of one room with ``position <= until``, newest first; whose as in ``receipts``."""
         ...
 
-    def unread(self, room_id: str, user_id: str, *, last: int, limit: int) -> int:
-        """How many of the ``limit`` entries up to ``last`` are messages of others behind what the user has
-        read or said in the room.
+    def unread(self, room_id: str, user_id: str, *, last: int, limit: int, but: Collection[str] = ()) -> int:
+        """How many of the ``limit`` entries up to ``last`` are messages of others, without those of ``but``,
+        behind what the user has read or said in the room.
         """
         ...

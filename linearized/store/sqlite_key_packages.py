@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from linearized.store.base import KeyPackageRow
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
 from linearized.store.sqlite_writes import Writes
 
+# Packages of a suite that are looked at for one that fits: as many as a device may keep.
+MAX_CANDIDATES: Final = 200
 _BY_REFERENCE = """
 SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
 FROM key_packages WHERE reference = ?
@@ -20,12 +22,22 @@ FROM key_packages WHERE reference = ?
 _CLAIMABLE = """
 SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
 FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL AND last_resort = 0
-AND ciphersuite = ? AND not_after * 1000 > ? ORDER BY not_after LIMIT 1
+AND ciphersuite = ? AND not_after * 1000 > ? ORDER BY not_after LIMIT ?
 """
 _LAST_RESORT = """
 SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
 FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL AND last_resort = 1
-AND ciphersuite = ? AND not_after * 1000 > ? ORDER BY not_after DESC LIMIT 1
+AND ciphersuite = ? AND not_after * 1000 > ? ORDER BY not_after DESC LIMIT ?
+"""
+# The one that lasts longest is the newest, and says best what the device can do.
+_ANY_CLAIMABLE = """
+SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
+FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL AND not_after * 1000 > ?
+ORDER BY not_after DESC LIMIT 1
+"""
+_UNCLAIMED = """
+SELECT reference, user_id, device_id, client_uri, key_package, ciphersuite, last_resort, not_after, claimed_at
+FROM key_packages WHERE user_id = ? AND device_id = ? AND claimed_at IS NULL
 """
 
 
@@ -42,6 +54,15 @@ class KeyPackageReads(Reader):
                 device_id,
             )
         )
+
+    def unclaimed_key_packages(self, user_id: str, device_id: str) -> list[KeyPackageRow]:
+        """A device's packages that were not handed out."""
+        return [_key_package(row) for row in self._query(_UNCLAIMED, user_id, device_id)]
+
+    def claimable_key_package(self, user_id: str, device_id: str, *, now_ms: int) -> KeyPackageRow | None:
+        """A package of a device, of whatever suite, that could be handed out; None if it has run out."""
+        rows = self._query(_ANY_CLAIMABLE, user_id, device_id, now_ms)
+        return _key_package(rows[0]) if rows else None
 
     def key_package(self, reference: bytes) -> KeyPackageRow | None:
         """The package with this KeyPackageRef, claimed or not, or None."""
@@ -94,8 +115,14 @@ def _key_package(row: tuple[Any, ...]) -> KeyPackageRow:
     )
 
 
-def put_key_packages(transaction: Transaction, packages: Sequence[KeyPackageRow]) -> None:
+def put_key_packages(
+    transaction: Transaction, packages: Sequence[KeyPackageRow], withdrawn: Sequence[bytes]
+) -> None:
     """Store packages. One stored already stays as it is: uploading it again must not make it claimable."""
+    transaction.connection.executemany(
+        "DELETE FROM key_packages WHERE reference = ? AND claimed_at IS NULL",
+        [(reference,) for reference in withdrawn],
+    )
     transaction.connection.executemany(
         "INSERT INTO key_packages (reference, user_id, device_id, client_uri, key_package, ciphersuite,"
         " last_resort, not_after, claimed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -118,16 +145,24 @@ def put_key_packages(transaction: Transaction, packages: Sequence[KeyPackageRow]
 
 
 def claim_key_package(
-    transaction: Transaction, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+    transaction: Transaction,
+    *,
+    user_id: str,
+    device_id: str,
+    ciphersuites: Sequence[int],
+    now_ms: int,
+    fits: Callable[[bytes], bool] | None = None,
 ) -> KeyPackageRow | None:
     """Hand out one package, of the earliest suite that has one; a last-resort one only if none has."""
+    looked_at = 1 if fits is None else MAX_CANDIDATES
     for statement in (_CLAIMABLE, _LAST_RESORT):
         for ciphersuite in ciphersuites:
-            row = transaction.connection.execute(
-                statement, (user_id, device_id, ciphersuite, now_ms)
-            ).fetchone()
-            if row is not None:
-                return _claimed(transaction, _key_package(row), now_ms)
+            for row in transaction.connection.execute(
+                statement, (user_id, device_id, ciphersuite, now_ms, looked_at)
+            ).fetchall():
+                package = _key_package(row)
+                if fits is None or fits(package.key_package):
+                    return _claimed(transaction, package, now_ms)
     return None
 
 
@@ -165,12 +200,20 @@ def put_room_routes(
 class KeyPackageWrites(Writes):
     """The writes of this module, each durable when it returns."""
 
-    async def put_key_packages(self, packages: Sequence[KeyPackageRow]) -> None:
-        """Store packages; those already stored stay as they are."""
-        await self._write(partial(put_key_packages, packages=packages))
+    async def put_key_packages(
+        self, packages: Sequence[KeyPackageRow], *, withdrawn: Sequence[bytes] = ()
+    ) -> None:
+        """Store packages; those already stored stay as they are. Forget others."""
+        await self._write(partial(put_key_packages, packages=packages, withdrawn=withdrawn))
 
     async def claim_key_package(
-        self, *, user_id: str, device_id: str, ciphersuites: Sequence[int], now_ms: int
+        self,
+        *,
+        user_id: str,
+        device_id: str,
+        ciphersuites: Sequence[int],
+        now_ms: int,
+        fits: Callable[[bytes], bool] | None = None,
     ) -> KeyPackageRow | None:
         """Hand out one package, preferring earlier ``ciphersuites``; see ``Store.claim_key_package``."""
         return await self._write(
@@ -180,6 +223,7 @@ class KeyPackageWrites(Writes):
                 device_id=device_id,
                 ciphersuites=ciphersuites,
                 now_ms=now_ms,
+                fits=fits,
             )
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
+
+import orjson
 
 from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_history import room_number
@@ -49,6 +51,7 @@ SELECT count(*) FROM entries WHERE id BETWEEN max(
     ), 0),
     coalesce((SELECT max(id) + 1 FROM entries WHERE id BETWEEN ?1 + ?4 AND ?1 + ?5 AND sender = ?3), 0)
 ) AND ?1 + ?5 AND type IN ('m.room.message', 'm.room.encrypted')
+AND sender NOT IN (SELECT value FROM json_each(?6))
 """
 
 
@@ -80,13 +83,16 @@ class ReceiptReads(Reader):
         number = self._room_number(room_id)
         return [_receipt(row) for row in self._query(_RECEIPTS_IN, room_id, number, user_id, until, limit)]
 
-    def unread(self, room_id: str, user_id: str, *, last: int, limit: int) -> int:
-        """Messages of others, among the last ``limit`` entries, that the user has not read."""
+    def unread(self, room_id: str, user_id: str, *, last: int, limit: int, but: Collection[str] = ()) -> int:
+        """Messages of others, without those of ``but``, among the last ``limit`` entries, that the user has
+        not read.
+        """
         number = self._room_number(room_id)
         if number is None:
             return 0
         first = max(1, last - limit + 1)
-        found: int = self._query(_UNREAD, number << SEQ_BITS, number, user_id, first, last)[0][0]
+        others = orjson.dumps(sorted(but)).decode()
+        found: int = self._query(_UNREAD, number << SEQ_BITS, number, user_id, first, last, others)[0][0]
         return found
 
 

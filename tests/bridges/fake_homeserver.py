@@ -56,6 +56,7 @@ class FakeHomeserver:
         self.pushes: list[JsonObject] = []
         self.requests: list[str] = []
         self.receipts: list[tuple[str, str, str]] = []
+        self.typing: list[tuple[str, str, bool]] = []
         self.fault: Fault | None = None
         # What pinging the application service answers, and whose token it has.
         self.ping: tuple[int, str] = (200, "")
@@ -274,6 +275,13 @@ class FakeHomeserver:
         self.member(room, user, "knock", **body)
         return _ok(room_id=room.room_id)
 
+    def _receipt(self, room: MatrixRoom, user: str, what: list[str]) -> httpx.Response:
+        kind, event_id = what
+        if kind != "m.read" or (user, "receipt") in room.forbidden:
+            return _error(403, "M_FORBIDDEN")
+        self.receipts.append((room.room_id, user, event_id))
+        return _ok()
+
     def _room(
         self, request: httpx.Request, room: MatrixRoom | None, user: str, rest: list[str]
     ) -> httpx.Response:
@@ -287,10 +295,10 @@ class FakeHomeserver:
         match (request.method, *rest):
             case ("PUT", "send" | "redact" as act, what, _):
                 answer = self._send(request, room, user, act, what)
-            case ("POST", "receipt", "m.read", event_id) if (user, "receipt") not in room.forbidden:
-                self.receipts.append((room.room_id, user, event_id))
-            case ("POST", "receipt", *_):
-                answer = _error(403, "M_FORBIDDEN")
+            case ("POST", "receipt", *what):
+                answer = self._receipt(room, user, what)
+            case ("PUT", "typing", typist) if typist == user:
+                self.typing.append((room.room_id, user, body["typing"]))
             case ("PUT", "state", kind, _) if (user, kind) in room.forbidden:
                 answer = _error(403, "M_FORBIDDEN")
             case ("PUT", "state", kind, key):

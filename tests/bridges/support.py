@@ -50,6 +50,7 @@ def bridge_config(
         database=directory / "bridge.sqlite",
         operators=operators,
         read_receipts=True,
+        typing=True,
         provisioning_token=PROVISIONING_TOKEN,
     )
 

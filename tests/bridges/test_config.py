@@ -50,6 +50,7 @@ def test_settings_are_read_with_paths_relative_to_the_file(tmp_path: Path) -> No
     assert config.names.bot == "@_lin_bot:matrix.example"
     assert config.bridge_invited_rooms is True
     assert config.read_receipts is False
+    assert config.typing is False
 
 
 def test_a_bridge_of_several_has_a_bot_of_its_own(tmp_path: Path) -> None:

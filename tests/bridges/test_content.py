@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridges.matrix.attachments import media_of
 from bridges.matrix.content import (
     HTML,
     MESSAGE_TYPE,
@@ -19,7 +20,6 @@ from bridges.matrix.content import (
     Known,
     NotBridged,
     ToMimi,
-    media_of,
     without_fallback,
 )
 from bridges.matrix.names import Names
@@ -30,6 +30,7 @@ from linearized.mimi.content import (
     MimiContent,
     MultiPart,
     NullPart,
+    Part,
     SinglePart,
 )
 
@@ -78,9 +79,7 @@ class Nothing(Known1):
         return None
 
 
-def convert(
-    event: dict[str, Any], lookup: Known1 | None = None, part: ExternalPart | None = None
-) -> MimiContent:
+def convert(event: dict[str, Any], lookup: Known1 | None = None, part: Part | None = None) -> MimiContent:
     mapping = ToMimi(names=NAMES, lookup=lookup or Known1(), sender_uri=ALICE, room_uri=ROOM, salt=b"s" * 16)
     content = mapping.convert(event, part)
     assert MimiContent.decode(content.encode()) == content

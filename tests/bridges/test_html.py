@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,12 @@ from bridges.matrix.html import MAX_DEPTH, html_of, is_plain, markdown_of, parse
         ('<ol start="3"><li>x</ol>', '<ol start="3"><li>x</li></ol>'),
         ('<ol start="x">y</ol>', "<ol>y</ol>"),
         ("<b>never closed", "<b>never closed</b>"),
-        ("</p>never opened", "never opened"),
+        ("</p>never opened", "<p></p>never opened"),
+        ("</b>never opened", "never opened"),
+        ('<a href="/path">l</a><a href="//x.example">m</a>', "<a>l</a><a>m</a>"),
+        ('<a href="JavaScript&colon;x()">l</a><a href=" javascript:x">m</a>', "<a>l</a><a>m</a>"),
+        ('<ol start="\u0663"><li>x</li></ol>', "<ol><li>x</li></ol>"),
+        ("half \ud800 a character", "half ? a character"),
         ("line<br>break<hr/>", "line<br>break<hr>"),
         ('<span data-mx-spoiler="why">x</span>', '<span data-mx-spoiler="why">x</span>'),
         ('<img src="mxc://x/y" alt="z">', ""),
@@ -34,6 +41,32 @@ from bridges.matrix.html import MAX_DEPTH, html_of, is_plain, markdown_of, parse
 )
 def test_only_what_matrix_allows_remains(html: str, safe: str) -> None:
     assert sanitize(html) == safe
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<svg><style><img src=x onerror=alert(1)></style></svg>",
+        '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src onerror=alert(1)&gt;">',
+        '<noscript><p title="</noscript><img src=x onerror=alert(1)>">',
+        "<form><math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+        '<b title="<script>alert(1)</script>">x</b>',
+        "<scr<script>ipt>alert(1)</scr</script>ipt>",
+        '<iframe srcdoc="<script>alert(1)</script>"></iframe>',
+        "<template><script>alert(1)</script></template>",
+        "<img src=x onerror=alert(1)//",
+        '<a href="data:text/html,<script>alert(1)</script>" onmouseover=alert(1)>x</a>',
+        '<p style="background:url(javascript:alert(1))">x</p>',
+        "<base href=https://evil.example/><a href=x>y</a>",
+        "<meta http-equiv=refresh content=0;url=https://evil.example/>",
+    ],
+)
+def test_hostile_html_is_text_between_allowed_tags_without_its_attributes(html: str) -> None:
+    safe = sanitize(html)
+    tags = set(re.findall(r"<[^>]*>", safe))
+    assert tags <= {"<b>", "</b>", "<a>", "</a>", "<p>", "</p>", "<table>", "</table>"}
+    assert "<" not in re.sub(r"<[^>]*>", "", safe)
+    assert "<img" not in markdown_of(html)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +113,16 @@ def test_markdown_becomes_html(markdown: str, html: str) -> None:
 
 def test_nesting_has_a_bound() -> None:
     html = "<b>" * 5000 + "x" + "</b>" * 5000
-    assert sanitize(html).count("<b>") >= MAX_DEPTH
+    safe = sanitize(html)
+    deepest = depth = 0
+    for tag in re.findall("</?b>", safe):
+        depth += 1 if tag == "<b>" else -1
+        deepest = max(deepest, depth)
+    assert MAX_DEPTH <= deepest <= MAX_DEPTH + 1
+    assert "x" in safe
     assert "x" in markdown_of(html)
+    link = '<a href="https://x.example/?a=1&amp;b=&quot;">l &lt;</a>'
+    assert sanitize(f"{link}<br>{'<i>' * 101}").startswith(f"{link}<br><i>")
 
 
 def test_whether_html_says_more_than_its_text() -> None:

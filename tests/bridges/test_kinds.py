@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from bridges.matrix.content import LOCATION, MENTIONS, MESSAGE_TYPE, VOICE, VOICE_MARK, media_of
+from bridges.matrix.attachments import media_of
+from bridges.matrix.content import LOCATION, MENTIONS, MESSAGE_TYPE, VOICE, VOICE_MARK, with_thumbnail
 from bridges.matrix.rendering import SendEvent
 from linearized.mimi.content import (
     PLAIN,
     Disposition,
     ExternalPart,
     MimiContent,
+    MultiPart,
     SinglePart,
     text,
 )
@@ -73,6 +75,34 @@ def test_a_location_that_is_no_geo_uri_is_its_text(uri: object) -> None:
     assert LOCATION not in mimi.extensions
     forged = text("here", salt=SALT, extensions={LOCATION: uri})
     assert sent(forged) == {"msgtype": "m.text", "body": "here"}
+
+
+def test_a_thumbnail_is_a_preview_beside_the_file_and_comes_back_with_its_size() -> None:
+    info = {
+        "mimetype": "video/mp4",
+        "w": 800,
+        "thumbnail_url": "mxc://hs.test/small",
+        "thumbnail_info": {"mimetype": "image/jpeg", "w": 80, "h": 60, "size": -1, "duration": 3},
+    }
+    content = {"msgtype": "m.video", "body": "f", "url": MXC, "info": info}
+    small = ExternalPart(content_type="image/jpeg", url="https://a.example/small", size=9)
+    both = with_thumbnail(part("video/mp4"), small)
+    mimi = convert({"type": "m.room.message", "content": content}, part=both)
+    assert isinstance(mimi.part, MultiPart)
+    assert [one.disposition for one in mimi.part.parts] == [Disposition.ATTACHMENT, Disposition.PREVIEW]
+    back = sent(mimi, uploads={"https://a.example/x": MXC, "https://a.example/small": "mxc://hs.test/small"})
+    assert (back["msgtype"], back["url"]) == ("m.video", MXC)
+    assert back["info"] == {
+        **{name: info[name] for name in ("mimetype", "w", "thumbnail_url")},
+        "thumbnail_info": {"mimetype": "image/jpeg", "w": 80, "h": 60, "size": 9},
+    }
+    # Without it the file is shown all the same.
+    alone = sent(mimi, uploads={"https://a.example/x": MXC})
+    assert alone["info"] == {"mimetype": "video/mp4", "w": 800}
+    file = {"url": "mxc://hs.test/sealed"}
+    hidden = sent(mimi, uploads={"https://a.example/x": file, "https://a.example/small": file})
+    assert (hidden["file"], hidden["info"]["thumbnail_file"]) == (file, file)
+    assert "thumbnail_url" not in hidden["info"]
 
 
 def test_a_voice_message_stays_one() -> None:

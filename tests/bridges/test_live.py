@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from bridges.matrix import inbound, outbound
 from bridges.matrix.audit import Audits
 from bridges.matrix.ciphers import PartOpener, whole
 from bridges.matrix.content import NotBridged
@@ -19,6 +21,7 @@ from linearized.mimi.content import (
     Disposition,
     ExternalPart,
     MimiContent,
+    MultiPart,
     SinglePart,
     attachment,
     delete,
@@ -186,6 +189,43 @@ async def test_a_picture_crosses_encrypted_and_comes_out_the_same(tmp_path: Path
         (event,) = by(room, GHOST_BOB)
         assert event["content"]["msgtype"] == "m.image"
         assert world.homeserver.media[event["content"]["url"].rpartition("/")[2]][0] == picture
+
+
+async def test_a_thumbnail_crosses_both_ways_and_one_that_is_too_large_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (inbound, outbound):
+        monkeypatch.setattr(module, "MAX_THUMBNAIL_BYTES", 100)
+    async with talking(tmp_path) as (world, room, bob):
+        server = world.homeserver
+        clip, small = server.upload(b"a film", "video/mp4"), server.upload(b"a still", "image/png")
+        large = server.upload(b"x" * 101, "image/png")
+        for url in (small, large, f"mxc://{DOMAIN}/gone"):
+            sizes = {"thumbnail_url": url, "thumbnail_info": {"mimetype": "image/png", "w": 8, "h": 6}}
+            content = {"msgtype": "m.video", "body": "clip.mp4", "url": clip, "info": sizes}
+            server.emit(room, ALICE, "m.room.message", content)
+        await world.settle()
+        got, *without = await heard(bob, 3)
+        assert [type(item.content.part) for item in without] == [ExternalPart, ExternalPart]
+        both = got.content.part
+        assert isinstance(both, MultiPart)
+        film, still = both.parts
+        assert isinstance(film, ExternalPart)
+        assert isinstance(still, ExternalPart)
+        api = world.bridge.puppets.bot.api
+        sealed = [await api.download_media(*file_of(part.url)) for part in (film, still)]
+        assert whole(PartOpener(film), sealed[0]) == b"a film"
+        assert whole(PartOpener(still), sealed[1]) == b"a still"
+        # And back: bob shares them again; and once with a preview that is too large.
+        again = replace(got.content, salt=b"p" * 16)
+        held = SinglePart(content_type="image/png", disposition=Disposition.PREVIEW, content=b"y" * 101)
+        await bob.send(world.room_id(), again)
+        await bob.send(world.room_id(), replace(again, part=replace(both, parts=(film, held))))
+        await world.settle()
+        shown, bare = (event["content"]["info"] for event in by(room, GHOST_BOB))
+        assert server.media[shown["thumbnail_url"].rpartition("/")[2]] == (b"a still", "image/png")
+        assert shown["thumbnail_info"] == {"mimetype": "image/png", "w": 8, "h": 6, "size": 7}
+        assert "thumbnail_url" not in bare
 
 
 async def test_stickers_votes_and_missing_files_cross_as_what_they_can_be(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from bridges.matrix import homeserver
+from bridges.matrix.attachments import OPAQUE, Media, safe_type
 from bridges.matrix.ciphers import PartOpener, PartSealer, whole
-from bridges.matrix.content import OPAQUE, Media, safe_type
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier, carry, download_url, file_of
@@ -114,6 +114,17 @@ async def test_of_a_file_that_is_false_missing_or_too_large_nothing_is_uploaded(
     with pytest.raises(MalformedAnswer):
         await carry(source.api(), PLACE, target.api(), content_type=OPAQUE)
     assert not target.uploads
+
+
+@pytest.mark.parametrize("says", [True, False])
+async def test_a_file_larger_than_it_may_be_is_not_carried_whatever_is_said_of_it(*, says: bool) -> None:
+    source, target = Store(says=says), Store()
+    size = len(source.file)
+    with pytest.raises(UntrustedAnswer, match=f"larger than {size - 1} bytes"):
+        await carry(source.api(), PLACE, target.api(), content_type=OPAQUE, limit=size - 1)
+    assert not target.uploads
+    await carry(source.api(), PLACE, target.api(), content_type=OPAQUE, limit=size)
+    assert target.uploads == [(source.file, size)]
 
 
 async def test_a_copy_that_fails_for_now_is_made_again_with_another_key(autojump_clock: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from bridges.matrix.content import (
     NotBridged,
     ToMimi,
 )
-from bridges.matrix.rendering import MAX_EVENTS, Act, RedactEvent, SendEvent, ToMatrix, file_key, files
+from bridges.matrix.leaves import MAX_EVENTS, file_key, files
+from bridges.matrix.rendering import Act, RedactEvent, SendEvent, ToMatrix, Upload
 from linearized.mimi.content import (
     PLAIN,
     Disposition,
@@ -68,13 +70,13 @@ class Nothing(Everything):
 
 
 def acts(
-    content: MimiContent, lookup: Everything | None = None, uploads: dict[str, str] | None = None
+    content: MimiContent, lookup: Everything | None = None, uploads: Mapping[str, Upload] | None = None
 ) -> list[Act]:
     return ToMatrix(names=NAMES, lookup=lookup or Everything(), sender=BOB).convert(content, uploads)
 
 
 def sent(
-    content: MimiContent, lookup: Everything | None = None, uploads: dict[str, str] | None = None
+    content: MimiContent, lookup: Everything | None = None, uploads: Mapping[str, Upload] | None = None
 ) -> dict[str, Any]:
     (act,) = acts(content, lookup, uploads)
     assert isinstance(act, SendEvent)

@@ -74,6 +74,7 @@ class FakeProvider:
 
     def __init__(self) -> None:
         self.rooms: dict[str, Room] = {}
+        self.asked: list[KeyMaterialRequest] = []  # for key material
         self.to_device: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         self.one_time: dict[str, dict[str, bytes]] = {}
         self.fallback: dict[str, dict[str, bytes]] = {}
@@ -287,6 +288,7 @@ class FakeProvider:
 
     def _key_material(self, room: Room, user_id: str, body: dict[str, Any]) -> httpx.Response:
         request = KeyMaterialRequest.decode(decode_base64(body["request"]))
+        self.asked.append(request)
         target = user_id_from_uri(request.target_user)
         clients = []
         for address, stock in self.one_time.items():

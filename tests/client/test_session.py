@@ -9,6 +9,7 @@ from linearized.client import (
     OwnMessage,
     Undecryptable,
 )
+from linearized.mimi.key_material import RequiredCapabilities
 from tests.client.fake_provider import FakeProvider
 from tests.client.support import ALICE, BOB, CAROL, ROOM, connected, drain, message
 
@@ -31,6 +32,24 @@ async def test_a_user_who_was_added_reads_and_writes() -> None:
         (back,) = [item for item in await drain(alice) if isinstance(item, DecryptedMessage)]
         assert back.client_uri == "mimi://a.example/d/bob/DEV"
         assert alice.device.participants(ROOM).role_of("mimi://a.example/u/bob") == 1
+
+
+async def test_key_packages_are_asked_for_with_what_the_group_requires() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.groups.key_packages(ROOM, BOB)
+        (asked,) = provider.asked
+        required = alice.device.group(ROOM).required_capabilities()
+        assert required is not None
+        assert asked.required_capabilities == RequiredCapabilities(
+            extension_types=required.extensions,
+            proposal_types=required.proposals,
+            credential_types=required.credentials,
+        )
+        assert asked.required_capabilities != RequiredCapabilities()
 
 
 async def test_a_sender_sees_its_own_message_once_and_without_decrypting() -> None:

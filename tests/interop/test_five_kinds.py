@@ -1,5 +1,6 @@
-"""One room that everybody is in: a Linearized Matrix participant, a MIMI provider that is notified, one that
-fetches, a bridged homeserver and a client of the hub; messages and membership changes in any order.
+"""A thousand submissions, many at a time, with people coming and going, in a room of five kinds of members: a
+Linearized Matrix participant, a MIMI provider that is notified, one that fetches, a bridged homeserver and a
+client of the hub.
 
 ``LINEARIZED_SOAK_SUBMISSIONS`` makes it longer (``make soak``).
 """
@@ -7,264 +8,148 @@ fetches, a bridged homeserver and a client of the hub; messages and membership c
 from __future__ import annotations
 
 import os
-import random
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import trio
+import pytest
 
-from linearized.client import DecryptedMessage, Session
-from linearized.config import ProviderConfig
-from linearized.mimi.content import SinglePart
+from linearized.client import DecryptedMessage, EpochChanged, Item, OwnMessage
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.identifiers import user_domain
+from linearized.room.admission import COMMIT, ENCRYPTED
 from linearized.server.fanout import project_entry
 from linearized.server.franking import with_frank
 from linearized.server.taking import entry_of
-from linearized.store.base import EntryRow, Role
-from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom
-from tests.bridges.support import ALICE as MATRIX_ALICE
-from tests.bridges.support import BOB as MATRIX_BOB
-from tests.bridges.support import World as Bridged
-from tests.bridges.support import opened_bridge
-from tests.bridges.test_import import history
-from tests.client.support import drain, message
-from tests.client.test_real_server import Club
-from tests.server.support import Server
+from linearized.store.base import EntryRow
+from tests.client.support import wall_clock
+from tests.interop.everybody import (
+    ALL,
+    HUB,
+    LENA,
+    LINEAR,
+    LINUS,
+    NAMES,
+    PULL,
+    PUSH,
+    Everybody,
+    everybody,
+)
+from tests.simulation.inhabitants import inhabited
 
-HUB, PUSH, PULL, LINEAR = "a.example", "b.example", "c.example", "d.example"
-NAMES = (HUB, PUSH, PULL, LINEAR)
-SUBMISSIONS = int(os.environ.get("LINEARIZED_SOAK_SUBMISSIONS", "100"))
-# How long anything may take to arrive, seconds. It takes milliseconds; a pause of a follower a minute.
-PATIENCE = 120.0
-ALL = 1_000_000
+SUBMISSIONS = int(os.environ.get("LINEARIZED_SOAK_SUBMISSIONS", "1000"))
 
 
-@dataclass
-class Everybody:
-    """The room, who is in it, and what was said to whom."""
+def copy(world: Everybody, name: str) -> list[EntryRow]:
+    return world.servers[name].node.store.entries(world.room_id, after=0, limit=ALL)
 
-    club: Club
-    bridged: Bridged
-    matrix: MatrixRoom
-    servers: dict[str, Server]
-    people: dict[str, Session]  # who is in the room all the time, by user ID
-    guests: dict[str, Session]  # who comes and goes
-    room_id: str
-    chance: random.Random
-    present: set[str] = field(default_factory=set)  # guests in the room
-    said: dict[str, frozenset[str]] = field(default_factory=dict)  # by text, the users who may read it
-    heard: dict[str, list[str]] = field(default_factory=dict)  # by user, texts in order
-    began: dict[str, int] = field(default_factory=dict)  # by provider, the hub's entry it begins after
 
-    @property
-    def admin(self) -> Session:
-        return self.bridged.bridge.puppets.bot
+def fanned_out(world: Everybody, log: list[EntryRow]) -> list[bytes]:
+    """What a MIMI follower keeps of the hub's entries."""
+    found: list[bytes] = []
+    for entry in log:
+        projected = project_entry(entry, frank_of=world.servers[HUB].node.franking.of_entry)
+        if projected is not None:
+            fanned = FanoutMessage.decode(projected)
+            _, _, raw = entry_of(world.room_id, HUB, timestamp=fanned.timestamp, message=fanned.message)
+            found.append(with_frank(raw, fanned.frank))
+    return found
 
-    def hub_log(self) -> list[EntryRow]:
-        return self.servers[HUB].node.store.entries(self.room_id, after=0, limit=ALL)
 
-    def epoch(self) -> int:
-        group = self.servers[HUB].node.groups.row(self.room_id)
-        assert group is not None
-        return group.epoch
+def logs_are_one(world: Everybody) -> None:
+    """Five logs. Those of the providers byte by byte, from where each came in; that of the hub's client, of
+    the bridge and of the participant's client as the commits and messages each was given, in their order.
+    """
+    log = world.hub_log()
+    assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
+    pushed, pulled = copy(world, PUSH), copy(world, PULL)
+    for name, taken in ((PUSH, pushed), (PULL, pulled)):
+        assert [entry.pdu for entry in taken] == fanned_out(world, log[world.began[name] :]), name
+    later = max(world.began[PUSH], world.began[PULL])
+    both = len(fanned_out(world, log[later:]))
+    assert [entry.pdu for entry in pushed[-both:]] == [entry.pdu for entry in pulled[-both:]]
+    tail = log[world.began[LINEAR] :]
+    assert [entry.pdu for entry in copy(world, LINEAR)[-len(tail) :]] == [entry.pdu for entry in tail]
+    for user_id in (LENA, world.bot_id, LINUS):
+        # Of a commit of its own a client may have heard as the answer to it.
+        own = {entry.event_id for entry in log if entry.type == COMMIT and entry.sender == user_id}
+        expected = [
+            entry.event_id for entry in log[world.began[user_id] :] if entry.type in (COMMIT, ENCRYPTED)
+        ]
+        given = [item.event_id for item in world.items[user_id] if of_the_group(item)]
+        assert [event_id for event_id in given if event_id not in own] == [
+            event_id for event_id in expected if event_id not in own
+        ], user_id
 
-    # --- following ---
 
-    async def listen(self, user_id: str, session: Session) -> None:
-        """Take what has come for a user."""
-        for item in await drain(session):
+def of_the_group(item: Item) -> bool:
+    return isinstance(item, DecryptedMessage | OwnMessage | EpochChanged)
+
+
+def epochs_are_agreed(world: Everybody) -> None:
+    """Every epoch there was since all had come: everybody who was in it has the same secrets of it."""
+    first = min(world.epochs)
+    assert sorted(world.epochs) == list(range(first, world.epoch() + 1))
+    for epoch, seen in world.epochs.items():
+        assert {*world.people, world.bot_id} <= seen.keys(), epoch
+        assert len(set(seen.values())) == 1, epoch
+    # And no two epochs have the same.
+    assert len({value for seen in world.epochs.values() for value in seen.values()}) == len(world.epochs)
+
+
+def messages_were_read_by_exactly_their_epochs_members(world: Everybody) -> None:
+    """Whoever had a leaf when a message came into the log read it, once, in the order of the log and in its
+    epoch; nobody else read it. Who that is says the log, walked by itself.
+    """
+    log = world.hub_log()
+    texts = {item.event_id: text for text, item in world.heard(LENA)}
+    order = [(texts[entry.event_id], entry) for entry in log if entry.event_id in texts]
+    assert sorted(text for text, _ in order) == sorted(world.said)
+    there = inhabited(world.room_id, log, version=world.version, clock=wall_clock)
+    for user_id in {*world.people, *world.guests, world.bot_id}:
+        expected = [(text, entry) for text, entry in order if user_id in there[entry.event_id].values()]
+        heard = world.heard(user_id)
+        assert [text for text, _ in heard] == [text for text, _ in expected], user_id
+        for (text, item), (_, entry) in zip(heard, expected, strict=True):
             if isinstance(item, DecryptedMessage):
-                part = item.content.part
-                assert isinstance(part, SinglePart)
-                self.heard.setdefault(user_id, []).append(part.text)
-
-    async def current(self, user_id: str, session: Session) -> None:
-        """Wait until a client is in the present epoch."""
-        with trio.fail_after(PATIENCE):
-            while True:
-                await self.listen(user_id, session)
-                device = session.device
-                if device.in_group(self.room_id) and device.epoch(self.room_id) == self.epoch():
-                    return
-                await session.step(100)
-
-    def readers(self) -> frozenset[str]:
-        return frozenset({*self.people, *self.present})
-
-    # --- what happens ---
-
-    async def step(self, number: int) -> None:
-        """One submission of somebody's."""
-        kind = self.chance.choices(["say", "matrix", "keys", "guest"], [10, 4, 1, 2])[0]
-        text = f"message {number}"
-        if kind == "say":
-            user_id = self.chance.choice([*self.people, *self.present])
-            session = {**self.people, **self.guests}[user_id]
-            await self.current(user_id, session)
-            self.said[text] = self.readers() - {user_id}
-            await session.send(self.room_id, message(text))
-        elif kind == "matrix":
-            self.said[text] = self.readers()
-            self.bridged.homeserver.say(self.matrix, self.chance.choice([MATRIX_ALICE, MATRIX_BOB]), text)
-            await self.bridged.settle()
-        elif kind == "keys":
-            user_id, session = self.chance.choice(list(self.people.items()))
-            await self.current(user_id, session)
-            await session.groups.update_keys(self.room_id)
-        else:
-            await self.come_or_go(self.chance.choice(list(self.guests)))
-
-    async def come_or_go(self, guest: str) -> None:
-        await self.bridged.settle()
-        if guest in self.present:
-            # It hears what was said while it was there before it is gone.
-            await self.current(guest, self.guests[guest])
-            await self.admin.groups.remove_users(self.room_id, [guest])
-            self.present.discard(guest)
-            with trio.fail_after(PATIENCE):
-                while self.guests[guest].device.in_group(self.room_id):
-                    await self.guests[guest].step(100)
-                    await self.listen(guest, self.guests[guest])
-        else:
-            await self.admin.groups.invite(self.room_id, [guest])
-            self.present.add(guest)
-            await self.current(guest, self.guests[guest])
-
-    # --- what has to hold in the end ---
-
-    async def settled(self) -> None:
-        """Everybody has everything."""
-        await self.bridged.settle()
-        for user_id in sorted(self.readers()):
-            await self.current(user_id, {**self.people, **self.guests}[user_id])
-        # Whatever is missing after that is shown by the checks.
-        with trio.move_on_after(PATIENCE):
-            for name in (PUSH, PULL, LINEAR):
-                await self._caught_up(name)
-            for user_id in sorted(self.readers()):
-                session = {**self.people, **self.guests}[user_id]
-                while len(self.heard.get(user_id, [])) < self.due(user_id):
-                    await session.step(100)
-                    await self.listen(user_id, session)
-
-    async def _caught_up(self, name: str) -> None:
-        cursors = self.servers[HUB].node.store.cursors
-        # The hub's database is looked at, and no event says when a cursor has moved.
-        while cursors(self.room_id, name)[0].cursor < len(self.hub_log()):  # noqa: ASYNC110
-            await trio.sleep(0.05)
-
-    def due(self, user_id: str) -> int:
-        return sum(user_id in readers for readers in self.said.values())
-
-    def check_logs(self) -> None:
-        """Five logs: the hub's own is the client's and the bridge's, and the others are that log."""
-        log = self.hub_log()
-        assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
-        for name in (PUSH, PULL):
-            copy = self.servers[name].node.store.entries(self.room_id, after=0, limit=ALL)
-            assert [entry.pdu for entry in copy] == self._fanned_out(log[self.began[name] :]), name
-        linear = self.servers[LINEAR].node.store.entries(self.room_id, after=0, limit=ALL)
-        tail = log[self.began[LINEAR] :]
-        assert [entry.pdu for entry in linear[-len(tail) :]] == [entry.pdu for entry in tail]
-
-    def _fanned_out(self, log: list[EntryRow]) -> list[bytes]:
-        found: list[bytes] = []
-        for entry in log:
-            projected = project_entry(entry, frank_of=self.servers[HUB].node.franking.of_entry)
-            if projected is not None:
-                fanned = FanoutMessage.decode(projected)
-                _, _, raw = entry_of(self.room_id, HUB, timestamp=fanned.timestamp, message=fanned.message)
-                found.append(with_frank(raw, fanned.frank))
-        return found
-
-    def check_epochs(self) -> None:
-        clients = [self.admin, *self.people.values(), *(self.guests[user] for user in self.present)]
-        assert self.admin.device.epoch(self.room_id) == self.epoch()
-        states = {session.device.group(self.room_id).group_context() for session in clients}
-        assert len(states) == 1
-
-    def check_messages(self) -> None:
-        """Every message was read once by exactly the members of its epoch, in the order of the log."""
-        for user_id in {*self.people, *self.guests}:
-            heard = self.heard.get(user_id, [])
-            assert heard == [text for text, readers in self.said.items() if user_id in readers], user_id
-        shown = Counter(
-            event["content"]["body"]
-            for event in self.matrix.timeline
-            if event["type"] == "m.room.message" and event["content"]["body"] in self.said
-        )
-        assert shown == Counter(dict.fromkeys(self.said, 1))
+                assert item.epoch == entry.epoch, (user_id, text)
+            else:
+                assert world.said[text] == user_id
 
 
-@asynccontextmanager
-async def everybody(directory: Path, seed: int) -> AsyncIterator[Everybody]:
-    async with AsyncExitStack() as stack:
-        club = Club(directory, stack)
-        pull = {HUB: ProviderConfig(delivery="pull")}
-        servers = {HUB: await club.server(HUB, bridged=(DOMAIN,), peers=NAMES)}
-        servers[PUSH] = await club.server(PUSH, peers=NAMES)
-        servers[PULL] = await club.server(PULL, peers=NAMES, providers=pull)
-        servers[LINEAR] = await club.server(LINEAR, peers=NAMES)
-        homeserver = FakeHomeserver()
-        bridge = await stack.enter_async_context(opened_bridge(directory, homeserver, servers[HUB]))
-        await bridge.start()
-        bridged = Bridged(
-            homeserver=homeserver, club=club, hub=servers[HUB], bridge=bridge, directory=directory
-        )
-        matrix = history(homeserver, 3)
-        room_id = await bridged.import_room(matrix)
-        names = {HUB: "lena", PUSH: "paul", PULL: "petra", LINEAR: "linus"}
-        people = {
-            f"@{name}:{server}": await club.device(servers[server], name) for server, name in names.items()
-        }
-        guests = {
-            f"@{name}:{server}": await club.device(servers[server], name)
-            for server, name in ((HUB, "gus"), (PUSH, "gwen"), (PULL, "gil"))
-        }
-        world = Everybody(
-            club=club,
-            bridged=bridged,
-            matrix=matrix,
-            servers=servers,
-            people=people,
-            guests=guests,
-            room_id=room_id,
-            chance=random.Random(seed),  # noqa: S311 - chance, not secrecy
-        )
-        await _all_join(world, f"@linus:{LINEAR}")
-        yield world
+def the_homeserver_has_them_once_and_in_order(world: Everybody) -> None:
+    """What came from the room stands in the homeserver's in the log's order, and what came from there stands
+    in the log in the homeserver's.
+    """
+    shown = [
+        event["content"]["body"]
+        for event in world.matrix.timeline
+        if event["type"] == "m.room.message" and event["content"]["body"] in world.said
+    ]
+    logged = [text for text, _ in world.heard(LENA)]
+    assert sorted(shown) == sorted(logged)
+    for ours in (True, False):
+        assert [text for text in shown if (world.said[text] == world.bot_id) is ours] == [
+            text for text in logged if (world.said[text] == world.bot_id) is ours
+        ]
 
 
-async def _all_join(world: Everybody, linear: str) -> None:
-    """The Linearized Matrix server joins by events, and everybody's clients by commits."""
-    hub, server = world.servers[HUB], world.servers[LINEAR]
-    head = len(world.hub_log())
-    await hub.node.rooms.invite(world.room_id, sender=world.admin.device.owner.user_id, target=linear)
-    await server.node.rooms.join_remote(world.room_id, user_id=linear, via=[HUB])
-    world.began[LINEAR] = head + 1  # after the invite
-    for user_id, session in world.people.items():
-        await world.bridged.settle()
-        await world.admin.groups.invite(world.room_id, [user_id])
-        world.began.setdefault(user_domain(user_id), len(world.hub_log()))
-        await world.current(user_id, session)
-    row = server.node.rooms.row(world.room_id)
-    assert row is not None
-    assert row.role is Role.PARTICIPANT
-
-
-async def test_five_kinds_of_members_agree_on_everything(tmp_path: Path) -> None:
-    async with everybody(tmp_path, seed=7) as world:
-        for number in range(SUBMISSIONS):
-            await world.step(number)
+async def test_five_kinds_of_members_agree_on_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with everybody(tmp_path, monkeypatch, seed=7) as world:
+        done = 0
+        while done < SUBMISSIONS:
+            done += await world.together(done)
         await world.settled()
-        world.check_logs()
-        world.check_epochs()
-        world.check_messages()
+        logs_are_one(world)
+        epochs_are_agreed(world)
+        messages_were_read_by_exactly_their_epochs_members(world)
+        the_homeserver_has_them_once_and_in_order(world)
+        # It was all that it says it is.
+        assert len(world.said) + world.changes.total() == done
+        assert world.changes["guest"] > done // 50
+        assert world.changes["keys"] > done // 100
         assert {user_domain(user) for user in world.people} == set(NAMES)
+        assert all(world.items[guest] for guest in world.guests)
         protocols = {
             row.provider: row.protocol for row in world.servers[HUB].node.store.followers(world.room_id)
         }

@@ -18,8 +18,8 @@ from linearized.room.checkpoint import read_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.room_check import check_room
 from linearized.server import moves
+from linearized.server.deciding import Overloaded
 from linearized.server.exchange import OutboundError
-from linearized.server.hub import Overloaded
 from linearized.server.mls import OpenMls
 from linearized.server.moves import Moves
 from linearized.store.base import Role

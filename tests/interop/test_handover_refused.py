@@ -13,9 +13,9 @@ from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server import moves
+from linearized.server.deciding import Overloaded
 from linearized.server.exchange import OutboundError
 from linearized.server.federation import pages
-from linearized.server.hub import Overloaded
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
 from tests.interop.hostile_hub import ALICE, BOB, CAROL, shared_room

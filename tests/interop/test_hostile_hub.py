@@ -132,7 +132,7 @@ async def test_one_event_cannot_stand_in_two_places(tmp_path: Path) -> None:
 async def test_a_hub_that_swallows_an_event_is_found_out_by_its_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linearized.server.participating.ECHO_SECONDS", 0.2)
+    monkeypatch.setattr("linearized.server.echoes.ECHO_SECONDS", 0.2)
     async with joined_pair(tmp_path) as pair:
 
         async def swallow(*_arguments: object, **_more: object) -> list[str]:

@@ -16,7 +16,7 @@ from linearized.client import DecryptedMessage, Joined, Session, tidying
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.identifiers import room_uri
 from linearized.room.submissions import Rejected
-from linearized.server import hub_chain, run
+from linearized.server import hub_chain, moves, run
 from linearized.server.app import build_app
 from linearized.server.http import Request, Response, Route
 from linearized.server.providers import PREFIX
@@ -25,6 +25,7 @@ from linearized.server.providers.client import (
     HUB_HEADER,
     ROOM_HEADER,
 )
+from linearized.server.told_fetchers import fetchers, newcomers, read_fetchers
 from linearized.store.base import Role
 from tests.interop.hostile_hub import PATIENCE
 from tests.interop.test_moved_followers import Followed, followed
@@ -32,7 +33,7 @@ from tests.server.support import Server, running_server
 from tests.server.test_two_providers import bodies, received, say, signed_in
 
 EVA = "@eva:e.example"
-NOTIFY = f"{PREFIX}/notify/"
+PUSHES = (f"{PREFIX}/notify/", f"{PREFIX}/hubMoved/")
 
 
 @asynccontextmanager
@@ -61,11 +62,11 @@ def messages(server: Server, room_id: str) -> list[bytes]:
 
 
 def pushed(world: Followed, *hubs: str) -> list[tuple[str, str, str, str]]:
-    """The notifications that hubs sent to d.example."""
+    """What hubs sent to d.example of the room."""
     return [
         entry
         for entry in world.network.log
-        if entry[0] in hubs and entry[1] == "d.example" and entry[3].startswith(NOTIFY)
+        if entry[0] in hubs and entry[1] == "d.example" and entry[3].startswith(PUSHES)
     ]
 
 
@@ -127,11 +128,50 @@ async def test_all_three_systems_go_with_a_room_and_nothing_is_lost_or_comes_twi
                     await has_read(reader, text)
         # Byte for byte what the hub has, from where it was on, in order and without a gap.
         assert messages(world.d, world.room_id)[began:] == messages(world.b, world.room_id)[before:]
-        assert pushed(world, "a.example") == []
+        # The old hub told the new one that it fetches: nobody tries to send it anything.
+        assert pushed(world, "a.example", "b.example") == []
         assert world.d.node.store.pulled_hubs() == ["b.example"]
         # The old hub has nothing for it any more, and the position that the new one keeps is the last.
         (old,) = world.a.node.store.cursors(world.room_id, "d.example")
         assert old.cursor == old.stop_seq
+
+
+async def test_who_is_said_to_fetch_and_does_not_is_sent_it_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "PATIENCE_SECONDS", 0.2)
+    async with fetched(tmp_path) as world:
+        world.network.views["d.example", "b.example"] = None
+        await world.hand_over()
+        await world.d_follows("b.example")
+        await say(world.bob, world.room_id, "still there?")
+        await has_read(world.dora, "still there?")
+        assert not world.b.node.followers.pulls.includes("d.example")
+
+
+async def test_the_old_hubs_word_of_who_fetches_counts_for_newcomers_of_the_room_alone(
+    tmp_path: Path,
+) -> None:
+    async with fetched(tmp_path) as world:
+        state = world.a.node.rooms.state(world.room_id)
+        assert fetchers(world.a.node, state) == ["d.example"]
+        assert fetchers(world.b.node, state) == []
+        told = frozenset({"a.example", "c.example", "d.example", "e.example"})
+        assert newcomers(world.b.node, told, state) == ["d.example"]
+        assert newcomers(world.b.node, frozenset({"c.example"}), state) == []
+        # Here another room of the same hub would have to wait.
+        assert newcomers(world.a.node, told, state) == []
+        malformed: list[object] = [
+            None,
+            {},
+            "d.example",
+            ["no name!"],
+            [5],
+            [f"{n}.example" for n in range(1001)],
+        ]
+        for wrong in malformed:
+            with pytest.raises(Rejected, match="pull_followers"):
+                read_fetchers(wrong)
 
 
 async def test_after_a_takeover_it_fetches_from_the_new_hub_once_its_operator_agrees(tmp_path: Path) -> None:
@@ -265,9 +305,12 @@ async def test_the_new_hub_alone_does_not_take_it_along(tmp_path: Path) -> None:
     async with fetched(tmp_path) as world:
         for hub in ("a.example", "b.example"):
             world.network.views[hub, "d.example"] = None
-        world.network.views["d.example", "a.example"] = None
-        await say(world.alice, world.room_id, "go on")  # ends the request that is under way
-        await has_read(world.dora, "go on")
+        world.network.views["d.example", "a.example"] = build_app([])  # it answers 404
+        world.network.log.clear()
+        await say(world.alice, world.room_id, "go on")  # ends a request that is under way
+        with trio.fail_after(PATIENCE):
+            while not any(entry[:2] == ("d.example", "a.example") for entry in world.network.log):  # noqa: ASYNC110
+                await trio.sleep(0.01)
         await world.hand_over()
         await world.d.node.pulling.begin("b.example")
         with trio.fail_after(PATIENCE):
@@ -279,7 +322,7 @@ async def test_the_new_hub_alone_does_not_take_it_along(tmp_path: Path) -> None:
         world.d.node.pulling.contacted("a.example")
         await world.d_follows("b.example")
         await say(world.bob, world.room_id, "welcome")
-        await has_read(world.dora, "welcome")
+        await has_read(world.dora, "go on", "welcome")
 
 
 async def test_strangers_and_stale_cursors_get_nothing_at_either_hub(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from linearized.protocol.canonical import JsonObject
-from linearized.server import participating
+from linearized.server import gaps
 from linearized.server.http import json_response
 from linearized.server.xmatrix import sign_request
 from tests.server.federation.support import ALICE, BOB, FINAL, UNSTABLE, Foreign, room, world
@@ -103,7 +103,7 @@ async def test_served_events_may_say_their_own_id(tmp_path: Path) -> None:
 
 
 async def test_backfill_may_come_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(participating, "BACKFILL_LIMIT", 3)
+    monkeypatch.setattr(gaps, "BACKFILL_LIMIT", 3)
     async with joined_pair(tmp_path) as pair:
         rewrite(pair, monkeypatch, "/backfill/", lambda answer: {"pdus": answer["pdus"][::-1]})
         await miss(pair, 5)

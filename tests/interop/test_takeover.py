@@ -14,7 +14,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint
 from linearized.room.submissions import LocalEvent
 from linearized.room_check import check_room
-from linearized.server.hub import Overloaded
+from linearized.server.deciding import Overloaded
 from linearized.server.mls import OpenMls
 from linearized.store.base import Role
 from tests.interop.hostile_hub import BOB, CAROL, USERS, arrived

@@ -14,8 +14,8 @@ import trio
 from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
+from linearized.server.deciding import Overloaded
 from linearized.server.exchange import OutboundError
-from linearized.server.hub import Overloaded
 from linearized.server.takeover_consents import MAX_DECISIONS
 from linearized.store.base import Reply, Role
 from tests.interop.hostile_hub import ALICE, BOB, CAROL, arrived, shared_room

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import openmls
 import pytest
 
 from linearized.exceptions import MimiDecodeError
@@ -14,8 +15,11 @@ from linearized.mimi.key_material import (
     KeyMaterialResponse,
     KeyMaterialUserCode,
     RequiredCapabilities,
+    Requirements,
     basic_credential,
     basic_identity,
+    capabilities_of,
+    is_of_another_protocol,
 )
 from linearized.mimi.tls import UnknownValue
 from tests.mimi.support import BASIC, KEY_PACKAGE, X509, vec
@@ -124,3 +128,51 @@ def test_a_basic_credential_holds_an_identity() -> None:
     for other in (X509, BASIC + b"\x00", BASIC[:-1], b""):
         with pytest.raises(MimiDecodeError):
             basic_identity(other)
+
+
+SUPPORTED = Capabilities(versions=(1,), extensions=(6, 0x000A), proposals=(8,), credentials=(1,))
+
+
+@pytest.mark.parametrize(
+    ("required", "met"),
+    [
+        (RequiredCapabilities(), True),
+        (RequiredCapabilities(extension_types=(6,), proposal_types=(8,), credential_types=(1,)), True),
+        (RequiredCapabilities(extension_types=(6, 0x000A, 6)), True),
+        (RequiredCapabilities(extension_types=(6, 7)), False),
+        (RequiredCapabilities(proposal_types=(8, 9)), False),
+        (RequiredCapabilities(credential_types=(2,)), False),
+        # "Default" types are supported by everybody and listed by nobody; there is no default credential.
+        (RequiredCapabilities(extension_types=(1, 2, 3, 4, 5), proposal_types=(1, 2, 3, 4, 5, 6, 7)), True),
+    ],
+)
+def test_requirements_are_met_by_what_is_listed_and_what_everybody_can(
+    required: RequiredCapabilities, met: bool
+) -> None:
+    assert Requirements(required).met_by(SUPPORTED) is met
+
+
+def test_the_capabilities_of_a_key_package_are_those_of_its_leaf() -> None:
+    client = openmls.Client.create(identity=b"mimi://a.example/d/alice/ABC")
+    package = client.key_package(now=1_700_000_000, lifetime=1_000)
+    expected = openmls.inspect_key_package(package, now=1_700_000_000).capabilities
+    found = capabilities_of(package)
+    assert (found.versions, found.cipher_suites, found.extensions, found.proposals, found.credentials) == (
+        expected.versions,
+        expected.ciphersuites,
+        expected.extensions,
+        expected.proposals,
+        expected.credentials,
+    )
+    assert {6, 8} <= {*found.extensions, *found.proposals}
+    with pytest.raises(MimiDecodeError):
+        capabilities_of(package[:60])
+
+
+def test_a_request_of_a_protocol_to_come_is_told_from_a_malformed_one() -> None:
+    header = vec(ALICE.encode()) + vec(BOB.encode()) + vec(b"")
+    found = [is_of_another_protocol(bytes([first]) + header + b"?") for first in (0, 1, 2, 255)]
+    assert found == [False, False, True, True]
+    for malformed in (b"", b"\x02", b"\x02" + header[:-1], b"\xff" * 100):
+        with pytest.raises(MimiDecodeError):
+            is_of_another_protocol(malformed)

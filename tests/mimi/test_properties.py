@@ -44,7 +44,7 @@ from linearized.mimi.content import (
     SinglePart,
 )
 from linearized.mimi.fanout_requests import FanoutAuthToken
-from linearized.mimi.key_material import basic_identity
+from linearized.mimi.key_material import basic_identity, capabilities_of, is_of_another_protocol
 from linearized.mimi.message_status import StatusReport
 from linearized.mimi.mls_framing import (
     message_kind,
@@ -216,6 +216,8 @@ READERS: tuple[Callable[[Any], object], ...] = (
     welcome_message,
     welcome_ciphersuite,
     basic_identity,
+    capabilities_of,
+    is_of_another_protocol,
     read_certified,
     is_certified,
     commit_parts.commit_parts,

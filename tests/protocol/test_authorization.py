@@ -14,6 +14,7 @@ from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize, select_auth_events
 from linearized.protocol.canonical import canonical_json
 from linearized.protocol.events import Event
+from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import ROOM_VERSIONS, RoomVersion
 from tests.protocol.support import ALICE, BOB, MATRIX, ROOM, json_objects, json_values, quick
@@ -118,6 +119,37 @@ def test_the_rule_lets_the_event_through_or_not(case: dict[str, Any]) -> None:
     with pytest.raises(AuthorizationError) as caught:
         check(case)
     assert caught.value.rule == case["rule"], caught.value
+
+
+def in_version(case: dict[str, Any], version: str) -> dict[str, Any]:
+    """A case of I.1 in a room of another version; there, too, participants' events come through the hub."""
+    event = dict(case.get("event", {}))
+    content = event.get("content", {})
+    if content.get("room_version") == "I.1":
+        event["content"] = content | {"room_version": version}
+    hub = user_domain((case.get("state") or {}).get("hub", ALICE))
+    if ROOM_VERSIONS[version].single_hub and user_domain(event.get("sender", ALICE)) != hub:
+        event.setdefault("hub_server", hub)
+    return case | {"version": version, "event": event}
+
+
+OTHERS = sorted(ROOM_VERSIONS.keys() - {"I.1"})
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if "version" not in case],
+    ids=lambda case: f"{case['file']}-{case['why']}",
+)
+def test_the_other_versions_decide_alike_but_for_what_the_case_names(case: dict[str, Any]) -> None:
+    refused: dict[str, str | None] = dict.fromkeys(OTHERS)
+    for version in OTHERS:
+        try:
+            check(in_version(case, version))
+        except AuthorizationError as error:
+            refused[version] = error.rule
+    expected = dict.fromkeys(OTHERS, None if case["allow"] else case["rule"]) | case.get("elsewhere", {})
+    assert refused == expected
 
 
 def test_every_rule_the_code_refuses_with_has_a_case_for_and_one_against() -> None:

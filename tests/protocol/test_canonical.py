@@ -6,7 +6,7 @@ from typing import Any
 import canonicaljson
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from linearized.exceptions import CanonicalJsonError
@@ -169,6 +169,7 @@ def test_canonicaljson_orders_astral_keys_differently() -> None:
 
 @quick
 @given(json_values)
+@example({"\U0001f600": {"\U0001f600": 1, "\ue000": 2}, "\ue000": 2})
 def test_with_code_point_order_bytes_are_those_of_canonicaljson(value: object) -> None:
     assert canonical_json(value, code_point_order=True) == canonicaljson.encode_canonical_json(value)
 

@@ -190,6 +190,26 @@ def test_a_restricted_join_by_the_word_of_nobody_is_refused() -> None:
         verify(authorised("carol"), MSC3995)
 
 
+def test_a_join_by_nobodys_word_needs_nobody_elses_signature() -> None:
+    event = participant_event(MSC3995, type="m.room.member", state_key=BOB, content={"membership": "join"})
+    assert verify(event, MSC3995) is event
+
+
+@EARLY
+def test_only_a_first_event_through_a_hub_has_no_event_before_it(version: RoomVersion) -> None:
+    create = local_event(version, type="m.room.create", state_key="", prev_events=[], auth_events=[]).pdu
+    assert parse_pdu(create, version).prev_events == ()
+    message = local_event(version).pdu
+    for pdu in (message | {"prev_events": []}, create | {"prev_events": ["$a", "$b"]}):
+        with pytest.raises(EventFormatError, match="prev_events"):
+            parse_pdu(pdu, version)
+    # Later versions' create events go through no hub.
+    completed = participant_event(I_1, type="m.room.create", state_key="").pdu
+    assert parse_pdu(completed, I_1)
+    with pytest.raises(EventFormatError, match="prev_events"):
+        parse_pdu(completed | {"prev_events": []}, I_1)
+
+
 def test_elsewhere_that_field_asks_for_no_signature() -> None:
     content = {"membership": "join", "join_authorised_via_users_server": "@carol:c.example"}
     event = participant_event(I_1, type="m.room.member", state_key=BOB, content=content)

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.events import Event
-from linearized.protocol.hashing import content_hash, event_id, lpdu_hash, lpdu_of
+from linearized.protocol.hashing import content_hash, event_id, lpdu_hash, lpdu_identity, lpdu_of
 from linearized.protocol.redaction import redact
 from linearized.protocol.signing import sign_json
 from tests.protocol.support import (
     DEV_1,
+    I_1,
+    I_D_00,
+    MSC3995,
     STRANGER,
     json_objects,
     local_event,
@@ -58,6 +61,28 @@ def test_without_an_lpdu_hash_a_content_hash_covers_no_hashes_field() -> None:
         "sha256": encode_base64(oracle(without(event.pdu, "signatures", "hashes")))
     }
     assert content_hash(without(event.pdu, "hashes"), DEV_1) == content_hash(event.pdu, DEV_1)
+
+
+def test_unsigned_is_hashed_in_the_versions_that_say_so() -> None:
+    for version, covered in ((I_1, True), (DEV_1, True), (I_D_00, False), (MSC3995, False)):
+        event = participant_event(version)
+        more = event.pdu | {"unsigned": {"age": 1}}
+        assert (content_hash(more, version) != content_hash(event.pdu, version)) is covered
+        assert (lpdu_hash(more, version) != lpdu_hash(event.pdu, version)) is covered
+
+
+def test_only_versions_with_lpdu_hashes_cover_them() -> None:
+    for version, covered in ((I_1, True), (DEV_1, True), (I_D_00, False), (MSC3995, False)):
+        pdu = participant_event(version).pdu
+        other = pdu | {"hashes": {"lpdu": {"sha256": "other"}}}
+        assert (content_hash(other, version) != content_hash(pdu, version)) is covered
+
+
+def test_what_an_lpdu_is_known_by_is_the_hash_it_carries() -> None:
+    event = participant_event()
+    assert lpdu_identity(redact(event.pdu, DEV_1), DEV_1) == lpdu_identity(event.pdu, DEV_1)
+    early = participant_event(I_D_00)
+    assert lpdu_identity(early.pdu, I_D_00) == lpdu_hash(early.pdu, I_D_00)
 
 
 def test_an_event_id_is_the_reference_hash_of_the_redacted_event() -> None:

@@ -61,6 +61,12 @@ def test_each_transfer_is_signed_by_the_hub_before_it() -> None:
             transfer(2, "c.example", "b.example"),
             transfer(3, "e.example", "c.example", auth_events=["$create", "$1", "$2"]),
         ],
+        # Whichever of two is followed, the other one would do as well.
+        [
+            transfer(1, "b.example", "a.example"),
+            transfer(2, "c.example", "a.example", auth_events=["$create"]),
+            transfer(3, "e.example", "b.example", auth_events=["$create", "$1", "$2"]),
+        ],
     ],
 )
 def test_a_chain_with_a_weak_link_holds_nothing(chain: list[Event]) -> None:

@@ -115,6 +115,7 @@ def test_historical_user_ids_are_read_but_not_created(user_id: str) -> None:
         "@a:b:a.example",
         "@a\0:a.example",
         "@\ud800:a.example",
+        "@" + chr(0xDFFF) + ":a.example",
         "@alice:1.2.3.4",
         "@" + "a" * 246 + ":a.example",
         None,
@@ -124,6 +125,26 @@ def test_historical_user_ids_are_read_but_not_created(user_id: str) -> None:
 def test_other_things_are_no_user_ids(user_id: object) -> None:
     assert not is_user_id(user_id)
     assert not is_new_user_id(user_id)
+
+
+LONGEST_HOST = ("x" * 63 + ".") * 3 + "x" * 63  # four labels: 255 characters
+
+
+def test_the_longest_host_name_has_255_characters_beside_its_port() -> None:
+    for port in ("", ":1", ":65535"):
+        assert is_server_name(LONGEST_HOST + port)
+        assert not is_server_name(LONGEST_HOST[:-2] + ".xx" + port)
+
+
+def test_the_longest_room_event_and_key_ids_have_255_characters() -> None:
+    for longest, longer in (
+        ("!" + "r" * 244 + ":a.example", "!" + "r" * 245 + ":a.example"),
+        ("$" + "e" * 254, "$" + "e" * 255),
+        ("ed25519:" + "k" * 247, "ed25519:" + "k" * 248),
+    ):
+        assert len(longest) == 255
+        assert [is_room_id(longest), is_event_id(longest), is_key_id(longest)].count(True) == 1
+        assert not any((is_room_id(longer), is_event_id(longer), is_key_id(longer)))
 
 
 def test_the_longest_user_id_has_255_characters() -> None:

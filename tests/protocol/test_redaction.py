@@ -103,6 +103,20 @@ def test_top_level_fields_the_draft_does_not_list_are_stripped() -> None:
     assert redact(kept | extra | {"provenance": MATRIX}, DEV_1) == kept | {"provenance": MATRIX}
 
 
+def test_a_content_of_no_type_is_left_to_the_schema() -> None:
+    kinds: list[object] = [[], None, 5]
+    for kind in kinds:
+        assert redact({"type": kind, "content": {"a": 1}}, I_1) == {"type": kind, "content": {"a": 1}}
+
+
+def test_a_transfer_of_the_hub_stays_one_when_redacted() -> None:
+    content = {"after": "$a", "takeover": {"hub": "a.example"}, "reason": "x"}
+    kept = {"after": "$a", "takeover": {"hub": "a.example"}}
+    event = {"type": "m.room.hub", "content": content}
+    assert redact(event, DEV_1) == {"type": "m.room.hub", "content": kept}
+    assert redact(event, I_1) == {"type": "m.room.hub", "content": {}}
+
+
 def test_the_argument_is_left_alone() -> None:
     pdu = vouched_event().pdu
     before = repr(pdu)

@@ -119,6 +119,8 @@ def test_everything_but_signatures_is_covered_unsigned_too() -> None:
         {"a": 1, "signatures": []},
         {"a": 1, "signatures": {}},
         {"a": 1, "signatures": {HUB.name: []}},
+        {"a": 1, "signatures": {HUB.name: [HUB.key.key_id]}},
+        {"a": 1, "signatures": {HUB.name: 5}},
         {"a": 1, "signatures": {HUB.name: {}}},
         {"a": 1, "signatures": {PARTICIPANT.name: SIGNED["signatures"][HUB.name]}},
         with_signature(HUB.key.key_id, None),

@@ -7,6 +7,8 @@ import pytest
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.power_levels import level_to, level_to_send, user_level
 from linearized.protocol.state import (
+    HUB,
+    PARENT_ROOM,
     StateMap,
     create_event,
     creator,
@@ -14,8 +16,9 @@ from linearized.protocol.state import (
     hub_of,
     join_rule,
     membership,
+    parent_room,
 )
-from tests.protocol.support import ALICE, BOB, I_1, local_event
+from tests.protocol.support import ALICE, BOB, I_1, local_event, participant_event
 
 
 def state_of(*events: tuple[str, str, dict[str, Any]]) -> StateMap:
@@ -32,6 +35,27 @@ def test_the_creator_and_the_hub_are_the_create_event_s() -> None:
     assert create_event(CREATED) is CREATED[("m.room.create", "")]
     assert creator(CREATED) == ALICE
     assert hub_of(CREATED) == "a.example"
+
+
+@pytest.mark.parametrize(
+    ("version", "hub"),
+    [
+        ("dev.linearized.1", "b.example"),
+        ("I.1", "a.example"),
+        ("org.matrix.msc3995", "a.example"),
+        ("nobody.knows.this", "a.example"),
+        (["dev.linearized.1"], "a.example"),
+    ],
+)
+def test_a_transfer_makes_another_hub_in_rooms_whose_version_has_them(version: object, hub: str) -> None:
+    created = state_of(("m.room.create", "", {"room_version": version}))
+    assert hub_of({**created, HUB: participant_event(type="m.room.hub", state_key="")}) == hub
+
+
+def test_a_parent_room_is_one_that_the_create_event_names() -> None:
+    for named, parent in (("!p:a.example", "!p:a.example"), (["!p:a.example"], None), (None, None)):
+        assert parent_room(state_of(("m.room.create", "", {PARENT_ROOM: named}))) == parent
+    assert parent_room(CREATED) is None
 
 
 @pytest.mark.parametrize("function", [create_event, creator, hub_of, encryption_algorithm])

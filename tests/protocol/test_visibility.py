@@ -122,7 +122,14 @@ def test_a_room_is_world_readable_by_its_current_state() -> None:
 
 def test_runs_that_touch_become_one() -> None:
     assert merged([(5, 6), (1, 2), (3, 3), (8, 9), (5, 7)]) == ((1, 3), (5, 9))
+    assert merged([(1, 9), (2, 3), (20, 25), (21, 22)]) == ((1, 9), (20, 25))
     assert merged([]) == ()
+
+
+def test_who_was_a_member_sees_commits_from_the_first_entry_to_their_last_leave() -> None:
+    assert commit_runs([(3, "join"), (7, "leave"), (9, "invite")]) == ((1, 7),)
+    assert commit_runs([(3, "join")]) == ((1, END),)
+    assert commit_runs([(3, "invite"), (4, "leave")]) == ()
 
 
 def test_a_value_holds_from_its_change_on() -> None:

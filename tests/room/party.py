@@ -131,7 +131,7 @@ class Party:
             vouched_domains=frozenset({"matrix.example"}),
             signer=HUB_KEY,
             state=self.room.state,
-            head=self.room._head,
+            head=self.room.log.head,
             group=MLS.load(
                 self.group.snapshot, group_info=self.group.group_info, ratchet_tree=self.group.ratchet_tree
             ),
@@ -157,7 +157,7 @@ class Party:
         assert all(membership(self.room.state, user) in {"join", "invite"} for user in listed)
 
     def group_of_hub(self) -> openmls.PublicGroup:
-        found = self.room._group._group
+        found = self.room.log.group._group
         assert found is not None
         return found
 
@@ -168,7 +168,7 @@ def owner_of(identity: bytes) -> str:
 
 
 def references(room: Room) -> list[bytes]:
-    group = room._group._group
+    group = room.log.group._group
     assert group is not None
     return sorted(found.reference or b"" for found in group.proposals())
 

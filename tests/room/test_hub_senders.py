@@ -31,7 +31,7 @@ def moved(*others: Member, senders: Senders = (B_SENDER, C_SENDER), before: str 
     event: Any = SimpleNamespace(
         type=HUB[0], state_key="", sender=ALICE, hub_server=before, content={}, event_id="$moved"
     )
-    party.room._state = RoomState({**party.room.state, HUB: event})
+    party.room.log.state = RoomState({**party.room.state, HUB: event})
     return party
 
 
@@ -129,7 +129,7 @@ def test_nobody_proposes_it_for_others_to_commit() -> None:
 
 def test_a_hub_that_proposes_nothing_is_not_listed() -> None:
     party = moved()
-    party.room._group._signer = None
+    party.room.log.group._signer = None
     refusal(party.room, change(party, (HUB_SENDER, C_SENDER)), Reason.INVALID_PROPOSAL)
 
 

@@ -50,7 +50,7 @@ def forged(room: Room, kind: str, content: JsonObject, *, state_key: str | None 
         state_key=state_key,
         origin_server_ts=NOW,
         auth_events=[room.state["m.room.create", ""].event_id, room.state["m.room.member", ALICE].event_id],
-        prev_events=[str(room._head[1])],
+        prev_events=[str(room.log.head[1])],
     )
 
 
@@ -81,7 +81,7 @@ def replica_of(room: Room) -> Replica:
         version=room.version,
         hub="a.example",
         state=room.state,
-        head=(room.head_seq, room._head[1]),
+        head=(room.head_seq, room.log.head[1]),
         grouped=True,
     )
 

@@ -172,7 +172,7 @@ def test_every_event_of_a_commit_is_within_the_limit_whatever_its_names() -> Non
     user = f"@{'a' * 200}:a.example"
     pieces, _ = divide(large(parts.MAX_PIECE * 3))
     room = new_room(initial=[state_event(ALICE, "m.room.name", {"name": "Clubhouse"})])
-    draft = room._draft()
+    draft = room.log.draft()
     draft.epoch = 1
     for change in ("invite", "join"):
         draft.write(

@@ -33,7 +33,7 @@ OPEN = PRESETS["open"]
 
 
 def replica_of(room: Room, *, grouped: bool = False) -> Replica:
-    head = (room.head_seq, room._head[1])
+    head = (room.head_seq, room.log.head[1])
     return Replica(version=VERSION, hub="a.example", state=room.state, head=head, grouped=grouped)
 
 
@@ -86,7 +86,7 @@ def forged(room: Room, *, sender: str = ALICE, previous: list[str] | None = None
         content={},
         origin_server_ts=NOW,
         auth_events=[room.state["m.room.create", ""].event_id],
-        prev_events=[str(room._head[1])] if previous is None else previous,
+        prev_events=[str(room.log.head[1])] if previous is None else previous,
     )
 
 
@@ -133,7 +133,7 @@ def test_after_the_first_commit_imported_history_is_refused() -> None:
         content={},
         origin_server_ts=NOW,
         auth_events=[room.state["m.room.create", ""].event_id],
-        prev_events=[str(room._head[1])],
+        prev_events=[str(room.log.head[1])],
         provenance={"protocol": "matrix", "provider": "matrix.example", "event_id": "$x", "imported": True},
     )
     refused(replica, old, Reason.FORBIDDEN)
@@ -150,13 +150,13 @@ def test_a_hub_is_held_to_the_roles_that_its_commits_show(monkeypatch: pytest.Mo
     assert replica.receive(named(room, "allowed")).soft_failed is None
     assert replica.breaches == []
     # Of a policy in which nobody may change the name, the hub takes a new one all the same.
-    monkeypatch.setattr("linearized.room.room.check_event", lambda *_: None)
+    monkeypatch.setattr("linearized.room.log.check_event", lambda *_: None)
     strict = replace(replica.roles, participants={})
     held = Replica(
         version=VERSION,
         hub="a.example",
         state=replica.state,
-        head=(room.head_seq, room._head[1]),
+        head=(room.head_seq, room.log.head[1]),
         grouped=True,
         roles=strict,
     )

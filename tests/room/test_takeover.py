@@ -33,7 +33,7 @@ def room() -> Room:
 def takeover(
     room: Room, identity: ServerIdentity = B, sender: str = BOB, *, hub: str = "a.example", **changes: str
 ) -> Event:
-    content = {"after": room._head[1], "takeover": {"hub": hub, "size": room.head_seq, "root": "cm9vdA"}}
+    content = {"after": room.log.head[1], "takeover": {"hub": hub, "size": room.head_seq, "root": "cm9vdA"}}
     selected = select_auth_events(
         type="m.room.hub", state_key="", sender=sender, content=content, state=room.state,
         version=room.version,
@@ -41,13 +41,18 @@ def takeover(
     return build_event(
         identity=identity, version=room.version, room_id=ROOM, type="m.room.hub", sender=sender,
         content=content | changes, origin_server_ts=NOW, auth_events=selected,
-        prev_events=[room._head[1] or ""], state_key="",
+        prev_events=[room.log.head[1] or ""], state_key="",
     )  # fmt: skip
 
 
 def agreeing(room: Room, agreed: str | None) -> Replica:
     return Replica(
-        version=room.version, hub="a.example", state=room.state, head=room._head, grouped=False, agreed=agreed
+        version=room.version,
+        hub="a.example",
+        state=room.state,
+        head=room.log.head,
+        grouped=False,
+        agreed=agreed,
     )
 
 

@@ -49,7 +49,7 @@ def lpdu(
 
 
 def transfer(room: Room, *, after: str | None = None) -> LinearizedPdu:
-    return replace(lpdu(room, "m.room.hub", {"after": after or room._head[1]}), transfer=True)
+    return replace(lpdu(room, "m.room.hub", {"after": after or room.log.head[1]}), transfer=True)
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def named(room: Room, sender: str = ALICE) -> LocalEvent:
 
 
 def replica_of(room: Room) -> Replica:
-    return Replica(version=room.version, hub="a.example", state=room.state, head=room._head, grouped=False)
+    return Replica(version=room.version, hub="a.example", state=room.state, head=room.log.head, grouped=False)
 
 
 def taken_over(room: Room) -> Room:
     """The room as b.example goes on with it."""
-    return Room(room_id=ROOM, version=room.version, identity=B, mls=MLS, state=room.state, head=room._head)
+    return Room(room_id=ROOM, version=room.version, identity=B, mls=MLS, state=room.state, head=room.log.head)
 
 
 def test_the_hub_that_agreed_hands_the_room_over_and_decides_nothing_more(room: Room) -> None:
@@ -100,7 +100,7 @@ def test_a_transfer_is_good_for_one_place_in_the_log(room: Room) -> None:
 
 
 def test_the_hub_does_not_hand_the_room_to_itself(room: Room) -> None:
-    refusal(room, state_event(ALICE, "m.room.hub", {"after": room._head[1]}), Reason.FORBIDDEN)
+    refusal(room, state_event(ALICE, "m.room.hub", {"after": room.log.head[1]}), Reason.FORBIDDEN)
 
 
 def test_the_new_hub_goes_on_where_the_old_one_ended(room: Room) -> None:
@@ -112,7 +112,7 @@ def test_the_new_hub_goes_on_where_the_old_one_ended(room: Room) -> None:
     first = room.state["m.room.hub", ""].event_id
     built = build_lpdu(
         identity=A, version=room.version, room_id=ROOM, type="m.room.hub", sender=ALICE,
-        content={"after": taken._head[1]}, origin_server_ts=NOW, hub_server="b.example", state_key="",
+        content={"after": taken.log.head[1]}, origin_server_ts=NOW, hub_server="b.example", state_key="",
     )  # fmt: skip
     back = replace(linearized_pdu(built, A, room.version), transfer=True)
     event = taken.submit(back, now=NOW).entries[0].event
@@ -148,7 +148,7 @@ def test_what_a_new_hub_sends_to_who_missed_the_transfer_is_a_gap(room: Room) ->
     event = taken.submit(named(taken, BOB), now=NOW).entries[0].event
     with pytest.raises(Gap) as gap:
         replica.receive(event)
-    assert gap.value.missing == room._head[1]
+    assert gap.value.missing == room.log.head[1]
 
 
 def test_a_redacted_transfer_is_one_all_the_same(room: Room) -> None:

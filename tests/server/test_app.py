@@ -18,9 +18,9 @@ from linearized.exceptions import AuthorizationError, IdentifierError, Signature
 from linearized.room.submissions import Reason, Rejected
 from linearized.server import errors, telemetry
 from linearized.server.app import CORS_HEADERS, build_app
+from linearized.server.deciding import Overloaded
 from linearized.server.exchange import OutboundError
 from linearized.server.http import HttpError, Receive, Request, Response, Route, json_response
-from linearized.server.hub import Overloaded
 from linearized.server.providers.client import ProviderError
 
 from .test_http import receiver

@@ -9,6 +9,7 @@ import pytest
 
 from linearized.client import ApiError, Joined, Session
 from linearized.server.assets import asset_url
+from linearized.store.base import MediaRow
 from tests.server.support import Network, Server, running_server
 from tests.server.test_two_providers import received, shared_room, signed_in
 
@@ -96,10 +97,22 @@ async def test_the_hub_fetches_nothing_but_files_of_its_peers(tmp_path: Path, ur
     network = Network()
     async with (
         running_server("a.example", tmp_path, network) as a,
-        running_server("c.example", tmp_path, network),
+        running_server("b.example", tmp_path, network) as b,
+        running_server("c.example", tmp_path, network) as c,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
     ):
+        await c.node.store.put_media(
+            MediaRow(
+                media_id="abc", uploader="@c:c.example", content_type="", filename=None, size=0, created_ts=0
+            )
+        )
+        await shared_room(alice, bob)
+        network.log.clear()
+        # B is a peer that may ask; what it asks for is of nobody that is one.
         assert await proxied(a, url) == 404
-        assert [entry[1] for entry in network.log] == ["a.example"]
+        assert {entry[1] for entry in network.log} <= {"a.example", "b.example"}
+        assert not [entry for entry in network.log if entry[:2] == ("a.example", "c.example")]
         assert await proxied(a, asset_url("a.example", "abc"), provider="") == 401
 
 

@@ -27,6 +27,7 @@ from linearized.client import (
     check_certificates,
 )
 from linearized.exceptions import CertificateError, IdentifierError
+from linearized.mimi.commit_parts import leaf_credential
 from linearized.server.opening import system_clock
 from tests.certificates import Authority, public_key
 from tests.server.support import PASSWORD, Network, Server, running_server
@@ -117,10 +118,11 @@ async def test_a_certified_client_joins_sends_and_receives_beside_one_without(
 
 
 async def test_a_client_renews_its_certificates_where_it_is(tmp_path: Path, authority: Authority) -> None:
-    network, settings = Network(), trust(authority)
+    network = Network()
+    other = Authority.new(now(), "Clients of c.example")
     async with (
-        running_server("a.example", tmp_path, network, authorities=settings) as a,
-        running_server("b.example", tmp_path, network, authorities=settings) as b,
+        running_server("a.example", tmp_path, network, authorities=trust(authority)) as a,
+        running_server("b.example", tmp_path, network, authorities=trust(authority, other)) as b,
         signed_in(a, await a.user("alice")) as alice,
         certified(b, await b.user("bob"), certified_device(authority)) as bob,
     ):
@@ -136,7 +138,15 @@ async def test_a_client_renews_its_certificates_where_it_is(tmp_path: Path, auth
             with pytest.raises(IdentifierError, match="another"):
                 await bob.renew_certificates(chain)
         chain = [authority.certify(key, PHONE, until=timedelta(days=3))]
+        await bob.upload_key_packages()
+        stock = len(b.node.store.unclaimed_key_packages(BOB, "PHONE"))
         await bob.renew_certificates(chain)
+        # Whoever adds him next does so with the new one: the old packages, of last resort too, are gone.
+        stored = b.node.store.unclaimed_key_packages(BOB, "PHONE")
+        assert len(stored) == stock
+        assert {leaf_credential(row.key_package) for row in stored} == {bob.device.client.credential}
+        await bob.renew_certificates(chain)
+        assert len(b.node.store.unclaimed_key_packages(BOB, "PHONE")) == len(stored)
         await received(alice, EpochChanged)
         (leaf,) = (leaf for leaf in alice.device.group(room_id).members() if leaf.certificates)
         assert leaf.certificates == tuple(chain)
@@ -145,8 +155,9 @@ async def test_a_client_renews_its_certificates_where_it_is(tmp_path: Path, auth
         assert bob.device.not_renewed() == []
         await say(bob, room_id, "Still here")
         assert bodies(await received(alice, DecryptedMessage)) == ["Still here"]
-        # What the hub does not take is left to do.
-        other = Authority.new(now(), "Clients of c.example")
+        # What the provider does not take nobody is shown, and what the hub does not take is left to do.
+        with pytest.raises(ApiError, match="keys"):
+            await bob.renew_certificates([Authority.new(now()).certify(key, PHONE)])
         with pytest.raises(CommitRefused):
             await bob.renew_certificates([other.certify(key, PHONE)])
         assert bob.device.not_renewed() == [room_id]

@@ -28,7 +28,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.provider_files import ProviderPlan, create_provider
 from linearized.room.submissions import Reason, Rejected
 from linearized.server import control
-from linearized.server.hub import Overloaded
+from linearized.server.deciding import Overloaded
 from linearized.store.joining import JoinCodeRow
 
 

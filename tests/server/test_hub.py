@@ -16,9 +16,11 @@ import trio.testing
 from linearized.exceptions import StoreError
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LocalEvent, Reason, Rejected
-from linearized.server import hub as hub_module
+from linearized.server import deciding
+from linearized.server.deciding import IDLE_SECONDS, Overloaded, Repeated
 from linearized.server.errors import as_http_error
-from linearized.server.hub import IDLE_SECONDS, SUBMIT_SECONDS, Appended, Hub, Overloaded, Repeated
+from linearized.server.hub import SUBMIT_SECONDS, Hub
+from linearized.server.ordered_rooms import Appended, OrderedRooms
 from linearized.store.base import Reply, Role, RoomAppend, RoomRow, Store
 from linearized.store.sqlite import SqliteStore
 from tests.room.support import ALICE, MLS, NOW, ROOM, A, member, state_event
@@ -94,16 +96,15 @@ async def running_hub(path: Path, *, appended: Appended = lambda *_: None) -> As
     async with trio.open_nursery() as writing:
         await writing.start(store.run)
         async with trio.open_nursery() as nursery:
-            hub = Hub(
+            rooms = OrderedRooms(
                 identity=A,
                 store=cast("Store", store),
                 mls=MLS,
                 signer=openmls.SignatureKeyPair.generate(),
-                clock=lambda: NOW,
                 vouched=frozenset(),
-                nursery=nursery,
                 appended=appended,
             )
+            hub = Hub(rooms, clock=lambda: NOW, nursery=nursery)
             await hub.create(ROOM, "I.1", create())
             store.appends.clear()
             yield Setting(hub, store, nursery)
@@ -128,7 +129,7 @@ async def test_what_waits_while_an_append_is_written_becomes_one_append(setting:
 
 
 async def test_a_batch_has_a_largest_size(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "MAX_BATCH", 2)
+    monkeypatch.setattr(deciding, "MAX_BATCH", 2)
     await setting.hold(*"abcdef")
     setting.let_go()
     await trio.testing.wait_all_tasks_blocked()
@@ -216,7 +217,7 @@ async def test_a_refusal_that_rests_on_an_unstored_neighbour_is_not_given_as_one
 async def test_a_full_queue_refuses_at_once_and_asks_to_come_back(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(deciding, "MAX_WAITING", 2)
     await setting.hold("writing", "one", "two")
     with pytest.raises(Overloaded) as overloaded:
         await setting.hub.submit(ROOM, message("three"))
@@ -248,13 +249,13 @@ async def test_an_idle_actor_gives_its_memory_back_and_comes_back(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     loads: list[str] = []
-    real = Hub.load
+    real = OrderedRooms.load
 
-    def load(hub: Hub, room_id: str) -> Room:
+    def load(rooms: OrderedRooms, room_id: str) -> Room:
         loads.append(room_id)
-        return real(hub, room_id)
+        return real(rooms, room_id)
 
-    monkeypatch.setattr(Hub, "load", load)
+    monkeypatch.setattr(OrderedRooms, "load", load)
     await setting.say("one")
     await setting.say("two")
     assert loads == [ROOM]

@@ -12,7 +12,7 @@ import pytest
 from linearized.exceptions import InvalidInput
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import Rejected
-from linearized.server import participating
+from linearized.server import gaps
 from tests.server.linearized_pair import (
     HubPair,
     changed,
@@ -26,7 +26,7 @@ from tests.server.linearized_pair import (
 async def test_a_gap_is_closed_by_asking_the_hub_page_by_page(
     tmp_path: Path, missing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(participating, "BACKFILL_LIMIT", 3)
+    monkeypatch.setattr(gaps, "BACKFILL_LIMIT", 3)
     async with joined_pair(tmp_path) as pair:
         before = pair.row(pair.b).head_seq
         await miss(pair, missing)
@@ -84,8 +84,8 @@ async def test_a_log_that_never_meets_ours_is_refused_at_its_beginning(tmp_path:
 
 @pytest.mark.parametrize("limit", ["MAX_BACKFILLS", "MAX_GAP_BYTES"])
 async def test_a_gap_has_a_largest_size(tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(participating, "BACKFILL_LIMIT", 1)
-    monkeypatch.setattr(participating, limit, 2)
+    monkeypatch.setattr(gaps, "BACKFILL_LIMIT", 1)
+    monkeypatch.setattr(gaps, limit, 2)
     async with joined_pair(tmp_path) as pair:
         await miss(pair, 4)
         with pytest.raises(Rejected):

@@ -12,7 +12,7 @@ import trio.testing
 
 from linearized.protocol.canonical import JsonObject
 from linearized.room.submissions import LocalEvent, Reason, Rejected
-from linearized.server import participating
+from linearized.server import echoes
 from linearized.store.base import Reply
 from tests.server.linearized_pair import (
     BOB,
@@ -35,7 +35,7 @@ async def test_a_refusal_by_the_hub_reaches_who_sent(
         monkeypatch.setattr(pair.b.node.federation, "request", request)
         with pytest.raises(Rejected):
             await pair.say(pair.b, "?")
-        assert not pair.b.node.rooms.participating._echoes
+        assert not pair.b.node.rooms.participating._echoes._waiting
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def test_who_sent_learns_which_epoch_it_is(
 async def test_an_event_that_never_comes_back_is_not_said_to_be_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(participating, "ECHO_SECONDS", 0.05)
+    monkeypatch.setattr(echoes, "ECHO_SECONDS", 0.05)
     async with joined_pair(tmp_path) as pair:
 
         async def request(*_: Any, **__: Any) -> JsonObject:
@@ -84,7 +84,7 @@ async def test_what_is_sent_again_since_its_echo_was_late_is_one_event(
         reply = Reply(scope="txn", key="1", value="{event_id}")
         pair.network.down.add("b.example")
         with monkeypatch.context() as patch:
-            patch.setattr(participating, "ECHO_SECONDS", 0.2)
+            patch.setattr(echoes, "ECHO_SECONDS", 0.2)
             with pytest.raises(trio.TooSlowError):
                 await pair.b.node.rooms.send(pair.room_id, event, reply=reply)
         pair.network.down.discard("b.example")

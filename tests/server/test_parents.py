@@ -16,7 +16,8 @@ from linearized.exceptions import StoreError
 from linearized.protocol.state import membership
 from linearized.room.submissions import ParentChanged, Reason, Rejected
 from linearized.server import parents as module
-from linearized.server.hub import Hub, Overloaded
+from linearized.server.deciding import Overloaded
+from linearized.server.hub import Hub
 from linearized.server.parents import Dependants
 from linearized.store.base import Store
 from tests.client.support import drain, message

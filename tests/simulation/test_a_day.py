@@ -18,7 +18,7 @@ import trio.testing
 from linearized.exceptions import InvalidInput
 from linearized.protocol.identifiers import user_domain
 from linearized.room.submissions import LocalEvent
-from linearized.server import participating
+from linearized.server import echoes
 from linearized.server.acl import SERVER_ACL
 from linearized.server.outbound import OutboundError
 from linearized.store.base import Reply
@@ -166,7 +166,7 @@ class Day:
         began = trio.current_time()
         await world.say(BOB, self.square, body, reply=reply)
         assert body in world.ledger.unanswered
-        assert trio.current_time() >= began + participating.ECHO_SECONDS
+        assert trio.current_time() >= began + echoes.ECHO_SECONDS
         await self.talk(quiet=(BOB, BILL))
         world.network.down.discard(B)
         await world.settled()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import openmls
 import pytest
 import trio
 import trio.lowlevel
@@ -18,19 +17,11 @@ import trio.testing
 
 from linearized.client import ROLE_ADMIN, ApiError, DecryptedMessage, Joined, NotInGroup, Undecryptable
 from linearized.mimi.content import SinglePart
-from linearized.protocol.events import Event
-from linearized.protocol.versions import get_version
-from linearized.room.admission import ALGORITHM, COMMIT, ENCRYPTED
-from linearized.room.credentials import client_of
-from linearized.room_check_group import GroupWalk
-from linearized.server.loading import event_of
-from linearized.server.mls import OpenMls
-from linearized.store.base import EntryRow
+from linearized.room.admission import ALGORITHM
 from tests.simulation.checks import everybody_agrees, log
 from tests.simulation.devices import Device, sign_in, until
+from tests.simulation.inhabitants import inhabited
 from tests.simulation.world import ALICE, ANNA, BILL, BOB, CAROL, SEEDS, VERSION, A, B, C, World, clock, world
-
-MEMBERSHIP = "m.room.member"
 
 
 @dataclass
@@ -162,40 +153,10 @@ class Hour:
         await self.settled()
 
 
-def inhabited(room_id: str, entries: list[EntryRow]) -> dict[str, set[str]]:
-    """The log walked from its first entry on: for every encrypted message, by event ID, the devices that
-    were in the group and belonged to users that were joined.
-    """
-    walk = GroupWalk(room_id, OpenMls(clock))
-    state: dict[tuple[str, str], Event] = {}
-    leaves: dict[str, str] = {}
-    found: dict[str, set[str]] = {}
-    for entry in entries:
-        event = event_of(entry, get_version(VERSION))
-        walk.step(event, entry.epoch, state)
-        if event.state_key is not None:
-            state[event.type, event.state_key] = event
-        if event.type == COMMIT:
-            row = walk.row()
-            assert row is not None
-            group = openmls.PublicGroup.observe(
-                group_info=row.group_info, ratchet_tree=row.ratchet_tree, now=clock() // 1000
-            )
-            leaves = {
-                member.identity.decode(): client_of(member.credential).user_id for member in group.members()
-            }
-        elif event.type == ENCRYPTED:
-            found[event.event_id] = {
-                uri
-                for uri, user_id in leaves.items()
-                if state[MEMBERSHIP, user_id].content["membership"] == "join"
-            }
-    return found
-
-
 def read_by_exactly_those_inside(hour: Hour) -> None:
     """Nobody who was there missed a message, nobody else read one, and nobody read one twice."""
-    there = inhabited(hour.room, log(hour.world, A, hour.room))
+    walked = inhabited(hour.room, log(hour.world, A, hour.room), version=VERSION, clock=clock)
+    there = {event_id: set(devices) for event_id, devices in walked.items()}
     senders = {event_id: (device, body) for body, (device, event_id) in hour.said.items()}
     assert there.keys() == senders.keys()
     epochs = {entry.event_id: entry.epoch for entry in log(hour.world, A, hour.room)}

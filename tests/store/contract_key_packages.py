@@ -97,6 +97,69 @@ class KeyPackageContract:
         assert await self.claim(store, OTHER_SUITE, SUITE) == b"key package 2"
         assert await self.claim(store, OTHER_SUITE, SUITE) == b"key package 1"
 
+    async def test_a_package_that_does_not_fit_is_passed_over_and_stays(self, store: Store) -> None:
+        await store.put_key_packages(
+            [
+                key_package(1, not_after=5),
+                key_package(2, not_after=6),
+                key_package(3, ciphersuite=OTHER_SUITE),
+                key_package(4, last_resort=True),
+            ]
+        )
+
+        async def claim(*fitting: int) -> bytes | None:
+            packages = {key_package(number).key_package for number in fitting}
+            row = await store.claim_key_package(
+                user_id=BOB,
+                device_id="PHONE",
+                ciphersuites=(SUITE, OTHER_SUITE),
+                now_ms=1_000,
+                fits=packages.__contains__,
+            )
+            return None if row is None else row.key_package
+
+        assert await claim() is None
+        assert await claim(2, 3, 4) == b"key package 2"
+        assert await claim(2, 3, 4) == b"key package 3"
+        assert await claim(2, 3, 4) == b"key package 4"
+        assert await claim(1) == b"key package 1"
+
+    async def test_new_packages_take_the_place_of_others_that_nobody_has(self, store: Store) -> None:
+        await store.put_key_packages(
+            [
+                key_package(1),
+                key_package(2, last_resort=True),
+                key_package(3),
+                key_package(4, device_id="LAPTOP"),
+            ]
+        )
+        assert await self.claim(store) == b"key package 1"
+        held = {row.key_package for row in store.unclaimed_key_packages(BOB, "PHONE")}
+        assert held == {b"key package 2", b"key package 3"}
+        withdrawn = [key_package(number).reference for number in (1, 2, 3)]
+        await store.put_key_packages([key_package(5)], withdrawn=withdrawn)
+        assert [row.key_package for row in store.unclaimed_key_packages(BOB, "PHONE")] == [b"key package 5"]
+        # The Welcome of who was handed out finds its way.
+        assert store.key_package(key_package(1).reference) is not None
+        assert [row.key_package for row in store.unclaimed_key_packages(BOB, "LAPTOP")] == [b"key package 4"]
+
+    async def test_what_is_left_of_a_device_can_be_looked_at(self, store: Store) -> None:
+        def left(now_ms: int) -> bytes | None:
+            row = store.claimable_key_package(BOB, "PHONE", now_ms=now_ms)
+            return None if row is None else row.key_package
+
+        assert left(0) is None
+        await store.put_key_packages(
+            [key_package(1, ciphersuite=OTHER_SUITE, not_after=9), key_package(2, not_after=5)]
+        )
+        assert (left(8_999), left(9_000)) == (b"key package 1", None)
+        assert await self.claim(store, OTHER_SUITE) == b"key package 1"
+        assert left(4_999) == b"key package 2"
+        assert await self.claim(store) == b"key package 2"
+        assert left(0) is None
+        await store.put_key_packages([key_package(3, last_resort=True, not_after=5)])
+        assert left(0) == b"key package 3"
+
     async def test_packages_of_other_devices_are_not_touched(self, store: Store) -> None:
         await store.put_key_packages([key_package(1, device_id="LAPTOP"), key_package(2, user_id=ALICE)])
         assert await self.claim(store) is None

@@ -89,6 +89,8 @@ class ReceiptContract:
         await rooms(store)
         assert store.unread(ROOM, BOB, last=5, limit=99) == 3
         assert store.unread(ROOM, BOB, last=4, limit=99) == 2
+        assert store.unread(ROOM, BOB, last=5, limit=99, but=[ALICE]) == 0
+        assert store.unread(ROOM, BOB, last=5, limit=99, but=["@carol:a.example"]) == 3
         assert store.unread(ROOM, BOB, last=5, limit=2) == 2
         assert store.unread(ROOM, ALICE, last=5, limit=99) == 0
         await put(store, replace(READ, thread_id="$3", event_id="$5", seq=5))

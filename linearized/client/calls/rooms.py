@@ -145,6 +145,17 @@ class RoomCalls(Calls):
         query = {} if source_event_id is None else {SOURCE_PARAMETER: source_event_id}
         return json_string(await self._put(path, content, ts, query), "event_id")
 
+    async def set_typing(self, room_id: str, user_id: str, *, types: bool, timeout_ms: int) -> None:
+        """``PUT /rooms/{room}/typing/{user}``: the user types, for so long unless taken back, or does not.
+        Not repeated.
+        """
+        await self._transport.json(
+            "PUT",
+            f"{V3}/rooms/{path_part(room_id)}/typing/{path_part(user_id)}",
+            body={"typing": True, "timeout": timeout_ms} if types else {"typing": False},
+            idempotent=False,
+        )
+
     async def sync(
         self, *, since: str | None, timeout_ms: int, sync_filter: JsonObject | None = None
     ) -> JsonObject:

@@ -52,6 +52,7 @@ from linearized.server.clients import (
     sync,
     thumbnailing,
     to_device,
+    token_login,
     typing_notices,
     user_directory,
 )
@@ -82,6 +83,7 @@ PUBLIC: Final[tuple[tuple[str, str, PublicHandler], ...]] = (
 PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("POST", f"{V3}/logout", accounts.logout),
     ("POST", f"{V3}/logout/all", accounts.logout_all),
+    ("POST", f"{V1}/login/get_token", token_login.get_token),
     ("GET", f"{V3}/account/whoami", accounts.whoami),
     ("GET", f"{V3}/devices", devices.listing),
     ("GET", f"{V3}/devices/{{device_id}}", devices.get),

@@ -16,6 +16,7 @@ from linearized.server.clients.auth import (
     bearer_token,
     bridge_by_token,
     require_bridged,
+    token_hash,
 )
 from linearized.server.clients.context import Context
 from linearized.server.clients.devices import MAX_DISPLAY_NAME, log_out
@@ -28,6 +29,7 @@ from linearized.store.base import DeviceRow, UserRow
 
 PASSWORD: Final = "m.login.password"  # noqa: S105 - the name of a login type
 BRIDGE: Final = "m.login.application_service"
+TOKEN: Final = "m.login.token"  # noqa: S105 - the name of a login type
 DEVICE_ID_BYTES: Final = 9
 MAX_DEVICES: Final = 100  # of one account, each with key packages and messages of its own
 # "MUST only contain a-z, 0-9, ., _, =, -, / and +" (Appendices, User Identifiers): strict in what we create.
@@ -39,12 +41,13 @@ async def login_types(context: Context, request: Request) -> Response:
     """``GET login``."""
     del request
     kinds = [PASSWORD, BRIDGE, *([OPENID] if context.node.config.sign_on.homeservers else [])]
-    return json_response({"flows": [{"type": kind} for kind in kinds]})
+    flows: list[JsonObject] = [{"type": kind} for kind in kinds]
+    return json_response({"flows": [*flows, {"type": TOKEN, "get_login_token": True}]})
 
 
 async def login(context: Context, request: Request) -> Response:
-    """``POST login`` with a password, with a homeserver's token, or by a bridge for one of its users.
-    It makes or takes over a device.
+    """``POST login`` with a password, a homeserver's token, one that another device asked for, or by
+    a bridge for one of its users. It makes or takes over a device.
     """
     body = await request.json()
     kind = text(body, "type")
@@ -52,6 +55,8 @@ async def login(context: Context, request: Request) -> Response:
         user_id = await _by_password(context, request, body)
     elif kind == BRIDGE:
         user_id = await _by_bridge(context, request, body)
+    elif kind == TOKEN:
+        user_id = _by_token(context, request, body)
     elif kind == OPENID:
         user_id = await by_openid(context, request, body)
     else:
@@ -112,6 +117,15 @@ async def require_password(context: Context, request: Request, user_id: str, pas
 
     if not await trio.to_thread.run_sync(check, limiter=context.hashers):
         raise HttpError(403, "M_FORBIDDEN", _FORBIDDEN)
+
+
+def _by_token(context: Context, request: Request, body: JsonObject) -> str:
+    """The user whose device asked for a token."""
+    context.attempts.take(*address_names(request))
+    user_id = context.login_tokens.spend(token_hash(text(body, "token")))
+    if user_id is None:
+        raise HttpError(403, "M_FORBIDDEN", "The login token is unknown, was used, or has expired")
+    return user_id
 
 
 async def _by_bridge(context: Context, request: Request, body: JsonObject) -> str:

@@ -10,7 +10,8 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
 from linearized.server.clients.history import DEFAULT_PAGE, MAX_PAGE_BYTES, filter_of, visible_event
-from linearized.server.clients.projection import client_events, single_event
+from linearized.server.clients.projection import client_events, single_event, state_events
+from linearized.server.clients.room_members import only_of
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.http import HttpError, Request, Response, json_response
@@ -38,11 +39,15 @@ async def event_context(context: Context, request: Request, caller: Caller) -> R
     )
     first = before[-1].seq if before else middle.seq
     last = after[-1].seq if after else middle.seq
+    sides = [[each for each in side if wanted.allows(each)] for side in (before, after)]
+    state = store.state_at(view.room.room_id, seq=last)
+    if wanted.lazy_members:
+        state = only_of(state, {entry.sender for entry in (middle, *sides[0], *sides[1])})
     answer: JsonObject = {
         "event": single_event(context, caller, middle),
-        "events_before": client_events(context, caller, [each for each in before if wanted.allows(each)]),
-        "events_after": client_events(context, caller, [each for each in after if wanted.allows(each)]),
-        "state": client_events(context, caller, store.state_at(view.room.room_id, seq=last)),
+        "events_before": client_events(context, caller, sides[0]),
+        "events_after": client_events(context, caller, sides[1]),
+        "state": state_events(context, caller, state),
         "start": place_token(first - 1),
         "end": place_token(last),
     }

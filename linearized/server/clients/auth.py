@@ -20,8 +20,8 @@ from linearized.server.buckets import address_names
 from linearized.server.clients.context import Context
 from linearized.server.clients.failures import as_client_error
 from linearized.server.clients.fields import invalid
+from linearized.server.deciding import Overloaded
 from linearized.server.http import HttpError, Request, Response, Route
-from linearized.server.hub import Overloaded
 from linearized.server.outbound import OutboundError
 from linearized.server.providers.client import ProviderError
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.ignoring import heard, ignored_by
 from linearized.server.clients.views import View
 from linearized.server.redactions import redactions_of
 from linearized.server.soft_failures import shown
@@ -40,7 +41,8 @@ def _relations(store: Store, view: View, user_id: str, entry: EntryRow, render: 
     rows = store.related(
         room_id, entry.event_id, after=0, before=last + 1, newest_first=True, limit=MAX_LOOKED_AT
     )
-    children = shown(store, [row for row in rows if view.shows(row)])
+    visible = shown(store, [row for row in rows if view.shows(row)])
+    children = heard(visible, ignored_by(store, user_id))
     redacted = redactions_of(store, [*children, entry])  # what is redacted relates to nothing any more
     children = [row for row in children if row.event_id not in redacted]
     kinds = {

@@ -15,7 +15,15 @@ from linearized.server import pseudonyms
 from linearized.server.clients.aliases import CANONICAL, check_own, keep
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.fields import bad_json, objects, optional_object, optional_text, text, texts
+from linearized.server.clients.fields import (
+    bad_json,
+    boolean,
+    objects,
+    optional_object,
+    optional_text,
+    text,
+    texts,
+)
 from linearized.server.clients.membership import user_of
 from linearized.server.clients.profiles import tell_room
 from linearized.server.clients.public_rooms import MAX_PUBLISHED, too_many
@@ -64,6 +72,7 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     if POLICY_CHOICE in body:
         creation_content = {**creation_content, POLICY_CHOICE: body[POLICY_CHOICE]}
     _check_choice(creation_content)
+    direct = boolean(body, "is_direct")
     events = _initial_events(body, creator=caller.user_id, invites=invites)
     if alias is not None:
         content: JsonObject = {"alias": alias}
@@ -84,7 +93,7 @@ async def create_room(context: Context, request: Request, caller: Caller) -> Res
     failed: dict[str, str] = {}
     for target in dict.fromkeys(invites):
         try:
-            await context.node.rooms.invite(room_id, sender=caller.user_id, target=target)
+            await context.node.rooms.invite(room_id, sender=caller.user_id, target=target, direct=direct)
         except LinearizedError as error:
             # The room exists by now: an error answer would make the client create another one.
             failed[target] = str(error)

@@ -18,7 +18,11 @@ VERSIONS: Final = tuple(f"v1.{minor}" for minor in range(1, 14))
 FRANKING: Final = "dev.linearized.franking"
 # Whether the caller may see the rooms of this server as its operator.
 OPERATOR: Final = "dev.linearized.operator"
-UNSTABLE_FEATURES: Final = {"dev.linearized.1": True, "org.matrix.simplified_msc3575": True}
+UNSTABLE_FEATURES: Final = {
+    "dev.linearized.1": True,
+    "org.matrix.msc4222": True,  # /sync with state_after
+    "org.matrix.simplified_msc3575": True,
+}
 
 
 async def versions(context: Context, request: Request) -> Response:
@@ -41,7 +45,7 @@ async def capabilities(context: Context, request: Request, caller: Caller) -> Re
                 "m.set_displayname": on,
                 "m.set_avatar_url": on,
                 "m.3pid_changes": off,
-                "m.get_login_token": off,
+                "m.get_login_token": on,
                 FRANKING: {"agents": agents},
                 OPERATOR: on if is_operator(context, caller) else off,
             }

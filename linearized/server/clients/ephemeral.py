@@ -9,6 +9,7 @@ from typing import Any, Final
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.clients.ignoring import ignored_by
 from linearized.store.base import RoomRow, Store
 from linearized.store.receipts import UNTHREADED, ReceiptRow
 
@@ -90,5 +91,6 @@ def receipt_events(rows: Iterable[ReceiptRow]) -> list[JsonObject]:
 
 def unread_notifications(store: Store, room: RoomRow, user_id: str) -> JsonObject:
     """How many messages a joined user has not read. They are encrypted: none is a highlight."""
-    count = store.unread(room.room_id, user_id, last=room.head_seq, limit=MAX_UNREAD)
+    ignored = ignored_by(store, user_id)
+    count = store.unread(room.room_id, user_id, last=room.head_seq, limit=MAX_UNREAD, but=ignored)
     return {"highlight_count": 0, "notification_count": count}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from linearized.server.deciding import Overloaded
 from linearized.server.http import HttpError
-from linearized.server.hub import Overloaded
 from linearized.server.outbound import OutboundError
 from linearized.server.providers.client import ProviderError
 

@@ -59,13 +59,13 @@ def _walk(
         face = face_of(context, caller, room_id)
         if face is None:
             continue
-        children = _children(context, room_id, suggested_only=suggested_only)
+        children = children_of(context, room_id, suggested_only=suggested_only)
         yield {**face, "children_state": [_stripped(context, child) for child in children]}
         if level < depth:
             waiting += [(child.state_key or "", level + 1) for child in reversed(children)]
 
 
-def _children(context: Context, room_id: str, *, suggested_only: bool) -> list[EntryRow]:
+def children_of(context: Context, room_id: str, *, suggested_only: bool = False) -> list[EntryRow]:
     """The events that say which rooms are in a space, in the order in which they are shown."""
     store = context.node.store
     room = store.room(room_id)

@@ -9,9 +9,10 @@ from linearized.protocol.canonical import JsonObject, parse_json_object
 from linearized.protocol.visibility import END
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.clients.event_filters import ALL_EVENTS, EventFilter, parse_event_filter
 from linearized.server.clients.fields import invalid, query_integer
-from linearized.server.clients.filters import Filter, parse_filter
-from linearized.server.clients.projection import client_events, single_event
+from linearized.server.clients.projection import client_events, single_event, state_events
+from linearized.server.clients.room_members import senders_of
 from linearized.server.clients.tokens import parse_place, place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
@@ -56,10 +57,11 @@ async def messages(context: Context, request: Request, caller: Caller) -> Respon
         # there.
         more = bool(entries) and entries[-1].seq < min(view.head, stop)
         end = entries[-1].seq if entries else start
+    chosen = [entry for entry in entries if wanted.allows(entry)]
     answer: JsonObject = {
-        "chunk": client_events(context, caller, [entry for entry in entries if wanted.allows(entry)]),
+        "chunk": client_events(context, caller, chosen),
         "start": place_token(start),
-        "state": [],
+        "state": state_events(context, caller, senders_of(store, chosen)) if wanted.lazy_members else [],
     }
     if more:
         answer["end"] = place_token(end)
@@ -74,13 +76,17 @@ def place_of(context: Context, request: Request, name: str, room_id: str, defaul
     return parse_place(value, store=context.node.store, room_id=room_id)
 
 
-def filter_of(request: Request) -> Filter:
-    """``filter`` of /messages is an event filter: the ``timeline`` part of a sync filter on its own."""
+def filter_of(request: Request) -> EventFilter:
+    """The event filter of a request.
+
+    Raises:
+        HttpError: 400 ``M_INVALID_PARAM`` or ``M_BAD_JSON``.
+    """
     value = request.query_one("filter")
     if not value:
-        return Filter()
+        return ALL_EVENTS
     try:
-        return parse_filter({"room": {"timeline": parse_json_object(value.encode())}})
+        return parse_event_filter(parse_json_object(value.encode()))
     except CanonicalJsonError as error:
         raise invalid(f"filter: {error}") from error
 
@@ -113,7 +119,7 @@ def event_for(context: Context, view: View, event_id: str) -> EntryRow:
 async def state(context: Context, request: Request, caller: Caller) -> Response:
     """``GET rooms/{roomId}/state``: now, or as it was when the caller left."""
     view = context.views.require(request.params["room_id"], caller.user_id)
-    return json_response(client_events(context, caller, _state(context, view)))
+    return json_response(state_events(context, caller, _state(context, view)))
 
 
 async def state_content(context: Context, request: Request, caller: Caller) -> Response:
@@ -146,7 +152,7 @@ async def members(context: Context, request: Request, caller: Caller) -> Respons
         and (only is None or membership_of(entry) == only)
         and (never is None or membership_of(entry) != never)
     ]
-    return json_response({"chunk": client_events(context, caller, found)})
+    return json_response({"chunk": state_events(context, caller, found)})
 
 
 def _membership_filter(request: Request, name: str) -> str | None:

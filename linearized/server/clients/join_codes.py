@@ -12,6 +12,7 @@ from linearized.server.join_codes import code_id
 async def create(context: Context, request: Request, caller: Caller) -> Response:
     """``POST rooms/{roomId}/join_codes``: a new code. It is told this once."""
     body = await request.json()
+    _require_member(context, request, caller)
     code, expires_ts = await context.node.join_codes.create(
         request.params["room_id"],
         creator=caller.user_id,
@@ -23,6 +24,7 @@ async def create(context: Context, request: Request, caller: Caller) -> Response
 
 async def listing(context: Context, request: Request, caller: Caller) -> Response:
     """``GET rooms/{roomId}/join_codes``: every code by its ID, from which the code cannot be told."""
+    _require_member(context, request, caller)
     rows = context.node.join_codes.listing(request.params["room_id"], user_id=caller.user_id)
     return json_response(
         {
@@ -41,9 +43,15 @@ async def listing(context: Context, request: Request, caller: Caller) -> Respons
 
 async def revoke(context: Context, request: Request, caller: Caller) -> Response:
     """``DELETE rooms/{roomId}/join_codes/{codeId}``: nobody gets in by the code any more."""
+    _require_member(context, request, caller)
     removed = await context.node.join_codes.revoke(
         request.params["room_id"], user_id=caller.user_id, code_id=request.params["code_id"]
     )
     if not removed:
         raise HttpError(404, "M_NOT_FOUND", "There is no such joining code")
     return json_response({})
+
+
+def _require_member(context: Context, request: Request, caller: Caller) -> None:
+    """Nobody else is told even that this server does not order the room."""
+    context.views.require(request.params["room_id"], caller.user_id, joined=True)

@@ -34,6 +34,7 @@ from linearized.server.clients.fields import (
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.node import Node
 from linearized.server.outbound import OutboundError
+from linearized.server.stale_packages import stale_packages
 from linearized.store.base import DeviceRow, KeyPackageRow, UserRow
 
 _MS_PER_SECOND: Final = 1000
@@ -79,8 +80,9 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     ]
     if len(packages) > MAX_PACKAGES_PER_UPLOAD:
         raise invalid(f"More than {MAX_PACKAGES_PER_UPLOAD} key packages")
+    withdrawn = stale_packages(node.store, packages)
     new = sum(not package.last_resort for package in packages)
-    if key_counts(context, caller)[MLS] + new > MAX_PACKAGES_PER_DEVICE:
+    if key_counts(context, caller)[MLS] + new - len(withdrawn) > MAX_PACKAGES_PER_DEVICE:
         raise HttpError(400, "M_LIMIT_EXCEEDED", f"A device may keep {MAX_PACKAGES_PER_DEVICE} key packages")
     if device_keys is not None:
         await _ensure_device(context, caller, device_id)
@@ -88,7 +90,7 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
         await device_lists.announce(context.node, caller.user_id, changed=[device_keys])
     if packages:
         await _ensure_device(context, caller, device_id)
-        await context.node.store.put_key_packages(packages)
+        await context.node.store.put_key_packages(packages, withdrawn=withdrawn)
         for package in packages:
             if package.last_resort:
                 context.remember_fallback(caller.user_id, device_id, package.not_after)

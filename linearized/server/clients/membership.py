@@ -19,11 +19,13 @@ from linearized.server.clients.aliases import room_named
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
+from linearized.server.clients.faces import face_of
 from linearized.server.clients.fields import invalid, optional_text, text
 from linearized.server.clients.profiles import tell_room
 from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.room_aliases import Named
+from linearized.store.base import Role
 
 MAX_REASON: Final = 1024  # a paragraph; the event it goes into has to stay below 64 KiB
 MAX_VIA: Final = 10  # servers tried for one join or knock, each of which may take its full deadline
@@ -84,6 +86,9 @@ async def _enter(
     await pseudonyms.require(context.node, caller.user_id, room_id)
     node, room = context.node, context.node.rooms.row(room_id)
     row = context.views.membership_row(room_id, caller.user_id)
+    if caller.bridge is None and row is None and _is_hidden(context, caller, room_id):
+        # The rules would refuse it, and after more work than it takes to find that there is no such room.
+        raise HttpError(403, "M_FORBIDDEN", f"There is no such room that you may {membership}")
     if room is not None and row is not None and row.membership == membership:
         return json_response({"room_id": room_id})
     bridged = user_domain(caller.user_id) in node.bridged_domains
@@ -104,6 +109,16 @@ async def _enter(
     if membership == "join":
         await tell_room(context, request, caller, room_id)
     return json_response({"room_id": room_id})
+
+
+def _is_hidden(context: Context, caller: Caller, room_id: str) -> bool:
+    """Whether a room of ours, if there is one, has nothing to do with the caller. What there is of other
+    servers' rooms their servers say.
+    """
+    room = context.node.store.room(room_id)
+    if room is None:
+        return room_domain(room_id) == context.node.identity.name
+    return room.role is Role.HUB and face_of(context, caller, room_id) is None
 
 
 def _via(request: Request, named: Named, *, own: str) -> list[str]:

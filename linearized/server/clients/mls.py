@@ -17,6 +17,7 @@ from linearized.room.credentials import client_of
 from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
+from linearized.server.clients.faces import face_of
 from linearized.server.clients.fields import binary, invalid, required_object
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.providers.group_info import hub_sender as hub_external_sender
@@ -112,13 +113,29 @@ def _shows_code(encoded: bytes) -> bool:
 
 
 def _require_room(context: Context, room_id: str, caller: Caller, bundle: bytes) -> None:
-    """Refuse who is not joined, but for an external commit: whether that may join, its hub decides."""
+    """Refuse who is not joined, but for an external commit of somebody who may know of the room: whether that
+    may join, its hub decides.
+    """
     try:
         joins = commit_parts(HandshakeBundle.decode(bundle).message).joiner is not None
     except (InvalidInput, openmls.MlsError):
         joins = False
-    if not joins or context.node.store.room(room_id) is None:
+    if not joins or not _may_know(context, room_id, caller):
         context.views.require(room_id, caller.user_id, joined=True)
+
+
+def _may_know(context: Context, room_id: str, caller: Caller) -> bool:
+    """Of a room of another hub the hub knows who was let in by a code."""
+    store = context.node.store
+    room = store.room(room_id)
+    if room is None:
+        return False
+    return (
+        room.role is not Role.HUB
+        or store.membership(room_id, caller.user_id) is not None
+        or store.admission(room_id, caller.user_id) is not None
+        or face_of(context, caller, room_id) is not None
+    )
 
 
 def _answer(response: bytes) -> Response:

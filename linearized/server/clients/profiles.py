@@ -14,9 +14,9 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, optional_text
+from linearized.server.deciding import Overloaded
 from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
-from linearized.server.hub import Overloaded
 from linearized.server.outbound import OutboundError
 from linearized.server.providers.client import ProviderError
 from linearized.store.base import Role

@@ -16,6 +16,7 @@ from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bundled import bundle
 from linearized.server.clients.context import Context
+from linearized.server.clients.ignoring import heard, ignored_by
 from linearized.server.franking import FRANK, kept_frank
 from linearized.server.http import HttpError
 from linearized.server.parts import content_of
@@ -99,15 +100,43 @@ def _frank_of(context: Context, entry: EntryRow) -> str | None:
 
 def client_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
     """Entries as client events, in their order, without those that clients are not shown, and without parts
-    of commits.
+    of commits, and without what people said whom the caller ignores. State comes with what it replaced.
     """
     whole = [entry for entry in entries if entry.type != COMMIT_PART]
-    return _told(context, caller, shown(context.node.store, whole))
+    told = heard(shown(context.node.store, whole), ignored_by(context.node.store, caller.user_id))
+    return _with_previous(context, caller, told, _told(context, caller, told))
+
+
+def state_events(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:
+    """The state of a room at one place, as client events: what was before it is no part of that."""
+    return _told(context, caller, shown(context.node.store, entries))
 
 
 def single_event(context: Context, caller: Caller, entry: EntryRow) -> JsonObject:
     """An entry that was asked for by its ID, as ``client_events`` would give it, parts of commits too."""
-    return _told(context, caller, [entry])[0]
+    return _with_previous(context, caller, [entry], _told(context, caller, [entry]))[0]
+
+
+def _with_previous(
+    context: Context, caller: Caller, entries: Sequence[EntryRow], events: list[JsonObject]
+) -> list[JsonObject]:
+    """Put the state that each state event replaced beside it: "only returned if the event is a state event,
+    and the client has permission to see the previous content" (Client-Server API, UnsignedData).
+    """
+    changes = [(entry, event) for entry, event in zip(entries, events, strict=True) if "state_key" in event]
+    if not changes:
+        return events
+    try:
+        view = context.views.require(changes[0][0].room_id, caller.user_id)
+    except HttpError:  # told of a room that they may not read, by what is about themselves
+        return events
+    store = context.node.store
+    for entry, event in changes:
+        before = store.state_entry(entry.room_id, entry.type, event["state_key"], seq=entry.seq - 1)
+        if before is not None and view.shows(before):
+            event["unsigned"]["prev_content"] = told_content(store, before)
+            event["unsigned"]["replaces_state"] = before.event_id
+    return events
 
 
 def _told(context: Context, caller: Caller, entries: Sequence[EntryRow]) -> list[JsonObject]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from linearized.protocol.canonical import JsonObject
+from linearized.server.clients.event_filters import EventFilter, parse_event_filter
 from linearized.server.clients.fields import (
     bad_json,
     boolean,
@@ -17,7 +18,6 @@ from linearized.server.clients.fields import (
     text,
     texts,
 )
-from linearized.server.clients.filters import Filter, parse_filter
 from linearized.store.base import EntryRow
 
 DEFAULT_LIMIT: Final = 10
@@ -44,7 +44,7 @@ class Search:
 
     words: tuple[str, ...]
     keys: tuple[str, ...]
-    filter: Filter
+    filter: EventFilter
     limit: int
     by_rank: bool
     around: tuple[int, int] | None
@@ -95,11 +95,10 @@ def parse_search(body: JsonObject) -> Search:
         raise invalid("order_by must be rank or recent")
     asked, wanted = optional_object(criteria, "event_context"), optional_object(criteria, "filter")
     limit = integer(wanted, "limit") if "limit" in wanted else DEFAULT_LIMIT
-    rooms = {name: wanted[name] for name in ("rooms", "not_rooms") if name in wanted}
     return Search(
         words=words,
         keys=keys,
-        filter=parse_filter({"room": {**rooms, "timeline": wanted}}),
+        filter=parse_event_filter(wanted),
         limit=max(1, min(limit, MAX_LIMIT)),
         by_rank=order == "rank",
         around=(_around(asked, "before_limit"), _around(asked, "after_limit"))

@@ -18,7 +18,8 @@ from linearized.protocol.identifiers import is_room_id
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid
-from linearized.server.clients.projection import client_events
+from linearized.server.clients.ignoring import heard, ignored_by
+from linearized.server.clients.projection import client_events, state_events
 from linearized.server.clients.search_requests import Search, parse_search
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import View, fitting
@@ -105,6 +106,7 @@ class _Scan:
     def _matching(self, view: View, page: list[EntryRow]) -> list[_Found]:
         store = self.context.node.store
         likely = shown(store, [entry for entry in page if self.wanted.may_match(entry)])
+        likely = heard(likely, ignored_by(store, self.caller.user_id)) if likely else []
         hits = [(entry, self.wanted.hits(entry, content_of(entry))) for entry in likely]
         redacted = redactions_of(store, [entry for entry, count in hits if count])
         return [
@@ -134,7 +136,7 @@ async def search(context: Context, request: Request, caller: Caller) -> Response
     if wanted.state:
         heads = {one.view.room.room_id: one.view.head for one in found}
         answer["state"] = {
-            room_id: client_events(context, caller, context.node.store.state_at(room_id, seq=head))
+            room_id: state_events(context, caller, context.node.store.state_at(room_id, seq=head))
             for room_id, head in heads.items()
         }
     return json_response({"search_categories": {"room_events": answer}})

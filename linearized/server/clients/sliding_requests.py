@@ -14,6 +14,7 @@ from linearized.server.clients.fields import (
     invalid,
     optional_object,
     optional_text,
+    texts,
 )
 
 MAX_LISTS: Final = 20
@@ -22,6 +23,8 @@ MAX_RANGES: Final = 10  # of one list
 MAX_REQUIRED: Final = 100  # pairs of event type and state key
 MAX_TIMELINE: Final = 100  # entries of a room; the rest is paged
 MAX_CONNECTION_ID: Final = 64
+MAX_TAGS: Final = 50  # of one filter
+MAX_SPACES: Final = 10  # of one filter; of each all children are read
 
 WILDCARD, LAZY, ME = "*", "$LAZY", "$ME"
 
@@ -54,6 +57,9 @@ class Filters:
     is_encrypted: bool | None = None
     room_types: tuple[str | None, ...] | None = None
     not_room_types: tuple[str | None, ...] = ()
+    tags: tuple[str, ...] | None = None
+    not_tags: tuple[str, ...] = ()
+    spaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +149,9 @@ def _filters(body: JsonObject) -> Filters:
         is_encrypted=flag("is_encrypted"),
         room_types=_types(body, "room_types"),
         not_room_types=_types(body, "not_room_types") or (),
+        tags=_names(body, "tags", MAX_TAGS),
+        not_tags=_names(body, "not_tags", MAX_TAGS) or (),
+        spaces=_names(body, "spaces", MAX_SPACES),
     )
 
 
@@ -153,3 +162,7 @@ def _types(body: JsonObject, name: str) -> tuple[str | None, ...] | None:
     if not isinstance(value, list) or not all(each is None or isinstance(each, str) for each in value):
         raise bad_json(f"{name} must be a list of strings and null")
     return tuple(value)
+
+
+def _names(body: JsonObject, name: str, limit: int) -> tuple[str, ...] | None:
+    return tuple(texts(body, name, limit=limit)) if body.get(name) is not None else None

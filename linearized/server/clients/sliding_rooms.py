@@ -12,10 +12,11 @@ from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.ephemeral import unread_notifications
-from linearized.server.clients.projection import client_events, stripped_state
+from linearized.server.clients.ignoring import is_unwanted
+from linearized.server.clients.projection import client_events, state_events, stripped_state
+from linearized.server.clients.room_members import heroes_of
 from linearized.server.clients.sliding_connections import RoomTold
-from linearized.server.clients.sliding_requests import LAZY, ME, WILDCARD, Filters, RoomWish
-from linearized.server.clients.sync_rooms import MAX_HEROES
+from linearized.server.clients.sliding_requests import LAZY, ME, WILDCARD, RoomWish
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import fitting
 from linearized.server.histories import MEMBER_TYPE, membership_of
@@ -38,7 +39,9 @@ class Candidate:
 
 
 def candidates(store: Store, user_id: str, told: frozenset[str]) -> list[Candidate]:
-    """The user's rooms, the most recently active first. One that was left counts only if it was ``told``."""
+    """The user's rooms, the most recently active first. One that was left counts only if it was ``told``, and
+    an invitation not if it is from somebody they ignore.
+    """
     found: list[Candidate] = []
     rows = {row.room_id: row for row in store.rooms_of(user_id)}
     rooms = {room_id: room for room_id in rows if (room := store.room(room_id)) is not None}
@@ -48,31 +51,12 @@ def candidates(store: Store, user_id: str, told: frozenset[str]) -> list[Candida
         row = newer[room_id] if newer[room_id].seq <= room.head_seq else rows[room_id]
         if row.membership in {"leave", "ban"} and row.room_id not in told:
             continue
+        if row.membership == "invite" and is_unwanted(store, _face(store, row, room), user_id):
+            continue
         last = row.seq if row.membership != "join" else room.head_seq
         entries = store.entries(row.room_id, after=last - 1, limit=1)
         found.append(Candidate(row=row, room=room, stamp=entries[0].origin_server_ts if entries else 0))
     return sorted(found, key=lambda each: (-each.stamp, each.row.room_id))
-
-
-def passes(store: Store, candidate: Candidate, filters: Filters, direct: frozenset[str]) -> bool:
-    """Whether a list with these filters holds a room; in those of ``direct`` the user talks to one person."""
-    row, room = candidate.row, candidate.room
-    if filters.is_dm is not None and filters.is_dm != (row.room_id in direct):
-        return False
-    if filters.is_invite is not None and filters.is_invite != (row.membership == "invite"):
-        return False
-    if filters.is_encrypted is not None:
-        entry = store.state_entry(row.room_id, "m.room.create", "", seq=room.head_seq)
-        encryption = store.state_entry(row.room_id, "m.room.encryption", "", seq=room.head_seq)
-        create = orjson.loads(entry.pdu)["content"] if entry is not None else {}
-        if filters.is_encrypted != (encryption is not None or "encryption" in create):
-            return False
-    if filters.room_types is None and not filters.not_room_types:
-        return True
-    entry = store.state_entry(row.room_id, "m.room.create", "", seq=room.head_seq)
-    kind = orjson.loads(entry.pdu)["content"].get("type") if entry is not None else None
-    wanted = filters.room_types is None or kind in filters.room_types
-    return wanted and kind not in filters.not_room_types
 
 
 def room_answer(
@@ -106,14 +90,21 @@ def room_answer(
     newest_first = view.before(store, before=head + 1, after=since, limit=wish.timeline_limit + 1)
     page = fitting(newest_first[: wish.timeline_limit], MAX_ROOM_BYTES)
     timeline = page[::-1]
+    # Of a sender whom the client does not know yet the membership may be old: it is told again and again.
+    senders = {entry.sender for entry in timeline} if (MEMBER_TYPE, LAZY) in wish.required else set()
     state = [
-        entry for entry in _state(store, row, head, wish, timeline) if fresh or expanded or entry.seq > after
+        entry
+        for entry in _state(store, row, head, wish, timeline)
+        if fresh
+        or expanded
+        or entry.seq > after
+        or (entry.type == MEMBER_TYPE and entry.state_key in senders)
     ]
     start = timeline[0].seq if timeline else head + 1
     value = {
         "membership": row.membership,
         "bump_stamp": candidate.stamp,
-        "required_state": client_events(context, caller, state),
+        "required_state": state_events(context, caller, state),
         "timeline": client_events(context, caller, timeline),
         "limited": len(newest_first) > len(page),
         "prev_batch": place_token(start - 1),
@@ -132,15 +123,22 @@ def room_answer(
 def _outside(store: Store, candidate: Candidate) -> JsonObject:
     """A room that the user is invited to or knocks on: its face, and no more."""
     row = candidate.row
-    state = store.state_at(row.room_id, seq=candidate.room.head_seq)
-    described = store.reply(_OUTSIDE[row.membership], f"{row.room_id} {row.user_id}")
-    face = stripped_state(store, state, user_id=row.user_id) if state else orjson.loads(described or "[]")
     return {
         "initial": True,
         "membership": row.membership,
         "bump_stamp": candidate.stamp,
-        "invite_state": face,
+        "invite_state": _face(store, row, candidate.room),
     }
+
+
+def _face(store: Store, row: MembershipRow, room: RoomRow) -> list[JsonObject]:
+    """Stripped state, from our copy of the room or as it was described."""
+    state = store.state_at(row.room_id, seq=room.head_seq)
+    if state:
+        return stripped_state(store, state, user_id=row.user_id)
+    described = store.reply(_OUTSIDE[row.membership], f"{row.room_id} {row.user_id}")
+    events: list[JsonObject] = orjson.loads(described or "[]")
+    return events
 
 
 def _state(
@@ -186,9 +184,8 @@ def _names(store: Store, row: MembershipRow, seq: int) -> JsonObject:
         if isinstance(value, str) and value:
             found[name] = value
     if "name" not in found:
-        members = [member for member in store.memberships(row.room_id) if member.user_id != row.user_id]
-        here = sorted(member.user_id for member in members if member.membership in {"join", "invite"})
-        found["heroes"] = [_hero(store, row.room_id, user_id, seq) for user_id in here[:MAX_HEROES]]
+        heroes = heroes_of(store.memberships(row.room_id), row.user_id)
+        found["heroes"] = [_hero(store, row.room_id, user_id, seq) for user_id in heroes]
     return found
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-import orjson
 import trio
 
 from linearized.protocol.canonical import JsonObject
@@ -20,12 +19,11 @@ from linearized.server.clients.context import Context
 from linearized.server.clients.fields import query_integer
 from linearized.server.clients.sliding_connections import RoomTold, Told
 from linearized.server.clients.sliding_extensions import joined_rooms, read_extensions, to_device_since
+from linearized.server.clients.sliding_filters import chosen, direct_rooms
 from linearized.server.clients.sliding_requests import RoomWish, SlidingRequest, parse_request
-from linearized.server.clients.sliding_rooms import Candidate, candidates, passes, room_answer
+from linearized.server.clients.sliding_rooms import Candidate, candidates, room_answer
 from linearized.server.clients.sync import MAX_WAIT_MS
 from linearized.server.http import HttpError, Request, Response, json_response
-from linearized.store.account_data import GLOBAL
-from linearized.store.base import Store
 
 # Rooms in one answer; what is left over comes with the next, which does not wait.
 MAX_ROOMS: Final = 100
@@ -72,7 +70,8 @@ def _answer(
     """The answer but for its position, what is told then, and whether it tells anything."""
     store = context.node.store
     found = candidates(store, caller.user_id, frozenset(told.rooms))
-    wishes, counts = _wanted(store, caller, asked, found)
+    direct = direct_rooms(store, caller.user_id)
+    wishes, counts = _wanted(context, caller, asked, found, direct)
     rooms: JsonObject = {}
     known: dict[str, RoomTold] = dict(told.rooms)
     for candidate in found:
@@ -89,7 +88,7 @@ def _answer(
             break
         known[room_id] = after
         if value is not None:
-            rooms[room_id] = value
+            rooms[room_id] = value | ({"is_dm": True} if room_id in direct else {})
     extensions, told_beside, news = read_extensions(context, caller, asked, told)
     answer: JsonObject = {
         "lists": {name: {"count": count} for name, count in counts.items()},
@@ -103,17 +102,20 @@ def _answer(
 
 
 def _wanted(
-    store: Store, caller: Caller, asked: SlidingRequest, found: list[Candidate]
+    context: Context,
+    caller: Caller,
+    asked: SlidingRequest,
+    found: list[Candidate],
+    direct: frozenset[str],
 ) -> tuple[dict[str, RoomWish], dict[str, int]]:
     """What is wanted of which rooms, and how many rooms each list has. Of rooms that are none of the user's
     nothing is told, as of those that are not there.
     """
     present = [candidate for candidate in found if candidate.row.membership not in _GONE]
-    direct = _direct(store, caller.user_id)
     wishes: dict[str, RoomWish] = {}
     counts: dict[str, int] = {}
     for name, wanted in asked.lists.items():
-        held = [each for each in present if passes(store, each, wanted.filters, direct)]
+        held = chosen(context, caller, present, wanted.filters, direct)
         counts[name] = len(held)
         for first, last in wanted.ranges:
             for each in held[first : last + 1]:
@@ -127,11 +129,3 @@ def _wanted(
 
 def _add(wishes: dict[str, RoomWish], room_id: str, wish: RoomWish) -> None:
     wishes[room_id] = wishes[room_id].joined(wish) if room_id in wishes else wish
-
-
-def _direct(store: Store, user_id: str) -> frozenset[str]:
-    """The rooms that the user's clients say are for talking to one person."""
-    content = store.account_datum(user_id, GLOBAL, "m.direct")
-    people = orjson.loads(content) if content is not None else {}
-    rooms = [room_id for each in people.values() if isinstance(each, list) for room_id in each]
-    return frozenset(room_id for room_id in rooms if isinstance(room_id, str))

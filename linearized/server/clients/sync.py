@@ -18,6 +18,7 @@ from linearized.server.clients.account_data import as_events, by_room
 from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
 from linearized.server.clients.ephemeral import read_ephemeral
+from linearized.server.clients.event_filters import EventFilter
 from linearized.server.clients.fields import query_integer
 from linearized.server.clients.filters import Filter, requested_filter
 from linearized.server.clients.keys import key_counts, unused_fallback_types
@@ -40,16 +41,24 @@ MIN_ROOM_BYTES: Final = 65_536
 # Users one answer says no room is shared with any more; each is a question to the store. Of one who is not
 # named the device lists simply go silent.
 MAX_LEFT: Final = 1_000
+# By query parameter the name of a room's state as of the end of its timeline, not of its start (MSC4222).
+STATE_AFTER: Final[Mapping[str, str]] = {
+    "use_state_after": "state_after",
+    "org.matrix.msc4222.use_state_after": "org.matrix.msc4222.state_after",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """One sync as asked. ``initial`` without a token; ``full_state`` wants all state again."""
+    """One sync as asked. ``initial`` without a token; ``full_state`` wants all state again; for
+    ``state_after`` see ``sync_rooms``.
+    """
 
     caller: Caller
     token: SyncToken
     initial: bool
     full_state: bool
+    state_after: str | None
     filter: Filter
 
 
@@ -61,6 +70,9 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
         token=parse_sync_token(since, context.node.store) if since is not None else SyncToken(),
         initial=since is None,
         full_state=request.query_one("full_state") == "true",
+        state_after=next(
+            (STATE_AFTER[name] for name in STATE_AFTER if request.query_one(name) == "true"), None
+        ),
         filter=requested_filter(context, request, caller),
     )
     wait_ms = query_integer(request, "timeout", default=0, maximum=MAX_WAIT_MS)
@@ -116,6 +128,7 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         caller=caller,
         initial=question.initial,
         full_state=question.full_state,
+        state_after=question.state_after,
         wanted=question.filter,
         budget=budget,
     )
@@ -148,9 +161,17 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         typing_after=question.token.typing,
         complete=complete,
     )
-    _tell_beside(store, caller, rooms["join"], "ephemeral", heard_of.events)
-    own = {room_id: as_events(rows) for room_id, rows in by_room(kept).items() if room_id in joined}
-    _tell_beside(store, caller, rooms["join"], "account_data", own)
+    wanted, kept_by_room = question.filter, by_room(kept)
+    for name, part, found in (
+        ("ephemeral", wanted.ephemeral, heard_of.events),
+        (
+            "account_data",
+            wanted.room_account_data,
+            {room_id: as_events(rows) for room_id, rows in kept_by_room.items() if room_id in joined},
+        ),
+    ):
+        _tell_beside(store, caller, rooms["join"], name, _chosen(part, found))
+    own = [row for row in kept_by_room.get(GLOBAL, []) if wanted.account_data.types.allows(row.type)]
     token = SyncToken(
         position=window.target,
         to_device=max(last, heard),
@@ -163,12 +184,12 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
         "rooms": rooms,
         "to_device": {"events": to_device},
         "presence": {"events": []},
-        "account_data": {"events": as_events(row for row in kept if row.room_id == GLOBAL)},
+        "account_data": {"events": as_events(own)},
         "device_lists": {"changed": changed, "left": left},
         "device_one_time_keys_count": key_counts(context, caller),
         "device_unused_fallback_key_types": unused_fallback_types(context, caller),
     }
-    return token, answer, bool(to_device or changed or kept) or any(rooms.values())
+    return token, answer, bool(to_device or changed or own) or any(rooms.values())
 
 
 def _account_data(question: _Question, store: Store) -> list[AccountDataRow]:
@@ -197,6 +218,15 @@ def _tell_beside(
             assert room is not None  # noqa: S101 - there is a membership in it
             joined[room_id] = quiet_section(store, room, caller.user_id)
         joined[room_id][part] = {"events": found}
+
+
+def _chosen(wanted: EventFilter, events: Mapping[str, list[JsonObject]]) -> dict[str, list[JsonObject]]:
+    """Events by room, without those that are not wanted."""
+    chosen = {
+        room_id: [event for event in found if wanted.allows_type(room_id, event["type"])]
+        for room_id, found in events.items()
+    }
+    return {room_id: found for room_id, found in chosen.items() if found}
 
 
 def _changed(context: Context, question: _Question, *, until: int | None) -> tuple[list[str], int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 import orjson
@@ -14,15 +15,15 @@ from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.ephemeral import unread_notifications
 from linearized.server.clients.filters import Filter
-from linearized.server.clients.projection import client_events, stripped_state
+from linearized.server.clients.ignoring import is_unwanted
+from linearized.server.clients.projection import client_events, state_events, stripped_state
+from linearized.server.clients.room_members import only_of, summary
 from linearized.server.clients.tokens import place_token
 from linearized.server.clients.views import View, fitting
 from linearized.server.clients.window import RoomWindow
 from linearized.server.histories import MEMBER_TYPE, history_of, membership_of
 from linearized.server.invited import INVITE_STATE, KNOCK_STATE
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
-
-MAX_HEROES: Final = 5  # "up to 5" (Client-Server API, RoomSummary)
 
 
 class Section(Enum):
@@ -43,6 +44,8 @@ class Question:
         initial: it knows nothing of the room yet.
         full_state: it wants all state of joined rooms again.
         budget: bytes of timeline a room may take; one entry always fits.
+        state_after: under which name it wants state as of the timeline's end; None for ``state``, as of its
+            start.
     """
 
     context: Context
@@ -51,6 +54,7 @@ class Question:
     full_state: bool
     wanted: Filter
     budget: int
+    state_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,14 @@ def quiet_section(store: Store, room: RoomRow, user_id: str) -> JsonObject:
     }
 
 
+def _unbroken(newest_first: list[EntryRow]) -> list[EntryRow]:
+    """The first entries, as far as each is followed by the one before it in the log."""
+    for index, (entry, older) in enumerate(pairwise(newest_first), 1):
+        if older.seq != entry.seq - 1:
+            return newest_first[:index]
+    return newest_first
+
+
 def _without_entries(room: RoomRow) -> bool:
     """Whether memberships of this room are set without entries: there is no log, or no state in it."""
     return room.role is Role.FOLLOWER or room.head_seq == 0
@@ -163,13 +175,15 @@ class _Part:
             state = self._state_since(self.window.first, start)
         if not (timeline or state or more or arrived or self.question.full_state):
             return _NOTHING
-        value = quiet_section(self.store, self.room, self.row.user_id) | {
-            "timeline": self._timeline_value(timeline, start, limited=more or (arrived and not fresh)),
-            "state": {"events": self._client_events(state)},
-        }
         members = [entry for entry in (*state, *timeline) if entry.type == MEMBER_TYPE]
+        brief: JsonObject = {}
         if arrived or members:
-            value["summary"] = _summary(self.store, self.room.room_id, self.row.user_id)
+            brief = {"summary": summary(self.store, self.room.room_id, self.row.user_id)}
+        heroes = brief["summary"]["m.heroes"] if brief else []
+        limited = more or (arrived and not fresh)
+        quiet = quiet_section(self.store, self.room, self.row.user_id)
+        del quiet["state"]
+        value = quiet | self._section(timeline, state, start, limited=limited, shown=heroes) | brief
         # The latest of each user; to a newcomer all who are there are new.
         changed = {
             entry.state_key or "": membership_of(entry)
@@ -200,9 +214,8 @@ class _Part:
         state: list[EntryRow] = []
         if more:
             state = self._state_since(0 if self.question.initial else self.window.first, start)
-        value: JsonObject = {
-            "timeline": self._timeline_value(timeline, start, limited=more),
-            "state": {"events": self._client_events(state)},
+        value = {
+            **self._section(timeline, state, start, limited=more),
             "account_data": {"events": []},
         }
         there: dict[str, str] = {}
@@ -211,8 +224,13 @@ class _Part:
         return Told(section=Section.LEAVE, value=value, parted=self._others(there, "join"))
 
     def invited(self) -> Told:
-        """The room's face, from our copy of it or as the inviting server described it."""
-        return Told(section=Section.INVITE, value={"invite_state": {"events": self._face(INVITE_STATE)}})
+        """The room's face, from our copy of it or as the inviting server described it. "Servers must not send
+        room invites from ignored users to clients".
+        """
+        face = self._face(INVITE_STATE)
+        if is_unwanted(self.store, face, self.row.user_id):
+            return _NOTHING
+        return Told(section=Section.INVITE, value={"invite_state": {"events": face}})
 
     def knocking(self) -> Told:
         """The room's face, from our copy of it or as its hub described it."""
@@ -238,22 +256,71 @@ class _Part:
     def _timeline(self, view: View, *, after: int, last: int) -> tuple[list[EntryRow], bool]:
         """The last visible entries in (``after``, ``last``] that fit, oldest first; whether there are
         more.
+
+        They end where there is something between them that the user may not see: of the state in it they
+        would learn nothing.
         """
-        limit = self.question.wanted.timeline_limit
+        limit = self.question.wanted.timeline.limit
         newest_first = view.before(self.store, before=last + 1, after=after, limit=limit + 1)
-        page = fitting(newest_first[:limit], self.question.budget)
+        page = _unbroken(fitting(newest_first[:limit], self.question.budget))
         return page[::-1], len(newest_first) > len(page)
 
-    def _timeline_value(self, timeline: Sequence[EntryRow], start: int, *, limited: bool) -> JsonObject:
-        allowed = [entry for entry in timeline if self.question.wanted.allows(entry)]
+    def _section(
+        self,
+        timeline: Sequence[EntryRow],
+        state: Sequence[EntryRow],
+        start: int,
+        *,
+        limited: bool,
+        shown: Sequence[str] = (),
+    ) -> JsonObject:
+        """Timeline and state as the filter wants them.
+
+        Args:
+            state: as of the timeline's start, all of it or what is new.
+            shown: users whose memberships are needed beside those of the senders.
+        """
+        question = self.question
+        wanted, caller = question.wanted, question.caller
+        told = [entry for entry in timeline if wanted.timeline.allows(entry)]
+        latest = {(entry.type, entry.state_key): entry for entry in timeline if entry.state_key is not None}
+        place = start  # behind the entries whose state is told
+        if question.state_after is not None:
+            place = timeline[-1].seq + 1 if timeline else start
+            by_key = {(entry.type, entry.state_key): entry for entry in state} | latest
+            kept = sorted(by_key.values(), key=lambda entry: entry.seq)
+        else:
+            # What the filter leaves out of the timeline is state of the room all the same.
+            kept = [*state, *(entry for entry in latest.values() if not wanted.timeline.allows(entry))]
+        if wanted.state.lazy_members:
+            kept = self._lazily(kept, place, {*(entry.sender for entry in told), *shown})
+        context = question.context
         return {
-            "events": self._client_events(allowed),
-            "limited": limited,
-            "prev_batch": place_token(start - 1),
+            "timeline": {
+                "events": client_events(context, caller, told),
+                "limited": limited,
+                "prev_batch": place_token(start - 1),
+            },
+            question.state_after or "state": {
+                "events": state_events(context, caller, [each for each in kept if wanted.state.allows(each)])
+            },
         }
 
-    def _client_events(self, entries: Sequence[EntryRow]) -> list[JsonObject]:
-        return client_events(self.question.context, self.question.caller, entries)
+    def _lazily(self, state: Sequence[EntryRow], place: int, users: Collection[str]) -> list[EntryRow]:
+        """State with the memberships of ``users``, as they were before entry ``place``, and those that
+        changed since the last sync: of those who speak they come whether the client knows them or not, since
+        nobody remembers what it was told.
+        """
+        changed = (
+            [] if self.question.initial else [entry for entry in state if entry.seq >= self.window.first]
+        )
+        kept = {entry.event_id: entry for entry in only_of(state, {*users, self.row.user_id})}
+        kept |= {entry.event_id: entry for entry in changed}
+        for user_id in users:
+            entry = self.store.state_entry(self.room.room_id, MEMBER_TYPE, user_id, seq=place - 1)
+            if entry is not None:
+                kept[entry.event_id] = entry
+        return sorted(kept.values(), key=lambda entry: entry.seq)
 
     def _state_since(self, first: int, start: int) -> list[EntryRow]:
         """State that changed between ``first`` and the timeline's start."""
@@ -273,15 +340,3 @@ class _Part:
         before = self.window.first - 1
         entries = history_of(self.store, self.room.room_id, MEMBER_TYPE, self.row.user_id, before)
         return any(membership_of(entry) == "join" for entry in entries)
-
-
-def _summary(store: Store, room_id: str, user_id: str) -> JsonObject:
-    members = store.memberships(room_id)
-    joined = [member.user_id for member in members if member.membership == "join"]
-    invited = [member.user_id for member in members if member.membership == "invite"]
-    heroes = sorted(other for other in (*joined, *invited) if other != user_id)[:MAX_HEROES]
-    return {
-        "m.heroes": heroes,
-        "m.joined_member_count": len(joined),
-        "m.invited_member_count": len(invited),
-    }

@@ -12,11 +12,11 @@ from linearized.protocol.identifiers import is_user_id, room_domain, user_domain
 from linearized.protocol.signing import add_signature
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server import hub_chain
+from linearized.server.deciding import Repeated
 from linearized.server.exchange import HUB_EVENTS
 from linearized.server.federation import lpdus
 from linearized.server.federation.calls import Call, not_found, require_admitted
 from linearized.server.http import HttpError, Response, json_response
-from linearized.server.hub import Repeated
 from linearized.server.invited import note_invite
 from linearized.store.base import Role, RoomRow
 

@@ -14,7 +14,7 @@ from linearized.protocol.signing import signatures_of
 from linearized.protocol.verify import ClaimedLpdu, VerifiedLpdu, claim_lpdu, verify_lpdus
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.submissions import Accepted, LinearizedPdu, Rejected
-from linearized.server.hub import EVENT_ID, Repeated
+from linearized.server.deciding import EVENT_ID, Repeated
 from linearized.server.node import Node
 from linearized.store.base import Reply, RoomRow
 

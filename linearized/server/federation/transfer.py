@@ -16,6 +16,7 @@ from linearized.server.histories import visibility_changes
 from linearized.server.http import HttpError, Response, Route, json_response
 from linearized.server.moves import ROUTES, takers
 from linearized.server.node import Node
+from linearized.server.told_fetchers import PULL_FOLLOWERS
 from linearized.store.base import Role, RoomRow
 
 ROOM: Final = "/_linearized/v1/rooms/{room_id}"
@@ -81,8 +82,8 @@ async def accept(call: Call) -> Response:
         raise HttpError(400, "M_BAD_JSON", "after must be an event ID")
     if type(size) is not int or size < 1:
         raise HttpError(400, "M_BAD_JSON", "size must be a number of entries")
-    routes = call.body.get(ROUTES, {})
-    lpdu = await call.node.moves.accept(row, call.origin, after=after, size=size, routes=routes)
+    routes, told = call.body.get(ROUTES, {}), call.body.get(PULL_FOLLOWERS, [])
+    lpdu = await call.node.moves.accept(row, call.origin, after=after, size=size, routes=routes, told=told)
     return json_response({"lpdu": lpdu})
 
 

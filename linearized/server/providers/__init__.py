@@ -160,6 +160,9 @@ def _binary(body: bytes) -> Response:
 
 
 async def _key_material(node: Node, provider: str, target: str, body: bytes) -> Response:
+    incompatible = key_material.other_protocol(body, target)
+    if incompatible is not None:
+        return _binary(incompatible.encode())
     request = key_material.verify_request(node, body, target=target)
     # "KeyPackages requested using this primitive MUST be sent via the hub provider of whatever room they will
     # be used in": we are asked by that hub, or as it, by a provider whose own user it is.

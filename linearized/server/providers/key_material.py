@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import openmls
@@ -13,6 +14,9 @@ from linearized.mimi.key_material import (
     KeyMaterialRequest,
     KeyMaterialResponse,
     KeyMaterialUserCode,
+    Requirements,
+    capabilities_of,
+    is_of_another_protocol,
 )
 from linearized.mls import CIPHERSUITES
 from linearized.protocol.identifiers import (
@@ -67,29 +71,11 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
         return _failure(request, refusal)
     # A request can name a million; each would be looked for in the store's one writer.
     suites = [suite for suite in dict.fromkeys(request.acceptable_ciphersuites) if suite in SUITES]
-    clients = []
-    for device in node.store.devices(user_id):
-        package = await node.store.claim_key_package(
-            user_id=user_id,
-            device_id=device.device_id,
-            ciphersuites=suites,
-            now_ms=node.clock(),
-        )
-        if package is None:
-            clients.append(
-                ClientKeyMaterial(
-                    status=KeyMaterialClientCode.KEY_MATERIAL_EXHAUSTED,
-                    client_uri=client_uri(user_id, device.device_id),
-                )
-            )
-        else:
-            clients.append(
-                ClientKeyMaterial(
-                    status=KeyMaterialClientCode.SUCCESS,
-                    client_uri=package.client_uri,
-                    key_package=package.key_package,
-                )
-            )
+    requirements = Requirements(request.required_capabilities)
+    clients = [
+        await _claim_of_device(node, user_id, device.device_id, suites, requirements)
+        for device in node.store.devices(user_id)
+    ]
     served = sum(client.status is KeyMaterialClientCode.SUCCESS for client in clients)
     if served == 0:
         status = KeyMaterialUserCode.NO_COMPATIBLE_MATERIAL
@@ -98,6 +84,44 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
     else:
         status = KeyMaterialUserCode.SUCCESS
     return KeyMaterialResponse(user_status=status, user_uri=request.target_user, clients=tuple(clients))
+
+
+async def _claim_of_device(
+    node: Node, user_id: str, device_id: str, suites: Sequence[int], requirements: Requirements
+) -> ClientKeyMaterial:
+    """One package of a device of ours that fits, or why there is none."""
+    now_ms = node.clock()
+
+    def fits(key_package: bytes) -> bool:
+        return requirements.met_by(capabilities_of(key_package))
+
+    package = await node.store.claim_key_package(
+        user_id=user_id,
+        device_id=device_id,
+        ciphersuites=suites,
+        now_ms=now_ms,
+        fits=fits,
+    )
+    if package is not None:
+        return ClientKeyMaterial(
+            status=KeyMaterialClientCode.SUCCESS,
+            client_uri=package.client_uri,
+            key_package=package.key_package,
+        )
+    other = node.store.claimable_key_package(user_id, device_id, now_ms=now_ms)
+    if other is None:
+        # "keyMaterialExhausted indicates that there was no keying material available for the specified
+        # client."
+        return ClientKeyMaterial(
+            status=KeyMaterialClientCode.KEY_MATERIAL_EXHAUSTED, client_uri=client_uri(user_id, device_id)
+        )
+    # "If the client's code is nothingCompatible, the client's capabilities are optionally included": whoever
+    # may have its key packages may know them.
+    return ClientKeyMaterial(
+        status=KeyMaterialClientCode.NOTHING_COMPATIBLE,
+        client_uri=other.client_uri,
+        capabilities=capabilities_of(other.key_package),
+    )
 
 
 async def fetch_through_hub(node: Node, request: KeyMaterialRequest) -> bytes:
@@ -161,6 +185,22 @@ def _is_client_of(info: openmls.KeyPackageInfo, target_user: str) -> bool:
         return owner.user_id == user_id_from_uri(target_user)
     except IdentifierError:  # an identity that names nobody
         return False
+
+
+def other_protocol(body: bytes, target: str) -> KeyMaterialResponse | None:
+    """The answer to a request of a protocol that no client here has: "incompatibleProtocol indicates that
+    either one of providers supports the protocol requested, or none of the clients of the target user".
+    None for one that can be read.
+
+    Args:
+        target: from the path.
+
+    Raises:
+        MimiDecodeError: it names no protocol, or nobody it is for.
+    """
+    if not is_of_another_protocol(body):
+        return None
+    return KeyMaterialResponse(user_status=KeyMaterialUserCode.INCOMPATIBLE_PROTOCOL, user_uri=target)
 
 
 def verify_request(node: Node, body: bytes, *, target: str) -> KeyMaterialRequest:

@@ -16,7 +16,7 @@ from bridges.matrix.database import Database
 from bridges.matrix.media import file_of
 from bridges.matrix.megolm import extensions, mailbox, requests
 from linearized.client import DecryptedMessage
-from linearized.mimi.content import ExternalPart, SinglePart, attachment
+from linearized.mimi.content import ExternalPart, MultiPart, SinglePart, attachment
 from tests.bridges.megolm.support import client_of, hears
 from tests.bridges.megolm.talk import Talk, talking
 from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB
@@ -60,19 +60,24 @@ async def test_a_picture_in_an_encrypted_room_is_encrypted_on_both_homeserver_an
         sealed = whole(sealer, picture)
         file = sealer.file
         file["url"] = server.upload(sealed, "application/octet-stream")
-        info = {"mimetype": "image/png", "w": 3, "h": 4}
+        small = {"thumbnail_file": file, "thumbnail_info": {"mimetype": "image/png"}}
+        info = {"mimetype": "image/png", "w": 3, "h": 4, **small}
         await talk.alice_says("boat.png", msgtype="m.image", file=file, info=info)
         broken = {**file, "hashes": {"sha256": "A" * 43}}
         await talk.alice_says("broken.png", msgtype="m.image", file=broken, info=info)
         got, refused = await heard(talk.bob, 2)
-        part = got.content.part
+        both = got.content.part
+        assert isinstance(both, MultiPart)
+        part, thumbnail = both.parts
         assert isinstance(part, ExternalPart)
+        assert isinstance(thumbnail, ExternalPart)
         data = await talk.world.bridge.puppets.bot.api.download_media(*file_of(part.url))
         assert (whole(PartOpener(part), data), part.content_type) == (picture, "image/png")
         assert body_of(refused) == "[broken.png: the file could not be fetched]"
         inside = SinglePart(content_type="image/png", content=picture)
         held = replace(attachment(part, salt=b"q" * 16), part=inside)
-        for content in (attachment(part, salt=b"p" * 16), attachment(part, salt=b"r" * 16), held):
+        shared = replace(attachment(part, salt=b"p" * 16), part=both)
+        for content in (shared, attachment(part, salt=b"r" * 16), held):
             await talk.bob.send(talk.world.room_id(), content)
         await talk.world.settle()
         await talk.alice_hears()
@@ -84,6 +89,11 @@ async def test_a_picture_in_an_encrypted_room_is_encrypted_on_both_homeserver_an
             stored = server.media[content["file"]["url"].rpartition("/")[2]][0]
             assert stored != picture
             assert whole(FileOpener(content["file"]), stored) == picture
+        assert "thumbnail_url" not in opened[0]["info"]
+        preview = opened[0]["info"]["thumbnail_file"]
+        hidden = server.media[preview["url"].rpartition("/")[2]][0]
+        assert hidden != picture
+        assert whole(FileOpener(preview), hidden) == picture
         # What was uploaded once is not uploaded again.
         assert opened[0]["file"] == opened[1]["file"] != opened[2]["file"]
 

@@ -139,13 +139,14 @@ class MlsDevice:
         response = KeyMaterialResponse.decode(decode_base64(answer["response"]))
         return [found.key_package for found in response.clients if found.key_package is not None]
 
-    def group_info_request(self, keys: openmls.HpkeKeyPair) -> bytes:
-        """A signed GroupInfoRequest."""
+    def group_info_request(self, keys: openmls.HpkeKeyPair, *, code: bytes | None = None) -> bytes:
+        """A signed GroupInfoRequest, which may show a joining code."""
         signed = GroupInfoRequestTBS(
             cipher_suite=1,
             signature_key=self.mls.signature_key,
             credential=self.mls.credential,
             group_info_public_key=keys.public_key,
+            joining_code=code,
         )
         signature = self.mls.sign_with_label(label="GroupInfoRequestTBS", content=signed.encode())
         return GroupInfoRequest(
@@ -153,6 +154,7 @@ class MlsDevice:
             signature_key=signed.signature_key,
             credential=signed.credential,
             group_info_public_key=signed.group_info_public_key,
+            joining_code=code,
             signature=signature,
         ).encode()
 

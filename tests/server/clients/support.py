@@ -32,6 +32,7 @@ from linearized.server.metadata_policies import HubPolicies
 from linearized.server.mls import OpenMls
 from linearized.server.node import Node
 from linearized.server.notifier import Notifier
+from linearized.server.ordered_rooms import OrderedRooms
 from linearized.server.outbound import OutboundError
 from linearized.server.rooms import Rooms
 from linearized.store.base import DeviceRow, UserRow
@@ -281,19 +282,18 @@ async def running_server(tmp_path: Path) -> AsyncIterator[Server]:
             franking=franking,
             gateway_keys=(),
         )
-        hub = Hub(
+        rooms = OrderedRooms(
             identity=identity,
             store=store,
             mls=OpenMls(clock),
             signer=node.mls_signer,
-            clock=clock,
             vouched=node.bridged_domains,
-            nursery=nursery,
             agents=franking.agents,
             appended=lambda room_id, *_: notifier.users_changed(
                 member.user_id for member in store.memberships(room_id)
             ),
         )
+        hub = Hub(rooms, clock=clock, nursery=nursery)
         node.hub_policies = HubPolicies(nobody, config, signer=node.mls_signer, clock=clock)
         node.rooms = Rooms(node, hub)
         node.join_codes = JoinCodes(node, hub)

@@ -43,7 +43,11 @@ async def whoami(server: Server, token: str) -> Answer:
 
 async def test_the_ways_to_log_in_are_listed(server: Server) -> None:
     flows = (await server.call("GET", f"{V3}/login")).ok()["flows"]
-    assert [flow["type"] for flow in flows] == ["m.login.password", "m.login.application_service"]
+    assert [flow["type"] for flow in flows] == [
+        "m.login.password",
+        "m.login.application_service",
+        "m.login.token",
+    ]
 
 
 @pytest.mark.parametrize("user", ["dora", "@dora:a.example"])
@@ -146,7 +150,9 @@ async def test_an_unknown_address_is_bounded_as_any_other(
     [
         ({}, 400, "M_BAD_JSON"),
         ({"type": 1}, 400, "M_BAD_JSON"),
-        ({"type": "m.login.token", "token": "x"}, 400, "M_UNKNOWN"),
+        ({"type": "m.login.sso"}, 400, "M_UNKNOWN"),
+        ({"type": "m.login.token"}, 400, "M_BAD_JSON"),
+        ({"type": "m.login.token", "token": "x"}, 403, "M_FORBIDDEN"),
         ({"type": "m.login.password", "password": "x"}, 400, "M_BAD_JSON"),
         ({"type": "m.login.password", "user": "dora"}, 400, "M_BAD_JSON"),
         ({"type": "m.login.password", "user": "@dora", "password": "x"}, 400, "M_INVALID_PARAM"),

@@ -93,6 +93,7 @@ async def test_a_bridges_bot_creates_encrypted_rooms(server: Server) -> None:
         ({"initial_state": [{"content": {}}]}, "M_BAD_JSON"),
         ({"creation_content": []}, "M_BAD_JSON"),
         ({"name": 1}, "M_BAD_JSON"),
+        ({"is_direct": "yes"}, "M_BAD_JSON"),
         ({"dev.linearized.policy": "anarchy", "creation_content": ENCRYPTED_ROOM}, "M_INVALID_PARAM"),
         ({"dev.linearized.policy": "open"}, "M_INVALID_PARAM"),
     ],
@@ -120,6 +121,16 @@ async def test_a_wish_the_rules_forbid_creates_no_room(server: Server, alice: Cl
     answer = await alice.call("POST", "/createRoom", {"room_version": "I.1", **levels})
     assert answer.status in {400, 403}
     assert server.store.rooms() == []
+
+
+async def test_whom_a_direct_room_is_for_is_told_so(alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(is_direct=True, preset="trusted_private_chat", invite=[bob.user_id])
+    plain = await alice.create_room(invite=[bob.user_id])
+    state, other = await state_of(alice, room_id), await state_of(alice, plain)
+    assert state["m.room.member", bob.user_id] == {"membership": "invite", "is_direct": True}
+    assert other["m.room.member", bob.user_id] == {"membership": "invite"}
+    invited = (await bob.sync())["rooms"]["invite"][room_id]["invite_state"]["events"]
+    assert invited[-1]["content"]["is_direct"] is True
 
 
 async def test_a_bridged_user_creates_no_room(server: Server) -> None:

@@ -8,7 +8,11 @@ from tests.server.clients.support import Client, Server
 async def test_versions_are_public(server: Server) -> None:
     answer = (await server.call("GET", "/_matrix/client/versions")).ok()
     assert "v1.13" in answer["versions"]
-    assert answer["unstable_features"] == {"dev.linearized.1": True, "org.matrix.simplified_msc3575": True}
+    assert answer["unstable_features"] == {
+        "dev.linearized.1": True,
+        "org.matrix.msc4222": True,
+        "org.matrix.simplified_msc3575": True,
+    }
 
 
 async def test_capabilities_name_the_room_versions(alice: Client) -> None:

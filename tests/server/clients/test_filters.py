@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from linearized.server.clients import filters
-from linearized.server.clients.filters import Choice, parse_filter
+from linearized.server.clients.event_filters import MAX_TIMELINE, Choice
+from linearized.server.clients.filters import parse_filter
 from linearized.server.http import HttpError
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.support import Client, Server, part
@@ -49,7 +50,7 @@ async def test_a_filter_that_is_too_large_or_malformed_is_not_kept(
 
 def test_the_timeline_is_bounded_whatever_the_filter_says() -> None:
     wanted = parse_filter({"room": {"timeline": {"limit": 10**9}}})
-    assert wanted.timeline_limit == filters.MAX_TIMELINE
+    assert wanted.timeline.limit == MAX_TIMELINE
 
 
 @pytest.mark.parametrize(

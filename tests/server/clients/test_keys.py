@@ -8,6 +8,7 @@ import openmls
 import orjson
 import pytest
 
+from linearized.mimi.commit_parts import leaf_signature_key
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.identifiers import client_uri
 from linearized.server.clients import keys
@@ -63,6 +64,33 @@ async def test_uploading_a_package_again_changes_nothing(phone: MlsDevice) -> No
     for _ in range(2):
         answer = (await phone.client.call("POST", "/keys/upload", body)).ok()
         assert answer == {"one_time_key_counts": {"mls": 1}}
+
+
+async def test_packages_of_who_a_device_was_before_are_withdrawn(server: Server, alice: Client) -> None:
+    use_real_time(server)
+    before, now = MlsDevice(alice), MlsDevice(alice)  # it has lost its keys, and made others
+    assert await before.upload(3, fallback=1) == {"mls": 3}
+    assert alice.device_id is not None
+    given = await server.store.claim_key_package(
+        user_id=alice.user_id, device_id=alice.device_id, ciphersuites=[1], now_ms=server.clock.now
+    )
+    assert given is not None
+    again = upload("mls:again", given.key_package)
+    identity = client_uri(alice.user_id, alice.device_id).encode()
+    elsewhere = openmls.Client.create(
+        identity=identity, ciphersuite=openmls.CIPHERSUITE_P384_AES256GCM_SHA384_P384
+    )
+    package = elsewhere.key_package(now=server.clock.now // 1000, lifetime=LIFETIME)
+    (await alice.call("POST", "/keys/upload", upload("mls:p384", package))).ok()
+    assert await now.upload(2) == {"mls": 3}  # two, and that of another suite
+    left = server.store.unclaimed_key_packages(alice.user_id, alice.device_id)
+    assert {leaf_signature_key(row.key_package) for row in left} == {
+        now.mls.signature_key,
+        elsewhere.signature_key,
+    }
+    # A request that is sent again, late, says nothing new.
+    assert (await alice.call("POST", "/keys/upload", again)).ok() == {"one_time_key_counts": {"mls": 3}}
+    assert server.store.key_package(given.reference) == given
 
 
 async def test_a_last_resort_package_is_told_apart_and_does_not_count(

@@ -93,7 +93,7 @@ async def test_an_unreachable_server_is_a_gateway_failure(bob: Client) -> None:
 
 
 async def test_a_room_of_ours_that_never_was_cannot_be_joined(bob: Client) -> None:
-    (await bob.call("POST", f"/join/{part('!tea:a.example')}", {})).refused(404, "M_NOT_FOUND")
+    (await bob.call("POST", f"/join/{part('!tea:a.example')}", {})).refused(403, "M_FORBIDDEN")
 
 
 async def test_a_bridge_does_not_join_its_users_to_rooms_elsewhere(server: Server) -> None:

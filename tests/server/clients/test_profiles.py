@@ -10,7 +10,7 @@ import trio
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from linearized.server.clients import profiles as module
 from linearized.server.clients.profiles import MAX_AVATAR, MAX_NAME, PROPAGATION_SECONDS
-from linearized.server.hub import Overloaded
+from linearized.server.deciding import Overloaded
 from linearized.server.outbound import OutboundError
 from linearized.server.providers.client import ProviderError
 from linearized.server.rooms import Rooms

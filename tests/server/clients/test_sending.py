@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from linearized.room.submissions import Reason, Rejected
-from linearized.server.hub import Overloaded
+from linearized.server.deciding import Overloaded
 from linearized.server.outbound import OutboundError
 from linearized.server.providers.client import ProviderError
 from linearized.server.rooms import Rooms

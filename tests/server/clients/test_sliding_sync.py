@@ -11,7 +11,14 @@ import trio
 
 from linearized.server.clients import sliding_sync as module
 from linearized.server.clients.sliding_connections import Connections, Told
-from linearized.server.clients.sliding_requests import MAX_LISTS, MAX_RANGES, MAX_REQUIRED, MAX_SUBSCRIPTIONS
+from linearized.server.clients.sliding_requests import (
+    MAX_LISTS,
+    MAX_RANGES,
+    MAX_REQUIRED,
+    MAX_SPACES,
+    MAX_SUBSCRIPTIONS,
+    MAX_TAGS,
+)
 from linearized.store.base import NewToDevice
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.support import KNOCKABLE, Answer, Client, Server, part, room
@@ -200,6 +207,20 @@ async def test_changed_state_is_told_and_a_wider_wish_tells_all_of_it(alice: Cli
     assert value["unstable_expanded_timeline"]
 
 
+async def test_who_speaks_later_comes_with_their_membership_however_old_it_is(
+    alice: Client, bob: Client
+) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    await alice.send(room_id, "hello", "t")
+    wish: Any = {"required_state": [["m.room.member", "$LAZY"]], "timeline_limit": 1}
+    first = await slide(alice, room_subscriptions={room_id: wish})
+    assert state(first["rooms"][room_id]) == {("m.room.member", alice.user_id)}
+    await bob.send(room_id, "hello", "t")
+    second = await slide(alice, first["pos"], room_subscriptions={room_id: wish})
+    assert state(second["rooms"][room_id]) == {("m.room.member", bob.user_id)}
+
+
 async def test_invitations_and_knocks_show_the_rooms_face(alice: Client, bob: Client) -> None:
     first = await slide(bob)
     invited = await alice.create_room(name="Tea", invite=[bob.user_id])
@@ -248,6 +269,12 @@ async def test_lists_are_filtered(alice: Client, bob: Client) -> None:
     invited = await bob.create_room(invite=[alice.user_id])
     path = f"/user/{part(alice.user_id)}/account_data/m.direct"
     (await alice.call("PUT", path, {bob.user_id: [direct, 7], "x": 1})).ok()
+    tags = f"/user/{part(alice.user_id)}/rooms/{part(direct)}/tags"
+    (await alice.call("PUT", f"{tags}/m.favourite", {})).ok()
+    theirs = await bob.create_room(creation_content={"type": "m.space"})
+    for client, parent in ((alice, space), (bob, theirs)):
+        child = f"{room(parent)}/state/m.space.child/{part(direct)}"
+        (await client.call("PUT", child, {"via": ["a.example"]})).ok()
     filters: list[tuple[Any, set[str]]] = [
         ({"is_dm": True}, {direct}),
         ({"is_dm": False}, {space, invited}),
@@ -256,10 +283,16 @@ async def test_lists_are_filtered(alice: Client, bob: Client) -> None:
         ({"room_types": ["m.space"]}, {space}),
         ({"room_types": [None], "is_invite": False}, {direct}),
         ({"not_room_types": ["m.space"]}, {direct, invited}),
+        ({"tags": ["m.favourite", "u.x"]}, {direct}),
+        ({"not_tags": ["m.favourite"]}, {space, invited}),
+        ({"tags": []}, set()),
+        ({"spaces": [space]}, {direct}),
+        ({"spaces": [theirs, "!none:x"]}, set()),
     ]
     for wanted, rooms in filters:
         answer = await slide(alice, lists={"some": {**ALL, "filters": wanted}})
         assert (set(answer["rooms"]), answer["lists"]["some"]["count"]) == (rooms, len(rooms))
+        assert {each for each in answer["rooms"] if answer["rooms"][each].get("is_dm")} == rooms & {direct}
 
 
 async def test_a_room_without_a_name_is_known_by_who_is_in_it(alice: Client, bob: Client) -> None:
@@ -384,6 +417,9 @@ async def test_account_data_receipts_and_typing_are_told_once(alice: Client, bob
         ({"lists": {"a": {"timeline_limit": -1}}}, "M_BAD_JSON"),
         ({"lists": {"a": {"filters": {"is_dm": 1}}}}, "M_BAD_JSON"),
         ({"lists": {"a": {"filters": {"room_types": [1]}}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"filters": {"tags": "m.favourite"}}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"filters": {"not_tags": ["x"] * (MAX_TAGS + 1)}}}}, "M_INVALID_PARAM"),
+        ({"lists": {"a": {"filters": {"spaces": ["x"] * (MAX_SPACES + 1)}}}}, "M_INVALID_PARAM"),
         ({"extensions": {"typing": {"enabled": 1}}}, "M_BAD_JSON"),
         ({"conn_id": "x" * 65}, "M_INVALID_PARAM"),
     ],

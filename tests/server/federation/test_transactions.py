@@ -13,8 +13,8 @@ import trio.testing
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
+from linearized.server.deciding import Overloaded
 from linearized.server.federation import devices
-from linearized.server.hub import Overloaded
 from linearized.store.base import DeviceRow
 from tests.server.support import commits
 

@@ -145,6 +145,7 @@ def key_request(
     room: str,
     *,
     suites: Sequence[int] = (SUITE,),
+    required: RequiredCapabilities | None = None,
     requesting_user: str | None = None,
     signature: bytes | None = None,
 ) -> KeyMaterialRequest:
@@ -154,7 +155,7 @@ def key_request(
         "target_user": target,
         "room_id": room,
         "acceptable_ciphersuites": tuple(suites),
-        "required_capabilities": RequiredCapabilities(),
+        "required_capabilities": required or RequiredCapabilities(),
         "requester_signature_key": member.client.signature_key,
         "requester_credential": member.client.credential,
     }

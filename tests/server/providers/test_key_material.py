@@ -15,6 +15,7 @@ from linearized.mimi.key_material import (
     KeyMaterialClientCode,
     KeyMaterialResponse,
     KeyMaterialUserCode,
+    RequiredCapabilities,
 )
 from linearized.protocol.identifiers import client_uri, user_uri
 from linearized.server.http import Response
@@ -101,15 +102,63 @@ async def test_a_suite_we_have_nothing_for_is_not_compatible(tmp_path: Path) -> 
     async with world(tmp_path) as w:
         await with_packages(w.server, ALICE, "PHONE")
         # The first suite is that of the request's signature.
-        request = key_request(
-            w.bob,
-            user_uri(ALICE),
-            w.uri,
-            suites=(openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519,),
-        )
-        answer = await w.other.ask("keyMaterial", user_uri(ALICE), request.encode())
-        response = KeyMaterialResponse.decode(answer.content)
+        chacha = openmls.CIPHERSUITE_X25519_CHACHA20POLY1305_SHA256_ED25519
+        response = await ask(w, ALICE, suites=(chacha,))
         assert response.user_status is KeyMaterialUserCode.NO_COMPATIBLE_MATERIAL
+        (client,) = response.clients
+        assert client.status is KeyMaterialClientCode.NOTHING_COMPATIBLE
+        assert w.server.node.store.key_package_counts(ALICE, "PHONE") == {1: 1}
+
+
+async def test_only_clients_with_the_required_capabilities_give_a_package(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        client = await with_packages(w.server, ALICE, "PHONE", packages=1, last_resort=True)
+        await with_packages(w.server, ALICE, "LAPTOP", packages=0)
+        able = openmls.inspect_key_package(
+            client.key_package(now=MLS.now, lifetime=LIFETIME), now=MLS.now
+        ).capabilities
+        for lacking in (
+            RequiredCapabilities(extension_types=(0xF0A1,)),
+            RequiredCapabilities(proposal_types=(*able.proposals, 0xF0A2)),
+            RequiredCapabilities(credential_types=(0xF0A3,)),
+        ):
+            response = await ask(w, ALICE, required=lacking)
+            assert response.user_status is KeyMaterialUserCode.NO_COMPATIBLE_MATERIAL
+            clients = {client.client_uri: client for client in response.clients}
+            # What the client can do is told, so that the requester knows what is missing.
+            phone = clients[client_uri(ALICE, "PHONE")]
+            assert phone.status is KeyMaterialClientCode.NOTHING_COMPATIBLE
+            assert phone.capabilities is not None
+            assert (phone.capabilities.extensions, phone.capabilities.proposals) == (
+                able.extensions,
+                able.proposals,
+            )
+            laptop = clients[client_uri(ALICE, "LAPTOP")]
+            assert laptop.status is KeyMaterialClientCode.KEY_MATERIAL_EXHAUSTED
+        # Nothing was used up, and who can is given one.
+        assert w.server.node.store.key_package_counts(ALICE, "PHONE") == {1: 1}
+        required = RequiredCapabilities(
+            extension_types=(*able.extensions, 1, 5),
+            proposal_types=(*able.proposals, 3),
+            credential_types=able.credentials,
+        )
+        response = await ask(w, ALICE, required=required)
+        assert response.user_status is KeyMaterialUserCode.PARTIAL_SUCCESS
+        assert w.server.node.store.key_package_counts(ALICE, "PHONE") == {}
+
+
+async def test_a_request_of_a_protocol_that_nobody_here_has_is_incompatible(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await with_packages(w.server, ALICE, "PHONE")
+        for target in (user_uri(ALICE), user_uri(CAROL)):
+            request = b"\x02" + key_request(w.bob, target, w.uri).encode()[1:]
+            answer = await w.other.ask("keyMaterial", target, request)
+            response = KeyMaterialResponse.decode(answer.content)
+            assert (response.user_status, response.user_uri, response.clients) == (
+                KeyMaterialUserCode.INCOMPATIBLE_PROTOCOL,
+                target,
+                (),
+            )
 
 
 async def test_only_suites_there_can_be_are_looked_for(
