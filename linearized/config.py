@@ -143,11 +143,12 @@ class ProviderConfig:
     """``[providers."b.example"]``: how MIMI messages travel between that provider and us, ``push`` or
     ``pull``. ``delivery`` is for the rooms it is the hub of: with ``pull`` we fetch them, with
     ``fanout-request`` we have it send us fan-out requests. ``fan_out`` is for the rooms we are the hub of:
-    with ``pull`` it fetches them, and is sent nothing.
+    with ``pull`` it fetches them, and is sent nothing. ``asset_hosts`` are where its users' files lie.
     """
 
     delivery: str = "push"
     fan_out: str = "push"
+    asset_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

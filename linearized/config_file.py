@@ -172,6 +172,7 @@ def _providers(section: Section) -> dict[str, ProviderConfig]:
         providers[server] = ProviderConfig(
             delivery=table.take("delivery", partial(_way, DELIVERY_WAYS), PUSH),
             fan_out=table.take("fan_out", partial(_way, WAYS), PUSH),
+            asset_hosts=table.take("asset_hosts", as_optional_server_names, []),
         )
         table.finish()
     return providers

@@ -57,10 +57,11 @@ key = {key}
 
 # How MIMI messages travel between a provider and us: with delivery = "pull" we fetch the rooms it is the hub
 # of, with "fanout-request" it sends them as fan-out requests; with fan_out = "pull" it fetches the rooms we
-# are the hub of.
+# are the hub of. Files on its asset_hosts are fetched for other providers in our rooms.
 # [providers."b.example"]
 # delivery = "push"
 # fan_out = "push"
+# asset_hosts = ["files.b.example"]
 
 [certificate_authorities]
 # PEM files with the authorities that certify the clients of a provider's users, ours too. Where there is

@@ -105,27 +105,58 @@ class PolicyWalk:
         leading, before = deque(self._leading), dict(self._before) if self._leading else dict(state)
         self._leading = []
         committer = identify(staged.committer).user_id
-        # Who comes by a joining code is invited by whoever made it, in the entry before all others. Whether
-        # there was such a code only the hub knows.
-        inviter = leading[0].sender if leading and staged.is_external else None
-        admission = admission_changes(committer, inviter, before)
-        admitted = inviter != committer and bool(admission) and _is(leading[0], admission[0])
-        check_commit(
-            group, staged, before, roster=roster, founding=founding, deletes=deletes, admitted=admitted
-        )
         policy = self._policy_of(group, roster)
+        present = roster.users_after(staged).keys()
+        roles = roles_of(group.app_data()), roles_of(staged.app_data)
+        acts = (
+            []
+            if policy is None
+            else list(acts_of(group, staged.proposals, committer=committer, hub=hub_of(before), roles=roles))
+        )
+
+        def follows(event: Event) -> bool:
+            """Whether an entry is what the commit brings about in the state as it is now."""
+            due = [change for act in acts for change in state_changes(act, present=present, state=before)]
+            rules = join_rule_changes(staged.app_data, committer=committer, state=before)
+            return any(_is(event, change) for change in (*rules, *due))
+
+        admission = self._admission(leading, before, committer) if staged.is_external else []
+        # A copy does not say where one append ends and the next begins: there may be others in front.
+        while policy is not None and leading and not admission:
+            event = leading[0]
+            if event.type == COMMIT_PART or event.state_key is None or follows(event):
+                break
+            check_event(policy, event, before)
+            before[event.type, event.state_key] = leading.popleft()
+            admission = self._admission(leading, before, committer) if staged.is_external else []
+        check_commit(
+            group,
+            staged,
+            before,
+            roster=roster,
+            founding=founding,
+            deletes=deletes,
+            admitted=bool(admission),
+        )
         if policy is None:
             return
-        present = roster.users_after(staged).keys()
-        if admitted:
-            self._pass(admission, leading, before)
+        self._pass(admission, leading, before)
         self._pass(join_rule_changes(staged.app_data, committer=committer, state=before), leading, before)
-        roles = roles_of(group.app_data()), roles_of(staged.app_data)
-        for act in acts_of(group, staged.proposals, committer=committer, hub=hub_of(before), roles=roles):
+        for act in acts:
             self._pass(state_changes(act, present=present, state=before), leading, before)
         for event in leading:
             if event.type != COMMIT_PART:
                 check_event(policy, event, before)
+
+    @staticmethod
+    def _admission(leading: deque[Event], state: StateMap, committer: str) -> list[StateChange]:
+        """Who comes by a joining code is invited by whoever made it, in the entry before all others. Whether
+        there was such a code only the hub knows.
+        """
+        if not leading or leading[0].sender == committer:
+            return []
+        changes = admission_changes(committer, leading[0].sender, state)
+        return changes if changes and _is(leading[0], changes[0]) else []
 
     @staticmethod
     def _pass(

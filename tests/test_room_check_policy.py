@@ -89,3 +89,28 @@ def test_who_proposes_to_leave_is_out_with_the_entries_behind_the_proposal(
     room.submit(leave(bob), now=NOW)
     assert [entry.type for entry in recorder.entries[-2:]] == ["m.mls.proposal", "m.room.member"]
     assert check(made(recorder, tmp_path)).entries == room.head_seq
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_an_entry_of_its_own_in_front_of_a_commits_is_judged_by_itself(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    room, alice, bob = club()
+    first = room.head_seq
+    levels = {"users": {ALICE: 100, BOB: 50}}
+    with monkeypatch.context() as hub:
+        careless(hub, "check_event")
+        room.submit(state_event(ALICE, "m.room.avatar", {"url": "Tea"}), now=NOW)
+        if not allowed:
+            room.submit(state_event(ALICE, "m.room.power_levels", levels), now=NOW)
+    room.submit(alice.remove(bob), now=NOW)
+    # A copy does not say that they are no part of the append behind them, which was at the same time.
+    assert [entry.type for entry in recorder.entries[first:]][-1] == "m.mls.commit"
+    assert len(recorder.entries[first:]) > 2
+    epoch = recorder.entries[-1].epoch
+    recorder.entries[first:] = [replace(entry, epoch=epoch) for entry in recorder.entries[first:]]
+    if allowed:
+        assert check(made(recorder, tmp_path)).entries == room.head_seq
+    else:
+        with pytest.raises(BrokenLog, match="canChangeRoleDefinitions"):
+            check(made(recorder, tmp_path))

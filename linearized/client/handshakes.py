@@ -230,7 +230,12 @@ class Handshakes:
         return await self.add_users(room_id, users, roles=roles)
 
     async def join(
-        self, room_id: str, *, required: RequiredPolicy | None = None, code: str | None = None
+        self,
+        room_id: str,
+        *,
+        required: RequiredPolicy | None = None,
+        code: str | None = None,
+        via: Sequence[str] = (),
     ) -> str | None:
         """Join, or rejoin, by external commit; a leaf this client had before is replaced. Returns the
         event ID.
@@ -239,6 +244,7 @@ class Handshakes:
 
         Args:
             code: a joining code of the room.
+            via: with a code, servers in the room: one of them shows where it is if its first hub is gone.
             required: what the hub and the room have to keep to; without it nobody is asked.
 
         Raises:
@@ -248,7 +254,7 @@ class Handshakes:
         """
         async with self._lock:
             for _ in range(MAX_COMMIT_ATTEMPTS):
-                pending = await self._external(room_id, required, code)
+                pending = await self._external(room_id, required, code, via)
                 done, event_id = await self._submit(room_id, pending)
                 if done:
                     return event_id
@@ -304,11 +310,11 @@ class Handshakes:
         raise CommitRefused(int(response.code), response.description)
 
     async def _external(
-        self, room_id: str, required: RequiredPolicy | None, code: str | None
+        self, room_id: str, required: RequiredPolicy | None, code: str | None, via: Sequence[str]
     ) -> PendingCommit:
         keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
         request = group_info_request(self._device, keys, code)
-        raw = await self._api.group_info(room_id, request.encode())
+        raw = await self._api.group_info(room_id, request.encode(), via=via)
         opened = open_group_info(GroupInfoResponse.decode(raw), room_id, keys)
         if opened.ratchet_tree.tree is None:
             raise UntrustedAnswer("the hub gave no ratchet tree")

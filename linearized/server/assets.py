@@ -3,8 +3,9 @@
 "The hub offers the proxyDownload endpoint to proxy asset requests from downloading providers to known asset
 providers. … The hub MUST verify that the host part of the downloadUrl is associated with the asset server
 domain for one of its peer providers. This prevents the hub from becoming an open proxy." (MIMI protocol,
-Download using a hub proxy.) Our peers are the providers that follow our rooms; a provider's assets lie at its
-own domain.
+Download using a hub proxy.) Our peers are the providers that follow our rooms. Those of our kind have their
+assets at their own domain, under one path; where those of others are the settings say: "which are configured
+as asset storage locations for one of its peer providers" (Download using Oblivious HTTP).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import trio
 
@@ -61,16 +63,34 @@ async def for_provider(node: Node, provider: str, url: str) -> bytes:
         NoSuchAsset: it is neither, or ``provider`` shares no room with us.
         ProviderError: the peer did not give it.
     """
-    asset = _ASSET.fullmatch(url)
     followers = {row.provider for row in node.store.followers() if row.stop_seq is None}
     hubs = {room.hub for room in node.store.rooms() if room.role is not Role.HUB}
-    if asset is None or provider not in followers | hubs:
+    if provider not in followers | hubs:
         raise NoSuchAsset(url)
-    if asset["host"] == node.identity.name:
+    asset = _ASSET.fullmatch(url)
+    if asset is not None and asset["host"] == node.identity.name:
         return (await read(node, asset["media_id"]))[1]
-    if asset["host"] not in followers:
+    if asset is not None and asset["host"] in followers:
+        return await _fetch(node, asset["host"], url)
+    peer = _peer_with(node, url)
+    if peer not in followers:
         raise NoSuchAsset(url)
-    return await _fetch(node, asset["host"], url)
+    return await node.providers.asset(peer, url, limit=node.config.limits.max_media_bytes)
+
+
+def _peer_with(node: Node, url: str) -> str:
+    """The provider whose assets lie at a URL's host, by the settings; empty if there is none. A host with a
+    user or another port than it is listed with is another host.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a host in brackets that is none
+        return ""
+    if parts.scheme != "https":
+        return ""
+    return next(
+        (peer for peer, settings in node.config.providers.items() if parts.netloc in settings.asset_hosts), ""
+    )
 
 
 async def for_user(node: Node, user_id: str, *, provider: str, media_id: str) -> bytes:

@@ -110,27 +110,36 @@ class Request:
                 ``M_UNKNOWN`` if the client goes away first.
         """
         if self._body is None:
-            with trio.move_on_after(BODY_SECONDS):
-                self._body = await self._read(limit)
-            if self._body is None:
-                raise HttpError(408, "M_UNKNOWN", f"The request body took longer than {BODY_SECONDS} seconds")
+            chunks: list[bytes] = []
+
+            async def keep(chunk: bytes) -> None:
+                chunks.append(chunk)
+
+            await self.pass_on(keep, limit)
+            self._body = b"".join(chunks)
         if len(self._body) > limit:
             raise _too_large(limit)
         return self._body
 
-    async def _read(self, limit: int) -> bytes:
+    async def pass_on(self, take: Callable[[bytes], Awaitable[None]], limit: int) -> None:
+        """Give a body that nobody has read to ``take``, piece by piece as it comes.
+
+        Raises:
+            HttpError: as ``body``; pieces may have been given before.
+        """
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
-        chunks: list[bytes] = []
         size = 0
-        while not self._ended:
-            chunk = await self._next_chunk()
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            chunks.append(chunk)
-        return b"".join(chunks)
+        with trio.move_on_after(BODY_SECONDS) as scope:
+            while not self._ended:
+                chunk = await self._next_chunk()
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                await take(chunk)
+        if scope.cancelled_caught:
+            raise HttpError(408, "M_UNKNOWN", f"The request body took longer than {BODY_SECONDS} seconds")
 
     async def _next_chunk(self) -> bytes:
         message = await self._receive()

@@ -18,13 +18,14 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain, is_takeover
 from linearized.protocol.identifiers import room_domain, room_uri, user_domain
-from linearized.protocol.state import CREATE, HUB, StateMap
+from linearized.protocol.state import CREATE, HUB, StateMap, has_hub_transfers
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.http import HttpError
+from linearized.server.invited import has_copy
 from linearized.server.node import Node
 from linearized.server.providers.client import HUB_MOVED, NoEndpointError, ProviderClient, ProviderError
-from linearized.store.base import EntryRow, Store
+from linearized.store.base import EntryRow, Role, Store
 
 EVENTS: Final = "events"
 """What ``hub_events`` gives, in the body of a request to ``hubMoved``, or of an answer to who fetches."""
@@ -118,7 +119,31 @@ async def shown(node: Node, room_id: str, body: bytes) -> list[Event]:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise HttpError(400, "M_NOT_JSON", "The body is not JSON") from error
+    return await shown_in(node, room_id, document)
+
+
+async def shown_in(node: Node, room_id: str, document: object) -> list[Event]:
+    """The same for the decoded JSON.
+
+    Raises:
+        InvalidInput, HttpError: as for ``shown``.
+    """
     return await shown_events(node, room_id, document.get(EVENTS) if isinstance(document, dict) else None)
+
+
+def where(node: Node, room_id: str) -> bytes:
+    """What we show to who asks where a room has moved: the body of ``hubMoved``. Each link is signed, so that
+    any server with a copy of the log may show it, should the hub that a room's ID names be gone.
+
+    Raises:
+        HttpError: 404 ``M_NOT_FOUND`` if it has not, or we have no copy of its events.
+    """
+    row = node.store.room(room_id)
+    if row is not None and row.role in {Role.HUB, Role.PARTICIPANT} and has_copy(row):
+        state = node.rooms.state(room_id)
+        if HUB in state and has_hub_transfers(state):
+            return encode_shown(hub_events_of(node.store, state))
+    raise HttpError(404, "M_NOT_FOUND", "This server cannot show that the room has moved")
 
 
 async def shown_events(node: Node, room_id: str, events: object, *, hub: str | None = None) -> list[Event]:

@@ -7,6 +7,7 @@ log has to have that root.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap
 from linearized.protocol.verify import required_keys
 from linearized.protocol.versions import get_version
-from linearized.room.admission import COMMIT
+from linearized.room.admission import COMMIT, COMMIT_PART
 from linearized.room.checkpoint import Checkpoint, read_checkpoint
 from linearized.room.merkle import Frontier, entry_leaf
 from linearized.room.submissions import Reason, Rejected
@@ -144,13 +145,45 @@ class Incoming:
                 Reason.FORBIDDEN, "The beginning of the log does not lead to this server's copy of it"
             )
         while page := store.entries(room_id, after=seq, limit=PAGE):
+            seq = page[-1].seq
+            leading = self._leading_of([*page, *self._run_after(page[-1])])
             rows: list[EntryRow] = []
             for entry in page:
-                epoch = (self.epoch or 0) + 1 if entry.type == COMMIT else self.epoch
-                rows.append(replace(entry, seq=self.size + 1, epoch=epoch))
+                further = entry.type == COMMIT or entry.seq in leading
+                rows.append(
+                    replace(entry, seq=self.size + 1, epoch=(self.epoch or 0) + 1 if further else self.epoch)
+                )
                 await self._take(rows[-1:])
             await store.stage_entries(room_id, rows)
-            seq = page[-1].seq
+
+    def _run_after(self, entry: EntryRow) -> list[EntryRow]:
+        """What may belong to the same append as an entry and stands behind it."""
+        found: list[EntryRow] = []
+        while _may_lead(entry):
+            following = self._node.store.entries(self._row.room_id, after=entry.seq, limit=1)
+            if not following:
+                break
+            (entry,) = following
+            found.append(entry)
+        return found
+
+    @staticmethod
+    def _leading_of(entries: Sequence[EntryRow]) -> set[int]:
+        """The sequence numbers of the entries that stand before the commit they belong to, with its epoch.
+
+        A copy does not have that from its hub. The entries of one append have one time; an entry of its own
+        that has it too, by chance, is found when the commit is checked.
+        """
+        leading: set[int] = set()
+        commit: int | None = None
+        for entry in reversed(entries):
+            if entry.type == COMMIT:
+                commit = entry.origin_server_ts
+            elif commit is not None and _may_lead(entry) and entry.origin_server_ts == commit:
+                leading.add(entry.seq)
+            else:
+                commit = None
+        return leading
 
     async def _take(self, rows: list[EntryRow]) -> None:
         try:
@@ -193,3 +226,7 @@ class Incoming:
             raise InvalidInput("an entry is an object with an epoch")
         event = parse_pdu(pdu, get_version(self._row.version))
         return entry_row(event, seq=seq, epoch=epoch)
+
+
+def _may_lead(entry: EntryRow) -> bool:
+    return entry.type == COMMIT_PART or entry.state_key is not None

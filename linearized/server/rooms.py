@@ -404,13 +404,17 @@ class Rooms:
             return await self._node.providers.exchange(row.hub, "keyMaterial", parsed.target_user, request)
         return await key_material.fetch_through_hub(self._node, parsed)
 
-    async def group_info(self, room_id: str, *, request: bytes) -> bytes:
-        """Answer a local client's GroupInfoRequest, by the room's hub; both encoded."""
+    async def group_info(self, room_id: str, *, request: bytes, via: Sequence[str] = ()) -> bytes:
+        """Answer a local client's GroupInfoRequest, by the room's hub; both encoded.
+
+        Args:
+            via: see ``joining_by_code.group_info``.
+        """
         row = self.row(room_id)
         if row is None and room_domain(room_id) != self._node.identity.name:
             if GroupInfoRequest.decode(request).joining_code is None:
                 self._known(room_id)
-            return await joining_by_code.group_info(self._node, room_id, request)
+            return await joining_by_code.group_info(self._node, room_id, request, via=via)
         if row is not None and row.role is not Role.HUB:
             return await self._node.providers.exchange(row.hub, "groupInfo", room_uri(room_id), request)
         return await group_info.answer(self._node, room_id, request, domains=self._node.served_domains)

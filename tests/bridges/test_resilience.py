@@ -56,7 +56,7 @@ async def test_a_poisonous_event_is_set_aside_reported_and_skipped_in_both_direc
     async with talking(tmp_path) as (world, room, bob):
         with monkeypatch.context() as patched:
 
-            async def broken(*arguments: object) -> Any:
+            async def broken(*arguments: object, **more: object) -> Any:
                 raise KeyError("secret words")
 
             patched.setattr(MediaCopier, "to_part", broken)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import openmls
+import orjson
 import pytest
 import trio
 
@@ -20,18 +21,20 @@ from linearized.server import hub_chain, run
 from linearized.server.app import build_app
 from linearized.server.buckets import Buckets
 from linearized.server.exchange import wrong_server
-from linearized.server.http import Request, Response, Route
+from linearized.server.http import HttpError, Request, Response, Route, json_response
+from linearized.server.joining_by_code import MAX_VIA
 from linearized.server.providers import PREFIX
 from linearized.server.providers.client import ProviderError
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
 from tests.interop.hostile_hub import PATIENCE
 from tests.server.support import Server, running_server
-from tests.server.test_two_providers import bodies, read, say, signed_in
+from tests.server.test_two_providers import bodies, encrypted_room, read, say, signed_in
 
 EVA = "@eva:e.example"
 HOUR_MS = 3_600_000
 GROUP_INFO = f"{PREFIX}/groupInfo/{{target}}"
+HUB_MOVED = f"{PREFIX}/hubMoved/{{target}}"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -58,20 +61,26 @@ class Moved(Club):
             [*honest, Route("POST", GROUP_INFO, handler)]
         )
 
-    def asked(self) -> list[str]:
-        """Whom e.example asked for group information."""
+    def asked(self, endpoint: str = "groupInfo") -> list[str]:
+        """Whom e.example asked for group information, or something else."""
         return [
             to
             for origin, to, _, path in self.network.log
-            if origin == "e.example" and path.startswith(f"{PREFIX}/groupInfo/")
+            if origin == "e.example" and path.startswith(f"{PREFIX}/{endpoint}/")
         ]
 
-    async def refused(self) -> None:
+    async def refused(self, *via: str) -> None:
         keys = openmls.HpkeKeyPair.generate(ciphersuite=CIPHERSUITE)
         request = group_info_request(self.eva.device, keys, self.code).encode()
         with pytest.raises(ProviderError):
-            await self.e.node.rooms.group_info(self.room_id, request=request)
+            await self.e.node.rooms.group_info(self.room_id, request=request, via=via)
         assert self.e.node.store.room(self.room_id) is None
+
+    async def lose_a(self) -> None:
+        """a.example is gone. Its keys are known: else they would come from a notary."""
+        key = self.a.node.identity.key
+        assert await self.e.node.keys.keys_for("a.example", [key.key_id]) == {key.key_id: key.verify_key}
+        self.network.down.add("a.example")
 
 
 @asynccontextmanager
@@ -179,3 +188,75 @@ async def test_codes_that_are_shown_to_the_old_hub_count_there(
         with pytest.raises(ApiError) as raised:
             await world.eva.groups.join(world.room_id, code="a guess")
         assert raised.value.status == 429
+
+
+async def test_when_the_first_hub_is_gone_another_server_in_the_room_shows_where_it_is(
+    tmp_path: Path,
+) -> None:
+    async with moved(tmp_path) as world:
+        await world.bob.catch_up()
+        await world.bob.tidy()  # the new hub's key and franking agent
+        await world.lose_a()
+        await world.refused()
+        await world.refused("e.example", "a.example", "d.example")
+        for via in (["x.example"] * (MAX_VIA + 1), ["no name!"]):
+            with pytest.raises(ApiError) as raised:
+                await world.eva.groups.join(world.room_id, code=world.code, via=via)
+            assert raised.value.status == 400
+        assert world.asked("hubMoved") == []
+        await world.eva.groups.join(world.room_id, code=world.code, via=["d.example", "c.example"])
+        assert world.asked("hubMoved") == ["c.example"]
+        assert world.asked() == ["b.example"], "nobody but the hub is shown the code"
+        row = world.row(world.e)
+        assert (row.role, row.hub) == (Role.FOLLOWER, "b.example")
+        await say(world.bob, world.room_id, "welcome")
+        await hears(world.eva, "welcome")
+
+
+async def test_what_others_show_has_to_be_signed_and_to_lead_on(tmp_path: Path) -> None:
+    async with moved(tmp_path) as world:
+        create, transfer = world.chain()
+        for server in (world.a, world.b, world.c):
+            assert orjson.loads(hub_chain.where(server.node, world.room_id)) == {"events": [create, transfer]}
+        still_here = await encrypted_room(world.alice)
+        for server, room_id in (
+            (world.a, still_here),
+            (world.a, "!other:a.example"),
+            (world.e, world.room_id),
+        ):
+            with pytest.raises(HttpError) as hidden:
+                hub_chain.where(server.node, room_id)
+            assert hidden.value.status == 404
+        await world.lose_a()
+        signatures = transfer["signatures"]
+        shown: list[object] = [
+            [],
+            {},
+            *(
+                {"events": events}
+                for events in (
+                    None,
+                    [create],
+                    [create, create],
+                    [create, {**transfer, "sender": "@alice:a.example"}],
+                    [create, {**transfer, "room_id": "!other:a.example"}],
+                    [create, {**transfer, "signatures": {"b.example": signatures["b.example"]}}],
+                    [create, {**transfer, "signatures": {"a.example": signatures["a.example"]}}],
+                    [transfer, create],
+                )
+            ),
+        ]
+        for body in shown:
+
+            async def lie(_request: Request, body: object = body) -> Response:
+                return json_response(body)
+
+            honest = [route for route in run.routes(world.c.node) if route.pattern != HUB_MOVED]
+            world.network.views["e.example", "c.example"] = build_app([*honest, Route("GET", HUB_MOVED, lie)])
+            await world.refused("c.example")
+        assert world.asked("hubMoved") == ["c.example"] * len(shown)
+        assert world.asked() == []
+        # The next one is asked, and the hub that it shows; whether the code is good that one says.
+        with pytest.raises(JoinRefused):
+            await world.eva.groups.join(world.room_id, code="a guess", via=["c.example", "b.example"])
+        assert world.asked() == ["b.example"]

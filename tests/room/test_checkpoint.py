@@ -142,6 +142,10 @@ def test_the_empty_log_and_the_longest_have_checkpoints() -> None:
         NOTE.replace("\n20852163", "\r\n20852163"),
         NOTE.replace("20852163", "20852163\t"),
         NOTE.replace("\n\n", "\n\ud800\n\n"),
+        NOTE.replace("\n\n", "\nbell\x07\n\n"),
+        NOTE.replace("\n\n", "\n\nbehind an empty line\n\n"),
+        NOTE.replace(base64.b64encode(ROOT).decode(), base64.b64encode(ROOT).decode().replace("A", "A!", 1)),
+        NOTE + "x AAAA\n",
         NOTE + "\N{EM DASH} x AAAA\n" * (MAX_CHECKPOINT_BYTES // 8),
     ],
 )

@@ -59,6 +59,12 @@ def test_anything_less_proves_nothing(document: JsonObject) -> None:
         verify_equivocation(document, KEYS)
 
 
+def test_what_names_no_key_is_no_proof() -> None:
+    for changes in ({"type": "x"}, {"hub": 3}, {"key_id": None}):
+        with pytest.raises(ProofError):
+            named_key(proof(checkpoint(1), checkpoint(2), **changes))
+
+
 def test_a_forged_checkpoint_proves_nothing() -> None:
     forged = ServerIdentity("a.example", B.key)
     with pytest.raises(SignatureError):

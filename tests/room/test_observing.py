@@ -149,6 +149,10 @@ def test_an_external_commit_of_another_user_than_its_sender() -> None:
     assert "another user" in soft_failed(room, commit_of(room, external(room, Member(ANNA), alice)))
     own = commit_of(room, external(room, Member(ALICE, "OTHER"), alice))
     assert replica_of(room).receive(own).soft_failed is None
+    # As is one who joins the group and not the room.
+    outside = {key: event for key, event in room.state.items() if key != ("m.room.member", ALICE)}
+    with pytest.raises(Rejected, match="not joined"):
+        checked(own, outside)
 
 
 def test_what_epoch_a_commit_claims_is_for_members_to_judge() -> None:

@@ -14,7 +14,7 @@ from linearized.protocol.versions import get_version
 from linearized.room.replica import Gap, Replica
 from linearized.room.room import Room
 from linearized.room.seen_roles import seen_policy
-from linearized.room.submissions import Reason, Rejected
+from linearized.room.submissions import LocalEvent, Reason, Rejected
 from tests.room.support import (
     ALICE,
     NOW,
@@ -95,6 +95,24 @@ def test_an_event_the_rules_forbid_is_refused_even_from_the_hub() -> None:
     refused(replica_of(room), forged(room, sender="@anna:a.example"), Reason.FORBIDDEN)
 
 
+def test_what_is_no_state_does_not_become_any() -> None:
+    room = new_room(encrypted=False)
+    replica = replica_of(room)
+    before = dict(replica.state)
+    message = LocalEvent(sender=ALICE, type="m.room.message", content={})
+    replica.receive(room.submit(message, now=NOW).entries[0].event)
+    assert replica.state == before
+
+
+def test_in_a_version_without_transfers_nothing_takes_a_room_over() -> None:
+    room = new_room(version="I.1", encrypted=False)
+    head = (room.head_seq, room.log.head[1])
+    replica = Replica(version=room.version, hub="a.example", state=room.state, head=head, grouped=False)
+    custom = state_event(ALICE, "m.room.hub", {"takeover": {"hub": "a.example"}})
+    assert replica.receive(room.submit(custom, now=NOW).entries[0].event).soft_failed is None
+    assert replica.hub == "a.example"
+
+
 def test_an_event_with_two_predecessors_is_refused() -> None:
     room = new_room()
     refused(replica_of(room), forged(room, previous=["$a", "$b"]), Reason.FORBIDDEN)
@@ -121,9 +139,18 @@ def test_an_event_another_server_ordered_is_refused() -> None:
     refused(replica, vouched, Reason.WRONG_HUB)
 
 
-def test_after_the_first_commit_imported_history_is_refused() -> None:
-    room, _, _ = grouped_room()
-    replica = replica_of(room, grouped=True)
+@pytest.mark.parametrize("seen", [True, False])
+def test_after_the_first_commit_imported_history_is_refused(seen: bool) -> None:
+    if seen:
+        room = new_room()
+        replica = replica_of(room)
+        for entry in room.submit(Member(ALICE).create(), now=NOW).entries:
+            replica.receive(entry.event)
+        # It is not forgotten with the next event, either.
+        replica.receive(named(room, "one"))
+    else:
+        room, _, _ = grouped_room()
+        replica = replica_of(room, grouped=True)
     old = build_event(
         identity=A,
         version=VERSION,

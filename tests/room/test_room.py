@@ -14,6 +14,7 @@ from linearized.protocol.verify import verify_event
 from linearized.protocol.versions import get_version
 from linearized.room.admission import ALGORITHM
 from linearized.room.room import Room
+from linearized.room.speakers import Speakers
 from linearized.room.submissions import LinearizedPdu, LocalEvent, Reason, Rejected
 from tests.room.support import (
     ALICE,
@@ -126,6 +127,38 @@ def test_a_bridged_user_is_vouched_for_with_provenance_only() -> None:
     assert event.provenance == MATRIX
     assert event.hub_server == "a.example"
     assert verified(event) is event
+
+
+def test_nobody_is_vouched_for_whose_domain_is_not_one_of_a_bridge() -> None:
+    room = new_room(initial=[PUBLIC])
+    provenance = {**MATRIX, "provider": "elsewhere.example"}
+    dave = "@dave:elsewhere.example"
+    join = LocalEvent(
+        sender=dave,
+        type="m.room.member",
+        state_key=dave,
+        content={"membership": "join"},
+        provenance=provenance,
+    )
+    refusal(room, join, Reason.FORBIDDEN)
+    # A room's past is another matter.
+    assert room.submit(replace(join, provenance={**provenance, "imported": True}), now=NOW)
+
+
+def test_another_provider_does_not_speak_for_users_of_a_bridge() -> None:
+    speakers = Speakers(hub="a.example", vouched=frozenset({"matrix.example"}))
+    speakers.check_provider(CAROL, "a.example")
+    speakers.check_provider(BOB, "b.example")
+    for user_id, provider in ((CAROL, "b.example"), (BOB, "a.example"), (ALICE, "b.example")):
+        with pytest.raises(Rejected, match="does not speak for"):
+            speakers.check_provider(user_id, provider)
+
+
+def test_a_room_is_encrypted_in_a_way_this_server_knows_or_not_at_all() -> None:
+    for version in ("dev.linearized.1", "I.1"):
+        for algorithm in ("m.mls.v1.unheard-of", "m.megolm.v1.aes-sha2", ""):
+            with pytest.raises(Rejected, match="not one this server has"):
+                new_room(version=version, algorithm=algorithm)
 
 
 def test_an_oversized_event_is_refused_as_too_large() -> None:

@@ -70,6 +70,13 @@ def test_a_participant_follows_a_takeover_that_its_operator_agreed_to(room: Room
             replica.receive(event)
 
 
+def test_what_was_agreed_to_is_not_forgotten_with_the_next_event(room: Room) -> None:
+    replica = agreeing(room, "b.example")
+    replica.receive(room.submit(named(room), now=NOW).entries[0].event)
+    replica.receive(takeover(room))
+    assert replica.hub == "b.example"
+
+
 @pytest.mark.parametrize("agreed", [None, "c.example"])
 def test_a_takeover_that_the_operator_has_not_agreed_to_changes_nothing(
     room: Room, agreed: str | None

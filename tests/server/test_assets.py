@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from linearized.client import ApiError, Joined, Session
+from linearized.config import ProviderConfig
+from linearized.server.app import App
 from linearized.server.assets import asset_url
+from linearized.server.http import Request, Response, Route
 from linearized.store.base import MediaRow
 from tests.server.support import Network, Server, running_server
 from tests.server.test_two_providers import received, shared_room, signed_in
@@ -130,3 +134,68 @@ async def test_a_provider_that_shares_no_room_with_us_gets_no_file(tmp_path: Pat
         assert await proxied(a, url, provider="c.example") == 404
         await alice.groups.remove_users(room_id, ["@bob:b.example"])
         assert await proxied(a, url) == 404
+
+
+async def file(request: Request) -> Response:
+    """Where another kind of provider keeps files, it hears nothing but that somebody wants one."""
+    assert not {"from", "authorization", "cookie"} & set(request.headers)
+    assert request.params == {"name": "cat .png"}
+    return Response(body=PICTURE, content_type="image/png")
+
+
+async def elsewhere(request: Request) -> Response:
+    return Response(status=302, headers=(("location", "https://a.example/"),))
+
+
+STORAGE = App([Route("GET", "/files/{name}", file), Route("GET", "/elsewhere", elsewhere)])
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://files.b.example/files/cat%20.png", 200),
+        ("https://files.b.example/elsewhere", 502),  # a redirect is not followed
+        ("http://files.b.example/files/cat%20.png", 404),
+        ("https://bob@files.b.example/files/cat%20.png", 404),
+        ("https://files.b.example:8443/files/cat%20.png", 404),
+        ("https://files.b.example@c.example/files/cat%20.png", 404),
+        ("https://[files.b.example/files/cat%20.png", 404),
+        ("https://files.c.example/files/cat%20.png", 404),  # of a provider that follows no room of ours
+        ("https://b.example/files/cat%20.png", 404),  # its domain is not where its files are
+    ],
+)
+async def test_files_of_a_peer_lie_where_the_operator_says(tmp_path: Path, url: str, status: int) -> None:
+    network = Network()
+    hosts = {name: ProviderConfig(asset_hosts=(f"files.{name}",)) for name in ("b.example", "c.example")}
+    for name in hosts:
+        network.apps[f"files.{name}"] = STORAGE
+    async with (
+        running_server("a.example", tmp_path, network, providers=hosts) as a,
+        running_server("b.example", tmp_path, network) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        await shared_room(alice, bob)
+        network.log.clear()
+        assert await proxied(a, url) == status
+        asked = [entry[1] for entry in network.log if entry[0] == "a.example" and entry[1] != "b.example"]
+        assert asked == (["files.b.example"] if status != 404 else [])
+
+
+async def test_a_file_larger_than_any_here_is_not_fetched(tmp_path: Path) -> None:
+    network = Network()
+    network.apps["files.b.example"] = STORAGE
+    hosts = {"b.example": ProviderConfig(asset_hosts=("files.b.example",))}
+    async with (
+        running_server("a.example", tmp_path, network, providers=hosts) as a,
+        running_server("b.example", tmp_path, network) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        await shared_room(alice, bob)
+        theirs = asset_url(*await uploaded(bob))
+        for room, status in ((len(PICTURE), 200), (len(PICTURE) - 1, 502)):
+            limits = replace(a.node.config.limits, max_media_bytes=room)
+            a.node.config = replace(a.node.config, limits=limits)
+            for url in (theirs, "https://files.b.example/files/cat%20.png"):
+                assert await proxied(a, url) == status, (url, room)

@@ -106,6 +106,7 @@ notaries = ["notary.example"]
 delivery = "pull"
 [providers."c.example"]
 fan_out = "pull"
+asset_hosts = ["files.c.example", "cdn.example:8443"]
 [providers."d.example"]
 delivery = "fanout-request"
 [sign_on]
@@ -117,6 +118,7 @@ max_backfill = 7
 {bridge(bot='"@_bridge:a.example:8449"')}
 """
     config = parse_config(text, base=base)
+    assert config.providers["c.example"].asset_hosts == ("files.c.example", "cdn.example:8443")
     assert config.data_dir == Path("/var/lib/linearized")
     assert str(config.listen.tls) == "[::1]:8448"
     assert config.listen.client == Address(host="localhost", port=8008)
@@ -176,6 +178,10 @@ def test_the_bridge_token_is_not_shown(base: Path) -> None:
         (
             MINIMAL + '[providers."b.example"]\nfan_out = "fanout-request"',
             'providers."b.example".fan_out: expected one of push, pull',
+        ),
+        (
+            MINIMAL + '[providers."b.example"]\nasset_hosts = ["https://b.example/"]',
+            'providers."b.example".asset_hosts: expected a server name',
         ),
         (
             MINIMAL + '[providers."b.example"]\nfanout = "pull"',

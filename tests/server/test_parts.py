@@ -15,8 +15,8 @@ from linearized.client.verify import LogBroken, server_keys, verify_log
 from linearized.mimi.messages import FanoutMessage
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.canonical import JsonObject
+from linearized.room import handshakes
 from linearized.room import parts as room_parts
-from linearized.room import room
 from linearized.room.admission import COMMIT, COMMIT_PART
 from linearized.room.parts import PARTS, divide
 from linearized.room.submissions import Rejected
@@ -130,7 +130,7 @@ async def test_a_hub_that_leaves_a_part_out_is_found_out(
             return keys.get((name, key_id))
 
         assert verify_log((await alice.api.log(room_id, after=0, limit=200)).pdus, lookup).commits == 2
-        monkeypatch.setattr(room, "divide", lambda content: without_the_last(divide(content)))
+        monkeypatch.setattr(handshakes, "divide", lambda content: without_the_last(divide(content)))
         await bob.groups.update_keys(room_id)
         (*_, last) = log(server, room_id)
         with pytest.raises(LogBroken, match="another number of parts") as seen:

@@ -80,9 +80,18 @@ class GroupCalls(Calls):
         """Exchange a ``KeyMaterialRequest`` for a ``KeyMaterialResponse``; every call claims packages."""
         return await self._exchange(room_id, "mls/key_material", request, idempotent=False)
 
-    async def group_info(self, room_id: str, request: bytes) -> bytes:
-        """Exchange a ``GroupInfoRequest`` for a ``GroupInfoResponse``."""
-        return await self._exchange(room_id, "mls/group_info", request, idempotent=True)
+    async def group_info(self, room_id: str, request: bytes, *, via: Sequence[str] = ()) -> bytes:
+        """Exchange a ``GroupInfoRequest`` for a ``GroupInfoResponse``.
+
+        Args:
+            via: servers in the room, to be asked where it is if the one that its ID names is gone; for who
+                joins by a code.
+        """
+        body: JsonObject = {"request": encode_binary(request)}
+        if via:
+            body["via"] = list(via)
+        answer = await self._mls(room_id, "mls/group_info", body, idempotent=True)
+        return decode_binary(answer, "response")
 
     async def hub_sender(self, room_id: str) -> tuple[bytes, bytes] | None:
         """The external sender that stands for the room's hub in its group: raw public key, and the content of

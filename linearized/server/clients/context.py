@@ -13,6 +13,7 @@ import trio
 
 from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
+from linearized.server.clients.held_files import HeldFiles
 from linearized.server.clients.login_tokens import LoginTokens
 from linearized.server.clients.pages import Pages
 from linearized.server.clients.sliding_connections import Connections
@@ -68,6 +69,7 @@ class Context:
     pages: Pages
     remote_aliases: RemoteAliases
     login_tokens: LoginTokens
+    held_files: HeldFiles
     # When each device's last-resort key package expires, in seconds since the Unix epoch.
     fallbacks: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     # How many live tails are open, by account.
@@ -101,6 +103,7 @@ def context_of(node: Node) -> Context:
             pages=Pages(node.store, node.notifier),
             remote_aliases=RemoteAliases(node),
             login_tokens=LoginTokens(node.clock),
+            held_files=HeldFiles(),
         )
         _CONTEXTS[id(node)] = context
     return context

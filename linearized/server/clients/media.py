@@ -6,6 +6,8 @@ The name of a file is the server's own random token; nothing a client says becom
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -16,14 +18,17 @@ from linearized.server.assets import media_path
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid
+from linearized.server.clients.held_files import Hold
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.ranges import respond
-from linearized.server.whole_files import write_whole
+from linearized.server.whole_files import WholeFile
 from linearized.store.base import MediaRow
 
 MEDIA_ID_BYTES: Final = 24  # 192 bits: knowing the ID is what lets one read a file
 MAX_FILENAME: Final = 255  # what file systems take
 MAX_CONTENT_TYPE: Final = 127 * 2 + 1  # "type/subtype", each at most 127 characters (RFC 6838)
+# What an upload gathers before it writes: a thread for each piece of a few kilobytes would cost more.
+WRITE_BYTES: Final = 256 * 1024
 _DEFAULT_TYPE: Final = "application/octet-stream"
 _CONTENT_TYPE: Final = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9_-]+=[A-Za-z0-9_.+-]+)*"
@@ -55,7 +60,6 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     """``POST /_matrix/media/v3/upload``: the file is complete and on disk before its record says it
     exists.
     """
-    data = await request.body(context.node.config.limits.max_media_bytes)
     filename = request.query_one("filename")
     if filename is not None and not 0 < len(filename) <= MAX_FILENAME:
         raise invalid(f"filename must have 1 to {MAX_FILENAME} characters")
@@ -63,28 +67,73 @@ async def upload(context: Context, request: Request, caller: Caller) -> Response
     if len(content_type) > MAX_CONTENT_TYPE or not _CONTENT_TYPE.fullmatch(content_type):
         content_type = _DEFAULT_TYPE
     media_id = context.node.ids(MEDIA_ID_BYTES)
-    await trio.to_thread.run_sync(write_whole, media_path(context.node, media_id), data)
+    size = await _receive(context, request, media_path(context.node, media_id))
     await context.node.store.put_media(
         MediaRow(
             media_id=media_id,
             uploader=caller.user_id,
             content_type=content_type,
             filename=filename,
-            size=len(data),
+            size=size,
             created_ts=context.node.clock(),
         )
     )
     return json_response({"content_uri": f"mxc://{context.node.identity.name}/{media_id}"})
 
 
+async def _receive(context: Context, request: Request, path: Path) -> int:
+    """Write a body to disk as it comes; how many bytes it had. Little of it is in memory at any time."""
+    file, waiting = WholeFile(path), bytearray()
+
+    async def take(chunk: bytes) -> None:
+        waiting.extend(chunk)
+        if len(waiting) >= WRITE_BYTES:
+            data = bytes(waiting)
+            waiting.clear()
+            await trio.to_thread.run_sync(file.write, data)
+
+    try:
+        await request.pass_on(take, context.node.config.limits.max_media_bytes)
+        await trio.to_thread.run_sync(file.write, bytes(waiting))
+        await trio.to_thread.run_sync(file.finish)
+    except BaseException:
+        file.discard()
+        raise
+    return file.size
+
+
 async def download(context: Context, request: Request, caller: Caller) -> Response:
     """``GET /_matrix/client/v1/media/download/{serverName}/{mediaId}[/{fileName}]``: our files, and those
     of the providers the user shares a room with.
     """
+    hold = await hold_for(context, request, caller)
+    try:
+        answer = await _answer(context, request, caller, hold)
+    except BaseException:
+        hold.release()
+        raise
+    return replace(answer, done=hold.release)
+
+
+async def hold_for(context: Context, request: Request, caller: Caller) -> Hold:
+    """Room for the file that a path names: of another provider's its size is not known.
+
+    Raises:
+        trio.TooSlowError: there was none in time.
+    """
+    limit = context.node.config.limits.max_media_bytes
+    own = request.params["server_name"] == context.node.identity.name
+    row = context.node.store.media(request.params["media_id"]) if own else None
+    size = row.size if row is not None else 0 if own else limit
+    return await context.held_files.hold(caller.owner or caller.user_id, size)
+
+
+async def _answer(context: Context, request: Request, caller: Caller, hold: Hold) -> Response:
     server, media_id = request.params["server_name"], request.params["media_id"]
     try:
         if server != context.node.identity.name:
             data = await assets.for_user(context.node, caller.user_id, provider=server, media_id=media_id)
+            hold.resize(len(data))
             # What another provider says of a file's type is not ours to vouch for.
             headers = (*SAFE_HEADERS, ("content-disposition", "attachment"))
             return respond(request, data, content_type=_DEFAULT_TYPE, headers=headers)

@@ -12,14 +12,15 @@ from linearized.mimi.key_material import KeyMaterialRequest, basic_identity
 from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.protocol.base64 import encode_base64
 from linearized.protocol.canonical import JsonObject
-from linearized.protocol.identifiers import user_uri
+from linearized.protocol.identifiers import is_server_name, user_uri
 from linearized.room.credentials import client_of
 from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.faces import face_of
-from linearized.server.clients.fields import binary, invalid, required_object
+from linearized.server.clients.fields import binary, invalid, required_object, texts
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.joining_by_code import MAX_VIA
 from linearized.server.providers.group_info import hub_sender as hub_external_sender
 from linearized.server.providers.key_material import BadRequest, verify_request
 from linearized.store.base import Role
@@ -71,7 +72,10 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     The request proves a key; that it is this user's client which asks, the session proves.
     """
     room_id = request.params["room_id"]
-    encoded = binary(await request.json(), "request")
+    body = await request.json()
+    encoded, via = binary(body, "request"), texts(body, "via", limit=MAX_VIA)
+    if not all(map(is_server_name, via)):
+        raise invalid("via is a list of servers")
     if _shows_code(encoded):  # the hub decides
         context.node.join_codes.tried_by(request)
     else:
@@ -80,7 +84,7 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
         asked = client_of(GroupInfoRequest.decode(encoded).credential)
         if asked.user_id != caller.user_id:
             raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
-        return _answer(await context.node.rooms.group_info(room_id, request=encoded))
+        return _answer(await context.node.rooms.group_info(room_id, request=encoded, via=via))
     except (Rejected, MetadataPolicyError):
         raise
     except (BadRequest, InvalidInput) as error:

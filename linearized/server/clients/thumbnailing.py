@@ -13,7 +13,7 @@ from linearized.server import assets
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import invalid, query_integer
-from linearized.server.clients.media import SAFE_HEADERS
+from linearized.server.clients.media import SAFE_HEADERS, hold_for
 from linearized.server.http import HttpError, Request, Response
 from linearized.server.ranges import respond
 from linearized.server.thumbnails import (
@@ -46,6 +46,7 @@ async def get(context: Context, request: Request, caller: Caller) -> Response:
         query_integer(request, name, default=1, minimum=1, maximum=MAX_SIDE) for name in ("width", "height")
     )
     size = size_for(width, height, method)
+    hold = await hold_for(context, request, caller)
     try:
         if server == context.node.identity.name:
             made = await _own(context, media_id, size)
@@ -58,6 +59,8 @@ async def get(context: Context, request: Request, caller: Caller) -> Response:
         raise HttpError(413, "M_TOO_LARGE", str(error)) from error
     except NoThumbnail as error:
         raise HttpError(400, "M_UNKNOWN", str(error)) from error
+    finally:
+        hold.release()  # what was made of it is small
     headers = (*SAFE_HEADERS, ("content-disposition", "inline"))
     return respond(request, made, content_type=content_type(made), headers=headers)
 

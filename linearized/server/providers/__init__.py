@@ -117,6 +117,7 @@ def routes(node: Node) -> list[Route]:
             for name, handler in handlers.items()
         ),
         Route("GET", f"{PREFIX}/{PROXY_DOWNLOAD}/{{target}}", _authenticated(node, _proxy_download)),
+        Route("GET", f"{PREFIX}/{HUB_MOVED_PATH}/{{target}}", _authenticated(node, _where)),
         Route("GET", oblivious.GATEWAY_PATH, partial(oblivious.key_configs, node)),
         Route("POST", oblivious.GATEWAY_PATH, partial(oblivious.gateway, node)),
         Route("GET", f"{PREFIX}/{GATEWAY_KEYS_PATH}", partial(oblivious.signed_key_configs, node)),
@@ -253,6 +254,10 @@ async def _hub_moved(node: Node, provider: str, target: str, body: bytes) -> Res
     room_id = room_id_from_uri(target)
     await node.rooms.following.moved(room_id, provider, await hub_chain.shown(node, room_id, body))
     return Response(status=204)
+
+
+async def _where(node: Node, _provider: str, target: str, _body: bytes) -> Response:
+    return Response(body=hub_chain.where(node, room_id_from_uri(target)))
 
 
 def _tell_where(node: Node, provider: str, room_id: str, error: Rejected) -> None:

@@ -16,6 +16,8 @@ import orjson
 from linearized.exceptions import LinearizedError
 from linearized.mimi.metadata_policy import MAX_DOCUMENT_BYTES
 from linearized.mimi.ohttp import REQUEST_TYPE, RESPONSE_TYPE
+from linearized.protocol.events import MAX_EVENT_BYTES
+from linearized.protocol.hub_rules import MAX_TRANSFERS
 from linearized.protocol.identifiers import is_server_name
 from linearized.server.exchange import HUB_EVENTS, NAMED_HUB
 
@@ -50,6 +52,8 @@ CURSOR_HEADER: Final = "mimi-cursor"
 # shows it names the new hub.
 MOVES: Final = "moves"
 HUB_HEADER: Final = "mimi-hub"
+# What shows where a room has moved: its create event and the transfers, each at most as large as an event.
+MAX_SHOWN_BYTES: Final = (MAX_TRANSFERS + 1) * (MAX_EVENT_BYTES + 1) + 1024
 CONTENT_TYPE: Final = "application/octet-stream"
 OK: Final = 200
 # The target ends the path. A provider whose template hid it in a query could have us send what is for one
@@ -173,6 +177,24 @@ class ProviderClient:
         """
         return endpoint in await self._directory(provider)
 
+    async def moved(self, provider: str, target: str) -> object:
+        """Ask a provider where a room has moved; what it gives to show that, unchecked.
+
+        Args:
+            target: the room's URI.
+
+        Raises:
+            ProviderError: it does not say.
+        """
+        url = await self._url(provider, HUB_MOVED, target)
+        answer = await self._transport.raw(provider, "GET", url, headers=self._from(), limit=MAX_SHOWN_BYTES)
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} at {HUB_MOVED}", status=answer.status)
+        try:
+            return orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            raise ProviderError(f"{provider} does not show where the room is") from error
+
     async def exchange(self, provider: str, endpoint: str, target: str, body: bytes) -> bytes:
         """POST and insist on 200; the response body is TLS-encoded.
 
@@ -233,6 +255,20 @@ class ProviderClient:
         """
         where = await self._url(provider, PROXY_DOWNLOAD, url)
         answer = await self._transport.raw(provider, "GET", where, headers=self._from(), limit=limit)
+        if answer.status != OK:
+            raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
+        return answer.body
+
+    async def asset(self, provider: str, url: str, *, limit: int) -> bytes:
+        """Get a file from where a provider keeps its users' files. We say nothing of who asks, nor for whom.
+
+        Args:
+            limit: the largest file taken, in bytes.
+
+        Raises:
+            ProviderError: it was not given. A redirect leads nowhere: it could to any host.
+        """
+        answer = await self._transport.raw(provider, "GET", url, limit=limit)
         if answer.status != OK:
             raise ProviderError(f"{provider} answered {answer.status} for a file", status=answer.status)
         return answer.body

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
-from linearized.server.whole_files import write_whole
+from linearized.server.clients import held_files, media
+from linearized.server.whole_files import WholeFile, write_whole
 from tests.server.clients.support import Answer, Client, Server
 
 UPLOAD = "/_matrix/media/v3/upload"
@@ -83,6 +87,44 @@ async def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(
     assert not (tmp_path / "media").exists()
 
 
+async def test_a_file_without_a_declared_length_is_written_as_it_comes_and_leaves_nothing_if_too_large(
+    server: Server, alice: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never whole in memory: pieces are on the disk before the last has come."""
+    monkeypatch.setattr(media, "WRITE_BYTES", 10)
+    folder = tmp_path / "media"
+    limit = server.node.config.limits.max_media_bytes
+    pieces = [b"0123456789", b"abc", b"x" * limit]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    written: list[int] = []
+    write = WholeFile.write
+
+    def counted(file: WholeFile, data: bytes) -> None:
+        written.append(len(data))
+        write(file, data)
+
+    monkeypatch.setattr(WholeFile, "write", counted)
+    answers: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": UPLOAD,
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {alice.token}".encode())],
+    }
+    await server.app(scope, receive, send)
+    assert answers[0]["status"] == 413
+    assert written == [10]
+    assert list(folder.iterdir()) == []
+
+
 async def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "media" / "taken"
     target.mkdir(parents=True)
@@ -121,3 +163,24 @@ async def test_media_needs_a_token(server: Server, alice: Client) -> None:
 async def test_the_limit_is_told(server: Server, alice: Client) -> None:
     answer = await server.call("GET", "/_matrix/client/v1/media/config", token=alice.token)
     assert answer.ok() == {"m.upload.size": server.node.config.limits.max_media_bytes}
+
+
+async def test_who_waits_too_long_for_a_file_is_told_to_come_again(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(held_files, "ACCOUNT_BYTES", 100)
+    path = "/_matrix/client/v1/media/download/" + await upload(server, alice, bytes(100))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(server.call, "GET", path, token=alice.token, writing=60))
+        await trio.sleep(1)
+        (await server.call("GET", path, token=alice.token)).refused(504, "M_UNKNOWN")
+    assert (await server.call("GET", path, token=alice.token)).status == 200
+
+
+async def test_a_file_that_is_not_there_takes_no_place(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_files, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(held_files, "ACCOUNT_BYTES", 0)
+    for path in ("a.example/unknown", "b.example/unknown", "a.example/unknown"):
+        (await download(server, alice, path)).refused(404, "M_NOT_FOUND")

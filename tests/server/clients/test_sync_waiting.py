@@ -88,3 +88,34 @@ async def test_a_device_that_logs_out_stops_waiting(
         (await alice.call("POST", "/logout", {})).ok()
     assert statuses == [401]
     assert trio.current_time() - start == pytest.approx(5)
+
+
+async def test_hundreds_of_idle_syncs_ask_the_store_for_nothing_and_all_hear_the_news(
+    alice: Client, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    room_id = await alice.create_room()
+    since, polls, reads = (await alice.sync())["next_batch"], 200, 0
+    store = alice.server.store
+    read = store.changed_rooms
+    told: list[Any] = []
+
+    def counted(position: int) -> dict[str, int]:
+        nonlocal reads
+        reads += 1
+        return read(position)
+
+    async def wait() -> None:
+        told.append(await alice.sync(since, timeout=50_000))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(polls):
+            nursery.start_soon(wait)
+        await trio.sleep(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "changed_rooms", counted)
+            await trio.sleep(40)
+        assert (len(told), reads) == (0, 0)
+        (await alice.send(room_id, "hello", "t")).ok()
+    assert [types(answer["rooms"]["join"][room_id]["timeline"]["events"]) for answer in told] == [
+        ["m.room.message"]
+    ] * polls
