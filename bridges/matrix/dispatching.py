@@ -59,6 +59,10 @@ class Dispatching:
         elif mine or reason is not None:
             self._parts.queue.finish(incoming, skipped=reason)
         elif opened is not None:
+            if opened.event.get("type") == "m.room.redaction":
+                content = opened.event.get("content")
+                inside = content.get("redacts") if isinstance(content, dict) else None
+                self._parts.kept.redacted(str(opened.event.get("redacts") or inside))
             await self._parts.outbound.handle(opened)
 
     def _invites_us(self, incoming: Incoming) -> bool:

@@ -7,7 +7,7 @@ it in Matrix: one redaction serves everybody in the room.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -99,6 +99,14 @@ class Expirations:
         )
         return [found for found in map(_expiring, rows) if found is not None]
 
+    def gone(self, matrix_room_id: str) -> list[Expiring]:
+        """Every message that a room has lost."""
+        rows = self._database.all(
+            "SELECT * FROM expirations WHERE matrix_room_id = ? AND state = 'gone' ORDER BY at",
+            matrix_room_id,
+        )
+        return [found for found in map(_expiring, rows) if found is not None]
+
     def next(self) -> int | None:
         """When the next message ends."""
         row = self._database.one("SELECT MIN(at) FROM expirations WHERE state = 'said'")
@@ -186,6 +194,18 @@ class Expiry:
         """The message was said, or never will be."""
         if self._expirations.move(log_event_id, State.BEGUN, State.SAID):
             self._changed.set()
+
+    async def again(self, matrix_room_id: str, is_there: Callable[[str], Awaitable[bool]]) -> None:
+        """Redact again what a room has that it had lost. ``is_there`` says whether it has an event.
+
+        Raises:
+            ClientError: as ``is_there``.
+        """
+        for expiring in self._expirations.gone(matrix_room_id):
+            for _, event_id in self._expirations.events(expiring):
+                if await is_there(event_id):
+                    self._expirations.move(expiring.log_event_id, State.GONE, State.SAID)
+                    self._changed.set()
 
     async def run(self) -> None:
         """Redact what ends, for ever."""

@@ -163,16 +163,22 @@ class Inbound:
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)
         mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
+        parts: list[Known] = []
         for number, act in enumerate(mapping.convert(content, uploads)):
-            event_id = await self._speaking.act(
-                ghost,
-                act,
-                sender=sender,
-                matrix_room_id=link.matrix_room_id,
-                log_event_id=said.log_event_id,
-                number=number,
-                ts=said.ts,
-            )
+            try:
+                event_id = await self._speaking.act(
+                    ghost,
+                    act,
+                    sender=sender,
+                    matrix_room_id=link.matrix_room_id,
+                    log_event_id=said.log_event_id,
+                    number=number,
+                    ts=said.ts,
+                )
+            except ApiError as error:
+                if not is_passing(error):  # what was said before is there
+                    self._messages.put_parts(link.matrix_room_id, parts)
+                raise
             known = Known(
                 matrix_event_id=event_id,
                 log_event_id=said.log_event_id,
@@ -180,7 +186,9 @@ class Inbound:
                 sender=sender,
                 in_reply_to=content.in_reply_to,
             )
-            self._messages.put(link.matrix_room_id, known, part=number)
+            parts.append(known)
+        # All at once: a message of which some part is known counts as shown.
+        self._messages.put_parts(link.matrix_room_id, parts)
 
     async def _uploads(
         self, content: MimiContent, ghost: HomeserverApi, *, encrypted: bool

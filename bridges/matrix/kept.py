@@ -11,6 +11,7 @@ from sqlite3 import Row
 
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.sealing import Sealing
+from bridges.matrix.expiry import Expirations
 from linearized.mimi.content import MimiContent, NullPart
 
 # Of each room, the newest; whoever says more in two days is not waited for.
@@ -38,6 +39,7 @@ class Kept:
         self._sealing = sealing
         self._hours = hours
         self._clock = clock
+        self._expirations = Expirations(database)
 
     def put(self, said: Said) -> None:
         """Keep a message that is about to be shown; a second time changes nothing."""
@@ -45,7 +47,8 @@ class Kept:
         with self._database.together():
             if isinstance(content.part, NullPart) and content.replaces is not None:
                 self._database.run("DELETE FROM kept WHERE message_id = ?", content.replaces)
-            if content.expires is None:
+            # Not what ends by itself, nor what edits such.
+            if self._expirations.find(said.log_event_id) is None:
                 self._database.run(
                     "INSERT OR IGNORE INTO kept "
                     "(matrix_room_id, log_event_id, message_id, sender, ts, since, payload) "
@@ -65,6 +68,14 @@ class Kept:
                 now - self._hours * _HOUR_MS,
                 MAX_KEPT,
             )
+
+    def redacted(self, event_id: str) -> None:
+        """A Matrix event was redacted there: what it stands for is not said again."""
+        self._database.run(
+            "DELETE FROM kept WHERE log_event_id = "
+            "(SELECT log_event_id FROM messages WHERE matrix_event_id = ?)",
+            event_id,
+        )
 
     def shown(self, matrix_room_id: str) -> list[tuple[str, str]]:
         """The messages of a room, and of each the last Matrix event that it became."""

@@ -175,6 +175,7 @@ class Parts:
             speaking=doubles.speaking,
             random=environment.random,
         )
+        self.kept = Kept(database, self.sealing, hours=config.keep_hours, clock=environment.clock)
         self.typists = Typists(
             wanted=config.typing,
             names=names,
@@ -183,9 +184,8 @@ class Parts:
             provider=provider,
             bot=config.bot,
         )
-        kept = Kept(database, self.sealing, hours=config.keep_hours, clock=environment.clock)
         self.inbound = Inbound(
-            kept=kept,
+            kept=self.kept,
             receipts=self.receipts,
             database=database,
             names=names,
@@ -208,8 +208,9 @@ class Parts:
             membership=membership,
             shared=self.shared,
             inbound=self.inbound,
+            expiry=self.expiry,
             encryption=self.encryption,
-            kept=kept,
+            kept=self.kept,
         )
         self.unbridging = Unbridging(
             database=database,

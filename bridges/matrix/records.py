@@ -364,6 +364,12 @@ class Messages:
             part,
         )
 
+    def put_parts(self, matrix_room_id: str, parts: Sequence[Known]) -> None:
+        """Remember all Matrix events that one message became."""
+        with self._database.together():
+            for number, known in enumerate(parts):
+                self.put(matrix_room_id, known, part=number)
+
     def by_matrix(self, event_id: str) -> Known | None:
         """As ``content.Lookup``."""
         return self._known("matrix_event_id = ?", event_id)

@@ -16,6 +16,7 @@ import trio
 
 from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
+from bridges.matrix.expiry import Expiry
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.heads import Heads
@@ -45,6 +46,7 @@ class Restored:
         membership: Membership,
         shared: SharedState,
         inbound: Inbound,
+        expiry: Expiry,
         encryption: Encryption,
         kept: Kept,
     ) -> None:
@@ -54,6 +56,7 @@ class Restored:
         self._membership = membership
         self._shared = shared
         self._inbound = inbound
+        self._expiry = expiry
         self._encryption = encryption
         self._kept = kept
         self._heads = Heads(database)
@@ -140,6 +143,7 @@ class Restored:
             if not row["looked"]:
                 # Before anything new is said, so that this is not taken for what was there.
                 await self._worked(self._compare, link)
+            await self._worked(self._expire, link)
             await self._worked(self._shared.fill, link)
             await self._worked(self._membership.again, link)
             while (said := self._kept.next_lost(link.matrix_room_id)) is not None:
@@ -171,6 +175,19 @@ class Restored:
             for log_event_id in lost:
                 self._kept.lost(log_event_id)
             self._database.run("UPDATE restored SET looked = 1 WHERE matrix_room_id = ?", link.matrix_room_id)
+
+    async def _expire(self, link: Link) -> None:
+        """What had expired and is there again goes again."""
+        room_id = link.matrix_room_id
+        await self._expiry.again(room_id, lambda event_id: self._has_content(room_id, event_id))
+
+    async def _has_content(self, room_id: str, event_id: str) -> bool:
+        try:
+            return bool((await self._homeserver.event(room_id, event_id)).get("content"))
+        except ApiError as error:
+            if is_passing(error):
+                raise
+            return False
 
     async def _show(self, link: Link, said: Said) -> None:
         try:

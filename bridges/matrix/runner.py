@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 import trio
@@ -123,7 +124,7 @@ class Bridge(Parts):
             nursery.start_soon(self.receipts.run)
             nursery.start_soon(self.typists.run)
             nursery.start_soon(self.expiry.run)
-            nursery.start_soon(self.encryption.taking_part.verify)
+            nursery.start_soon(partial(self.encryption.taking_part.verify, patient=True))
 
     async def find_room(self, name: str) -> str:
         """The Matrix room that an ID or an alias names.

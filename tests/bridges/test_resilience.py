@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridges.matrix import records
+from bridges.matrix import failures, records
 from bridges.matrix.commands import PREFIX
 from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
@@ -21,7 +21,8 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.records import SetAside
 from bridges.matrix.status import bridged_rooms
-from linearized.client import ApiError, DecryptedMessage, ServerUnreachable
+from linearized.client import ApiError, DecryptedMessage, ServerUnreachable, transport
+from linearized.mimi.content import MimiContent, MultiPart, PartSemantics, SinglePart
 from tests.bridges.fake_homeserver import DOMAIN
 from tests.bridges.support import ALICE, AS_TOKEN, CAROL, GHOST_BOB, open_world, push_events
 from tests.bridges.test_bot_commands import tell
@@ -170,3 +171,39 @@ async def test_a_crowd_that_joins_is_added_by_a_few_commits(tmp_path: Path) -> N
         # Two for those who came, one for who left.
         assert bot.device.epoch(world.room_id()) - before == 3
         assert bridged_rooms(world.bridge.config)[0].aside == 0
+
+
+@pytest.mark.parametrize("refusal", [False, True])
+async def test_a_message_of_two_parts_is_whole_whatever_happens_between_them(
+    tmp_path: Path, refusal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with talking(tmp_path) as (world, room, bob):
+        # Each ends an attempt, and the bridge begins anew.
+        monkeypatch.setattr(transport, "MAX_ATTEMPTS", 1)
+        monkeypatch.setattr(failures, "RETRY_PAUSE", 0.0)
+        left = [2]
+
+        def fault(when: str, request: httpx.Request) -> None:
+            if when == "before" and "/send/" in request.url.path and request.url.path.endswith("-1"):
+                if refusal:
+                    room.forbidden.add((GHOST_BOB, "m.room.message"))
+                elif left[0]:
+                    left[0] -= 1
+                    raise httpx.ConnectError("away")
+
+        world.homeserver.fault = fault
+        halves = tuple(
+            SinglePart(content_type="text/plain;charset=utf-8", content=words) for words in (b"one", b"two")
+        )
+        both = MultiPart(semantics=PartSemantics.PROCESS_ALL, parts=halves)
+        await bob.send(world.room_id(), MimiContent(salt=bytes(16), part=both))
+        await world.settle()
+        shown = [event["content"]["body"] for event in by(room, GHOST_BOB)]
+        assert shown == (["one"] if refusal else ["one", "two"])
+        # What was shown is known, so that an answer to it is one.
+        first = by(room, GHOST_BOB)[0]["event_id"]
+        reply = {"m.relates_to": {"m.in_reply_to": {"event_id": first}}}
+        world.homeserver.say(room, ALICE, "yes", extra=reply)
+        await world.settle()
+        (item,) = await heard(bob)
+        assert item.content.in_reply_to is not None

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from bridges.matrix import kept
+from bridges.matrix.content import Known
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.sealing import Sealing
+from bridges.matrix.expiry import Expirations, Expiring, State
 from bridges.matrix.heads import Heads
 from bridges.matrix.kept import Kept, Said
-from bridges.matrix.records import RoomLinks
+from bridges.matrix.records import Messages, RoomLinks
 from linearized.client import DecryptedMessage, Session
 from linearized.mimi.content import Expiration, MimiContent, delete, text
 from tests.bridges import support
@@ -154,6 +156,29 @@ async def test_a_break_before_the_next_event_of_a_room_is_enough_to_notice(
     assert said_by_bob(room) == ["forgotten"]
 
 
+async def test_what_was_redacted_or_had_expired_is_not_shown_again(
+    talk: tuple[World, MatrixRoom, Session],
+) -> None:
+    world, room, bob = talk
+    short = text("soon gone", salt=bytes(16))
+    expiring = MimiContent(salt=short.salt, expires=Expiration(relative=True, time=3600), part=short.part)
+    await bob.send(world.room_id(), expiring)
+    await world.settle()
+    backup = Backup(world.homeserver)
+    await world.bridge.expiry.redact_all(room.room_id)
+    await says(world, bob, "to be removed", "stays")
+    removed = by(room, GHOST_BOB)[-2]["event_id"]
+    world.homeserver.emit(room, ALICE, "m.room.redaction", {"redacts": removed}, redacts=removed)
+    await world.settle()
+    room = backup.restore(world.homeserver)
+    await noticed(world)
+    assert said_by_bob(room) == ["soon gone", "stays"]
+    await world.bridge.expiry.redact_due()
+    assert [event["redacts"] for event in by(room, GHOST_BOB, "m.room.redaction")] == []
+    (row,) = world.bridge.expiry._expirations.of_room(room.room_id)
+    assert row.matrix_room_id == room.room_id
+
+
 async def test_ghosts_and_members_are_those_they_have_to_be(
     talk: tuple[World, MatrixRoom, Session],
 ) -> None:
@@ -274,10 +299,14 @@ def test_what_is_old_too_much_deleted_or_to_be_forgotten_is_not_kept(
     assert numbers(database) == [1, 4, 5, 6]
     found.put(said(7, delete(bytes([5]) * 32, salt=bytes(16))))
     assert numbers(database) == [1, 4, 6, 7]
-    short = text("gone soon", salt=bytes(16))
-    expiring = MimiContent(salt=short.salt, expires=Expiration(relative=True, time=60), part=short.part)
-    found.put(said(8, expiring))
+    expiring = Expiring(log_event_id="$log8", matrix_room_id="!r:hs", sender=GHOST_BOB, at=60_000)
+    Expirations(database).put(expiring, State.BEGUN)
+    found.put(said(8))
     assert numbers(database) == [1, 4, 6, 7]
+    known = Known(matrix_event_id="$e", log_event_id="$log4", message_id=None, sender=GHOST_BOB)
+    Messages(database).put("!r:hs", known)
+    found.redacted("$e")
+    assert numbers(database) == [1, 6, 7]
     clock[0] = 2 * HOUR_MS + 1
     found.put(said(9))
     assert numbers(database) == [1, 9]

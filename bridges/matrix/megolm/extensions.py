@@ -18,8 +18,12 @@ from bridges.matrix.database import Database
 PROBE = "dev.linearized.probe"
 # A homeserver that passes on to-device messages does so within a second; a busy one within this.
 PROBE_DEADLINE = 20.0
-# Those sent while the homeserver still sees us down are lost, so one is sent again after this.
-PROBE_PAUSE = 2.0
+# One that passed them on before, and does not now, sees us down, or is busy: Synapse waits up to nine minutes
+# before it tries again. To close rooms meanwhile would lose what is said in them.
+KNOWN_DEADLINE = 900.0
+# Those sent while the homeserver still sees us down are lost, so one is sent again after this, then after
+# twice as long each time, up to half a minute.
+PROBE_PAUSE, MAX_PROBE_PAUSE = 2.0, 30.0
 _COUNTS = ("device_one_time_keys_count", "org.matrix.msc3202.device_one_time_keys_count")
 _TO_DEVICE = ("to_device", "de.sorunome.msc2409.to_device")
 
@@ -49,17 +53,21 @@ class Extensions:
                         self._forget("counts")
                     self._answered.set()
 
-    async def verify(self, send: Callable[[], Awaitable[None]]) -> None:
-        """Find out anew, with ``send`` to send ``content`` to ourselves; what was known holds meanwhile.
+    async def verify(self, send: Callable[[], Awaitable[None]], *, patient: bool = False) -> None:
+        """Find out anew, with ``send`` to send ``content`` to ourselves; what was known holds meanwhile, and
+        that it did pass them on for long, if ``patient``.
 
         Raises:
             As ``send``.
         """
-        with trio.move_on_after(PROBE_DEADLINE):
+        pause = PROBE_PAUSE
+        known = patient and self._get("to_device") is not None
+        with trio.move_on_after(KNOWN_DEADLINE if known else PROBE_DEADLINE):
             while not self._answered.is_set():
                 await send()
-                with trio.move_on_after(PROBE_PAUSE):
+                with trio.move_on_after(pause):
                     await self._answered.wait()
+                pause = min(2 * pause, MAX_PROBE_PAUSE)
         if not self._answered.is_set():
             self._forget("to_device")
         self.verified = True

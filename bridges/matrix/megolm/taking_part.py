@@ -107,13 +107,15 @@ class TakingPart:
             self._extensions.taken()
         self._lists.all_outdated()
 
-    async def verify(self) -> None:
-        """Find out whether the homeserver still does what encrypted rooms need; while it is away, wait."""
+    async def verify(self, *, patient: bool = False) -> None:
+        """Find out whether the homeserver still does what encrypted rooms need; while it is away, wait.
+        ``patient`` as ``Extensions.verify``.
+        """
         if self._config.encrypted_rooms == REFUSE:
             return
 
         async def work() -> None:
-            await self._extensions.verify(self._probe)
+            await self._extensions.verify(self._probe, patient=patient)
 
         reason = await carried(work)
         if reason is not None:
