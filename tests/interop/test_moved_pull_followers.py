@@ -142,7 +142,7 @@ async def test_who_is_said_to_fetch_and_does_not_is_sent_it_after_a_while(
     monkeypatch.setattr(moves, "PATIENCE_SECONDS", 0.2)
     async with fetched(tmp_path) as world:
         # It knows the new hub's keys, and cannot register with it.
-        await world.d.node.keys.keys_for("b.example", [world.b.node.identity.key_id])
+        await world.d.node.keys.keys_for("b.example", list(world.b.node.identity.verify_keys))
         world.network.views["d.example", "b.example"] = None
         await world.hand_over()
         await world.d_follows("b.example")
