@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import orjson
 import pytest
 import trio
 
@@ -19,35 +18,9 @@ from linearized.server.clients.sliding_requests import (
     MAX_SUBSCRIPTIONS,
     MAX_TAGS,
 )
-from linearized.store.base import NewToDevice
 from tests.server.clients.rows import append, entry, member
-from tests.server.clients.support import KNOCKABLE, Answer, Client, Server, part, room
-
-SYNC = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
-ROOM = "!r:a.example"
-ALL = {"ranges": [[0, 99]], "timeline_limit": 20, "required_state": []}
-
-
-async def ask(client: Client, body: Any, pos: str | None = None, **query: Any) -> Answer:
-    return await client.call("POST", SYNC, body, {**query, **({"pos": pos} if pos is not None else {})})
-
-
-async def slide(client: Client, pos: str | None = None, wait: int = 0, **body: Any) -> Any:
-    body = body or {"lists": {"all": ALL}}
-    return (await ask(client, body, pos, timeout=wait)).ok()
-
-
-def seqs(value: Any) -> list[int]:
-    return [event["unsigned"]["dev.linearized.seq"] for event in value["timeline"]]
-
-
-def state(value: Any) -> set[tuple[str, str]]:
-    return {(event["type"], event["state_key"]) for event in value["required_state"]}
-
-
-async def fill(server: Server, user_id: str, *, room_id: str = ROOM, last: int = 5) -> None:
-    entries = [entry(room_id, seq) for seq in range(2, last + 1)]
-    await append(server.store, room_id, member(room_id, 1, user_id, "join"), *entries)
+from tests.server.clients.sliding_support import ALL, ROOM, ask, fill, seqs, slide, state
+from tests.server.clients.support import KNOCKABLE, Client, Server, part, room
 
 
 async def test_a_room_is_told_whole_and_then_by_what_changed(server: Server, alice: Client) -> None:
@@ -334,70 +307,6 @@ async def test_a_wait_ends_with_news_or_with_its_time(
         nursery.start_soon(wait)
         await trio.sleep(5)
         await alice.send(room_id, "hello", "t")
-
-
-async def test_messages_to_a_device_stay_until_their_position_comes_back(server: Server, bob: Client) -> None:
-    content = orjson.dumps({"n": 1})
-    await server.store.put_to_device(
-        [NewToDevice(user_id=bob.user_id, device_id="DEVICE", type="x", sender="@a:x", content=content)]
-    )
-
-    async def told(pos: str | None = None, **settings: Any) -> Any:
-        answer = await slide(bob, pos, extensions={"to_device": {"enabled": True, **settings}})
-        return answer["pos"], answer["extensions"]["to_device"]
-
-    pos, first = await told()
-    assert first["events"] == [{"type": "x", "sender": "@a:x", "content": {"n": 1}}]
-    assert (await told(pos))[1] == first
-    assert (await told(pos, since=first["next_batch"], limit=1))[1]["events"] == []
-    assert server.store.to_device(bob.user_id, "DEVICE", after=0, limit=9) == []
-    body = {"extensions": {"to_device": {"enabled": True, "since": "x"}}}
-    (await ask(bob, body)).refused(400, "M_INVALID_PARAM")
-
-
-async def test_who_comes_and_goes_is_told_for_encryption(server: Server, alice: Client, bob: Client) -> None:
-    wish: Any = {"extensions": {"e2ee": {"enabled": True}}}
-    room_id = await alice.create_room(invite=[bob.user_id])
-    hers, his = (await slide(alice, **wish))["pos"], (await slide(bob, **wish))["pos"]
-    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
-    first, joined = await slide(alice, hers, **wish), await slide(bob, his, **wish)
-    assert first["extensions"]["e2ee"]["device_lists"] == {"changed": [bob.user_id], "left": []}
-    assert joined["extensions"]["e2ee"]["device_lists"] == {"changed": [alice.user_id], "left": []}
-    (await bob.call("POST", f"{room(room_id)}/leave")).ok()
-    second, left = await slide(alice, first["pos"], **wish), await slide(bob, joined["pos"], **wish)
-    assert second["extensions"]["e2ee"]["device_lists"] == {"changed": [], "left": [bob.user_id]}
-    assert left["extensions"]["e2ee"]["device_lists"] == {"changed": [], "left": [alice.user_id]}
-    quiet = (await slide(alice, second["pos"], **wish))["extensions"]["e2ee"]
-    assert quiet == {"device_one_time_keys_count": {"mls": 0}, "device_unused_fallback_key_types": []}
-
-
-async def test_account_data_receipts_and_typing_are_told_once(alice: Client, bob: Client) -> None:
-    names = ("account_data", "receipts", "typing")
-    wish: Any = {"extensions": {name: {"enabled": True} for name in names}}
-    room_id = await alice.create_room(invite=[bob.user_id])
-    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
-    event_id = (await alice.send(room_id, "hello", "t")).ok()["event_id"]
-    for body in ({}, {"thread_id": "main"}):
-        (await bob.call("POST", f"{room(room_id)}/receipt/m.read/{part(event_id)}", body)).ok()
-    path = f"{room(room_id)}/typing/{part(bob.user_id)}"
-    (await bob.call("PUT", path, {"typing": True})).ok()
-    own = f"/user/{part(alice.user_id)}"
-    (await alice.call("PUT", f"{own}/account_data/m.direct", {})).ok()
-    (await alice.call("PUT", f"{own}/rooms/{part(room_id)}/tags/x", {})).ok()
-    first = await slide(alice, **wish)
-    told = first["extensions"]
-    assert told["account_data"]["global"] == [{"type": "m.direct", "content": {}}]
-    assert [event["type"] for event in told["account_data"]["rooms"][room_id]] == ["m.tag"]
-    assert told["typing"]["rooms"][room_id]["content"] == {"user_ids": [bob.user_id]}
-    read = told["receipts"]["rooms"][room_id]["content"][event_id]["m.read"]
-    assert read[bob.user_id]["thread_id"] == "main"
-    assert (await slide(alice, first["pos"], **wish))["extensions"] == {}
-    (await bob.call("PUT", path, {"typing": False})).ok()
-    second = await slide(alice, first["pos"], **wish)
-    assert second["extensions"] == {
-        "typing": {"rooms": {room_id: {"type": "m.typing", "content": {"user_ids": []}}}}
-    }
-    assert (await slide(alice, lists={}))["extensions"] == {}
 
 
 @pytest.mark.parametrize(

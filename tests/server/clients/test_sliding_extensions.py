@@ -1,0 +1,75 @@
+"""What sliding sync tells beside rooms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from linearized.store.base import NewToDevice
+from tests.server.clients.sliding_support import ask, slide
+from tests.server.clients.support import Client, Server, part, room
+
+
+async def test_messages_to_a_device_stay_until_their_position_comes_back(server: Server, bob: Client) -> None:
+    content = orjson.dumps({"n": 1})
+    await server.store.put_to_device(
+        [NewToDevice(user_id=bob.user_id, device_id="DEVICE", type="x", sender="@a:x", content=content)]
+    )
+
+    async def told(pos: str | None = None, **settings: Any) -> Any:
+        answer = await slide(bob, pos, extensions={"to_device": {"enabled": True, **settings}})
+        return answer["pos"], answer["extensions"]["to_device"]
+
+    pos, first = await told()
+    assert first["events"] == [{"type": "x", "sender": "@a:x", "content": {"n": 1}}]
+    assert (await told(pos))[1] == first
+    assert (await told(pos, since=first["next_batch"], limit=1))[1]["events"] == []
+    assert server.store.to_device(bob.user_id, "DEVICE", after=0, limit=9) == []
+    body = {"extensions": {"to_device": {"enabled": True, "since": "x"}}}
+    (await ask(bob, body)).refused(400, "M_INVALID_PARAM")
+
+
+async def test_who_comes_and_goes_is_told_for_encryption(server: Server, alice: Client, bob: Client) -> None:
+    wish: Any = {"extensions": {"e2ee": {"enabled": True}}}
+    room_id = await alice.create_room(invite=[bob.user_id])
+    hers, his = (await slide(alice, **wish))["pos"], (await slide(bob, **wish))["pos"]
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    first, joined = await slide(alice, hers, **wish), await slide(bob, his, **wish)
+    assert first["extensions"]["e2ee"]["device_lists"] == {"changed": [bob.user_id], "left": []}
+    assert joined["extensions"]["e2ee"]["device_lists"] == {"changed": [alice.user_id], "left": []}
+    (await bob.call("POST", f"{room(room_id)}/leave")).ok()
+    second, left = await slide(alice, first["pos"], **wish), await slide(bob, joined["pos"], **wish)
+    assert second["extensions"]["e2ee"]["device_lists"] == {"changed": [], "left": [bob.user_id]}
+    assert left["extensions"]["e2ee"]["device_lists"] == {"changed": [], "left": [alice.user_id]}
+    quiet = (await slide(alice, second["pos"], **wish))["extensions"]["e2ee"]
+    assert quiet == {"device_one_time_keys_count": {"mls": 0}, "device_unused_fallback_key_types": []}
+
+
+async def test_account_data_receipts_and_typing_are_told_once(alice: Client, bob: Client) -> None:
+    names = ("account_data", "receipts", "typing")
+    wish: Any = {"extensions": {name: {"enabled": True} for name in names}}
+    room_id = await alice.create_room(invite=[bob.user_id])
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    event_id = (await alice.send(room_id, "hello", "t")).ok()["event_id"]
+    for body in ({}, {"thread_id": "main"}):
+        (await bob.call("POST", f"{room(room_id)}/receipt/m.read/{part(event_id)}", body)).ok()
+    path = f"{room(room_id)}/typing/{part(bob.user_id)}"
+    (await bob.call("PUT", path, {"typing": True})).ok()
+    own = f"/user/{part(alice.user_id)}"
+    (await alice.call("PUT", f"{own}/account_data/m.direct", {})).ok()
+    (await alice.call("PUT", f"{own}/rooms/{part(room_id)}/tags/x", {})).ok()
+    first = await slide(alice, **wish)
+    told = first["extensions"]
+    assert told["account_data"]["global"] == [{"type": "m.direct", "content": {}}]
+    assert [event["type"] for event in told["account_data"]["rooms"][room_id]] == ["m.tag"]
+    assert told["typing"]["rooms"][room_id]["content"] == {"user_ids": [bob.user_id]}
+    read = told["receipts"]["rooms"][room_id]["content"][event_id]["m.read"]
+    assert read[bob.user_id]["thread_id"] == "main"
+    assert (await slide(alice, first["pos"], **wish))["extensions"] == {}
+    (await bob.call("PUT", path, {"typing": False})).ok()
+    second = await slide(alice, first["pos"], **wish)
+    assert second["extensions"] == {
+        "typing": {"rooms": {room_id: {"type": "m.typing", "content": {"user_ids": []}}}}
+    }
+    assert (await slide(alice, lists={}))["extensions"] == {}
