@@ -83,8 +83,8 @@ def event_claims(
 
 
 def check_own_name(event: Event, own_name: str) -> None:
-    """Refuse what somebody vouches for in the name of a user of ours, but for ciphertexts, handshakes and what
-    follows from those, where the proof of who made it is inside: all else our users send we have signed.
+    """Refuse what somebody vouches for in the name of a user of ours, but for ciphertexts, handshakes and
+    what follows from those, where the proof of who made it is inside: all else our users send we have signed.
 
     Each server does so for its own users, so that no hub speaks for them unseen. History is another matter:
     our name may have been a Matrix homeserver's.

@@ -137,5 +137,7 @@ def test_a_participants_message_and_proposal_events() -> None:
     content = {"algorithm": ALGORITHM, "ciphertext": encode_base64(bob.joined().encrypt(b"x"))}
     refusal(room, lpdu("m.room.encrypted", content), Reason.MALFORMED)
     content["commit_event_id"] = room.last_commit_id or ""
+    for wrong in ({"algorithm": "m.megolm.v1.aes-sha2"}, {"ciphertext": "not base64!"}):
+        refusal(room, lpdu("m.room.encrypted", content | wrong), Reason.MALFORMED)
     assert room.submit(lpdu("m.room.encrypted", content), now=NOW)
     refusal(room, lpdu("m.mls.proposal", {"message": ""}), Reason.FORBIDDEN)
