@@ -17,6 +17,7 @@ from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
 from bridges.matrix.records import IncomingQueue
 from linearized.client import ServerUnreachable
+from linearized.client.transport import in_one_piece
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "synapse-appservice"
 TOKEN = "t" * 40
@@ -74,7 +75,9 @@ class Service:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app)) as http:
             headers = {} if token is None else {"Authorization": token}
             content = body if isinstance(body, bytes) or body is None else json.dumps(body)
-            return await http.request(method, f"http://bridge{path}", headers=headers, content=content)
+            request = http.build_request(method, f"http://bridge{path}", headers=headers, content=content)
+            # Of a body that is too large, not all is read.
+            return await http.send(in_one_piece(request))
 
     def waiting(self) -> list[str]:
         rows = self.database.all("SELECT event_id FROM incoming WHERE state = 'waiting' ORDER BY position")
