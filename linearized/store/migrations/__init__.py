@@ -16,7 +16,7 @@ from linearized.store.migrations import (
     m0025_directory,
     m0026_pulled_hubs,
     m0027_parents,
-    m0032_servers_of_members,
+    m0028_servers_of_members,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -33,6 +33,6 @@ __all__ = [
     "m0025_directory",
     "m0026_pulled_hubs",
     "m0027_parents",
-    "m0032_servers_of_members",
+    "m0028_servers_of_members",
     "migrations",
 ]

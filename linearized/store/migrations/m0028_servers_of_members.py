@@ -8,7 +8,7 @@ from linearized.store.migrations.chain import migrations
 
 
 @migrations()
-def m0032_servers_of_members(db: Database) -> None:
+def m0028_servers_of_members(db: Database) -> None:
     """Members of a room by their server: what follows the first colon of their ID."""
     db.execute(
         "CREATE INDEX memberships_server ON memberships (room_nr, substr(user_id, instr(user_id, ':') + 1))"
