@@ -10,7 +10,8 @@ from linearized.store.sqlite_reader import Reader
 
 # Queries are written out whole: SQLite's statement cache finds them by their text. 4294967295 is MAX_SEQ.
 # The expression is that of the index ``memberships_server``.
-_MEMBERS_OF = """SELECT user_id, membership, seq FROM memberships
+# Named, as SQLite may think that it finds them as fast by the room alone.
+_MEMBERS_OF = """SELECT user_id, membership, seq FROM memberships INDEXED BY memberships_server
 WHERE room_nr = ?1 AND substr(user_id, instr(user_id, ':') + 1) = ?2"""
 _ROOM = "SELECT room_id, version, role, hub, head_seq, epoch FROM rooms WHERE room_id = ?"
 _ROOMS = "SELECT room_id, version, role, hub, head_seq, epoch FROM rooms ORDER BY room_nr"

@@ -20,6 +20,10 @@ Call = Callable[[str, str, JsonObject | None], Awaitable[JsonObject]]
 OLM, MEGOLM = "m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"
 
 
+class NoKeyError(Exception):
+    """A device has no key left with which a session could begin."""
+
+
 class EncryptingClient:
     """One device. ``keys`` holds the sessions it was given, by room and session."""
 
@@ -109,7 +113,10 @@ class EncryptingClient:
         if curve25519 not in self.sessions:
             wanted = {user_id: {device_id: "signed_curve25519"}}
             answer = await self.call("POST", "keys/claim", {"one_time_keys": wanted})
-            (key,) = answer["one_time_keys"][user_id][device_id].values()
+            claimed = answer["one_time_keys"].get(user_id, {}).get(device_id, {})
+            if not claimed:
+                raise NoKeyError(device_id)
+            (key,) = claimed.values()
             self.sessions[curve25519] = self.account.create_outbound_session(
                 vodozemac.Curve25519PublicKey.from_base64(curve25519),
                 vodozemac.Curve25519PublicKey.from_base64(key["key"]),
@@ -158,8 +165,11 @@ class EncryptingClient:
             place = (session_id, device["user_id"], device["device_id"])
             if place in self.shared or device["device_id"] == self.device_id:
                 continue
+            try:
+                sealed = await self.olm(device, "m.room_key", self.room_key(room_id))
+            except NoKeyError:
+                continue  # as when a homeserver is killed while it takes a device's keys: the next time
             self.shared.add(place)
-            sealed = await self.olm(device, "m.room_key", self.room_key(room_id))
             await self.send_to_device(device, "m.room.encrypted", sealed)
 
     def forwarded_key(self, room_id: str, session_id: str, /, **forged: Any) -> JsonObject:

@@ -13,6 +13,7 @@ from linearized.room_check import check_room
 from linearized.server.mls import OpenMls
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
+from tests.interop.hostile_hub import delivered
 from tests.interop.takeover_support import bereft
 from tests.server.support import Server
 from tests.server.test_franking import check_stamp
@@ -105,6 +106,7 @@ async def test_a_room_that_comes_back_has_each_hubs_stamp_in_its_term(tmp_path: 
         await renewed(world, world.alice, "a.example", world.bob, world.carol)
         last = await heard(world, world.carol, world.alice, "third term")
         check_stamp(world.a, world.room_id, last)
+        await delivered(world.a, world.room_id)
         stamped = [
             [
                 server.node.franking.of_entry(entry) is not None

@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 import trio
+import trio.testing
 
 from linearized.client import DecryptedMessage, Joined, Session, tidying
 from linearized.mimi.messages import FanoutMessage
@@ -27,7 +28,7 @@ from linearized.server.providers.client import (
 )
 from linearized.server.told_fetchers import fetchers, newcomers, read_fetchers
 from linearized.store.base import Role
-from tests.interop.hostile_hub import PATIENCE
+from tests.interop.hostile_hub import PATIENCE, delivered
 from tests.interop.test_moved_followers import Followed, followed
 from tests.server.support import Server, running_server
 from tests.server.test_two_providers import bodies, received, say, signed_in
@@ -59,6 +60,12 @@ def messages(server: Server, room_id: str) -> list[bytes]:
     entries = server.node.store.entries(room_id, after=0, limit=1000)
     field = {"m.room.encrypted": "ciphertext", "m.mls.commit": "message", "m.mls.proposal": "message"}
     return [orjson.loads(row.pdu)["content"][field[row.type]] for row in entries if row.type in field]
+
+
+def ended(world: Followed) -> bool:
+    """Whether d.example has taken from the old hub all that it has for it."""
+    (old,) = world.a.node.store.cursors(world.room_id, "d.example")
+    return old.cursor == old.stop_seq
 
 
 def pushed(world: Followed, *hubs: str) -> list[tuple[str, str, str, str]]:
@@ -127,13 +134,15 @@ async def test_all_three_systems_go_with_a_room_and_nothing_is_lost_or_comes_twi
                 if reader is not sender:
                     await has_read(reader, text)
         # Byte for byte what the hub has, from where it was on, in order and without a gap.
+        await delivered(world.b, world.room_id)
         assert messages(world.d, world.room_id)[began:] == messages(world.b, world.room_id)[before:]
         # The old hub told the new one that it fetches: nobody tries to send it anything.
         assert pushed(world, "a.example", "b.example") == []
         assert world.d.node.store.pulled_hubs() == ["b.example"]
         # The old hub has nothing for it any more, and the position that the new one keeps is the last.
-        (old,) = world.a.node.store.cursors(world.room_id, "d.example")
-        assert old.cursor == old.stop_seq
+        with trio.fail_after(PATIENCE):
+            while not ended(world):
+                await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_who_is_said_to_fetch_and_does_not_is_sent_it_after_a_while(
