@@ -49,6 +49,7 @@ async def test_who_leaves_is_removed_by_the_next_who_says_something() -> None:
         assert any(isinstance(item, GroupLost) and item.removed for item in await drain(bob))
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_a_leave_whose_answer_was_lost_is_sent_again_as_it_was() -> None:
     provider = FakeProvider()
     provider.room(ROOM, ALICE)

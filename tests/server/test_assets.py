@@ -33,6 +33,7 @@ async def status_of(session: Session, server: str, media_id: str) -> int:
     return raised.value.status
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_both_sides_of_a_room_get_each_others_files(tmp_path: Path) -> None:
     network = Network()
     async with (

@@ -313,6 +313,7 @@ async def test_what_waits_for_a_user_and_what_is_kept_of_one_is_bounded(
         assert s.state(s.b, OTHER_ROOM) is None
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_what_a_user_decided_stands_even_if_the_other_provider_is_away(tmp_path: Path) -> None:
     network = Network()
     async with scene(tmp_path, network=network) as s:
@@ -323,6 +324,7 @@ async def test_what_a_user_decided_stands_even_if_the_other_provider_is_away(tmp
         assert s.state(s.b) == "granted"
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_a_request_that_did_not_arrive_is_not_recorded(tmp_path: Path) -> None:
     network = Network()
     async with scene(tmp_path, network=network) as s:

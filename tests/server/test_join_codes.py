@@ -278,6 +278,7 @@ async def test_a_list_of_codes_tells_none_of_them(tmp_path: Path) -> None:
             assert code.encode() not in await path.read_bytes()
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_who_shows_codes_too_often_hears_so(tmp_path: Path) -> None:
     async with club(tmp_path) as c:
         c.a.node.join_codes.limit = Buckets(lambda: 0, per_second=1, burst=2)
@@ -307,6 +308,7 @@ async def test_a_provider_that_tries_codes_in_room_after_room_hears_so(tmp_path:
             assert not await codes.show("!2:a.example", user_id=user_id, code=b"guess")
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_an_address_from_which_too_many_codes_are_tried_hears_so_whatever_the_account(
     tmp_path: Path,
 ) -> None:
