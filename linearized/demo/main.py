@@ -34,8 +34,11 @@ def run_demo(directory: Path, *, once: bool, console: Console) -> int:
 async def _demo(directory: Path, once: bool, console: Console) -> int:
     status = EXIT_INTERRUPTED
     async with trio.open_nursery() as nursery:
-        await nursery.start(_cancel_on_signal, nursery.cancel_scope)
-        status = await _run(directory, once, console)
+        # Signals are listened to until everything has ended: a second Ctrl-C must leave nothing behind.
+        working = trio.CancelScope()
+        await nursery.start(_cancel_on_signal, working)
+        with working:
+            status = await _run(directory, once, console)
         nursery.cancel_scope.cancel()
     return status
 

@@ -111,13 +111,14 @@ class Service:
 
 @asynccontextmanager
 async def ending(services: Sequence[Service]) -> AsyncIterator[None]:
-    """Stop every service on the way out, last first, whatever happened inside, cancellation included."""
+    """Stop every service on the way out, all at once, whatever happened inside, cancellation included."""
     try:
         yield
     finally:
         with trio.CancelScope(shield=True):
-            for service in reversed(services):
-                await service.stop()
+            async with trio.open_nursery() as nursery:
+                for service in services:
+                    nursery.start_soon(service.stop)
 
 
 async def run_command(

@@ -64,6 +64,24 @@ async def test_a_service_is_ended_when_the_block_is_cancelled(tmp_path: Path) ->
     assert not running(pid)
 
 
+async def test_services_are_asked_to_end_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = trio.Event()
+    asked: list[Service] = []
+
+    async def stop(service: Service) -> None:
+        asked.append(service)
+        if len(asked) == 2:
+            both.set()
+        with trio.fail_after(5):
+            await both.wait()
+
+    monkeypatch.setattr(Service, "stop", stop)
+    services = [Service(name=name, command=[], log=Path("log")) for name in ("one", "two")]
+    async with ending(services):
+        pass
+    assert sorted(service.name for service in asked) == ["one", "two"]
+
+
 async def test_a_killed_service_starts_again_on_the_same_log(tmp_path: Path) -> None:
     service = web(tmp_path)
     async with ending([service]):
