@@ -151,10 +151,10 @@ def parse_lpdu(lpdu: JsonObject, version: RoomVersion) -> Lpdu:
     if not isinstance(lpdu, dict):
         raise EventFormatError("an LPDU is a JSON object")
     with format_errors():
-        plain = check_json(lpdu, max_depth=MAX_EVENT_DEPTH)
         lpdu = _without_event_id(lpdu)
+        # Its length is the same in whatever order.
+        plain = check_decoded(lpdu, _encode(lpdu, plain=True), max_depth=MAX_EVENT_DEPTH)
         check_lpdu_schema(lpdu, version)
-        _encode(lpdu, plain=plain or version.code_point_order)
         bare = strip_unhashed(lpdu, version)
         return Lpdu(pdu=bare, hash=lpdu_hash(bare, version, plain=plain), plain=plain)
 
