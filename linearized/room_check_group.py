@@ -51,7 +51,7 @@ class GroupWalk:
     @property
     def is_open(self) -> bool:
         """Whether entries wait for the handshake that they name."""
-        return self._vouched.is_open
+        return self._vouched.waiting > 0
 
     @property
     def leaves(self) -> int:

@@ -153,7 +153,7 @@ class LogVerifier:
         Raises:
             LogBroken: it ends in between.
         """
-        if self._vouched.is_open:
+        if self._vouched.waiting:
             raise LogBroken(self.report.entries, "the handshake that it names is not in the log")
 
     def _check(self, entry: JsonObject | bytes, run: Run) -> Event:

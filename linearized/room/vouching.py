@@ -107,21 +107,27 @@ class VouchWalk:
     """Goes along a log and holds what is vouched for in it to the handshakes.
 
     Each entry is given to one of the methods, in order. After a refusal the walk is over.
+
+    Args:
+        hides: whether entries may be shown without their content in a state, as to a server that has no users
+            in the room.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, hides: Callable[[StateMap], bool] = lambda _: False) -> None:
+        self._hides = hides
         # Entries that name a handshake which has not come yet, with what stands between them.
         self._open: list[Event] = []
         self._named: str | None = None
         self._before: StateMap = {}
         # What follows from the proposals before, as far as it has not come, and what those are named.
-        self._behind: deque[StateChange] = deque()
-        self._proposed: str | None = None
+        # None if that is not known.
+        self._behind: deque[StateChange] | None = None
+        self._proposed: Event | None = None
 
     @property
-    def is_open(self) -> bool:
-        """Whether entries wait for the handshake that they name."""
-        return bool(self._open)
+    def waiting(self) -> int:
+        """How many entries wait for the handshake that they name."""
+        return len(self._open)
 
     def event(self, event: Event, state: StateMap) -> None:
         """Take an entry that is no handshake, or a part of one.
@@ -137,66 +143,76 @@ class VouchWalk:
             raise FalselyVouched(event, f"an {event.type}, which follows from no handshake")
         if event.type == ENCRYPTED:
             check_carried(event, event.content)
-        elif named is not None and named == self._proposed:
-            self._follow(event)
+        elif named is not None and self._proposed is not None and named == named_handshake(self._proposed):
+            self._follow(event, self._proposed)
             return
-        elif self._open and self._goes_with(event, named):
+        elif self._open and goes_with(event, self._named):
             self._open.append(event)
             return
         self._end()
         if named is not None and event.type != ENCRYPTED:
             self._open, self._named, self._before = [event], named, dict(state)
 
-    def proposals(self, event: Event, changes: Callable[[], Iterable[StateChange]]) -> None:
+    def proposals(self, event: Event, changes: Callable[[], Iterable[StateChange] | None]) -> None:
         """Take an entry with proposals.
 
         Args:
-            changes: what follows from them; asked for only if the hub vouches for them.
+            changes: what follows from them, None if that is not known; asked for only if the hub vouches for
+                them.
 
         Raises:
             FalselyVouched: as ``event``.
         """
         self._end()
         check_carried(event, event.content)
-        self._proposed = named_handshake(event)
-        if self._proposed is not None:
-            self._behind.extend(changes())
+        if named_handshake(event) is not None:
+            self._proposed = event
+            found = None if event.redacted else changes()
+            self._behind = None if found is None else deque(found)
 
-    def commit(self, event: Event, content: JsonObject, said: Callable[[], Said]) -> None:
+    def commit(self, event: Event, content: JsonObject, said: Callable[[], Said | None]) -> None:
         """Take a commit.
 
         Args:
             content: with what its parts hold.
-            said: what it says; asked for only if there are entries that name it.
+            said: what it says, None if that is not known; asked for only if there are entries that name it.
 
         Raises:
             FalselyVouched: it is not the one that entries before it name, or does not say what they say.
         """
         check_carried(event, content)
-        waiting, before = self._open, dict(self._before)
-        if waiting and _digest(binary(content, "message")) != self._named:
+        waiting, before = self._open, self._before
+        if waiting and _name_of(event, content) != self._named:
             raise self._unfounded()
         self._open = []
         self._end()
-        if any(named_handshake(each) is not None and each.type != COMMIT_PART for each in waiting):
-            check_said(waiting, said(), before)
+        if not any(named_handshake(each) is not None and each.type != COMMIT_PART for each in waiting):
+            return
+        if event.redacted or any(each.redacted for each in waiting):
+            if not self._hides(before):
+                raise FalselyVouched(waiting[0], "and shows it, or the commit it names, without what it says")
+            return
+        try:
+            found = said()
+        except Rejected as error:
+            raise FalselyVouched(waiting[0], f"and the commit it names does not hold: {error}") from error
+        if found is not None:
+            check_said(waiting, found, before)
 
-    def _goes_with(self, event: Event, named: str | None) -> bool:
-        """Whether an entry can be of the same append as those that wait."""
-        # Whom a hub does not vouch for it has as its own user, or somebody else's server has signed.
-        same = named == self._named or (named is None and event.hub_server is None)
-        return same and event.type in FOLLOWING | {COMMIT_PART}
-
-    def _follow(self, event: Event) -> None:
-        if not self._behind or not is_change(event, self._behind[0]):
+    def _follow(self, event: Event, proposed: Event) -> None:
+        if self._behind is None:
+            # No more is known than that whoever proposes takes somebody out.
+            out = event.content.get("membership") in ("leave", "ban")
+            said = event.type == "m.room.member" and out and event.sender == proposed.sender
+        else:
+            said = bool(self._behind) and is_change(event, self._behind.popleft())
+        if not said:
             raise FalselyVouched(event, "which the proposals it names do not say")
-        self._behind.popleft()
 
     def _end(self) -> None:
         if self._open:
             raise self._unfounded()
-        self._behind.clear()
-        self._proposed = None
+        self._behind = self._proposed = None
 
     def _unfounded(self) -> FalselyVouched:
         return FalselyVouched(self._open[0], "and the handshake it names is not behind it")
@@ -213,6 +229,18 @@ def named_handshake(event: Event) -> str | None:
     return named
 
 
+def goes_with(event: Event, named: str | None) -> bool:
+    """Whether an entry can be of one append with an entry before it that names a commit.
+
+    Args:
+        named: the name.
+    """
+    # Whom a hub does not vouch for it has as its own user, or somebody else's server has signed.
+    said = named_handshake(event)
+    same = said == named or (said is None and event.hub_server is None)
+    return same and event.type in FOLLOWING | {COMMIT_PART}
+
+
 def check_carried(event: Event, content: JsonObject) -> None:
     """Hold an event that has an MLSMessage in it to the name that it gives to that.
 
@@ -221,10 +249,10 @@ def check_carried(event: Event, content: JsonObject) -> None:
 
     Raises:
         FalselyVouched: it names another.
-        Rejected: ``MALFORMED`` if there is none in it.
+        Rejected: ``MALFORMED`` if there is none in it though it is shown with its content.
     """
     named = named_handshake(event)
-    if named is not None and _digest(binary(content, _CARRIED[event.type])) != named:
+    if named is not None and not event.redacted and _digest(binary(content, _CARRIED[event.type])) != named:
         raise FalselyVouched(event, "which names another message than is in it")
 
 
@@ -271,6 +299,11 @@ def is_change(event: Event, change: StateChange) -> bool:
         change.state_key,
         change.content,
     )
+
+
+def _name_of(commit: Event, content: JsonObject) -> str | None:
+    """The name of the commit in an event; what is redacted still says what it was vouched for by."""
+    return named_handshake(commit) if commit.redacted else _digest(binary(content, "message"))
 
 
 def _digest(message: bytes) -> str:

@@ -18,8 +18,7 @@ from linearized.protocol.identifiers import user_uri
 from linearized.protocol.versions import get_version
 from linearized.room.admission import COMMIT_PART, ENCRYPTED
 from linearized.room.participation import StateChange
-from linearized.room.room import Room
-from linearized.room.submissions import Accepted, Reason, Rejected, Submission
+from linearized.room.submissions import Reason, Rejected
 from linearized.room.vouching import (
     FalselyVouched,
     Said,
@@ -33,6 +32,7 @@ from linearized.room_check_group import GroupWalk
 from tests.room.party import Party, commit_pending, leave
 from tests.room.policy_rooms import leaf_of, move
 from tests.room.policy_support import ADMIN, BANNED, USER
+from tests.room.recording import Entries, lying, member_change, recorded
 from tests.room.support import ALICE, ANNA, BOB, MLS, NOW, ROOM, A, Member, participant_list
 from tests.room.support import handshake as bundle_of
 
@@ -41,22 +41,11 @@ VERSION = get_version("dev.linearized.1")
 ZEROS = encode_base64url(hashlib.sha256(bytes(3)).digest())
 """Names the message ``AAAA``, in base64."""
 NAME, OTHER = "A" * 43, "B" * 42 + "A"
-Entries = list[tuple[Event, int | None]]
 
 
 @pytest.fixture
 def entries(monkeypatch: pytest.MonkeyPatch) -> Entries:
-    """What every submission to a room becomes: the events, and the epoch after each."""
-    found: Entries = []
-    original = Room.submit
-
-    def submit(room: Room, submission: Submission, *, now: int) -> Accepted:
-        accepted = original(room, submission, now=now)
-        found.extend((entry.event, entry.epoch) for entry in accepted.entries)
-        return accepted
-
-    monkeypatch.setattr(Room, "submit", submit)
-    return found
+    return recorded(monkeypatch)
 
 
 def walk(entries: Entries) -> GroupWalk:
@@ -74,18 +63,8 @@ def vouched(entries: Entries) -> list[tuple[str, str | None]]:
     return [(event.type, event.sender) for event, _ in entries if event.provenance is not None]
 
 
-def lying(monkeypatch: pytest.MonkeyPatch, *changes: StateChange) -> pytest.MonkeyPatch:
-    """A hub that writes more than a commit says."""
-    monkeypatch.setattr("linearized.room.handshakes.join_rule_changes", lambda *_, **__: changes)
-    return monkeypatch
-
-
 def change(sender: str, kind: str, content: JsonObject, state_key: str = "") -> StateChange:
     return StateChange(sender=sender, type=kind, state_key=state_key, content=content)
-
-
-def member(sender: str, target: str, value: str) -> StateChange:
-    return change(sender, "m.room.member", {"membership": value}, target)
 
 
 def lie(entries: Entries) -> FalselyVouched:
@@ -185,8 +164,8 @@ def test_a_level_other_than_the_one_a_commit_gives_is_found(
 @pytest.mark.parametrize(
     "made_up",
     [
-        member(BOB, CAROL, "leave"),
-        member(BOB, DORA, "invite"),
+        member_change(BOB, CAROL, "leave"),
+        member_change(BOB, DORA, "invite"),
         change(BOB, "m.room.join_rules", {"join_rule": "invite"}),
     ],
 )
@@ -210,7 +189,7 @@ def test_a_commit_that_adds_one_user_does_not_let_in_another(
     bob, dora = Member(BOB), Member(DORA)
     party = Party(bob, role=2)
     with monkeypatch.context() as hub:
-        lying(hub, member(BOB, CAROL, "invite"), member(CAROL, CAROL, "join"))
+        lying(hub, member_change(BOB, CAROL, "invite"), member_change(CAROL, CAROL, "join"))
         hub.setattr("linearized.room.handshakes.check_tie", lambda *_, **__: None)
         party.submit(bob.add(dora), by=bob)
     assert lie(entries).event_id in {event.event_id for event, _ in entries if event.state_key == CAROL}
@@ -223,7 +202,7 @@ def test_the_hubs_own_users_stand_for_themselves_in_between(
     party = Party(bob, role=2)
     original = "linearized.room.handshakes.join_rule_changes"
     with monkeypatch.context() as hub:
-        hub.setattr(original, lambda *_, **__: [member(ALICE, ANNA, "invite")])
+        hub.setattr(original, lambda *_, **__: [member_change(ALICE, ANNA, "invite")])
         party.submit(bob.add(dora), by=bob)
     assert walk(entries).epoch == 3
 
@@ -310,23 +289,22 @@ def test_what_is_behind_has_to_be_the_handshake() -> None:
 
 def test_a_log_may_not_end_before_the_handshake() -> None:
     going = VouchWalk()
-    assert not going.is_open
     going.event(event(), {})
     going.event(event(sender=ALICE, named=None), {})
-    assert going.is_open
+    assert going.waiting == 2
 
 
 def test_parts_of_a_commit_name_what_it_names() -> None:
     part = event(COMMIT_PART, {"piece": "x"}, state_key=None)
     going = VouchWalk()
     going.event(event(COMMIT_PART, {"piece": "x"}, sender=ALICE, state_key=None, named=None), {})
-    assert not going.is_open, "a part of the hub's own user stands for itself"
+    assert not going.waiting, "a part of the hub's own user stands for itself"
     going.event(part, {})
     assert refused(lambda other: other.commit(commit(), {"message": "AAAA"}, nothing), part)
     honest = VouchWalk()
     honest.event(event(COMMIT_PART, {"piece": "x"}, state_key=None, named=ZEROS), {})
     honest.commit(commit(ZEROS, sender=BOB), {"message": "AAAA"}, nothing)
-    assert not honest.is_open
+    assert not honest.waiting
 
 
 def test_a_message_in_an_event_is_the_one_it_names() -> None:
@@ -355,19 +333,73 @@ def test_behind_proposals_stands_what_they_say_and_no_more() -> None:
         found.proposals(made, lambda: changes)
         return found
 
-    honest = going(member(BOB, BOB, "leave"))
+    honest = going(member_change(BOB, BOB, "leave"))
     honest.event(leaves, {})
     with pytest.raises(FalselyVouched, match="do not say"):
         honest.event(leaves, {})
     with pytest.raises(FalselyVouched, match="do not say"):
-        going(member(BOB, CAROL, "leave")).event(leaves, {})
-    late = going(member(BOB, BOB, "leave"))
+        going(member_change(BOB, CAROL, "leave")).event(leaves, {})
+    late = going(member_change(BOB, BOB, "leave"))
     late.event(event("m.room.name", {}, sender=ALICE, state_key="", named=None), {})
     late.event(leaves, {})
-    assert late.is_open, "something came in between: it may only be of a commit now"
+    assert late.waiting, "something came in between: it may only be of a commit now"
 
 
 def test_only_what_the_hub_says_of_an_mls_message_names_one() -> None:
     assert named_handshake(event()) == NAME
     assert named_handshake(event(named=None, sender=ALICE)) is None
     assert named_handshake(replace(event(), provenance=MATRIX)) is None
+
+
+def blurred(entry: Event) -> Event:
+    return replace(entry, redacted=True)
+
+
+def test_what_is_shown_without_its_content_is_not_looked_into_where_that_may_be() -> None:
+    first = event(named=ZEROS)
+    VouchWalk().event(blurred(event(ENCRYPTED, {}, state_key=None)), {})
+    VouchWalk().proposals(blurred(event("m.mls.proposal", {}, state_key=None)), list)
+    hidden = VouchWalk(hides=lambda state: state == {})
+    hidden.event(first, {})
+    hidden.commit(blurred(commit(ZEROS, sender=BOB)), {}, nothing)
+    hidden.event(blurred(first), {})
+    hidden.commit(commit(ZEROS, sender=BOB), {"message": "AAAA"}, nothing)
+    assert not hidden.waiting
+    blind = "without what it says"
+    assert blind in str(
+        refused(lambda going: going.commit(blurred(commit(ZEROS, sender=BOB)), {}, nothing), first)
+    )
+    other = blurred(commit(NAME, sender=BOB))
+    assert "is not behind it" in str(refused(lambda going: going.commit(other, {}, nothing), first))
+
+
+def test_of_proposals_that_cannot_be_resolved_only_their_sender_takes_somebody_out() -> None:
+    made = event("m.mls.proposal", {"message": "AAAA"}, state_key=None, named=ZEROS)
+
+    def take(*, content: JsonObject | None = None, sender: str = BOB, kind: str = "m.room.member") -> None:
+        going = VouchWalk()
+        going.proposals(made, lambda: None)
+        going.event(event(kind, content, sender=sender, state_key=BOB, named=ZEROS), {})
+
+    def refuse(take: Callable[[], None]) -> None:
+        with pytest.raises(FalselyVouched, match="do not say"):
+            take()
+
+    take()
+    take(content={"membership": "ban"})
+    refuse(lambda: take(content={"membership": "join"}))
+    refuse(lambda: take(sender=DORA))
+    refuse(lambda: take(kind="m.room.join_rules"))
+
+
+def test_a_commit_that_does_not_hold_bears_nothing_out() -> None:
+    def malformed() -> Said:
+        raise Rejected(Reason.MALFORMED, "it is malformed")
+
+    first, made = event(named=ZEROS), commit(ZEROS, sender=BOB)
+    found = refused(lambda going: going.commit(made, {"message": "AAAA"}, malformed), first)
+    assert "does not hold: it is malformed" in str(found)
+    unknown = VouchWalk()
+    unknown.event(first, {})
+    unknown.commit(made, {"message": "AAAA"}, lambda: None)
+    assert not unknown.waiting
