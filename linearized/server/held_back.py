@@ -31,19 +31,23 @@ class HeldBack:
         Returns:
             What is to be looked at now: nothing, if all of it waits for the same handshake still.
         """
-        held = self._held.pop(room_id, [])
+        held = self._held.get(room_id, [])
         known = {event.event_id for event in held}
         fresh = [event for event in events if event.event_id not in known]
-        if held and fresh and fresh[0].prev_events != (held[-1].event_id,):
+        if not held or (fresh and fresh[0].prev_events != (held[-1].event_id,)):
             return fresh
-        if held and all(goes_with(event, named_handshake(held[0])) for event in fresh):
+        if all(goes_with(event, named_handshake(held[0])) for event in fresh):
             self.keep(room_id, [*held, *fresh])
             return []
         return [*held, *fresh]
 
     def keep(self, room_id: str, events: Sequence[Event]) -> None:
-        """Hold events back, of which the first names a handshake."""
+        """Hold events of a room back, of which the first names a handshake, and no others; none if there are
+        none.
+        """
+        self._held.pop(room_id, None)
+        if not events:
+            return
         self._held[room_id] = list(events)
-        self._held.move_to_end(room_id)
         while self._held and sum(map(len, self._held.values())) > MAX_HELD:
             self._held.popitem(last=False)

@@ -196,9 +196,10 @@ class Participating:
         except FalselyVouched as error:
             await self._node.audits.vouched_falsely(row, error.event_id, events)
             raise
+        whole = len(events) - replica.waiting
+        self._held.keep(row.room_id, events[whole:])
         if replica.waiting:
-            self._held.keep(row.room_id, events[-replica.waiting :])
-            entries, replica = self._accepted(row, events[: -replica.waiting])
+            entries, replica = self._accepted(row, events[:whole])
         if not entries:
             return
         state = replica.state
