@@ -35,7 +35,7 @@ from linearized.client.items import (
 )
 from linearized.client.transport import JsonObject
 from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
-from linearized.mimi.content import MimiContent
+from linearized.mimi.content import MimiContent, check_expiry
 from linearized.mimi.key_material import basic_identity
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import is_user_id, room_uri, user_domain
@@ -315,7 +315,9 @@ class Follower:
             check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
-            _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)
+            payload = MimiContent.decode(processed.plaintext)
+            _check_claims(payload, owner, room_id)
+            check_expiry(payload, accepted_ms=common["timestamp"])
             frank = _frank(event)
             group = device.group(room_id)
             check_frank(

@@ -28,8 +28,8 @@ from linearized.client.items import DecryptedMessage, Item, Joined
 from linearized.client.state import Outgoing
 from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
-from linearized.exceptions import LinearizedError
-from linearized.mimi.content import MimiContent, message_id
+from linearized.exceptions import LinearizedError, MimiDecodeError
+from linearized.mimi.content import MimiContent, check_expiry, message_id
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
@@ -360,11 +360,16 @@ class Session:
 
         Raises:
             NotInGroup: this device is not in the room's group.
+            ValueError: the content has no encoding, or expires more than a year from now.
             ApiError: the hub refused the message.
             ServerUnreachable: no answer; send again with the same ``txn_id``.
         """
         content = self.device.prepare(room_id, content)
         payload = content.encode()
+        try:
+            check_expiry(content, accepted_ms=self.api.clock() if ts is None else ts)
+        except MimiDecodeError as error:  # what receivers would not take
+            raise ValueError(str(error)) from error
         key = txn_id or self.api.transaction_id()
         refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
         for _ in range(MAX_SEND_ATTEMPTS):

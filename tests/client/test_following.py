@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from linearized.client.following import WELCOME_ALGORITHM
 from linearized.client.identity import leaf_owner
 from linearized.client.storage import MemoryStorage
 from linearized.exceptions import IdentifierError
-from linearized.mimi.content import sender_extensions, text
+from linearized.mimi.content import MAX_EXPIRY_MS, Expiration, sender_extensions, text
 from linearized.mimi.key_material import basic_credential
 from linearized.mimi.tls import encode_vector
 from linearized.protocol.base64 import encode_base64
@@ -90,6 +91,21 @@ async def test_content_that_is_malformed_or_claims_another_sender_or_room_is_ref
         assert isinstance(refused, Undecryptable)
         assert not refused.expected
         assert isinstance(shown, DecryptedMessage)
+
+
+async def test_a_message_that_ends_more_than_a_year_away_is_refused_and_cannot_be_sent() -> None:
+    provider = FakeProvider()
+    async with two(provider) as (room, alice, bob):
+        for seconds in (MAX_EXPIRY_MS // 1000, MAX_EXPIRY_MS // 1000 + 1):
+            content = replace(message("x"), expires=Expiration(relative=True, time=seconds))
+            provider.append(room, ALICE, "m.room.encrypted", ciphertext(alice, content.encode()))
+        shown, refused = await drain(bob)
+        assert isinstance(shown, DecryptedMessage)
+        assert isinstance(refused, Undecryptable)
+        assert "more than a year" in refused.reason
+        with pytest.raises(ValueError, match="more than a year"):
+            await alice.send(ROOM, content)
+        assert not alice.device.state.outbox
 
 
 async def test_a_commit_that_does_not_verify_loses_the_group_and_rejoining_finds_it_again() -> None:

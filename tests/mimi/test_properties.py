@@ -346,7 +346,7 @@ def multiparts(inner: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
     )
 
 
-message_ids = st.none() | st.binary(min_size=32, max_size=32)
+message_ids = st.none() | st.binary(min_size=31, max_size=31).map(b"\x01".__add__)
 contents = st.builds(
     MimiContent,
     salt=st.binary(min_size=16, max_size=16),
