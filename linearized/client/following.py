@@ -315,9 +315,9 @@ class Follower:
             check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
-            payload = MimiContent.decode(processed.plaintext)
-            _check_claims(payload, owner, room_id)
-            check_expiry(payload, accepted_ms=common["timestamp"])
+            said = MimiContent.decode(processed.plaintext)
+            _check_claims(said, owner, room_id)
+            check_expiry(said, accepted_ms=common["timestamp"])
             frank = _frank(event)
             group = device.group(room_id)
             check_frank(
