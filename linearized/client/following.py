@@ -37,6 +37,7 @@ from linearized.client.transport import JsonObject
 from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
 from linearized.mimi.content import MimiContent, check_expiry
 from linearized.mimi.key_material import basic_identity
+from linearized.mimi.media_types import check_framing, read_message
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import is_user_id, room_uri, user_domain
 from linearized.protocol.state import HUB
@@ -315,7 +316,8 @@ class Follower:
             check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
-            said = MimiContent.decode(processed.plaintext)
+            check_framing(processed.plaintext, device.group(room_id).app_data())
+            said = read_message(processed.plaintext)
             _check_claims(said, owner, room_id)
             check_expiry(said, accepted_ms=common["timestamp"])
             frank = _frank(event)

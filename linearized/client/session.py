@@ -30,6 +30,7 @@ from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
 from linearized.exceptions import LinearizedError, MimiDecodeError
 from linearized.mimi.content import MimiContent, check_expiry, message_id
+from linearized.mimi.media_types import leaf_components
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
@@ -345,7 +346,10 @@ class Session:
         packages: dict[str, bytes] = {}
         for _ in range(count):
             package = self.device.client.key_package(
-                now=now, lifetime=KEY_PACKAGE_LIFETIME, last_resort=last_resort
+                now=now,
+                lifetime=KEY_PACKAGE_LIFETIME,
+                last_resort=last_resort,
+                leaf_app_data=leaf_components(),
             )
             reference = openmls.inspect_key_package(package, now=now).reference
             packages[encode_base64url(reference)] = package
@@ -365,7 +369,7 @@ class Session:
             ServerUnreachable: no answer; send again with the same ``txn_id``.
         """
         content = self.device.prepare(room_id, content)
-        payload = content.encode()
+        payload = self.device.application_data(room_id, content)
         try:
             check_expiry(content, accepted_ms=self.api.clock() if ts is None else ts)
         except MimiDecodeError as error:  # what receivers would not take

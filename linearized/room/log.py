@@ -100,6 +100,8 @@ class RoomLog:
         self.state.take(draft.changes)
         last = draft.entries[-1]
         self.head = (last.seq, last.event.event_id)
+        if draft.message is not None:
+            self.group.replays.note(draft.message)
         return Accepted(
             entries=tuple(draft.entries),
             entry=draft.entries[stands],

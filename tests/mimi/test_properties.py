@@ -24,6 +24,7 @@ from linearized.mimi import (
     group_info,
     handshake,
     leaf_changes,
+    media_types,
     messages,
     metadata_policy,
     ohttp,
@@ -230,6 +231,7 @@ READERS: tuple[Callable[[Any], object], ...] = (
     group_info.app_data_of,
     franking.tag_in,
     franking.agent_uri,
+    media_types.read_message,
     binary_http.read_varint,
     *SAMPLES,
 )
@@ -248,6 +250,7 @@ DECODERS = (
 
 NO_READERS = {
     "encode_vector", "franking_components", "basic_credential", "padded_request", "padded_response",
+    "framed", "check_framing",
     # Read here under other names or in ``test_ohttp``: each has a test of its own for any bytes.
     "decode_fanout_stream", "decode_key_configs",
 }  # fmt: skip
