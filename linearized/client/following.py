@@ -71,7 +71,8 @@ def welcomes(answer: JsonObject) -> list[Welcome]:
                 Welcome(
                     room_id=_text(content, "room_id"),
                     message=decode_base64(_text(content, "ciphertext")),
-                    ratchet_tree=None if tree is None else decode_base64(_text(content, "ratchet_tree")),
+                    # Empty if the hub gave our provider none: the Welcome itself may have it.
+                    ratchet_tree=(decode_base64(_text(content, "ratchet_tree")) or None) if tree else None,
                     commit_event_id=content.get("commit_event_id"),
                 )
             )
@@ -182,6 +183,10 @@ class Follower:
             )
         except (openmls.MlsError, UntrustedAnswer, IdentifierError) as error:
             # A Welcome that was used already (redelivered after a kill), or a false one: neither may stop us.
+            # One that we could open and not use, as its tree is missing or wrong, says that somebody added
+            # us: with the hub's own account of the group we come in by ourselves.
+            if isinstance(error, openmls.NotAllowed | openmls.InvalidCommit):
+                self._device.record(welcome.room_id).lost = True
             items.append(GroupLost(room_id=welcome.room_id, removed=False, reason=f"Welcome: {error}"))
             return
         items.append(Joined(room_id=welcome.room_id, epoch=epoch, event_id=welcome.commit_event_id or ""))

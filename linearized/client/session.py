@@ -21,14 +21,21 @@ from linearized.client.api import ProviderApi
 from linearized.client.archive.keeping import Keeper
 from linearized.client.archive.session import Archive
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
-from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
+from linearized.client.errors import (
+    ApiError,
+    ClientError,
+    CommitRefused,
+    JoinRefused,
+    MalformedAnswer,
+    WrongEpochError,
+)
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import DecryptedMessage, Item, Joined
 from linearized.client.state import Outgoing
 from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
-from linearized.exceptions import LinearizedError, MimiDecodeError
+from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeError
 from linearized.mimi.content import MimiContent, check_expiry, message_id
 from linearized.mimi.media_types import leaf_components
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
@@ -257,9 +264,14 @@ class Session:
     async def _rejoin(self, room_id: str) -> None:
         try:
             await self.groups.join(room_id)
-        except (LinearizedError, openmls.MlsError):
-            # Not allowed back, or not now. The record says lost, so the next sync tries again.
-            return
+        except (LinearizedError, openmls.MlsError) as error:
+            # Not allowed back, or not now. The record says lost, so the next sync tries again. But what we
+            # are not in is forgotten if there is no way in: anybody with a key package of ours can make a
+            # Welcome to whatever they call a room.
+            shut = isinstance(error, ApiError) and error.status in {_FORBIDDEN, _NOT_FOUND}
+            shut = shut or isinstance(error, JoinRefused | IdentifierError)
+            if shut and not self.device.in_group(room_id):
+                self.device.forget(room_id)
 
     def _draw(self) -> float:
         """A random number, at least 0 and below 1, from the same source as tokens."""

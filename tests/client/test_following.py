@@ -142,6 +142,43 @@ async def test_false_welcomes_and_other_to_device_messages_change_nothing() -> N
         assert not alice.device.in_group(ROOM)
 
 
+@pytest.mark.parametrize("tree", [None, "", "of another epoch"])
+async def test_who_cannot_use_a_welcome_for_want_of_its_tree_comes_in_by_itself(tree: str | None) -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        if tree:
+            tree = encode_base64(alice.device.group(ROOM).group_info()[1])
+        await alice.groups.invite(ROOM, [BOB])
+        ((_, event),) = provider.to_device[bob.device.owner.client_uri]
+        event["content"] |= {"ratchet_tree": tree}
+        items = await drain(bob)
+        assert [item.removed for item in items if isinstance(item, GroupLost)] == [False]
+        await drain(alice)
+        await alice.send(ROOM, message("welcome"))
+        assert [item for item in await drain(bob) if isinstance(item, DecryptedMessage)]
+        assert not bob.device.record(ROOM).lost
+
+
+async def test_a_welcome_that_leads_nowhere_is_forgotten_and_not_asked_about_for_ever() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.groups.invite(ROOM, [BOB])
+        ((_, event),) = provider.to_device[bob.device.owner.client_uri]
+        event["content"] |= {"ratchet_tree": None, "room_id": "!nowhere:a.example"}
+        await drain(bob)
+        assert not bob.device.record("!nowhere:a.example").lost
+        asked = [request for request in provider.requests if request.endswith("group_info")]
+        assert len(asked) == 1
+        await drain(bob)
+        assert [request for request in provider.requests if request.endswith("group_info")] == asked
+
+
 async def test_a_welcome_for_another_room_than_the_server_says_is_refused() -> None:
     provider = FakeProvider()
     provider.room(ROOM, ALICE)
