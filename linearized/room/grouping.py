@@ -97,6 +97,11 @@ class RoomGroup:
         self._save_every = save_every
         self.replays = Replays(sent)
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether a commit has ended the group."""
+        return self._deleted
+
     def require_alive(self) -> None:
         """Take nothing once the group was deleted.
 
