@@ -37,6 +37,7 @@ from linearized.mimi.handshake import (
     RatchetTreeRepresentation,
     welcome_struct,
 )
+from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.protocol.identifiers import client_from_uri, user_domain, user_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server.consents import is_required
@@ -182,6 +183,12 @@ async def _key_packages(
         else node.rooms.following.is_hub(room_id, provider)
     ):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "key packages are for rooms that you take part in")
+    if not hub:
+        # A key package lets the hub put our user into its room: as for MIMI's key material.
+        try:
+            await node.hub_policies.require(provider)
+        except MetadataPolicyError as error:
+            raise DSRefused(DSErrorCode.NOT_ALLOWED, str(error)) from error
     wanted: list[tuple[str, str]] = []
     for client in _bounded(clients):
         # "All client identifiers MUST refer to clients native to this DS."
