@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.protocol.values import value_object
 from linearized.store.account_data import AccountDataStore
 from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
@@ -54,7 +55,7 @@ class RoomRow:
     epoch: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class EntryRow:
     """One entry of a room's log; ``pdu`` is canonical JSON exactly as signed."""
 
@@ -114,7 +115,7 @@ class NewToDevice:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Reply:
     """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``.
 
@@ -129,7 +130,7 @@ class Reply:
     replacing: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class RoomAppend:
     """One atomic change of one room, refused whole (``AppendConflict``) unless ``entries`` continue its log.
 
