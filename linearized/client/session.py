@@ -16,7 +16,7 @@ from typing import Any
 import openmls
 import trio
 
-from linearized.client import oblivious
+from linearized.client import files, oblivious
 from linearized.client.api import ProviderApi
 from linearized.client.archive.keeping import Keeper
 from linearized.client.archive.session import Archive
@@ -36,7 +36,7 @@ from linearized.client.state import Outgoing
 from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
 from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeError
-from linearized.mimi.content import MimiContent, check_expiry, message_id
+from linearized.mimi.content import ExternalPart, MimiContent, check_expiry, message_id
 from linearized.mimi.media_types import leaf_components
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
@@ -84,7 +84,7 @@ class Session:
         key_packages: how many key packages to keep on the server, beside one of last resort.
         echoes: whether to keep what was sent until it is seen in the log, for ``OwnMessage`` items.
         wanted: which items there are to be; the others are dropped as they come. By default, all.
-        random: gives as many random bytes as it is asked for, for the keys of archives.
+        random: gives as many random bytes as it is asked for, for the keys of archives and of files.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Session:
         self.device = device
         self._key_packages = key_packages
         self._echoes = echoes
+        self._random = random
         self._follower = Follower(device, Keeper(device, random=random), wanted=wanted)
         self.archive = Archive(api, device, random=random)
         self.groups = Handshakes(api, device, self.catch_up, self._wait)
@@ -428,6 +429,34 @@ class Session:
                 ``oblivious.download``.
         """
         return await oblivious.download(self.api, self.device, room_id, url)
+
+    async def fetch_file(self, room_id: str, part: ExternalPart) -> bytes:
+        """The file that a message of the room refers to, opened: as ``download``, or of our own provider
+        where that is the hub.
+
+        Raises:
+            MimiDecodeError: what is there is not what the message refers to.
+            AssetUnavailable: its time is over (410), or the hub does not give it.
+            ObliviousUnavailable, UntrustedAnswer, ApiError, ServerUnreachable: as ``download``.
+        """
+        return await files.fetch(self.api, self.device, room_id, part)
+
+    async def upload_file(
+        self, data: bytes, *, content_type: str, filename: str = "", description: str = ""
+    ) -> ExternalPart:
+        """Seal a file and put it at our provider; the part to send.
+
+        Raises:
+            ApiError, ServerUnreachable: it was not taken.
+        """
+        return await files.upload(
+            self.api,
+            data,
+            content_type=content_type,
+            filename=filename,
+            description=description,
+            random=self._random,
+        )
 
     async def report(self, message: DecryptedMessage, *, reason: str = "") -> None:
         """Report a message: to the hub of its room, if it is franked, else to our own provider's operator.
