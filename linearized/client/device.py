@@ -24,6 +24,7 @@ from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError
 from linearized.mimi.certificates import certified_credential
 from linearized.mimi.content import MimiContent
+from linearized.mimi.media_types import framed
 from linearized.protocol.identifiers import client_uri
 
 __all__ = [
@@ -166,6 +167,15 @@ class MlsDevice(Joining):
         if not self.is_franked(room_id):
             return content
         return with_claims(content, user_id=self.owner.user_id, room_id=room_id)
+
+    def application_data(self, room_id: str, content: MimiContent) -> bytes:
+        """The content (see ``prepare``) encoded as the messages of the room's group are.
+
+        Raises:
+            ValueError: it has no encoding.
+        """
+        encoded = content.encode()
+        return framed(encoded, self.group(room_id).app_data()) if self.in_group(room_id) else encoded
 
     def unsend(self, txn_id: str) -> None:
         """The hub refused the message: encrypt it anew next time."""

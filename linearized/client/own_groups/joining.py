@@ -11,6 +11,7 @@ from linearized.client.own_groups.commits import OwnCommits
 from linearized.client.own_groups.looking import ROLE_ADMIN, group_ids, owners_of
 from linearized.client.state import PendingCommit
 from linearized.mimi.franking import franking_components
+from linearized.mimi.media_types import leaf_components
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
 from linearized.mimi.policy.presets import Preset
 from linearized.protocol.identifiers import group_id, user_uri
@@ -45,6 +46,7 @@ class Joining(OwnCommits):
                 **franking,
             },
             external_senders=external_senders,
+            leaf_app_data=leaf_components(),
         )
         self.record(room_id)
         self.save()
@@ -94,6 +96,7 @@ class Joining(OwnCommits):
             ratchet_tree=ratchet_tree,
             replace_leaf=own[0] if own else None,
             proposals=_self_removes(seen, proposals, own),
+            leaf_app_data=leaf_components(),
         )
         return self._keep(room_id, bundle, external=True, initial=None)
 
