@@ -46,6 +46,9 @@ class Dispatching:
             elif self._invites_us(incoming):
                 mine = True
                 await self._invited(incoming, begin)
+            elif self._parts.guests.is_for_us(incoming):
+                mine = True
+                await self._parts.guests.invited(incoming, begin)
             elif (command := await self._parts.commands.find(opened)) is not None:
                 mine = True
                 await self._parts.commands.carry_out(command, begin, txn_id=f"answer-{incoming.event_id}")
@@ -73,6 +76,8 @@ class Dispatching:
             and event.get("state_key") == self._names.bot
             and isinstance(content, dict)
             and content.get("membership") == "invite"
+            # A ghost brings it into rooms that are bridged already.
+            and not self._names.is_ours(str(event.get("sender")))
         )
 
     async def _invited(self, incoming: Incoming, begin: Callable[[str], None]) -> None:

@@ -124,8 +124,9 @@ class Membership:
         if membership == "invite":
             problem = await self._people.invite(link, user)
             if problem is not None:
-                await self._ghosts.leave(link.matrix_room_id, ghost)
-                raise NotBridged(f"{user} could not be added: {problem}")
+                reason = f"{user} could not be added: {problem}"
+                await self._ghosts.leave(link.matrix_room_id, ghost, reason=reason)
+                raise NotBridged(reason)
         elif membership in GONE:
             self._ghosts.forget(link.matrix_room_id, ghost)
             await self._gone(link, event, sender, user, membership)

@@ -14,6 +14,7 @@ from bridges.matrix.doubles.parts import double_puppeting
 from bridges.matrix.doubles.sealing import Sealing
 from bridges.matrix.expiry import Expiry
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.guests import Guests
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer
 from bridges.matrix.inbound import Inbound
@@ -118,6 +119,15 @@ class Parts:
         media = MediaCopier(provider=bot, homeserver=homeserver, database=database, random=environment.random)
         people = People(homeserver, self.puppets, names)
         self.ghosts = Ghosts(homeserver, database, names)
+        self.guests = Guests(
+            config=config,
+            links=self.links,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            notices=self.notices,
+        )
         self.importer = Importer(
             config=config,
             database=database,
@@ -125,6 +135,7 @@ class Parts:
             provider=bot,
             media=media,
             people=people,
+            guests=self.guests,
         )
         self.shared = SharedState(
             database=database,
