@@ -10,9 +10,10 @@ import structlog
 from bridges.matrix.commands import HELP, PREFIX
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.failures import carried
+from bridges.matrix.links import Link
 from bridges.matrix.parts import Parts
 from bridges.matrix.power import RoomPower
-from bridges.matrix.records import Incoming, Link
+from bridges.matrix.queue import Incoming
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,12 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import JsonObject
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link, RoomLinks
 from bridges.matrix.notices import Notices
 from bridges.matrix.people import People
 from bridges.matrix.power import POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Incoming, Link, RoomLinks
+from bridges.matrix.queue import Incoming
 from linearized.client import ApiError
 from linearized.exceptions import IdentifierError
 from linearized.protocol.identifiers import user_id_from_uri, user_uri

@@ -24,10 +24,11 @@ from bridges.matrix.guests import Guests
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.import_log import READING
 from bridges.matrix.levels import levels_to_room
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
+from bridges.matrix.message_map import Messages
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks
 from linearized.client import ALGORITHM, ApiError, ImportEvent, ProviderApi
 
 ROOM_VERSION = "dev.linearized.1"

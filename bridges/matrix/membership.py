@@ -19,11 +19,12 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link
 from bridges.matrix.media import NO_FILE, MediaCopier
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names, presentable
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages
 from linearized.client import ApiError, MembershipChanged
 from linearized.protocol.identifiers import parse_user_id, user_id_from_uri, user_uri
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import httpx
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import Commands
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.database import Database, has_secrets
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import has_secrets
 from bridges.matrix.doubles.parts import double_puppeting
 from bridges.matrix.doubles.sealing import Sealing
 from bridges.matrix.expiry import Expiry
@@ -20,16 +22,18 @@ from bridges.matrix.importer import Importer
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.kept import Kept
 from bridges.matrix.keyfile import KEY_BYTES, storage_key
+from bridges.matrix.links import RoomLinks
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.megolm.machine import Encryption
 from bridges.matrix.membership import Membership
+from bridges.matrix.message_map import Messages
 from bridges.matrix.notices import Notices
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
 from bridges.matrix.portals import Portals
 from bridges.matrix.puppets import DEVICE, Puppets
+from bridges.matrix.queue import IncomingQueue
 from bridges.matrix.receipts import Receipts
-from bridges.matrix.records import IncomingQueue, Messages, RoomLinks, SetAside
 from bridges.matrix.restored import Restored
 from bridges.matrix.retention import Retention
 from bridges.matrix.shared_state import SharedState

@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-from bridges.matrix.database import Database, DeviceStorage, unsealed_states
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import DeviceStorage, unsealed_states
 from bridges.matrix.provenance import came_from
 from linearized.client import MlsDevice, ProviderApi, SealedStorage, Session
 

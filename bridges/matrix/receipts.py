@@ -17,9 +17,10 @@ from bridges.matrix.content import JsonObject
 from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import EXPECTED, is_passing
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.links import Link, Phase, RoomLinks
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks
 from linearized.client import ApiError, MessageStatus, StatusReport, status_report
 
 # Seconds in which somebody who reads on is reported once.

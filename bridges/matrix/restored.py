@@ -23,10 +23,10 @@ from bridges.matrix.heads import Heads
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.kept import Kept, Said
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import forget_uploads
 from bridges.matrix.megolm.machine import Encryption
 from bridges.matrix.membership import Membership
-from bridges.matrix.records import Link, Phase, RoomLinks
 from bridges.matrix.shared_state import SharedState
 from linearized.client import ApiError
 

@@ -15,11 +15,11 @@ from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.levels import BOT_LEVEL
+from bridges.matrix.links import Link, RoomLinks
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.power import POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, RoomLinks
 from linearized.client import ApiError
 from linearized.mimi.content import sender_extensions, text
 from linearized.protocol.identifiers import room_uri, user_id_from_uri
