@@ -164,7 +164,9 @@ class Inbound:
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)
-        mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
+        mapping = ToMatrix(
+            names=self._names, lookup=self._messages.within(link.matrix_room_id), sender=sender
+        )
         parts: list[Known] = []
         for number, act in enumerate(mapping.convert(content, uploads)):
             try:

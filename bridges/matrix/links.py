@@ -19,6 +19,7 @@ _ROOM_TABLES = (
     "heads",
     "kept",
     "restored",
+    "replaced",
     "rooms",
 )
 
@@ -75,6 +76,29 @@ class RoomLinks:
     def set_room(self, matrix_room_id: str, room_id: str) -> None:
         """The provider's room exists now."""
         self._database.run("UPDATE rooms SET room_id = ? WHERE matrix_room_id = ?", room_id, matrix_room_id)
+
+    def move(self, old: str, new: str) -> None:
+        """Another Matrix room takes the place of a bridged one. What people at providers said and could not
+        be said there any more is to be said in the new one.
+        """
+        with self._database.together():
+            self._database.run("UPDATE rooms SET matrix_room_id = ? WHERE matrix_room_id = ?", new, old)
+            self._database.run("INSERT OR REPLACE INTO replaced VALUES (?, ?)", old, new)
+            self._database.run(
+                "UPDATE kept SET matrix_room_id = ?, gone = 1 WHERE matrix_room_id = ? "
+                "AND log_event_id NOT IN (SELECT log_event_id FROM messages WHERE log_event_id IS NOT NULL)",
+                new,
+                old,
+            )
+
+    def line(self, matrix_room_id: str) -> list[str]:
+        """A Matrix room and those that it replaced, one after the other."""
+        rows = self._database.all(
+            "WITH RECURSIVE line (room) AS (SELECT ? UNION SELECT matrix_room_id FROM replaced, line "
+            "WHERE by = room) SELECT room FROM line",
+            matrix_room_id,
+        )
+        return [row["room"] for row in rows]
 
     def forget(self, matrix_room_id: str) -> None:
         """The room is not bridged any more. Bridged again, it is a new room at the provider."""

@@ -9,10 +9,15 @@ from bridges.matrix.database import Database
 
 
 class Messages:
-    """The map of messages; a ``content.Lookup``."""
+    """The map of messages; a ``content.Lookup``. With a ``matrix_room_id``, of that Matrix room only."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, matrix_room_id: str | None = None) -> None:
         self._database = database
+        self._matrix_room_id = matrix_room_id
+
+    def within(self, matrix_room_id: str) -> Messages:
+        """The same for one Matrix room. A room cannot refer to what was said in the one it replaced."""
+        return Messages(self._database, matrix_room_id)
 
     def put(self, matrix_room_id: str, known: Known, *, part: int = 0) -> None:
         """Remember a message, or one ``part`` of a message that became several Matrix events."""
@@ -35,20 +40,23 @@ class Messages:
 
     def by_matrix(self, event_id: str) -> Known | None:
         """As ``content.Lookup``."""
-        return self._known("matrix_event_id = ?", event_id)
+        return self._known("matrix_event_id = ?1", event_id)
 
     def by_message(self, message_id: bytes) -> Known | None:
         """As ``content.Lookup``."""
-        return self._known("message_id = ?", message_id)
+        return self._known("message_id = ?1", message_id)
 
     def by_log(self, event_id: str) -> Known | None:
         """As ``content.Lookup``; of several Matrix events for one message, the first."""
-        return self._known("log_event_id = ?", event_id)
+        return self._known("log_event_id = ?1", event_id)
 
     def _known(self, condition: str, value: object) -> Known | None:
         # The condition is one of the three constants above.
-        query = f"SELECT * FROM messages WHERE {condition} ORDER BY part LIMIT 1"  # noqa: S608
-        row = self._database.first(query, value)
+        query = (
+            f"SELECT * FROM messages WHERE {condition} AND (?2 IS NULL OR matrix_room_id = ?2) "  # noqa: S608
+            "ORDER BY part LIMIT 1"
+        )
+        row = self._database.first(query, value, self._matrix_room_id)
         if row is None:
             return None
         return Known(

@@ -40,6 +40,7 @@ from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
 from bridges.matrix.typists import Typists
 from bridges.matrix.unbridging import Unbridging
+from bridges.matrix.upgrades import Upgrades
 from linearized.client import ProviderApi
 
 # Randomness in the transaction ID of what is said again each time.
@@ -226,6 +227,13 @@ class Parts:
             expiry=self.expiry,
             encryption=self.encryption,
             kept=self.kept,
+        )
+        self.upgrades = Upgrades(
+            database=database,
+            bot=homeserver.as_user(names.bot),
+            bot_name=names.bot,
+            notices=self.notices,
+            put_right=self.restored.put_right,
         )
         self.unbridging = Unbridging(
             database=database,

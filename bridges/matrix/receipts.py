@@ -110,8 +110,9 @@ class Receipts:
         Raises:
             ApiError, ServerUnreachable: the homeserver is away.
         """
+        here = self._messages.within(link.matrix_room_id)
         read = [message_id for message_id, status in report.statuses if status is MessageStatus.READ]
-        known = next(filter(None, map(self._messages.by_message, reversed(read))), None)
+        known = next(filter(None, map(here.by_message, reversed(read))), None)
         if known is None:
             return
         if await self._speaking.read(link.matrix_room_id, sender, known.matrix_event_id):

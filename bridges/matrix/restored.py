@@ -90,6 +90,11 @@ class Restored:
         """A room is to be put right, in which the bot has not been for a while; ``mend`` does it."""
         self._begin([link])
 
+    def put_right(self, link: Link) -> None:
+        """A room lacks what the log has, because it is new; ``mend`` gives it that."""
+        self._database.run("INSERT OR REPLACE INTO restored VALUES (?, 0)", link.matrix_room_id)
+        self.noticed.set()
+
     def _begin(self, links: Sequence[Link]) -> None:
         with self._database.together():
             for link in links:

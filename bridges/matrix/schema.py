@@ -234,4 +234,9 @@ SCHEMA: Final = (
         matrix_room_id TEXT PRIMARY KEY, looked INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID
     """,
+    """
+    -- Matrix rooms that were replaced, and by which
+    CREATE TABLE replaced (matrix_room_id TEXT PRIMARY KEY, by TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX replaced_by ON replaced (by)
+    """,
 )

@@ -12,7 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridges.matrix import aside, failures
+from bridges.matrix import aside as aside_module
+from bridges.matrix import failures
 from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import PREFIX
 from bridges.matrix.content import NotBridged
@@ -82,7 +83,7 @@ async def test_a_poisonous_event_is_set_aside_reported_and_skipped_in_both_direc
 
 
 def test_only_the_newest_reasons_of_a_room_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aside, "ASIDE_KEPT", 3)
+    monkeypatch.setattr(aside_module, "ASIDE_KEPT", 3)
     database = Database(":memory:")
     aside = SetAside(database)
     for number in range(5):
