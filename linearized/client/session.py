@@ -345,7 +345,10 @@ class Session:
         packages: dict[str, bytes] = {}
         for _ in range(count):
             package = self.device.client.key_package(
-                now=now, lifetime=KEY_PACKAGE_LIFETIME, last_resort=last_resort
+                now=now,
+                lifetime=KEY_PACKAGE_LIFETIME,
+                last_resort=last_resort,
+                leaf_app_data=self.device.leaf_app_data,
             )
             reference = openmls.inspect_key_package(package, now=now).reference
             packages[encode_base64url(reference)] = package
