@@ -1,4 +1,4 @@
-"""What a sync tells beside a room's log: who has read how far, who is typing, how much is unread."""
+"""What a sync tells beside a room's log: who has read how far and who is typing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from typing import Any, Final
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.ignoring import ignored_by
-from linearized.store.base import RoomRow, Store
 from linearized.store.receipts import UNTHREADED, ReceiptRow
 
 # Receipts in one answer, at some hundred bytes each; what does not fit comes with the next.
 MAX_RECEIPTS: Final = 5_000
 # Receipts of a room that a newcomer is told of: the latest.
 MAX_ROOM_RECEIPTS: Final = 1_000
-# Entries looked at for unread messages: clients show no more than "99+".
-MAX_UNREAD: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +83,3 @@ def receipt_events(rows: Iterable[ReceiptRow]) -> list[JsonObject]:
         else:
             contents.append({row.event_id: {row.kind: {row.user_id: value}}})
     return [{"type": "m.receipt", "content": content} for content in contents]
-
-
-def unread_notifications(store: Store, room: RoomRow, user_id: str) -> JsonObject:
-    """How many messages a joined user has not read. They are encrypted: none is a highlight."""
-    ignored = ignored_by(store, user_id)
-    count = store.unread(room.room_id, user_id, last=room.head_seq, limit=MAX_UNREAD, but=ignored)
-    return {"highlight_count": 0, "notification_count": count}

@@ -11,8 +11,8 @@ import orjson
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.ephemeral import unread_notifications
 from linearized.server.clients.ignoring import is_unwanted
+from linearized.server.clients.notifications import UserNotifications
 from linearized.server.clients.projection import client_events, state_events, stripped_state
 from linearized.server.clients.room_members import heroes_of
 from linearized.server.clients.sliding_connections import RoomTold
@@ -60,7 +60,13 @@ def candidates(store: Store, user_id: str, told: frozenset[str]) -> list[Candida
 
 
 def room_answer(
-    context: Context, caller: Caller, candidate: Candidate, wish: RoomWish, before: RoomTold | None
+    context: Context,
+    caller: Caller,
+    candidate: Candidate,
+    wish: RoomWish,
+    *,
+    before: RoomTold | None,
+    unread: UserNotifications,
 ) -> tuple[JsonObject | None, RoomTold]:
     """What to tell of a room, None if nothing is new; and how far it is told then."""
     row, room = candidate.row, candidate.room
@@ -111,7 +117,7 @@ def room_answer(
         "num_live": 0 if fresh else sum(entry.seq > after for entry in timeline),
         **_counts(store, row),
         **(_names(store, row, head) if fresh or _renamed(store, row, after, head) else {}),
-        **(unread_notifications(store, room, row.user_id) if row.membership == "join" else {}),
+        **(unread.total(room).as_json() if row.membership == "join" else {}),
     }
     if fresh:
         value["initial"] = True

@@ -73,6 +73,7 @@ def _answer(
     direct = direct_rooms(store, caller.user_id)
     wishes, counts = _wanted(context, caller, asked, found, direct)
     rooms: JsonObject = {}
+    unread = context.notifications.of(caller.user_id)
     known: dict[str, RoomTold] = dict(told.rooms)
     for candidate in found:
         room_id = candidate.row.room_id
@@ -83,7 +84,7 @@ def _answer(
             wish = wishes[room_id]
         else:
             continue
-        value, after = room_answer(context, caller, candidate, wish, before)
+        value, after = room_answer(context, caller, candidate, wish, before=before, unread=unread)
         if value is not None and len(rooms) >= MAX_ROOMS:
             break
         known[room_id] = after
