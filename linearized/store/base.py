@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from linearized.store.account_data import AccountDataStore
+from linearized.store.activity import ActivityStore
 from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
 from linearized.store.directory import DirectoryStore
@@ -241,6 +242,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ActivityStore,
     ArchiveStore,
     ReceiptStore,
     RelationStore,
