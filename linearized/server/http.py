@@ -18,6 +18,7 @@ import trio
 
 from linearized.exceptions import CanonicalJsonError
 from linearized.protocol.canonical import JsonObject, parse_checked
+from linearized.protocol.values import value_object
 
 # The largest body any Matrix or MIMI face takes: 50 PDUs of 64 KiB and JSON around them fit; media has its
 # own limit.
@@ -55,7 +56,7 @@ class HttpError(Exception):
         self.extra = extra
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Response:
     """A complete response. ``done`` is called once: when it was written, or cannot be.
 
