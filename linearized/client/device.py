@@ -67,8 +67,8 @@ class MlsDevice(Joining):
             certificates: of a new client that is to have an X.509 credential: DER, its own first, which is
                 for ``signature_key`` and names the client's URI in its ``subjectAltName``.
             signature_key: of a new client; drawn if there is none.
-            leaf_app_data: what every leaf from now on says of the device beside what it knows, by component ID. It is
-                not saved.
+            leaf_app_data: what every leaf from now on says of the device beside what it knows, by component
+                ID. It is not saved.
 
         Raises:
             StateFileError: the state is damaged, or belongs to another device.
