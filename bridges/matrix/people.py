@@ -16,8 +16,9 @@ from bridges.matrix.puppets import Puppets
 from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
 from linearized.protocol.identifiers import user_id_from_uri
 
-# Users added by one commit: its Welcome grows with each, and the loser of a race has to make it again.
-CHUNK = 20
+# Users added by one commit. Each commit brings the whole GroupInfo into the log, and its Welcome the whole
+# tree to the provider, so ten thousand need few of them; the loser of a race makes some 100 kB again.
+CHUNK = 250
 
 _FORBIDDEN, _NOT_FOUND = 403, 404
 
@@ -99,8 +100,8 @@ class People:
             roles = {user: role_index(power.level(user)) for user in packages}
             await bot.groups.add_users(room_id, packages, roles=roles)
         for user in users:
-            await self._puppets.follow(user)
-            # Of a thousand who are added, most say nothing for long; each open session holds the whole tree.
+            # Of a thousand who are added, most say nothing for long, and to join takes a check of every leaf:
+            # each does when it first speaks. Until then its Welcome waits at the provider.
             self._puppets.put_away(user)
 
     async def _power(self, room_id: str) -> RoomPower:

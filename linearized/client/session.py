@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import openmls
 import trio
@@ -41,7 +41,7 @@ from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
 from linearized.protocol.identifiers import room_uri, user_uri
-from linearized.protocol.state import PARENT_ROOM
+from linearized.protocol.state import HUB, PARENT_ROOM
 
 # How long the server may hold a sync; intermediaries drop idle connections after about a minute.
 POLL_MS = 30_000
@@ -72,6 +72,19 @@ class Sent:
 
     event_id: str
     message_id: bytes
+
+
+_NOTHING: Final[JsonObject] = {"types": []}
+# Where a room is, and who has left it since; of all members' memberships a room of thousands has megabytes.
+_FOLLOWED: Final[JsonObject] = {
+    "presence": _NOTHING,
+    "account_data": _NOTHING,
+    "room": {
+        "account_data": _NOTHING,
+        "ephemeral": _NOTHING,
+        "state": {"types": [HUB[0], "m.room.member"], "lazy_load_members": True},
+    },
+}
 
 
 class Session:
@@ -199,7 +212,7 @@ class Session:
             ClientError: as ``ProviderApi``; nothing was lost.
         """
         since = self.device.state.since
-        answer = await self.api.sync(since=since, timeout_ms=timeout_ms)
+        answer = await self.api.sync(since=since, timeout_ms=timeout_ms, sync_filter=_FOLLOWED)
         token = answer.get("next_batch")
         if not isinstance(token, str):
             raise MalformedAnswer("the sync answer has no next_batch")

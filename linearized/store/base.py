@@ -403,10 +403,11 @@ class Store(
         """The entry with this event ID, in whichever room."""
         ...
 
-    def state_at(self, room_id: str, *, seq: int) -> list[EntryRow]:
+    def state_at(self, room_id: str, *, seq: int, members: bool = True) -> list[EntryRow]:
         """The state in force after entry ``seq``, in log order.
 
-        For each (type, state_key) that is the latest entry with that ``seq`` or a lower one.
+        For each (type, state_key) that is the latest entry with that ``seq`` or a lower one. The memberships,
+        in a large room nearly all of it, come only with ``members``.
         """
         ...
 

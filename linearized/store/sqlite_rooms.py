@@ -30,7 +30,8 @@ e.pdu FROM entries e JOIN rooms r ON r.room_nr = e.id >> 32 WHERE e.event_key = 
 _STATE_AT = """
 SELECT e.id & 4294967295, e.event_id, e.type, e.state_key, e.sender, e.origin_server_ts, e.epoch, e.pdu
 FROM entries e JOIN (
-    SELECT (?1 << 32) + max(seq) AS id FROM state WHERE room_nr = ?1 AND seq <= ?2 GROUP BY type, state_key
+    SELECT (?1 << 32) + max(seq) AS id FROM state
+    WHERE room_nr = ?1 AND seq <= ?2 AND (?3 OR type != 'm.room.member') GROUP BY type, state_key
 ) s ON e.id = s.id ORDER BY e.id
 """
 _STATE_ENTRY = """
@@ -109,12 +110,14 @@ class RoomReads(Reader):
         rows = self._query(_ENTRY_BY_ID, event_key(event_id), event_id)
         return entry_of(rows[0][0], rows[0][1:]) if rows else None
 
-    def state_at(self, room_id: str, *, seq: int) -> list[EntryRow]:
-        """The state entries in force after entry ``seq``, in log order."""
+    def state_at(self, room_id: str, *, seq: int, members: bool = True) -> list[EntryRow]:
+        """The state entries in force after entry ``seq``, in log order; without memberships if not
+        ``members``.
+        """
         number = self._room_number(room_id)
         if number is None:
             return []
-        rows = self._query(_STATE_AT, number, seq)
+        rows = self._query(_STATE_AT, number, seq, members)
         return [entry_of(room_id, row) for row in rows]
 
     def state_entry(self, room_id: str, event_type: str, state_key: str, *, seq: int) -> EntryRow | None:

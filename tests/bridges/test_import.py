@@ -56,7 +56,9 @@ async def test_everybody_of_the_homeserver_is_in_the_group_afterwards(tmp_path: 
             *(f"mimi://matrix.example/d/{name}/BRIDGE" for name in ("alice", "bob", "carol")),
         }
         for user in (ALICE, BOB, CAROL):
-            assert world.bridge.puppets.session(user).device.in_group(room_id)
+            assert not world.bridge.puppets.session(user).device.in_group(room_id)
+            session = await world.bridge.puppets.follow(user)  # as when it first speaks
+            assert session.device.in_group(room_id)
 
 
 async def test_nobodys_power_changes_by_the_import(tmp_path: Path) -> None:

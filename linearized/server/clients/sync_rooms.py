@@ -183,7 +183,9 @@ class _Part:
         start = timeline[0].seq if timeline else self.window.last + 1
         state: list[EntryRow] = []
         if arrived or self.question.full_state:
-            state = self.store.state_at(self.room.room_id, seq=start - 1)
+            # Of a large room memberships are nearly all. Those needed are looked up one by one below.
+            lazily = self.question.initial and self.question.wanted.state.lazy_members
+            state = self.store.state_at(self.room.room_id, seq=start - 1, members=not lazily)
         elif more:
             state = self._state_since(self.window.first, start)
         if not (timeline or state or more or arrived or self.question.full_state):
@@ -327,7 +329,8 @@ class _Part:
         changed = (
             [] if self.question.initial else [entry for entry in state if entry.seq >= self.window.first]
         )
-        kept = {entry.event_id: entry for entry in only_of(state, {*users, self.row.user_id})}
+        users = {*users, self.row.user_id}
+        kept = {entry.event_id: entry for entry in only_of(state, users)}
         kept |= {entry.event_id: entry for entry in changed}
         for user_id in users:
             entry = self.store.state_entry(self.room.room_id, MEMBER_TYPE, user_id, seq=place - 1)
