@@ -64,15 +64,28 @@ class Said:
     external: bool
 
 
-def said_by_commit(group: PublicGroup, staged: StagedCommit, *, present: Set[str], hub: str) -> Said:
+def committer_of(staged: StagedCommit) -> str:
+    """The user who made a verified commit.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT`` if the credential names nobody.
+    """
+    return identify(staged.committer).user_id
+
+
+def said_by_commit(
+    group: PublicGroup, staged: StagedCommit, *, hub: str, present: Set[str] | None = None
+) -> Said:
     """What a verified commit says.
 
     Args:
         group: before it.
-        present: the users with a leaf after it.
         hub: the room's.
+        present: the users with a leaf after it, for who knows them already.
     """
-    committer = identify(staged.committer).user_id
+    committer = committer_of(staged)
+    if present is None:
+        present = {identify(member).user_id for member in staged.members}
     roles = roles_of(group.app_data()), roles_of(staged.app_data)
     listed = lists_participants(group)
     acts = acts_of(group, staged.proposals, committer=committer, hub=hub, roles=roles) if listed else ()

@@ -225,8 +225,8 @@ def test_a_commit_whose_hub_lists_nobody_brings_nothing_about() -> None:
     group = MLS.observe(group_info=group_info, ratchet_tree=tree)
     bundle = bob.joined().commit()
     staged = group.stage_commit(bundle.commit, now=NOW // 1000)
-    said = said_by_commit(group, staged, present={BOB}, hub="a.example")
-    assert (said.acts, said.committer, said.external) == ((), BOB, False)
+    said = said_by_commit(group, staged, hub="a.example")
+    assert (said.acts, said.committer, said.external, said.present) == ((), BOB, False, {BOB})
     assert said_by_proposals(group, [], sender=BOB, state={}) == []
 
 
