@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "linearized.room.merkle",
         "linearized.room.parts",
         "linearized.room.segments",
+        "linearized.room.vouching",
         "linearized.exceptions",
         "linearized.__version__",
     ),

@@ -28,10 +28,9 @@ from linearized.protocol.state import hub_of
 from linearized.protocol.verify import event_claims, intact_or_redacted
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.checkpoint import Checkpoint, verify_checkpoint
-from linearized.room.leaves import identify
 from linearized.room.merkle import Frontier, entry_leaf, verify_inclusion
 from linearized.room.parts import INITIAL_GROUP, PartWalk
-from linearized.room.vouching import Said, VouchWalk, said_by_commit, said_by_proposals
+from linearized.room.vouching import VouchWalk, committer_of, said_by_commit, said_by_proposals
 
 KeyLookup = Callable[[str, str], bytes | None]
 # Entries asked for at once; the server may give fewer.
@@ -209,14 +208,10 @@ class LogVerifier:
         values = new_app_data(group.app_data(), group.app_data_updates(message))
         staged = group.stage_commit(message, new_app_data=values, now=event.origin_server_ts // 1000)
         group.verify_group_info(staged=staged, group_info=_binary(content, "public_group_state"))
-        if (committer := identify(staged.committer).user_id) != event.sender:
+        if (committer := committer_of(staged)) != event.sender:
             raise UntrustedAnswer(f"the commit was signed by {committer}")
-
-        def said() -> Said:
-            present = {identify(member).user_id for member in staged.members}
-            return said_by_commit(group, staged, present=present, hub=hub_of(self._state))
-
-        self._vouched.commit(event, content, said)
+        hub = hub_of(self._state)
+        self._vouched.commit(event, content, lambda: said_by_commit(group, staged, hub=hub))
         group.merge(staged)
 
     def _propose(self, event: Event) -> None:

@@ -58,8 +58,18 @@ def hub_of(state: StateMap) -> str:
     Raises:
         AuthorizationError: the room has no create event.
     """
-    moved = state.get(HUB) if has_hub_transfers(state) else None
+    moved = transfer_of(state)
     return user_domain(moved.sender if moved is not None else creator(state))
+
+
+def transfer_of(state: StateMap) -> Event | None:
+    """Give the event that made the room's hub what it is; None if it is the creator's server. In rooms whose
+    version has no transfers, an ``m.room.hub`` is an event as any other.
+
+    Raises:
+        AuthorizationError: the room has no create event.
+    """
+    return state.get(HUB) if has_hub_transfers(state) else None
 
 
 def parent_room(state: StateMap) -> str | None:

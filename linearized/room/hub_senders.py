@@ -15,9 +15,10 @@ from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.group_info import ExternalSender, ExternalSenders
 from linearized.mimi.key_material import basic_credential, basic_identity
 from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
+from linearized.protocol.events import Event
 from linearized.protocol.hub_rules import taken_from
 from linearized.protocol.identifiers import provider_of_uri, user_domain
-from linearized.protocol.state import HUB, StateMap, create_event, hub_of
+from linearized.protocol.state import StateMap, create_event, hub_of, transfer_of
 from linearized.room.proposers import EXTERNAL_SENDERS, external_senders
 from linearized.room.submissions import Reason, Rejected
 
@@ -49,7 +50,8 @@ def _changes(proposals: Iterable[ProposalInfo]) -> list[ProposalInfo]:
 
 
 def _check(group: PublicGroup, proposal: ProposalInfo, state: StateMap, key: bytes | None) -> None:
-    if HUB not in state:
+    transfer = transfer_of(state)
+    if transfer is None:
         raise _refused("The room has no other hub than before, so its group's extensions stay")
     present, proposed = group.extensions(), dict(proposal.extensions or {})
     try:
@@ -60,7 +62,7 @@ def _check(group: PublicGroup, proposal: ProposalInfo, state: StateMap, key: byt
     if proposed != present:
         raise _refused("Only the external senders of a group change, and no other extension")
     name = basic_credential(f"mimi://{hub_of(state)}".encode())
-    others = _others(external_senders(group), state)
+    others = _others(external_senders(group), transfer, state)
     if not senders or senders[0].credential != name or senders[1:] != others:
         raise _refused("The external senders are to be the new hub and who was one beside the old")
     if key is not None and senders[0].signature_key != key:
@@ -69,9 +71,10 @@ def _check(group: PublicGroup, proposal: ProposalInfo, state: StateMap, key: byt
         raise _refused("The hub is among the external senders already")
 
 
-def _others(senders: Iterable[ExternalSender], state: StateMap) -> tuple[ExternalSender, ...]:
+def _others(
+    senders: Iterable[ExternalSender], transfer: Event, state: StateMap
+) -> tuple[ExternalSender, ...]:
     """The senders that are neither the room's hub nor one before."""
-    transfer = state[HUB]
     before = transfer.hub_server or taken_from(transfer)
     hubs = {hub_of(state), before, user_domain(create_event(state).sender)}
     return tuple(sender for sender in senders if _provider(sender) not in hubs)

@@ -21,7 +21,7 @@ from linearized.mls import ProposalInfo, PublicGroup, StagedCommit
 from linearized.protocol.base64 import encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
-from linearized.protocol.state import JOIN_RULES, POWER_LEVELS, StateMap, hub_of
+from linearized.protocol.state import JOIN_RULES, POWER_LEVELS, StateMap, hub_of, membership
 from linearized.room.acts import Act, acts_of, departures, state_changes
 from linearized.room.admission import COMMIT, COMMIT_PART, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.content import binary
@@ -64,15 +64,28 @@ class Said:
     external: bool
 
 
-def said_by_commit(group: PublicGroup, staged: StagedCommit, *, present: Set[str], hub: str) -> Said:
+def committer_of(staged: StagedCommit) -> str:
+    """The user who made a verified commit.
+
+    Raises:
+        Rejected: ``INVALID_COMMIT`` if the credential names nobody.
+    """
+    return identify(staged.committer).user_id
+
+
+def said_by_commit(
+    group: PublicGroup, staged: StagedCommit, *, hub: str, present: Set[str] | None = None
+) -> Said:
     """What a verified commit says.
 
     Args:
         group: before it.
-        present: the users with a leaf after it.
         hub: the room's.
+        present: the users with a leaf after it, for who knows them already.
     """
-    committer = identify(staged.committer).user_id
+    committer = committer_of(staged)
+    if present is None:
+        present = {identify(member).user_id for member in staged.members}
     roles = roles_of(group.app_data()), roles_of(staged.app_data)
     listed = lists_participants(group)
     acts = acts_of(group, staged.proposals, committer=committer, hub=hub, roles=roles) if listed else ()
@@ -281,9 +294,10 @@ def check_said(events: Sequence[Event], said: Said, before: StateMap) -> None:
             while waiting and named_handshake(waiting[0]) is None:
                 take()
 
-    if said.external and waiting[0].sender != said.committer:
+    first = waiting[0].sender
+    if said.external and (first != said.committer or membership(state, first) == "invite"):
         # Who comes by a joining code is invited by whoever made it. Whether there was one only the hub knows.
-        match(admission_changes(said.committer, waiting[0].sender, state))
+        match(admission_changes(said.committer, first, state))
     match(join_rule_changes(said.app_data, committer=said.committer, state=state))
     for act in said.acts:
         match(state_changes(act, present=said.present, state=state))

@@ -18,7 +18,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event, parse_pdu
 from linearized.protocol.hub_rules import MAX_TRANSFERS, check_hub_chain, is_takeover
 from linearized.protocol.identifiers import room_domain, room_uri, user_domain
-from linearized.protocol.state import CREATE, HUB, StateMap, has_hub_transfers
+from linearized.protocol.state import CREATE, HUB, StateMap, transfer_of
 from linearized.protocol.verify import required_keys, verify_event
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.server.http import HttpError
@@ -141,7 +141,7 @@ def where(node: Node, room_id: str) -> bytes:
     row = node.store.room(room_id)
     if row is not None and row.role in {Role.HUB, Role.PARTICIPANT} and has_copy(row):
         state = node.rooms.state(room_id)
-        if HUB in state and has_hub_transfers(state):
+        if transfer_of(state) is not None:
             return encode_shown(hub_events_of(node.store, state))
     raise HttpError(404, "M_NOT_FOUND", "This server cannot show that the room has moved")
 

@@ -15,7 +15,7 @@ from linearized.protocol.base64 import encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain
-from linearized.protocol.state import HUB, StateMap, has_hub_transfers
+from linearized.protocol.state import StateMap, transfer_of
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.exchange import HUB_EVENTS
 from linearized.server.hub_chain import hub_events_of
@@ -67,7 +67,7 @@ async def offer(node: Node, row: RoomRow, event: Event, state: StateMap) -> None
         "invite_room_state": stripped_state(state),
         "room_version": row.version,
     }
-    if HUB in state and has_hub_transfers(state):
+    if transfer_of(state) is not None:
         body[HUB_EVENTS] = hub_events_of(node.store, state)
     txn = encode_base64url(event.event_id.encode())
     await node.federation.request(server, "POST", INVITE.format(txn=txn), json=body)

@@ -22,6 +22,7 @@ from linearized.protocol.base64 import encode_base64
 from linearized.protocol.build import build_event
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
+from linearized.protocol.hashing import event_id
 from linearized.protocol.hub_rules import TAKEOVER, is_takeover
 from linearized.protocol.state import HUB, StateMap
 from linearized.protocol.versions import get_version
@@ -158,10 +159,11 @@ class Takeovers:
             OutboundError, trio.TooSlowError: it does not give it.
             InvalidInput: what it gives does not follow.
         """
-        taken = 0
+        taken, last = 0, None
         while taken < MAX_TAIL:
             row = self._participating(room_id)
-            (last,) = self._node.store.event_ids(room_id, after=row.head_seq - 1, limit=1)
+            if last is None:
+                (last,) = self._node.store.event_ids(room_id, after=row.head_seq - 1, limit=1)
             path = f"{_path(room_id)}/tail?after={quote(last, safe='')}"
             with trio.fail_after(ASK_SECONDS):
                 answer = await self._node.federation.request(server, "GET", path)
@@ -172,6 +174,8 @@ class Takeovers:
                 break
             await self._receive(row, pdus, server)
             taken += len(pdus)
+            # Not the last of our log: what waits for its handshake is not in it yet.
+            last = event_id(pdus[-1], get_version(row.version))
         return taken
 
     async def _receive(self, row: RoomRow, pdus: Sequence[JsonObject], via: str | None) -> None:

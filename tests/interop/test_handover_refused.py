@@ -12,7 +12,7 @@ from linearized.exceptions import StoreError
 from linearized.protocol.canonical import JsonObject
 from linearized.room.checkpoint import read_checkpoint, sign_checkpoint
 from linearized.room.submissions import LocalEvent, Reason, Rejected
-from linearized.server import moves
+from linearized.server import handing_over
 from linearized.server.deciding import Overloaded
 from linearized.server.exchange import OutboundError
 from linearized.server.federation import pages
@@ -70,7 +70,7 @@ async def test_users_who_could_not_follow_keep_a_room_where_it_is(
     async with club(tmp_path) as world:
         with monkeypatch.context() as patch:
             patch.setattr(
-                moves, "joined_providers",
+                handing_over, "joined_providers",
                 lambda *_, **__: {"b.example": "linearized", "m.example": "mimi"},
             )  # fmt: skip
             await refused(world, "b.example", Reason.FORBIDDEN, "m.example does not say")
@@ -197,8 +197,8 @@ async def test_a_room_comes_back_to_a_hub_that_had_it(tmp_path: Path) -> None:
 async def test_a_new_hub_that_never_comes_to_the_end_of_the_log_does_not_get_the_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moves, "MAX_ROUNDS", 3)
-    monkeypatch.setattr(moves, "CLOSE_ENOUGH", 0)
+    monkeypatch.setattr(handing_over, "MAX_ROUNDS", 3)
+    monkeypatch.setattr(handing_over, "CLOSE_ENOUGH", 0)
     async with club(tmp_path) as world:
         real, asked = world.a.node.federation.request, 0
 

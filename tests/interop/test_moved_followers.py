@@ -24,7 +24,7 @@ from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, RatchetT
 from linearized.mimi.messages import SubmitMessageRequest
 from linearized.protocol.identifiers import room_uri
 from linearized.room.submissions import LocalEvent, Reason, Rejected
-from linearized.server import hub_chain, moves
+from linearized.server import handing_over, hub_chain
 from linearized.server.providers.client import HUB_MOVED, ProviderError
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
@@ -303,7 +303,10 @@ async def test_what_a_hub_says_of_routes_is_bounded_and_never_of_our_own_users(t
     async with club(tmp_path) as world:
         row = world.row(world.b)
         wrong: list[object] = [[], {"AAAA": 1}, {"AAAA": "no name!"}, {"A" * 200: "d.example"}]
-        wrong += [{"_": "d.example"}, {f"{number:04}": "d.example" for number in range(moves.MAX_ROUTES + 1)}]
+        wrong += [
+            {"_": "d.example"},
+            {f"{number:04}": "d.example" for number in range(handing_over.MAX_ROUTES + 1)},
+        ]
         for given in wrong:
             with pytest.raises(InvalidInput):
                 await world.b.node.moves.take_routes(row, given)

@@ -27,7 +27,8 @@ from linearized.server.providers import PREFIX
 from linearized.server.providers.client import ProviderError
 from linearized.store.base import Role
 from tests.interop.handover_support import Club, club
-from tests.interop.hostile_hub import PATIENCE
+from tests.interop.hostile_hub import ALICE, PATIENCE
+from tests.interop.takeover_support import bereft
 from tests.server.support import Server, running_server
 from tests.server.test_two_providers import bodies, encrypted_room, read, say, signed_in
 
@@ -260,3 +261,33 @@ async def test_what_others_show_has_to_be_signed_and_to_lead_on(tmp_path: Path) 
         with pytest.raises(JoinRefused):
             await world.eva.groups.join(world.room_id, code="a guess", via=["c.example", "b.example"])
         assert world.asked() == ["b.example"]
+
+
+async def test_after_a_takeover_a_code_of_the_new_hub_is_good_where_the_taker_is_agreed_to(
+    tmp_path: Path,
+) -> None:
+    async with bereft(tmp_path) as world:
+        codes = world.a.node.join_codes
+        old, _ = await codes.create(world.room_id, creator=ALICE, uses=1, lifetime_ms=HOUR_MS)
+        await world.agreed()
+        async with (
+            running_server("e.example", tmp_path, world.network, peers=("a.example", "b.example")) as e,
+            signed_in(e, await e.user("eva")) as eva,
+        ):
+            code = await world.bob.api.create_join_code(world.room_id, uses=1, lifetime_ms=HOUR_MS)
+            await world.bob.catch_up()
+            await world.bob.tidy()  # the new hub's key and franking agent
+            # Who took the room over signed that alone: it is for e.example's operator to believe it.
+            with pytest.raises(ApiError):
+                await eva.groups.join(world.room_id, code=code, via=["c.example"])
+            assert e.node.store.room(world.room_id) is None
+            await e.node.takeovers.accept(world.room_id, "b.example", hub_is_gone=False)
+            # What the hub that is gone gave out, it kept: nobody else knows those codes.
+            with pytest.raises(JoinRefused):
+                await eva.groups.join(world.room_id, code=old, via=["c.example"])
+            await eva.groups.join(world.room_id, code=code, via=["c.example"])
+            row = world.row(e)
+            assert (row.role, row.hub) == (Role.FOLLOWER, "b.example")
+            assert membership(world.b.node.rooms.state(world.room_id), EVA) == "join"
+            await say(world.bob, world.room_id, "welcome")
+            await hears(eva, "welcome")

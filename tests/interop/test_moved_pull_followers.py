@@ -26,6 +26,7 @@ from linearized.server.providers.client import (
     HUB_HEADER,
     ROOM_HEADER,
 )
+from linearized.server.pull_follower import PullFollower
 from linearized.server.told_fetchers import fetchers, newcomers, read_fetchers
 from linearized.store.base import Role
 from tests.interop.hostile_hub import PATIENCE, delivered
@@ -35,6 +36,25 @@ from tests.server.test_two_providers import bodies, received, say, signed_in
 
 EVA = "@eva:e.example"
 PUSHES = (f"{PREFIX}/notify/", f"{PREFIX}/hubMoved/")
+
+
+class Asked:
+    """In the place of ``PullFollower.moves``, which each of its requests sets: tells when that is."""
+
+    def __init__(self) -> None:
+        self.said = trio.Event()
+
+    def __get__(self, follower: PullFollower, _: type[PullFollower]) -> bool:
+        moves: bool = vars(follower)["moves"]
+        return moves
+
+    def __set__(self, follower: PullFollower, moves: bool) -> None:
+        vars(follower)["moves"] = moves
+        said, self.said = self.said, trio.Event()
+        said.set()
+
+
+ASKED = Asked()
 
 
 @asynccontextmanager
@@ -96,14 +116,14 @@ async def shown(world: Followed) -> httpx.Response:
 async def registered(world: Followed, hub: Server) -> None:
     """Wait until d.example fetches from a hub."""
     with trio.fail_after(PATIENCE):
-        # No event says that a request of another server has been answered.
-        while not hub.node.followers.pulls.is_shown_moves("d.example"):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        while not hub.node.followers.pulls.is_shown_moves("d.example"):
+            await ASKED.said.wait()
 
 
 @pytest.fixture(autouse=True)
 def promptly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidying, "TIDY_SPREAD_MS", 0)
+    monkeypatch.setattr(PullFollower, "moves", ASKED, raising=False)
 
 
 async def test_all_three_systems_go_with_a_room_and_nothing_is_lost_or_comes_twice(tmp_path: Path) -> None:
@@ -320,14 +340,12 @@ async def test_the_new_hub_alone_does_not_take_it_along(tmp_path: Path) -> None:
         world.network.log.clear()
         await say(world.alice, world.room_id, "go on")  # ends a request that is under way
         with trio.fail_after(PATIENCE):
-            while not any(entry[:2] == ("d.example", "a.example") for entry in world.network.log):  # noqa: ASYNC110
-                await trio.sleep(0.01)
+            await world.network.until(lambda origin, name, *_: (origin, name) == ("d.example", "a.example"))
         await world.hand_over()
         await world.d.node.pulling.begin("b.example")
         with trio.fail_after(PATIENCE):
             # The wire is looked at: it left the room out, having refused what came of it.
-            while not any("skip=" in path for *_, path in world.network.log):  # noqa: ASYNC110
-                await trio.sleep(0.01)
+            await world.network.until(lambda *request: "skip=" in request[-1])
         assert world.row(world.d).hub == "a.example"
         del world.network.views["d.example", "a.example"]
         world.d.node.pulling.contacted("a.example")

@@ -17,6 +17,7 @@ from linearized.protocol.state import (
     join_rule,
     membership,
     parent_room,
+    transfer_of,
 )
 from tests.protocol.support import ALICE, BOB, I_1, local_event, participant_event
 
@@ -49,7 +50,10 @@ def test_the_creator_and_the_hub_are_the_create_event_s() -> None:
 )
 def test_a_transfer_makes_another_hub_in_rooms_whose_version_has_them(version: object, hub: str) -> None:
     created = state_of(("m.room.create", "", {"room_version": version}))
-    assert hub_of({**created, HUB: participant_event(type="m.room.hub", state_key="")}) == hub
+    event = participant_event(type="m.room.hub", state_key="")
+    assert hub_of({**created, HUB: event}) == hub
+    assert transfer_of({**created, HUB: event}) == (event if hub == "b.example" else None)
+    assert transfer_of(created) is None
 
 
 def test_a_parent_room_is_one_that_the_create_event_names() -> None:

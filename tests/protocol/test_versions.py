@@ -91,3 +91,34 @@ def test_only_our_version_keeps_provenance() -> None:
         "dev.linearized.1"
     ]
     assert [name for name, version in ROOM_VERSIONS.items() if version.vouched_events] == ["dev.linearized.1"]
+
+
+def test_two_versions_are_for_production() -> None:
+    assert {name for name, version in ROOM_VERSIONS.items() if version.stable} == {"I.1", "dev.linearized.1"}
+    nobody = frozenset[str]()
+    made = RoomVersion(
+        name="org.example.new",
+        kept_fields=nobody,
+        kept_content={},
+        invite_join_rules=nobody,
+        knock_join_rules=nobody,
+    )
+    assert not made.stable, "a version is not, unless it says so"
+
+
+def test_state_needs_a_level_of_50_where_nobody_has_set_levels_but_in_matrix() -> None:
+    # Draft, Calculating Power Levels: "If state_default is not specified, use 50." Matrix room version 10:
+    # "If there is no m.room.power_levels event in the room, state_default is 0".
+    levels = {name: version.state_level_without_event for name, version in ROOM_VERSIONS.items()}
+    assert levels == dict.fromkeys(ROOM_VERSIONS, 50) | {"org.matrix.msc3995": 0}
+
+
+def test_each_version_has_its_join_rules() -> None:
+    restricted = {"restricted", "knock_restricted"}
+    for name, version in ROOM_VERSIONS.items():
+        more = name in {"org.matrix.msc3995", "dev.linearized.1"}
+        assert version.invite_join_rules == {"invite", "knock"} | (restricted if more else set())
+        assert version.knock_join_rules == {"knock"} | ({"knock_restricted"} if more else set())
+        matrix = name == "org.matrix.msc3995"
+        assert version.authorised_join_rules == (restricted if matrix else set())
+        assert version.level_maps == (("events", "notifications") if matrix else ("events",))

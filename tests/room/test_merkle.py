@@ -196,17 +196,17 @@ def test_a_proof_holds_for_nothing_else(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("index", "size"), [(5, 5), (-1, 5), (0, 0)])
 def test_what_is_not_in_the_tree_has_no_proof(index: int, size: int) -> None:
-    with pytest.raises(ProofError):
+    with pytest.raises(ProofError, match="has no leaf"):
         inclusion_proof(index, size, Whole(log(5)).node)
-    with pytest.raises(ProofError):
+    with pytest.raises(ProofError, match="has no leaf"):
         verify_inclusion(bytes(32), index, size, [], bytes(32))
 
 
 @pytest.mark.parametrize(("old", "new"), [(6, 5), (-1, 5)])
 def test_a_larger_tree_is_no_prefix(old: int, new: int) -> None:
-    with pytest.raises(ProofError):
+    with pytest.raises(ProofError, match="no prefix"):
         consistency_proof(old, new, Whole(log(6)).node)
-    with pytest.raises(ProofError):
+    with pytest.raises(ProofError, match="no prefix"):
         verify_consistency(old, bytes(32), new, bytes(32), [])
 
 
@@ -224,12 +224,20 @@ def test_trees_that_need_no_path_or_one_are_held_to_it(old: int, old_root: bytes
         verify_consistency(old, old_root, 5, mth(log(5)), path)
 
 
-def test_a_path_has_a_bounded_number_of_hashes_of_32_bytes() -> None:
-    for path in ([bytes(32)] * (MAX_PATH + 1), [bytes(31)]):
-        with pytest.raises(ProofError):
-            verify_inclusion(bytes(32), 0, 2, path, bytes(32))
-        with pytest.raises(ProofError):
-            verify_consistency(1, bytes(32), 2, bytes(32), path)
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        ([bytes(32)] * (MAX_PATH + 1), f"at most {MAX_PATH} hashes"),
+        ([bytes(32)] * MAX_PATH, "too long"),  # as many as a proof may have, but not this one
+        ([bytes(31)], "32 bytes"),
+        ([bytes(32), bytes(33)], "32 bytes"),
+    ],
+)
+def test_a_path_has_a_bounded_number_of_hashes_of_32_bytes(path: list[bytes], match: str) -> None:
+    with pytest.raises(ProofError, match=match):
+        verify_inclusion(bytes(32), 0, 2, path, bytes(32))
+    with pytest.raises(ProofError, match=match):
+        verify_consistency(1, bytes(32), 2, bytes(32), path)
 
 
 # --- frontiers ---

@@ -115,10 +115,11 @@ def test_bans_in_a_room_with_a_policy_are_taken(entries: Entries) -> None:
     assert taken(entries, since=commits(entries)[-2]).waiting == 0
 
 
-def test_who_comes_by_a_joining_code_is_invited_by_another_providers_user(entries: Entries) -> None:
+@pytest.mark.parametrize("inviter", [ALICE, BOB])
+def test_who_comes_by_a_joining_code_is_invited_by_who_made_it(entries: Entries, inviter: str) -> None:
     bob, carol = Member(BOB), Member(CAROL)
     party = Party(bob, role=2)
-    party.submit(replace(party.join(carol), invited_by=BOB), by=carol)
+    party.submit(replace(party.join(carol), invited_by=inviter), by=carol)
     assert taken(entries).waiting == 0
 
 

@@ -120,17 +120,28 @@ def test_in_a_room_with_a_policy_a_ban_is_borne_out(entries: Entries) -> None:
     assert vouched(entries)[-2:] == [("m.room.member", BOB), ("m.mls.commit", BOB)]
 
 
-def test_who_comes_by_a_joining_code_is_invited_by_another_providers_user(entries: Entries) -> None:
+@pytest.mark.parametrize("inviter", [ALICE, BOB])
+def test_who_comes_by_a_joining_code_is_invited_by_who_made_it(entries: Entries, inviter: str) -> None:
     bob, carol = Member(BOB), Member(CAROL)
     party = Party(bob, role=2)
-    joins = replace(party.join(carol), invited_by=BOB)
+    joins = replace(party.join(carol), invited_by=inviter)
     party.submit(joins, by=carol)
     assert walk(entries).epoch == 3
-    assert vouched(entries)[-3:] == [
-        ("m.room.member", BOB),
-        ("m.room.member", CAROL),
-        ("m.mls.commit", CAROL),
+    assert [(event.type, event.sender, event.provenance is None) for event, _ in entries[-3:]] == [
+        ("m.room.member", inviter, inviter == ALICE),
+        ("m.room.member", CAROL, False),
+        ("m.mls.commit", CAROL, False),
     ]
+
+
+def test_who_comes_by_an_external_commit_and_was_not_let_in_has_not_joined(
+    entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob, carol = Member(BOB), Member(CAROL)
+    party = Party(bob, role=2)
+    lying(monkeypatch, member_change(CAROL, CAROL, "join"))
+    party.submit(party.join(carol), by=carol)
+    assert lie(entries).event_id == entries[-2][0].event_id
 
 
 # --- lies about commits ---
@@ -214,8 +225,8 @@ def test_a_commit_whose_hub_lists_nobody_brings_nothing_about() -> None:
     group = MLS.observe(group_info=group_info, ratchet_tree=tree)
     bundle = bob.joined().commit()
     staged = group.stage_commit(bundle.commit, now=NOW // 1000)
-    said = said_by_commit(group, staged, present={BOB}, hub="a.example")
-    assert (said.acts, said.committer, said.external) == ((), BOB, False)
+    said = said_by_commit(group, staged, hub="a.example")
+    assert (said.acts, said.committer, said.external, said.present) == ((), BOB, False, {BOB})
     assert said_by_proposals(group, [], sender=BOB, state={}) == []
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+import trio
 from cryptography.x509 import Certificate
 
 from linearized.config import Config, MetadataConfig, ProviderConfig, StoreConfig
@@ -49,6 +50,18 @@ class Network:
     log: list[tuple[str, str, str, str]] = field(default_factory=list)
     client_address: str = "127.0.0.1"
     """From where everybody's requests come."""
+    _made: trio.Event = field(default_factory=trio.Event)
+
+    async def until(self, wanted: Callable[[str, str, str, str], bool]) -> None:
+        """Wait until there is such a request in the log: of whom, to whom, its method and target."""
+        while not any(wanted(*entry) for entry in self.log):
+            await self._made.wait()
+
+    def made(self, origin: str, name: str, method: str, target: str) -> None:
+        """Note a request."""
+        self.log.append((origin, name, method, target))
+        made, self._made = self._made, trio.Event()
+        made.set()
 
     def transport(self, origin: str) -> httpx.AsyncBaseTransport:
         """How ``origin`` (a provider, or ``""`` for a client without a certificate) reaches everybody."""
@@ -65,7 +78,7 @@ class _Wire(httpx.AsyncBaseTransport):
         app = self._network.views.get((self._origin, name), self._network.apps.get(name))
         if app is None or name in self._network.down:
             raise httpx.ConnectError(f"{name} is down", request=request)
-        self._network.log.append((self._origin, name, request.method, request.url.raw_path.decode()))
+        self._network.made(self._origin, name, request.method, request.url.raw_path.decode())
         peers = (self._origin,) if self._origin else ()
 
         async def with_peer(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:

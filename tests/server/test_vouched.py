@@ -32,6 +32,17 @@ async def test_who_proposes_to_leave_is_out_whenever_that_comes(tmp_path: Path) 
         assert len(told.kept()) == len(set(told.kept()))
 
 
+async def test_the_end_of_a_log_is_taken_in_pages_that_end_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linearized.server.federation.takeover.MAX_TAIL_PAGE", 1)
+    async with told_room(tmp_path) as told:
+        appended = await told.submit(told.alice.add(Member(CAROL)))
+        taken = await told.pair.b.node.takeovers.catch_up(told.pair.room_id, "a.example")
+        assert taken == len(appended) == 3
+        told.pair.agree()
+
+
 @pytest.mark.parametrize("shown", [True, False])
 async def test_more_than_the_proposals_say_is_refused_whenever_that_comes(
     tmp_path: Path, shown: bool

@@ -12,9 +12,10 @@ from linearized.server.buckets import Buckets
 from linearized.server.federation.calls import Call, is_admitted, not_found, signed
 from linearized.server.federation.pages import fitting
 from linearized.server.federation.visibility import PUBLIC
+from linearized.server.handing_over import ROUTES
 from linearized.server.histories import visibility_changes
 from linearized.server.http import HttpError, Response, Route, json_response
-from linearized.server.moves import ROUTES, takers
+from linearized.server.moves import takers
 from linearized.server.node import Node
 from linearized.server.told_fetchers import PULL_FOLLOWERS
 from linearized.store.base import Role, RoomRow

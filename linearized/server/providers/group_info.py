@@ -21,7 +21,7 @@ from linearized.mimi.group_info import (
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.key_material import basic_credential
 from linearized.protocol.identifiers import room_uri, user_domain
-from linearized.protocol.state import HUB
+from linearized.protocol.state import transfer_of
 from linearized.room.credentials import client_of
 from linearized.server import hub_chain
 from linearized.server.exchange import wrong_server
@@ -126,7 +126,7 @@ def _require_present(node: Node, row: RoomRow, user_id: str) -> None:
     if row.role is not Role.PARTICIPANT or not has_copy(row):
         return
     state = node.rooms.state(row.room_id)
-    if HUB not in state:
+    if transfer_of(state) is None:
         return
     node.join_codes.shown_elsewhere(row.room_id, user_id=user_id)
     raise wrong_server(row.hub, hub_chain.hub_events_of(node.store, state))
