@@ -127,6 +127,8 @@ class Handshakes:
 
     def _check_support(self, room_id: str, users: Mapping[str, Sequence[bytes]]) -> None:
         app_data, now = self._device.group(room_id).app_data(), self._api.clock() // 1000
+        if not unmet(app_data, {}):  # groups of ours ask for nothing
+            return
         for user_id, packages in users.items():
             for package in packages:
                 missing = unmet(app_data, openmls.inspect_key_package(package, now=now).leaf_app_data)
