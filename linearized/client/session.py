@@ -37,7 +37,6 @@ from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
 from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeError
 from linearized.mimi.content import ExternalPart, MimiContent, check_expiry, message_id
-from linearized.mimi.media_types import leaf_components
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
@@ -362,7 +361,7 @@ class Session:
                 now=now,
                 lifetime=KEY_PACKAGE_LIFETIME,
                 last_resort=last_resort,
-                leaf_app_data=leaf_components(),
+                leaf_app_data=self.device.leaf_app_data,
             )
             reference = openmls.inspect_key_package(package, now=now).reference
             packages[encode_base64url(reference)] = package

@@ -19,6 +19,7 @@ from linearized.mimi.app_data import (
     SAFE_AAD_COMPONENT,
     ComponentsList,
 )
+from linearized.mimi.bridged import BRIDGED_CLIENT
 from linearized.mimi.content import MimiContent
 from linearized.mimi.participants import FRANK_AAD, FRANKING_AGENT, PARTICIPANT_LIST, ROOM_METADATA
 from linearized.mimi.policy.common import MAX_ITEMS, MediaType, Parameter
@@ -45,6 +46,7 @@ _COMPONENTS: Final = (
     FRANKING_AGENT,
     PARTICIPANT_LIST,
     ROOM_METADATA,
+    BRIDGED_CLIENT,
     *POLICY_COMPONENTS,
 )
 _ARRAY_OF_SEVEN: Final = b"\x87"

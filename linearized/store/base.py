@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from linearized.protocol.values import value_object
 from linearized.store.account_data import AccountDataStore
+from linearized.store.activity import ActivityStore
 from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
 from linearized.store.directory import DirectoryStore
@@ -242,6 +243,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ActivityStore,
     ArchiveStore,
     ReceiptStore,
     RelationStore,

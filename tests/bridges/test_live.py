@@ -96,6 +96,11 @@ async def test_a_matrix_message_reaches_the_other_provider_from_its_own_sender(t
         (got,) = await heard(bob)
         assert got.sender_uri == "mimi://matrix.example/u/carol"
         assert got.client_uri == "mimi://matrix.example/d/carol/BRIDGE"
+        # Everybody sees which clients are a bridge's.
+        owners, bridged = (getattr(bob.device, what)(world.room_id()) for what in ("members", "bridged"))
+        assert {owners[leaf].user_id for leaf in bridged} == {"@_bridge:a.example", ALICE, BOB, CAROL}
+        assert {one.protocol for one in bridged.values()} == {"matrix"}
+        assert "@bob:b.example" in {owner.user_id for owner in owners.values()}
         assert body_of(got) == "hello from matrix"
         assert got.timestamp == room.timeline[-1]["origin_server_ts"]
 

@@ -11,7 +11,6 @@ from linearized.client.own_groups.commits import OwnCommits
 from linearized.client.own_groups.looking import ROLE_ADMIN, group_ids, owners_of
 from linearized.client.state import PendingCommit
 from linearized.mimi.franking import franking_components
-from linearized.mimi.media_types import leaf_components
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListData, UserRolePair
 from linearized.mimi.policy.presets import Preset
 from linearized.protocol.identifiers import group_id, user_uri
@@ -46,7 +45,7 @@ class Joining(OwnCommits):
                 **franking,
             },
             external_senders=external_senders,
-            leaf_app_data=leaf_components(),
+            leaf_app_data=self.leaf_app_data,
         )
         self.record(room_id)
         self.save()
@@ -96,7 +95,7 @@ class Joining(OwnCommits):
             ratchet_tree=ratchet_tree,
             replace_leaf=own[0] if own else None,
             proposals=_self_removes(seen, proposals, own),
-            leaf_app_data=leaf_components(),
+            leaf_app_data=self.leaf_app_data,
         )
         return self._keep(room_id, bundle, external=True, initial=None)
 
