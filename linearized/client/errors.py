@@ -81,6 +81,20 @@ class KeyMaterialUnavailable(ClientError):  # noqa: N818 - names the fact
         self.code = code
 
 
+class LacksSupport(ClientError):  # noqa: N818 - names the fact
+    """A client does not have what the room's group asks of its members, by its key package's own account.
+
+    Attributes:
+        user_id: whose client.
+        missing: components and media types.
+    """
+
+    def __init__(self, user_id: str, missing: tuple[str, ...]) -> None:
+        super().__init__(f"a client of {user_id} lacks what the group asks for: {', '.join(missing)}")
+        self.user_id = user_id
+        self.missing = missing
+
+
 class JoinRefused(ClientError):  # noqa: N818 - names the fact
     """The hub gave no GroupInfo to join with.
 

@@ -15,7 +15,7 @@ import trio
 from linearized.client.api import ProviderApi
 from linearized.client.changes import NO_ROLES, change_of
 from linearized.client.device import CIPHERSUITE, Change, MlsDevice
-from linearized.client.errors import CommitLost, CommitRefused, UntrustedAnswer
+from linearized.client.errors import CommitLost, CommitRefused, LacksSupport, UntrustedAnswer
 from linearized.client.franks import agent_of
 from linearized.client.group_requests import (
     group_info_request,
@@ -29,6 +29,7 @@ from linearized.client.state import PendingCommit
 from linearized.mimi.group_info import GroupInfoResponse
 from linearized.mimi.handshake import UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.key_material import KeyMaterialResponse
+from linearized.mimi.media_types import unmet
 from linearized.mimi.metadata_policy import RequiredPolicy
 from linearized.mimi.policy.presets import Preset
 from linearized.protocol.identifiers import room_domain
@@ -113,13 +114,26 @@ class Handshakes:
         is sent.
 
         Raises:
+            LacksSupport: a client does not say that it has what the group asks of its members.
+            MimiDecodeError: what it says of that cannot be read.
             CommitRefused, CommitLost, NotInGroup, ApiError, ServerUnreachable: nobody was added, except
                 that after ``ServerUnreachable`` it is not known; the next commit or sync finds out.
         """
         async with self._lock:
+            self._check_support(room_id, users)
             return await self._commit(
                 room_id, change_of(self._device, room_id, clock=self._api.clock, add=users, roles=roles)
             )
+
+    def _check_support(self, room_id: str, users: Mapping[str, Sequence[bytes]]) -> None:
+        app_data, now = self._device.group(room_id).app_data(), self._api.clock() // 1000
+        if not unmet(app_data, {}):  # groups of ours ask for nothing
+            return
+        for user_id, packages in users.items():
+            for package in packages:
+                missing = unmet(app_data, openmls.inspect_key_package(package, now=now).leaf_app_data)
+                if missing:
+                    raise LacksSupport(user_id, missing)
 
     async def remove_users(self, room_id: str, user_ids: Sequence[str]) -> str | None:
         """Remove users with all their clients; raises as ``add_users``."""

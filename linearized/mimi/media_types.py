@@ -79,6 +79,50 @@ def leaf_components() -> dict[int, bytes]:
     }
 
 
+def unmet(app_data: Mapping[int, bytes], leaf: Mapping[int, bytes]) -> tuple[str, ...]:
+    """What a group asks of its members that a leaf does not say it has.
+
+    "MLS clients SHOULD NOT add an MLS client to an MLS group with `content_media_types` in its GroupContext
+    unless all the members … advertise support for all the required media types"; likewise `app_components`
+    and `safe_aad`, which list "the required components".
+
+    Args:
+        app_data: of the group.
+        leaf: the ``app_data_dictionary`` of the leaf.
+
+    Returns:
+        The components (in hexadecimal) and media types, for a person to read; nothing if the leaf will do.
+
+    Raises:
+        MimiDecodeError: the group's or the leaf's lists are malformed.
+    """
+    missing: list[str] = []
+    for component in (APP_COMPONENTS, SAFE_AAD_COMPONENT):
+        lacking = _components(app_data, component) - _components(leaf, component)
+        missing += [f"component 0x{each:04X}" for each in sorted(lacking)]
+    types = _media_types(app_data).keys() - _media_types(leaf).keys()
+    return (*missing, *sorted(_media_types(app_data)[each] for each in types))
+
+
+def _components(data: Mapping[int, bytes], component: int) -> frozenset[int]:
+    value = data.get(component)
+    return frozenset() if value is None else frozenset(ComponentsList.decode(value).component_ids)
+
+
+def _media_types(data: Mapping[int, bytes]) -> dict[tuple[str, frozenset[tuple[str, str]]], str]:
+    """The types of a list as they are compared: without regard to case and to the order of parameters."""
+    value = data.get(CONTENT_MEDIA_TYPES)
+    if value is None:
+        return {}
+    return {
+        (
+            each.media_type.lower(),
+            frozenset((one.parameter_name.lower(), one.parameter_value.lower()) for one in each.parameters),
+        ): each.media_type
+        for each in MediaTypeList.decode(value).media_type_list
+    }
+
+
 def framed(content: bytes, app_data: Mapping[int, bytes]) -> bytes:
     """Encoded MIMI content as the ``application_data`` of a message in a group with this dictionary."""
     if CONTENT_MEDIA_TYPES not in app_data:

@@ -15,6 +15,7 @@ from linearized.client import (
     ALGORITHM,
     DecryptedMessage,
     GroupLost,
+    LacksSupport,
     MembershipChanged,
     MlsDevice,
     NotInGroup,
@@ -26,8 +27,12 @@ from linearized.client.following import WELCOME_ALGORITHM
 from linearized.client.identity import leaf_owner
 from linearized.client.storage import MemoryStorage
 from linearized.exceptions import IdentifierError
+from linearized.mimi.app_data import CONTENT_MEDIA_TYPES
 from linearized.mimi.content import MAX_EXPIRY_MS, Expiration, sender_extensions, text
 from linearized.mimi.key_material import basic_credential
+from linearized.mimi.media_types import MediaTypeList
+from linearized.mimi.policy.common import MediaType
+from linearized.mimi.policy.presets import PRESETS, Preset
 from linearized.mimi.tls import encode_vector
 from linearized.protocol.base64 import encode_base64
 from tests.client.fake_provider import FakeProvider, Room
@@ -106,6 +111,47 @@ async def test_a_message_that_ends_more_than_a_year_away_is_refused_and_cannot_b
         with pytest.raises(ValueError, match="more than a year"):
             await alice.send(ROOM, content)
         assert not alice.device.state.outbox
+
+
+class Particular(Preset):
+    """A policy whose group asks its members for media types."""
+
+    types: tuple[str, ...] = ("application/mimi-content",)
+
+    def components(self) -> dict[int, bytes]:
+        listed = tuple(MediaType(media_type=each) for each in self.types)
+        return {
+            **super().components(),
+            CONTENT_MEDIA_TYPES: MediaTypeList(media_type_list=listed).encode(),
+        }
+
+
+class Choosy(Particular):
+    types = ("application/mimi-content", "application/json")
+
+
+@pytest.mark.parametrize("kind", [Particular, Choosy])
+async def test_who_lacks_what_a_group_asks_for_is_not_added(kind: type[Particular]) -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    open_to_all = PRESETS["open"]
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        policy = kind(creator_role=open_to_all.creator_role, roles=open_to_all.roles, base=open_to_all.base)
+        await alice.groups.create(ROOM, policy=policy)
+        if kind is Choosy:
+            with pytest.raises(LacksSupport, match="application/json") as raised:
+                await alice.groups.invite(ROOM, [BOB])
+            assert (raised.value.user_id, raised.value.missing) == (BOB, ("application/json",))
+            assert len(alice.device.members(ROOM)) == 1
+            return
+        await alice.groups.invite(ROOM, [BOB])
+        await drain(bob)
+        said = message("framed")
+        await alice.send(ROOM, said)
+        (shown,) = [item for item in await drain(bob) if isinstance(item, DecryptedMessage)]
+        assert shown.content == said
+        assert shown.payload != shown.content.encode()
 
 
 async def test_a_commit_that_does_not_verify_loses_the_group_and_rejoining_finds_it_again() -> None:

@@ -15,9 +15,10 @@ from linearized.mimi.media_types import (
     framed,
     leaf_components,
     read_message,
+    unmet,
 )
 from linearized.mimi.participants import FRANK_AAD, PARTICIPANT_LIST
-from linearized.mimi.policy.common import MediaType
+from linearized.mimi.policy.common import MediaType, Parameter
 
 CONTENT = text("hi", salt=b"s" * 16)
 PLAIN = MediaType(media_type="text/plain")
@@ -71,6 +72,31 @@ def test_a_message_of_another_media_type_is_not_read() -> None:
     assert read_message(message_of("Application/MIMI-Content")) == CONTENT
     with pytest.raises(MimiDecodeError, match="application/json"):
         read_message(message_of("application/json"))
+
+
+def test_what_a_leaf_lacks_of_what_a_group_asks_for_is_named() -> None:
+    leaf = leaf_components()
+    group = {
+        APP_COMPONENTS: ComponentsList(component_ids=(PARTICIPANT_LIST, 0x7FFE)).encode(),
+        SAFE_AAD_COMPONENT: ComponentsList(component_ids=(FRANK_AAD, 0x7FFF)).encode(),
+        **group_of(MIMI_CONTENT, MediaType(media_type="application/json")),
+    }
+    assert unmet(group, leaf) == ("component 0x7FFE", "component 0x7FFF", "application/json")
+    assert unmet(group, {})[-2:] == ("application/json", "application/mimi-content")
+    assert unmet({}, {}) == unmet({}, leaf) == ()
+    assert unmet({SAFE_AAD_COMPONENT: ComponentsList().encode()}, {}) == ()
+    with pytest.raises(MimiDecodeError):
+        unmet(group, {CONTENT_MEDIA_TYPES: b"\x00"})
+
+
+def test_media_types_are_compared_with_their_parameters_and_without_regard_to_case() -> None:
+    def plain(charset: str, *, name: str = "Charset") -> MediaType:
+        parameter = Parameter(parameter_name=name, parameter_value=charset)
+        return MediaType(media_type="TEXT/plain", parameters=(parameter,))
+
+    assert unmet(group_of(plain("UTF-8")), leaf_components()) == ()
+    assert unmet(group_of(plain("latin-1")), leaf_components()) == ("TEXT/plain",)
+    assert unmet(group_of(PLAIN), leaf_components()) == ("text/plain",)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", message_of("") + b"\x00", b"\x01x\x00\x00"])
