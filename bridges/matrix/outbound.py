@@ -191,7 +191,7 @@ class Outbound:
             self._messages.sent(link.matrix_room_id, known)
             self._retention.sent(link, sent.event_id, known.sender, content.expires)
         if sender != self._bot:
-            session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
+            self._puppets.drop_read(session)  # what a client reads while it follows, the bot reads too
 
     async def _client(self, link: Link, user: str) -> Session:
         """The user's client, in the room's group."""

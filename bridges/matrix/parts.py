@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from bridges.matrix.added import Added
 from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import Commands
 from bridges.matrix.config import BridgeConfig
@@ -265,4 +266,14 @@ class Parts:
             puppets=self.puppets,
             ghosts=self.ghosts,
             shared=self.shared,
+        )
+        self.added = Added(
+            config=config,
+            database=database,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            portals=self.portals,
+            inbound=self.inbound,
+            lock=self.restored.lock,
+            random=environment.random,
         )

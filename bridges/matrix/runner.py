@@ -125,6 +125,7 @@ class Bridge(Parts):
             nursery.start_soon(self.receipts.run)
             nursery.start_soon(self.typists.run)
             nursery.start_soon(self.expiry.run)
+            nursery.start_soon(self.added.run)
             nursery.start_soon(partial(self.encryption.taking_part.verify, patient=True))
 
     async def find_room(self, name: str) -> str:
