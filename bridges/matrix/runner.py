@@ -231,7 +231,19 @@ class Bridge(Parts):
                         log.info("the homeserver had not pushed", room_id=link.matrix_room_id, events=found)
                         self.wake()
             with trio.move_on_after(self.config.audit_seconds):
+                await self._something_to_find()
+
+    async def _something_to_find(self) -> None:
+        """Wait until there may be: the homeserver was restored, or it had seen us down and has recovered."""
+        async with trio.open_nursery() as nursery:
+
+            async def restored() -> None:
                 await self.restored.noticed.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(restored)
+            await self._catching_up.recovered()
+            nursery.cancel_scope.cancel()
 
 
 async def _until_there(work: Callable[[], Awaitable[object]]) -> None:
