@@ -34,12 +34,16 @@ class Uint(Codec):
     width: int
 
     def write(self, value: Any, out: bytearray, seen: Seen) -> None:
-        if not 0 <= value < 1 << (8 * self.width):
-            raise ValueError(f"{value} does not fit in {self.width} bytes")
-        out += int(value).to_bytes(self.width, "big")
+        _write_uint(value, self.width, out)
 
     def read(self, reader: Reader, seen: Seen) -> int:
         return reader.uint(self.width)
+
+
+def _write_uint(value: int, width: int, out: bytearray) -> None:
+    if not 0 <= value < 1 << (8 * width):
+        raise ValueError(f"{value} does not fit in {width} bytes")
+    out += int(value).to_bytes(width, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class Enumeration(Codec):
         named = value in self.kind.__members__.values()
         if not named and (not self.extensible or value in self.reserved):
             raise ValueError(f"{value!r} is not a {self.kind.__name__}")
-        Uint(self.width).write(value, out, seen)
+        _write_uint(value, self.width, out)
 
     def read(self, reader: Reader, seen: Seen) -> int:
         value = reader.uint(self.width)

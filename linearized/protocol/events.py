@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import orjson
 
@@ -19,6 +19,7 @@ from linearized.protocol.canonical import (
 from linearized.protocol.hashing import content_hash, event_id_of, lpdu_hash, signed_bytes
 from linearized.protocol.redaction import redact
 from linearized.protocol.schema import check_lpdu_schema, check_pdu_schema
+from linearized.protocol.values import value_object
 from linearized.protocol.versions import RoomVersion
 
 MAX_EVENT_BYTES = 65536
@@ -28,7 +29,7 @@ MAX_EVENT_DEPTH = 100
 """Levels of nesting in an event; half of canonical JSON's bound, so that it fits into a signed request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Event:
     """One event of a room, as it stands in the log.
 
@@ -65,7 +66,7 @@ class Event:
         return self.provenance is not None and self.provenance.get("imported") is True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Lpdu:
     """An LPDU of the right shape and size; nothing is known of its hash and its signatures.
 
@@ -151,10 +152,10 @@ def parse_lpdu(lpdu: JsonObject, version: RoomVersion) -> Lpdu:
     if not isinstance(lpdu, dict):
         raise EventFormatError("an LPDU is a JSON object")
     with format_errors():
-        plain = check_json(lpdu, max_depth=MAX_EVENT_DEPTH)
         lpdu = _without_event_id(lpdu)
+        # Its length is the same in whatever order.
+        plain = check_decoded(lpdu, _encode(lpdu, plain=True), max_depth=MAX_EVENT_DEPTH)
         check_lpdu_schema(lpdu, version)
-        _encode(lpdu, plain=plain or version.code_point_order)
         bare = strip_unhashed(lpdu, version)
         return Lpdu(pdu=bare, hash=lpdu_hash(bare, version, plain=plain), plain=plain)
 

@@ -24,6 +24,7 @@ ACTION_DEFAULTS: Mapping[Action, int] = MappingProxyType({"ban": 50, "kick": 50,
 USERS_DEFAULT = 0
 EVENTS_DEFAULT = 0
 STATE_DEFAULT = 50
+NOTIFICATION_DEFAULT = 50
 
 
 def is_level(value: object) -> TypeGuard[int]:

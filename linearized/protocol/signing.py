@@ -15,6 +15,7 @@ from linearized.exceptions import ConfigError, InvalidInput, SignatureError
 from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.protocol.canonical import JsonObject, canonical_json
 from linearized.protocol.identifiers import is_key_id
+from linearized.protocol.values import value_object
 
 KEY_BYTES = 32
 """Ed25519 seeds and public keys (RFC 8032, section 5.1.5)."""
@@ -181,7 +182,7 @@ def verify_message(
         verify_bytes(message, claim.signature, claim.key, name=claim.name)
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Claim:
     """That a raw signature on a message is by the owner of a raw key: still to be checked. ``name`` is for
     the error's text.
@@ -210,7 +211,9 @@ def claims_on(
             signature = decode_base64(signatures[key_id])
         except InvalidInput as error:
             raise SignatureError(f"the signature of {name} with {key_id} is not base64") from error
-        claims.append(Claim(keys[key_id], message, signature, f"{name} with {key_id}"))
+        claims.append(
+            Claim(key=keys[key_id], message=message, signature=signature, name=f"{name} with {key_id}")
+        )
     return claims
 
 
@@ -227,7 +230,7 @@ def verify_bytes(message: bytes, signature: bytes, key: bytes, *, name: str) -> 
         SignatureError: it is wrong, or has not 64 bytes, or the key not 32.
     """
     if not ed25519_verify(key, message, signature):
-        raise _wrong(Claim(key, message, signature, name))
+        raise _wrong(Claim(key=key, message=message, signature=signature, name=name))
 
 
 def _wrong(claim: Claim) -> SignatureError:

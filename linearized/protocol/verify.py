@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from linearized.exceptions import HashMismatch, InvalidInput, SignatureError
 from linearized.protocol.events import Event, Lpdu, redacted_copy
@@ -11,6 +10,7 @@ from linearized.protocol.hashing import content_hash, lpdu_hash, lpdu_of, signed
 from linearized.protocol.identifiers import is_user_id, user_domain
 from linearized.protocol.signing import Claim, check_claims, claims_on, signatures_of, verify_bytes
 from linearized.protocol.state import AUTHORISED
+from linearized.protocol.values import value_object
 from linearized.protocol.versions import RoomVersion
 
 _OF_HANDSHAKES = frozenset(
@@ -109,7 +109,7 @@ def intact_or_redacted(event: Event, *, version: RoomVersion) -> Event:
     return event if intact else redacted_copy(event, version)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class VerifiedLpdu:
     """An LPDU of which ``verify_lpdus`` has checked that ``origin``, its sender's server, signed it, and that
     its hash is right. Nothing else makes one.
@@ -119,7 +119,7 @@ class VerifiedLpdu:
     origin: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ClaimedLpdu:
     """An LPDU of a user of ``origin``, with the signatures of that server, which are still to be checked."""
 

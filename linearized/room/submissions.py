@@ -14,6 +14,7 @@ from linearized.mimi.handshake import HandshakeBundle
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.events import Event
 from linearized.protocol.outcomes import Outcome
+from linearized.protocol.values import value_object
 from linearized.protocol.verify import VerifiedLpdu
 from linearized.room.credentials import ClientIdentity
 
@@ -87,7 +88,7 @@ class LocalEvent:
     provenance: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class LinearizedPdu:
     """A participant's LPDU, its signature and hash checked before it waits for its turn: that takes longest,
     and says the same at every point of the log.
@@ -134,7 +135,7 @@ class Handshake:
     invited_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ApplicationMessage:
     """A PrivateMessage (TLS-encoded MLSMessage) and the user URI its provider vouches for."""
 
@@ -151,7 +152,7 @@ class ParentChanged:
 Submission = LocalEvent | LinearizedPdu | Handshake | ApplicationMessage | ParentChanged
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class NewEntry:
     """An entry about to be appended: its place, its event, and the MLS epoch after it.
 
@@ -186,7 +187,7 @@ class GroupUpdate:
     ratchet_tree: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Accepted:
     """What a submission became.
 

@@ -8,6 +8,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.power_levels import (
     ACTION_DEFAULTS,
     CREATOR_LEVEL,
+    NOTIFICATION_DEFAULT,
     STATE_DEFAULT,
     USERS_DEFAULT,
     is_level,
@@ -29,6 +30,14 @@ def may_set_state(store: Store, room_id: str, user_id: str, event_type: str, *, 
     content = levels or {}
     default, events = _level(content, "state_default", STATE_DEFAULT), content.get("events")
     needed = _level(events, event_type, default) if isinstance(events, dict) else default
+    return _level_of(store, room_id, user_id, seq, levels) >= needed
+
+
+def may_notify(store: Store, room_id: str, user_id: str, kind: str, *, seq: int) -> bool:
+    """Whether a user's power level after entry ``seq`` is high enough for notifications of a kind."""
+    levels = _levels(store, room_id, seq)
+    kinds = (levels or {}).get("notifications")
+    needed = _level(kinds, kind, NOTIFICATION_DEFAULT) if isinstance(kinds, dict) else NOTIFICATION_DEFAULT
     return _level_of(store, room_id, user_id, seq, levels) >= needed
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
 
+from linearized.protocol.values import value_object
 from linearized.server.http import Receive, Response, Send
 from linearized.server.http_connection import SEND_SECONDS
 
@@ -47,7 +47,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class StreamResponse(Response):
     """The beginning of an answer whose body comes from ``source``; ``body`` stays empty."""
 

@@ -36,6 +36,10 @@ class AccountDataStore(Protocol):
         """The content, or None."""
         ...
 
+    def account_data_in(self, user_id: str, room_id: str) -> list[AccountDataRow]:
+        """A user's of one room, in the order of their changes."""
+        ...
+
     def account_data(self, user_id: str, *, after: int) -> list[AccountDataRow]:
         """A user's with ``position > after``, in that order."""
         ...

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from linearized.protocol.values import value_object
 from linearized.store.account_data import AccountDataStore
+from linearized.store.activity import ActivityStore
 from linearized.store.archive import ArchiveStore
 from linearized.store.contacts import ContactStore
 from linearized.store.directory import DirectoryStore
@@ -54,7 +56,7 @@ class RoomRow:
     epoch: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class EntryRow:
     """One entry of a room's log; ``pdu`` is canonical JSON exactly as signed."""
 
@@ -114,7 +116,7 @@ class NewToDevice:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Reply:
     """The remembered answer to a repeatable request: the same ``(scope, key)`` gets the same ``value``.
 
@@ -129,7 +131,7 @@ class Reply:
     replacing: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class RoomAppend:
     """One atomic change of one room, refused whole (``AppendConflict``) unless ``entries`` continue its log.
 
@@ -241,6 +243,7 @@ class Store(
     PseudonymStore,
     JoinCodeStore,
     AccountDataStore,
+    ActivityStore,
     ArchiveStore,
     ReceiptStore,
     RelationStore,

@@ -11,8 +11,8 @@ from typing import Protocol
 class ParentStore(Protocol):
     """The part of ``Store`` for these."""
 
-    def joined_count(self, room_id: str) -> int:
-        """How many users have joined a room."""
+    def joined_count(self, room_id: str, *, at_most: int | None = None) -> int:
+        """How many users have joined a room; counted no further than ``at_most``."""
         ...
 
     def dependants(self, room_id: str, *, limit: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -10,6 +10,8 @@ READ: Final = "m.read"
 READ_PRIVATE: Final = "m.read.private"
 UNTHREADED: Final = ""
 """In the place of a thread's ID: a receipt for the whole room."""
+MAIN: Final = "main"
+"""The same for what is in no thread: "the main timeline, not any thread"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,6 @@ class ReceiptStore(Protocol):
         """The latest of one room with ``position <= until``, newest first; whose as in ``receipts``."""
         ...
 
-    def unread(self, room_id: str, user_id: str, *, last: int, limit: int, but: Collection[str] = ()) -> int:
-        """How many of the ``limit`` entries up to ``last`` are messages of others, without those of ``but``,
-        behind what the user has read or said in the room.
-        """
+    def read_up_to(self, room_id: str, user_id: str) -> dict[str, int]:
+        """The last entry that a user has read in each thread, by whichever kind of receipt."""
         ...

@@ -22,6 +22,7 @@ import trio
 
 from linearized.exceptions import ConfigError, StoreError
 from linearized.store.sqlite_account_data import AccountDataReads, AccountDataWrites
+from linearized.store.sqlite_activity import ActivityReads
 from linearized.store.sqlite_append import RoomWrites
 from linearized.store.sqlite_archive import ArchiveReads, ArchiveWrites
 from linearized.store.sqlite_contacts import ContactReads, ContactWrites
@@ -69,6 +70,7 @@ class SqliteStore(
     ContactReads,
     PseudonymReads,
     AccountDataReads,
+    ActivityReads,
     ArchiveReads,
     JoinCodeReads,
     ReceiptReads,

@@ -48,6 +48,19 @@ class AccountDataReads(Reader):
         )
         return rows[0][0] if rows else None
 
+    def account_data_in(self, user_id: str, room_id: str) -> list[AccountDataRow]:
+        """A user's of one room, in the order of their changes."""
+        rows = self._query(
+            "SELECT type, content, position FROM account_data WHERE user_id = ? AND room_id = ?"
+            " ORDER BY position",
+            user_id,
+            room_id,
+        )
+        return [
+            AccountDataRow(user_id=user_id, room_id=room_id, type=kind, content=content, position=position)
+            for kind, content, position in rows
+        ]
+
     def account_data(self, user_id: str, *, after: int) -> list[AccountDataRow]:
         """A user's with ``position > after``, in that order."""
         rows = self._query(

@@ -10,7 +10,7 @@ from linearized.exceptions import AppendConflict, StoreError
 from linearized.store.base import EntryRow, FollowerRow, GroupRow, MembershipRow, RoomAppend
 from linearized.store.past_trees import PastTreeRow
 from linearized.store.pulling import PullCursorRow
-from linearized.store.sqlite_devices import insert_reply, insert_to_device
+from linearized.store.sqlite_devices import insert_replies, insert_to_device
 from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
 from linearized.store.sqlite_parents import put_parent
 from linearized.store.sqlite_past_trees import put_past_tree
@@ -47,8 +47,7 @@ def append_rows(transaction: Transaction, change: RoomAppend) -> None:
         )
     if change.group is not None:
         put_group(transaction, change.group, number)
-    for reply in change.replies:
-        insert_reply(transaction, reply)
+    insert_replies(transaction, change.replies)
     insert_to_device(transaction, change.to_device)
     for follower in change.followers:
         put_follower(transaction, follower)
@@ -168,15 +167,15 @@ def _epoch_after(change: RoomAppend) -> int | None:
 
 
 def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], number: int, head: int) -> None:
-    execute = transaction.connection.execute
     base = number << SEQ_BITS
     for seq, entry in enumerate(entries, head + 1):
         if entry.seq != seq or seq > MAX_SEQ:
             raise AppendConflict(f"{entry.room_id} continues with entry {seq}, not {entry.seq}")
-        inserted = execute(
-            _INSERT_ENTRY,
+    inserted = transaction.connection.executemany(
+        _INSERT_ENTRY,
+        (
             (
-                base + seq,
+                base + entry.seq,
                 event_key(entry.event_id),
                 entry.event_id,
                 entry.type,
@@ -185,15 +184,20 @@ def _insert_entries(transaction: Transaction, entries: tuple[EntryRow, ...], num
                 entry.origin_server_ts,
                 entry.epoch,
                 entry.pdu,
-            ),
-        )
-        if not inserted.rowcount:
-            raise AppendConflict(f"{entry.event_id} is in a log already")
-        if entry.state_key is not None:
-            execute(
-                "INSERT INTO state (room_nr, type, state_key, seq) VALUES (?, ?, ?, ?)",
-                (number, entry.type, entry.state_key, seq),
             )
+            for entry in entries
+        ),
+    )
+    if inserted.rowcount != len(entries):
+        raise AppendConflict(f"an entry for {entries[0].room_id} is in a log already")
+    transaction.connection.executemany(
+        "INSERT INTO state (room_nr, type, state_key, seq) VALUES (?, ?, ?, ?)",
+        [
+            (number, entry.type, entry.state_key, entry.seq)
+            for entry in entries
+            if entry.state_key is not None
+        ],
+    )
 
 
 def _memberships_set_by(entries: tuple[EntryRow, ...]) -> Iterator[MembershipRow]:

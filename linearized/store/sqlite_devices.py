@@ -208,13 +208,18 @@ def insert_reply(transaction: Transaction, reply: Reply) -> bool:
     """Remember a reply unless one is remembered already, which stays if this is not replacing. True if this
     one stands now.
     """
-    inserted = transaction.connection.execute(
+    return insert_replies(transaction, (reply,)) > 0
+
+
+def insert_replies(transaction: Transaction, replies: Sequence[Reply]) -> int:
+    """The same for several; how many of them stand now."""
+    inserted = transaction.connection.executemany(
         "INSERT INTO replies (scope, key, value, day)"
         " VALUES (?, ?, ?, CASE WHEN ? THEN NULL ELSE (SELECT day FROM reply_day) END)"
         " ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value WHERE ?",
-        (reply.scope, reply.key, reply.value, reply.lasting, reply.replacing),
+        [(reply.scope, reply.key, reply.value, reply.lasting, reply.replacing) for reply in replies],
     )
-    return inserted.rowcount > 0
+    return inserted.rowcount
 
 
 def insert_to_device(transaction: Transaction, messages: Sequence[NewToDevice]) -> None:

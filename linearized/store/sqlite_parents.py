@@ -41,11 +41,13 @@ def put_parent(transaction: Transaction, entries: Iterable[EntryRow], number: in
 class ParentReads(Reader):
     """The reads of ``ParentStore``."""
 
-    def joined_count(self, room_id: str) -> int:
-        """How many users have joined a room."""
+    def joined_count(self, room_id: str, *, at_most: int | None = None) -> int:
+        """How many users have joined a room; counted no further than ``at_most``."""
         rows = self._query(
-            "SELECT count(*) FROM memberships WHERE room_nr = ? AND membership = 'join'",
+            "SELECT count(*) FROM"
+            " (SELECT 1 FROM memberships WHERE room_nr = ? AND membership = 'join' LIMIT ?)",
             self._room_number(room_id),
+            at_most if at_most is not None else -1,
         )
         count: int = rows[0][0]
         return count

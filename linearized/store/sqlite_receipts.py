@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import orjson
-
 from linearized.store.receipts import ReceiptRow
 from linearized.store.sqlite_history import room_number
-from linearized.store.sqlite_keys import SEQ_BITS
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_writer import Transaction
 from linearized.store.sqlite_writes import Writes
@@ -41,18 +38,7 @@ SELECT ?1, x.user_id, x.kind, x.thread_id, x.event_id, x.seq, x.ts, x.position F
 WHERE x.room_nr = ?2 AND x.position <= ?4 AND (x.kind != 'm.read.private' OR x.user_id = ?3)
 ORDER BY x.position DESC LIMIT ?5
 """
-# What is read is never unread again by a receipt in one thread alone.
-_UNREAD = """
-SELECT count(*) FROM entries WHERE id BETWEEN max(
-    ?1 + ?4,
-    coalesce((
-        SELECT ?1 + max(seq) + 1 FROM receipts
-        WHERE room_nr = ?2 AND user_id = ?3 AND thread_id IN ('', 'main')
-    ), 0),
-    coalesce((SELECT max(id) + 1 FROM entries WHERE id BETWEEN ?1 + ?4 AND ?1 + ?5 AND sender = ?3), 0)
-) AND ?1 + ?5 AND type IN ('m.room.message', 'm.room.encrypted')
-AND sender NOT IN (SELECT value FROM json_each(?6))
-"""
+_READ_UP_TO = "SELECT thread_id, max(seq) FROM receipts WHERE room_nr = ? AND user_id = ? GROUP BY thread_id"
 
 
 def put_receipts(transaction: Transaction, *, rows: Sequence[ReceiptRow], most_threads: int) -> bool:
@@ -83,17 +69,9 @@ class ReceiptReads(Reader):
         number = self._room_number(room_id)
         return [_receipt(row) for row in self._query(_RECEIPTS_IN, room_id, number, user_id, until, limit)]
 
-    def unread(self, room_id: str, user_id: str, *, last: int, limit: int, but: Collection[str] = ()) -> int:
-        """Messages of others, without those of ``but``, among the last ``limit`` entries, that the user has
-        not read.
-        """
-        number = self._room_number(room_id)
-        if number is None:
-            return 0
-        first = max(1, last - limit + 1)
-        others = orjson.dumps(sorted(but)).decode()
-        found: int = self._query(_UNREAD, number << SEQ_BITS, number, user_id, first, last, others)[0][0]
-        return found
+    def read_up_to(self, room_id: str, user_id: str) -> dict[str, int]:
+        """The last entry that a user has read in each thread."""
+        return dict(self._query(_READ_UP_TO, self._room_number(room_id), user_id))
 
 
 def _receipt(row: tuple[Any, ...]) -> ReceiptRow:

@@ -107,10 +107,13 @@ async def test_a_matrix_message_reaches_the_other_provider_from_its_own_sender(t
 
 async def test_a_message_from_the_other_provider_appears_once_as_its_ghost(tmp_path: Path) -> None:
     async with talking(tmp_path) as (world, room, bob):
-        await bob.send(world.room_id(), message("hello from mimi"))
+        said = message("hello from mimi")
+        await bob.send(world.room_id(), said)
         await world.settle()
         (event,) = by(room, GHOST_BOB)
         assert event["content"] == {"msgtype": "m.text", "body": "hello from mimi"}
+        # "message IDs which duplicate another message ID already encountered": discarded.
+        await bob.send(world.room_id(), said)
         await world.settle()
         assert len(by(room, GHOST_BOB)) == 1
 

@@ -129,7 +129,9 @@ class FakeProvider:
         parts = path.split("/")
         if "rooms" not in parts:
             return httpx.Response(200, json=self._account(request, path, user_id, device_id))
-        room = self.rooms[parts[parts.index("rooms") + 1]]
+        room = self.rooms.get(parts[parts.index("rooms") + 1])
+        if room is None:
+            return httpx.Response(404, json={"errcode": "M_NOT_FOUND", "error": "no such room"})
         if user_id not in room.members:
             return httpx.Response(403, json={"errcode": "M_FORBIDDEN", "error": "not joined"})
         if "/send/" in path:
@@ -208,9 +210,8 @@ class FakeProvider:
         if not bundle.is_commit:
             return self._propose(room, user_id, bundle)
         assert bundle.group_info is not None
-        assert bundle.group_info.full is not None
-        assert bundle.ratchet_tree is not None
-        assert bundle.ratchet_tree.tree is not None
+        partial = bundle.group_info.partial
+        assert partial is not None
         if room.group is None:
             initial = body["initial_group"]
             room.group = openmls.PublicGroup.observe(
@@ -227,13 +228,14 @@ class FakeProvider:
         except openmls.MlsError as error:
             code = UpdateResponseCode.NOT_ALLOWED
             return _response(UpdateRoomResponse(code=code, description=str(error)), None)
-        group.verify_group_info(staged=staged, group_info=bundle.group_info.full)
+        room.group_info = group.rebuild_group_info(
+            staged=staged, extensions=partial.group_info_extensions, signature=partial.signature
+        )
         added = [client_from_uri(member.identity.decode()) for member in staged.added]
         for target, _ in added:
             if target not in room.members:
                 self.append(room, target, "m.room.member", {"membership": "join"}, state_key=target)
         group.merge(staged)
-        room.group_info = bundle.group_info.full
         event_id = self.append(room, user_id, "m.mls.commit", {"message": encode_base64(bundle.message)})
         if bundle.welcome is not None:
             self._welcome(room, bundle, added, event_id)
@@ -261,8 +263,7 @@ class FakeProvider:
         self, room: Room, bundle: HandshakeBundle, added: Sequence[tuple[str, str]], event_id: str
     ) -> None:
         assert bundle.welcome is not None
-        assert bundle.ratchet_tree is not None
-        assert bundle.ratchet_tree.tree is not None
+        assert room.group is not None
         for user_id, device_id in added:
             self.position += 1
             content = {
@@ -270,7 +271,7 @@ class FakeProvider:
                 "ciphertext": encode_base64(welcome_message(bundle.welcome)),
                 "commit_event_id": event_id,
                 "room_id": room.room_id,
-                "ratchet_tree": encode_base64(bundle.ratchet_tree.tree),
+                "ratchet_tree": encode_base64(room.group.export_ratchet_tree()),
             }
             event = {"type": "m.room.encrypted", "sender": user_id, "content": content}
             self.to_device.setdefault(client_uri(user_id, device_id), []).append((self.position, event))

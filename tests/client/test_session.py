@@ -9,6 +9,7 @@ from linearized.client import (
     OwnMessage,
     Undecryptable,
 )
+from linearized.mimi.handshake import HandshakeBundle, RatchetTreeOption, RatchetTreeRepresentation
 from linearized.mimi.key_material import RequiredCapabilities
 from tests.client.fake_provider import FakeProvider
 from tests.client.support import ALICE, BOB, CAROL, ROOM, connected, drain, message
@@ -32,6 +33,20 @@ async def test_a_user_who_was_added_reads_and_writes() -> None:
         (back,) = [item for item in await drain(alice) if isinstance(item, DecryptedMessage)]
         assert back.client_uri == "mimi://a.example/d/bob/DEV"
         assert alice.device.participants(ROOM).role_of("mimi://a.example/u/bob") == 1
+
+
+async def test_a_commit_is_sent_without_what_the_hub_works_out_of_it() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice:
+        await alice.groups.create(ROOM)
+        pending = alice.device.stage(ROOM, lambda group: group.commit())
+        assert pending is not None
+        bundle = HandshakeBundle.decode(pending.bundle)
+        by_hub = RatchetTreeOption(representation=RatchetTreeRepresentation.DISTRIBUTION_SERVICE)
+        assert bundle.ratchet_tree == by_hub
+        assert bundle.group_info is not None
+        assert bundle.group_info.full is None
 
 
 async def test_key_packages_are_asked_for_with_what_the_group_requires() -> None:

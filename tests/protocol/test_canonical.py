@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Any
 
@@ -16,7 +17,6 @@ from linearized.protocol.canonical import (
     canonical_json,
     check_decoded,
     check_json,
-    encode_checked,
     parse_json_object,
 )
 from tests.protocol.support import any_json, json_objects, json_values, quick
@@ -251,6 +251,8 @@ def test_any_bytes_give_an_object_or_the_one_error(data: bytes) -> None:
         ('{"\U0001f600":1}', False),
         ('{"\ue000":1}', False),
         ('{"a":1234567890123456}', True),
+        ('{"a":[{},{},{},[],[]]}', True),
+        ('{ "a": [{"b": 1}, {"b": 2}],\n "a": [-0] }', True),
     ],
 )
 def test_text_that_needs_no_walk_is_told_like_any_other(text: str, plain: bool) -> None:
@@ -269,6 +271,7 @@ def test_text_that_needs_no_walk_is_told_like_any_other(text: str, plain: bool) 
         '{"a":"\\"","b":1.5}',
         '{"a":[[[[]]]]}',
         '{"a":{"a":{"a":{"a":1}}}}',
+        '{"a":[{},{},{},[],[],[{"b":[]}]]}',
     ],
 )
 def test_text_without_a_canonical_form_is_found_without_a_walk_too(text: str) -> None:
@@ -277,15 +280,13 @@ def test_text_without_a_canonical_form_is_found_without_a_walk_too(text: str) ->
 
 
 @quick
-@given(any_json)
-def test_text_says_of_a_value_what_the_walk_says(value: object) -> None:
+@given(any_json, st.sampled_from([None, 1]), st.booleans())
+def test_text_says_of_a_value_what_the_walk_says(value: object, indent: int | None, ascii_only: bool) -> None:
     try:
-        # Not ``canonical_json``: values that have no canonical form are to be seen too.
-        text = orjson.dumps({"a": value}, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        return
-    decoded = orjson.loads(text)
-    if encode_checked(decoded, plain=True) != text:
+        # Not ``canonical_json``: values that have no canonical form are to be seen too, and any form of text.
+        text = json.dumps({"a": value}, indent=indent, ensure_ascii=ascii_only).encode()
+        decoded = orjson.loads(text)
+    except (TypeError, ValueError):
         return
     try:
         expected = check_json(decoded)

@@ -15,6 +15,7 @@ from linearized.store.base import (
 )
 from tests.store.contract_account_data import AccountDataContract
 from tests.store.contract_accounts import AccountContract
+from tests.store.contract_activity import ActivityContract
 from tests.store.contract_archive import ArchiveContract
 from tests.store.contract_contacts import ContactContract
 from tests.store.contract_directory import DirectoryContract
@@ -65,6 +66,7 @@ class ClosingContract:
 
 class StoreContract(
     AccountDataContract,
+    ActivityContract,
     ArchiveContract,
     LogContract,
     StateContract,

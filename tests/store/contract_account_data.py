@@ -31,6 +31,13 @@ class AccountDataContract:
         assert store.account_datum(ALICE, ROOM, "m.direct") == b'{"n":1}'
         assert store.account_datum(ALICE, ROOM, "m.other") is None
 
+    async def test_account_data_of_one_room_can_be_asked_for(self, store: Store) -> None:
+        first, second = replace(ROW, room_id=ROOM), replace(ROW, room_id=ROOM, type="m.tag")
+        await put(store, first, ROW, second, replace(first, user_id=BOB))
+        found = [replace(first, position=1), replace(second, position=3)]
+        assert store.account_data_in(ALICE, ROOM) == found
+        assert store.account_data_in(ALICE, "!other:a.example") == []
+
     async def test_each_user_has_their_own_account_data(self, store: Store) -> None:
         await put(store, ROW, replace(ROW, user_id=BOB, content=b"{}"))
         assert store.account_datum(ALICE, GLOBAL, "m.direct") == b'{"n":1}'

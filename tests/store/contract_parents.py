@@ -38,6 +38,10 @@ class ParentContract:
         await open_parent(store, alice="join", bob="invite")
         assert (store.joined_count(PARENT), store.joined_count("!nowhere:a.example")) == (1, 0)
 
+    async def test_it_counts_no_further_than_it_is_asked_to(self, store: Store) -> None:
+        await open_parent(store, alice="join", bob="join")
+        assert [store.joined_count(PARENT, at_most=most) for most in (1, 2, 3)] == [1, 2, 2]
+
     async def test_a_room_depends_on_the_one_its_create_event_names(self, store: Store) -> None:
         await open_parent(store, alice="join")
         assert store.dependants(PARENT, limit=9) == []

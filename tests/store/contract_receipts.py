@@ -85,16 +85,16 @@ class ReceiptContract:
         with pytest.raises(StoreError):
             await put(store, READ)
 
-    async def test_unread_are_messages_of_others_behind_what_one_has_read(self, store: Store) -> None:
+    async def test_a_user_has_read_up_to_the_later_of_both_kinds_of_receipt_in_each_thread(
+        self, store: Store
+    ) -> None:
         await rooms(store)
-        assert store.unread(ROOM, BOB, last=5, limit=99) == 3
-        assert store.unread(ROOM, BOB, last=4, limit=99) == 2
-        assert store.unread(ROOM, BOB, last=5, limit=99, but=[ALICE]) == 0
-        assert store.unread(ROOM, BOB, last=5, limit=99, but=["@carol:a.example"]) == 3
-        assert store.unread(ROOM, BOB, last=5, limit=2) == 2
-        assert store.unread(ROOM, ALICE, last=5, limit=99) == 0
-        await put(store, replace(READ, thread_id="$3", event_id="$5", seq=5))
-        assert store.unread(ROOM, BOB, last=5, limit=99) == 3
-        await put(store, replace(READ, kind=READ_PRIVATE, event_id="$4", seq=4))
-        assert store.unread(ROOM, BOB, last=5, limit=99) == 1
-        assert store.unread("!other:a.example", BOB, last=5, limit=99) == 0
+        assert store.read_up_to(ROOM, BOB) == {}
+        private = replace(READ, kind=READ_PRIVATE, event_id="$4", seq=4)
+        in_thread = replace(READ, thread_id="$3", event_id="$5", seq=5)
+        others = replace(READ, user_id=ALICE, seq=5), replace(READ, room_id=OTHER_ROOM, seq=5)
+        await put(store, READ, private, in_thread, replace(private, thread_id="main", seq=3), *others)
+        assert store.read_up_to(ROOM, BOB) == {"": 4, "$3": 5, "main": 3}
+        await put(store, replace(READ, seq=5))
+        assert store.read_up_to(ROOM, BOB)[""] == 5
+        assert store.read_up_to("!other:a.example", BOB) == {}

@@ -11,7 +11,15 @@ from linearized.client.app_data import new_app_data
 from linearized.client.own_groups.looking import CIPHERSUITE, OwnGroups, group_ids
 from linearized.client.pending import drop, is_leaving, leaving_leaves, propose_leave, references
 from linearized.client.state import PendingCommit
-from linearized.mimi.handshake import GroupInfoOption, HandshakeBundle, RatchetTreeOption, welcome_struct
+from linearized.mimi.handshake import (
+    GroupInfoOption,
+    HandshakeBundle,
+    PartialGroupInfo,
+    RatchetTreeOption,
+    RatchetTreePresence,
+    RatchetTreeRepresentation,
+    welcome_struct,
+)
 from linearized.protocol.identifiers import user_uri
 
 # Makes a commit in the group as it is now, or finds nothing left to do.
@@ -104,8 +112,8 @@ class OwnCommits(OwnGroups):
         handshake = HandshakeBundle(
             message=bundle.commit,
             welcome=None if bundle.welcome is None else welcome_struct(bundle.welcome),
-            group_info=GroupInfoOption(full=bundle.group_info),
-            ratchet_tree=RatchetTreeOption.full(bundle.ratchet_tree),
+            group_info=GroupInfoOption(partial=_partial(bundle.group_info)),
+            ratchet_tree=RatchetTreeOption(representation=RatchetTreeRepresentation.DISTRIBUTION_SERVICE),
         )
         group_info, tree = initial or (None, None)
         pending = PendingCommit(
@@ -191,3 +199,15 @@ class OwnCommits(OwnGroups):
 def digest(message: bytes) -> bytes:
     """SHA-256, by which own messages are recognised in the log."""
     return sha256(message).digest()
+
+
+def _partial(group_info: bytes) -> PartialGroupInfo:
+    """What a hub cannot work out of a GroupInfo by the commit; the tree it works out too. Both grow with the
+    group, so of a commit among a thousand they would be nearly all the bytes.
+    """
+    details = openmls.group_info_details(group_info)
+    return PartialGroupInfo(
+        ratchet_tree_presence=RatchetTreePresence.NO_RATCHET_TREE,
+        group_info_extensions=details.extensions,
+        signature=details.signature,
+    )

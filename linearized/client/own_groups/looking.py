@@ -13,6 +13,7 @@ from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError, MimiDecodeError
 from linearized.mimi.bridged import BridgedClient, bridged_client
 from linearized.mimi.franking import agent_uri
+from linearized.mimi.media_types import leaf_components
 from linearized.mimi.participants import FRANKING_AGENT, PARTICIPANT_LIST, ParticipantListData
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.common import Optionality
@@ -37,7 +38,7 @@ class OwnGroups:
         self.state = state
         self._storage = storage
         # What the leaves of this device say of it, by component ID; the same in each group.
-        self.leaf_app_data: Mapping[int, bytes] = {}
+        self.leaf_app_data: Mapping[int, bytes] = leaf_components()
         self.owner = leaf_owner(client.credential, signature_key=client.signature_key)
 
     def __repr__(self) -> str:

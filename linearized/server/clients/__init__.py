@@ -112,6 +112,7 @@ PRIVATE: Final[tuple[tuple[str, str, PrivateHandler], ...]] = (
     ("PUT", f"{_OWN_ROOM}/tags/{{tag}}", account_data.put_tag),
     ("DELETE", f"{_OWN_ROOM}/tags/{{tag}}", account_data.delete_tag),
     ("GET", f"{V3}/sync", sync.sync),
+    ("POST", f"{CLIENT}/v4/sync", sliding_sync.sync),
     ("POST", f"{CLIENT}/unstable/org.matrix.simplified_msc3575/sync", sliding_sync.sync),
     ("POST", f"{V3}/createRoom", creating.create_room),
     ("GET", f"{V3}/joined_rooms", membership.joined_rooms),

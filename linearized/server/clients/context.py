@@ -15,6 +15,7 @@ from linearized.server.buckets import Buckets
 from linearized.server.clients.echoes import Echoes
 from linearized.server.clients.held_files import HeldFiles
 from linearized.server.clients.login_tokens import LoginTokens
+from linearized.server.clients.notifications import Notifications
 from linearized.server.clients.pages import Pages
 from linearized.server.clients.sliding_connections import Connections
 from linearized.server.clients.typists import Typists
@@ -67,6 +68,7 @@ class Context:
     decoders: trio.CapacityLimiter
     sliding: Connections
     pages: Pages
+    notifications: Notifications
     remote_aliases: RemoteAliases
     login_tokens: LoginTokens
     held_files: HeldFiles
@@ -101,6 +103,7 @@ def context_of(node: Node) -> Context:
             decoders=trio.CapacityLimiter(_DECODERS),
             sliding=Connections(),
             pages=Pages(node.store, node.notifier),
+            notifications=Notifications(node.store),
             remote_aliases=RemoteAliases(node),
             login_tokens=LoginTokens(node.clock),
             held_files=HeldFiles(),

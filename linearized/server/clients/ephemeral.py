@@ -1,4 +1,4 @@
-"""What a sync tells beside a room's log: who has read how far, who is typing, how much is unread."""
+"""What a sync tells beside a room's log: who has read how far and who is typing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from typing import Any, Final
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.ignoring import ignored_by
-from linearized.store.base import RoomRow, Store
 from linearized.store.receipts import UNTHREADED, ReceiptRow
 
 # Receipts in one answer, at some hundred bytes each; what does not fit comes with the next.
 MAX_RECEIPTS: Final = 5_000
 # Receipts of a room that a newcomer is told of: the latest.
 MAX_ROOM_RECEIPTS: Final = 1_000
-# Entries looked at for unread messages: clients show no more than "99+".
-MAX_UNREAD: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,27 +43,56 @@ def read_ephemeral(
         arrived: those of them that are told of for the first time: there what is old is news, too.
         complete: False while more rooms are to come, so that no room is told of by its receipts alone.
     """
+    events, receipts = read_receipts(
+        context, caller, rooms=rooms, arrived=arrived, after=receipts_after, complete=complete
+    )
+    told, typing = read_typing(
+        context, rooms if complete else [each for each in arrived if each in rooms], arrived, typing_after
+    )
+    for room_id, event in told.items():
+        events.setdefault(room_id, []).append(event)
+    # Of the rooms that are still to come nothing has been told up to there.
+    return Heard(events=events, receipts=receipts, typing=typing if complete else typing_after)
+
+
+def read_receipts(
+    context: Context,
+    caller: Caller,
+    *,
+    rooms: Collection[str],
+    arrived: Collection[str],
+    after: int,
+    complete: bool = True,
+) -> tuple[dict[str, list[JsonObject]], int]:
+    """New receipts as events by room, and how far they are told then; the arguments as in
+    ``read_ephemeral``.
+    """
     store = context.node.store
-    rows = store.receipts(caller.user_id, after=receipts_after, limit=MAX_RECEIPTS) if complete else []
+    rows = store.receipts(caller.user_id, after=after, limit=MAX_RECEIPTS) if complete else []
     by_room: dict[str, list[ReceiptRow]] = {}
-    for room_id in arrived if receipts_after else ():
-        old = store.receipts_in(room_id, caller.user_id, until=receipts_after, limit=MAX_ROOM_RECEIPTS)
+    for room_id in arrived if after else ():
+        old = store.receipts_in(room_id, caller.user_id, until=after, limit=MAX_ROOM_RECEIPTS)
         by_room[room_id] = old[::-1]
     for row in rows:
         by_room.setdefault(row.room_id, []).append(row)
     events = {room_id: receipt_events(found) for room_id, found in by_room.items() if room_id in rooms}
-    typing = typing_after
-    for room_id in rooms if complete else [room_id for room_id in arrived if room_id in rooms]:
-        news = context.typists.news(room_id, after=0 if room_id in arrived else typing_after)
-        if news is not None:
-            events.setdefault(room_id, []).append({"type": "m.typing", "content": {"user_ids": news[1]}})
-            # Of the rooms that are still to come nothing has been told up to there.
-            typing = max(typing, news[0]) if complete else typing
-    return Heard(
-        events={room_id: found for room_id, found in events.items() if found},
-        receipts=rows[-1].position if rows else receipts_after,
-        typing=typing,
+    return {room_id: found for room_id, found in events.items() if found}, (
+        rows[-1].position if rows else after
     )
+
+
+def read_typing(
+    context: Context, rooms: Iterable[str], arrived: Collection[str], after: int
+) -> tuple[dict[str, JsonObject], int]:
+    """Who types now, as one event for each room where that is news, and how far it is told then."""
+    events: dict[str, JsonObject] = {}
+    last = after
+    for room_id in rooms:
+        news = context.typists.news(room_id, after=0 if room_id in arrived else after)
+        if news is not None:
+            events[room_id] = {"type": "m.typing", "content": {"user_ids": news[1]}}
+            last = max(last, news[0])
+    return events, last
 
 
 def receipt_events(rows: Iterable[ReceiptRow]) -> list[JsonObject]:
@@ -87,10 +112,3 @@ def receipt_events(rows: Iterable[ReceiptRow]) -> list[JsonObject]:
         else:
             contents.append({row.event_id: {row.kind: {row.user_id: value}}})
     return [{"type": "m.receipt", "content": content} for content in contents]
-
-
-def unread_notifications(store: Store, room: RoomRow, user_id: str) -> JsonObject:
-    """How many messages a joined user has not read. They are encrypted: none is a highlight."""
-    ignored = ignored_by(store, user_id)
-    count = store.unread(room.room_id, user_id, last=room.head_seq, limit=MAX_UNREAD, but=ignored)
-    return {"highlight_count": 0, "notification_count": count}

@@ -66,6 +66,7 @@ class EventFilter:
     Attributes:
         limit: entries of a room, before the others are applied.
         contains_url: only events with a ``url`` in their content, or only those without.
+        unread_threads: whether what is unread is to be told for each thread.
         lazy_members: of the memberships in a room's state, only those of users whose events come with it.
     """
 
@@ -75,6 +76,7 @@ class EventFilter:
     contains_url: bool | None = None
     limit: int = DEFAULT_TIMELINE
     lazy_members: bool = False
+    unread_threads: bool = False
 
     def allows(self, entry: EntryRow) -> bool:
         """Whether an entry is wanted."""
@@ -128,4 +130,5 @@ def parse_event_filter(body: JsonObject) -> EventFilter:
         contains_url=boolean(body, "contains_url") if body.get("contains_url") is not None else None,
         limit=min(limit, MAX_TIMELINE),
         lazy_members=boolean(body, "lazy_load_members"),
+        unread_threads=boolean(body, "unread_thread_notifications"),
     )

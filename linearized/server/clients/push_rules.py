@@ -1,5 +1,5 @@
-"""Push rules (Client-Server API, Push Rules): kept for the user's clients, which apply them. This server
-pushes nothing itself and could not read most of what they look at.
+"""Push rules (Client-Server API, Push Rules): kept for the user's clients, which apply them, as
+``notifications`` does as far as this server can read what they look at. It pushes nothing itself.
 
 They are the account data ``m.push_rules``, and told in ``/sync`` as that once they were changed.
 """
@@ -11,15 +11,15 @@ from typing import Any, Final
 import orjson
 
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.push_rule_defaults import KINDS, default_rules
 from linearized.server.clients.account_data import keep
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import bad_json, boolean, invalid, objects, text
-from linearized.server.clients.push_rule_defaults import KINDS, default_rules
+from linearized.server.clients.notifications import PUSH_RULES as TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.store.account_data import GLOBAL
 
-TYPE: Final = "m.push_rules"
 MAX_RULES: Final = 500  # of all kinds: clients try them on every message
 MAX_RULE_ID: Final = 255
 MAX_PATTERN: Final = 255

@@ -18,10 +18,9 @@ from linearized.server.clients.typing_notices import wake
 from linearized.server.clients.views import View
 from linearized.server.http import Request, Response, json_response
 from linearized.store.base import EntryRow
-from linearized.store.receipts import READ, READ_PRIVATE, UNTHREADED, ReceiptRow
+from linearized.store.receipts import MAIN, READ, READ_PRIVATE, UNTHREADED, ReceiptRow
 
 FULLY_READ: Final = "m.fully_read"
-MAIN: Final = "main"  # "the main timeline, not any thread"
 # Threads of one room that a user's receipts are kept for: those read last.
 MAX_THREADS: Final = 100
 KINDS: Final = (FULLY_READ, READ, READ_PRIVATE)

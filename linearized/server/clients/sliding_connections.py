@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from linearized.server.clients.sliding_requests import RoomWish
+from linearized.server.clients.sliding_wishes import RoomWish
 
 # Connections remembered, each with some hundred bytes for every room it was told of.
 MAX_CONNECTIONS: Final = 2_000
@@ -26,24 +26,30 @@ class RoomTold:
 
     Attributes:
         seq: the last entry.
+        start: the first of the entries up to there that were told without a gap.
         membership: the user's, as it was told.
-        wish: what was wanted when all of it was told.
+        wish: what of its state was told, and how much of its timeline was wanted the last time.
+        direct: whether it was told to be for talking to one person.
     """
 
     seq: int
+    start: int
     membership: str
     wish: RoomWish
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """Everything that was told up to a position: rooms, and how far in account data, receipts, typing,
-    changes of devices, and members of rooms.
+    """Everything that was told up to a position of a connection: rooms, and how far in the store, in account
+    data, receipts, typing, changes of devices, and members of rooms.
     """
 
     rooms: Mapping[str, RoomTold] = field(default_factory=dict)
     lists: Mapping[str, int] = field(default_factory=dict)
-    heard_of: frozenset[str] = frozenset()  # rooms whose receipts and typists were told from the beginning
+    # For each extension the rooms of which it has told everything.
+    heard_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    position: int | None = None  # of the store; None before the first answer
     account_data: int = 0
     receipts: int = 0
     typing: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +13,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.account_data import as_events, by_room
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.ephemeral import read_ephemeral
+from linearized.server.clients.ephemeral import read_receipts, read_typing
 from linearized.server.clients.fields import integer, invalid, optional_text
 from linearized.server.clients.keys import key_counts, unused_fallback_types
 from linearized.server.clients.sliding_connections import Told
@@ -41,16 +41,37 @@ def to_device_since(asked: SlidingRequest) -> int:
 
 
 def read_extensions(
-    context: Context, caller: Caller, asked: SlidingRequest, told: Told
+    context: Context,
+    caller: Caller,
+    asked: SlidingRequest,
+    told: Told,
+    listed: Mapping[str, Collection[str]],
 ) -> tuple[JsonObject, Told, bool]:
-    """The part ``extensions`` of an answer, what is told then, and whether any of it is new."""
+    """The part ``extensions`` of an answer, what is told then, and whether any of it is new.
+
+    Args:
+        listed: the rooms that the answer is about, each with the lists that it is in.
+    """
     answer: JsonObject = {}
-    parts = (_to_device, _e2ee, _account_data, _ephemeral)
     news = False
-    for part in parts:
+    for part in (_to_device, _e2ee):
         found, told, fresh = part(context, caller, asked, told)
         answer |= found
         news = news or fresh
+    joined = joined_rooms(context, caller)
+    for name, of_rooms in (("account_data", _account_data), ("receipts", _receipts), ("typing", _typing)):
+        if asked.extension(name) is None:
+            continue
+        rooms = asked.rooms_for(name, listed)
+        if name != "account_data":
+            rooms &= joined
+        # What is told of a room once, is told of it on; of one that was left out meanwhile, from the
+        # beginning.
+        arrived = rooms - told.heard_of.get(name, frozenset())
+        value, told = of_rooms(context, caller, told, rooms, arrived)
+        told = replace(told, heard_of={**told.heard_of, name: rooms})
+        answer |= value
+        news = news or bool(value)
     return answer, told, news
 
 
@@ -109,46 +130,39 @@ def _came_and_went(context: Context, caller: Caller, since: int) -> tuple[set[st
 
 
 def _account_data(
-    context: Context, caller: Caller, asked: SlidingRequest, told: Told
-) -> tuple[JsonObject, Told, bool]:
-    if asked.extension("account_data") is None:
-        return {}, told, False
-    rows = context.node.store.account_data(caller.user_id, after=told.account_data)
-    if not rows:
-        return {}, told, False
-    rooms = by_room(rows)
-    own = rooms.pop(GLOBAL, [])
-    value = {"global": as_events(own), "rooms": {room_id: as_events(each) for room_id, each in rooms.items()}}
-    return {"account_data": value}, replace(told, account_data=rows[-1].position), True
+    context: Context, caller: Caller, told: Told, rooms: frozenset[str], arrived: frozenset[str]
+) -> tuple[JsonObject, Told]:
+    """ "Global" account data always; of rooms what is new, or all of it."""
+    store = context.node.store
+    rows = store.account_data(caller.user_id, after=told.account_data)
+    by_id = by_room(rows)
+    own = by_id.pop(GLOBAL, [])
+    found = {room_id: each for room_id, each in by_id.items() if room_id in rooms}
+    for room_id in arrived if told.account_data else ():
+        if kept := store.account_data_in(caller.user_id, room_id):
+            found[room_id] = kept
+    if rows:
+        told = replace(told, account_data=rows[-1].position)
+    if not (own or found):
+        return {}, told
+    value = {"global": as_events(own), "rooms": {room_id: as_events(each) for room_id, each in found.items()}}
+    return {"account_data": value}, told
 
 
-def _ephemeral(
-    context: Context, caller: Caller, asked: SlidingRequest, told: Told
-) -> tuple[JsonObject, Told, bool]:
-    wanted = [name for name in ("receipts", "typing") if asked.extension(name) is not None]
-    if not wanted:
-        return {}, told, False
-    joined = joined_rooms(context, caller)
-    heard = read_ephemeral(
-        context,
-        caller,
-        rooms=joined,
-        arrived=joined - told.heard_of,
-        receipts_after=told.receipts,
-        typing_after=told.typing,
-        complete=True,
-    )
-    answer: JsonObject = {}
-    told = replace(told, heard_of=joined)
-    if "receipts" in wanted:
-        told = replace(told, receipts=heard.receipts)
-        if rooms := _of_type(heard.events, "m.receipt"):
-            answer["receipts"] = {"rooms": rooms}
-    if "typing" in wanted:
-        told = replace(told, typing=heard.typing)
-        if rooms := _of_type(heard.events, "m.typing"):
-            answer["typing"] = {"rooms": rooms}
-    return answer, told, bool(answer)
+def _receipts(
+    context: Context, caller: Caller, told: Told, rooms: frozenset[str], arrived: frozenset[str]
+) -> tuple[JsonObject, Told]:
+    found, last = read_receipts(context, caller, rooms=rooms, arrived=arrived, after=told.receipts)
+    value = {"receipts": {"rooms": {room_id: _one(events) for room_id, events in found.items()}}}
+    return value if found else {}, replace(told, receipts=last)
+
+
+def _typing(
+    context: Context, caller: Caller, told: Told, rooms: frozenset[str], arrived: frozenset[str]
+) -> tuple[JsonObject, Told]:
+    del caller
+    found, last = read_typing(context, rooms, arrived, told.typing)
+    return {"typing": {"rooms": found}} if found else {}, replace(told, typing=last)
 
 
 def joined_rooms(context: Context, caller: Caller) -> frozenset[str]:
@@ -157,20 +171,14 @@ def joined_rooms(context: Context, caller: Caller) -> frozenset[str]:
     return frozenset(row.room_id for row in rows if row.membership == "join")
 
 
-def _of_type(events: Mapping[str, list[JsonObject]], kind: str) -> JsonObject:
-    """For each room one event of a type: there is no place for more. Of two receipts of a user for one event,
+def _one(events: list[JsonObject]) -> JsonObject:
+    """Receipts of a room as one event: there is no place for more. Of two receipts of a user for one event,
     in different threads, the later one is told.
     """
-    found: JsonObject = {}
-    for room_id, each in events.items():
-        for event in each:
-            if event["type"] != kind:
-                continue
-            if room_id not in found:
-                found[room_id] = event
-                continue
-            for event_id, kinds in event["content"].items():
-                for name, users in kinds.items():
-                    content = found[room_id]["content"]
-                    content.setdefault(event_id, {}).setdefault(name, {}).update(users)
-    return found
+    first, *others = events
+    content: JsonObject = first["content"]
+    for event in others:
+        for event_id, kinds in event["content"].items():
+            for name, users in kinds.items():
+                content.setdefault(event_id, {}).setdefault(name, {}).update(users)
+    return first

@@ -1,4 +1,5 @@
-"""``POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync``: simplified sliding sync (MSC4186).
+"""``POST /_matrix/client/v4/sync``: simplified sliding sync (MSC4186); also at the path of its experiments,
+``unstable/org.matrix.simplified_msc3575/sync``, and in the shape that clients know from them.
 
 A client asks for windows of its rooms, the most recently active first, and is told of each room once what it
 wants of it, and then what changed. Everything told up to a position is remembered with it
@@ -16,25 +17,24 @@ import trio
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller, authenticate
 from linearized.server.clients.context import Context
-from linearized.server.clients.fields import query_integer
 from linearized.server.clients.sliding_connections import RoomTold, Told
 from linearized.server.clients.sliding_extensions import joined_rooms, read_extensions, to_device_since
-from linearized.server.clients.sliding_filters import chosen, direct_rooms
-from linearized.server.clients.sliding_requests import RoomWish, SlidingRequest, parse_request
-from linearized.server.clients.sliding_rooms import Candidate, candidates, room_answer
-from linearized.server.clients.sync import MAX_WAIT_MS
+from linearized.server.clients.sliding_filters import direct_rooms
+from linearized.server.clients.sliding_lists import rooms_of, wanted_rooms
+from linearized.server.clients.sliding_requests import SlidingRequest, parse_request
+from linearized.server.clients.sliding_rooms import Asked, room_answer
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.store.activity import ActiveRoom
 
 # Rooms in one answer; what is left over comes with the next, which does not wait.
 MAX_ROOMS: Final = 100
 _POSITION_BYTES: Final = 12
-_GONE: Final = frozenset({"leave", "ban"})
 
 
 async def sync(context: Context, request: Request, caller: Caller) -> Response:
     """Answer at once if there is news or no position is given, else when there is or time is up."""
-    device_id, asked = caller.require_device(), parse_request(await request.json())
-    position, connections = request.query_one("pos"), context.sliding
+    device_id, asked = caller.require_device(), parse_request(await request.json(), request)
+    position, connections = asked.position, context.sliding
     if position is None:
         connections.restart(caller.scope, asked.connection)
         told = Told()
@@ -43,8 +43,7 @@ async def sync(context: Context, request: Request, caller: Caller) -> Response:
         if known is None:
             raise HttpError(400, "M_UNKNOWN_POS", "This position is not known any more: begin without one")
         told = known
-    wait_ms = query_integer(request, "timeout", default=0, maximum=MAX_WAIT_MS)
-    deadline = trio.current_time() + wait_ms / 1000
+    deadline = trio.current_time() + asked.wait_ms / 1000
     read = to_device_since(asked)
     if read:
         await context.node.store.delete_to_device(caller.user_id, device_id, read)
@@ -69,63 +68,44 @@ def _answer(
 ) -> tuple[JsonObject, Told, bool]:
     """The answer but for its position, what is told then, and whether it tells anything."""
     store = context.node.store
-    found = candidates(store, caller.user_id, frozenset(told.rooms))
-    direct = direct_rooms(store, caller.user_id)
-    wishes, counts = _wanted(context, caller, asked, found, direct)
+    position = store.position()
+    found, direct = rooms_of(context, caller, told.rooms), direct_rooms(store, caller.user_id)
+    wanted = wanted_rooms(context, caller, asked, found, told=told.rooms, direct=direct)
+    # What happened since the connection's last answer: its first entry, by room.
+    fresh = store.changed_rooms(told.position) if told.position is not None else {}
+    unread = context.notifications.of(caller.user_id)
     rooms: JsonObject = {}
     known: dict[str, RoomTold] = dict(told.rooms)
-    for candidate in found:
-        room_id = candidate.row.room_id
-        before = known.get(room_id)
-        if candidate.row.membership in _GONE and before is not None and before.membership not in _GONE:
-            wish = before.wish  # that one has left is told whatever one asks for
-        elif room_id in wishes:
-            wish = wishes[room_id]
-        else:
+    for active in found:
+        room_id = active.row.room_id
+        if room_id not in wanted.wishes:
             continue
-        value, after = room_answer(context, caller, candidate, wish, before)
+        details = Asked(
+            wish=wanted.wishes[room_id],
+            before=known.get(room_id),
+            live_after=_before_first(fresh, active),
+            direct=room_id in direct,
+            unread=unread,
+        )
+        value, after = room_answer(context, caller, active, details)
         if value is not None and len(rooms) >= MAX_ROOMS:
             break
         known[room_id] = after
         if value is not None:
-            rooms[room_id] = value | ({"is_dm": True} if room_id in direct else {})
-    extensions, told_beside, news = read_extensions(context, caller, asked, told)
+            names = wanted.lists.get(room_id)
+            rooms[room_id] = value | ({"lists": names} if names else {})
+    extensions, told_beside, news = read_extensions(context, caller, asked, told, wanted.lists)
     answer: JsonObject = {
-        "lists": {name: {"count": count} for name, count in counts.items()},
+        "lists": {name: {"count": count} for name, count in wanted.counts.items()},
         "rooms": rooms,
         "extensions": extensions,
     }
     if asked.transaction_id is not None:
         answer["txn_id"] = asked.transaction_id
-    news = news or bool(rooms) or counts != dict(told.lists)
-    return answer, replace(told_beside, rooms=known, lists=counts), news
+    news = news or bool(rooms) or wanted.counts != dict(told.lists)
+    return answer, replace(told_beside, rooms=known, lists=wanted.counts, position=position), news
 
 
-def _wanted(
-    context: Context,
-    caller: Caller,
-    asked: SlidingRequest,
-    found: list[Candidate],
-    direct: frozenset[str],
-) -> tuple[dict[str, RoomWish], dict[str, int]]:
-    """What is wanted of which rooms, and how many rooms each list has. Of rooms that are none of the user's
-    nothing is told, as of those that are not there.
-    """
-    present = [candidate for candidate in found if candidate.row.membership not in _GONE]
-    wishes: dict[str, RoomWish] = {}
-    counts: dict[str, int] = {}
-    for name, wanted in asked.lists.items():
-        held = chosen(context, caller, present, wanted.filters, direct)
-        counts[name] = len(held)
-        for first, last in wanted.ranges:
-            for each in held[first : last + 1]:
-                _add(wishes, each.row.room_id, wanted.wish)
-    mine = {each.row.room_id for each in present}
-    for room_id, wish in asked.subscriptions.items():
-        if room_id in mine:
-            _add(wishes, room_id, wish)
-    return wishes, counts
-
-
-def _add(wishes: dict[str, RoomWish], room_id: str, wish: RoomWish) -> None:
-    wishes[room_id] = wishes[room_id].joined(wish) if room_id in wishes else wish
+def _before_first(fresh: dict[str, int], active: ActiveRoom) -> int:
+    """The last entry of a room before those that are new since the connection's last answer."""
+    return fresh.get(active.row.room_id, active.room.head_seq + 1) - 1

@@ -126,6 +126,7 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
     asked = Question(
         context=context,
         caller=caller,
+        unread=context.notifications.of(caller.user_id),
         initial=question.initial,
         full_state=question.full_state,
         state_after=question.state_after,
@@ -170,7 +171,7 @@ def _answer(context: Context, question: _Question) -> tuple[SyncToken, JsonObjec
             {room_id: as_events(rows) for room_id, rows in kept_by_room.items() if room_id in joined},
         ),
     ):
-        _tell_beside(store, caller, rooms["join"], name, _chosen(part, found))
+        _tell_beside(asked, rooms["join"], name, _chosen(part, found))
     own = [row for row in kept_by_room.get(GLOBAL, []) if wanted.account_data.types.allows(row.type)]
     token = SyncToken(
         position=window.target,
@@ -209,14 +210,14 @@ def _joined(context: Context, question: _Question) -> frozenset[str]:
 
 
 def _tell_beside(
-    store: Store, caller: Caller, joined: JsonObject, part: str, events: Mapping[str, list[JsonObject]]
+    asked: Question, joined: JsonObject, part: str, events: Mapping[str, list[JsonObject]]
 ) -> None:
     """Put what is told beside rooms' logs where the client looks for it: in the rooms it is joined to."""
     for room_id, found in events.items():
         if room_id not in joined:
-            room = store.room(room_id)
+            room = asked.context.node.store.room(room_id)
             assert room is not None  # noqa: S101 - there is a membership in it
-            joined[room_id] = quiet_section(store, room, caller.user_id)
+            joined[room_id] = quiet_section(asked, room)
         joined[room_id][part] = {"events": found}
 
 

@@ -13,9 +13,9 @@ import orjson
 from linearized.protocol.canonical import JsonObject
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.ephemeral import unread_notifications
 from linearized.server.clients.filters import Filter
 from linearized.server.clients.ignoring import is_unwanted
+from linearized.server.clients.notifications import Counts, UserNotifications, thread_counts
 from linearized.server.clients.projection import client_events, state_events, stripped_state
 from linearized.server.clients.room_members import only_of, summary
 from linearized.server.clients.tokens import place_token
@@ -24,6 +24,7 @@ from linearized.server.clients.window import RoomWindow
 from linearized.server.histories import MEMBER_TYPE, history_of, membership_of
 from linearized.server.invited import INVITE_STATE, KNOCK_STATE
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
+from linearized.store.receipts import MAIN
 
 
 class Section(Enum):
@@ -50,6 +51,7 @@ class Question:
 
     context: Context
     caller: Caller
+    unread: UserNotifications
     initial: bool
     full_state: bool
     wanted: Filter
@@ -102,14 +104,25 @@ def _wants_left(question: Question, row: MembershipRow) -> bool:
     return question.wanted.include_leave and not question.context.views.forgotten(row)
 
 
-def quiet_section(store: Store, room: RoomRow, user_id: str) -> JsonObject:
+def quiet_section(question: Question, room: RoomRow) -> JsonObject:
     """A joined room's part of the answer when nothing in the room is new."""
     return {
         "timeline": {"events": [], "limited": False, "prev_batch": place_token(room.head_seq)},
         "state": {"events": []},
         "ephemeral": {"events": []},
         "account_data": {"events": []},
-        "unread_notifications": unread_notifications(store, room, user_id),
+        **_unread(question, room),
+    }
+
+
+def _unread(question: Question, room: RoomRow) -> JsonObject:
+    """How much is unread: all of it in one count, unless the client asks for each thread's."""
+    if not question.wanted.timeline.unread_threads:
+        return {"unread_notifications": question.unread.total(room).as_json()}
+    found = question.unread.by_thread(room)
+    return {
+        "unread_notifications": found.get(MAIN, Counts()).as_json(),
+        "unread_thread_notifications": thread_counts(found.items()),
     }
 
 
@@ -181,7 +194,7 @@ class _Part:
             brief = {"summary": summary(self.store, self.room.room_id, self.row.user_id)}
         heroes = brief["summary"]["m.heroes"] if brief else []
         limited = more or (arrived and not fresh)
-        quiet = quiet_section(self.store, self.room, self.row.user_id)
+        quiet = quiet_section(self.question, self.room)
         del quiet["state"]
         value = quiet | self._section(timeline, state, start, limited=limited, shown=heroes) | brief
         # The latest of each user; to a newcomer all who are there are new.

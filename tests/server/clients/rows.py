@@ -22,6 +22,7 @@ def entry(
     content: Mapping[str, Any] | None = None,
 ) -> EntryRow:
     """An entry that nothing will verify."""
+    pdu = {"content": dict(content or {}), "sender": sender, "type": event_type}
     return EntryRow(
         room_id=room_id,
         seq=seq,
@@ -31,7 +32,7 @@ def entry(
         sender=sender,
         origin_server_ts=START_MS + seq,
         epoch=None,
-        pdu=orjson.dumps({"content": dict(content or {}), "sender": sender, "type": event_type}),
+        pdu=orjson.dumps(pdu if state_key is None else {**pdu, "state_key": state_key}),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import trio
 
 from linearized.store.base import NewToDevice
-from tests.server.clients.sliding_support import ask, slide
+from tests.server.clients.sliding_support import ALL, ask, slide
 from tests.server.clients.support import Client, Server, part, room
 
 
@@ -48,7 +49,7 @@ async def test_who_comes_and_goes_is_told_for_encryption(server: Server, alice: 
 
 async def test_account_data_receipts_and_typing_are_told_once(alice: Client, bob: Client) -> None:
     names = ("account_data", "receipts", "typing")
-    wish: Any = {"extensions": {name: {"enabled": True} for name in names}}
+    wish: Any = {"lists": {"all": ALL}, "extensions": {name: {"enabled": True} for name in names}}
     room_id = await alice.create_room(invite=[bob.user_id])
     (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
     event_id = (await alice.send(room_id, "hello", "t")).ok()["event_id"]
@@ -73,3 +74,84 @@ async def test_account_data_receipts_and_typing_are_told_once(alice: Client, bob
         "typing": {"rooms": {room_id: {"type": "m.typing", "content": {"user_ids": []}}}}
     }
     assert (await slide(alice, lists={}))["extensions"] == {}
+
+
+def chosen(**settings: Any) -> Any:
+    return {name: {"enabled": True, **settings} for name in ("account_data", "receipts", "typing")}
+
+
+async def noted(alice: Client) -> str:
+    """A room with account data, a receipt, and somebody who types."""
+    room_id = await alice.create_room()
+    event_id = (await alice.send(room_id, "hello", "t")).ok()["event_id"]
+    (await alice.call("POST", f"{room(room_id)}/receipt/m.read/{part(event_id)}", {})).ok()
+    (await alice.call("PUT", f"{room(room_id)}/typing/{part(alice.user_id)}", {"typing": True})).ok()
+    own = f"/user/{part(alice.user_id)}/rooms/{part(room_id)}"
+    (await alice.call("PUT", f"{own}/tags/x", {})).ok()
+    return room_id
+
+
+async def told(alice: Client, pos: str | None = None, **wish: Any) -> tuple[str, list[set[str]]]:
+    """The position after an answer, and of which rooms each extension tells something."""
+    answer = await slide(alice, pos, **wish)
+    parts = answer["extensions"]
+    names = ("account_data", "receipts", "typing")
+    return answer["pos"], [set(parts.get(name, {}).get("rooms", ())) for name in names]
+
+
+async def test_extensions_are_for_the_rooms_of_the_request_or_those_that_are_chosen(alice: Client) -> None:
+    old, new, subscribed = [await noted(alice) for _ in range(3)]
+    await alice.send(old, "hello", "u")
+    await alice.send(new, "hello", "u")
+    wish: Any = {
+        "lists": {"top": {**ALL, "ranges": [[0, 0]]}, "next": {**ALL, "ranges": [[1, 1]]}},
+        "room_subscriptions": {subscribed: {"timeline_limit": 1}, "!none:a.example": {"timeline_limit": 1}},
+    }
+    for settings, rooms in (
+        ({}, {old, new, subscribed}),
+        ({"lists": ["*"], "rooms": ["*"]}, {old, new, subscribed}),
+        ({"lists": ["top"]}, {new, subscribed}),
+        ({"lists": ["top"], "rooms": []}, {new}),
+        ({"lists": [], "rooms": [subscribed, old, "!none:a.example"]}, {subscribed}),
+        ({"lists": ["other"], "rooms": []}, set()),
+    ):
+        assert (await told(alice, extensions=chosen(**settings), **wish))[1] == [rooms] * 3, settings
+    assert (await told(alice, extensions=chosen()))[1] == [set()] * 3
+    body = {"extensions": {"typing": {"enabled": True, "lists": 7}}}
+    (await ask(alice, body)).refused(400, "M_BAD_JSON")
+
+
+async def test_a_room_that_comes_into_the_window_is_told_from_the_beginning(alice: Client) -> None:
+    old, new = [await noted(alice) for _ in range(2)]
+    top: Any = {"lists": {"top": {**ALL, "ranges": [[0, 0]]}}, "extensions": chosen()}
+    pos, rooms = await told(alice, **top)
+    assert rooms == [{new}] * 3
+    assert (await told(alice, pos, **top))[1] == [set()] * 3
+    await alice.send(old, "hello", "u")
+    pos, rooms = await told(alice, pos, **top)
+    assert rooms == [{old}] * 3
+    await alice.send(new, "hello", "u")
+    pos, rooms = await told(alice, pos, **top)
+    assert rooms == [{new}] * 3
+
+
+async def test_what_happens_beside_other_rooms_is_no_news(
+    alice: Client, autojump_clock: trio.testing.MockClock
+) -> None:
+    old, new = [await noted(alice) for _ in range(2)]
+    top: Any = {"lists": {"top": {**ALL, "ranges": [[0, 0]]}}, "extensions": chosen()}
+    pos = (await slide(alice, **top))["pos"]
+    began = trio.current_time()
+    own = f"/user/{part(alice.user_id)}/rooms"
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def _() -> None:
+            answer = await slide(alice, pos, wait=30_000, **top)
+            assert answer["extensions"]["account_data"]["rooms"].keys() == {new}
+            assert trio.current_time() - began == 20
+
+        await trio.sleep(10)
+        (await alice.call("PUT", f"{own}/{part(old)}/tags/y", {})).ok()
+        await trio.sleep(10)
+        (await alice.call("PUT", f"{own}/{part(new)}/tags/y", {})).ok()

@@ -11,13 +11,14 @@ import trio
 from linearized.server.clients import sliding_sync as module
 from linearized.server.clients.sliding_connections import Connections, Told
 from linearized.server.clients.sliding_requests import (
+    MAX_LIST_NAME,
     MAX_LISTS,
     MAX_RANGES,
-    MAX_REQUIRED,
     MAX_SPACES,
     MAX_SUBSCRIPTIONS,
     MAX_TAGS,
 )
+from linearized.server.clients.sliding_wishes import MAX_REQUIRED
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.sliding_support import ALL, ROOM, ask, fill, seqs, slide, state
 from tests.server.clients.support import KNOCKABLE, Client, Server, part, room
@@ -309,6 +310,22 @@ async def test_a_wait_ends_with_news_or_with_its_time(
         await alice.send(room_id, "hello", "t")
 
 
+async def test_position_and_time_may_stand_in_the_body_of_a_request_to_the_final_path(
+    server: Server, alice: Client, autojump_clock: trio.testing.MockClock
+) -> None:
+    await fill(server, alice.user_id)
+
+    async def final(**body: Any) -> Any:
+        return (await alice.call("POST", "/_matrix/client/v4/sync", body)).ok()
+
+    first = await final(lists={"all": {"timeline_limit": 1}})
+    assert ROOM in first["rooms"]
+    began = trio.current_time()
+    assert (await final(pos=first["pos"], timeout=7_000, lists={"all": {"timeline_limit": 1}}))["rooms"] == {}
+    assert trio.current_time() - began == 7
+    (await alice.call("POST", "/_matrix/client/v4/sync", {"pos": "x"})).refused(400, "M_UNKNOWN_POS")
+
+
 @pytest.mark.parametrize(
     ("body", "errcode"),
     [
@@ -317,6 +334,10 @@ async def test_a_wait_ends_with_news_or_with_its_time(
         ({"room_subscriptions": {str(n): {} for n in range(MAX_SUBSCRIPTIONS + 1)}}, "M_INVALID_PARAM"),
         ({"lists": {"a": {"ranges": [[0, 1]] * (MAX_RANGES + 1)}}}, "M_BAD_JSON"),
         ({"lists": {"a": {"ranges": [[0]]}}}, "M_BAD_JSON"),
+        ({"lists": {"a": {"range": [0]}}}, "M_BAD_JSON"),
+        ({"lists": {"a" * (MAX_LIST_NAME + 1): {}}}, "M_INVALID_PARAM"),
+        ({"pos": 7}, "M_BAD_JSON"),
+        ({"timeout": -1}, "M_BAD_JSON"),
         ({"lists": {"a": {"ranges": [[0, -1]]}}}, "M_BAD_JSON"),
         ({"lists": {"a": {"ranges": [[0, True]]}}}, "M_BAD_JSON"),
         ({"lists": {"a": {"ranges": 7}}}, "M_BAD_JSON"),
