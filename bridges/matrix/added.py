@@ -37,7 +37,7 @@ LOOK_SECONDS: Final = 20.0
 # Seconds between two users. A thousand take a hundred, and a small request to the provider each.
 USER_PAUSE: Final = 0.1
 _NOTE: Final = "[The bridge to Matrix: nothing of this room reaches me, because {}. I leave.]"
-_NOTICE: Final = {MESSAGE_TYPE: "m.notice"}
+_NOTICE: Final[dict[int | str, str]] = {MESSAGE_TYPE: "m.notice"}
 _SALT_BYTES: Final = 16
 _TWO: Final = 2
 _FORBIDDEN = 403
