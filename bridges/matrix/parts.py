@@ -180,7 +180,11 @@ class Parts:
             speaking=doubles.speaking,
             random=environment.random,
             reopened=self.encryption.reopened,
-            retention=Retention(database=database, bot=homeserver.as_user(names.bot)),
+            retention=Retention(
+                database=database,
+                bot=homeserver.as_user(names.bot),
+                policy=self.puppets.lifetime,
+            ),
         )
         self.receipts = Receipts(
             wanted=config.read_receipts,

@@ -79,6 +79,10 @@ class Puppets:
             self._recent.popitem(last=False)
         return found
 
+    def lifetime(self, room_id: str, wanted: int | None) -> int | None:
+        """As ``MlsDevice.lifetime``, by what the bot knows of the room."""
+        return self.bot.device.lifetime(room_id, wanted)
+
     def put_away(self, user_id: str) -> None:
         """Do not keep a user's session open for now, unless somebody holds it."""
         self._recent.pop(user_id, None)
