@@ -1,5 +1,5 @@
-"""How long a Matrix room keeps what is said in it (``m.room.retention``, MSC1763), as MIMI's expiration, within
-the policy of the room at the provider.
+"""How long a Matrix room keeps what is said in it (``m.room.retention``, MSC1763), as MIMI's expiration,
+within the policy of the room at the provider.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ class MessageExpiration(Struct):
             raise ValueError("no duration is both long and short enough")
 
     def lifetime(self, wanted: int | None) -> int | None:
-        """How many seconds a message has to live whose sender wants it to live ``wanted`` (None: for ever), by
-        this policy; None if for ever.
+        """How many seconds a message has to live by this policy, whose sender wants ``wanted``; None is for
+        ever.
         """
         if self.expiring_messages is Optionality.FORBIDDEN:
             return None
