@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -70,7 +71,7 @@ async def test_direct_chats_of_a_real_homeserver_begin_on_either_side_move_and_e
             club = Club(tmp_path, stack)
             club.network = real.hub.network
             dan = await club.device(real.hub, "dan")
-            levels = {"power_level_content_override": {"invite": 0}}
+            levels: dict[str, Any] = {"power_level_content_override": {"invite": 0}}
             begun = await dan.create_room(users=[real.user.user_id], **levels)
             await dan.send(begun, message("hello from dan"))
 
