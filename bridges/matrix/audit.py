@@ -29,6 +29,10 @@ QUIET_AUDITS = 5
 # How long a room's events wait to be read of, once something may have been forgotten. A homeserver that was
 # killed is there again by then; one that fails for this room only must not keep all others waiting for ever.
 CATCH_UP_DEADLINE = 120.0
+# Seconds after which a homeserver that saw us down, and reaches us again, is done with what it had kept.
+# Synapse may leave the last of that unsent: what it stored after it looked for more, and before it noted that
+# we are up. Nothing tells of it before the next event, so there is an audit then.
+RECOVERY_SECONDS = 30.0
 
 JsonObject = dict[str, Any]
 
@@ -103,13 +107,24 @@ class CatchingUp:
         self._audits = audits
         self._queue = queue
         self._links = links
+        # Whether the homeserver has seen us down; it has, as far as we know, when we start.
+        self._recovering = trio.Event()
+        self._recovering.set()
 
     def note(self, txn_id: str, peer: Peer | None) -> None:
         """A transaction came, by a connection from there."""
+        if self.continuity.comes_again(txn_id):
+            self._recovering.set()
         breaks = self.continuity.breaks
         self.continuity.note(txn_id, peer)
         if self.continuity.breaks != breaks:
             self._restored.suspect()
+
+    async def recovered(self) -> None:
+        """Wait until the homeserver has seen us down and been done with it for a while."""
+        await self._recovering.wait()
+        self._recovering = trio.Event()
+        await trio.sleep(RECOVERY_SECONDS)
 
     async def next(self) -> Incoming | None:
         """The event whose turn it is.

@@ -31,6 +31,10 @@ class Continuity:
         self.breaks = 1
         self._read: set[str] = set()
 
+    def comes_again(self, txn_id: str) -> bool:
+        """Whether it is the last transaction again: the homeserver saw us fail, and is trying again."""
+        return self._last == txn_id
+
     def note(self, txn_id: str, peer: Peer | None) -> None:
         """A transaction came; it is the last from now on.
 

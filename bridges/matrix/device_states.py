@@ -6,6 +6,11 @@ from bridges.matrix.database import Database
 from linearized.client import SEALED
 
 
+def users_with_devices(database: Database) -> list[str]:
+    """The users who have an MLS client, the bot among them."""
+    return [row["user_id"] for row in database.all("SELECT user_id FROM devices ORDER BY user_id")]
+
+
 def unsealed_states(database: Database) -> list[str]:
     """The users whose saved MLS state is in the clear."""
     rows = database.all("SELECT user_id FROM devices WHERE substr(state, 1, ?) <> ?", len(SEALED), SEALED)

@@ -160,6 +160,11 @@ class HomeserverApi:
         """Invite a user; one who is invited already is no error."""
         await self._member(room_id, "invite", user_id, reason)
 
+    async def invite_to_talk(self, room_id: str, user_id: str, *, is_direct: bool) -> None:
+        """Invite a user to a room that is, if it ``is_direct``, a direct chat in their client."""
+        content = {"membership": "invite", "is_direct": is_direct}
+        await self.set_state(room_id, "m.room.member", user_id, content)
+
     async def _member(self, room_id: str, act: str, user_id: str, reason: str) -> None:
         body = {"user_id": user_id, **_why(reason)}
         await self._json("POST", f"{_V3}/rooms/{_part(room_id)}/{act}", body=body)

@@ -22,7 +22,7 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.links import Link
 from bridges.matrix.media import NO_FILE, MediaCopier
 from bridges.matrix.message_map import Messages
-from bridges.matrix.names import Names, presentable
+from bridges.matrix.names import Names, presentable, visible
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from linearized.client import ApiError, MembershipChanged
@@ -206,7 +206,7 @@ class Membership:
             return
         reason = _reason(item.event).get("reason", "")
         if self._names.is_bridged(item.user_id):
-            why = f"{item.sender}: {reason}" if reason else item.sender
+            why = f"{visible(item.sender)}: {reason}" if reason else visible(item.sender)
             await self._local(link, item, f"By {why}")
         else:
             await self._ghost(link, item, reason)
@@ -230,7 +230,8 @@ class Membership:
             await self._show(ghost, item.event.get("content") or {})
             return
         acting = await self._ghosts.ensure(ghost)
-        why = f"By {item.sender}: {reason}" if reason else f"By {item.sender}"
+        by = f"By {visible(item.sender)}"
+        why = f"{by}: {reason}" if reason else by
         if item.membership == "invite":
             if await self._there(link, ghost) not in ("join", "invite"):
                 await self._allowed(link, item, self._matrix.invite(room_id, ghost, reason=why))
@@ -308,9 +309,9 @@ class Membership:
         except ApiError as error:
             if is_passing(error):
                 raise
+            who, whom = visible(item.sender), visible(item.user_id)
             text = (
-                f"{item.sender} set the membership of {item.user_id} to {item.membership}; I could not do"
-                f" that here: {error}"
+                f"{who} set the membership of {whom} to {item.membership}; I could not do that here: {error}"
             )
             content = {"msgtype": "m.notice", "body": text}
             await self._matrix.send(

@@ -112,7 +112,7 @@ class Names:
         user_id = user_id_from_uri(uri)
         localpart, provider = parse_user_id(user_id)
         name = presentable(chosen)
-        return f"{name} ({_visible(user_id)})" if name else f"{_visible(localpart)} ({provider})"
+        return f"{name} ({visible(user_id)})" if name else f"{visible(localpart)} ({provider})"
 
     def link_to_mimi(self, target: str) -> str:
         """A link's target as the MIMI side should see it: a matrix.to link to a user becomes the user's
@@ -150,8 +150,10 @@ def presentable(name: str) -> str:
     return " ".join(plain.split())[:MAX_NAME]
 
 
-def _visible(text: str) -> str:
-    """The text without what turns its direction around, breaks its line, or cannot be seen."""
+def visible(text: str) -> str:
+    """A user's ID or a part of it, to be shown: without what turns its direction around, breaks its line, or
+    cannot be seen.
+    """
     return "".join(_HIDDEN if unicodedata.category(one)[0] in "CZ" else one for one in text)
 
 

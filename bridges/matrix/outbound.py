@@ -23,7 +23,7 @@ from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
 from bridges.matrix.membership import Membership
 from bridges.matrix.message_map import Messages
-from bridges.matrix.names import Names
+from bridges.matrix.names import Names, visible
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.queue import Incoming, IncomingQueue
@@ -191,7 +191,7 @@ class Outbound:
             self._messages.sent(link.matrix_room_id, known)
             self._retention.sent(link, sent.event_id, known.sender, content.expires)
         if sender != self._bot:
-            session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
+            self._puppets.drop_read(session)  # what a client reads while it follows, the bot reads too
 
     async def _client(self, link: Link, user: str) -> Session:
         """The user's client, in the room's group."""
@@ -307,9 +307,10 @@ def relayed(event: JsonObject, sender: str) -> JsonObject:
         new = content.get("m.new_content")
         content = dict(new) if isinstance(new, dict) else content
         content.pop("m.relates_to", None)
-    body = {**content, "body": f"<{sender}> {content.get('body', '')}"}
+    name = visible(sender)
+    body = {**content, "body": f"<{name}> {content.get('body', '')}"}
     if isinstance(content.get("formatted_body"), str):
-        body["formatted_body"] = f"<strong>{escape(sender)}</strong>: {content['formatted_body']}"
+        body["formatted_body"] = f"<strong>{escape(name)}</strong>: {content['formatted_body']}"
     return {**event, "type": "m.room.message", "content": body}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from bridges.matrix.added import Added
 from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import Commands
 from bridges.matrix.config import BridgeConfig
@@ -179,7 +180,11 @@ class Parts:
             speaking=doubles.speaking,
             random=environment.random,
             reopened=self.encryption.reopened,
-            retention=Retention(database=database, bot=homeserver.as_user(names.bot)),
+            retention=Retention(
+                database=database,
+                bot=homeserver.as_user(names.bot),
+                policy=self.puppets.lifetime,
+            ),
         )
         self.receipts = Receipts(
             wanted=config.read_receipts,
@@ -265,4 +270,14 @@ class Parts:
             puppets=self.puppets,
             ghosts=self.ghosts,
             shared=self.shared,
+        )
+        self.added = Added(
+            config=config,
+            database=database,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            portals=self.portals,
+            inbound=self.inbound,
+            lock=self.restored.lock,
+            random=environment.random,
         )

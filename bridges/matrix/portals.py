@@ -15,7 +15,7 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.links import Phase, RoomLinks
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.shared_state import SharedState
 from linearized.client import ApiError, ClientError, ServerUnreachable
@@ -67,6 +67,16 @@ class Portals:
         async with self._lock:
             return await self._open(room_id, alias)
 
+    async def open(self, room_id: str) -> Link | None:
+        """The Matrix room of a room that the bot is in, made if there is none yet; none if that cannot be.
+
+        Raises:
+            ClientError: a side is away; doing it again continues.
+        """
+        async with self._lock:
+            link = self._links.of_room(room_id)
+            return link if link is not None else await self._make(room_id, self._names.alias(room_id))
+
     async def _open(self, room_id: str, alias: str) -> bool:
         bot = self._puppets.bot
         link = self._links.of_room(room_id)
@@ -81,6 +91,10 @@ class Portals:
                 raise
             log.info("no portal", room_id=room_id, reason=str(error))
             return False
+        return await self._make(room_id, alias) is not None
+
+    async def _make(self, room_id: str, alias: str) -> Link | None:
+        bot = self._puppets.bot
         matrix_room_id = await self._matrix_room(alias)
         # Linked before the bot can read anything, so that nothing it reads is dropped.
         with self._database.together():
@@ -96,13 +110,13 @@ class Portals:
         except ClientError as error:
             self._links.forget(matrix_room_id)
             log.warning("no portal", room_id=room_id, reason=str(error))
-            return False
+            return None
         await self._shared.fill(link)
         for user in sorted(await bot.api.joined_members(room_id))[:FIRST_GHOSTS]:
             if not self._names.is_bridged(user) and user != self._config.bot:
                 await self._ghosts.ensure_joined(matrix_room_id, self._names.ghost(user_uri(user)))
         log.info("a portal", room_id=room_id, matrix_room_id=matrix_room_id)
-        return True
+        return link
 
     async def _matrix_room(self, alias: str) -> str:
         """Make the Matrix room of an alias that the homeserver has just asked for.
@@ -111,14 +125,20 @@ class Portals:
         """
         localpart = alias[1:].partition(":")[0]
         try:
-            return await self._matrix.create_room(localpart)
+            return await self._made(localpart, alias)
         except ServerUnreachable:
             # The answer may be what was lost. From now on the homeserver may know the alias and never ask
             # again, so it is decided here.
             log.warning("making a room again", alias=alias)
+        return await self._made(localpart, alias)
+
+    async def _made(self, localpart: str, alias: str) -> str:
         try:
             return await self._matrix.create_room(localpart)
         except ApiError as error:
             if error.errcode != "M_ROOM_IN_USE":
                 raise
-            return await self._matrix.resolve_alias(alias)
+            # An attempt of before made it.
+            room_id = await self._matrix.resolve_alias(alias)
+            await self._matrix.join(room_id)
+            return room_id

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from bridges.matrix.database import Database
 from bridges.matrix.device_states import DeviceStorage, unsealed_states
+from bridges.matrix.openings import Openings
 from bridges.matrix.provenance import came_from
 from linearized.client import BRIDGED_CLIENT, BridgedClient, MlsDevice, ProviderApi, SealedStorage, Session
 
@@ -47,11 +48,16 @@ class Puppets:
         self._random = random
         self._api = api
         self._database = database
+        self.openings = Openings(database)
         self._bot = bot
         # Every session that anybody holds, and those that are held only because they may be needed again.
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._recent: OrderedDict[str, Session] = OrderedDict()
         self._of_bot: Session | None = None
+
+    def api(self, user_id: str) -> ProviderApi:
+        """The provider as a user's client."""
+        return self._api.as_user(user_id, DEVICE)
 
     @property
     def bot(self) -> Session:
@@ -73,6 +79,10 @@ class Puppets:
             self._recent.popitem(last=False)
         return found
 
+    def lifetime(self, room_id: str, wanted: int | None) -> int | None:
+        """As ``MlsDevice.lifetime``, by what the bot knows of the room."""
+        return self.bot.device.lifetime(room_id, wanted)
+
     def put_away(self, user_id: str) -> None:
         """Do not keep a user's session open for now, unless somebody holds it."""
         self._recent.pop(user_id, None)
@@ -83,7 +93,7 @@ class Puppets:
         )
         packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
         return Session(
-            self._api.as_user(user_id, DEVICE),
+            self.api(user_id),
             device,
             key_packages=packages,
             echoes=False,
@@ -114,5 +124,12 @@ class Puppets:
         """
         session = await self.ready(user_id)
         await session.catch_up()
-        session.device.clear_inbox()
+        self.drop_read(session)
         return session
+
+    def drop_read(self, session: Session) -> None:
+        """Drop what a user's client has read where the bot reads it as well."""
+        session.device.clear_inbox(keep=lambda item: not self._bot_reads(item.room_id))
+
+    def _bot_reads(self, room_id: str) -> bool:
+        return self.bot.device.in_group(room_id) and not self.openings.is_under_way(room_id)

@@ -102,7 +102,7 @@ class Receipts:
             return
         content = status_report(((known.message_id, MessageStatus.READ),), salt=self._random(_SALT_BYTES))
         await session.send(link.room_id, content, txn_id=f"read-{event_id}")
-        session.device.clear_inbox()  # what a client reads while it follows, the bot reads too
+        self._puppets.drop_read(session)  # what a client reads while it follows, the bot reads too
 
     async def to_matrix(self, link: Link, sender: str, report: StatusReport) -> None:
         """Let a ghost have read what somebody at another provider has; or them, if they have two accounts.

@@ -1,7 +1,10 @@
-"""How long a Matrix room keeps what is said in it (``m.room.retention``, MSC1763), as MIMI's expiration."""
+"""How long a Matrix room keeps what is said in it (``m.room.retention``, MSC1763), as MIMI's expiration,
+within the policy of the room at the provider.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from bridges.matrix.content import JsonObject
@@ -19,11 +22,17 @@ RETENTION: Final = "m.room.retention"
 MAX_LIFETIME_MS: Final = 365 * 86400 * MS
 
 
-class Retention:
-    """Says when messages from Matrix end. ``bot`` is the homeserver as the bot."""
+Policy = Callable[[str, int | None], int | None]
 
-    def __init__(self, *, database: Database, bot: HomeserverApi) -> None:
+
+class Retention:
+    """Says when messages from Matrix end. ``bot`` is the homeserver as the bot; ``policy`` gives the seconds
+    that a message of a provider's room has to live, of those that are wanted.
+    """
+
+    def __init__(self, *, database: Database, bot: HomeserverApi, policy: Policy) -> None:
         self._bot = bot
+        self._policy = policy
         self._messages = Messages(database)
         self._expirations = Expirations(database)
         # By Matrix room, as far as they were asked for; milliseconds. One for each room that is bridged.
@@ -44,9 +53,15 @@ class Retention:
             found = self._expirations.find(original)
             return None if found is None else Expiration(relative=False, time=found.at // MS)
         lifetime, sent = await self._lifetime(link.matrix_room_id), event.get("origin_server_ts")
-        if lifetime is None or not isinstance(sent, int):
+        if not isinstance(sent, int):
             return None
-        time = -(-(sent + lifetime) // MS)  # rounded up: nothing goes before its time
+        begun = sent // MS
+        # Rounded up: nothing goes before its time.
+        wanted = None if lifetime is None else -(-(sent + lifetime) // MS) - begun
+        allowed = self._policy(link.room_id or "", wanted)
+        if allowed is None:
+            return None
+        time = begun + allowed
         return Expiration(relative=False, time=time) if 0 <= time < 1 << 32 else None
 
     def sent(self, link: Link, log_event_id: str, sender: str, expiration: Expiration | None) -> None:

@@ -125,6 +125,7 @@ class Bridge(Parts):
             nursery.start_soon(self.receipts.run)
             nursery.start_soon(self.typists.run)
             nursery.start_soon(self.expiry.run)
+            nursery.start_soon(self.added.run)
             nursery.start_soon(partial(self.encryption.taking_part.verify, patient=True))
 
     async def find_room(self, name: str) -> str:
@@ -230,7 +231,19 @@ class Bridge(Parts):
                         log.info("the homeserver had not pushed", room_id=link.matrix_room_id, events=found)
                         self.wake()
             with trio.move_on_after(self.config.audit_seconds):
+                await self._something_to_find()
+
+    async def _something_to_find(self) -> None:
+        """Wait until there may be: the homeserver was restored, or it had seen us down and has recovered."""
+        async with trio.open_nursery() as nursery:
+
+            async def restored() -> None:
                 await self.restored.noticed.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(restored)
+            await self._catching_up.recovered()
+            nursery.cancel_scope.cancel()
 
 
 async def _until_there(work: Callable[[], Awaitable[object]]) -> None:

@@ -237,6 +237,8 @@ SCHEMA: Final = (
     """
     -- Matrix rooms that were replaced, and by which
     CREATE TABLE replaced (matrix_room_id TEXT PRIMARY KEY, by TEXT NOT NULL) WITHOUT ROWID;
-    CREATE INDEX replaced_by ON replaced (by)
+    CREATE INDEX replaced_by ON replaced (by);
+    -- The provider's rooms that a user's client brings the bot into
+    CREATE TABLE openings (room_id TEXT PRIMARY KEY, user_id TEXT NOT NULL) WITHOUT ROWID
     """,
 )

@@ -7,7 +7,7 @@ commit made is a commit that will be recognised in the log, whenever the process
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -199,10 +199,11 @@ class MlsDevice(Joining):
             del self.state.inbox[0]
             self.save()
 
-    def clear_inbox(self) -> None:
-        """Acknowledge everything that waits, unseen."""
-        if self.state.inbox:
-            self.state.inbox.clear()
+    def clear_inbox(self, keep: Callable[[Item], bool] | None = None) -> None:
+        """Acknowledge everything that waits, unseen; or all but what to ``keep``."""
+        kept = [] if keep is None else [item for item in self.state.inbox if keep(item)]
+        if len(kept) < len(self.state.inbox):
+            self.state.inbox[:] = kept
             self.save()
 
     def deliver(self, items: Iterable[Item]) -> None:

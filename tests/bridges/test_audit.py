@@ -12,6 +12,7 @@ from bridges.matrix.audit import (
     CATCH_UP_DEADLINE,
     MAX_PAGES,
     QUIET_AUDITS,
+    RECOVERY_SECONDS,
     Audits,
     CatchingUp,
 )
@@ -228,6 +229,25 @@ async def test_where_each_transaction_is_a_break_each_event_waits_for_one_readin
     pushed(queue, 1, 2)
     assert await handed_out(database, waits.next) == ["$1", "$2"]
     assert server.asked == [ROOM, ROOM]
+
+
+async def test_half_a_minute_after_a_homeserver_has_recovered_there_is_something_to_look_for(
+    database: Database, autojump_clock: trio.testing.MockClock
+) -> None:
+    waits = catching_up(database, Timeline(), IncomingQueue(database))
+    began = trio.current_time()
+    await waits.recovered()  # at the start: nobody knows what it saw before
+    assert trio.current_time() - began == RECOVERY_SECONDS
+    for number in ("2", "3", "4"):
+        waits.note(number, None)
+    with trio.move_on_after(1000) as nothing:
+        await waits.recovered()
+    assert nothing.cancelled_caught
+    waits.note("4", None)
+    waits.note("4", None)
+    began = trio.current_time()
+    await waits.recovered()
+    assert trio.current_time() - began == RECOVERY_SECONDS
 
 
 async def test_a_room_that_is_not_bridged_is_not_read(database: Database) -> None:

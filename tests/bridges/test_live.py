@@ -358,6 +358,16 @@ def test_what_a_user_of_another_homeserver_does_is_said_with_their_name() -> Non
             relayed({"type": kind, "content": {"x": 1}}, eve)
 
 
+def test_who_speaks_through_the_bot_cannot_turn_the_text_around_by_their_id() -> None:
+    said = relayed(
+        {"type": "m.room.message", "content": {"msgtype": "m.text", "body": "hi", "formatted_body": "hi"}},
+        "@\u202eecila\u200b\n:elsewhere.example",
+    )["content"]
+    shown = "@\ufffdecila\ufffd\ufffd:elsewhere.example"
+    assert said["body"] == f"<{shown}> hi"
+    assert said["formatted_body"] == f"<strong>{shown}</strong>: hi"
+
+
 async def test_events_that_were_never_pushed_are_found_by_the_audit(tmp_path: Path) -> None:
     async with talking(tmp_path) as (world, room, bob):
         world.homeserver.say(room, ALICE, "lost by the feed", push=False)

@@ -12,6 +12,8 @@ from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.links import Link, Phase
 from bridges.matrix.retention import MAX_LIFETIME_MS, Retention
 from linearized.mimi.content import Expiration, MimiContent
+from linearized.mimi.policy.common import Optionality
+from linearized.mimi.policy.retention import MessageExpiration
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom
 from tests.bridges.support import ALICE, AS_TOKEN, BOT, CAROL, MATRIX_ROOM
 from tests.bridges.test_live import heard, talking
@@ -69,7 +71,7 @@ async def test_a_time_that_is_none_or_that_receivers_would_not_take_is_none(life
     homeserver.member(room, BOT, "join")
     async with homeserver.http() as http:
         bot = HomeserverApi(f"https://{DOMAIN}", token=AS_TOKEN, http=http, user_id=BOT)
-        retention = Retention(database=Database(":memory:"), bot=bot)
+        retention = Retention(database=Database(":memory:"), bot=bot, policy=lambda _, wanted: wanted)
         event = {"origin_server_ts": 1000}
         keeps(homeserver, room, lifetime)
         assert await retention.expiration(LINK, event) is None
@@ -82,3 +84,33 @@ async def test_a_time_that_is_none_or_that_receivers_would_not_take_is_none(life
         # A clock that is no clock of our century says nothing of when a message ends.
         for sent in (None, "now", -(2**60), 2**60):
             assert await retention.expiration(LINK, {"origin_server_ts": sent}) is None
+
+
+async def test_a_message_ends_as_the_policy_of_the_providers_room_has_it() -> None:
+    homeserver = FakeHomeserver()
+    room = homeserver.create(MATRIX_ROOM, ALICE)
+    homeserver.member(room, BOT, "join")
+    policy = MessageExpiration(
+        expiring_messages=Optionality.REQUIRED, min_expiration_duration=60, max_expiration_duration=600
+    )
+    async with homeserver.http() as http:
+        bot = HomeserverApi(f"https://{DOMAIN}", token=AS_TOKEN, http=http, user_id=BOT)
+        asked: list[str] = []
+
+        def lifetime(room_id: str, wanted: int | None) -> int | None:
+            asked.append(room_id)
+            return policy.lifetime(wanted)
+
+        retention = Retention(database=Database(":memory:"), bot=bot, policy=lifetime)
+        for kept, seconds in ((None, 600), (30_000, 60), (90_500, 91), (10_000_000, 600)):
+            keeps(homeserver, room, kept)
+            retention.changed(MATRIX_ROOM)
+            found = await retention.expiration(LINK, {"origin_server_ts": 5000})
+            assert found == Expiration(relative=False, time=5 + seconds)
+        assert set(asked) == {LINK.room_id}
+
+
+async def test_a_bridge_asks_the_group_what_its_policy_is(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (world, _, bob):
+        for device in (bob.device, world.bridge.puppets.bot.device):
+            assert [device.lifetime(world.room_id(), wanted) for wanted in (None, 7)] == [None, 7]

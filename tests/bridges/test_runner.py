@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridges.matrix import failures
+from bridges.matrix import audit, failures
 from bridges.matrix.database import Database
 from bridges.matrix.failures import MAX_TRIES, persist
 from bridges.matrix.ghosts import Ghosts
@@ -65,6 +65,27 @@ async def test_inviting_the_bot_is_all_it_takes(tmp_path: Path, monkeypatch: pyt
         assert [body_of(item) for item in await heard(bob)] == ["while it was away"]
         await bob.send(world.room_id(), message("to matrix"))
         await until(lambda: by(room, GHOST_BOB))
+
+
+async def test_what_the_homeserver_kept_and_never_sends_is_found_soon_after_it_has_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "RECOVERY_SECONDS", 0.05)
+    async with talking_loops(tmp_path) as (world, bob):
+        room = history(world.homeserver, 3)
+        world.homeserver.member(room, BOT, "invite", sender=ALICE)
+        await until(lambda: (link := world.bridge.links.of_matrix(MATRIX_ROOM)) and link.phase == "live")
+        world.homeserver.member(room, GHOST_BOB, "invite", sender=ALICE)
+        assert await world.bridge.ghosts.answer_query(GHOST_BOB)
+        await until(lambda: room.members[GHOST_BOB] == "join")
+        await drain(bob)
+        world.homeserver.say(room, BOB, "stored, and not sent", push=False)
+        # The homeserver tries a transaction again, and nothing comes after it.
+        for _ in range(2):
+            assert (
+                await call(world.bridge, "PUT", "/_matrix/app/v1/transactions/again", {"events": []}) == 200
+            )
+        assert [body_of(item) for item in await heard(bob)] == ["stored, and not sent"]
 
 
 @asynccontextmanager

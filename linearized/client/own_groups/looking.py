@@ -17,7 +17,8 @@ from linearized.mimi.media_types import leaf_components
 from linearized.mimi.participants import FRANKING_AGENT, PARTICIPANT_LIST, ParticipantListData
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.common import Optionality
-from linearized.mimi.policy.components import ROLES_LIST
+from linearized.mimi.policy.components import MESSAGE_EXPIRATION_POLICY, ROLES_LIST
+from linearized.mimi.policy.retention import MessageExpiration
 from linearized.mimi.policy.roles import NO_ROLE, RoleData
 from linearized.mimi.policy.status import read_receipts
 from linearized.mimi.room_policy import ADMIN, REGULAR, role_of_power_level
@@ -87,6 +88,16 @@ class OwnGroups:
     def participants(self, room_id: str) -> ParticipantListData:
         """The room's participant list (user URIs and role indices)."""
         return ParticipantListData.decode(self.group(room_id).app_data()[PARTICIPANT_LIST])
+
+    def lifetime(self, room_id: str, wanted: int | None) -> int | None:
+        """How many seconds a message of this room has to live whose sender wants ``wanted`` (None: for ever),
+        by the room's policy; None if for ever.
+
+        Raises:
+            MimiDecodeError: the room's policy is malformed.
+        """
+        data = self.group(room_id).app_data().get(MESSAGE_EXPIRATION_POLICY)
+        return wanted if data is None else MessageExpiration.decode(data).lifetime(wanted)
 
     def sends_read_receipts(self, room_id: str, *, wanted: bool) -> bool:
         """Whether to report what one has read: as the room's policy says, and where it leaves that open, as

@@ -81,3 +81,17 @@ class MessageExpiration(Struct):
         default = self.default_expiration_duration
         if not shortest <= (longest if default is None else default) <= longest:
             raise ValueError("no duration is both long and short enough")
+
+    def lifetime(self, wanted: int | None) -> int | None:
+        """How many seconds a message has to live by this policy, whose sender wants ``wanted``; None is for
+        ever.
+        """
+        if self.expiring_messages is Optionality.FORBIDDEN:
+            return None
+        if wanted is not None:
+            return min(max(wanted, self.min_expiration_duration), self.max_expiration_duration)
+        # "The default_expiration_duration optionally indicates a preferred duration in seconds."
+        if self.default_expiration_duration is not None:
+            return self.default_expiration_duration
+        required = self.expiring_messages is Optionality.REQUIRED
+        return self.max_expiration_duration if required else None

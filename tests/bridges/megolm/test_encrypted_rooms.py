@@ -17,11 +17,13 @@ from bridges.matrix.media import file_of
 from bridges.matrix.megolm import extensions, mailbox, requests
 from linearized.client import DecryptedMessage
 from linearized.mimi.content import ExternalPart, MultiPart, SinglePart, attachment
-from tests.bridges.megolm.support import client_of, hears
+from tests.bridges.megolm.support import ENCRYPTION, client_of, hears, says
 from tests.bridges.megolm.talk import Talk, talking
 from tests.bridges.support import ALICE, BOB, BOT, CAROL, GHOST_BOB
 from tests.bridges.test_fallbacks import STABLE
-from tests.bridges.test_live import body_of, heard
+from tests.bridges.test_live import body_of, by, heard
+from tests.bridges.test_live import talking as talking_in_the_clear
+from tests.client.support import message
 
 
 async def test_messages_cross_an_encrypted_room_both_ways_and_after_a_restart(tmp_path: Path) -> None:
@@ -340,3 +342,19 @@ async def test_inboxes_are_left_alone_while_too_much_waits(
         monkeypatch.setattr(mailbox, "MAX_WAITING", 0)
         await talk.world.bridge.encryption.read_inboxes()
         assert talk.world.bridge.queue.next() is None
+
+
+async def test_a_room_that_is_encrypted_once_it_is_bridged_goes_on_so(tmp_path: Path) -> None:
+    async with talking_in_the_clear(tmp_path) as (world, room, bob):
+        alice = client_of(world.homeserver, ALICE)
+        await alice.publish()
+        world.homeserver.say(room, ALICE, "in the clear")
+        world.homeserver.emit(room, ALICE, "m.room.encryption", ENCRYPTION, state_key="")
+        await world.settle()
+        await says(world, room, alice, "encrypted")
+        await world.settle()
+        assert [body_of(item) for item in await heard(bob, 2)] == ["in the clear", "encrypted"]
+        await bob.send(world.room_id(), message("from elsewhere"))
+        await world.settle()
+        assert await hears(world, room, alice) == ["from elsewhere"]
+        assert not by(room, GHOST_BOB)

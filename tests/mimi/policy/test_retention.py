@@ -83,3 +83,33 @@ def test_a_duration_has_to_be_both_long_and_short_enough(least: int, most: int, 
 def test_what_is_forbidden_says_nothing_more() -> None:
     with pytest.raises(ValueError, match="no place"):
         LoggingPolicy(logging=FORBIDDEN, logging_clients=(LOGGER,)).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "wanted", "lifetime"),
+    [
+        (OPTIONAL, None, None, None),
+        (OPTIONAL, 90, None, 90),
+        (REQUIRED, None, None, 600),
+        (REQUIRED, 90, None, 90),
+        (REQUIRED, 90, 59, 60),
+        (OPTIONAL, 90, 100, 100),
+        (OPTIONAL, None, 601, 600),
+    ],
+)
+def test_a_message_lives_as_long_as_its_sender_wants_and_the_policy_allows(
+    kind: Optionality, default: int | None, wanted: int | None, lifetime: int | None
+) -> None:
+    policy = MessageExpiration(
+        expiring_messages=kind,
+        min_expiration_duration=60,
+        max_expiration_duration=600,
+        default_expiration_duration=default,
+    )
+    assert policy.lifetime(wanted) == lifetime
+
+
+def test_where_expiring_is_forbidden_nothing_expires() -> None:
+    policy = MessageExpiration(expiring_messages=FORBIDDEN)
+    assert policy.lifetime(60) is None
+    assert policy.lifetime(None) is None
