@@ -78,11 +78,10 @@ async def test_an_unknown_room_is_joined_through_the_servers_named_and_its_own(
 ) -> None:
     asked: list[Any] = []
 
-    async def join_remote(self: Rooms, room_id: str, *, user_id: str, via: list[str]) -> str:
+    async def join_elsewhere(self: Rooms, room_id: str, *, user_id: str, via: list[str]) -> None:
         asked.append((room_id, user_id, via))
-        return room_id
 
-    monkeypatch.setattr(Rooms, "join_remote", join_remote)
+    monkeypatch.setattr(Rooms, "join_elsewhere", join_elsewhere)
     answer = await bob.call("POST", f"/join/{part('!tea:c.example')}", {}, query={"server_name": "b.example"})
     assert answer.ok() == {"room_id": "!tea:c.example"}
     assert asked == [("!tea:c.example", bob.user_id, ["b.example", "c.example"])]
