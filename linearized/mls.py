@@ -1,8 +1,8 @@
 """What the room uses of MLS: the binding's value types, its errors, and the few entry points as a Protocol.
 
-The room is handed an ``Mls``; it never calls the binding's module functions itself, so that the clock a
-lifetime is checked with comes from outside like every other time. All ``bytes`` are TLS-encoded. Every method
-of the types below raises ``MlsError`` (or a subclass) and changes nothing on failure.
+The room is handed an ``Mls``; it never calls the binding's module functions itself, but for a hash, so that
+the clock a lifetime is checked with comes from outside like every other time. All ``bytes`` are TLS-encoded.
+Every method of the types below raises ``MlsError`` (or a subclass) and changes nothing on failure.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from openmls import (
     SignatureKeyPair,
     StagedCommit,
     WrongEpoch,
+    proposal_reference,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SignatureKeyPair",
     "StagedCommit",
     "WrongEpoch",
+    "proposal_reference",
 ]
 
 

@@ -218,6 +218,8 @@ class LogWalk:
             raise BrokenLog(
                 report.entries + 1, None, f"the log ends here, the room says {room.head_seq} entries"
             )
+        if self._group.is_open:
+            raise BrokenLog(report.entries, self._previous, "the handshake that it names is not in the log")
         report.epoch, report.leaves = self._group.epoch, self._group.leaves
         if encryption_algorithm(self._state) is not None and report.epoch != room.epoch:
             raise BrokenLog(0, None, f"the room says epoch {room.epoch}, its log leads to {report.epoch}")

@@ -21,6 +21,7 @@ from linearized.room.proposals import messages_of
 from linearized.room.pseudonymity import check_leaves
 from linearized.room.roster import Roster
 from linearized.room.tie import check_agreement, check_leaf_changes
+from linearized.room.vouching import VouchWalk, said_by_commit, said_by_proposals
 from linearized.room_check_policy import PolicyWalk
 from linearized.store.base import GroupRow
 
@@ -38,6 +39,7 @@ class GroupWalk:
         self._group_info = b""
         self._parts = PartWalk()
         self._policy = PolicyWalk()
+        self._vouched = VouchWalk()
         # A commit's membership entries and its parts stand before it and carry the epoch it leads to.
         self._awaiting_commit = False
 
@@ -45,6 +47,11 @@ class GroupWalk:
     def epoch(self) -> int | None:
         """Epoch after the entries so far; None before the first commit."""
         return self._group.epoch if self._group is not None else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether entries wait for the handshake that they name."""
+        return self._vouched.waiting > 0
 
     @property
     def leaves(self) -> int:
@@ -85,7 +92,9 @@ class GroupWalk:
                 self._commit(event, content, state)
             elif event.type == PROPOSAL:
                 self._propose(event, state)
-            elif event.type == ENCRYPTED:
+            else:
+                self._vouched.event(event, state)
+            if event.type == ENCRYPTED:
                 self._ciphertext(event)
         except MlsError as error:
             raise InvalidInput(f"MLS: {error}") from error
@@ -116,6 +125,10 @@ class GroupWalk:
         check_departures(group, commit.staged, state, hub=hub)
         check_agent_of_log(commit.staged, hub=hub)
         check_new_senders(group, commit.staged, state)
+        present = roster.users_after(commit.staged).keys()
+        self._vouched.commit(
+            event, content, lambda: said_by_commit(group, commit.staged, present=present, hub=hub)
+        )
         if not commit.staged.is_external:
             check_agreement(roster, commit.staged, state)
         self._policy.commit(
@@ -139,7 +152,11 @@ class GroupWalk:
         for message in messages_of(event.content):
             self._group.add_proposal(message, now=event.origin_server_ts // 1000)
         new = [proposal for proposal in self._group.proposals() if proposal.reference not in known]
-        self._policy.proposed(event, state, new, group=self._group)
+        group = self._group
+        self._vouched.proposals(
+            event, lambda: said_by_proposals(group, new, sender=event.sender, state=state)
+        )
+        self._policy.proposed(event, state, new, group=group)
 
     def _initial(self, content: JsonObject) -> PublicGroup:
         initial = content.get(INITIAL_GROUP)

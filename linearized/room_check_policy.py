@@ -24,6 +24,7 @@ from linearized.room.policy_entries import join_rule_changes
 from linearized.room.policy_events import check_event
 from linearized.room.roles import has_policy, roles_of
 from linearized.room.roster import Roster
+from linearized.room.vouching import is_change
 
 _HANDSHAKE: Final = frozenset({COMMIT, COMMIT_PART, PROPOSAL})
 
@@ -51,7 +52,7 @@ class PolicyWalk:
         policy = self._policy_of(group, roster)
         if policy is None or event.type in _HANDSHAKE:
             return
-        if self._expected and _is(event, self._expected[0]):
+        if self._expected and is_change(event, self._expected[0]):
             self._expected.popleft()
             return
         self._expected.clear()
@@ -118,7 +119,7 @@ class PolicyWalk:
             """Whether an entry is what the commit brings about in the state as it is now."""
             due = [change for act in acts for change in state_changes(act, present=present, state=before)]
             rules = join_rule_changes(staged.app_data, committer=committer, state=before)
-            return any(_is(event, change) for change in (*rules, *due))
+            return any(is_change(event, change) for change in (*rules, *due))
 
         admission = self._admission(leading, before, committer) if staged.is_external else []
         # A copy does not say where one append ends and the next begins: there may be others in front.
@@ -156,7 +157,7 @@ class PolicyWalk:
         if not leading or leading[0].sender == committer:
             return []
         changes = admission_changes(committer, leading[0].sender, state)
-        return changes if changes and _is(leading[0], changes[0]) else []
+        return changes if changes and is_change(leading[0], changes[0]) else []
 
     @staticmethod
     def _pass(
@@ -164,7 +165,7 @@ class PolicyWalk:
     ) -> None:
         """Take away the entries that follow from a commit, and carry them into the state."""
         for change in changes:
-            if not leading or not _is(leading[0], change):
+            if not leading or not is_change(leading[0], change):
                 return
             event = leading.popleft()
             state[event.type, change.state_key] = event
@@ -175,12 +176,3 @@ class PolicyWalk:
             found = policy_of(app_data, dict(roster.users)) if has_policy(app_data) else None
             self._policy = (group.epoch, found)
         return self._policy[1]
-
-
-def _is(event: Event, change: StateChange) -> bool:
-    return (event.sender, event.type, event.state_key, event.content) == (
-        change.sender,
-        change.type,
-        change.state_key,
-        change.content,
-    )

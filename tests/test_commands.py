@@ -19,7 +19,7 @@ from bridges.matrix.checks import Check, Outcome
 from bridges.matrix.config import BridgeConfig, load_bridge_config
 from bridges.matrix.database import Database
 from bridges.matrix.importer import ImportReport
-from bridges.matrix.records import RoomLinks
+from bridges.matrix.links import RoomLinks
 from bridges.matrix.several import check_apart
 from linearized.cli import main
 from linearized.client import ServerUnreachable

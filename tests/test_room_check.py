@@ -20,6 +20,7 @@ from linearized.protocol.events import parse_pdu
 from linearized.protocol.hashing import content_hash, signed_bytes
 from linearized.protocol.versions import get_version
 from linearized.provider_files import SETTINGS, ProviderPlan, create_provider, database_path, load_signing_key
+from linearized.room.participation import StateChange
 from linearized.room.room import Room
 from linearized.room.submissions import Accepted, LocalEvent, Submission
 from linearized.room_check import BrokenLog, RoomReport, check_room
@@ -27,7 +28,20 @@ from linearized.room_report import known_keys
 from linearized.store.base import EntryRow, GroupRow, Role, RoomAppend, RoomRow
 from linearized.store.sqlite import SqliteStore
 from tests.room.party import Party, commit_pending, leave
-from tests.room.support import ALICE, BOB, CAROL, MLS, NOW, ROOM, A, Member, member, new_room, state_event
+from tests.room.support import (
+    ALICE,
+    BOB,
+    CAROL,
+    MLS,
+    NOW,
+    ROOM,
+    A,
+    Member,
+    handshake,
+    member,
+    new_room,
+    state_event,
+)
 
 VERSION = get_version("dev.linearized.1")
 
@@ -313,3 +327,27 @@ def test_a_log_with_standalone_proposals_holds_and_a_commit_that_leaves_one_out_
         recorder.entries[seq - 1] = replace(entry, seq=seq)
     with pytest.raises(BrokenLog):
         check(made(recorder, tmp_path / "bad"))
+
+
+def test_what_no_handshake_says_is_found_though_the_hub_vouches_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    party = Party(bob := Member(BOB), role=2)
+    levels = {"users": {ALICE: 100, BOB: 100}}
+    lie = StateChange(sender=BOB, type="m.room.power_levels", state_key="", content=levels)
+    monkeypatch.setattr("linearized.room.handshakes.join_rule_changes", lambda *_, **__: [lie])
+    party.submit(handshake(bob, bob.joined().commit()), by=bob)
+    with pytest.raises(BrokenLog, match="which the commit it names does not say"):
+        check(made(recorder, tmp_path))
+
+
+def test_a_log_that_ends_before_the_handshake_it_names_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    Party(Member(BOB))
+    del recorder.entries[-1]
+    assert (recorder.entries[-1].type, recorder.entries[-1].sender) == ("m.room.member", BOB)
+    with pytest.raises(BrokenLog, match="the handshake that it names is not in the log"):
+        check(made(recorder, tmp_path))

@@ -18,8 +18,8 @@ import structlog
 from bridges.matrix.continuity import Peer
 from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
+from bridges.matrix.queue import IncomingQueue
 from bridges.matrix.receipts import units_of
-from bridges.matrix.records import IncomingQueue
 from linearized.client import ClientError
 
 # At most 100 events of 64 KiB and what comes with them.

@@ -15,7 +15,8 @@ import trio
 
 from bridges.matrix.continuity import Continuity, Peer
 from bridges.matrix.failures import persist
-from bridges.matrix.records import Incoming, IncomingQueue, Link, Phase, RoomLinks
+from bridges.matrix.links import Link, Phase, RoomLinks
+from bridges.matrix.queue import Incoming, IncomingQueue
 from linearized.client import Page
 
 AUDIT_PAGE = 100

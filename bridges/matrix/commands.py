@@ -16,11 +16,12 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
 from bridges.matrix.failures import EXPECTED, is_passing
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.megolm.rooms import EncryptedRooms
 from bridges.matrix.notices import Notices
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
-from bridges.matrix.records import Incoming, Link, Phase, RoomLinks
+from bridges.matrix.queue import Incoming
 from bridges.matrix.status import room_status
 from bridges.matrix.unbridging import Unbridging
 from linearized.client import ApiError

@@ -23,13 +23,15 @@ extensions.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bridges.matrix.fallbacks import is_for_programs, readable
 from bridges.matrix.html import markdown_of, sanitize
+from bridges.matrix.measures import MEASURES, THUMBNAIL_MEASURES, measures
 from bridges.matrix.names import MATRIX_TO, Names
+from bridges.matrix.voice import duration, voice_extensions
 from linearized.mimi.content import (
     MARKDOWN,
     PLAIN,
@@ -51,20 +53,13 @@ REPLY_TO_EVENT = "dev.linearized.in_reply_to"
 REPLACES_EVENT = "dev.linearized.replaces"
 PICTURE = "dev.linearized.info"
 THUMBNAIL = "dev.linearized.thumbnail"
-VOICE = "dev.linearized.voice"
 LOCATION = "dev.linearized.geo_uri"
 MENTIONS = "dev.linearized.mentions"
 STICKER = "m.sticker"
-# What a client puts into an audio message that was spoken into it (MSC3245).
-VOICE_MARK = "org.matrix.msc3245.voice"
 # Users mentioned by one message; more is spam, and each costs its URI in every copy of the message.
 MAX_MENTIONS = 50
 _GEO = re.compile(r"geo:-?[0-9.]{1,20},-?[0-9.]{1,20}(,-?[0-9.]{1,20})?(;[A-Za-z0-9=.;-]{1,100})?")
 MEDIA_TYPES = frozenset({"m.image", "m.file", "m.audio", "m.video"})
-# What is kept of a file's ``info``: pixels and milliseconds.
-MEASURES = ("w", "h", "duration")
-THUMBNAIL_MEASURES = ("w", "h")
-_MAX_MEASURE = 2**31
 _TEXT_TYPES = frozenset({"m.text", "m.notice", "m.emote"})
 _HTML_FORMAT = "org.matrix.custom.html"
 
@@ -232,16 +227,15 @@ class ToMimi:
         if content.get("msgtype") in ("m.notice", "m.emote"):
             extensions[MESSAGE_TYPE] = content["msgtype"]
         info = content.get("info")
-        if isinstance(info, dict):
-            for extension, measured, names in (
-                (PICTURE, info, MEASURES),
-                (THUMBNAIL, info.get("thumbnail_info"), THUMBNAIL_MEASURES),
-            ):
-                size = measures(measured, names)
-                if size:
-                    extensions[extension] = size
-        if content.get("msgtype") == "m.audio" and isinstance(content.get(VOICE_MARK), dict):
-            extensions[VOICE] = True
+        info = info if isinstance(info, dict) else {}
+        for extension, measured, names in (
+            (PICTURE, {"duration": duration(content), **info}, MEASURES),
+            (THUMBNAIL, info.get("thumbnail_info"), THUMBNAIL_MEASURES),
+        ):
+            size = measures(measured, names)
+            if size:
+                extensions[extension] = size
+        extensions |= voice_extensions(content)
         if content.get("msgtype") == "m.location" and is_geo(content.get("geo_uri")):
             extensions[LOCATION] = content["geo_uri"]
         mentioned = self._mentioned(content)
@@ -307,18 +301,6 @@ def with_thumbnail(file: ExternalPart, thumbnail: ExternalPart) -> MultiPart:
     """
     preview = replace(thumbnail, disposition=Disposition.PREVIEW)
     return MultiPart(semantics=PartSemantics.PROCESS_ALL, parts=(file, preview))
-
-
-def measures(values: object, names: Sequence[str]) -> dict[str, int]:
-    """Those of the measures called ``names`` that ``values`` has and that can be such."""
-    if not isinstance(values, Mapping):
-        return {}
-    return {name: values[name] for name in names if is_measure(values.get(name))}
-
-
-def is_measure(value: object) -> bool:
-    """Whether this can be a width, height or duration."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_MEASURE
 
 
 def is_geo(value: object) -> bool:

@@ -10,9 +10,11 @@ import structlog
 from bridges.matrix.commands import HELP, PREFIX
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.failures import carried
+from bridges.matrix.links import Link
 from bridges.matrix.parts import Parts
 from bridges.matrix.power import RoomPower
-from bridges.matrix.records import Incoming, Link
+from bridges.matrix.queue import Incoming
+from bridges.matrix.unbridging import WAITS_OUTSIDE
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,16 @@ class Dispatching:
             elif self._invites_us(incoming):
                 mine = True
                 await self._invited(incoming, begin)
+            elif (ended := self._parts.unbridging.ends(incoming)) is not None:
+                mine = True
+                log.info("the bot was put out of a room", room_id=incoming.room_id)
+                await self._parts.unbridging.put_out(ended)
+            elif self._parts.upgrades.is_end(incoming):
+                mine = True
+                await self._parts.upgrades.follow(incoming)
+            elif self._parts.guests.is_for_us(incoming):
+                mine = True
+                await self._parts.guests.invited(incoming, begin)
             elif (command := await self._parts.commands.find(opened)) is not None:
                 mine = True
                 await self._parts.commands.carry_out(command, begin, txn_id=f"answer-{incoming.event_id}")
@@ -73,6 +85,8 @@ class Dispatching:
             and event.get("state_key") == self._names.bot
             and isinstance(content, dict)
             and content.get("membership") == "invite"
+            # A ghost brings it into rooms that are bridged already.
+            and not self._names.is_ours(str(event.get("sender")))
         )
 
     async def _invited(self, incoming: Incoming, begin: Callable[[str], None]) -> None:
@@ -83,6 +97,8 @@ class Dispatching:
         link = self._parts.links.of_matrix(room_id)
         if link is not None:
             await self._back(link, sender, answer)
+            return
+        if await self._parts.upgrades.came_into(room_id):
             return
         if incoming.event["content"].get("is_direct") is True or not self._config.bridge_invited_rooms:
             await self._parts.notices.say(room_id, HELP, txn_id=answer)
@@ -102,7 +118,7 @@ class Dispatching:
         else:
             text = f"Somebody who may change power levels has to invite me; {sender} may not."
             await self._parts.notices.say(link.matrix_room_id, text, txn_id=answer)
-            await self._parts.homeserver.leave(link.matrix_room_id)
+            await self._parts.homeserver.leave(link.matrix_room_id, reason=WAITS_OUTSIDE)
 
     async def _may_bridge(self, room_id: str, user: str) -> bool:
         power = RoomPower.of(await self._parts.homeserver.state(room_id))

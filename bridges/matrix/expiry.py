@@ -17,13 +17,15 @@ from typing import Final
 import structlog
 import trio
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.records import Link, Messages, SetAside
+from bridges.matrix.links import Link
+from bridges.matrix.message_map import Messages
 from bridges.matrix.rendering import RedactEvent
 from linearized.client import ApiError
 from linearized.mimi.content import MimiContent, NullPart

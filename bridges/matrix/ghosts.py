@@ -78,12 +78,12 @@ class Ghosts:
             self._joined.add((matrix_room_id, user_id))
         return ghost
 
-    async def leave(self, matrix_room_id: str, user_id: str) -> None:
-        """Let a ghost leave; one that is not there has left."""
+    async def leave(self, matrix_room_id: str, user_id: str, *, reason: str = "") -> None:
+        """Let a ghost leave, or turn an invitation down; one that is not there has left."""
         ghost = await self.ensure(user_id)
         self.forget(matrix_room_id, user_id)
         try:
-            await ghost.leave(matrix_room_id)
+            await ghost.leave(matrix_room_id, reason=reason)
         except ApiError as error:
             if error.status != _FORBIDDEN:
                 raise

@@ -52,6 +52,10 @@ class Heads:
             event_id,
         )
 
+    def drop(self, matrix_room_id: str) -> None:
+        """The room is none of ours any more."""
+        self._database.run("DELETE FROM heads WHERE matrix_room_id = ?", matrix_room_id)
+
     def clear(self) -> None:
         """Nothing is known of what the homeserver has."""
         self._database.run("DELETE FROM heads")

@@ -234,6 +234,14 @@ class HomeserverApi:
         joined = answer.get("joined")
         return joined if isinstance(joined, dict) else {}
 
+    async def invited_members(self, room_id: str) -> list[str]:
+        """The users who are invited and have not answered."""
+        path = f"{_V3}/rooms/{_part(room_id)}/members"
+        answer = await self._json("GET", path, query={"membership": "invite"})
+        chunk = answer.get("chunk")
+        events = [event for event in chunk if isinstance(event, dict)] if isinstance(chunk, list) else []
+        return [user for event in events if isinstance(user := event.get("state_key"), str)]
+
     async def messages_before(self, room_id: str, token: str | None, *, limit: int = MAX_PAGE) -> Page:
         """A page of the timeline, newest first, from ``token`` (the newest event if ``None``) backwards."""
         query = {"dir": "b", "limit": str(limit)}

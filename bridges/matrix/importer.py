@@ -20,13 +20,15 @@ from bridges.matrix.config import BridgeConfig
 from bridges.matrix.content import STICKER, JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.fallbacks import readable
+from bridges.matrix.guests import Guests
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.import_log import READING
 from bridges.matrix.levels import levels_to_room
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
+from bridges.matrix.message_map import Messages
 from bridges.matrix.people import People
 from bridges.matrix.power import RoomPower
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks
 from linearized.client import ALGORITHM, ApiError, ImportEvent, ProviderApi
 
 ROOM_VERSION = "dev.linearized.1"
@@ -73,7 +75,9 @@ class Importer:
         provider: ProviderApi,
         media: MediaCopier,
         people: People,
+        guests: Guests,
     ) -> None:
+        self._guests = guests
         self._config = config
         self._database = database
         self._links = RoomLinks(database)
@@ -101,6 +105,7 @@ class Importer:
             await self._import(link, progress)
             self._links.set_phase(matrix_room_id, Phase.ADDING)
         members = await self._people.add_everybody(link, progress)
+        await self._guests.bring(link)
         self._links.set_phase(matrix_room_id, Phase.LIVE)
         return self._report(link, members)
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.content import Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.doubles.login import Login
@@ -21,13 +22,14 @@ from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.kept import Kept, Said
 from bridges.matrix.leaves import file_key, files, thumbnails
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
 from bridges.matrix.membership import Membership
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
 from bridges.matrix.provenance import came_from
 from bridges.matrix.puppets import Puppets
 from bridges.matrix.receipts import Receipts
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks, SetAside
 from bridges.matrix.rendering import ToMatrix, Upload
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED
@@ -162,7 +164,9 @@ class Inbound:
         ghost = await self._ghosts.ensure_joined(link.matrix_room_id, sender)
         encrypted = await self._is_encrypted(link.matrix_room_id)
         uploads = await self._uploads(content, ghost, encrypted=encrypted)
-        mapping = ToMatrix(names=self._names, lookup=self._messages, sender=sender)
+        mapping = ToMatrix(
+            names=self._names, lookup=self._messages.within(link.matrix_room_id), sender=sender
+        )
         parts: list[Known] = []
         for number, act in enumerate(mapping.convert(content, uploads)):
             try:

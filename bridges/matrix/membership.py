@@ -19,11 +19,12 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link
 from bridges.matrix.media import NO_FILE, MediaCopier
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names, presentable
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages
 from linearized.client import ApiError, MembershipChanged
 from linearized.protocol.identifiers import parse_user_id, user_id_from_uri, user_uri
 
@@ -124,8 +125,9 @@ class Membership:
         if membership == "invite":
             problem = await self._people.invite(link, user)
             if problem is not None:
-                await self._ghosts.leave(link.matrix_room_id, ghost)
-                raise NotBridged(f"{user} could not be added: {problem}")
+                reason = f"{user} could not be added: {problem}"
+                await self._ghosts.leave(link.matrix_room_id, ghost, reason=reason)
+                raise NotBridged(reason)
         elif membership in GONE:
             self._ghosts.forget(link.matrix_room_id, ghost)
             await self._gone(link, event, sender, user, membership)

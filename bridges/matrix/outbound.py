@@ -11,6 +11,7 @@ from html import escape
 
 import structlog
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.attachments import Media, media_of
 from bridges.matrix.content import STICKER, JsonObject, Known, NotBridged, ToMimi, with_thumbnail
 from bridges.matrix.database import Database
@@ -18,12 +19,14 @@ from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import carried, is_passing
 from bridges.matrix.fallbacks import POLL_RESPONSE, about, is_for_programs, readable
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, NO_FILE, MediaCopier
 from bridges.matrix.membership import Membership
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
 from bridges.matrix.people import CHUNK, People
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Incoming, IncomingQueue, Link, Messages, Phase, RoomLinks, SetAside
+from bridges.matrix.queue import Incoming, IncomingQueue
 from bridges.matrix.retention import RETENTION, Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import SHARED

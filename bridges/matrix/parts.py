@@ -7,34 +7,40 @@ from dataclasses import dataclass
 
 import httpx
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import Commands
 from bridges.matrix.config import BridgeConfig
-from bridges.matrix.database import Database, has_secrets
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import has_secrets
 from bridges.matrix.doubles.parts import double_puppeting
 from bridges.matrix.doubles.sealing import Sealing
 from bridges.matrix.expiry import Expiry
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.guests import Guests
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.importer import Importer
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.kept import Kept
 from bridges.matrix.keyfile import KEY_BYTES, storage_key
+from bridges.matrix.links import RoomLinks
 from bridges.matrix.media import MediaCopier
 from bridges.matrix.megolm.machine import Encryption
 from bridges.matrix.membership import Membership
+from bridges.matrix.message_map import Messages
 from bridges.matrix.notices import Notices
 from bridges.matrix.outbound import Outbound
 from bridges.matrix.people import People
 from bridges.matrix.portals import Portals
 from bridges.matrix.puppets import DEVICE, Puppets
+from bridges.matrix.queue import IncomingQueue
 from bridges.matrix.receipts import Receipts
-from bridges.matrix.records import IncomingQueue, Messages, RoomLinks, SetAside
 from bridges.matrix.restored import Restored
 from bridges.matrix.retention import Retention
 from bridges.matrix.shared_state import SharedState
 from bridges.matrix.translation import Translation
 from bridges.matrix.typists import Typists
 from bridges.matrix.unbridging import Unbridging
+from bridges.matrix.upgrades import Upgrades
 from linearized.client import ProviderApi
 
 # Randomness in the transaction ID of what is said again each time.
@@ -118,6 +124,15 @@ class Parts:
         media = MediaCopier(provider=bot, homeserver=homeserver, database=database, random=environment.random)
         people = People(homeserver, self.puppets, names)
         self.ghosts = Ghosts(homeserver, database, names)
+        self.guests = Guests(
+            config=config,
+            links=self.links,
+            homeserver=homeserver,
+            puppets=self.puppets,
+            people=people,
+            ghosts=self.ghosts,
+            notices=self.notices,
+        )
         self.importer = Importer(
             config=config,
             database=database,
@@ -125,6 +140,7 @@ class Parts:
             provider=bot,
             media=media,
             people=people,
+            guests=self.guests,
         )
         self.shared = SharedState(
             database=database,
@@ -211,6 +227,13 @@ class Parts:
             expiry=self.expiry,
             encryption=self.encryption,
             kept=self.kept,
+        )
+        self.upgrades = Upgrades(
+            database=database,
+            bot=homeserver.as_user(names.bot),
+            bot_name=names.bot,
+            notices=self.notices,
+            put_right=self.restored.put_right,
         )
         self.unbridging = Unbridging(
             database=database,

@@ -9,10 +9,10 @@ import structlog
 
 from bridges.matrix.failures import is_passing
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link
 from bridges.matrix.names import Names
 from bridges.matrix.power import CREATE, POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link
 from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
 from linearized.protocol.identifiers import user_id_from_uri
 

@@ -15,8 +15,8 @@ from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Phase, RoomLinks
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Phase, RoomLinks
 from bridges.matrix.shared_state import SharedState
 from linearized.client import ApiError, ClientError, ServerUnreachable
 from linearized.exceptions import IdentifierError

@@ -59,6 +59,10 @@ class RoomPower:
         own = users.get(user_id) if isinstance(users, dict) else None
         return _level(own, _level(self.content.get("users_default"), 0))
 
+    def given(self, user_id: str) -> int:
+        """The highest level that a user can give somebody else: their own, as far as it can be written."""
+        return min(self.level(user_id), max([_CREATOR, *_levels(self.content)]))
+
     def may(self, user_id: str, action: str) -> bool:
         """Whether the user may ``invite``, ``kick``, ``ban`` or ``redact``."""
         needed = _level((self.content or {}).get(action), _DEFAULTS[action])
@@ -81,6 +85,11 @@ class RoomPower:
         if self.content is None:
             return user_id in self.creators
         return self.may_set(user_id, POWER_LEVELS)
+
+
+def _levels(content: Mapping[str, Any] | None) -> list[int]:
+    users = (content or {}).get("users")
+    return [_level(value, 0) for value in users.values()] if isinstance(users, dict) else []
 
 
 def _level(value: object, default: int) -> int:

@@ -22,7 +22,7 @@ from bridges.matrix.commands import Refused, find_room
 from bridges.matrix.database import Database
 from bridges.matrix.failures import EXPECTED
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.records import Link, RoomLinks
+from bridges.matrix.links import Link, RoomLinks
 from bridges.matrix.status import room_status
 from linearized.client import ClientError
 

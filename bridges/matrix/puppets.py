@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-from bridges.matrix.database import Database, DeviceStorage, unsealed_states
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import DeviceStorage, unsealed_states
 from bridges.matrix.provenance import came_from
-from linearized.client import MlsDevice, ProviderApi, SealedStorage, Session
+from linearized.client import BRIDGED_CLIENT, BridgedClient, MlsDevice, ProviderApi, SealedStorage, Session
 
 # The device of every client the bridge runs: mimi://matrix.example/d/alice/BRIDGE.
 DEVICE = "BRIDGE"
@@ -18,6 +19,8 @@ BOT_KEY_PACKAGES = 10
 # Clients kept open beside the bot's. Each holds the trees of its groups, a megabyte for a room of a thousand;
 # the others are in the database, a few milliseconds away.
 OPEN_CLIENTS = 32
+# What every leaf of theirs says to all in the group: the user's end of the encryption is a bridge.
+_LABEL = {BRIDGED_CLIENT: BridgedClient(protocol="matrix").encode()}
 
 
 class Puppets:
@@ -75,7 +78,9 @@ class Puppets:
         self._recent.pop(user_id, None)
 
     def _open(self, user_id: str) -> Session:
-        device = MlsDevice.open(self._storage(user_id), user_id=user_id, device_id=DEVICE)
+        device = MlsDevice.open(
+            self._storage(user_id), user_id=user_id, device_id=DEVICE, leaf_app_data=_LABEL
+        )
         packages = BOT_KEY_PACKAGES if user_id == self._bot else USER_KEY_PACKAGES
         return Session(
             self._api.as_user(user_id, DEVICE),

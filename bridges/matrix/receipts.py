@@ -17,9 +17,10 @@ from bridges.matrix.content import JsonObject
 from bridges.matrix.doubles.speaking import Speaking
 from bridges.matrix.failures import EXPECTED, is_passing
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.links import Link, Phase, RoomLinks
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages, Phase, RoomLinks
 from linearized.client import ApiError, MessageStatus, StatusReport, status_report
 
 # Seconds in which somebody who reads on is reported once.
@@ -109,8 +110,9 @@ class Receipts:
         Raises:
             ApiError, ServerUnreachable: the homeserver is away.
         """
+        here = self._messages.within(link.matrix_room_id)
         read = [message_id for message_id, status in report.statuses if status is MessageStatus.READ]
-        known = next(filter(None, map(self._messages.by_message, reversed(read))), None)
+        known = next(filter(None, map(here.by_message, reversed(read))), None)
         if known is None:
             return
         if await self._speaking.read(link.matrix_room_id, sender, known.matrix_event_id):

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 from bridges.matrix.content import (
     LOCATION,
     MAX_MENTIONS,
-    MEASURES,
     MENTIONS,
     MESSAGE_TYPE,
     PICTURE,
@@ -18,19 +17,17 @@ from bridges.matrix.content import (
     REPLY_TO_EVENT,
     STICKER,
     THUMBNAIL,
-    THUMBNAIL_MEASURES,
-    VOICE,
-    VOICE_MARK,
     JsonObject,
     Known,
     Lookup,
     NotBridged,
     is_geo,
-    measures,
 )
 from bridges.matrix.html import html_of, is_plain, parse, sanitize
 from bridges.matrix.leaves import MAX_EVENTS, File, Leaf, file_key, file_size, is_file, leaves, media_type
+from bridges.matrix.measures import MEASURES, THUMBNAIL_MEASURES, measures
 from bridges.matrix.names import MATRIX_TO, Names
+from bridges.matrix.voice import voice_marks
 from linearized.mimi.content import Disposition, ExternalPart, MimiContent, NullPart, SinglePart
 
 _MENTION = re.compile(re.escape(f'href="{MATRIX_TO}') + r"(@[^\"/?]+)\"")
@@ -219,8 +216,8 @@ def _file(
     }
     upload = uploads[file_key(part)]
     message["url" if isinstance(upload, str) else "file"] = upload
-    if message["msgtype"] == "m.audio" and content.extensions.get(VOICE) is True:
-        message[VOICE_MARK] = {}
+    if message["msgtype"] == "m.audio":
+        message |= voice_marks(content.extensions, info.get("duration"))
     return message
 
 

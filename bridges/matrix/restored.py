@@ -23,10 +23,10 @@ from bridges.matrix.heads import Heads
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.inbound import Inbound
 from bridges.matrix.kept import Kept, Said
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.media import forget_uploads
 from bridges.matrix.megolm.machine import Encryption
 from bridges.matrix.membership import Membership
-from bridges.matrix.records import Link, Phase, RoomLinks
 from bridges.matrix.shared_state import SharedState
 from linearized.client import ApiError
 
@@ -89,6 +89,11 @@ class Restored:
     def again(self, link: Link) -> None:
         """A room is to be put right, in which the bot has not been for a while; ``mend`` does it."""
         self._begin([link])
+
+    def put_right(self, link: Link) -> None:
+        """A room lacks what the log has, because it is new; ``mend`` gives it that."""
+        self._database.run("INSERT OR REPLACE INTO restored VALUES (?, 0)", link.matrix_room_id)
+        self.noticed.set()
 
     def _begin(self, links: Sequence[Link]) -> None:
         with self._database.together():

@@ -9,7 +9,8 @@ from bridges.matrix.database import Database
 from bridges.matrix.expiry import MS, Expirations, Expiring, State
 from bridges.matrix.failures import is_passing
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.records import Link, Messages
+from bridges.matrix.links import Link
+from bridges.matrix.message_map import Messages
 from linearized.client import ApiError
 from linearized.mimi.content import Expiration
 

@@ -25,9 +25,10 @@ from bridges.matrix.doubles.provisioning import DoublesProvisioning
 from bridges.matrix.failures import persist
 from bridges.matrix.import_log import ImportLog
 from bridges.matrix.importer import ImportReport, Progress
+from bridges.matrix.links import Phase
 from bridges.matrix.parts import UNIQUE_BYTES, Environment, Parts
 from bridges.matrix.provisioning import Provisioning
-from bridges.matrix.records import Incoming, Phase
+from bridges.matrix.queue import Incoming
 from linearized.client import ClientError
 from linearized.exceptions import ConfigError
 

@@ -17,11 +17,12 @@ from bridges.matrix.content import JsonObject, Known, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.power import POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, Messages
 from bridges.matrix.translation import SHARED, Translation
 from linearized.client import ApiError, RoomEvent, UntrustedAnswer
 

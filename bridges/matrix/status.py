@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.config import BridgeConfig
 from bridges.matrix.database import Database
-from bridges.matrix.records import IncomingQueue, Link, RoomLinks, SetAside
+from bridges.matrix.links import Link, RoomLinks
+from bridges.matrix.queue import IncomingQueue
 
 # Reasons shown: enough to see a pattern.
 REASONS = 5

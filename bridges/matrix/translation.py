@@ -9,10 +9,11 @@ from bridges.matrix.content import JsonObject, NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.importer import interoperable
 from bridges.matrix.levels import levels_to_matrix, levels_to_room
+from bridges.matrix.links import RoomLinks
 from bridges.matrix.media import MediaCopier
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
 from bridges.matrix.power import POWER_LEVELS, RoomPower
-from bridges.matrix.records import Messages, RoomLinks
 
 AVATAR, JOIN_RULES, PINNED = "m.room.avatar", "m.room.join_rules", "m.room.pinned_events"
 # State that means the same on both sides. Everything else a homeserver keeps in its state is its own affair.

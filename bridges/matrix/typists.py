@@ -14,8 +14,8 @@ import trio
 
 from bridges.matrix.failures import EXPECTED, pause_after
 from bridges.matrix.ghosts import Ghosts
+from bridges.matrix.links import Link, Phase, RoomLinks
 from bridges.matrix.names import Names
-from bridges.matrix.records import Link, Phase, RoomLinks
 from linearized.client import ProviderApi
 from linearized.protocol.identifiers import user_uri
 

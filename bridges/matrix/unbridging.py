@@ -9,24 +9,33 @@ bridge that is killed goes on when it is asked again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
 
 from bridges.matrix.database import Database
 from bridges.matrix.failures import is_passing
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.levels import BOT_LEVEL
+from bridges.matrix.links import Link, RoomLinks
 from bridges.matrix.names import Names
 from bridges.matrix.people import People
 from bridges.matrix.power import POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
-from bridges.matrix.records import Link, RoomLinks
+from bridges.matrix.queue import Incoming
 from linearized.client import ApiError
 from linearized.mimi.content import sender_extensions, text
-from linearized.protocol.identifiers import room_uri, user_id_from_uri
+from linearized.protocol.identifiers import room_uri, user_id_from_uri, user_uri
 
 _FAREWELL = "This room is no longer bridged to Matrix; the people there have left it."
+_PUT_OUT = "The bridge was put out of this room."
+# Why the bot leaves a bridged room again into which somebody invited it who may not bridge.
+WAITS_OUTSIDE: Final = "I wait for an invitation by somebody who may change power levels."
 _SALT_BYTES = 16
 _FORBIDDEN, _NOT_FOUND = 403, 404
+
+log = structlog.get_logger(__name__)
 
 
 class Unbridging:
@@ -57,6 +66,8 @@ class Unbridging:
         self._random = random
         self._database = database
         self._links = RoomLinks(database)
+        # The Matrix rooms that are just being unbridged.
+        self._ending: set[str] = set()
 
     async def run(self, link: Link) -> None:
         """Unbridge a room.
@@ -64,12 +75,72 @@ class Unbridging:
         Raises:
             ClientError: one side is away or refuses; calling it again continues.
         """
+        self._ending.add(link.matrix_room_id)
+        try:
+            await self._run(link)
+        finally:
+            self._ending.discard(link.matrix_room_id)
+
+    def ends(self, incoming: Incoming) -> Link | None:
+        """The room that an event ends the bridging of, because the bot is no longer in it: it was put out, or
+        the room was deleted. Not while it leaves by itself.
+        """
+        event = incoming.event
+        content = event.get("content")
+        content = content if isinstance(content, dict) else {}
+        gone = (
+            event.get("type") == "m.room.member"
+            and event.get("state_key") == self._names.bot
+            and content.get("membership") in ("leave", "ban")
+        )
+        waits = event.get("sender") == self._names.bot and content.get("reason") == WAITS_OUTSIDE
+        if not gone or waits or incoming.room_id in self._ending:
+            return None
+        return self._links.of_matrix(incoming.room_id)
+
+    async def put_out(self, link: Link) -> None:
+        """The bot has been put out of a room: who did that wants no bridge there. The ghosts, who would go on
+        hearing everything, leave first.
+
+        Raises:
+            ClientError: as ``run``.
+        """
+        if await self._is_in(link.matrix_room_id):
+            return  # it was let in again meanwhile
+        device, room_id = self._puppets.bot.device, link.room_id or ""
+        if device.in_group(room_id):
+            try:
+                await self._redact_all(link.matrix_room_id)
+            except ApiError as error:
+                if is_passing(error):
+                    raise
+                log.warning("what expires stays", room_id=link.matrix_room_id, reason=str(error))
+            users = [user_id_from_uri(pair.user) for pair in device.participants(room_id).participants]
+            for user in users:
+                if user != device.owner.user_id and not self._names.is_bridged(user):
+                    ghost = self._names.ghost(user_uri(user))
+                    await self._ghosts.leave(link.matrix_room_id, ghost, reason=_PUT_OUT)
+        await self.run(link)
+
+    async def _is_in(self, matrix_room_id: str) -> bool:
+        try:
+            joined = await self._homeserver.as_user(self._names.bot).joined_members(matrix_room_id)
+        except ApiError as error:
+            if error.status not in (_FORBIDDEN, _NOT_FOUND):
+                raise
+            return False
+        return self._names.bot in joined
+
+    async def _run(self, link: Link) -> None:
         if link.room_id is not None:
             await self._leave_provider(link, link.room_id)
-        await self._leave_matrix(link.matrix_room_id)
+        line = self._links.line(link.matrix_room_id)
+        for matrix_room_id in reversed(line):
+            await self._leave_matrix(matrix_room_id)
         with self._database.together():
-            self._forget(link.matrix_room_id)
-            self._links.forget(link.matrix_room_id)
+            for matrix_room_id in line:
+                self._forget(matrix_room_id)
+                self._links.forget(matrix_room_id)
 
     async def _leave_provider(self, link: Link, room_id: str) -> None:
         bot = self._puppets.bot

@@ -65,10 +65,12 @@ from linearized.client.verify import (
     server_keys,
     verify_log,
 )
+from linearized.mimi.bridged import BRIDGED_CLIENT, BridgedClient
 from linearized.mimi.message_status import MessageStatus, StatusReport, report_in, status_report
 
 __all__ = [
     "ALGORITHM",
+    "BRIDGED_CLIENT",
     "ROLE_ADMIN",
     "ROLE_REGULAR",
     "SEALED",
@@ -82,6 +84,7 @@ __all__ = [
     "ArchiveStopped",
     "ArchivedMessage",
     "AssetUnavailable",
+    "BridgedClient",
     "ClientError",
     "CommitLost",
     "CommitRefused",

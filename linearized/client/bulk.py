@@ -225,6 +225,7 @@ class RoomHistory:
             done = self.report.entries
             page = await self._api.log(self._room_id, after=done, limit=LOG_PAGE)
             if done >= page.head_seq:
+                self._verifier.end()
                 return
             if not page.pdus or page.first_seq != done + 1:
                 raise LogBroken(done + 1, "the server does not tell this entry")

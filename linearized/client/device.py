@@ -7,7 +7,9 @@ commit made is a commit that will be recognised in the log, whenever the process
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 import openmls
 
@@ -24,6 +26,7 @@ from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError
 from linearized.mimi.certificates import certified_credential
 from linearized.mimi.content import MimiContent
+from linearized.mimi.media_types import framed, leaf_components
 from linearized.protocol.identifiers import client_uri
 
 __all__ = [
@@ -41,6 +44,9 @@ __all__ = [
 KEY_PACKAGE_LIFETIME = 80 * 24 * 3600
 
 
+NOTHING_SAID: Final[Mapping[int, bytes]] = MappingProxyType({})
+
+
 class MlsDevice(Joining):
     """A device ``device_id`` of ``user_id``; made with ``open``."""
 
@@ -53,6 +59,7 @@ class MlsDevice(Joining):
         device_id: str,
         certificates: Sequence[bytes] | None = None,
         signature_key: openmls.SignatureKeyPair | None = None,
+        leaf_app_data: Mapping[int, bytes] = NOTHING_SAID,
     ) -> MlsDevice:
         """Continue from the saved state, or make a new client.
 
@@ -60,6 +67,8 @@ class MlsDevice(Joining):
             certificates: of a new client that is to have an X.509 credential: DER, its own first, which is
                 for ``signature_key`` and names the client's URI in its ``subjectAltName``.
             signature_key: of a new client; drawn if there is none.
+            leaf_app_data: what every leaf from now on says of the device beside what it knows, by component
+                ID. It is not saved.
 
         Raises:
             StateFileError: the state is damaged, or belongs to another device.
@@ -80,6 +89,7 @@ class MlsDevice(Joining):
             device.save()
         if device.owner.client != (user_id, device_id):
             raise StateFileError("the saved state belongs to another device")
+        device.leaf_app_data = {**leaf_components(), **leaf_app_data}
         return device
 
     @classmethod
@@ -166,6 +176,15 @@ class MlsDevice(Joining):
         if not self.is_franked(room_id):
             return content
         return with_claims(content, user_id=self.owner.user_id, room_id=room_id)
+
+    def application_data(self, room_id: str, content: MimiContent) -> bytes:
+        """The content (see ``prepare``) encoded as the messages of the room's group are.
+
+        Raises:
+            ValueError: it has no encoding.
+        """
+        encoded = content.encode()
+        return framed(encoded, self.group(room_id).app_data()) if self.in_group(room_id) else encoded
 
     def unsend(self, txn_id: str) -> None:
         """The hub refused the message: encrypt it anew next time."""

@@ -35,8 +35,9 @@ from linearized.client.items import (
 )
 from linearized.client.transport import JsonObject
 from linearized.exceptions import CanonicalJsonError, IdentifierError, InvalidInput, MimiDecodeError
-from linearized.mimi.content import MimiContent
+from linearized.mimi.content import MimiContent, check_expiry
 from linearized.mimi.key_material import basic_identity
+from linearized.mimi.media_types import check_framing, read_message
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import is_user_id, room_uri, user_domain
 from linearized.protocol.state import HUB
@@ -70,7 +71,8 @@ def welcomes(answer: JsonObject) -> list[Welcome]:
                 Welcome(
                     room_id=_text(content, "room_id"),
                     message=decode_base64(_text(content, "ciphertext")),
-                    ratchet_tree=None if tree is None else decode_base64(_text(content, "ratchet_tree")),
+                    # Empty if the hub gave our provider none: the Welcome itself may have it.
+                    ratchet_tree=(decode_base64(_text(content, "ratchet_tree")) or None) if tree else None,
                     commit_event_id=content.get("commit_event_id"),
                 )
             )
@@ -181,6 +183,10 @@ class Follower:
             )
         except (openmls.MlsError, UntrustedAnswer, IdentifierError) as error:
             # A Welcome that was used already (redelivered after a kill), or a false one: neither may stop us.
+            # One that we could open and not use, as its tree is missing or wrong, says that somebody added
+            # us: with the hub's own account of the group we come in by ourselves.
+            if isinstance(error, openmls.NotAllowed | openmls.InvalidCommit):
+                self._device.record(welcome.room_id).lost = True
             items.append(GroupLost(room_id=welcome.room_id, removed=False, reason=f"Welcome: {error}"))
             return
         items.append(Joined(room_id=welcome.room_id, epoch=epoch, event_id=welcome.commit_event_id or ""))
@@ -315,7 +321,10 @@ class Follower:
             check_sender(device, room_id, processed)
             if sender != owner.user_id and not sender.startswith(MIMI_HUB_PREFIX):
                 raise UntrustedAnswer(f"the log says {sender}, the group says {owner.user_id}")
-            _check_claims(MimiContent.decode(processed.plaintext), owner, room_id)
+            check_framing(processed.plaintext, device.group(room_id).app_data())
+            said = read_message(processed.plaintext)
+            _check_claims(said, owner, room_id)
+            check_expiry(said, accepted_ms=common["timestamp"])
             frank = _frank(event)
             group = device.group(room_id)
             check_frank(

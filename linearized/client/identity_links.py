@@ -16,7 +16,7 @@ from linearized.client.identity import LeafOwner, leaf_owner
 from linearized.client.transport import JsonObject
 from linearized.client.verify import server_keys
 from linearized.exceptions import IdentifierError, InvalidInput
-from linearized.mimi.content import MimiContent, SinglePart
+from linearized.mimi.content import SinglePart
 from linearized.mimi.identity_links import (
     LINK_KEYS_TYPE,
     LINK_LABEL,
@@ -26,6 +26,7 @@ from linearized.mimi.identity_links import (
     open_link,
 )
 from linearized.mimi.key_material import basic_credential
+from linearized.mimi.media_types import read_message
 from linearized.mimi.pseudonyms import PseudonymousCredential
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import user_domain
@@ -180,7 +181,7 @@ def take_link_keys(device: MlsDevice, room_id: str, payload: bytes) -> bool:
     """
     if device.owner.pseudonym is None:
         return False
-    part = MimiContent.decode(payload).part
+    part = read_message(payload).part
     if not isinstance(part, SinglePart) or part.content_type != LINK_KEYS_TYPE:
         return False
     present = pseudonyms_in(device, room_id)

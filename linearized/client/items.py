@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from linearized.client.errors import StateFileError
 from linearized.client.transport import JsonObject
 from linearized.mimi.content import MimiContent, message_id
+from linearized.mimi.media_types import read_message
 from linearized.protocol.identifiers import room_uri
 
 
@@ -62,7 +63,7 @@ class ReadableMessage:
     @property
     def content(self) -> MimiContent:
         """The decoded content; it was decodable when it was read first."""
-        return MimiContent.decode(self.payload)
+        return read_message(self.payload)
 
     @property
     def message_id(self) -> bytes:
@@ -74,9 +75,9 @@ class ReadableMessage:
 class DecryptedMessage(ReadableMessage, Item):
     """A message by another client, decrypted and its sender authenticated by MLS.
 
-    ``payload`` is the MIMI content as it was encrypted (CBOR); the message ID is a hash over it. ``frank`` is
-    the hub's stamp (an encoded ``Frank``), which was checked; with ``timestamp`` it is what an abuse report
-    needs.
+    ``payload`` is what was encrypted: MIMI content (CBOR), framed where the group asks for it; the message
+    ID is a hash over the content. ``frank`` is the hub's stamp (an encoded ``Frank``), which was checked;
+    with ``timestamp`` it is what an abuse report needs.
     """
 
     KIND: ClassVar[str] = "message"
@@ -100,7 +101,7 @@ class OwnMessage(Item):
     @property
     def content(self) -> MimiContent:
         """The content as it was sent."""
-        return MimiContent.decode(self.payload)
+        return read_message(self.payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,9 @@ async def download(api: ProviderApi, device: MlsDevice, room_id: str, url: str) 
     _check_policy(device, room_id)
     config = _key_config(await api.gateway_keys(gateway), gateway, hub_key)
     parts = urlsplit(url)
-    request = BinaryRequest(method="GET", scheme=parts.scheme, authority=parts.netloc, path=parts.path)
+    # As HTTP/2's ":path": "the path and query parts of the target URI" (RFC 9113, section 8.3.1).
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    request = BinaryRequest(method="GET", scheme=parts.scheme, authority=parts.netloc, path=path)
     try:
         ephemeral = sha256(api.ids(KEY_BYTES).encode()).digest()
         sealed, exchange = seal_request(config, padded_request(request.encode()), ephemeral=ephemeral)
@@ -94,6 +96,7 @@ def _key_config(answer: bytes, gateway: str, hub_key: bytes) -> KeyConfig:
         configs = decode_key_configs(signed.key_configs)
     except (InvalidInput, openmls.MlsError) as error:
         raise UntrustedAnswer(f"the key of {gateway} is not signed by it") from error
-    if signed.provider != gateway or not configs:
+    usable = [config for config in configs if config.aead is not None]
+    if signed.provider != gateway or not usable:
         raise UntrustedAnswer(f"{gateway} has no key that we know")
-    return configs[0]
+    return usable[0]

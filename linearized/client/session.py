@@ -16,20 +16,27 @@ from typing import Any
 import openmls
 import trio
 
-from linearized.client import oblivious
+from linearized.client import files, oblivious
 from linearized.client.api import ProviderApi
 from linearized.client.archive.keeping import Keeper
 from linearized.client.archive.session import Archive
 from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
-from linearized.client.errors import ApiError, ClientError, CommitRefused, MalformedAnswer, WrongEpochError
+from linearized.client.errors import (
+    ApiError,
+    ClientError,
+    CommitRefused,
+    JoinRefused,
+    MalformedAnswer,
+    WrongEpochError,
+)
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import DecryptedMessage, Item, Joined
 from linearized.client.state import Outgoing
 from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
-from linearized.exceptions import LinearizedError
-from linearized.mimi.content import MimiContent, message_id
+from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeError
+from linearized.mimi.content import ExternalPart, MimiContent, check_expiry, message_id
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
 from linearized.protocol.base64 import encode_base64, encode_base64url
@@ -76,7 +83,7 @@ class Session:
         key_packages: how many key packages to keep on the server, beside one of last resort.
         echoes: whether to keep what was sent until it is seen in the log, for ``OwnMessage`` items.
         wanted: which items there are to be; the others are dropped as they come. By default, all.
-        random: gives as many random bytes as it is asked for, for the keys of archives.
+        random: gives as many random bytes as it is asked for, for the keys of archives and of files.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Session:
         self.device = device
         self._key_packages = key_packages
         self._echoes = echoes
+        self._random = random
         self._follower = Follower(device, Keeper(device, random=random), wanted=wanted)
         self.archive = Archive(api, device, random=random)
         self.groups = Handshakes(api, device, self.catch_up, self._wait)
@@ -256,9 +264,14 @@ class Session:
     async def _rejoin(self, room_id: str) -> None:
         try:
             await self.groups.join(room_id)
-        except (LinearizedError, openmls.MlsError):
-            # Not allowed back, or not now. The record says lost, so the next sync tries again.
-            return
+        except (LinearizedError, openmls.MlsError) as error:
+            # Not allowed back, or not now. The record says lost, so the next sync tries again. But what we
+            # are not in is forgotten if there is no way in: anybody with a key package of ours can make a
+            # Welcome to whatever they call a room.
+            shut = isinstance(error, ApiError) and error.status in {_FORBIDDEN, _NOT_FOUND}
+            shut = shut or isinstance(error, JoinRefused | IdentifierError)
+            if shut and not self.device.in_group(room_id):
+                self.device.forget(room_id)
 
     def _draw(self) -> float:
         """A random number, at least 0 and below 1, from the same source as tokens."""
@@ -345,7 +358,10 @@ class Session:
         packages: dict[str, bytes] = {}
         for _ in range(count):
             package = self.device.client.key_package(
-                now=now, lifetime=KEY_PACKAGE_LIFETIME, last_resort=last_resort
+                now=now,
+                lifetime=KEY_PACKAGE_LIFETIME,
+                last_resort=last_resort,
+                leaf_app_data=self.device.leaf_app_data,
             )
             reference = openmls.inspect_key_package(package, now=now).reference
             packages[encode_base64url(reference)] = package
@@ -360,11 +376,16 @@ class Session:
 
         Raises:
             NotInGroup: this device is not in the room's group.
+            ValueError: the content has no encoding, or expires more than a year from now.
             ApiError: the hub refused the message.
             ServerUnreachable: no answer; send again with the same ``txn_id``.
         """
         content = self.device.prepare(room_id, content)
-        payload = content.encode()
+        payload = self.device.application_data(room_id, content)
+        try:
+            check_expiry(content, accepted_ms=self.api.clock() if ts is None else ts)
+        except MimiDecodeError as error:  # what receivers would not take
+            raise ValueError(str(error)) from error
         key = txn_id or self.api.transaction_id()
         refusal: ApiError = WrongEpochError(409, "M_WRONG_EPOCH", "the room's epoch kept changing", None)
         for _ in range(MAX_SEND_ATTEMPTS):
@@ -407,6 +428,34 @@ class Session:
                 ``oblivious.download``.
         """
         return await oblivious.download(self.api, self.device, room_id, url)
+
+    async def fetch_file(self, room_id: str, part: ExternalPart) -> bytes:
+        """The file that a message of the room refers to, opened: as ``download``, or of our own provider
+        where that is the hub.
+
+        Raises:
+            MimiDecodeError: what is there is not what the message refers to.
+            AssetUnavailable: its time is over (410), or the hub does not give it.
+            ObliviousUnavailable, UntrustedAnswer, ApiError, ServerUnreachable: as ``download``.
+        """
+        return await files.fetch(self.api, self.device, room_id, part)
+
+    async def upload_file(
+        self, data: bytes, *, content_type: str, filename: str = "", description: str = ""
+    ) -> ExternalPart:
+        """Seal a file and put it at our provider; the part to send.
+
+        Raises:
+            ApiError, ServerUnreachable: it was not taken.
+        """
+        return await files.upload(
+            self.api,
+            data,
+            content_type=content_type,
+            filename=filename,
+            description=description,
+            random=self._random,
+        )
 
     async def report(self, message: DecryptedMessage, *, reason: str = "") -> None:
         """Report a message: to the hub of its room, if it is franked, else to our own provider's operator.

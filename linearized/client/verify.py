@@ -28,8 +28,10 @@ from linearized.protocol.state import hub_of
 from linearized.protocol.verify import event_claims, intact_or_redacted
 from linearized.protocol.versions import RoomVersion, get_version
 from linearized.room.checkpoint import Checkpoint, verify_checkpoint
+from linearized.room.leaves import identify
 from linearized.room.merkle import Frontier, entry_leaf, verify_inclusion
 from linearized.room.parts import INITIAL_GROUP, PartWalk
+from linearized.room.vouching import Said, VouchWalk, said_by_commit, said_by_proposals
 
 KeyLookup = Callable[[str, str], bytes | None]
 # Entries asked for at once; the server may give fewer.
@@ -109,6 +111,7 @@ class LogVerifier:
         self._version: RoomVersion | None = None
         self._group: openmls.PublicGroup | None = None
         self._parts = PartWalk()
+        self._vouched = VouchWalk()
         self.report = LogReport()
 
     def take(self, pdu: JsonObject) -> Event:
@@ -144,6 +147,15 @@ class LogVerifier:
         run.note(self.report)
         return run
 
+    def end(self) -> None:
+        """Say that this was all: what a handshake brings about is in a log together with that.
+
+        Raises:
+            LogBroken: it ends in between.
+        """
+        if self._vouched.waiting:
+            raise LogBroken(self.report.entries, "the handshake that it names is not in the log")
+
     def _check(self, entry: JsonObject | bytes, run: Run) -> Event:
         pdu, text = (_decoded(entry), entry) if isinstance(entry, bytes) else (entry, None)
         version = self._version or _version_of(pdu)
@@ -167,7 +179,9 @@ class LogVerifier:
             self._commit(event, content)
         elif event.type == "m.mls.proposal":
             self._propose(event)
-        elif event.type == "m.room.encrypted":
+        else:
+            self._vouched.event(event, self._state)
+        if event.type == "m.room.encrypted":
             self._ciphertext(event)
         self._version = version
         return event
@@ -195,14 +209,28 @@ class LogVerifier:
         values = new_app_data(group.app_data(), group.app_data_updates(message))
         staged = group.stage_commit(message, new_app_data=values, now=event.origin_server_ts // 1000)
         group.verify_group_info(staged=staged, group_info=_binary(content, "public_group_state"))
+        if (committer := identify(staged.committer).user_id) != event.sender:
+            raise UntrustedAnswer(f"the commit was signed by {committer}")
+
+        def said() -> Said:
+            present = {identify(member).user_id for member in staged.members}
+            return said_by_commit(group, staged, present=present, hub=hub_of(self._state))
+
+        self._vouched.commit(event, content, said)
         group.merge(staged)
 
     def _propose(self, event: Event) -> None:
         more = event.content.get("more_proposals", [])
         if self._group is None or not isinstance(more, list):
             raise UntrustedAnswer("a proposal before there is a group, or no list of proposals")
+        group = self._group
+        known = {proposal.reference for proposal in group.proposals()}
         for message in (event.content, *({"message": one} for one in more)):
-            self._group.add_proposal(_binary(message, "message"), now=event.origin_server_ts // 1000)
+            group.add_proposal(_binary(message, "message"), now=event.origin_server_ts // 1000)
+        new = [proposal for proposal in group.proposals() if proposal.reference not in known]
+        self._vouched.proposals(
+            event, lambda: said_by_proposals(group, new, sender=event.sender, state=self._state)
+        )
 
     def _ciphertext(self, event: Event) -> None:
         info = openmls.inspect_message(_binary(event.content, "ciphertext"))
@@ -247,6 +275,7 @@ async def fetch_and_verify(api: ProviderApi, room_id: str, keys: KeyLookup) -> L
         done = verifier.report.entries
         page = await api.log(room_id, after=done, limit=LOG_PAGE)
         if done >= page.head_seq:
+            verifier.end()
             return verifier.report
         if not page.pdus or page.first_seq != done + 1:
             raise LogBroken(done + 1, "the server does not tell this entry")

@@ -14,7 +14,8 @@ from linearized.config_file import load_config
 from linearized.control import ask_server
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi.abuse import AbuseReport, AbusiveMessage
-from linearized.mimi.content import MimiContent, SinglePart
+from linearized.mimi.content import SinglePart
+from linearized.mimi.media_types import read_message
 from linearized.provider_files import database_path
 from linearized.store.contacts import ReportRow
 from linearized.store.sqlite import SqliteStore
@@ -97,7 +98,7 @@ def _lines(row: ReportRow) -> list[str]:
 
 def _text(message: AbusiveMessage) -> str:
     try:
-        part = MimiContent.decode(message.message_content).part
+        part = read_message(message.message_content).part
     except MimiDecodeError:  # it was readable when it was taken; a later version may see it otherwise
         return "(cannot be read)"
     if isinstance(part, SinglePart) and part.content_type.startswith("text/"):

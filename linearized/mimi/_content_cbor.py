@@ -10,6 +10,7 @@ import cbor2
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi._content_model import (
+    HASH_SHA256,
     AnyDisposition,
     Cardinality,
     Disposition,
@@ -26,7 +27,10 @@ from linearized.mimi.tls import UnknownValue
 SALT_BYTES = 16
 MESSAGE_ID_BYTES = 32
 MAX_PART_DEPTH = 4  # "`NestedParts` MUST NOT be nested more than 4-levels deep"
-MAX_PARTS = 256  # of a message, all levels together: a client handles each, and no message needs more
+# Of a message, all levels together. "The following cases are examples of nonsensical values …: has too
+# many body parts (more than 1024)"; "the `topicId` is very long (greater than 4096 octets)".
+MAX_PARTS = 1024
+MAX_TOPIC_ID_BYTES = 4096
 MAX_EXTENSION_DEPTH = 4  # levels of "tags, maps, or arrays", of which the extensions map is the first
 MAX_EXTENSION_KEY_BYTES = 255
 MIN_MULTIPART_PARTS = 2
@@ -96,12 +100,27 @@ class Items:
     def message_id(self) -> bytes | None:
         """The next item, a MessageId or null."""
         value = self.anything()
-        return None if value is None else Items((value,), "a message ID").sized(MESSAGE_ID_BYTES)
+        if value is not None and not is_message_id(value):
+            raise MimiDecodeError(f"{self._what} refers to what is no message ID of SHA-256")
+        return None if value is None else bytes(value)
+
+    def topic_id(self) -> bytes:
+        """The next item, a topicId."""
+        value = self.octets()
+        if len(value) > MAX_TOPIC_ID_BYTES:
+            raise MimiDecodeError(f"a topic ID has {len(value)} octets, more than {MAX_TOPIC_ID_BYTES}")
+        return value
 
     def _typed(self, value: Any, kind: type[T]) -> T:
         if not isinstance(value, kind):
             raise MimiDecodeError(f"{value!r} in {self._what} is not {kind.__name__}")
         return value
+
+
+def is_message_id(value: object) -> bool:
+    """Whether an item is a MessageId whose hash function we know."""
+    # "message IDs … where the first octet of the message ID is an unknown hash algorithm" are nonsensical.
+    return isinstance(value, bytes) and len(value) == MESSAGE_ID_BYTES and value[0] == HASH_SHA256
 
 
 def expiration_of(value: object) -> Expiration | None:

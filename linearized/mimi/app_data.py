@@ -9,7 +9,10 @@ from typing import Annotated, Self
 
 from linearized.mimi.tls import Bytes, Struct, Uint, Uint16, Vector
 
-SAFE_AAD_COMPONENT = 0x0002  # draft-ietf-mls-extensions, IANA Considerations
+# draft-ietf-mls-extensions, IANA Considerations
+APP_COMPONENTS = 0x0001
+SAFE_AAD_COMPONENT = 0x0002
+CONTENT_MEDIA_TYPES = 0x0003
 
 
 def _require_sorted(component_ids: Sequence[int]) -> None:
@@ -79,6 +82,8 @@ class SafeAAD(Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentsList(Struct):
-    """The value of the ``safe_aad`` component: in a GroupContext, what every member must understand."""
+    """The value of ``app_components`` and ``safe_aad``: in a leaf what is supported, in a GroupContext what
+    every member must understand.
+    """
 
     component_ids: Annotated[tuple[int, ...], Vector(Uint(2))] = ()

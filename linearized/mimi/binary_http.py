@@ -54,6 +54,13 @@ class BinaryRequest:
     content: bytes = b""
     trailers: tuple[FieldLine, ...] = ()
 
+    @property
+    def url(self) -> str:
+        """The URI of what is asked for; without an authority the ``host`` field has it (RFC 9110, 7.2)."""
+        hosts = [value.decode("latin-1") for name, value in self.headers if name == b"host"]
+        authority = self.authority or (hosts[0] if len(hosts) == 1 else "")
+        return f"{self.scheme}://{authority}{self.path}"
+
     def encode(self) -> bytes:
         """The known-length form.
 

@@ -20,6 +20,7 @@ from linearized.mimi._content_cbor import (
     MAX_EXTENSION_KEY_BYTES,
     MAX_PART_DEPTH,
     MAX_PARTS,
+    MAX_TOPIC_ID_BYTES,
     MESSAGE_ID_BYTES,
     ROOM_URI,
     SALT_BYTES,
@@ -52,10 +53,12 @@ __all__ = [
     "AES_128_GCM",
     "HASH_SHA256",
     "MARKDOWN",
+    "MAX_EXPIRY_MS",
     "MAX_EXTENSION_DEPTH",
     "MAX_EXTENSION_KEY_BYTES",
     "MAX_PARTS",
     "MAX_PART_DEPTH",
+    "MAX_TOPIC_ID_BYTES",
     "MESSAGE_ID_BYTES",
     "PLAIN",
     "ROOM_URI",
@@ -73,6 +76,7 @@ __all__ = [
     "PartSemantics",
     "SinglePart",
     "attachment",
+    "check_expiry",
     "delete",
     "edit",
     "message_id",
@@ -82,6 +86,8 @@ __all__ = [
     "text",
 ]
 
+MAX_EXPIRY_MS = 366 * 24 * 3600 * 1000
+"""The year, in milliseconds, by which an expiration may be away from when its message was accepted."""
 _URI_LENGTH_BYTES = 2  # in front of the URIs a message ID covers
 _MESSAGE_ID_HASH_BYTES = MESSAGE_ID_BYTES - 1  # the first octet names the hash function
 
@@ -133,7 +139,7 @@ class MimiContent:
         content = cls(  # arguments are evaluated in this order, which is the wire's
             salt=items.sized(SALT_BYTES),
             replaces=items.message_id(),
-            topic_id=items.octets(),
+            topic_id=items.topic_id(),
             expires=expiration_of(items.anything()),
             in_reply_to=items.message_id(),
             extensions=check_extensions(items.anything()),
@@ -166,6 +172,25 @@ def message_id(content: MimiContent, *, sender_uri: str, room_uri: str) -> bytes
     covered = b"".join(len(uri).to_bytes(_URI_LENGTH_BYTES, "big") + uri for uri in uris)
     digest = hashlib.sha256(covered + content.encode() + content.salt).digest()
     return bytes([HASH_SHA256]) + digest[:_MESSAGE_ID_HASH_BYTES]
+
+
+def check_expiry(content: MimiContent, *, accepted_ms: int) -> None:
+    """Refuse a message that ends at no time it could mean; its sender holds it to the same.
+
+    Args:
+        accepted_ms: when the hub accepted it, milliseconds since the Unix epoch: every member decides
+            alike, also one that reads an old message.
+
+    Raises:
+        MimiDecodeError: its expiration is more than a year away.
+    """
+    # "refers to a date more than a year in the past (only possible with absolute expiration)"; "refers to a
+    # date more than a year in the future (possible with both relative and absolute expiration)"
+    if content.expires is None:
+        return
+    away = content.expires.time * 1000 - (0 if content.expires.relative else accepted_ms)
+    if abs(away) > MAX_EXPIRY_MS:
+        raise MimiDecodeError("the message expires more than a year away from when it was accepted")
 
 
 def sender_extensions(*, sender_uri: str, room_uri: str) -> dict[int | str, Any]:

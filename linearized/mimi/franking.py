@@ -14,8 +14,8 @@ from typing import Annotated, Protocol
 
 from linearized.exceptions import MimiDecodeError, SignatureError
 from linearized.mimi.app_data import SAFE_AAD_COMPONENT, ComponentsList, SafeAAD
-from linearized.mimi.content import MimiContent
 from linearized.mimi.key_material import basic_identity
+from linearized.mimi.media_types import read_message
 from linearized.mimi.messages import SERVER_FRANK_BYTES, Frank
 from linearized.mimi.mls_framing import walk_credential
 from linearized.mimi.participants import FRANK_AAD, FRANKING_AGENT
@@ -110,14 +110,14 @@ class Claims:
 
     @classmethod
     def of(cls, application_data: bytes) -> Claims:
-        """The salt, sender and room in MIMI content.
+        """The salt, sender and room in MIMI content, framed or not.
 
         Raises:
             MimiDecodeError: it is no MIMI content, or names no sender or no room: "the sender includes the
                 sender's user URI and room URI in the MIMI content extensions map" (Client creation and
                 sending).
         """
-        content = MimiContent.decode(application_data)
+        content = read_message(application_data)
         if content.sender_uri is None or content.room_uri is None:
             raise MimiDecodeError("a franked message names its sender and its room")
         return cls(salt=content.salt, sender_uri=content.sender_uri, room_uri=content.room_uri)

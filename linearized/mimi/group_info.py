@@ -179,3 +179,10 @@ def app_data_of(group_info: bytes) -> dict[int, bytes]:
         if kind == APP_DATA_DICTIONARY:
             return AppDataDictionary.decode(data).to_mapping()
     return {}
+
+
+def cipher_suite_of(group_info: bytes) -> int:
+    """The cipher suite of a GroupInfo; nothing is verified. Argument and error as for ``app_data_of``."""
+    reader = Reader(group_info)
+    reader.skip(2)  # version
+    return reader.uint(2)

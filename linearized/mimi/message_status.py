@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 
 from linearized.exceptions import MimiDecodeError
 from linearized.mimi import _cbor
-from linearized.mimi.content import MESSAGE_ID_BYTES, MimiContent, SinglePart
+from linearized.mimi._content_cbor import is_message_id
+from linearized.mimi.content import MimiContent, SinglePart
 
 CONTENT_TYPE: Final = "application/mimi-message-status"
 # Messages in one report: a screenful or a day of a busy room. Whoever has read more says so in several.
@@ -63,7 +64,7 @@ class StatusReport:
 
 def _status(item: object) -> tuple[bytes, MessageStatus]:
     match item:
-        case (bytes() as message_id, int() as value) if len(message_id) == MESSAGE_ID_BYTES:
+        case (bytes() as message_id, int() as value) if is_message_id(message_id):
             if 0 <= value < len(MessageStatus) and not isinstance(value, bool):
                 return message_id, MessageStatus(value)
     raise MimiDecodeError("a status is a message ID and a number of 0 to 6")

@@ -83,6 +83,11 @@ class KeyConfig:
     public_key: bytes
     algorithms: tuple[tuple[int, int], ...]
 
+    @property
+    def aead(self) -> int | None:
+        """The gateway's favourite of those algorithms that we know; None if we know none."""
+        return next((aead for kdf, aead in self.algorithms if kdf == _SHA256 and aead in _AEADS), None)
+
     def encode(self) -> bytes:
         """The Key Config structure."""
         pairs = b"".join(struct.pack(">HH", *pair) for pair in self.algorithms)
@@ -225,7 +230,7 @@ def seal_request(config: KeyConfig, request: bytes, *, ephemeral: bytes) -> tupl
     Raises:
         ObliviousError: the gateway has no algorithms that we know, or its key is none.
     """
-    aead = next((aead for kdf, aead in config.algorithms if kdf == _SHA256 and aead in _AEADS), None)
+    aead = config.aead
     if aead is None:
         raise ObliviousError("the gateway has no algorithms that we know")
     private = X25519PrivateKey.from_private_bytes(ephemeral)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Final
 
 from linearized.mimi.participants import PARTICIPANT_LIST, ParticipantListUpdate, changes
 from linearized.mimi.policy.components import ROLES_LIST
@@ -16,12 +17,14 @@ from linearized.mimi.policy.roles import RoleData
 from linearized.mls import ProposalInfo, PublicGroup
 from linearized.protocol.identifiers import hub_user, user_id_from_uri
 from linearized.protocol.state import StateMap
-from linearized.room.departures import listed
 from linearized.room.participation import StateChange, membership_changes
 from linearized.room.policy_entries import policy_changes
 from linearized.room.proposers import proposer_of
 from linearized.room.roles import is_banned
-from linearized.room.tie import participants_of
+from linearized.room.tie import participants_of, read_list
+
+ACTING: Final = frozenset({PARTICIPANT_LIST, ROLES_LIST})
+"""Components whose updates mean something in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,18 @@ def departures(acts: Sequence[Act]) -> Act | None:
     return None if kept == first.before else replace(first, after=kept)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One AppDataUpdate: whose act it is, and the reference of its proposal, None if it is in a commit by
+    value.
+    """
+
+    user_id: str
+    component: int
+    payload: bytes
+    reference: bytes | None = None
+
+
 def acts_of(
     group: PublicGroup,
     proposals: Iterable[ProposalInfo],
@@ -71,25 +86,52 @@ def acts_of(
         committer: user ID of who sends those by value.
         roles: before and after, in a room with a policy.
     """
-    current = participants_of(group.app_data())
+
+    def steps() -> Iterator[Step]:
+        for proposal in proposals:
+            if proposal.component_id not in ACTING:
+                continue
+            user_id = committer
+            if proposal.reference is not None:
+                client = proposer_of(group, proposal, hub=hub).client
+                user_id = hub_user(hub) if client is None else client.user_id
+            yield Step(
+                user_id=user_id,
+                component=proposal.component_id,
+                payload=proposal.payload or b"",
+                reference=proposal.reference,
+            )
+
+    return acts_from(group.app_data(), steps(), committer=committer, roles=roles)
+
+
+def acts_from(
+    app_data: Mapping[int, bytes],
+    steps: Iterable[Step],
+    *,
+    committer: str,
+    roles: tuple[RoleData | None, RoleData | None] = (None, None),
+) -> Iterator[Act]:
+    """``acts_of`` of a group of which no more is known than its application data.
+
+    Args:
+        app_data: before them.
+        steps: of the components in ``ACTING``.
+    """
+    before = read_list(app_data[PARTICIPANT_LIST])
+    current = participants_of(app_data)
     known, later = roles
-    for proposal in proposals:
+    for step in steps:
         after = current
-        if proposal.component_id == PARTICIPANT_LIST:
-            found = changes(listed(group), ParticipantListUpdate.decode(proposal.payload or b""))
+        if step.component == PARTICIPANT_LIST:
+            found = changes(before, ParticipantListUpdate.decode(step.payload))
             gone = {user_id_from_uri(user) for user in found.removed}
             after = {user: role for user, role in current.items() if user not in gone}
             for pair in (*found.changed, *found.added):
                 after[user_id_from_uri(pair.user)] = pair.role_index
-        elif proposal.component_id == ROLES_LIST:
-            known = later
         else:
-            continue
-        user_id = committer
-        if proposal.reference is not None:
-            client = proposer_of(group, proposal, hub=hub).client
-            user_id = hub_user(hub) if client is None else client.user_id
-        yield Act(user_id=user_id, before=current, after=after, roles=known, reference=proposal.reference)
+            known = later
+        yield Act(user_id=step.user_id, before=current, after=after, roles=known, reference=step.reference)
         current = after
     yield Act(user_id=committer, before=current, after=current, roles=known)
 

@@ -62,7 +62,7 @@ def verify_commit(group: PublicGroup, bundle: HandshakeBundle, *, now: int) -> V
                 f"The commit is for epoch {epoch}, the group is in {group.epoch}",
                 current_epoch=group.epoch,
             )
-        new_app_data = resulting_app_data(group, group.app_data_updates(bundle.message))
+        new_app_data = resulting_app_data(group.app_data(), group.app_data_updates(bundle.message))
         staged = group.stage_commit(bundle.message, new_app_data=new_app_data, now=now // 1000)
         check_proposals(staged)
         check_identities_kept(group, staged)

@@ -20,6 +20,7 @@ from linearized.protocol.versions import RoomVersion
 from linearized.room.admission import admit
 from linearized.room.parents import Parents, check_dependence
 from linearized.room.refusals import outcome_of
+from linearized.room.replays import Fingerprint
 from linearized.room.standing import DraftState, RoomState
 from linearized.room.submissions import NewEntry, Reason, Rejected
 
@@ -54,6 +55,7 @@ class Draft:
         self._seq, self._head = head
         self.entries: list[NewEntry] = []
         self.epoch = epoch
+        self.message: Fingerprint | None = None  # of the application message in it
         self._parents = parents
 
     def write(

@@ -1,7 +1,8 @@
 """What franking asks of a room's group and of its messages (draft-ietf-mimi-protocol-06, "Message Franking").
 
-A group is franked if it was created with the ``franking_agent`` of the hub that orders its room. A hub that
-the room has moved to has not the old one's key: it franks from the commit on that names its own agent.
+A group is franked if it was created with the ``franking_agent`` of the hub that orders its room, or from the
+commit on that adds it. A hub that the room has moved to has not the old one's key: it franks from the commit
+on that names its own agent.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from linearized.room.policy import RoomPolicy, policy_of
 from linearized.room.proposals import Offer, check_offer, check_proposed_devices, verify_offer
 from linearized.room.proposers import external_senders
 from linearized.room.pseudonymity import check_offered
+from linearized.room.replays import Fingerprint, Replays, fingerprint
 from linearized.room.roles import has_policy
 from linearized.room.roster import Roster
 from linearized.room.submissions import GroupUpdate, Reason, Rejected, WelcomeEffect
@@ -65,6 +66,7 @@ class RoomGroup:
         deleted: whether that commit ended the group.
         saved: the epoch the group was written out in last; by default its present one.
         save_every: with which commit after that, at the latest, it is again.
+        sent: the latest application messages of its epoch, oldest first.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RoomGroup:
         deleted: bool = False,
         saved: int | None = None,
         save_every: int = SAVE_EVERY,
+        sent: Iterable[Fingerprint] = (),
     ) -> None:
         self._room_id = room_id
         self._hub = hub
@@ -92,6 +95,12 @@ class RoomGroup:
         self._deleted = deleted
         self._saved = saved if saved is not None else self.epoch or 0
         self._save_every = save_every
+        self.replays = Replays(sent)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether a commit has ended the group."""
+        return self._deleted
 
     def require_alive(self) -> None:
         """Take nothing once the group was deleted.
@@ -129,11 +138,15 @@ class RoomGroup:
         """The group's epoch; None before the first commit."""
         return self._group.epoch if self._group is not None else None
 
-    def check_ciphertext(self, content: JsonObject, *, algorithm: str) -> None:
+    def check_ciphertext(self, content: JsonObject, *, algorithm: str, sender: str) -> Fingerprint:
         """Hold an ``m.room.encrypted`` content to the current epoch: an entry for a past one is refused.
 
         Args:
             algorithm: the room's.
+            sender: the user ID of who sends it.
+
+        Returns:
+            As ``check_message``.
 
         Raises:
             Rejected: as ``check_message``, or ``MALFORMED``.
@@ -142,16 +155,21 @@ class RoomGroup:
         # events in the room."
         if content.get("algorithm") != algorithm:
             raise Rejected(Reason.MALFORMED, f"The room's algorithm is {algorithm}")
-        self.check_message(binary(content, "ciphertext"))
+        return self.check_message(binary(content, "ciphertext"), sender=sender)
 
-    def check_message(self, message: bytes) -> None:
+    def check_message(self, message: bytes, *, sender: str) -> Fingerprint:
         """Hold an application message to the current epoch.
 
         Args:
             message: an MLSMessage.
+            sender: the user ID of who sends it.
+
+        Returns:
+            What ``replays`` is to note once the message is accepted.
 
         Raises:
-            Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group.
+            Rejected: ``WRONG_EPOCH`` with the current one, ``MALFORMED``, or ``FORBIDDEN`` without a group or
+                if somebody else has sent it.
         """
         group = self._existing()
         try:
@@ -170,6 +188,9 @@ class RoomGroup:
             )
         if self._franked:
             check_tag(info)
+        found = fingerprint(message, sender)
+        self.replays.check(found)
+        return found
 
     def stage(
         self,
@@ -317,6 +338,7 @@ class RoomGroup:
         self._roster = transition.roster
         self._roster.merge(transition.commit.staged)
         self.last_commit_id = commit_id
+        self.replays.clear()
         self._deleted = transition.deletes
         if not self._is_due(transition):
             return None, ()

@@ -12,7 +12,7 @@ from linearized.room.grouping import RoomGroup, Transition
 from linearized.room.parents import Parents
 from linearized.room.policy_events import check_event
 from linearized.room.proposals import MAX_PENDING_OF_USER, content_of
-from linearized.room.standing import RoomState
+from linearized.room.standing import RoomState, joined_users
 from linearized.room.submissions import Accepted, GroupUpdate, Reason, Rejected, WelcomeEffect
 
 
@@ -68,7 +68,24 @@ class RoomLog:
         if algorithm is None:
             raise Rejected(Reason.FORBIDDEN, "The room is not encrypted")
         self.group.require_alive()
+        self._require_lasting()
         return algorithm
+
+    def _require_lasting(self) -> None:
+        """Take nothing once a temporary room is over.
+
+        Raises:
+            Rejected: ``FORBIDDEN``.
+        """
+        # "A temporary room is no longer joinable once the last participant exits"; "If `persistent_room` is
+        # false, the room will be automatically [inaccessible] when the corresponding MLS group is destroyed
+        # (when there are no clients in the group)" (Room policy). Whoever is out of the room is out of its
+        # group, too: with the next commit, which nobody is left to make.
+        policy = self.group.policy
+        if policy is None or policy.base.persistent_room:
+            return
+        if self.group.is_deleted or not joined_users(self.state):
+            raise Rejected(Reason.FORBIDDEN, "The room was temporary, and its last participant has left")
 
     def check_policy(self, draft: Draft) -> None:
         """What the authorization rules allow, a room's policy may still not.
@@ -79,6 +96,8 @@ class RoomLog:
         policy = self.group.policy
         if policy is not None:
             for entry in draft.entries:
+                if not _is_departure(entry.event):
+                    self._require_lasting()
                 check_event(policy, entry.event, self.state)
 
     def take(
@@ -100,6 +119,8 @@ class RoomLog:
         self.state.take(draft.changes)
         last = draft.entries[-1]
         self.head = (last.seq, last.event.event_id)
+        if draft.message is not None:
+            self.group.replays.note(draft.message)
         return Accepted(
             entries=tuple(draft.entries),
             entry=draft.entries[stands],

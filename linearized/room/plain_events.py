@@ -16,6 +16,7 @@ from linearized.room.draft import Draft
 from linearized.room.log import RoomLog
 from linearized.room.parents import strays
 from linearized.room.provenance import Provenance
+from linearized.room.replays import Fingerprint
 from linearized.room.speakers import Speakers
 from linearized.room.submissions import ApplicationMessage, LinearizedPdu, LocalEvent, Reason, Rejected
 
@@ -32,9 +33,9 @@ def local_event(log: RoomLog, speakers: Speakers, submission: LocalEvent, *, now
     speakers.check_local(submission)
     if submission.type in {COMMIT, COMMIT_PART, PROPOSAL}:
         raise Rejected(Reason.FORBIDDEN, "Handshake messages are submitted as a bundle")
-    if submission.type == ENCRYPTED:
-        _check_ciphertext(log, submission.content)
     draft = log.draft()
+    if submission.type == ENCRYPTED:
+        draft.message = _check_ciphertext(log, submission.content, submission.sender)
     draft.write(
         sender=submission.sender,
         event_type=submission.type,
@@ -60,13 +61,13 @@ def participant_event(log: RoomLog, submission: LinearizedPdu) -> Draft:
     # The rules leave it to the hub whether to sign: nobody takes a room from it by sending an event.
     if log.version.hub_transfers and lpdu["type"] == HUB[0] and not submission.transfer:
         raise Rejected(Reason.FORBIDDEN, "A transfer is arranged with the hub's operator")
+    draft = log.draft()
     if lpdu["type"] == ENCRYPTED:
-        _check_ciphertext(log, lpdu["content"])
+        draft.message = _check_ciphertext(log, lpdu["content"], lpdu["sender"])
         # The sender "MUST send an event with content matching": algorithm, ciphertext, commit_event_id.
         # Which commit that is only members can tell for sure: a Welcome by MIMI does not name its event.
         if not isinstance(lpdu["content"].get("commit_event_id"), str):
             raise Rejected(Reason.MALFORMED, "content.commit_event_id is missing")
-    draft = log.draft()
     draft.complete(submission.lpdu)
     log.check_policy(draft)
     return draft
@@ -98,13 +99,14 @@ def application_message(
         raise Rejected(Reason.MALFORMED, str(error)) from error
     speakers.check_provider(sender, submission.provider)
     algorithm = log.require_encryption()
-    log.group.check_message(submission.message)
+    message = log.group.check_message(submission.message, sender=sender)
     content: JsonObject = {
         "algorithm": algorithm,
         "ciphertext": encode_base64(submission.message),
         "commit_event_id": log.group.last_commit_id,
     }
     draft = log.draft()
+    draft.message = message
     draft.write(
         sender=sender,
         event_type=ENCRYPTED,
@@ -137,5 +139,5 @@ def parent_removals(log: RoomLog, *, now: int) -> Draft:
     return draft
 
 
-def _check_ciphertext(log: RoomLog, content: JsonObject) -> None:
-    log.group.check_ciphertext(content, algorithm=log.require_encryption())
+def _check_ciphertext(log: RoomLog, content: JsonObject, sender: str) -> Fingerprint:
+    return log.group.check_ciphertext(content, algorithm=log.require_encryption(), sender=sender)

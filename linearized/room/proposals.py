@@ -136,7 +136,7 @@ def check_offer(
             updated.add(proposal.sender_leaf)
             _check_identity_kept(group, proposal)
     try:
-        values = resulting_app_data(group, _app_data((*pending, *offer.proposals)))
+        values = resulting_app_data(group.app_data(), _app_data((*pending, *offer.proposals)))
         if PARTICIPANT_LIST in values:
             participants_of({**group.app_data(), **values})
     except Rejected as error:

@@ -9,7 +9,8 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from linearized.exceptions import AuthorizationError
 from linearized.protocol.authorization import authorize
@@ -19,12 +20,14 @@ from linearized.protocol.hub_rules import is_takeover
 from linearized.protocol.identifiers import user_domain
 from linearized.protocol.state import HUB, StateMap, hub_of
 from linearized.protocol.versions import RoomVersion
-from linearized.room.admission import COMMIT
+from linearized.room.admission import COMMIT, PROPOSAL
 from linearized.room.observing import check_group_event
 from linearized.room.parts import PartWalk
-from linearized.room.policy import RoomPolicy
-from linearized.room.seen_roles import check_seen, seen_policy
+from linearized.room.proposals import messages_of
+from linearized.room.seen_handshakes import said_by_seen_commit, said_by_seen_proposals
+from linearized.room.seen_roles import NOTHING_SEEN, SeenGroup, check_seen, seen_group
 from linearized.room.submissions import NewEntry, Reason, Rejected
+from linearized.room.vouching import VouchWalk
 
 
 class Gap(Exception):  # noqa: N818 - a hole in what we were sent, to be filled from the hub
@@ -47,7 +50,10 @@ class Replica:
         grouped: whether the room's first commit has been seen.
         parts: the contents of the commit's parts that the log ends with, if it does.
         agreed: the server that our operator agreed takes the room over from its present hub, if any.
-        roles: the room's policy after the last commit, as far as it was seen.
+        seen: what the last commit showed of the room's group.
+        pending: gives the proposals in the log since that commit, MLSMessages, each with the sender of its
+            entry.
+        vouched: the walk along what the log ends with; by default nothing there is waited for.
 
     Attributes:
         breaches: event IDs of what the hub took though its sender's role does not allow it.
@@ -63,7 +69,9 @@ class Replica:
         grouped: bool,
         parts: Iterable[JsonObject] = (),
         agreed: str | None = None,
-        roles: RoomPolicy | None = None,
+        seen: SeenGroup = NOTHING_SEEN,
+        pending: Callable[[], Sequence[tuple[str, bytes]]] = tuple,
+        vouched: VouchWalk | None = None,
     ) -> None:
         self._version = version
         self._hub = hub
@@ -72,7 +80,10 @@ class Replica:
         self._grouped = grouped
         self._parts = PartWalk(parts)
         self._agreed = agreed
-        self._roles = roles
+        self._seen = seen
+        self._pending = pending
+        self._proposed: list[tuple[str, bytes]] = []
+        self._vouched = vouched or VouchWalk()
         self.breaches: list[str] = []
 
     @property
@@ -86,9 +97,16 @@ class Replica:
         return self._state
 
     @property
-    def roles(self) -> RoomPolicy | None:
-        """The room's policy after the events taken so far."""
-        return self._roles
+    def seen(self) -> SeenGroup:
+        """What was seen of the room's group after the events taken so far."""
+        return self._seen
+
+    @property
+    def waiting(self) -> int:
+        """How many of the last events belong to a handshake that has not come yet: they are nothing without
+        it.
+        """
+        return self._vouched.waiting
 
     def receive(self, event: Event) -> NewEntry:
         """Take an event whose signatures and hashes have been verified.
@@ -98,6 +116,8 @@ class Replica:
 
         Raises:
             Gap: events before it are missing; nothing changed.
+            FalselyVouched: the hub vouches for it, or for events before it, and no handshake bears that out.
+                Nothing more can be taken then.
             Rejected: the hub should not have accepted it; nothing changed.
         """
         seq, head_id = self._head
@@ -124,6 +144,9 @@ class Replica:
         except AuthorizationError as error:
             raise Rejected(Reason.FORBIDDEN, str(error)) from error
         content, soft_failed = self._hold_to_group(event)
+        self._hold_to_handshakes(event, content)
+        if event.type == COMMIT and soft_failed is None:
+            self._seen = seen_group(content)
         self._grouped = self._grouped or event.type == COMMIT
         if event.state_key is not None:
             self._state[event.type, event.state_key] = event
@@ -141,11 +164,35 @@ class Replica:
             check_group_event(event, content, self._state)
         except Rejected as error:
             return content, str(error)
-        if event.type == COMMIT:
-            self._roles = seen_policy(content)
         try:
-            check_seen(self._roles, event, self._state)
+            check_seen(self._seen.policy, event, self._state)
         except Rejected as error:
             self.breaches.append(event.event_id)
             return content, str(error)
         return content, None
+
+    def _hold_to_handshakes(self, event: Event, content: JsonObject) -> None:
+        """Hold what is vouched for to the handshakes, and go along with those."""
+        before, state = self._seen.app_data, self._state
+        if event.type == COMMIT:
+
+            def pending() -> Sequence[tuple[str, bytes]]:
+                return [*self._pending(), *self._proposed]
+
+            self._vouched.commit(
+                event,
+                content,
+                lambda: said_by_seen_commit(content, sender=event.sender, before=before, pending=pending),
+            )
+            self._pending, self._proposed = tuple, []
+        elif event.type == PROPOSAL:
+            self._vouched.proposals(
+                event,
+                lambda: said_by_seen_proposals(
+                    event.content, sender=event.sender, before=before, state=state
+                ),
+            )
+            with suppress(Rejected):  # clients cannot read it either, and no commit can name it
+                self._proposed += [(event.sender, message) for message in messages_of(event.content)]
+        else:
+            self._vouched.event(event, state)

@@ -8,7 +8,7 @@ transaction. If storing fails, the caller throws the room away and restores it f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from linearized.mls import Mls, PublicGroup, SignatureKeyPair
 from linearized.protocol.events import Event
@@ -29,6 +29,7 @@ from linearized.room.plain_events import (
     parent_removals,
     participant_event,
 )
+from linearized.room.replays import Fingerprint
 from linearized.room.speakers import Speakers
 from linearized.room.standing import RoomState
 from linearized.room.submissions import (
@@ -60,7 +61,7 @@ class Room:
         last_commit_id: event ID of the latest ``m.mls.commit``.
         agents: see ``RoomGroup``.
         group_deleted: whether that commit ended the group.
-        group_saved, save_every: see ``RoomGroup``.
+        group_saved, save_every, sent: see ``RoomGroup``.
         published: the keys of devices that have published one.
         authorities: those trusted for certificates of each domain's users.
         parents: of rooms that others depend on.
@@ -84,6 +85,7 @@ class Room:
         group_deleted: bool = False,
         group_saved: int | None = None,
         save_every: int = SAVE_EVERY,
+        sent: Iterable[Fingerprint] = (),
         published: Published = nothing_published,
         authorities: Authorities = nobody_trusted,
         parents: Parents = NO_PARENTS,
@@ -101,6 +103,7 @@ class Room:
             deleted=group_deleted,
             saved=group_saved,
             save_every=save_every,
+            sent=sent,
         )
         for message, accepted_at in pending:
             group_of_room.keep([message], now=accepted_at)

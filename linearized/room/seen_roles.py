@@ -8,6 +8,8 @@ are left to the authorization rules here, and to whoever has the whole log (``li
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from linearized.exceptions import MimiDecodeError
@@ -25,18 +27,35 @@ SEEN_TYPES: Final = EVENT_CAPABILITIES.keys() - {POWER_LEVELS[0], JOIN_RULES[0]}
 """Types of events that no commit brings about."""
 
 
-def seen_policy(content: JsonObject) -> RoomPolicy | None:
-    """The policy after a commit, without anybody's clients; None if the room has none, or if it cannot be
-    read: what does not hold was the hub's to refuse, and clients refuse it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenGroup:
+    """What the last commit showed of a group: its application data, None before one was seen, and its policy
+    without anybody's clients, None if it has none or it cannot be read: what does not hold was the hub's to
+    refuse, and clients refuse it.
+    """
+
+    app_data: Mapping[int, bytes] | None = None
+    policy: RoomPolicy | None = None
+
+
+NOTHING_SEEN: Final = SeenGroup()
+
+
+def seen_group(content: JsonObject) -> SeenGroup:
+    """What a commit shows of the group after it.
 
     Args:
         content: of an ``m.mls.commit``, with what its parts hold.
     """
     try:
         app_data = app_data_of(binary(content, "public_group_state"))
-        return policy_of(app_data, {}) if has_policy(app_data) else None
     except (MimiDecodeError, Rejected):
-        return None
+        return NOTHING_SEEN
+    try:
+        policy = policy_of(app_data, {}) if has_policy(app_data) else None
+    except (MimiDecodeError, Rejected):
+        policy = None
+    return SeenGroup(app_data=app_data, policy=policy)
 
 
 def check_seen(policy: RoomPolicy | None, event: Event, state: StateMap) -> None:

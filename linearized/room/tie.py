@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.app_data import SAFE_AAD_COMPONENT
 from linearized.mimi.certificates import is_certified
 from linearized.mimi.commit_parts import leaf_credential
 from linearized.mimi.participants import (
@@ -118,8 +119,11 @@ def lists_participants(group: PublicGroup) -> bool:
     return PARTICIPANT_LIST in group.app_data()
 
 
-def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[int, bytes]:
+def resulting_app_data(current: Mapping[int, bytes], updates: Iterable[Update]) -> dict[int, bytes]:
     """The component values a commit's AppDataUpdates lead to.
+
+    Args:
+        current: of the group before the commit.
 
     Raises:
         Rejected: ``INVALID_PROPOSAL`` for an unknown component, a removal, a malformed update, or updates
@@ -132,9 +136,10 @@ def resulting_app_data(group: PublicGroup, updates: Iterable[Update]) -> dict[in
         if update.component_id is None or update.operation != "update" or update.payload is None:
             raise Rejected(Reason.INVALID_PROPOSAL, "A room's components are never removed")
         payloads.setdefault(update.component_id, []).append(update.payload)
-    current = group.app_data()
     policy = POLICY_COMPONENTS if has_policy(current) else ()
-    agent = {FRANKING_AGENT} & current.keys()
+    # "The use of AppDataUpdate on the franking_agent is RECOMMENDED only when adding a new franking_agent":
+    # its tags travel in authenticated data that the group has to frame from the beginning.
+    agent = {FRANKING_AGENT} if SAFE_AAD_COMPONENT in current else set()
     unknown = payloads.keys() - {PARTICIPANT_LIST, ROOM_METADATA, *agent, *policy}
     if unknown:
         raise Rejected(Reason.INVALID_PROPOSAL, f"Component {min(unknown):#06x} is not one this room has")

@@ -50,7 +50,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. ``scope`` may hold ``peer_domains``, ``abort``, ``endings`` (see
-        ``listener``) and ``send_now`` (see ``http1_server``).
+        ``listener``), ``send_now`` and ``body_now`` (see ``http1_server``).
         """
         if scope["type"] != "http":
             await _refuse(scope, send)

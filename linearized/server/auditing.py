@@ -18,6 +18,7 @@ import trio
 
 from linearized.exceptions import InvalidInput, StoreError
 from linearized.protocol.canonical import JsonObject
+from linearized.protocol.events import Event
 from linearized.protocol.identifiers import user_domain
 from linearized.room.checkpoint import Checkpoint, origin_of, read_checkpoint
 from linearized.room.evidence import Equivocation
@@ -46,6 +47,7 @@ MIN_DIGITS: Final = 8
 
 SUSPICION: Final = "dev.linearized.suspicion"
 AGAINST_ROLES: Final = "the hub took events that the roles of their senders do not allow"
+AGAINST_HANDSHAKES: Final = "the hub vouched for events that no handshake bears out"
 # Events named in such a finding; where there is one, the log shows the others.
 MAX_NAMED: Final = 10
 
@@ -237,24 +239,39 @@ class Auditor:
         """Note that a hub took events which the roles of their senders do not allow; once for each room, as
         any suspicion.
         """
-        document = {
-            "type": SUSPICION,
-            "room_id": row.room_id,
-            "hub": row.hub,
-            "reason": AGAINST_ROLES,
-            "event_ids": list(event_ids[:MAX_NAMED]),
-        }
-        finding = FindingRow(
-            digest=hashlib.sha256(f"{row.room_id} {row.hub} {AGAINST_ROLES}".encode()).hexdigest(),
-            room_id=row.room_id,
-            hub=row.hub,
-            proven=False,
-            reason=AGAINST_ROLES,
-            document=orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode(),
-            found_at=self._node.clock(),
+        if await self._suspect(row, AGAINST_ROLES, {"event_ids": list(event_ids[:MAX_NAMED])}):
+            log.error(
+                "hub_breaks_roles", room_id=row.room_id, hub=row.hub, event_ids=list(event_ids[:MAX_NAMED])
+            )
+
+    async def vouched_falsely(self, row: RoomRow, event_id: str, events: Sequence[Event]) -> None:
+        """Note that a hub vouched for an event that no handshake bears out; once for each room. What it
+        signed is kept: the event, and the last of those that came with it, which shows that.
+
+        Args:
+            events: in log order, the event among them.
+        """
+        shown = [event for event in events if event.event_id == event_id] + list(events[-1:])
+        evidence = {event.event_id: event.pdu for event in shown}
+        if await self._suspect(
+            row, AGAINST_HANDSHAKES, {"event_ids": list(evidence), "pdus": list(evidence.values())}
+        ):
+            log.error("hub_vouches_falsely", room_id=row.room_id, hub=row.hub, event_ids=list(evidence))
+
+    async def _suspect(self, row: RoomRow, reason: str, evidence: JsonObject) -> bool:
+        """Keep a suspicion about what a hub put into a log, once for each room; whether it is new."""
+        document = {"type": SUSPICION, "room_id": row.room_id, "hub": row.hub, "reason": reason, **evidence}
+        return await self._node.store.put_finding(
+            FindingRow(
+                digest=hashlib.sha256(f"{row.room_id} {row.hub} {reason}".encode()).hexdigest(),
+                room_id=row.room_id,
+                hub=row.hub,
+                proven=False,
+                reason=reason,
+                document=orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode(),
+                found_at=self._node.clock(),
+            )
         )
-        if await self._node.store.put_finding(finding):
-            log.error("hub_breaks_roles", room_id=row.room_id, hub=row.hub, event_ids=document["event_ids"])
 
     async def _proof(self, row: RoomRow, remote: RemoteLog, found: Contradiction) -> Equivocation | None:
         """Two signed roots for one size: from what we have, or from what the hub signs when asked for its

@@ -22,9 +22,11 @@ from linearized.mimi.consent import (
     consent_refusal,
 )
 from linearized.mimi.key_material import KeyMaterialUserCode
+from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.mls import CIPHERSUITES
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import (
+    room_domain,
     room_id_from_uri,
     room_uri,
     user_domain,
@@ -136,7 +138,8 @@ async def answer(
     """Grant consent for one of our users, or revoke or deny it, asked or not.
 
     Args:
-        with_key_packages: send one of each device with a grant, so that the requester can add them at once.
+        with_key_packages: send one of each device with a grant, so that the requester can add them at once;
+            none if the requester's provider, or the room's hub, keeps more than we ask of hubs.
         tell: tell the requester's provider.
 
     Raises:
@@ -147,7 +150,8 @@ async def answer(
     if not near:  # nearby, telling the other user is what records it
         await _record(node, operation, requester=requester, target=target, room_id=room_id)
     if tell:
-        packages = await _claim_own(node, target) if grant and with_key_packages else ()
+        given = grant and with_key_packages and await _may_add(node, requester, room_id)
+        packages = await _claim_own(node, target) if given else ()
         await _tell(node, _entry(operation, requester, target, room_id, packages))
     if near:
         await _record(node, operation, requester=requester, target=target, room_id=room_id)
@@ -275,6 +279,16 @@ async def _notify(node: Node, user_id: str, *, requester: str, target: str, room
         ]
     )
     node.notifier.users_changed([user_id])
+
+
+async def _may_add(node: Node, requester: str, room_id: str | None) -> bool:
+    """Whether our users join rooms of whoever could add them with their key packages."""
+    try:
+        for hub in {user_domain(requester), *(() if room_id is None else (room_domain(room_id),))}:
+            await node.hub_policies.require(hub)
+    except MetadataPolicyError:  # the grant stands; they will be asked for, and refused where they are used
+        return False
+    return True
 
 
 async def _claim_own(node: Node, user_id: str) -> tuple[bytes, ...]:

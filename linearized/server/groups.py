@@ -71,7 +71,7 @@ def _move(store: Store, group: PublicGroup, last: EntryRow, commit: EntryRow) ->
                 group.add_proposal(proposal, now=entry.origin_server_ts // 1000)
     content = content_of(store, commit)
     message = binary(content, "message")
-    values = resulting_app_data(group, group.app_data_updates(message))
+    values = resulting_app_data(group.app_data(), group.app_data_updates(message))
     # It adds nobody, so that no lifetime depends on the time.
     staged = group.stage_commit(message, new_app_data=values, now=commit.origin_server_ts // 1000)
     group.merge(staged)

@@ -131,6 +131,10 @@ class Request:
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
+        if self._body is not None:  # it came with the head
+            if len(self._body) > limit:
+                raise _too_large(limit)
+            await take(self._body)
         size = 0
         with trio.move_on_after(BODY_SECONDS) as scope:
             while not self._ended:
@@ -323,7 +327,7 @@ class Router:
 
 
 def build_request(scope: Scope, receive: Receive, params: Mapping[str, str]) -> Request:
-    """Turn an ASGI scope into a Request.
+    """Turn an ASGI scope into a Request, and take its body if that is here.
 
     Raises:
         HttpError: 400 ``M_INVALID_PARAM`` if the query holds more than ``MAX_QUERY_FIELDS`` parameters.
@@ -339,9 +343,15 @@ def build_request(scope: Scope, receive: Receive, params: Mapping[str, str]) -> 
     query_string = scope.get("query_string", b"").decode("latin-1")
     target = raw_path.decode("latin-1")
     try:
-        query = parse_qs(query_string, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        query = (
+            parse_qs(query_string, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+            if query_string
+            else {}
+        )
     except ValueError as error:
         raise HttpError(400, "M_INVALID_PARAM", "Too many query parameters") from error
+    body_now = scope.get("body_now")
+    body = None if body_now is None else body_now()
     return Request(
         method=scope["method"],
         raw_target=f"{target}?{query_string}" if query_string else target,
@@ -352,4 +362,6 @@ def build_request(scope: Scope, receive: Receive, params: Mapping[str, str]) -> 
         peer_domains=tuple(scope.get("peer_domains", ())),
         authorization=tuple(authorization),
         _receive=receive,
+        _body=body,
+        _ended=body is not None,
     )

@@ -55,7 +55,8 @@ class Http1Server:
     """Serves the requests of one connection.
 
     Args:
-        app: called for each request; its scope has ``send_now`` (``streaming.SendNow``).
+        app: called for each request; its scope has ``send_now`` (``streaming.SendNow``), and ``body_now``,
+            which gives the body if it has come whole, and then nothing is left to receive.
         scope: what every request's scope holds beside the request's own.
         keep_seconds: how long a request may be waited for, its head included.
     """
@@ -165,6 +166,7 @@ class Http1Server:
             "query_string": query,
             "headers": request.headers,
             "send_now": exchange.send_now,
+            "body_now": exchange.body_now,
         }
 
 
@@ -180,6 +182,13 @@ class _Exchange:
         self._taken = False  # all of the request
         self._reads_ahead = 0
         self._start: dict[str, Any] = {}
+
+    def body_now(self) -> bytes | None:
+        """The body of a request that has come whole; None of one that has not."""
+        if not self._request.complete:
+            return None
+        self._taken = True
+        return self._request.take()
 
     async def receive(self) -> dict[str, Any]:
         """The next part of the request's body; after the last, wait until the client leaves."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -15,18 +16,24 @@ from linearized.protocol.events import Event, parse_stored
 from linearized.protocol.signing import ServerIdentity
 from linearized.protocol.state import StateMap
 from linearized.protocol.versions import RoomVersion, get_version
+from linearized.room.admission import ENCRYPTED
 from linearized.room.certificates import Authorities, nobody_trusted
+from linearized.room.content import binary
 from linearized.room.departures import MAX_PENDING
 from linearized.room.grouping import GROUP_DELETED, NO_AGENTS
 from linearized.room.parents import NO_PARENTS, Parents
 from linearized.room.proposals import messages_of
+from linearized.room.replays import Fingerprint, fingerprint
 from linearized.room.room import Room
+from linearized.room.submissions import Rejected
 from linearized.server.device_objects import published
 from linearized.server.groups import present_group
 from linearized.store.base import EntryRow, RoomRow, Store
 
 # Events of states kept in memory over all rooms, at about 2 KB each; the latest room is kept anyway.
 MAX_KEPT_EVENTS: Final = 50_000
+# Entries that a room which is loaded looks through for the messages of its epoch: a millisecond.
+LOOKED_AT: Final = 256
 
 
 def event_of(row: EntryRow, version: RoomVersion) -> Event:
@@ -92,6 +99,18 @@ def was_deleted(store: Store, commit_event_id: str) -> bool:
     return commit is not None and orjson.loads(commit.pdu)["content"].get(GROUP_DELETED) is True
 
 
+def sent_in(entries: Sequence[EntryRow], epoch: int) -> list[Fingerprint]:
+    """The application messages of an epoch among entries (latest first), oldest first."""
+    found = []
+    for entry in reversed(entries):
+        if entry.type == ENCRYPTED and entry.epoch == epoch:
+            # A log that we took over is as its hub left it: what is no message there is none here.
+            with suppress(Rejected):
+                message = binary(orjson.loads(entry.pdu)["content"], "ciphertext")
+                found.append(fingerprint(message, entry.sender))
+    return found
+
+
 def restore_room(
     store: Store,
     row: RoomRow,
@@ -106,7 +125,7 @@ def restore_room(
 ) -> Room:
     """The room as its last durable entry left it."""
     kept = present_group(store, mls, row.room_id)
-    last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=1)
+    last = store.entries_before(row.room_id, before=row.head_seq + 1, limit=LOOKED_AT if kept else 1)
     return Room(
         room_id=row.room_id,
         version=get_version(row.version),
@@ -122,6 +141,7 @@ def restore_room(
         agents=agents,
         group_deleted=kept is not None and was_deleted(store, kept.commit_event_id),
         group_saved=kept.written if kept is not None else None,
+        sent=sent_in(last, kept.group.epoch) if kept is not None else (),
         published=partial(published, store),
         authorities=authorities,
         parents=parents,

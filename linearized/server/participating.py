@@ -24,19 +24,22 @@ from linearized.protocol.versions import ROOM_VERSIONS, get_version
 from linearized.room.admission import COMMIT, ENCRYPTED, MLS_TYPES, PROPOSAL
 from linearized.room.replica import Gap, Replica
 from linearized.room.submissions import LocalEvent, NewEntry, Reason, Rejected
+from linearized.room.vouching import FalselyVouched
 from linearized.server.deciding import Overloaded
 from linearized.server.echoes import Echoes, echo_of
 from linearized.server.endpoints import UNSTABLE
 from linearized.server.exchange import WRONG_EPOCH
-from linearized.server.gaps import close_gap, previous
+from linearized.server.gaps import close_gap
+from linearized.server.held_back import HeldBack
 from linearized.server.invited import has_copy
 from linearized.server.loading import States
 from linearized.server.node import Node
 from linearized.server.parts import parts_at
 from linearized.server.rows import entry_row
-from linearized.server.seen_policies import SeenPolicies
+from linearized.server.seen_groups import SeenGroups
 from linearized.server.shown_rooms import Keys, check_hub, transfers_in, verified_event, version_of
 from linearized.server.soft_failures import replies_for
+from linearized.server.vouched import walk_at
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend, RoomRow
 
 
@@ -49,7 +52,8 @@ class Participating:
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._echoes = Echoes(node.store)
         self._states = States(node.store)
-        self._policies = SeenPolicies(node.store)
+        self._seen = SeenGroups(node.store)
+        self._held = HeldBack()
 
     async def send(self, row: RoomRow, event: LocalEvent, *, reply: Reply | None = None) -> str:
         """Have the hub append an event of one of our users; the event ID it got there.
@@ -179,25 +183,25 @@ class Participating:
 
         Raises:
             Gap: they do not follow one another.
+            FalselyVouched: the hub vouches for one of them, and no handshake bears that out.
             InvalidInput: the rules forbid one of them.
             OutboundError: as ``receive_all``.
         """
+        events = self._held.joined(row.room_id, events)
         if not events:
             return
         try:
+            events = await self._without_gap(row, events, via)
             entries, replica = self._accepted(row, events)
-        except Gap as gap:
-            if gap.missing != previous(events[0]):
-                raise
-            head = self._head(row)
-            earlier = await close_gap(
-                self._node,
-                row,
-                events[0],
-                after=head.event_id if head is not None else None,
-                hub=via or row.hub,
-            )
-            entries, replica = self._accepted(row, [*earlier, *events[1:]])
+        except FalselyVouched as error:
+            await self._node.audits.vouched_falsely(row, error.event_id, events)
+            raise
+        whole = len(events) - replica.waiting
+        self._held.keep(row.room_id, events[whole:])
+        if replica.waiting:
+            entries, replica = self._accepted(row, events[:whole])
+        if not entries:
+            return
         state = replica.state
         hub = hub_of(state)
         if hub != row.hub:
@@ -205,7 +209,7 @@ class Participating:
         await self._store(row, entries, hub)
         self._node.audits.received(row.room_id, len(entries))
         self._states.keep(row.room_id, entries[-1].seq, state)
-        self._policies.keep(row.room_id, entries[-1].seq, replica.roles)
+        self._seen.keep(row.room_id, entries[-1].seq, replica.seen)
         if replica.breaches:
             await self._node.audits.breached(row, replica.breaches)
         self._node.notifier.room_changed(state)
@@ -214,10 +218,18 @@ class Participating:
             self._node.audits.due(row.room_id)
             self._node.moves.due(row.room_id)
 
+    async def _without_gap(self, row: RoomRow, events: list[Event], via: str | None) -> list[Event]:
+        """Events, behind what is missing before the first of them."""
+        head = self._head(row)
+        if head is None or events[0].prev_events == (head.event_id,):
+            return events
+        earlier = await close_gap(self._node, row, events[0], after=head.event_id, hub=via or row.hub)
+        return [*earlier, *events[1:]]
+
     def forget(self, room_id: str) -> None:
         """Keep nothing in memory of a room whose log was renumbered."""
         self._states.forget(room_id)
-        self._policies.forget(room_id)
+        self._seen.forget(room_id)
 
     async def join(self, room_id: str, user_id: str, hub: str) -> None:
         """Join a room through its hub (make_join, send_join) and start our copy of its log with the join.
@@ -311,7 +323,7 @@ class Participating:
         # stand on one side of it does. From then on our own log says so.
         telling = (event for event in events if event.imported or event.type in MLS_TYPES)
         first = next(telling, None)
-        head = self._head(row)
+        head, seen = self._head(row), self._seen.of(row)
         replica = Replica(
             version=get_version(row.version),
             hub=row.hub,
@@ -320,7 +332,9 @@ class Participating:
             parts=parts_at(self._node.store, row.room_id, head),
             grouped=row.epoch is not None or first is None or not first.imported,
             agreed=self._node.takeover_consents.current(row),
-            roles=self._policies.of(row),
+            seen=seen,
+            pending=lambda: self._seen.pending(row),
+            vouched=walk_at(self._node, row, head, seen),
         )
         return [replica.receive(event) for event in events], replica
 

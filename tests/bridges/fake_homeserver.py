@@ -287,7 +287,8 @@ class FakeHomeserver:
     ) -> httpx.Response:
         if room is None:
             return _error(404, "M_NOT_FOUND")
-        if room.members.get(user) != "join":
+        may_leave = ("join", "invite", "knock") if rest == ["leave"] else ("join",)
+        if room.members.get(user) not in may_leave:
             return _error(403, "M_FORBIDDEN")
         body = json.loads(request.content) if request.content else {}
         ts = request.url.params.get("ts")
@@ -327,6 +328,10 @@ class FakeHomeserver:
             case ("joined_members",):
                 joined = [name for name, membership in room.members.items() if membership == "join"]
                 answer = _ok(joined={name: {"display_name": name} for name in joined})
+            case ("members",):
+                events = [e for e in self.state(room).values() if e["type"] == "m.room.member"]
+                wanted = [e for e in events if e["content"]["membership"] == params["membership"]]
+                answer = _ok(chunk=wanted)
             case ("event", event_id):
                 found = [event for event in room.timeline if event["event_id"] == event_id]
                 answer = httpx.Response(200, json=found[0]) if found else _error(404, "M_NOT_FOUND")

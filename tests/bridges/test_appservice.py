@@ -15,7 +15,7 @@ from bridges.matrix.appservice import AppService
 from bridges.matrix.database import Database
 from bridges.matrix.megolm.mailbox import MailboxFull
 from bridges.matrix.provisioning import ProvisioningError
-from bridges.matrix.records import IncomingQueue
+from bridges.matrix.queue import IncomingQueue
 from linearized.client import ServerUnreachable
 from linearized.client.transport import in_one_piece
 

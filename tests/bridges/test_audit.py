@@ -17,7 +17,8 @@ from bridges.matrix.audit import (
 )
 from bridges.matrix.database import Database
 from bridges.matrix.failures import RETRY_PAUSE
-from bridges.matrix.records import Incoming, IncomingQueue, Link, Phase, RoomLinks
+from bridges.matrix.links import Link, Phase, RoomLinks
+from bridges.matrix.queue import Incoming, IncomingQueue
 from linearized.client import ApiError, Page, ServerUnreachable
 
 ROOM, OTHER = "!r:hs.test", "!other:hs.test"

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from bridges.matrix.commands import HELP, MAX_COMMAND, PREFIX, Command, parse
-from bridges.matrix.records import Incoming, Phase
+from bridges.matrix.links import Phase
+from bridges.matrix.queue import Incoming
 from bridges.matrix.status import bridged_rooms
 from linearized.exceptions import ConfigError
 from tests.bridges.fake_homeserver import DOMAIN, MatrixRoom

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from bridges.matrix.content import Known
-from bridges.matrix.database import Database, DeviceStorage
-from bridges.matrix.records import IncomingQueue, Messages, Phase, RoomLinks
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import DeviceStorage
+from bridges.matrix.links import Phase, RoomLinks
+from bridges.matrix.message_map import Messages
+from bridges.matrix.queue import IncomingQueue
 from linearized.exceptions import SchemaTooNew, StoreError
 
 EVENT = {"event_id": "$1", "room_id": "!r:x", "type": "m.room.message"}

@@ -14,13 +14,15 @@ import structlog
 import trio
 from trio.testing import MockClock
 
+from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import PREFIX
 from bridges.matrix.content import Known
 from bridges.matrix.expiry import MAX_SLEEP, Expiry
 from bridges.matrix.ghosts import Ghosts
 from bridges.matrix.homeserver import HomeserverApi
+from bridges.matrix.links import Link, Phase
+from bridges.matrix.message_map import Messages
 from bridges.matrix.names import Names
-from bridges.matrix.records import Link, Messages, Phase, SetAside
 from bridges.matrix.status import bridged_rooms
 from linearized.client import Session
 from linearized.mimi.content import Expiration, MimiContent, MultiPart, PartSemantics, delete, edit

@@ -9,7 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from bridges.matrix.database import Database, DeviceStorage, has_secrets, unsealed_states
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import DeviceStorage, has_secrets, unsealed_states
 from bridges.matrix.keyfile import storage_key
 from bridges.matrix.puppets import DEVICE, Puppets
 from linearized.client import SEALED, MlsDevice, SealedStorage, StateFileError

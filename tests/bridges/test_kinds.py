@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridges.matrix.attachments import media_of
-from bridges.matrix.content import LOCATION, MENTIONS, MESSAGE_TYPE, VOICE, VOICE_MARK, with_thumbnail
+from bridges.matrix.content import LOCATION, MENTIONS, MESSAGE_TYPE, with_thumbnail
 from bridges.matrix.rendering import SendEvent
 from linearized.mimi.content import (
     PLAIN,
@@ -103,24 +103,6 @@ def test_a_thumbnail_is_a_preview_beside_the_file_and_comes_back_with_its_size()
     hidden = sent(mimi, uploads={"https://a.example/x": file, "https://a.example/small": file})
     assert (hidden["file"], hidden["info"]["thumbnail_file"]) == (file, file)
     assert "thumbnail_url" not in hidden["info"]
-
-
-def test_a_voice_message_stays_one() -> None:
-    content = {
-        "msgtype": "m.audio",
-        "body": "voice.ogg",
-        "url": MXC,
-        VOICE_MARK: {},
-        "info": {"duration": 900},
-    }
-    mimi = convert({"type": "m.room.message", "content": content}, part=part("audio/ogg"))
-    assert mimi.extensions[VOICE] is True
-    back = sent(mimi, uploads={"https://a.example/x": MXC})
-    assert (back["msgtype"], back[VOICE_MARK], back["info"]["duration"]) == ("m.audio", {}, 900)
-    music = convert(
-        {"type": "m.room.message", "content": {**content, VOICE_MARK: None}}, part=part("audio/ogg")
-    )
-    assert VOICE not in music.extensions
 
 
 def test_mentions_cross_both_ways_with_or_without_links() -> None:

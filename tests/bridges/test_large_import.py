@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
+from bridges.matrix.links import Phase
 from bridges.matrix.people import CHUNK
 from bridges.matrix.puppets import OPEN_CLIENTS
-from bridges.matrix.records import Phase
 from linearized.client import Session
 from tests.bridges.fake_homeserver import DOMAIN
 from tests.bridges.imports.processes import long_past

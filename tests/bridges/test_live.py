@@ -96,16 +96,24 @@ async def test_a_matrix_message_reaches_the_other_provider_from_its_own_sender(t
         (got,) = await heard(bob)
         assert got.sender_uri == "mimi://matrix.example/u/carol"
         assert got.client_uri == "mimi://matrix.example/d/carol/BRIDGE"
+        # Everybody sees which clients are a bridge's.
+        owners, bridged = (getattr(bob.device, what)(world.room_id()) for what in ("members", "bridged"))
+        assert {owners[leaf].user_id for leaf in bridged} == {"@_bridge:a.example", ALICE, BOB, CAROL}
+        assert {one.protocol for one in bridged.values()} == {"matrix"}
+        assert "@bob:b.example" in {owner.user_id for owner in owners.values()}
         assert body_of(got) == "hello from matrix"
         assert got.timestamp == room.timeline[-1]["origin_server_ts"]
 
 
 async def test_a_message_from_the_other_provider_appears_once_as_its_ghost(tmp_path: Path) -> None:
     async with talking(tmp_path) as (world, room, bob):
-        await bob.send(world.room_id(), message("hello from mimi"))
+        said = message("hello from mimi")
+        await bob.send(world.room_id(), said)
         await world.settle()
         (event,) = by(room, GHOST_BOB)
         assert event["content"] == {"msgtype": "m.text", "body": "hello from mimi"}
+        # "message IDs which duplicate another message ID already encountered": discarded.
+        await bob.send(world.room_id(), said)
         await world.settle()
         assert len(by(room, GHOST_BOB)) == 1
 

@@ -66,6 +66,10 @@ async def test_a_homeserver_user_joins_a_room_of_the_provider_by_its_alias(tmp_p
         (got,) = await heard(dan)
         assert (got.sender_uri, body_of(got)) == (f"mimi://{DOMAIN}/u/alice", "hello from matrix")
         await drain(dan)
+        # Who joined by themselves says as well that their end is a bridge's.
+        owners, bridged = dan.device.members(room_id), dan.device.bridged(room_id)
+        assert {owner.user_id for leaf, owner in owners.items() if leaf not in bridged} == {DAN}
+        assert {owners[leaf].user_id for leaf in bridged} >= {ALICE}
         await dan.send(room_id, message("hello from mimi"))
         await world.settle()
         assert [event["content"]["body"] for event in by(room, GHOST)] == ["hello from mimi"]

@@ -32,6 +32,14 @@ def test_without_power_levels_only_the_creator_decides() -> None:
     assert not room.may(ALICE, "kick")
 
 
+def test_nobody_gives_more_power_than_they_have_or_than_can_be_written_down() -> None:
+    assert power({"users": {ALICE: 60, BOB: 150}}).given(ALICE) == 60
+    above = power({"users": {BOB: 150}}, room_version="12")
+    assert above.level(CREATOR) == ABOVE_ALL
+    assert above.given(CREATOR) == 150
+    assert power({"users": "none"}, room_version="12").given(CREATOR) == 100
+
+
 @pytest.mark.parametrize(
     ("levels", "expected"),
     [

@@ -36,6 +36,7 @@ from linearized.mimi.content import (
     reply,
     text,
 )
+from linearized.mimi.tls import UnknownValue
 from tests.bridges.test_content import ALICE, ID, NAMES, ROOM, ROOT, convert, formatted
 
 BOB = "@_mimi_b.example_bob:hs.test"
@@ -85,6 +86,11 @@ def sent(
 
 def test_plain_text_is_a_message() -> None:
     assert sent(text("hi", salt=SALT)) == {"msgtype": "m.text", "body": "hi"}
+
+
+def test_a_disposition_that_nobody_knows_yet_is_shown_like_any_other() -> None:
+    part = SinglePart(disposition=UnknownValue(200), content_type=PLAIN, content=b"hi")
+    assert sent(MimiContent(salt=SALT, part=part)) == {"msgtype": "m.text", "body": "hi"}
 
 
 def test_markdown_is_shown_formatted_and_its_html_tags_as_text() -> None:

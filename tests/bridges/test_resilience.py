@@ -12,14 +12,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridges.matrix import failures, records
+from bridges.matrix import aside as aside_module
+from bridges.matrix import failures
+from bridges.matrix.aside import SetAside
 from bridges.matrix.commands import PREFIX
 from bridges.matrix.content import NotBridged
 from bridges.matrix.database import Database
 from bridges.matrix.failures import MAX_PAUSE, RETRY_PAUSE, carried, pause_after, persist
 from bridges.matrix.homeserver import HomeserverApi
 from bridges.matrix.media import MediaCopier
-from bridges.matrix.records import SetAside
 from bridges.matrix.status import bridged_rooms
 from linearized.client import ApiError, DecryptedMessage, ServerUnreachable, transport
 from linearized.mimi.content import MimiContent, MultiPart, PartSemantics, SinglePart
@@ -82,7 +83,7 @@ async def test_a_poisonous_event_is_set_aside_reported_and_skipped_in_both_direc
 
 
 def test_only_the_newest_reasons_of_a_room_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "ASIDE_KEPT", 3)
+    monkeypatch.setattr(aside_module, "ASIDE_KEPT", 3)
     database = Database(":memory:")
     aside = SetAside(database)
     for number in range(5):

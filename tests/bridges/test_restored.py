@@ -17,7 +17,8 @@ from bridges.matrix.doubles.sealing import Sealing
 from bridges.matrix.expiry import Expirations, Expiring, State
 from bridges.matrix.heads import Heads
 from bridges.matrix.kept import Kept, Said
-from bridges.matrix.records import Messages, RoomLinks
+from bridges.matrix.links import RoomLinks
+from bridges.matrix.message_map import Messages
 from linearized.client import DecryptedMessage, Session
 from linearized.mimi.content import Expiration, MimiContent, delete, text
 from tests.bridges import support

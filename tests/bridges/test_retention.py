@@ -9,7 +9,7 @@ import pytest
 
 from bridges.matrix.database import Database
 from bridges.matrix.homeserver import HomeserverApi
-from bridges.matrix.records import Link, Phase
+from bridges.matrix.links import Link, Phase
 from bridges.matrix.retention import MAX_LIFETIME_MS, Retention
 from linearized.mimi.content import Expiration, MimiContent
 from tests.bridges.fake_homeserver import DOMAIN, FakeHomeserver, MatrixRoom

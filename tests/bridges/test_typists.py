@@ -13,8 +13,8 @@ import trio.testing
 
 from bridges.matrix import typists as module
 from bridges.matrix.failures import RETRY_PAUSE
+from bridges.matrix.links import Link, Phase
 from bridges.matrix.names import Names
-from bridges.matrix.records import Link, Phase
 from bridges.matrix.typists import MAX_TYPISTS, PAUSE, TELL_SECONDS, Typists
 from linearized.client import ApiError, ServerUnreachable, Session
 from tests.bridges.fake_homeserver import DOMAIN, MatrixRoom

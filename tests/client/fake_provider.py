@@ -129,7 +129,9 @@ class FakeProvider:
         parts = path.split("/")
         if "rooms" not in parts:
             return httpx.Response(200, json=self._account(request, path, user_id, device_id))
-        room = self.rooms[parts[parts.index("rooms") + 1]]
+        room = self.rooms.get(parts[parts.index("rooms") + 1])
+        if room is None:
+            return httpx.Response(404, json={"errcode": "M_NOT_FOUND", "error": "no such room"})
         if user_id not in room.members:
             return httpx.Response(403, json={"errcode": "M_FORBIDDEN", "error": "not joined"})
         if "/send/" in path:

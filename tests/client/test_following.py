@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from linearized.client.following import WELCOME_ALGORITHM
 from linearized.client.identity import leaf_owner
 from linearized.client.storage import MemoryStorage
 from linearized.exceptions import IdentifierError
-from linearized.mimi.content import sender_extensions, text
+from linearized.mimi.content import MAX_EXPIRY_MS, Expiration, sender_extensions, text
 from linearized.mimi.key_material import basic_credential
 from linearized.mimi.tls import encode_vector
 from linearized.protocol.base64 import encode_base64
@@ -92,6 +93,21 @@ async def test_content_that_is_malformed_or_claims_another_sender_or_room_is_ref
         assert isinstance(shown, DecryptedMessage)
 
 
+async def test_a_message_that_ends_more_than_a_year_away_is_refused_and_cannot_be_sent() -> None:
+    provider = FakeProvider()
+    async with two(provider) as (room, alice, bob):
+        for seconds in (MAX_EXPIRY_MS // 1000, MAX_EXPIRY_MS // 1000 + 1):
+            content = replace(message("x"), expires=Expiration(relative=True, time=seconds))
+            provider.append(room, ALICE, "m.room.encrypted", ciphertext(alice, content.encode()))
+        shown, refused = await drain(bob)
+        assert isinstance(shown, DecryptedMessage)
+        assert isinstance(refused, Undecryptable)
+        assert "more than a year" in refused.reason
+        with pytest.raises(ValueError, match="more than a year"):
+            await alice.send(ROOM, content)
+        assert not alice.device.state.outbox
+
+
 async def test_a_commit_that_does_not_verify_loses_the_group_and_rejoining_finds_it_again() -> None:
     provider = FakeProvider()
     async with two(provider) as (room, alice, bob):
@@ -124,6 +140,43 @@ async def test_false_welcomes_and_other_to_device_messages_change_nothing() -> N
         items = await drain(alice)
         assert [type(item) for item in items if isinstance(item, GroupLost)] == [GroupLost]
         assert not alice.device.in_group(ROOM)
+
+
+@pytest.mark.parametrize("tree", [None, "", "of another epoch"])
+async def test_who_cannot_use_a_welcome_for_want_of_its_tree_comes_in_by_itself(tree: str | None) -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        if tree:
+            tree = encode_base64(alice.device.group(ROOM).group_info()[1])
+        await alice.groups.invite(ROOM, [BOB])
+        ((_, event),) = provider.to_device[bob.device.owner.client_uri]
+        event["content"] |= {"ratchet_tree": tree}
+        items = await drain(bob)
+        assert [item.removed for item in items if isinstance(item, GroupLost)] == [False]
+        await drain(alice)
+        await alice.send(ROOM, message("welcome"))
+        assert [item for item in await drain(bob) if isinstance(item, DecryptedMessage)]
+        assert not bob.device.record(ROOM).lost
+
+
+async def test_a_welcome_that_leads_nowhere_is_forgotten_and_not_asked_about_for_ever() -> None:
+    provider = FakeProvider()
+    provider.room(ROOM, ALICE)
+    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
+        await bob.upload_key_packages()
+        await alice.groups.create(ROOM)
+        await alice.groups.invite(ROOM, [BOB])
+        ((_, event),) = provider.to_device[bob.device.owner.client_uri]
+        event["content"] |= {"ratchet_tree": None, "room_id": "!nowhere:a.example"}
+        await drain(bob)
+        assert not bob.device.record("!nowhere:a.example").lost
+        asked = [request for request in provider.requests if request.endswith("group_info")]
+        assert len(asked) == 1
+        await drain(bob)
+        assert [request for request in provider.requests if request.endswith("group_info")] == asked
 
 
 async def test_a_welcome_for_another_room_than_the_server_says_is_refused() -> None:

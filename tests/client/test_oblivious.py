@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from linearized.client import (
     AssetUnavailable,
+    DecryptedMessage,
     Joined,
     MemoryStorage,
     MlsDevice,
@@ -21,6 +22,9 @@ from linearized.client import (
     UntrustedAnswer,
 )
 from linearized.client.oblivious import download
+from linearized.exceptions import MimiDecodeError
+from linearized.mimi.binary_http import BinaryResponse
+from linearized.mimi.content import ExternalPart, attachment
 from linearized.mimi.ohttp import (
     RESPONSE_TYPE,
     SIGNATURE_LABEL,
@@ -39,9 +43,11 @@ from linearized.mimi.policy.assets import (
 )
 from linearized.mimi.policy.components import ASSET_POLICY
 from linearized.protocol.identifiers import group_id
+from linearized.server import assets
 from linearized.server.app import build_app
 from linearized.server.assets import asset_url
 from linearized.server.http import Request, Response, Route, json_response
+from linearized.server.node import Node
 from linearized.server.providers.client import DIRECTORY_PATH, GATEWAY, GATEWAY_KEYS
 from linearized.server.providers.oblivious import GATEWAY_PATH
 from tests.server.support import Network, Server, running_server
@@ -51,6 +57,7 @@ from tests.server.test_two_providers import received, shared_room, signed_in
 OTHER = GatewayKey(key_id=9, secret=b"\x05" * 32)
 OTHER_SIGNER = openmls.SignatureKeyPair.generate()
 CONFIGS = encode_key_configs([OTHER.config()])
+STRANGE = encode_key_configs([replace(OTHER.config(), algorithms=((1, 9), (3, 1)))])
 ROOM = "!club:a.example"
 
 
@@ -129,6 +136,42 @@ async def test_a_third_providers_file_is_fetched_by_the_hub(tmp_path: Path) -> N
         assert ("b.example", "c.example") not in {entry[:2] for entry in p.network.log}
 
 
+async def test_a_file_goes_sealed_and_comes_back_opened_wherever_one_is(tmp_path: Path) -> None:
+    async with pair(tmp_path) as p:
+        for sender, receiver in ((p.alice, p.bob), (p.bob, p.alice)):
+            part = await sender.upload_file(PICTURE, content_type="image/png", filename="cat.png")
+            assert part.url.startswith(f"https://{sender.device.owner.user_id.partition(':')[2]}/")
+            await sender.send(p.room_id, attachment(part, salt=b"s" * 16))
+            (message,) = await received(receiver, DecryptedMessage)
+            assert isinstance(message, DecryptedMessage)
+            assert isinstance(message.content.part, ExternalPart)
+            assert await receiver.fetch_file(p.room_id, message.content.part) == PICTURE
+            with pytest.raises(MimiDecodeError, match="not the one"):
+                await receiver.fetch_file(p.room_id, replace(part, content_hash=bytes(32)))
+            with pytest.raises(AssetUnavailable, match="410"):
+                await receiver.fetch_file(p.room_id, replace(part, expires=1))
+        # At the hub there is no other way to a file that is not where providers of our kind have theirs.
+        with pytest.raises(ObliviousUnavailable):
+            await p.alice.fetch_file(p.room_id, replace(part, url="https://files.b.example/x"))
+
+
+async def test_the_whole_of_a_files_url_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[tuple[str, str]] = []
+
+    async def fetch(_node: Node, provider: str, wanted: str) -> bytes:
+        found.append((provider, wanted))
+        return PICTURE
+
+    async with pair(tmp_path) as p:
+        monkeypatch.setattr(assets, "for_provider", fetch)
+        for url in ("https://files.b.example/x?token=a%2Fb&v=1#top", "https://files.b.example"):
+            assert await p.bob.download(p.room_id, url) == PICTURE
+        assert found == [
+            ("b.example", "https://files.b.example/x?token=a%2Fb&v=1"),
+            ("b.example", "https://files.b.example/"),
+        ]
+
+
 async def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
     async with pair(tmp_path) as p:
         with pytest.raises(AssetUnavailable, match="404"):
@@ -199,6 +242,7 @@ def signed(provider: str, configs: bytes, signer: openmls.SignatureKeyPair) -> b
         pytest.param(lambda p: signed("c.example", CONFIGS, p.a.node.mls_signer), id="of another provider"),
         pytest.param(lambda p: signed("a.example", b"", p.a.node.mls_signer), id="no key"),
         pytest.param(lambda p: signed("a.example", b"\0", p.a.node.mls_signer), id="malformed"),
+        pytest.param(lambda p: signed("a.example", STRANGE, p.a.node.mls_signer), id="no algorithm we know"),
     ],
 )
 async def test_a_key_that_the_hub_did_not_sign_is_not_believed(
@@ -215,6 +259,18 @@ async def test_a_key_that_the_hub_did_not_sign_is_not_believed(
         with pytest.raises(UntrustedAnswer):
             await p.bob.download(p.room_id, p.url)
         assert relayed == []
+
+
+async def test_the_first_key_whose_algorithms_are_known_is_used(tmp_path: Path) -> None:
+    async with pair(tmp_path) as p:
+        nonce, response = bytes(32), BinaryResponse(status=200, content=PICTURE).encode()
+        p.impersonate_gateway(
+            lambda: signed("a.example", STRANGE + CONFIGS, p.a.node.mls_signer),
+            lambda sealed: (exchange := open_request([OTHER], sealed)[1]).seal_response(
+                response, nonce=nonce[: exchange.nonce_bytes]
+            ),
+        )
+        assert await p.bob.download(p.room_id, p.url) == PICTURE
 
 
 @pytest.mark.parametrize(

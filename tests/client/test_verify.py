@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from linearized.client import Session
+from linearized.client.transport import JsonObject
 from linearized.client.verify import (
     LogBroken,
+    LogReport,
     LogVerifier,
     check_included,
     check_signed,
@@ -21,10 +23,16 @@ from linearized.client.verify import (
 )
 from linearized.exceptions import ProofError, SignatureError
 from linearized.protocol.events import Event
+from linearized.room.draft import Draft
+from linearized.room.participation import StateChange
+from linearized.room.room import Room
+from linearized.room.submissions import Accepted, Submission
 from tests.bridges.support import open_world
 from tests.bridges.test_import import history
 from tests.client.support import drain, message
 from tests.client.test_real_server import new_room, open_club
+from tests.room.party import Party
+from tests.room.support import ALICE, BOB, NOW, A, Member, grouped_room, handshake, member
 
 Keys = dict[tuple[str, str], bytes]
 
@@ -146,6 +154,69 @@ async def test_a_log_with_proposals_is_checked_and_one_without_those_it_needs_is
             verifier.take(pdu)
         with pytest.raises(LogBroken):
             verifier.take(pdus[commit])
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[JsonObject]:
+    """What a hub tells of the rooms that it orders."""
+    pdus: list[JsonObject] = []
+    original = Room.submit
+
+    def submit(room: Room, submission: Submission, *, now: int) -> Accepted:
+        accepted = original(room, submission, now=now)
+        pdus.extend(entry.event.pdu for entry in accepted.entries)
+        return accepted
+
+    monkeypatch.setattr(Room, "submit", submit)
+    return pdus
+
+
+def read(told: list[JsonObject]) -> LogReport:
+    keys = {("a.example", A.key.key_id): A.key.verify_key}
+    return verify_log(told, lambda *name: keys.get(name))
+
+
+def test_what_no_handshake_says_is_found_though_the_hub_vouches_for_it(
+    told: list[JsonObject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = Member(BOB)
+    party = Party(bob, role=2)
+    assert read(told).commits == 2
+    levels = {"users": {ALICE: 100, BOB: 100}}
+    lie = StateChange(sender=BOB, type="m.room.power_levels", state_key="", content=levels)
+    monkeypatch.setattr("linearized.room.handshakes.join_rule_changes", lambda *_, **__: [lie])
+    party.submit(handshake(bob, bob.joined().commit()), by=bob)
+    with pytest.raises(LogBroken, match="which the commit it names does not say") as raised:
+        read(told)
+    assert raised.value.seq == len(told)
+
+
+def test_a_commit_of_another_user_than_its_sender_is_found(
+    told: list[JsonObject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, _, _ = grouped_room(bob := Member(BOB), initial=[member("@anna:a.example", "invite", sender=ALICE)])
+    room.submit(member("@anna:a.example", "join"), now=NOW)
+    original = Draft.write
+
+    def write(draft: Draft, **fields: Any) -> Event:
+        if fields["event_type"] == "m.mls.commit":
+            fields |= {"sender": "@anna:a.example", "provenance": None}
+        return original(draft, **fields)
+
+    monkeypatch.setattr(Draft, "write", write)
+    room.submit(handshake(bob, bob.joined().commit()), now=NOW)
+    with pytest.raises(LogBroken, match=f"signed by {BOB}"):
+        read(told)
+
+
+async def test_a_log_that_ends_before_the_handshake_it_names_is_broken(told: list[JsonObject]) -> None:
+    Party(Member(BOB))
+    verifier = LogVerifier(lambda *_: A.key.verify_key)
+    for pdu in told[:-1]:
+        verifier.take(pdu)
+    assert told[-2]["type"] == "m.room.member"
+    with pytest.raises(LogBroken, match="is not in the log"):
+        verifier.end()
 
 
 class Forgetful(LogVerifier):

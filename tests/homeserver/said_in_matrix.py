@@ -13,6 +13,7 @@ from tests.homeserver.shapes import (
     MSGTYPE,
     TO,
     VOICE,
+    WAVE,
     WHERE,
     file,
     message,
@@ -178,10 +179,14 @@ MATRIX: tuple[Says, ...] = (
     ),
     Says(
         name="voice",
-        content={**upload("voice.ogg", "m.audio", duration=900), "org.matrix.msc3245.voice": {}},
+        content={
+            **upload("voice.ogg", "m.audio", duration=900),
+            "org.matrix.msc3245.voice": {},
+            "org.matrix.msc1767.audio": {"duration": 900, "waveform": [0, 512, 1024]},
+        },
         seen={
             "part": file("voice.ogg", "ATTACHMENT"),
-            "extensions": {INFO: {"duration": 900}, VOICE: True},
+            "extensions": {INFO: {"duration": 900}, VOICE: True, WAVE: (0, 512, 1024)},
         },
     ),
     Says(

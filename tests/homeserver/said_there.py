@@ -33,6 +33,7 @@ from tests.homeserver.shapes import (
     MSGTYPE,
     TO,
     VOICE,
+    WAVE,
     WHERE,
     message,
     replacement,
@@ -193,9 +194,18 @@ THERE: tuple[Writes, ...] = (
         make=lambda room: attachment(
             sealed(room, "memo.ogg", Disposition.ATTACHMENT),
             salt=salt(room, "memo"),
-            extensions={VOICE: True, INFO: {"duration": 700}},
+            extensions={VOICE: True, WAVE: (9, 8), INFO: {"duration": 700}},
         ),
-        seen=[{"content": shared("memo.ogg", "m.audio", info={"duration": 700}, voice=True)}],
+        seen=[
+            {
+                "content": shared(
+                    "memo.ogg",
+                    "m.audio",
+                    info={"duration": 700},
+                    voice={"duration": 700, "waveform": [9, 8]},
+                )
+            }
+        ],
     ),
     Writes(
         name="star",

@@ -13,6 +13,7 @@ from tests.homeserver.scene import File, Room
 
 HTML = "text/html;charset=utf-8"
 MENTIONS, MSGTYPE, VOICE = "dev.linearized.mentions", "dev.linearized.msgtype", "dev.linearized.voice"
+WAVE = "dev.linearized.waveform"
 INFO, WHERE = "dev.linearized.info", "dev.linearized.geo_uri"
 HTML_FORMAT = "org.matrix.custom.html"
 TO = "https://matrix.to/#/"
@@ -99,7 +100,12 @@ def sealed(room: Room, name: str, disposition: Disposition, description: str = "
 
 
 def shared(
-    name: str, msgtype: str, body: str = "", *, info: JsonObject | None = None, voice: bool = False
+    name: str,
+    msgtype: str,
+    body: str = "",
+    *,
+    info: JsonObject | None = None,
+    voice: JsonObject | None = None,
 ) -> JsonObject:
     known = FILES[name]
     info = {"mimetype": known.type, "size": len(known.data), **(info or {})}
@@ -109,7 +115,7 @@ def shared(
         "filename": name,
         "url": f"file:{name}",
         "info": info,
-        **({"org.matrix.msc3245.voice": {}} if voice else {}),
+        **({"org.matrix.msc3245.voice": {}, "org.matrix.msc1767.audio": voice} if voice else {}),
     }
 
 

@@ -228,3 +228,21 @@ def test_any_bytes_are_a_message_or_refused(decode: Callable[[bytes], Any], data
     except MimiDecodeError:
         return
     assert decode(message.encode()) == message
+
+
+@pytest.mark.parametrize(
+    ("authority", "hosts", "url"),
+    [
+        ("a.example", (), "https://a.example/x?y"),
+        ("a.example", (b"b.example",), "https://a.example/x?y"),
+        ("", (b"b.example",), "https://b.example/x?y"),
+        ("", (b"b.example", b"c.example"), "https:///x?y"),
+        ("", (), "https:///x?y"),
+    ],
+)
+def test_the_authority_is_that_of_the_control_data_or_the_one_host_field(
+    authority: str, hosts: tuple[bytes, ...], url: str
+) -> None:
+    headers = ((b"accept", b"*/*"), *((b"host", host) for host in hosts))
+    request = BinaryRequest(method="GET", scheme="https", authority=authority, path="/x?y", headers=headers)
+    assert BinaryRequest.decode(request.encode()).url == url

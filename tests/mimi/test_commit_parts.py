@@ -8,7 +8,12 @@ import openmls
 import pytest
 
 from linearized.exceptions import MimiDecodeError
-from linearized.mimi.commit_parts import commit_parts, proposed_key_package
+from linearized.mimi.commit_parts import (
+    AppDataChange,
+    commit_parts,
+    proposed_app_data,
+    proposed_key_package,
+)
 from linearized.mimi.key_material import basic_identity
 
 ALICE, BOB = b"mimi://a.example/d/alice/1", b"mimi://b.example/d/bob/1"
@@ -94,3 +99,28 @@ def test_the_proposals_of_external_senders_and_of_who_asks_to_join_are_read_too(
     header = proposal.index(b"\x02\x00\x00\x00\x00\x00")
     asked = proposal[:header] + b"\x03" + proposal[header + 5 :]
     assert proposed_key_package(asked) == package
+
+
+def test_the_steps_of_a_commit_are_its_app_data_updates_and_references_in_order() -> None:
+    group = client(ALICE).create_group(group_id=b"g", app_data={1: b"one", 2: b"two"})
+    other = client(BOB).create_group(group_id=b"other")
+    pending = group.propose_app_data_update(2, b"three")
+    bundle = group.commit(
+        app_data_updates={1: b"new"}, new_app_data={1: b"new", 2: b"three"}, app_data_removals=[]
+    )
+    assert set(commit_parts(bundle.commit).steps) == {
+        AppDataChange(component=1, payload=b"new"),
+        openmls.proposal_reference(pending, ciphersuite=1),
+    }
+    assert proposed_app_data(pending) == AppDataChange(component=2, payload=b"three")
+    assert proposed_app_data(other.propose_update()) is None
+
+
+def test_an_app_data_removal_has_no_payload_and_other_operations_are_refused() -> None:
+    group = client(ALICE).create_group(group_id=b"g", app_data={1: b"one"})
+    removal = group.propose_app_data_update(1, b"x" * 9)
+    at = removal.index(b"x" * 9) - 2
+    removed = removal[:at] + b"\2" + removal[at + 11 :]
+    assert proposed_app_data(removed) == AppDataChange(component=1, payload=None)
+    with pytest.raises(MimiDecodeError, match="3 is not an AppDataUpdate operation"):
+        proposed_app_data(removal[:at] + b"\3" + removal[at + 1 :])

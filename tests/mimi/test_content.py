@@ -13,7 +13,9 @@ from linearized.exceptions import MimiDecodeError
 from linearized.mimi import _cbor, content
 from linearized.mimi.content import (
     MARKDOWN,
+    MAX_EXPIRY_MS,
     MAX_PARTS,
+    MAX_TOPIC_ID_BYTES,
     PLAIN,
     Disposition,
     Expiration,
@@ -164,6 +166,27 @@ def test_a_message_may_expire(expires: Expiration) -> None:
     assert MimiContent.decode(message.encode()) == message
 
 
+def test_the_bounds_are_the_drafts_and_what_lies_within_is_taken() -> None:
+    assert (MAX_PARTS, MAX_TOPIC_ID_BYTES, content.MAX_PART_DEPTH) == (1024, 4096, 4)
+    message = replace(content.text("hi", salt=SALT), topic_id=bytes(MAX_TOPIC_ID_BYTES))
+    assert MimiContent.decode(message.encode()) == message
+
+
+@pytest.mark.parametrize(
+    ("relative", "seconds"),
+    [(True, MAX_EXPIRY_MS // 1000), (False, 2 * MAX_EXPIRY_MS // 1000), (False, 0)],
+)
+def test_a_message_ends_within_a_year_of_when_it_was_accepted(relative: bool, seconds: int) -> None:
+    def ends(time: int) -> MimiContent:
+        return replace(content.text("hi", salt=SALT), expires=Expiration(relative=relative, time=time))
+
+    content.check_expiry(ends(seconds), accepted_ms=MAX_EXPIRY_MS)
+    content.check_expiry(content.text("hi", salt=SALT), accepted_ms=MAX_EXPIRY_MS)
+    later = 1000 if seconds == 0 else 0
+    with pytest.raises(MimiDecodeError, match="more than a year"):
+        content.check_expiry(ends(seconds + (0 if later else 1)), accepted_ms=MAX_EXPIRY_MS + later)
+
+
 def test_extensions_may_hold_any_cbor() -> None:
     extensions: dict[int | str, Any] = {
         3: (b"\x01", {"nested": (None, True, 1.5)}),
@@ -220,8 +243,11 @@ def external(index: int, value: object) -> tuple[object, ...]:
         {"salt": "0123456789abcdef"},
         {"replaces": bytes(31)},
         {"replaces": b""},
+        {"replaces": b"\x02" + bytes(31)},  # the draft's "unknown hash algorithm"
         {"in_reply_to": 1},
+        {"in_reply_to": bytes(32)},
         {"topic_id": None},
+        {"topic_id": bytes(MAX_TOPIC_ID_BYTES + 1)},
         {"expires": 5},
         {"expires": (True,)},
         {"expires": (1, 5)},

@@ -19,6 +19,7 @@ from linearized.mimi.group_info import (
     HPKECiphertext,
     PendingProposal,
     app_data_of,
+    cipher_suite_of,
 )
 from linearized.mimi.handshake import RatchetTreeOption
 from linearized.mimi.tls import UnknownValue
@@ -90,6 +91,7 @@ def test_the_application_data_of_a_group_is_in_its_group_info() -> None:
     assert app_data_of(info) == openmls.group_info_details(info).app_data == {1: b"one", 2: b""}
     bare, _ = client.create_group(group_id=b"h").group_info()
     assert app_data_of(bare) == {}
+    assert cipher_suite_of(info) == openmls.CIPHERSUITE_X25519_AES128GCM_SHA256_ED25519
     assert app_data_of(GROUP_INFO) == {}  # without extensions
     with pytest.raises(MimiDecodeError):
         app_data_of(info[:-1][:40])

@@ -24,6 +24,7 @@ from linearized.mimi import (
     group_info,
     handshake,
     leaf_changes,
+    media_types,
     messages,
     metadata_policy,
     ohttp,
@@ -222,14 +223,17 @@ READERS: tuple[Callable[[Any], object], ...] = (
     is_certified,
     commit_parts.commit_parts,
     commit_parts.proposed_key_package,
+    commit_parts.proposed_app_data,
     commit_parts.leaf_credential,
     commit_parts.leaf_signature_key,
     leaf_changes.proposed_change,
     leaf_changes.committed_changes,
     leaf_changes.leaf_credentials,
     group_info.app_data_of,
+    group_info.cipher_suite_of,
     franking.tag_in,
     franking.agent_uri,
+    media_types.read_message,
     binary_http.read_varint,
     *SAMPLES,
 )
@@ -248,6 +252,7 @@ DECODERS = (
 
 NO_READERS = {
     "encode_vector", "franking_components", "basic_credential", "padded_request", "padded_response",
+    "framed", "check_framing",
     # Read here under other names or in ``test_ohttp``: each has a test of its own for any bytes.
     "decode_fanout_stream", "decode_key_configs",
 }  # fmt: skip
@@ -346,7 +351,7 @@ def multiparts(inner: st.SearchStrategy[Part]) -> st.SearchStrategy[Part]:
     )
 
 
-message_ids = st.none() | st.binary(min_size=32, max_size=32)
+message_ids = st.none() | st.binary(min_size=31, max_size=31).map(b"\x01".__add__)
 contents = st.builds(
     MimiContent,
     salt=st.binary(min_size=16, max_size=16),

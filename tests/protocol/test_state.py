@@ -140,6 +140,13 @@ def test_power_levels_are_read_entry_first_then_default() -> None:
     assert (level_to_send(state, "y", True, I_1), level_to_send(state, "y", False, I_1)) == (2, 1)
 
 
+def test_what_power_levels_leave_out_has_its_default() -> None:
+    state = state_of(("m.room.power_levels", "", {"users": {BOB: 7}}))
+    assert (user_level(state, ALICE), user_level(state, BOB)) == (0, 7)
+    assert [level_to(state, action) for action in ("ban", "kick", "redact", "invite")] == [50, 50, 50, 0]
+    assert (level_to_send(state, "x", True, I_1), level_to_send(state, "x", False, I_1)) == (50, 0)
+
+
 def test_a_value_that_is_no_integer_counts_as_absent() -> None:
     state = state_of(
         (

@@ -7,6 +7,7 @@ from dataclasses import replace
 import openmls
 import pytest
 
+from linearized.mimi.app_data import SAFE_AAD_COMPONENT, ComponentsList
 from linearized.mimi.franking import FrankAAD, FrankingAgentData, franking_components
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.key_material import basic_credential
@@ -141,6 +142,27 @@ def test_others_send_with_tags_too_once_they_are_in() -> None:
     )
 
 
+def naming(alice: Member, agent: bytes) -> Handshake:
+    """A commit that puts another agent into the group."""
+    bundle = alice.joined().commit(
+        app_data_updates={FRANKING_AGENT: agent}, new_app_data={FRANKING_AGENT: agent}
+    )
+    return handshake(alice, bundle)
+
+
+def test_a_commit_adds_the_hubs_agent_to_a_group_that_frames_its_authenticated_data() -> None:
+    room, alice = new_room(agents=AGENTS), Member(ALICE)
+    room.submit(created(alice, {SAFE_AAD_COMPONENT: ComponentsList().encode()}), now=NOW)
+    alice.accept()
+    assert room.submit(tagged(alice, {}), now=NOW).entries
+    refused(room, naming(alice, agent_of(b"another key")), Reason.INVALID_COMMIT)
+    alice.joined().clear_pending_commit()
+    room.submit(naming(alice, AGENT), now=NOW)
+    alice.accept()
+    refused(room, tagged(alice, {}), Reason.FORBIDDEN)
+    assert room.submit(tagged(alice, TAGGED), now=NOW).entries
+
+
 # --- another agent, after the room has moved ---
 
 NEW = agent_of(b"the new hub's key")
@@ -166,14 +188,6 @@ def moved_room() -> tuple[Room, Member]:
         agents={SUITE: NEW},
     )
     return moved, alice
-
-
-def naming(alice: Member, agent: bytes) -> Handshake:
-    """A commit that puts another agent into the group."""
-    bundle = alice.joined().commit(
-        app_data_updates={FRANKING_AGENT: agent}, new_app_data={FRANKING_AGENT: agent}
-    )
-    return handshake(alice, bundle)
 
 
 def test_a_commit_names_the_agent_of_the_hub_that_the_room_has_moved_to() -> None:

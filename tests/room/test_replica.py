@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 
 from linearized.mimi.participants import PARTICIPANT_LIST
+from linearized.mimi.policy.components import ROLES_LIST
 from linearized.mimi.policy.presets import PRESETS
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.build import build_event
 from linearized.protocol.events import Event
 from linearized.protocol.versions import get_version
 from linearized.room.replica import Gap, Replica
 from linearized.room.room import Room
-from linearized.room.seen_roles import seen_policy
+from linearized.room.seen_roles import SeenGroup, seen_group
 from linearized.room.submissions import LocalEvent, Reason, Rejected
 from tests.room.support import (
     ALICE,
@@ -172,20 +174,21 @@ def test_a_hub_is_held_to_the_roles_that_its_commits_show(monkeypatch: pytest.Mo
     data = {PARTICIPANT_LIST: participant_list((ALICE, OPEN.creator_role)), **OPEN.components()}
     for entry in room.submit(alice.create(app_data=data), now=NOW).entries:
         assert replica.receive(entry.event).soft_failed is None
-    assert replica.roles is not None
-    assert replica.roles.participants == {ALICE: OPEN.creator_role}
+    roles = replica.seen.policy
+    assert roles is not None
+    assert roles.participants == {ALICE: OPEN.creator_role}
     assert replica.receive(named(room, "allowed")).soft_failed is None
     assert replica.breaches == []
     # Of a policy in which nobody may change the name, the hub takes a new one all the same.
     monkeypatch.setattr("linearized.room.log.check_event", lambda *_: None)
-    strict = replace(replica.roles, participants={})
+    strict = replace(roles, participants={})
     held = Replica(
         version=VERSION,
         hub="a.example",
         state=replica.state,
         head=(room.head_seq, room.log.head[1]),
         grouped=True,
-        roles=strict,
+        seen=SeenGroup(policy=strict),
     )
     entry = held.receive(named(room, "forbidden"))
     assert entry.soft_failed is not None
@@ -196,6 +199,17 @@ def test_a_hub_is_held_to_the_roles_that_its_commits_show(monkeypatch: pytest.Mo
 def test_a_room_without_a_policy_or_with_one_that_cannot_be_read_is_held_to_none() -> None:
     room, alice = new_room(), Member(ALICE)
     (*_, commit) = room.submit(alice.create(), now=NOW).entries
-    assert seen_policy(commit.event.content) is None
-    assert seen_policy({"public_group_state": "AAAA"}) is None
-    assert seen_policy({}) is None
+    shown = seen_group(commit.event.content)
+    assert shown.policy is None
+    assert shown.app_data is not None
+    assert shown.app_data.keys() == {PARTICIPANT_LIST}
+    assert seen_group({"public_group_state": "AAAA"}) == SeenGroup()
+    assert seen_group({}) == SeenGroup()
+
+
+def test_a_policy_that_cannot_be_read_is_none() -> None:
+    alice = Member(ALICE)
+    alice.group = alice.client.create_group(group_id=b"g", app_data={ROLES_LIST: b"\x07"})
+    group_info, _ = alice.group.group_info()
+    shown = seen_group({"public_group_state": encode_base64(group_info)})
+    assert (shown.app_data, shown.policy) == ({ROLES_LIST: b"\x07"}, None)

@@ -36,7 +36,7 @@ def test_component_updates_that_a_room_does_not_take_are_refused(updates: list[A
     _, alice, _ = grouped_room()
     group: Any = alice.joined()
     with pytest.raises(Rejected) as raised:
-        resulting_app_data(group, updates)
+        resulting_app_data(group.app_data(), updates)
     assert raised.value.code is Reason.INVALID_PROPOSAL
 
 
@@ -47,7 +47,7 @@ def test_several_updates_of_the_participant_list_go_together() -> None:
         update(ParticipantListUpdate(removed=(0,)).encode()),
         update(ParticipantListUpdate(changed=(UserIndexRolePair(user_index=1, role_index=2),)).encode()),
     ]
-    assert resulting_app_data(group, updates) == {PARTICIPANT_LIST: participant_list((BOB, 2))}
+    assert resulting_app_data(group.app_data(), updates) == {PARTICIPANT_LIST: participant_list((BOB, 2))}
 
 
 @pytest.mark.parametrize("kind", ["psk", "reinit"])

@@ -11,11 +11,12 @@ from linearized.config import LimitsConfig
 from linearized.server.buckets import Buckets, RateLimits, is_loopback
 from linearized.server.clients.failures import as_client_error
 from linearized.server.http import HttpError
-from linearized.server.providers.client import ProviderError
+from linearized.server.providers.client import CURSOR_HEADER, ProviderError
 from tests.server.clients.support import Clock, running_server
 from tests.server.federation.schemas import check
 from tests.server.federation.support import UNSTABLE, Foreign, world
 from tests.server.providers.support import world as mimi_world
+from tests.server.providers.test_follow import call
 
 PER_SECOND, BURST = 2, 6
 
@@ -149,6 +150,21 @@ async def test_a_provider_is_limited_by_room_in_what_it_sends_and_alone_in_what_
             assert int(limited.headers["retry-after"]) >= 999
         assert (await w.other.ask("groupInfo", w.uri, b"")).status_code == 400
         assert (await w.other.ask("groupInfo", "mimi://a.example/r/other", b"")).status_code == 429
+
+
+@pytest.mark.usefixtures("one_each")
+async def test_a_pull_follower_is_limited_in_what_it_asks_in_vain_alone(tmp_path: Path) -> None:
+    async with mimi_world(tmp_path) as w:
+        assert (await call(w)).status_code == 403
+        for method in ("GET", "POST", "DELETE"):
+            limited = await call(w, method)
+            assert limited.status_code == 429
+            assert int(limited.headers["retry-after"]) >= 1
+        assert await w.server.node.followers.pulls.add("b.example")
+        await w.commit()
+        answers = [await call(w, sender="b.example") for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert (await call(w, cursor=answers[0].headers[CURSOR_HEADER])).status_code == 429
 
 
 @pytest.mark.usefixtures("one_each")

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import trio.testing
 
-from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.base64 import decode_base64, encode_base64, encode_base64url
 from linearized.protocol.canonical import JsonObject
 from linearized.room.algorithms import key_package_algorithm
 from linearized.room.credentials import ClientIdentity
@@ -170,6 +170,7 @@ async def test_a_welcome_for_a_claimed_package_goes_to_its_device(tmp_path: Path
             "m.mls.v1.welcome.dhkemx25519-aes128gcm-sha256-ed25519",
             ROOM,
         )
+        assert len(decode_base64(message["ciphertext"])) > 100
         commit = setting.store.entry_by_id(message["commit_event_id"])
         assert commit is not None
         assert commit.type == "m.mls.commit"

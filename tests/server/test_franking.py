@@ -10,15 +10,20 @@ import orjson
 import pytest
 
 from linearized.client import ApiError, DecryptedMessage, FrankError, Undecryptable
+from linearized.client.franks import safe_aad
+from linearized.client.own_groups import joining
 from linearized.exceptions import SignatureError
+from linearized.mimi.app_data import CONTENT_MEDIA_TYPES
 from linearized.mimi.content import text
 from linearized.mimi.franking import (
     Claims,
     FrankingAgentData,
     ServerFrankingContext,
+    franking_components,
     franking_tag,
     verify_server_frank,
 )
+from linearized.mimi.media_types import MIMI_CONTENT, ApplicationFraming, MediaTypeList
 from linearized.mimi.messages import Frank
 from linearized.mimi.participants import FRANKING_AGENT
 from linearized.protocol.base64 import encode_base64
@@ -74,6 +79,45 @@ async def test_messages_of_both_providers_are_stamped_by_the_hub_and_verified_by
             check_stamp(a, room_id, message)
             with pytest.raises(SignatureError):
                 check_stamp(b, room_id, message)
+
+
+async def test_in_a_group_that_names_media_types_messages_are_framed_franked_and_reported(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def components(agent: bytes) -> dict[int, bytes]:
+        types = MediaTypeList(media_type_list=(MIMI_CONTENT,)).encode()
+        return {**franking_components(agent), CONTENT_MEDIA_TYPES: types}
+
+    # As a client of another implementation may create its group.
+    monkeypatch.setattr(joining, "franking_components", components)
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        room_id = await shared_room(alice, bob)
+        for member in alice.device.group(room_id).members():
+            assert CONTENT_MEDIA_TYPES in member.app_data
+        for sender, receiver in ((alice, bob), (bob, alice)):
+            await say(sender, room_id, "Hello")
+            (message,) = await received(receiver, DecryptedMessage)
+            assert isinstance(message, DecryptedMessage)
+            # "the `application_data` includes the `media_type` in the `ApplicationFraming` struct"
+            assert ApplicationFraming.decode(message.payload).media_type == MIMI_CONTENT
+            check_stamp(a, room_id, message)
+        assert isinstance(message, DecryptedMessage)
+        await alice.report(message)
+        (_,) = a.node.store.reports(closed=False, limit=5)
+        # A message that is not framed is not believed.
+        tagged = safe_aad(message.content.encode())
+        group = alice.device.group(room_id)
+        sealed = group.encrypt(message.content.encode(), safe_aad=tagged)
+        body = {"algorithm": ALGORITHM, "ciphertext": encode_base64(sealed), "commit_event_id": ""}
+        await alice.api.send_event(room_id, "m.room.encrypted", body, txn_id="bare")
+        (refused,) = await received(bob, Undecryptable)
+        assert isinstance(refused, Undecryptable)
+        assert "framed" in refused.reason
 
 
 async def test_a_stamp_survives_a_restart_of_the_hub(network: Network, tmp_path: Path) -> None:

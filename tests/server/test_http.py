@@ -74,6 +74,26 @@ async def test_a_body_comes_in_chunks_and_is_remembered() -> None:
     assert await got.drain()
 
 
+async def test_a_body_that_came_with_the_head_is_like_any_other() -> None:
+    got = request(receiver(then="silence"), body_now=lambda: b"abcd")
+    assert await got.body() == b"abcd"
+    assert await got.drain()
+    with pytest.raises(HttpError, match="exceeds 3 bytes"):
+        await got.body(limit=3)
+
+
+async def test_a_body_that_came_with_the_head_is_passed_on_within_bounds() -> None:
+    passed: list[bytes] = []
+
+    async def take(piece: bytes) -> None:
+        passed.append(piece)
+
+    await request(receiver(then="silence"), body_now=lambda: b"abcd").pass_on(take, limit=4)
+    with pytest.raises(HttpError, match="exceeds 3 bytes"):
+        await request(receiver(then="silence"), body_now=lambda: b"abcd").pass_on(take, limit=3)
+    assert passed == [b"abcd"]
+
+
 async def test_a_body_past_the_limit_is_refused_as_soon_as_it_is_past_it() -> None:
     got = request(receiver(b"abc", b"def", then="silence"))
     with pytest.raises(HttpError, match="exceeds 5 bytes") as caught:

@@ -102,7 +102,7 @@ async def test_the_application_gets_the_request_as_it_was_written(nursery: trio.
     assert sent.startswith(b"HTTP/1.1 200 OK\r\nx: y\r\ndate: ")
     assert sent.endswith(b"content-length: 2\r\n\r\n{}")
     (scope,) = scopes
-    assert {name: value for name, value in scope.items() if name != "send_now"} == {
+    assert {name: value for name, value in scope.items() if not name.endswith("_now")} == {
         "type": "http",
         "http_version": "1.1",
         "method": "GET",
@@ -120,6 +120,21 @@ async def test_requests_share_a_connection_and_are_answered_in_order(nursery: tr
     bodies = [part.partition(b"\r\n\r\n")[2] for part in sent.split(b"HTTP/")]
     assert bodies[1:] == [b"abc", b"def"]
     assert (await client.say(PUT, b"g", b"hi")).endswith(b"ghi")
+    assert client.is_open
+
+
+async def test_a_body_that_came_whole_is_taken_at_once_and_any_other_awaited(nursery: trio.Nursery) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = scope["body_now"]()
+        if body is None:
+            await echo(scope, receive, send)
+        else:
+            await answer(send, b"at once: " + body)
+
+    client = Client(nursery, app)
+    assert (await client.say(PUT + b"abc")).endswith(b"\r\n\r\nat once: abc")
+    assert (await client.say(GET)).endswith(b"\r\n\r\nat once: ")
+    assert (await client.say(PUT + b"a", b"bc")).endswith(b"\r\n\r\nabc")
     assert client.is_open
 
 

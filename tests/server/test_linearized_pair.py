@@ -71,6 +71,9 @@ async def test_a_room_of_each_version_has_a_hub_and_a_participant(tmp_path: Path
         leave = LocalEvent(sender=BOB, type="m.room.member", state_key=BOB, content={"membership": "leave"})
         await pair.b.node.rooms.send(pair.room_id, leave)
         pair.agree()
+        asked = [path for *_, path in pair.network.log]
+        assert len([path for path in asked if "/make_join/" in path]) == 1, "the second joins directly"
+        assert [path for path in asked if "_leave/" in path] == []
         entry = pair.b.node.store.entry_by_id(said)
         assert entry is not None
         event = parse_pdu(orjson.loads(entry.pdu), get_version(version))

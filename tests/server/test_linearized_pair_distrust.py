@@ -181,3 +181,24 @@ async def test_only_the_creators_server_can_be_joined_through(
         with pytest.raises(InvalidInput):
             await rooms.join_remote(taken, user_id=BOB, via=["c.example"])
         assert rooms.row(taken) is None
+
+
+async def test_what_an_invite_shows_of_a_room_is_believed_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lies: list[JsonObject] = [
+        {"type": "m.room.create", "state_key": "", "sender": "@eve:c.example",
+         "content": {"room_version": "org.matrix.msc3995", "encryption": {"algorithm": "none"}}},
+        {"type": "m.room.power_levels", "state_key": "", "sender": ALICE, "content": {"users": {BOB: 100}}},
+        {"type": "m.room.hub", "state_key": "", "sender": "@eve:c.example", "content": {}},
+    ]  # fmt: skip
+    async with hub_pair(tmp_path, public=False) as pair:
+        monkeypatch.setattr("linearized.server.invites.stripped_state", lambda _: lies)
+        await pair.a.node.rooms.invite(pair.room_id, sender=ALICE, target=BOB)
+        assert (pair.row(pair.b).version, pair.row(pair.b).hub) == ("I.1", "a.example")
+        await pair.join()
+        state = pair.b.node.rooms.state(pair.room_id)
+        real = pair.a.node.rooms.state(pair.room_id)
+        assert {key: event.event_id for key, event in state.items()} == {
+            key: event.event_id for key, event in real.items()
+        }

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from linearized.client import ApiError, KeyMaterialUnavailable
 from linearized.config import MetadataConfig
+from linearized.mimi.delivery_service import DSErrorCode
 from linearized.mimi.metadata_policy import (
     MetadataPolicy,
     MetadataPolicyError,
@@ -19,12 +20,15 @@ from linearized.mimi.metadata_policy import (
     RequiredPolicy,
     SignedMetadataPolicy,
 )
+from linearized.protocol.identifiers import client_uri
 from linearized.server import metadata_policies
 from linearized.server.app import build_app
 from linearized.server.http import Request, Response, Route, json_response
 from linearized.server.metadata_policies import policy_of
 from linearized.server.providers.client import DIRECTORY_PATH, METADATA_POLICY
 from linearized.store.base import REPLY_DAYS, Reply
+from tests.server.providers.delivery_service_support import ask, packages, refused, unsigned
+from tests.server.providers.support import ALICE, Provider, with_packages, world
 from tests.server.support import Network, Server, running_server
 from tests.server.test_two_providers import encrypted_room, shared_room, signed_in
 
@@ -106,6 +110,34 @@ async def test_a_hub_that_keeps_its_log_too_long_gets_no_key_packages(tmp_path: 
         assert b.node.store.room(room_id) is None
 
 
+async def test_nor_with_a_grant(tmp_path: Path) -> None:
+    network = Network()
+    async with (
+        running_server("a.example", tmp_path, network) as a,
+        running_server("b.example", tmp_path, network, metadata=STRICT) as b,
+        signed_in(a, await a.user("alice")) as alice,
+        signed_in(b, await b.user("bob")) as bob,
+    ):
+        for room_id in (None, "!room:a.example"):
+            await bob.api.grant_consent("@alice:a.example", key_packages=True, room_id=room_id)
+        assert {seen["state"] for seen in await alice.api.consents()} == {"granted"}
+        assert await alice.api.take_key_packages("@bob:b.example") == []
+
+
+async def test_nor_by_the_delivery_service_operations(tmp_path: Path) -> None:
+    async with world(tmp_path, metadata=STRICT) as w:
+        await with_packages(w.server, ALICE, "PHONE", packages=2)
+        request = unsigned(packages(client_uri(ALICE, "PHONE")))
+        stranger = Provider("c.example", w.server.network)
+        body = await refused(
+            w, request, DSErrorCode.NOT_ALLOWED, provider=stranger, room="mimi://c.example/r/x"
+        )
+        assert body.error is not None
+        assert "does not say what it keeps" in body.error.description
+        # In our own room it is for us to add them.
+        assert (await ask(w, request)).key_packages
+
+
 async def test_a_hub_that_keeps_to_it_can_add_our_users(tmp_path: Path) -> None:
     network = Network()
     async with (
@@ -154,7 +186,7 @@ def impersonate(network: Network, answer: Response, *, asked: list[str]) -> None
     )
 
 
-def unsigned(provider: str, policy: MetadataPolicy) -> bytes:
+def unsigned_policy(provider: str, policy: MetadataPolicy) -> bytes:
     tbs = MetadataPolicyTBS(provider=provider, policy=policy.encode())
     return SignedMetadataPolicy(provider=tbs.provider, policy=tbs.policy, signature=b"").encode()
 
@@ -169,7 +201,7 @@ async def test_a_hub_that_says_nothing_or_speaks_for_another_falls_short(tmp_pat
         for answer in (
             Response(status=404),
             Response(body=b"nonsense"),
-            Response(body=unsigned("c.example", good(b))),
+            Response(body=unsigned_policy("c.example", good(b))),
         ):
             impersonate(network, answer, asked=[])
             with pytest.raises(MetadataPolicyError):
@@ -183,7 +215,7 @@ async def test_a_hub_is_asked_once_an_hour_and_few_hubs_are_remembered(
 ) -> None:
     network, clock, asked = Network(), Clock(), list[str]()
     async with running_server("b.example", tmp_path, network, metadata=STRICT, clock=clock) as b:
-        impersonate(network, Response(body=unsigned("a.example", good(b))), asked=asked)
+        impersonate(network, Response(body=unsigned_policy("a.example", good(b))), asked=asked)
         for _ in range(3):
             await b.node.hub_policies.require("a.example")
         assert len(asked) == 1

@@ -67,6 +67,18 @@ PDUS: list[tuple[str, Forge, Check | None]] = [
     ("no type", lambda pair: {**pair.event(), "type": 5}, Check.SCHEMA),
     ("two hubs' worth of previous events", lambda pair: {**pair.event(), "prev_events": []}, Check.SCHEMA),
     ("no signature", lambda pair: {**pair.event(), "signatures": {}}, Check.SIGNATURES),
+    # In the draft's order: what fails two checks becomes what the first of them makes of it.
+    ("no type and no signature", lambda pair: {**pair.event(), "type": 5, "signatures": {}}, Check.SCHEMA),
+    (
+        "another content and no signature",
+        lambda pair: {**with_content(pair, {"body": "x"}), "signatures": {}},
+        Check.SIGNATURES,
+    ),
+    (
+        "another content, of somebody who is not in the room",
+        lambda pair: {**pair.event(sender="@eve:a.example"), "content": {"body": "x"}},
+        Check.RULES,
+    ),
     ("another time than was signed", lambda pair: {**pair.event(), "origin_server_ts": 2}, Check.SIGNATURES),
     ("another content than was hashed", lambda pair: with_content(pair, {"body": "x"}), Check.CONTENT_HASH),
     (
@@ -160,6 +172,11 @@ LPDUS: list[tuple[str, Callable[[World, str], JsonObject], Check | None]] = [
     ("another's signature", lambda w, r: changed(note(w, r), sender="@eve:c.example"), Check.SIGNATURES),
     ("another time than was signed", lambda w, r: changed(note(w, r), origin_server_ts=9), Check.SIGNATURES),
     ("a wrong hash", wrong_hash, Check.LPDU_HASH),
+    (
+        "a wrong hash and no signature",
+        lambda w, r: changed(wrong_hash(w, r), signatures={}),
+        Check.SIGNATURES,
+    ),
     (
         "more than its power level allows",
         lambda w, r: w.foreign.lpdu(r, BOB, "m.room.topic", {"topic": "x"}, state_key=""),

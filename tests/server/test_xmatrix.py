@@ -181,6 +181,7 @@ async def test_a_put_is_not_taken_without_its_content() -> None:
         signed(uri="/_matrix/federation/v1/x/y?q=%20", content={"a": 1}),
         signed(uri="/_matrix/federation/v1/x%2Fy", content={"a": 1}),
         signed(method="POST", content={"a": 1}),
+        signed(content={"a": 1}).replace('origin="b.example"', 'origin="c.example"'),
     ],
 )
 async def test_a_signature_over_anything_else_is_refused(changed: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bridges.matrix.database import Database
 from bridges.matrix.fallbacks import readable
-from bridges.matrix.records import Incoming
+from bridges.matrix.queue import Incoming
 
 # A key is sent before its first message and comes by another way; across a busy federation that takes
 # seconds.

@@ -33,7 +33,7 @@ from bridges.matrix.megolm.requests import KeyRequests
 from bridges.matrix.megolm.rooms import EncryptedRooms
 from bridges.matrix.megolm.sharing import Sharing
 from bridges.matrix.megolm.taking_part import TakingPart
-from bridges.matrix.records import Incoming
+from bridges.matrix.queue import Incoming
 
 ENCRYPTED = "m.room.encrypted"
 # Homeservers have to read these: who may redact what, and what is counted.

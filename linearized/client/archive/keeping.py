@@ -22,6 +22,7 @@ from linearized.client.items import (
 )
 from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.content import MimiContent, NullPart, message_id
+from linearized.mimi.media_types import read_message
 from linearized.mimi.participants import PARTICIPANT_LIST
 from linearized.mimi.policy.components import CHAT_HISTORY_POLICY
 from linearized.mimi.policy.retention import HistoryPolicy
@@ -219,7 +220,7 @@ def _introduction(device: MlsDevice, room_id: str, client_uri: str) -> Introduct
 
 
 def _decoded(content: Content) -> MimiContent | None:
-    return None if content.reason is not None else MimiContent.decode(content.payload)
+    return None if content.reason is not None else read_message(content.payload)
 
 
 def _expiry(timestamp: int, content: MimiContent | None, seconds: int | None) -> int | None:

@@ -22,7 +22,7 @@ from linearized.client.items import ReadableMessage
 from linearized.client.transport import JsonObject
 from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.app_data import SafeAAD
-from linearized.mimi.content import MimiContent
+from linearized.mimi.media_types import read_message
 from linearized.mimi.participants import FRANK_AAD
 from linearized.protocol.base64 import decode_base64
 from linearized.protocol.identifiers import user_id_from_uri
@@ -199,7 +199,7 @@ class ArchiveReader:
         sender_uri = content.sender_uri
         if sender != user_id_from_uri(sender_uri) and not sender.startswith(MIMI_HUB_PREFIX):
             raise UntrustedAnswer("the log says another sender")
-        MimiContent.decode(content.payload)
+        read_message(content.payload)
         commitment = _commitment(message)
         if commitment is not None:
             check_commitment(commitment, content.payload, sender_uri=sender_uri, room_id=self._room_id)

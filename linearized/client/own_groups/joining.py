@@ -45,6 +45,7 @@ class Joining(OwnCommits):
                 **franking,
             },
             external_senders=external_senders,
+            leaf_app_data=self.leaf_app_data,
         )
         self.record(room_id)
         self.save()
@@ -94,6 +95,7 @@ class Joining(OwnCommits):
             ratchet_tree=ratchet_tree,
             replace_leaf=own[0] if own else None,
             proposals=_self_removes(seen, proposals, own),
+            leaf_app_data=self.leaf_app_data,
         )
         return self._keep(room_id, bundle, external=True, initial=None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import openmls
 
@@ -11,7 +11,9 @@ from linearized.client.identity import LeafOwner, leaf_owner
 from linearized.client.state import RoomRecord, SavedState
 from linearized.client.storage import StateStorage
 from linearized.exceptions import IdentifierError, MimiDecodeError
+from linearized.mimi.bridged import BridgedClient, bridged_client
 from linearized.mimi.franking import agent_uri
+from linearized.mimi.media_types import leaf_components
 from linearized.mimi.participants import FRANKING_AGENT, PARTICIPANT_LIST, ParticipantListData
 from linearized.mimi.policy.capabilities import Capability
 from linearized.mimi.policy.common import Optionality
@@ -35,6 +37,8 @@ class OwnGroups:
         self.client = client
         self.state = state
         self._storage = storage
+        # What the leaves of this device say of it, by component ID; the same in each group.
+        self.leaf_app_data: Mapping[int, bytes] = leaf_components()
         self.owner = leaf_owner(client.credential, signature_key=client.signature_key)
 
     def __repr__(self) -> str:
@@ -114,6 +118,13 @@ class OwnGroups:
     def members(self, room_id: str) -> dict[int, LeafOwner]:
         """Who sits on which leaf; leaves with unreadable credentials are left out."""
         return owners_of(self.group(room_id).members())
+
+    def bridged(self, room_id: str) -> dict[int, BridgedClient]:
+        """The leaves of clients that a bridge runs, by what it says of them: their users' end of the
+        encryption is the bridge's, not theirs.
+        """
+        said = {leaf.leaf_index: bridged_client(leaf.app_data) for leaf in self.group(room_id).members()}
+        return {index: bridged for index, bridged in said.items() if bridged is not None}
 
     def hub(self, room_id: str) -> str:
         """The provider that orders the room, as far as the log has told."""

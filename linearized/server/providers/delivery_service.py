@@ -25,6 +25,7 @@ from linearized.mimi.delivery_service import (
     DSResponseType,
     ExternalCommitInfo,
     MLSGroupUpdate,
+    ProposalRequest,
     WelcomeInfoRequest,
 )
 from linearized.mimi.handshake import (
@@ -36,6 +37,7 @@ from linearized.mimi.handshake import (
     RatchetTreeRepresentation,
     welcome_struct,
 )
+from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.protocol.identifiers import client_from_uri, user_domain, user_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
 from linearized.server.consents import is_required
@@ -111,18 +113,14 @@ async def _perform(node: Node, room_id: str, request: DSRequest, provider: str) 
         return _group_info(node, room_id, request, provider)
     if asked.commits is not None:
         return await _commits(node, room_id, request, asked.commits, provider)
+    if asked.proposals is not None:
+        return await _proposals(node, room_id, request, asked.proposals, provider)
     sender = authenticate_sender(node, room_id, request, provider)
     if asked.delete_group is not None:
         update = asked.delete_group.group_update
         require_signed_by(sender, update.commit)
         bundle = _bundle(update, None)
         await node.rooms.submit_once(room_id, _handshake(node, room_id, bundle, provider, deletes=True))
-    elif asked.proposals is not None:
-        proposals = _bounded(asked.proposals.proposals)
-        for message in proposals:
-            require_signed_by(sender, message)
-        bundle = HandshakeBundle(message=proposals[0], more_proposals=proposals[1:])
-        await node.rooms.submit_once(room_id, _handshake(node, room_id, bundle, provider))
     elif asked.send_message is not None:
         for message in _bounded(asked.send_message.application_messages):
             submission = ApplicationMessage(
@@ -133,6 +131,21 @@ async def _perform(node: Node, room_id: str, request: DSRequest, provider: str) 
 
 
 # --- operations ---
+
+
+async def _proposals(
+    node: Node, room_id: str, request: DSRequest, asked: ProposalRequest, provider: str
+) -> DSResponseBody:
+    proposals = _bounded(asked.proposals)
+    # "Group members and external senders can send proposals to the group": the latter have no leaf to sign
+    # with. The room verifies with the key that the group lists, and holds whose it is to who passes it on.
+    if any(inspect(message).sender_leaf_index is not None for message in proposals):
+        sender = authenticate_sender(node, room_id, request, provider)
+        for message in proposals:
+            require_signed_by(sender, message)
+    bundle = HandshakeBundle(message=proposals[0], more_proposals=proposals[1:])
+    await node.rooms.submit_once(room_id, _handshake(node, room_id, bundle, provider))
+    return _OK
 
 
 async def _commits(
@@ -170,6 +183,12 @@ async def _key_packages(
         else node.rooms.following.is_hub(room_id, provider)
     ):
         raise DSRefused(DSErrorCode.NOT_ALLOWED, "key packages are for rooms that you take part in")
+    if not hub:
+        # A key package lets the hub put our user into its room: as for MIMI's key material.
+        try:
+            await node.hub_policies.require(provider)
+        except MetadataPolicyError as error:
+            raise DSRefused(DSErrorCode.NOT_ALLOWED, str(error)) from error
     wanted: list[tuple[str, str]] = []
     for client in _bounded(clients):
         # "All client identifiers MUST refer to clients native to this DS."

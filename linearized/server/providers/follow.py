@@ -16,7 +16,7 @@ from linearized.server.node import Node
 from linearized.server.providers.authentication import authenticate_provider
 from linearized.server.providers.client import CONTENT_TYPE, CURSOR_HEADER, HUB_HEADER, MOVES, ROOM_HEADER
 from linearized.server.pull_cursors import UnknownCursor
-from linearized.server.pull_follower import NothingLeft, Superseded
+from linearized.server.pull_follower import Fetched, NothingLeft, PullFollower, Superseded
 
 # The longest a follower may have us wait, seconds. Proxies give up on silent connections after a minute or
 # so.
@@ -32,6 +32,7 @@ NO_CONTENT: Final = 204
 async def register(node: Node, request: Request) -> Response:
     """``POST``: 204 once nothing more is pushed to the caller."""
     provider = authenticate_provider(node, request)
+    node.limits.provider.take(provider)
     if not await node.followers.pulls.add(provider):
         raise HttpError(403, "M_FORBIDDEN", "Only a provider with a user in a room of this hub follows it")
     return Response(status=NO_CONTENT)
@@ -40,6 +41,7 @@ async def register(node: Node, request: Request) -> Response:
 async def unregister(node: Node, request: Request) -> Response:
     """``DELETE``: 204 once the caller is notified again."""
     provider = authenticate_provider(node, request)
+    node.limits.provider.take(provider)
     if not await node.followers.push_again(provider):
         raise HttpError(403, "M_FORBIDDEN", "This hub's operator has settled that you fetch")
     return Response(status=NO_CONTENT)
@@ -52,14 +54,30 @@ async def fetch(node: Node, request: Request) -> Response:
     Raises:
         HttpError: 403 for no pull follower, 400 for a cursor it was not given or too many rooms to skip, 409
             when it asked again before it was answered, 410 when it is in no room any more and has had
-            everything.
+            everything; 429 instead of these, or of 204, for who asks in vain too often.
     """
     provider = authenticate_provider(node, request)
     follower = node.followers.pulls.get(provider)
+    # What brings something is as often as there is something; only who asks in vain can ask too often.
+    try:
+        found = await _found(follower, request)
+    except HttpError:
+        node.limits.provider.take(provider)
+        raise
+    if found is None:
+        node.limits.provider.take(provider)
+        return Response(status=NO_CONTENT)
+    headers = ((ROOM_HEADER, found.room), (CURSOR_HEADER, found.cursor), ("cache-control", "no-store"))
+    if found.hub is not None:
+        return Response(body=found.body, headers=(*headers, (HUB_HEADER, found.hub)))
+    return Response(body=found.body, content_type=CONTENT_TYPE, headers=headers)
+
+
+async def _found(follower: PullFollower | None, request: Request) -> Fetched | None:
     if follower is None:
         raise HttpError(403, "M_FORBIDDEN", "Register as a pull follower first")
     try:
-        found = await follower.ask(
+        return await follower.ask(
             request.query_one("cursor"), wait=_wait(request), skip=_skipped(request), moves=_moves(request)
         )
     except UnknownCursor as error:
@@ -68,12 +86,6 @@ async def fetch(node: Node, request: Request) -> Response:
         raise HttpError(409, "M_BAD_STATE", str(error)) from error
     except NothingLeft as error:
         raise HttpError(410, "M_FORBIDDEN", str(error)) from error
-    if found is None:
-        return Response(status=NO_CONTENT)
-    headers = ((ROOM_HEADER, found.room), (CURSOR_HEADER, found.cursor), ("cache-control", "no-store"))
-    if found.hub is not None:
-        return Response(body=found.body, headers=(*headers, (HUB_HEADER, found.hub)))
-    return Response(body=found.body, content_type=CONTENT_TYPE, headers=headers)
 
 
 def _wait(request: Request) -> int:

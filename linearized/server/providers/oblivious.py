@@ -95,9 +95,8 @@ async def _serve(node: Node, provider: str, plain: bytes) -> BinaryResponse:
         return BinaryResponse(status=400)
     if request.method != "GET":
         return BinaryResponse(status=405, headers=((b"allow", b"GET"),))
-    url = f"{request.scheme}://{request.authority}{request.path}"
     try:
-        data = await assets.for_provider(node, provider, url)
+        data = await assets.for_provider(node, provider, request.url)
     except assets.NoSuchAsset:
         return BinaryResponse(status=404)
     except ProviderError:

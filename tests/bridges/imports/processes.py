@@ -14,7 +14,7 @@ import trio
 from click.testing import CliRunner
 
 from bridges.matrix.config import BridgeConfig, load_bridge_config
-from bridges.matrix.records import Phase
+from bridges.matrix.links import Phase
 from linearized.cli import main
 from linearized.demo.ports import free_ports
 from linearized.demo.processes import Service

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import trio
 
+from bridges.matrix.links import Phase
 from bridges.matrix.process import open_bridge
-from bridges.matrix.records import Phase
 from tests.bridges.fake_homeserver import MatrixRoom
 from tests.bridges.imports.processes import PROVIDER, Processes, Progress, long_past, make_processes, running
 from tests.bridges.support import BOT, MATRIX_ROOM

@@ -4,7 +4,7 @@ import pytest
 
 from bridges.matrix.megolm import held
 from bridges.matrix.megolm.held import PATIENCE_MS, is_late, replacement
-from bridges.matrix.records import Incoming, IncomingQueue
+from bridges.matrix.queue import Incoming, IncomingQueue
 from tests.bridges.encrypting_client import JsonObject
 from tests.bridges.megolm.rig import ROOM, Rig
 from tests.bridges.support import ALICE, BOB

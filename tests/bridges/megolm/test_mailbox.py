@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridges.matrix.database import Database, has_secrets
+from bridges.matrix.database import Database
+from bridges.matrix.device_states import has_secrets
 from bridges.matrix.megolm import mailbox
 from bridges.matrix.megolm.accounts import Accounts
 from bridges.matrix.megolm.mailbox import MAX_MESSAGE, Mailbox, MailboxFull

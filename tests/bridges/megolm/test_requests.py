@@ -8,7 +8,7 @@ from bridges.matrix.megolm import requests
 from bridges.matrix.megolm.errors import ForgedSender, MissingKey, UnknownDevice
 from bridges.matrix.megolm.held import PATIENCE_MS
 from bridges.matrix.megolm.requests import AGAIN_MS, ASK_AFTER_MS
-from bridges.matrix.records import Incoming
+from bridges.matrix.queue import Incoming
 from tests.bridges.encrypting_client import EncryptingClient, JsonObject
 from tests.bridges.megolm.rig import ROOM, Rig
 from tests.bridges.support import ALICE, BOB

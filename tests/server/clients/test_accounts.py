@@ -233,6 +233,7 @@ async def test_registering_opens_a_session_unless_told_not_to(server: Server) ->
     ("username", "status", "errcode"),
     [
         ("Carol Smith", 400, "M_INVALID_USERNAME"),
+        ("Carol", 400, "M_INVALID_USERNAME"),
         ("", 400, "M_INVALID_USERNAME"),
         ("@carol:other.example", 403, "M_FORBIDDEN"),
         ("@carol", 400, "M_INVALID_PARAM"),

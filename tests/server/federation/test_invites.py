@@ -47,6 +47,8 @@ async def test_a_participants_invite_is_offered_to_the_target_then_appended(tmp_
         assert w.server.node.rooms.state(room_id)["m.room.member", CAROL].event_id == event.event_id
         (offered,) = carols.invites
         check("invite.request", offered)
+        assert event_of(offered["event"]) == event, "it is offered as it will stand in the log"
+        assert offered["event"]["signatures"].keys() == {"a.example", "b.example"}
         assert offered["room_version"] == "I.1"
         assert {stripped["type"] for stripped in offered["invite_room_state"]} >= {"m.room.create"}
         for stripped in offered["invite_room_state"]:
@@ -78,6 +80,44 @@ async def test_a_target_server_that_is_down_is_a_bad_gateway(tmp_path: Path) -> 
         answer = await w.foreign.ask("POST", f"{UNSTABLE}/invite/1", body(invite_lpdu(w, room_id, CAROL)))
         check("error", answer.body)
         assert (answer.status, answer.errcode) == (502, "M_UNKNOWN")
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_target_server_that_answers_no_json_is_a_bad_gateway(tmp_path: Path, status: int) -> None:
+    async with world(tmp_path) as w:
+        carols = Foreign("c.example", w.network)
+        carols.invite_answer = lambda _: Response(
+            status=status, body=b"<html>welcome", content_type="text/html"
+        )
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        answer = await w.foreign.ask("POST", f"{UNSTABLE}/invite/1", body(invite_lpdu(w, room_id, CAROL)))
+        assert (answer.status, answer.errcode) == (502, "M_UNKNOWN")
+        assert ("m.room.member", CAROL) not in w.server.node.rooms.state(room_id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "state_key"),
+    [
+        ("m.room.topic", {"membership": "invite"}, CAROL),
+        ("m.room.member", {"membership": "knock"}, BOB),
+        ("m.room.member", {"membership": ["invite"]}, CAROL),
+        ("m.room.member", {}, CAROL),
+        ("m.room.member", {"membership": "invite"}, None),
+        ("m.room.member", {"membership": "invite"}, ""),
+    ],
+)
+async def test_what_is_not_the_invite_of_a_user_is_refused_however_well_it_is_signed(
+    tmp_path: Path, kind: str, content: JsonObject, state_key: str | None
+) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        head = w.server.node.rooms.row(room_id)
+        lpdu = w.foreign.lpdu(room_id, BOB, kind, content, state_key=state_key)
+        answer = await w.foreign.ask("POST", f"{UNSTABLE}/invite/1", body(lpdu))
+        assert (answer.status, answer.errcode) == (400, "M_BAD_JSON")
+        assert w.server.node.rooms.row(room_id) == head
 
 
 async def test_an_invite_the_rules_forbid_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
@@ -283,6 +323,7 @@ async def test_an_invite_of_somebody_near_does_not_read_the_room_again(
         monkeypatch.setattr(Hub, "load", load)
         await w.server.node.rooms.invite(room_id, sender=ALICE, target="@dave:a.example")
         await w.server.node.rooms.invite(room_id, sender=ALICE, target="@bill:b.example")
+        assert w.foreign.invites == [], "it comes to a server that takes part with its next events"
         answer = await w.foreign.ask(
             "POST", f"{UNSTABLE}/invite/1", body(invite_lpdu(w, room_id, "@erin:a.example"))
         )

@@ -60,6 +60,16 @@ async def test_a_joined_server_can_leave_and_is_told_so(tmp_path: Path) -> None:
         template = (await w.foreign.ask("GET", make("leave", room_id, versions=""))).body
         check("make_leave.response", template)
         assert template["room_version"] == "I.1"
+        shown = {
+            name: template["event"][name] for name in ("room_id", "type", "state_key", "sender", "content")
+        }
+        assert shown == {
+            "room_id": room_id,
+            "type": "m.room.member",
+            "state_key": BOB,
+            "sender": BOB,
+            "content": {"membership": "leave"},
+        }
         leave = w.foreign.member(room_id, BOB, "leave")
         answer = await w.foreign.ask("POST", f"{UNSTABLE}/send_leave/1", leave)
         assert (answer.status, answer.body) == (200, {})
@@ -83,6 +93,8 @@ async def test_a_knock_shows_the_face_of_the_room(tmp_path: Path) -> None:
         room_id = await room(w.server, join_rule="knock", more=tuple(more))
         template = (await w.foreign.ask("GET", make("knock", room_id))).body
         check("make_join.response", template)
+        assert (template["sender"], template["state_key"], template["hub_server"]) == (BOB, BOB, "a.example")
+        assert template["content"] == {"membership": "knock"}
         knock = w.foreign.member(room_id, BOB, "knock")
         answer = await w.foreign.ask("POST", f"{UNSTABLE}/send_knock/1", knock)
         check("send_knock.response", answer.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ async def test_our_keys_are_published(tmp_path: Path) -> None:
         status, document = await get(w, "/_matrix/key/v2/server")
         assert status == 200
         check("server_keys", document)
+        assert document["m.linearized"] is True
         key = w.server.node.identity.key
         parsed = parse_document(document, "a.example", w.server.node.clock())
         assert parsed.current == {key.key_id: key.verify_key}
@@ -145,8 +147,25 @@ async def test_version_and_place_are_public(tmp_path: Path) -> None:
 
 async def test_trailing_slashes_and_wrong_methods_are_unrecognized(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        assert (await get(w, "/_matrix/key/v2/server/"))[1]["errcode"] == "M_UNRECOGNIZED"
-        assert (await post(w, "/_matrix/key/v2/server", {}))[0] == 405
+        for path in ("/_matrix/key/v2/server/", f"{FINAL}/v1/version/", f"{FINAL}/v9/send/1", "/_matrix/x"):
+            status, answer = await get(w, path)
+            assert (status, answer["errcode"]) == (404, "M_UNRECOGNIZED"), path
+        status, answer = await post(w, "/_matrix/key/v2/server", {})
+        assert (status, answer["errcode"]) == (405, "M_UNRECOGNIZED")
+
+
+async def test_our_keys_never_expire_within_the_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hour = 3_600_000
+    async with world(tmp_path) as w:
+        now = w.server.node.clock()
+        for hours in (0, 11, 12, 100):
+            then = partial(int, now + hours * hour)
+            monkeypatch.setattr(w.server.node, "clock", then)
+            monkeypatch.setattr(w.server.node.keys, "_clock", then)
+            for path in ("server", "query/a.example"):
+                _, answer = await get(w, f"/_matrix/key/v2/{path}")
+                (document,) = answer.get("server_keys", [answer])
+                assert document["valid_until_ts"] - w.server.node.clock() > hour
 
 
 ALGORITHM = key_package_algorithm(1)

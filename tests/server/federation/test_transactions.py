@@ -13,13 +13,17 @@ import trio.testing
 
 from linearized.protocol.canonical import JsonObject
 from linearized.protocol.hashing import event_id
+from linearized.server.app import build_app
 from linearized.server.deciding import Overloaded
 from linearized.server.federation import devices
+from linearized.server.http import Request, Response, Route
 from linearized.store.base import DeviceRow
 from tests.server.support import commits
 
 from .schemas import check
 from .support import ALICE, BOB, FINAL, UNSTABLE, V1, Answer, Foreign, World, event_of, room, world
+
+CAROL = "@carol:c.example"
 
 
 def topic(w: World, room_id: str, text: str, **more: Any) -> JsonObject:
@@ -34,7 +38,9 @@ def notes(w: World, room_id: str) -> list[str]:
 async def test_lpdus_are_appended_in_order_and_come_back_as_pdus(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         room_id = await room(w.server)
+        carols = Foreign("c.example", w.network)
         await w.foreign.join(room_id)
+        await carols.join(room_id, CAROL)
         lpdus = [topic(w, room_id, str(number)) for number in range(5)]
         check("transaction.request", {"pdus": lpdus})
         answer = await w.foreign.send("1", *lpdus)
@@ -42,12 +48,43 @@ async def test_lpdus_are_appended_in_order_and_come_back_as_pdus(tmp_path: Path)
         assert answer == Answer(200, {"failed_pdus": {}})
         assert notes(w, room_id) == ["0", "1", "2", "3", "4"]
         with trio.fail_after(10):
-            while len(w.foreign.received) < 6:  # the join and the five
+            while len(w.foreign.received) < 7 or len(carols.received) < 6:  # the joins and the five
                 await trio.testing.wait_all_tasks_blocked()
                 await trio.lowlevel.checkpoint()
         check("transaction.request", {"pdus": w.foreign.received})
         echoed = [event_of(pdu) for pdu in w.foreign.received]
-        assert [event.type for event in echoed] == ["m.room.member", *["org.example.note"] * 5]
+        assert [event.type for event in echoed] == ["m.room.member"] * 2 + ["org.example.note"] * 5
+        # To all participants, "including the original sender".
+        assert carols.received == w.foreign.received[1:]
+        assert all(event.pdu["signatures"].keys() == {"a.example", "b.example"} for event in echoed[2:])
+
+
+async def test_a_transaction_as_large_as_it_may_be_is_taken(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        units = [{"type": "org.example.unit", "content": {}}] * 100
+        lpdus = [topic(w, room_id, str(number)) for number in range(50)]
+        assert (await w.foreign.send("1", *lpdus, edus=units)).body == {"failed_pdus": {}}
+        assert len(notes(w, room_id)) == 50
+
+
+async def test_a_transaction_is_answered_without_waiting_for_its_delivery(tmp_path: Path) -> None:
+    async def never(_request: Request) -> Response:
+        await trio.sleep_forever()
+
+    async with world(tmp_path) as w:
+        room_id = await room(w.server)
+        await w.foreign.join(room_id)
+        carols = Foreign("c.example", w.network)
+        await carols.join(room_id, CAROL)
+        w.network.views["a.example", "c.example"] = build_app(
+            [Route("PUT", f"{UNSTABLE}/send/{{txn}}", never)]
+        )
+        with trio.fail_after(10):
+            answer = await w.foreign.send("1", topic(w, room_id, "for all"))
+        assert answer.body == {"failed_pdus": {}}
+        assert notes(w, room_id) == ["for all"]
 
 
 async def test_a_transaction_costs_one_commit_however_many_lpdus_are_in_it(tmp_path: Path) -> None:
@@ -122,7 +159,9 @@ async def test_an_lpdu_in_two_transactions_is_appended_once(tmp_path: Path) -> N
         assert notes(w, room_id) == ["once"]
 
 
-async def test_another_transaction_in_flight_is_refused_and_a_repetition_waits(tmp_path: Path) -> None:
+async def test_another_transaction_in_flight_is_refused_and_a_repetition_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world(tmp_path) as w:
         room_id = await room(w.server)
         await w.foreign.join(room_id)
@@ -133,7 +172,7 @@ async def test_another_transaction_in_flight_is_refused_and_a_repetition_waits(t
             await go.wait()
             return await submit_all(*args, **more)
 
-        rooms.submit_all = slowly  # type: ignore[method-assign]  # the only way to hold a transaction open
+        monkeypatch.setattr(rooms, "submit_all", slowly)
         lpdu, answers = topic(w, room_id, "slow"), list[Answer]()
 
         async def send() -> None:
@@ -154,7 +193,9 @@ async def test_another_transaction_in_flight_is_refused_and_a_repetition_waits(t
         assert (await w.foreign.send("2", topic(w, room_id, "other"))).status == 200
 
 
-async def test_a_transaction_whose_sender_hung_up_is_done_once_when_it_comes_again(tmp_path: Path) -> None:
+async def test_a_transaction_whose_sender_hung_up_is_done_once_when_it_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world(tmp_path) as w:
         room_id = await room(w.server)
         await w.foreign.join(room_id)
@@ -169,7 +210,7 @@ async def test_a_transaction_whose_sender_hung_up_is_done_once_when_it_comes_aga
                 await trio.sleep_forever()  # as far as its sender waits
             return decided
 
-        rooms.submit_all = lost  # type: ignore[method-assign]  # the only way to hold a transaction open
+        monkeypatch.setattr(rooms, "submit_all", lost)
         lpdus = [topic(w, room_id, text) for text in ("one", "two")]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(w.foreign.send, "1", *lpdus)
@@ -182,7 +223,7 @@ async def test_a_transaction_whose_sender_hung_up_is_done_once_when_it_comes_aga
 
 
 async def test_a_full_queue_breaks_the_transaction_off_and_its_repetition_appends_the_rest(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w:
         room_id = await room(w.server)
@@ -198,7 +239,7 @@ async def test_a_full_queue_breaks_the_transaction_off_and_its_repetition_append
                 raise Overloaded("busy")
             return await submit_all(room_id, submissions)
 
-        rooms.submit_all = busy  # type: ignore[method-assign]  # a queue is hard to fill from outside
+        monkeypatch.setattr(rooms, "submit_all", busy)
         lpdus = [topic(w, room_id, text) for text in ("one", "two")]
         broken = await w.foreign.send("1", *lpdus)
         assert (broken.status, broken.errcode) == (429, "M_LIMIT_EXCEEDED")

@@ -120,7 +120,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, *, with_bob: bool = True, **options: Any) -> AsyncIterator[World]:
+async def world(
+    directory: Path,
+    *,
+    with_bob: bool = True,
+    senders: Sequence[tuple[bytes, bytes]] = (),
+    **options: Any,
+) -> AsyncIterator[World]:
     network = Network()
     other = Provider("b.example", network)
     async with running_server("a.example", directory, network, **options) as server:
@@ -131,7 +137,9 @@ async def world(directory: Path, *, with_bob: bool = True, **options: Any) -> As
             initial=[],
         )
         alice, bob = Member(ALICE), Member(BOB)
-        accepted = await server.node.rooms.submit(room_id, alice.create(name=group_id(room_id)))
+        accepted = await server.node.rooms.submit(
+            room_id, alice.create(name=group_id(room_id), external_senders=senders)
+        )
         alice.accept()
         found = World(server, other, room_id, alice, bob, accepted)
         if with_bob:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import openmls
+
 from linearized.mimi.delivery_service import (
     CommitRequest,
     DeleteGroupRequest,
@@ -23,8 +25,8 @@ from linearized.protocol.identifiers import client_uri
 from linearized.room.submissions import Reason
 from linearized.server.providers.delivery_service import ERROR_CODES, MAX_ITEMS
 from linearized.store.base import Role, RoomAppend, RoomRow
-from tests.room.party import leave
-from tests.room.support import ALICE, BOB, handshake
+from tests.room.party import B_KEY, B_SENDER, leave
+from tests.room.support import ALICE, BOB, Member, handshake
 from tests.server.support import running_server
 
 from .delivery_service_support import (
@@ -160,6 +162,28 @@ async def test_proposals_are_decided_as_update_decides_them(here: World) -> None
     body = proposals(leaving.message, *leaving.more_proposals)
     assert (await ask(here, signed(here.bob, body))).response_type is DSResponseType.OK
     assert not here.server.node.rooms.is_participant(here.room_id, "b.example")
+
+
+async def test_a_provider_among_the_external_senders_proposes_without_a_leaf(tmp_path: Path) -> None:
+    async with world(tmp_path, senders=(B_SENDER,)) as w:
+        _, tree = w.alice.joined().group_info()
+        group = openmls.PublicGroup.observe(group_info=w.alice.joined().group_info()[0], ratchet_tree=tree)
+
+        def removal(of: Member, key: openmls.SignatureKeyPair = B_KEY) -> DSRequest:
+            leaf = of.joined().own_leaf_index
+            message = group.propose_remove(signer=key, sender_index=0, leaf_index=leaf)
+            return unsigned(
+                DSRequestBody(request_type=Type.PROPOSALS, proposals=ProposalRequest(proposals=(message,)))
+            )
+
+        third = Provider("c.example", w.server.network)
+        await refused(w, removal(w.bob), DSErrorCode.NOT_ALLOWED, provider=third)
+        await refused(w, removal(w.alice), DSErrorCode.NOT_ALLOWED)
+        # Of a member it would have to be signed by that member.
+        lone = w.bob.joined().propose_remove(w.alice.joined().own_leaf_index)
+        body = DSRequestBody(request_type=Type.PROPOSALS, proposals=ProposalRequest(proposals=(lone,)))
+        await refused(w, unsigned(body), DSErrorCode.NOT_ALLOWED)
+        assert (await ask(w, removal(w.bob))).response_type is DSResponseType.OK
 
 
 async def test_what_only_frames_well_is_malformed(here: World) -> None:

@@ -91,6 +91,22 @@ async def test_a_relay_fetches_files_of_ours_and_of_a_peer_without_seeing_them(t
             assert (response.status, response.content) == (200, PICTURE)
 
 
+async def test_a_request_may_name_its_target_in_a_host_field(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as g:
+        parts = urlsplit(g.picture)
+        for hosts, status in (([parts.netloc], 200), ([], 404), ([parts.netloc, "b.example"], 404)):
+            request = BinaryRequest(
+                method="GET",
+                scheme=parts.scheme,
+                authority="",
+                path=parts.path,
+                headers=tuple((b"host", host.encode()) for host in hosts),
+            )
+            sealed, exchange = g.seal_bytes(request.encode())
+            answer = await g.post(sealed)
+            assert BinaryResponse.decode(exchange.open_response(answer.content)).status == status
+
+
 async def test_the_path_of_what_is_asked_for_stands_in_no_request_line(tmp_path: Path) -> None:
     async with gateway(tmp_path) as g:
         await g.get(g.picture)

@@ -90,6 +90,29 @@ async def test_an_update_that_another_provider_in_the_room_replays_is_refused(tm
             assert w.head() == before
 
 
+async def test_a_message_that_another_provider_in_the_room_submits_again_is_not_allowed(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, with_bob=False) as w:
+        await w.add(Member("@carol:c.example"))
+        await w.add(w.bob)
+        third = Provider("c.example", w.server.network)
+        message = w.bob.message()
+        request = SubmitMessageRequest(message=message.message, sending_uri=message.sending_uri).encode()
+        again = SubmitMessageRequest(message=message.message, sending_uri="mimi://c.example/u/carol").encode()
+
+        async def submit(provider: Provider, body: bytes) -> SubmitMessageResponse:
+            return SubmitMessageResponse.decode((await provider.ask("submitMessage", w.uri, body)).content)
+
+        taken = await submit(w.other, request)
+        assert taken.code is SubmitResponseCode.ACCEPTED
+        assert (await submit(third, again)).code is SubmitResponseCode.NOT_ALLOWED
+        # The first stays what it is, and a hub that has been away remembers.
+        assert await submit(w.other, request) == taken
+        restored = w.server.node.rooms._hub.load(w.room_id)
+        assert len(restored.log.group.replays) == 1
+
+
 async def test_an_update_of_an_epoch_that_has_passed_is_told_the_current_one(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.commit()

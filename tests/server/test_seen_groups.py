@@ -1,4 +1,4 @@
-"""Policies of rooms that others order: read from the last commit, and what a breach of them leads to."""
+"""What commits show of rooms that others order: read from the last one, and what a breach of it leads to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import trio
 from linearized.mimi.participants import PARTICIPANT_LIST
 from linearized.mimi.policy.presets import PRESETS
 from linearized.room.policy import RoomPolicy
+from linearized.room.seen_roles import NOTHING_SEEN, SeenGroup
 from linearized.room.submissions import LocalEvent
-from linearized.server import seen_policies
+from linearized.server import seen_groups
 from linearized.server.auditing import AGAINST_ROLES
 from linearized.server.rows import entry_row
-from linearized.server.seen_policies import SeenPolicies
+from linearized.server.seen_groups import SeenGroups
 from linearized.server.soft_failures import shown
 from linearized.store.base import Role, RoomAppend, RoomRow
 from linearized.store.sqlite import SqliteStore
@@ -28,8 +29,7 @@ OPEN = PRESETS["open"]
 async def test_the_policy_is_that_of_the_last_commit_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seen_policies, "_PAGE", 1)
-    monkeypatch.setattr(seen_policies, "MAX_KEPT", 1)
+    monkeypatch.setattr(seen_groups, "MAX_KEPT", 1)
     room, alice = new_room(), Member(ALICE)
     data = {PARTICIPANT_LIST: participant_list((ALICE, OPEN.creator_role)), **OPEN.components()}
     entries = [*room.submit(alice.create(app_data=data), now=NOW).entries]
@@ -50,17 +50,17 @@ async def test_the_policy_is_that_of_the_last_commit_in_the_log(
         await store.append(RoomAppend(room_id=ROOM, room=row, entries=rows))
         found = store.room(ROOM)
         assert found is not None
-        policies = SeenPolicies(store)
-        policy = policies.of(found)
-        assert policy is not None
-        assert policy.participants == {ALICE: OPEN.creator_role}
+        groups = SeenGroups(store)
+        seen = groups.of(found)
+        assert seen.policy is not None
+        assert seen.policy.participants == {ALICE: OPEN.creator_role}
         # It is kept for the room that events came for last, until that is forgotten.
-        assert policies.of(found) is policy
-        policies.keep("!other:a.example", 1, None)
-        again = policies.of(found)
-        assert again is not policy
-        policies.forget(ROOM)
-        assert policies.of(found) is not again
+        assert groups.of(found) is seen
+        groups.keep("!other:a.example", 1, NOTHING_SEEN)
+        again = groups.of(found)
+        assert again is not seen
+        groups.forget(ROOM)
+        assert groups.of(found) is not again
         nursery.cancel_scope.cancel()
     await store.aclose()
 
@@ -70,7 +70,7 @@ async def test_what_a_hub_took_against_the_roles_is_hidden_and_found(tmp_path: P
         row = b.node.store.room(room_id)
         assert row is not None
         policy = RoomPolicy(roles=OPEN.roles, participants={}, clients={})
-        b.node.rooms.participating._policies.keep(room_id, row.head_seq, policy)
+        b.node.rooms.participating._seen.keep(room_id, row.head_seq, SeenGroup(policy=policy))
         name = LocalEvent(sender=ALICE, type="m.room.name", state_key="", content={"name": "Tea"})
         ticket = b.node.notifier.ticket(BOB)
         event_id = await a.node.rooms.send(room_id, name)
