@@ -43,6 +43,9 @@ V3 = "/_matrix/client/v3"
 MLS = "/_matrix/client/unstable/dev.linearized.1"
 BRIDGE_TOKEN = "bridge-token-0123456789-0123456789-01234"
 BOT = "@_bridge:a.example"
+DORA = "@dora:a.example"
+PASSWORD = "correct horse"
+"""Hers; the other users of these tests have none."""
 START_MS = 1_700_000_000_000
 KNOCKABLE = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
 ENCRYPTED_ROOM = {"encryption": {"algorithm": "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"}}
