@@ -137,7 +137,7 @@ class Server:
         body: Any = None,
         *,
         token: str | None = None,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         address: str = "192.0.2.1",
@@ -151,7 +151,7 @@ class Server:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": urlencode(query or {}).encode(),
+            "query_string": urlencode(query or {}, doseq=True).encode(),
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
             "client": (address, 4711),
         }

@@ -108,6 +108,14 @@ async def test_a_space_is_listed_depth_first_and_each_room_once(alice: Client) -
     assert ids(await listed(alice, outer, max_depth=0)) == [outer]
 
 
+async def test_a_hierarchy_goes_only_so_deep(alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_DEPTH", 1)
+    leaf = await alice.create_room()
+    inner = await space(alice, leaf)
+    outer = await space(alice, inner)
+    assert ids(await listed(alice, outer)) == ids(await listed(alice, outer, max_depth=9)) == [outer, inner]
+
+
 async def test_a_hierarchy_comes_in_pages(alice: Client) -> None:
     outer = await space(alice, *[await alice.create_room() for _ in range(4)])
     whole, found = ids(await listed(alice, outer)), []
