@@ -20,7 +20,7 @@ from linearized.client import files, oblivious
 from linearized.client.api import ProviderApi
 from linearized.client.archive.keeping import Keeper
 from linearized.client.archive.session import Archive
-from linearized.client.device import KEY_PACKAGE_LIFETIME, MlsDevice
+from linearized.client.device import MlsDevice
 from linearized.client.errors import (
     ApiError,
     ClientError,
@@ -32,6 +32,7 @@ from linearized.client.errors import (
 from linearized.client.following import ALGORITHM, Follower, Timeline, sequence, timelines, welcomes
 from linearized.client.handshakes import Handshakes
 from linearized.client.items import DecryptedMessage, Item, Joined
+from linearized.client.key_packages import KEY_PACKAGE_TARGET, KeyPackageStock
 from linearized.client.state import Outgoing
 from linearized.client.tidying import Tidying
 from linearized.client.transport import JsonObject
@@ -39,16 +40,12 @@ from linearized.exceptions import IdentifierError, LinearizedError, MimiDecodeEr
 from linearized.mimi.content import ExternalPart, MimiContent, check_expiry, message_id
 from linearized.mimi.policy.choice import POLICY_CHOICE, chosen_policy
 from linearized.mimi.pseudonyms import MINIMAL_METADATA
-from linearized.protocol.base64 import encode_base64, encode_base64url
+from linearized.protocol.base64 import encode_base64
 from linearized.protocol.identifiers import room_uri, user_uri
 from linearized.protocol.state import HUB, PARENT_ROOM
 
 # How long the server may hold a sync; intermediaries drop idle connections after about a minute.
 POLL_MS = 30_000
-# Key packages kept on the server: each lets one group add this device while it is offline.
-KEY_PACKAGE_TARGET = 20
-# Below this many the stock is filled up again; in between, every join would cost an upload.
-KEY_PACKAGE_MINIMUM = 10
 # A message is encrypted anew when a commit overtook it; more than this many in a row means something is
 # wrong.
 MAX_SEND_ATTEMPTS = 8
@@ -111,7 +108,7 @@ class Session:
     ) -> None:
         self.api = api
         self.device = device
-        self._key_packages = key_packages
+        self._stock = KeyPackageStock(api, device, key_packages)
         self._echoes = echoes
         self._random = random
         self._follower = Follower(device, Keeper(device, random=random), wanted=wanted)
@@ -254,16 +251,7 @@ class Session:
         return replace(timeline, events=events, limited=False)
 
     async def _after(self, answer: JsonObject, new: Sequence[Item]) -> None:
-        counts = answer.get("device_one_time_keys_count")
-        low = isinstance(counts, dict) and counts.get("mls", self._key_packages) < min(
-            KEY_PACKAGE_MINIMUM, self._key_packages
-        )
-        fallbacks = answer.get("device_unused_fallback_key_types")
-        state = self.device.state
-        if state.fallback_uploaded and isinstance(fallbacks, list) and "mls" not in fallbacks:
-            state.fallback_uploaded = False  # it has expired
-            low = True
-        if low or any(isinstance(item, Joined) for item in new):
+        if self._stock.heard(answer) or any(isinstance(item, Joined) for item in new):
             await self.upload_key_packages()
         for room_id, record in list(self.device.state.rooms.items()):
             if record.lost:
@@ -310,7 +298,7 @@ class Session:
         if self.device.state.fallback_uploaded:
             await self.upload_key_packages()
         else:
-            await self._replace_key_packages()
+            await self._stock.replace()
         for room_id in self.device.not_renewed():
             await self.groups.update_keys(room_id)
 
@@ -337,48 +325,9 @@ class Session:
             if not proposed or error.status != _FORBIDDEN:
                 raise
 
-    # --- key packages ---
-
     async def upload_key_packages(self) -> None:
-        """Bring the stock on the server up to its target, with one package of last resort if there is none
-        yet.
-        """
-        counts = await self.api.keys_upload(one_time={})
-        missing = self._key_packages - counts.get("mls", 0)
-        fallback = {} if self.device.state.fallback_uploaded else self._make(1, last_resort=True)
-        one_time = self._make(max(0, missing), last_resort=False)
-        if not one_time and not fallback:
-            return
-        # The private keys are on disk before anyone can use the public ones.
-        self.device.save()
-        await self.api.keys_upload(one_time=one_time, fallback=fallback)
-        self.device.state.fallback_uploaded = True
-        self.device.save()
-
-    async def _replace_key_packages(self) -> None:
-        """Bring a whole stock, in the place of one with other certificates, which the provider withdraws."""
-        one_time, fallback = (
-            self._make(self._key_packages, last_resort=False),
-            self._make(1, last_resort=True),
-        )
-        self.device.save()
-        await self.api.keys_upload(one_time=one_time, fallback=fallback)
-        self.device.state.fallback_uploaded = True
-        self.device.save()
-
-    def _make(self, count: int, *, last_resort: bool) -> dict[str, bytes]:
-        now = self.api.clock() // 1000
-        packages: dict[str, bytes] = {}
-        for _ in range(count):
-            package = self.device.client.key_package(
-                now=now,
-                lifetime=KEY_PACKAGE_LIFETIME,
-                last_resort=last_resort,
-                leaf_app_data=self.device.leaf_app_data,
-            )
-            reference = openmls.inspect_key_package(package, now=now).reference
-            packages[encode_base64url(reference)] = package
-        return packages
+        """Bring the stock of key packages on the server up to its target, with one of last resort."""
+        await self._stock.fill()
 
     # --- messages ---
 

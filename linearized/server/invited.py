@@ -99,8 +99,8 @@ async def decline(node: Node, row: RoomRow, user_id: str) -> str:
 
 
 async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str | None) -> str:
-    """Ask to be invited to a room of another hub that we have no copy of (make_knock, send_knock); the event
-    ID of the LPDU that did it. What the hub shows of the room is kept.
+    """Ask to be invited to a room of another hub (make_knock, send_knock); the event ID of the LPDU that did
+    it. What the hub shows of a room that we have no copy of is kept.
 
     Raises:
         EventFormatError: we do not know the room's version.
@@ -117,6 +117,8 @@ async def knock(node: Node, room_id: str, user_id: str, *, hub: str, reason: str
         content["reason"] = reason
     lpdu = _lpdu(node, row, user_id, content)
     answer = await node.federation.request(hub, "POST", _send(lpdu, "knock", version), json=lpdu)
+    if known is not None and has_copy(known):
+        return event_id(lpdu, version)  # it comes to our copy with the log
     shown = [*_stripped(answer.get("stripped_state")), *_stripped([lpdu])]
     await node.store.append(
         RoomAppend(

@@ -238,11 +238,7 @@ class Participating:
             Rejected: the hub refused, or what it answered does not hold.
             OutboundError: it did not answer.
         """
-        versions = "&".join(f"ver={quote(name)}" for name in ROOM_VERSIONS)
-        target = f"{quote(room_id, safe='')}/{quote(user_id, safe='')}"
-        template = await self._node.federation.request(
-            hub, "GET", f"/_matrix/federation/v1/make_join/{target}?{versions}"
-        )
+        template = await self.ask_to_join(room_id, user_id, hub)
         version = get_version(version_of(self._node, template, room_id))
         row = RoomRow(
             room_id=room_id, version=version.name, role=Role.PARTICIPANT, hub=hub, head_seq=0, epoch=None
@@ -257,6 +253,14 @@ class Participating:
                 hub, "POST", f"{UNSTABLE}/send_join/{txn}", json=lpdu
             )
             await self._begin(row, answer, lpdu)
+
+    async def ask_to_join(self, room_id: str, user_id: str, hub: str) -> JsonObject:
+        """What a hub shows to somebody who may join (make_join). OutboundError if it refuses."""
+        versions = "&".join(f"ver={quote(name)}" for name in ROOM_VERSIONS)
+        target = f"{quote(room_id, safe='')}/{quote(user_id, safe='')}"
+        return await self._node.federation.request(
+            hub, "GET", f"/_matrix/federation/v1/make_join/{target}?{versions}"
+        )
 
     async def _begin(self, row: RoomRow, answer: JsonObject, lpdu: JsonObject) -> None:
         """Check the state the hub gave us and store it in front of the join."""

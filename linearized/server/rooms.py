@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from linearized.exceptions import InvalidInput, LinearizedError, MimiDecodeError
+from linearized.exceptions import InvalidInput, MimiDecodeError
 from linearized.mimi.group_info import GroupInfoRequest
 from linearized.mimi.handshake import HandshakeBundle, UpdateResponseCode, UpdateRoomResponse
 from linearized.mimi.key_material import KeyMaterialRequest
@@ -33,14 +33,13 @@ from linearized.room.submissions import (
     Rejected,
     Submission,
 )
-from linearized.server import invited, invites, joining_by_code, remote_devices
+from linearized.server import entering, invited, invites, joining_by_code, remote_devices
 from linearized.server.deciding import EVENT_ID, Repeated
 from linearized.server.following import Following
 from linearized.server.hub import Hub
 from linearized.server.introductions import introduced, joiner_is
 from linearized.server.loading import state_of
 from linearized.server.node import Node
-from linearized.server.outbound import OutboundError
 from linearized.server.participating import Participating
 from linearized.server.providers import group_info, key_material
 from linearized.server.providers.client import ProviderError
@@ -53,8 +52,6 @@ from linearized.store.base import EntryRow, Reply, Role, RoomRow
 ROOM_ID_BYTES: Final = 12
 
 IMPORT_SCOPE: Final = "import"
-# Hubs asked because others named them, in one attempt to join: a room that has just moved again, and again.
-MAX_NAMED: Final = 3
 
 
 class Rooms:
@@ -254,61 +251,55 @@ class Rooms:
         return results
 
     async def join_remote(self, room_id: str, *, user_id: str, via: Sequence[str]) -> str:
-        """Join a room through the first server of ``via`` that lets us; the room ID.
+        """Join a room, through the first server of ``via`` that lets us if we have no copy; the room ID.
 
         Raises:
             InvalidInput, OutboundError: none did; what the first of them said.
         """
         row = self.row(room_id)
-        if row is not None and not invited.has_copy(row):
-            via = [row.hub, *via]  # whoever invited us
-        elif row is not None:
-            if row.role is not Role.HUB:
-                await self._node.hub_policies.require(row.hub)
-            join = LocalEvent(
-                sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
-            )
-            await self.send(room_id, join)
+        if row is None or not invited.has_copy(row):
+            asked = [row.hub, *via] if row is not None else via  # whoever invited us
+            await self.join_elsewhere(room_id, user_id=user_id, via=asked)
             return room_id
-        failure: LinearizedError | None = None
-        servers = list(via)
-        for server in servers:
-            try:
-                await self._node.hub_policies.require(server)
-                await self.participating.join(room_id, user_id, server)
-            except (InvalidInput, OutboundError) as error:  # the next one may let us
-                failure = failure or error
-                named = error.hub if isinstance(error, OutboundError) else None
-                if named is not None and named not in servers and len(servers) < len(via) + MAX_NAMED:
-                    servers.append(named)  # the room has moved there, says who had it
-            else:
-                return room_id
-        raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to join this room through")
+        if row.role is not Role.HUB:
+            await self._node.hub_policies.require(row.hub)
+        await self.send(
+            room_id,
+            LocalEvent(
+                sender=user_id, type="m.room.member", state_key=user_id, content={"membership": "join"}
+            ),
+        )
+        return room_id
 
     async def knock(
         self, room_id: str, *, user_id: str, via: Sequence[str], reason: str | None = None
     ) -> str:
-        """Ask to be invited, through the first server of ``via`` that takes it; the room ID.
+        """Ask to be invited, through the first server of ``via`` that takes it if we have no copy; the room
+        ID.
 
         Raises:
             InvalidInput, OutboundError: none did; what the first of them said.
         """
         row = self.row(room_id)
-        if row is not None and invited.has_copy(row):
-            content: JsonObject = {"membership": "knock"} | ({"reason": reason} if reason is not None else {})
-            await self.send(
-                room_id, LocalEvent(sender=user_id, type="m.room.member", state_key=user_id, content=content)
-            )
+        if row is None or not invited.has_copy(row):
+            asked = [row.hub, *via] if row is not None else via
+            await self.knock_elsewhere(room_id, user_id=user_id, via=asked, reason=reason)
             return room_id
-        failure: LinearizedError | None = None
-        for server in [row.hub, *via] if row is not None else via:
-            try:
-                await invited.knock(self._node, room_id, user_id, hub=server, reason=reason)
-            except (InvalidInput, OutboundError) as error:  # the next one may take it
-                failure = failure or error
-            else:
-                return room_id
-        raise failure or Rejected(Reason.UNKNOWN_ROOM, "No server is known to knock on this room at")
+        content: JsonObject = {"membership": "knock"} | ({"reason": reason} if reason is not None else {})
+        await self.send(
+            room_id, LocalEvent(sender=user_id, type="m.room.member", state_key=user_id, content=content)
+        )
+        return room_id
+
+    async def join_elsewhere(self, room_id: str, *, user_id: str, via: Sequence[str]) -> None:
+        """See ``entering.join``."""
+        await entering.join(self._node, self.participating, room_id, user_id=user_id, via=via)
+
+    async def knock_elsewhere(
+        self, room_id: str, *, user_id: str, via: Sequence[str], reason: str | None
+    ) -> None:
+        """See ``entering.knock``."""
+        await entering.knock(self._node, room_id, user_id=user_id, via=via, reason=reason)
 
     async def invite(
         self, room_id: str, *, sender: str, target: str, reason: str | None = None, direct: bool = False

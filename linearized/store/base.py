@@ -28,6 +28,7 @@ from linearized.store.pseudonyms import PseudonymStore
 from linearized.store.pulling import PullCursorRow, PullStore
 from linearized.store.receipts import ReceiptStore
 from linearized.store.relations import RelationStore
+from linearized.store.ways_in import WayStore
 
 # How long an answer is remembered after it was given. A repetition comes when the answer was lost and the two
 # meet again: within minutes, or after an outage of either; a client that lay in a drawer sends what it has
@@ -250,6 +251,7 @@ class Store(
     ProfileStore,
     DirectoryStore,
     ParentStore,
+    WayStore,
     Protocol,
 ):
     """Everything a server keeps. Implementations: ``linearized.store.sqlite``."""

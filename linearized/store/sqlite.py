@@ -43,6 +43,7 @@ from linearized.store.sqlite_receipts import ReceiptReads, ReceiptWrites
 from linearized.store.sqlite_relations import RelationReads
 from linearized.store.sqlite_rooms import RoomReads
 from linearized.store.sqlite_schema import migrate, require_current
+from linearized.store.sqlite_ways_in import WayReads
 from linearized.store.sqlite_writer import GroupWriter
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -78,6 +79,7 @@ class SqliteStore(
     ProfileReads,
     DirectoryReads,
     ParentReads,
+    WayReads,
     AccountDataWrites,
     RoomWrites,
     ArchiveWrites,

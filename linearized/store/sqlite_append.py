@@ -15,6 +15,7 @@ from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
 from linearized.store.sqlite_parents import put_parent
 from linearized.store.sqlite_past_trees import put_past_tree
 from linearized.store.sqlite_relations import put_relations
+from linearized.store.sqlite_ways_in import put_ways_in
 from linearized.store.sqlite_writer import Transaction
 from linearized.store.sqlite_writes import Writes
 
@@ -40,6 +41,11 @@ def append_rows(transaction: Transaction, change: RoomAppend) -> None:
     base = number << SEQ_BITS
     put_parent(transaction, change.entries, number)
     put_relations(transaction.connection, ((base + entry.seq, entry.pdu) for entry in change.entries))
+    put_ways_in(
+        transaction.connection,
+        change.room_id,
+        ((entry.type, entry.state_key, entry.pdu) for entry in change.entries),
+    )
     if members:
         transaction.connection.executemany(
             "INSERT OR REPLACE INTO memberships (room_nr, user_id, membership, seq) VALUES (?, ?, ?, ?)",

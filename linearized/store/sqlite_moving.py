@@ -15,6 +15,7 @@ from linearized.store.sqlite_keys import MAX_SEQ, SEQ_BITS, event_key
 from linearized.store.sqlite_reader import Reader
 from linearized.store.sqlite_relations import put_relations
 from linearized.store.sqlite_rooms import entry_of
+from linearized.store.sqlite_ways_in import put_ways_in
 from linearized.store.sqlite_writer import Transaction
 from linearized.store.sqlite_writes import Writes
 
@@ -99,6 +100,13 @@ def adopt(transaction: Transaction, *, adoption: Adoption) -> None:
         " WHERE room_nr = ? AND type = 'm.room.member' AND state_key IS NOT NULL ORDER BY seq",
         (number,),
     )
+    execute("DELETE FROM ways_in WHERE room_id = ?", (room.room_id,))
+    ruling = execute(
+        "SELECT type, state_key, pdu FROM staged WHERE room_nr = ? AND state_key = ''"
+        " AND type IN ('m.room.history_visibility', 'm.room.join_rules') ORDER BY seq",
+        (number,),
+    ).fetchall()
+    put_ways_in(transaction.connection, room.room_id, ruling)
     # A participant that joined later has not seen the create event before.
     execute(
         "INSERT OR REPLACE INTO parents (room_nr, parent)"

@@ -13,6 +13,11 @@ from linearized.store.sqlite_reader import Reader
 # Named, as SQLite may think that it finds them as fast by the room alone.
 _MEMBERS_OF = """SELECT user_id, membership, seq FROM memberships INDEXED BY memberships_server
 WHERE room_nr = ?1 AND substr(user_id, instr(user_id, ':') + 1) = ?2"""
+# One question, and one look-up in either table, whether there is such a room or not.
+_MEMBERSHIP = """
+SELECT membership, seq FROM memberships
+WHERE room_nr = coalesce((SELECT room_nr FROM rooms WHERE room_id = ?1), 0) AND user_id = ?2
+"""
 _ROOM = "SELECT room_id, version, role, hub, head_seq, epoch FROM rooms WHERE room_id = ?"
 _ROOMS = "SELECT room_id, version, role, hub, head_seq, epoch FROM rooms ORDER BY room_nr"
 _ENTRIES = """
@@ -144,11 +149,7 @@ class RoomReads(Reader):
 
     def membership(self, room_id: str, user_id: str) -> MembershipRow | None:
         """The user's in the room, or None if they never had one."""
-        rows = self._query(
-            "SELECT membership, seq FROM memberships WHERE room_nr = ? AND user_id = ?",
-            self._room_number(room_id),
-            user_id,
-        )
+        rows = self._query(_MEMBERSHIP, room_id, user_id)
         for membership, seq in rows:
             return MembershipRow(room_id=room_id, user_id=user_id, membership=membership, seq=seq)
         return None

@@ -235,15 +235,3 @@ async def test_a_removed_user_hears_of_it_and_can_be_added_again() -> None:
         assert removed == [("mimi://a.example/d/bob/DEV",)]
         await bob.send(ROOM, message("back"))
         assert [i for i in await drain(alice) if isinstance(i, DecryptedMessage)]
-
-
-async def test_key_packages_are_topped_up_after_a_join_and_one_is_of_last_resort() -> None:
-    provider = FakeProvider()
-    provider.room(ROOM, ALICE, BOB)
-    async with connected(provider, ALICE) as alice, connected(provider, BOB) as bob:
-        await bob.upload_key_packages()
-        await alice.groups.create(ROOM)
-        await alice.groups.invite(ROOM, [BOB])
-        await drain(bob)
-        assert len(provider.one_time["mimi://a.example/d/bob/DEV"]) == 2
-        assert len(provider.fallback["mimi://a.example/d/bob/DEV"]) == 1

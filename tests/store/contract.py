@@ -32,6 +32,7 @@ from tests.store.contract_pulling import PullContract
 from tests.store.contract_receipts import ReceiptContract
 from tests.store.contract_relations import RelationContract
 from tests.store.contract_state import StateContract
+from tests.store.contract_ways_in import WayContract
 from tests.store.rows import (
     ROOM,
     entry,
@@ -84,6 +85,7 @@ class StoreContract(
     ProfileContract,
     DirectoryContract,
     ParentContract,
+    WayContract,
     ClosingContract,
 ):
     """The whole protocol."""

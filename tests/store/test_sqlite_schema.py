@@ -106,3 +106,25 @@ def test_relations_of_entries_from_older_versions_are_found(connection: sqlite3.
     migrate(connection)
     rows = connection.execute("SELECT room_nr, parent, seq, rel_type FROM relations").fetchall()
     assert rows == [(7, "$1", 2, "m.thread")]
+
+
+def test_the_ways_into_rooms_from_older_versions_are_found(connection: sqlite3.Connection) -> None:
+    db = Database(connection)
+    (name,) = [found.name for found in migrations.pending(db) if found.name.endswith("_ways_in")]
+    migrations.apply(db, stop_before=name)
+    connection.execute(
+        "INSERT INTO rooms (room_nr, room_id, version, role, hub, head_seq, position)"
+        " VALUES (7, '!r:a.example', 'I.1', 'hub', 'a.example', 3, 1)"
+    )
+    rules = ("public", "invite", "knock")
+    for seq, rule in enumerate(rules, 1):
+        pdu = b'{"content":{"join_rule":"%s"}}' % rule.encode()
+        connection.execute(
+            "INSERT INTO entries (id, event_key, event_id, type, state_key, sender, origin_server_ts, pdu)"
+            " VALUES (?, ?, ?, 'm.room.join_rules', '', '@a:x', 0, ?)",
+            ((7 << 32) + seq, seq, f"${seq}", pdu),
+        )
+        connection.execute("INSERT INTO state VALUES (7, 'm.room.join_rules', '', ?)", (seq,))
+    migrate(connection)
+    rows = connection.execute("SELECT room_id, way, via FROM ways_in").fetchall()
+    assert rows == [("!r:a.example", "ask", "")]

@@ -17,7 +17,7 @@ import trio
 # A loaded machine takes seconds for what takes milliseconds.
 PATIENCE: Final = 60
 ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"
-KEYS: Final = {"Tab": "\ue004", "Enter": "\ue007", "Space": " ", "Shift": "\ue008"}
+KEYS: Final = {"Tab": "\ue004", "Enter": "\ue007", "Space": " ", "Shift": "\ue008", "Escape": "\ue00c"}
 FLAGS: Final = (
     "--headless",
     "--no-sandbox",

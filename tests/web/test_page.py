@@ -206,9 +206,12 @@ async def test_what_is_said_appears_and_is_verified_and_what_is_changed_on_the_w
     assert (await w.shown())[-1] == "It rains"
     said = await w.browser.run("return document.querySelector('#announce').textContent")
     assert said == f"Entry {head + 1}, @alice:a.example: It rains"
+    await w.alice.api.send_state(w.room_id, "m.room.name", "", {})
+    await w.browser.until(f"{newest}.dataset.seq === '{head + 2}' && {newest}.dataset.state === 'verified'")
+    assert (await w.shown())[-1] == "took the room's name away"
     w.liar.lies.append((b"no need to water", b"do water at once"))
     await w.say("no need to water")
-    await w.browser.until(f"{newest}.dataset.seq === '{head + 2}' && {newest}.dataset.state === 'failed'")
+    await w.browser.until(f"{newest}.dataset.seq === '{head + 3}' && {newest}.dataset.state === 'failed'")
     assert (await w.shown())[-1] == "do water at once"
 
 
@@ -366,15 +369,46 @@ async def test_on_a_phone_there_is_one_thing_at_a_time(world: World) -> None:
     w = world
     await w.browser.size(390, 844)
     await w.sign_in()
-    await w.browser.until("document.querySelector('#rooms button') !== null")
-    await w.open_room(w.room_id)
-    await w.browser.until(ALL_VERIFIED)
-    visible = "document.querySelector(arguments[0]).checkVisibility()"
-    assert await w.browser.run(f"return {visible}", ".rooms") is False
+    await w.open_room(w.secret_id)
+    await w.browser.until("document.querySelector('#group table') !== null")
+    seen = "document.querySelector(arguments[0]).checkVisibility()"
+    assert await w.browser.run(f"return {seen}", ".rooms") is False
     assert await w.browser.run("return document.documentElement.scrollWidth") == 390
+    visible = "document.querySelector('#group').checkVisibility()"
+    expanded = "document.querySelector('#details').ariaExpanded"
+    assert await w.browser.run(f"return [{visible}, {expanded}]") == [False, "false"]
+    await w.browser.click("#details")
+    assert await w.browser.run(f"return [{visible}, {expanded}]") == [True, "true"]
+    assert await w.browser.focus() == "close"
+    assert await w.browser.run("return document.documentElement.scrollWidth") == 390
+    await w.browser.press("Escape")
+    assert await w.browser.run(f"return [{visible}, {expanded}]") == [False, "false"]
+    assert await w.browser.focus() == "details"
+    await w.browser.press("Enter", "Enter")  # open, and close by the button that has the focus then
+    assert await w.browser.run(f"return {visible}") is False
     await w.browser.click("#back")
-    assert await w.browser.run(f"return {visible}", ".rooms") is True
-    assert await w.browser.run(f"return {visible}", "#main") is False
+    assert await w.browser.run(f"return {seen}", ".rooms") is True
+    assert await w.browser.run(f"return {seen}", "#main") is False
+    assert await w.browser.run("return document.title") == "linearized"
+    await w.browser.size(1280, 800)
+    await w.open_room(w.secret_id)
+    await w.browser.until(f"{visible} && document.querySelector('#group table') !== null")
+    assert await w.browser.run("return document.querySelector('#details').checkVisibility()") is False
+
+
+async def test_a_session_outlasts_a_server_that_cannot_be_asked(world: World) -> None:
+    w = world
+    await w.sign_in()
+    await w.browser.until("document.querySelector('#rooms button[data-room]') !== null")
+    w.liar.lies.append((b'{"joined_rooms"', b'["joined_rooms"'))  # which nobody can read
+    await w.browser.open(w.url)
+    await w.browser.until("document.querySelector('#retry') !== null")
+    assert await w.browser.run("return sessionStorage.length") == 1
+    alert = "document.querySelector('#rooms [role=alert]').textContent"
+    assert (await w.browser.run(f"return {alert}")).startswith("The rooms cannot be shown: ")
+    w.liar.lies.clear()
+    await w.browser.click("#retry")
+    await w.browser.until("document.querySelector('#rooms button[data-room]') !== null")
 
 
 async def test_a_session_that_was_ended_elsewhere_leads_back_to_the_door(world: World) -> None:

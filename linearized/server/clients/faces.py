@@ -12,11 +12,9 @@ from linearized.server.clients.context import Context
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.redactions import told_content
 from linearized.store.base import RoomRow, Store
+from linearized.store.ways_in import ASKING, MEMBERSHIP, READING
 
-# Rooms in which membership lets one in, looked at for one room: lists of more than a few are unheard of.
-MAX_ALLOWED: Final = 50
-_OPEN: Final = frozenset({"public", "knock", "knock_restricted"})  # anybody may ask about these
-_RESTRICTED: Final = frozenset({"restricted", "knock_restricted"})
+_OPEN: Final = frozenset({(READING, ""), (ASKING, "")})
 _TEXTS: Final = (
     ("m.room.name", "name", "name"),
     ("m.room.topic", "topic", "topic"),
@@ -36,10 +34,28 @@ async def summary(context: Context, request: Request, caller: Caller) -> Respons
     return json_response({**face, **({"membership": row.membership} if row is not None else {})})
 
 
-def face_of(context: Context, caller: Caller, room_id: str) -> JsonObject | None:
-    """A room's face, or None, whether there is no such room or the caller may not know of it: one has to be
-    in it, invited, able to join or to knock, or it has to be world-readable.
+def may_know_of(context: Context, caller: Caller | None, room_id: str) -> bool:
+    """Whether somebody may know of a room: one has to be in it, invited, able to join or to knock, or it has
+    to be world-readable. For a room that is not there the store is asked the same.
+
+    Args:
+        caller: None for everybody.
     """
+    store = context.node.store
+    row = store.membership(room_id, caller.user_id) if caller is not None else None
+    ways = store.ways_in(room_id)
+    if (row is not None and row.membership in {"join", "invite"}) or not ways.isdisjoint(_OPEN):
+        return True
+    if caller is None:
+        return False
+    others = {via for way, via in ways if way == MEMBERSHIP}
+    # Read whether there are such or not, so that nobody sees from outside that there are.
+    joined = {each.room_id for each in store.rooms_of(caller.user_id) if each.membership == "join"}
+    return not others.isdisjoint(joined)
+
+
+def face_of(context: Context, caller: Caller, room_id: str) -> JsonObject | None:
+    """A room's face, or None, whether there is no such room or the caller may not know of it."""
     return _face(context, room_id, caller)
 
 
@@ -49,22 +65,20 @@ def public_face(context: Context, room_id: str) -> JsonObject | None:
 
 
 def _face(context: Context, room_id: str, caller: Caller | None) -> JsonObject | None:
+    if not may_know_of(context, caller, room_id):
+        return None
     store = context.node.store
     room = store.room(room_id)
     if room is None or room.head_seq == 0:
         return None
     rule = _content(store, room, "m.room.join_rules")
     visibility = _content(store, room, "m.room.history_visibility").get("history_visibility")
-    readable = visibility == "world_readable"
-    if not (readable or _may_ask(context, caller, room_id, rule)):
-        return None
-    members = [row for row in store.memberships(room_id) if row.membership == "join"]
     create = _content(store, room, "m.room.create")
     guests = _content(store, room, "m.room.guest_access").get("guest_access") == "can_join"
     face: JsonObject = {
         "room_id": room_id,
-        "num_joined_members": len(members),
-        "world_readable": readable,
+        "num_joined_members": store.joined_count(room_id),
+        "world_readable": visibility == "world_readable",
         "guest_can_join": guests,
         "join_rule": _text(rule, "join_rule") or "invite",
         "room_version": room.version,
@@ -72,21 +86,6 @@ def _face(context: Context, room_id: str, caller: Caller | None) -> JsonObject |
     found = {name: _text(_content(store, room, kind), key) for kind, key, name in _TEXTS}
     found["room_type"] = _text(create, "type")
     return face | {name: value for name, value in found.items() if value is not None}
-
-
-def _may_ask(context: Context, caller: Caller | None, room_id: str, rule: Mapping[str, Any]) -> bool:
-    if rule.get("join_rule") in _OPEN:
-        return True
-    if caller is None:
-        return False
-    joined = {row.room_id: row.membership for row in context.node.store.rooms_of(caller.user_id)}
-    if joined.get(room_id) in {"join", "invite"}:
-        return True
-    allowed = rule.get("allow")
-    if rule.get("join_rule") not in _RESTRICTED or not isinstance(allowed, list):
-        return False
-    rooms = [each.get("room_id") for each in allowed[:MAX_ALLOWED] if isinstance(each, dict)]
-    return any(isinstance(other, str) and joined.get(other) == "join" for other in rooms)
 
 
 def _content(store: Store, room: RoomRow, event_type: str) -> JsonObject:

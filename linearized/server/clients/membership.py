@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from linearized.exceptions import IdentifierError
 from linearized.protocol.canonical import JsonObject
@@ -19,13 +18,13 @@ from linearized.server.clients.aliases import room_named
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.bridging import local_event
 from linearized.server.clients.context import Context
-from linearized.server.clients.faces import face_of
+from linearized.server.clients.faces import may_know_of
 from linearized.server.clients.fields import invalid, optional_text, text
 from linearized.server.clients.profiles import tell_room
 from linearized.server.histories import MEMBER_TYPE
 from linearized.server.http import HttpError, Request, Response, json_response
+from linearized.server.invited import has_copy
 from linearized.server.room_aliases import Named
-from linearized.store.base import Role
 
 MAX_REASON: Final = 1024  # a paragraph; the event it goes into has to stay below 64 KiB
 MAX_VIA: Final = 10  # servers tried for one join or knock, each of which may take its full deadline
@@ -49,8 +48,9 @@ async def join(context: Context, request: Request, caller: Caller) -> Response:
     """``POST join/{roomIdOrAlias}`` and ``POST rooms/{roomId}/join``; joining again changes nothing."""
     rooms = context.node.rooms
 
-    async def elsewhere(room_id: str, via: list[str], _reason: str | None) -> None:
-        await rooms.join_remote(room_id, user_id=caller.user_id, via=via)
+    async def elsewhere(room_id: str, via: list[str], _reason: str | None, *, hidden: bool) -> None:
+        enter = rooms.join_elsewhere if hidden else rooms.join_remote
+        await enter(room_id, user_id=caller.user_id, via=via)
 
     return await _enter(context, request, caller, "join", elsewhere)
 
@@ -59,10 +59,18 @@ async def knock(context: Context, request: Request, caller: Caller) -> Response:
     """``POST knock/{roomIdOrAlias}``: asks to be invited; knocking again changes nothing."""
     rooms = context.node.rooms
 
-    async def elsewhere(room_id: str, via: list[str], reason: str | None) -> None:
-        await rooms.knock(room_id, user_id=caller.user_id, via=via, reason=reason)
+    async def elsewhere(room_id: str, via: list[str], reason: str | None, *, hidden: bool) -> None:
+        enter = rooms.knock_elsewhere if hidden else rooms.knock
+        await enter(room_id, user_id=caller.user_id, via=via, reason=reason)
 
     return await _enter(context, request, caller, "knock", elsewhere)
+
+
+class _Elsewhere(Protocol):
+    """Enters a room through other servers."""
+
+    async def __call__(self, room_id: str, via: list[str], reason: str | None, /, *, hidden: bool) -> None:
+        """``hidden``: whatever copy we have, the user may not know of it."""
 
 
 async def _enter(
@@ -70,13 +78,12 @@ async def _enter(
     request: Request,
     caller: Caller,
     membership: str,
-    elsewhere: Callable[[str, list[str], str | None], Awaitable[None]],
+    elsewhere: _Elsewhere,
 ) -> Response:
     """Take the caller's own membership in a room that they are not in.
 
     Args:
-        elsewhere: how, if this server has no copy of the room: with its ID, servers to go through,
-            the reason.
+        elsewhere: how, if this server has no copy of the room, or none that the caller may know of.
     """
     reason = optional_text(await request.json(), "reason", limit=MAX_REASON)
     named = await room_named(context, caller, request.params["room_id"])
@@ -84,18 +91,23 @@ async def _enter(
     if not is_room_id(room_id):
         raise HttpError(404, "M_NOT_FOUND", "That is neither a room ID nor a room alias")
     await pseudonyms.require(context.node, caller.user_id, room_id)
-    node, room = context.node, context.node.rooms.row(room_id)
-    row = context.views.membership_row(room_id, caller.user_id)
-    if caller.bridge is None and row is None and _is_hidden(context, caller, room_id):
+    node, row = context.node, context.views.membership_row(room_id, caller.user_id)
+    via = _via(request, named, own=node.identity.name)
+    if caller.bridge is None and row is None and not may_know_of(context, caller, room_id):
         # The rules would refuse it, and after more work than it takes to find that there is no such room.
-        raise HttpError(403, "M_FORBIDDEN", f"There is no such room that you may {membership}")
+        # What there is of other servers' rooms their servers say, as if we had no copy.
+        if room_domain(room_id) == node.identity.name:
+            raise HttpError(403, "M_FORBIDDEN", f"There is no such room that you may {membership}")
+        await elsewhere(room_id, via, reason, hidden=True)
+        return await _entered(context, request, caller, room_id, membership)
+    room = node.rooms.row(room_id)
     if room is not None and row is not None and row.membership == membership:
         return json_response({"room_id": room_id})
     bridged = user_domain(caller.user_id) in node.bridged_domains
-    if room is None or (not bridged and room.head_seq == 0):
+    if room is None or (not bridged and not has_copy(room)):
         if bridged:
             raise HttpError(404, "M_NOT_FOUND", "This server does not know that room")
-        await elsewhere(room_id, _via(request, named, own=node.identity.name), reason)
+        await elsewhere(room_id, via, reason, hidden=False)
     else:
         await _change(
             context,
@@ -106,19 +118,15 @@ async def _enter(
             membership=membership,
             reason=reason,
         )
+    return await _entered(context, request, caller, room_id, membership)
+
+
+async def _entered(
+    context: Context, request: Request, caller: Caller, room_id: str, membership: str
+) -> Response:
     if membership == "join":
         await tell_room(context, request, caller, room_id)
     return json_response({"room_id": room_id})
-
-
-def _is_hidden(context: Context, caller: Caller, room_id: str) -> bool:
-    """Whether a room of ours, if there is one, has nothing to do with the caller. What there is of other
-    servers' rooms their servers say.
-    """
-    room = context.node.store.room(room_id)
-    if room is None:
-        return room_domain(room_id) == context.node.identity.name
-    return room.role is Role.HUB and face_of(context, caller, room_id) is None
 
 
 def _via(request: Request, named: Named, *, own: str) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import openmls
 
 from linearized.exceptions import InvalidInput
 from linearized.mimi.commit_parts import commit_parts
-from linearized.mimi.group_info import GroupInfoRequest
+from linearized.mimi.group_info import GroupInfoCode, GroupInfoRequest, GroupInfoResponse
 from linearized.mimi.handshake import HandshakeBundle
 from linearized.mimi.key_material import KeyMaterialRequest, basic_identity
 from linearized.mimi.metadata_policy import MetadataPolicyError
@@ -17,13 +19,16 @@ from linearized.room.credentials import client_of
 from linearized.room.submissions import Rejected
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
-from linearized.server.clients.faces import face_of
+from linearized.server.clients.faces import may_know_of
 from linearized.server.clients.fields import binary, invalid, required_object, texts
 from linearized.server.http import HttpError, Request, Response, json_response
 from linearized.server.joining_by_code import MAX_VIA
 from linearized.server.providers.group_info import hub_sender as hub_external_sender
 from linearized.server.providers.key_material import BadRequest, verify_request
-from linearized.store.base import Role
+from linearized.store.base import Reply, Role
+
+# Who was shown a room's group by its hub for a code, and is about to join.
+_LET_IN: Final = "let in by a code"
 
 
 async def update(context: Context, request: Request, caller: Caller) -> Response:
@@ -76,7 +81,8 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
     encoded, via = binary(body, "request"), texts(body, "via", limit=MAX_VIA)
     if not all(map(is_server_name, via)):
         raise invalid("via is a list of servers")
-    if _shows_code(encoded):  # the hub decides
+    shows_code = _shows_code(encoded)
+    if shows_code:  # the hub decides
         context.node.join_codes.tried_by(request)
     else:
         context.views.require(room_id, caller.user_id, joined=True)
@@ -84,7 +90,11 @@ async def group_info(context: Context, request: Request, caller: Caller) -> Resp
         asked = client_of(GroupInfoRequest.decode(encoded).credential)
         if asked.user_id != caller.user_id:
             raise HttpError(403, "M_FORBIDDEN", "The request is another user's")
-        return _answer(await context.node.rooms.group_info(room_id, request=encoded, via=via))
+        answer = await context.node.rooms.group_info(room_id, request=encoded, via=via)
+        if shows_code and GroupInfoResponse.decode(answer).status is GroupInfoCode.SUCCESS:
+            let_in = Reply(scope=_LET_IN, key=f"{room_id} {caller.user_id}", value="")
+            await context.node.store.put_reply(let_in)
+        return _answer(answer)
     except (Rejected, MetadataPolicyError):
         raise
     except (BadRequest, InvalidInput) as error:
@@ -129,16 +139,13 @@ def _require_room(context: Context, room_id: str, caller: Caller, bundle: bytes)
 
 
 def _may_know(context: Context, room_id: str, caller: Caller) -> bool:
-    """Of a room of another hub the hub knows who was let in by a code."""
+    """By a membership, by a code, also one that another hub took, or as anybody may know of it."""
     store = context.node.store
-    room = store.room(room_id)
-    if room is None:
-        return False
     return (
-        room.role is not Role.HUB
-        or store.membership(room_id, caller.user_id) is not None
+        store.membership(room_id, caller.user_id) is not None
         or store.admission(room_id, caller.user_id) is not None
-        or face_of(context, caller, room_id) is not None
+        or store.reply(_LET_IN, f"{room_id} {caller.user_id}") is not None
+        or may_know_of(context, caller, room_id)
     )
 
 

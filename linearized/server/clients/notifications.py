@@ -26,7 +26,7 @@ from linearized.server.powers import may_notify
 from linearized.server.redactions import counts, told_content
 from linearized.server.soft_failures import shown
 from linearized.store.account_data import GLOBAL
-from linearized.store.base import EntryRow, RoomRow, Store
+from linearized.store.base import EntryRow, Role, RoomRow, Store
 from linearized.store.receipts import MAIN, UNTHREADED
 from linearized.store.relations import THREAD, redacted_by, relation_of
 
@@ -69,6 +69,7 @@ class _Kept:
     """What is known of a room for a user with these rules who ignores these people.
 
     Attributes:
+        role: our part in the room; entries have other numbers once we have taken it over.
         seq: entries up to here were looked at.
         notified: of those that notified the number, the thread, and whether as a highlight.
         spoken: how far the user has read by speaking, by thread.
@@ -76,6 +77,7 @@ class _Kept:
 
     rules: PushRules
     ignored: frozenset[str]
+    role: Role
     seq: int = 0
     notified: dict[int, tuple[str, bool]] = field(default_factory=dict)
     spoken: dict[str, int] = field(default_factory=dict)
@@ -111,14 +113,14 @@ class Notifications:
             self._rules.popitem(last=False)
         return known[1]
 
-    def take(self, user_id: str, room_id: str, rules: PushRules, ignored: frozenset[str]) -> _Kept:
+    def take(self, user_id: str, room: RoomRow, rules: PushRules, ignored: frozenset[str]) -> _Kept:
         """What is known of a room; to be given back."""
-        kept = self._kept.pop((user_id, room_id), None)
+        kept = self._kept.pop((user_id, room.room_id), None)
         if kept is not None:
             self._taken -= kept.takes
-            if kept.rules is rules and kept.ignored == ignored:
+            if kept.rules is rules and (kept.ignored, kept.role) == (ignored, room.role):
                 return kept
-        return _Kept(rules, ignored)
+        return _Kept(rules, ignored, room.role)
 
     def give_back(self, user_id: str, room_id: str, kept: _Kept) -> None:
         """Keep it, and forget what is too much."""
@@ -145,7 +147,7 @@ class UserNotifications:
         """The threads that have something unread, with what is in none under ``MAIN``."""
         if self._wishes is None:
             self._wishes = (self._all.rules_of(self._user_id), ignored_by(self._store, self._user_id))
-        kept = self._all.take(self._user_id, room.room_id, *self._wishes)
+        kept = self._all.take(self._user_id, room, *self._wishes)
         read = self._store.read_up_to(room.room_id, self._user_id)
         self._look(kept, room, read.get(UNTHREADED, 0))
         unread: dict[str, Counts] = {}

@@ -267,7 +267,6 @@ class _Inside:
         moved = (
             before is None
             or limited
-            or before.membership != row.membership
             or self.active.room.role is Role.FOLLOWER  # memberships there are set without entries
             or any(entry.type == MEMBER_TYPE for entry in timeline)
         )

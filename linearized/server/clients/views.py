@@ -23,6 +23,7 @@ from linearized.protocol.visibility import (
 from linearized.server.histories import membership_changes, visibility_changes
 from linearized.server.http import HttpError
 from linearized.store.base import EntryRow, MembershipRow, Role, RoomRow, Store
+from linearized.store.ways_in import READING
 
 _PUBLIC: Final = {"shared", "world_readable"}  # to whoever is joined
 
@@ -95,7 +96,7 @@ class Views:
 
     def membership_row(self, room_id: str, user_id: str) -> MembershipRow | None:
         """The user's current membership in the room, if they ever had one that they did not forget."""
-        row = next((row for row in self._store.rooms_of(user_id) if row.room_id == room_id), None)
+        row = self._store.membership(room_id, user_id)
         return None if row is None or self.forgotten(row) else row
 
     def forgotten(self, row: MembershipRow) -> bool:
@@ -112,11 +113,13 @@ class Views:
             joined: refuse users who are not joined now.
 
         Raises:
-            HttpError: 403 ``M_FORBIDDEN``, whether or not the room exists, so that rooms cannot be probed
-                for.
+            HttpError: 403 ``M_FORBIDDEN``, whether or not the room exists and after asking the store the
+                same, so that rooms cannot be probed for.
         """
-        room = self._store.room(room_id)
         row = self.membership_row(room_id, user_id)
+        if row is None and (joined or (READING, "") not in self._store.ways_in(room_id)):
+            raise HttpError(403, "M_FORBIDDEN", "You are not joined to this room")
+        room = self._store.room(room_id)
         view = self.view(room, row) if room is not None and row is not None else None
         if view is None or view.until != END:
             open_view = self._open_view(room, row) if room is not None and not joined else None

@@ -11,6 +11,7 @@ const $ = (id) => document.getElementById(id);
 
 let api = new Api(sessionStorage.getItem(TOKEN));
 let room = null;
+const TITLE = document.title;
 let operated = null; // the room whose followers are shown
 
 function show(view) {
@@ -34,6 +35,32 @@ function forget() {
   closeRoom();
   show("signin");
   $("user").focus();
+}
+
+// A session is kept while the server cannot be asked: only a server that refuses it ends it.
+async function begin() {
+  try {
+    await enter();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) return forget();
+    const retry = make("button", { type: "button", id: "retry" }, "Try again");
+    retry.addEventListener("click", begin);
+    show("rooms");
+    $("rooms").replaceChildren(
+      make("li", { class: "error", role: "alert" }, `The rooms cannot be shown: ${error.message}`), make("li", {}, retry));
+  }
+}
+
+// On narrow screens the members, the group and the numbers come over the timeline when they are asked for.
+function details(open) {
+  $("people").classList.toggle("open", open);
+  $("details").setAttribute("aria-expanded", String(open));
+}
+
+function closeDetails() {
+  if (!$("people").classList.contains("open")) return;
+  details(false);
+  $("details").focus();
 }
 
 // What goes wrong is shown where it happened; a session that is over leads back to the beginning.
@@ -116,7 +143,9 @@ function firstRoom() {
 function closeRoom() {
   room?.close();
   room = operated = null;
-  for (const id of ["tools", "scroll", "people", "live", "operator"]) $(id).hidden = true;
+  for (const id of ["tools", "scroll", "people", "details", "live", "operator"]) $(id).hidden = true;
+  details(false);
+  document.title = TITLE;
   for (const id of ["followers", "clients", "group"]) $(id).replaceChildren();
   $("placeholder").hidden = false;
   $("room-title").textContent = "Choose a room";
@@ -129,7 +158,7 @@ async function openRoom(id, name) {
   show("room");
   choose("room", id);
   $("placeholder").hidden = true;
-  for (const place of ["tools", "scroll", "people"]) $(place).hidden = false;
+  for (const place of ["tools", "scroll", "people", "details"]) $(place).hidden = false;
   $("room-title").textContent = name || "Room without a name";
   $("room-facts").textContent = id;
   $("timeline").replaceChildren();
@@ -140,7 +169,10 @@ async function openRoom(id, name) {
   $("main").focus();
   const opened = room = new Room(api, id, {
     added: (entries, front, fresh) => opened === room && added(entries, front, fresh),
-    removed: (entries) => entries.forEach((entry) => entry.view.element.remove()),
+    removed: (entries) => {
+      entries.forEach((entry) => entry.view.element.remove());
+      if (opened === room) $("earlier").hidden = room.first <= 1;
+    },
     proved: (problem) => opened === room && proved(problem),
     live: (state) => opened === room && live(state),
   });
@@ -246,6 +278,12 @@ $("back").addEventListener("click", () => {
   show("rooms");
   firstRoom()?.focus();
 });
+$("details").addEventListener("click", () => {
+  details(true);
+  $("close").focus();
+});
+$("close").addEventListener("click", closeDetails);
+document.addEventListener("keydown", ({ key }) => key === "Escape" && closeDetails());
 $("refresh").addEventListener("click", refresh);
 $("earlier").addEventListener("click", async ({ target }) => {
   target.disabled = true;
@@ -258,5 +296,5 @@ $("search").addEventListener("input", () => {
   if (found !== null) say(`${found} entries match`);
 });
 
-if (api.token) enter().catch(forget);
+if (api.token) begin();
 else show("signin");

@@ -32,8 +32,9 @@ export function textOf(pdu) {
       if (content.membership === "leave" && pdu.sender !== pdu.state_key) return `${pdu.state_key} was removed`;
       return `${pdu.state_key} ${MEMBERSHIPS[content.membership] || content.membership}`;
     case "m.room.create": return `created the room, version ${content.room_version}`;
-    case "m.room.name": return `named the room “${content.name}”`;
-    case "m.room.topic": return `set the topic: ${content.topic}`;
+    case "m.room.name": return content.name ? `named the room “${content.name}”` : "took the room's name away";
+    case "m.room.topic": return content.topic ? `set the topic: ${content.topic}` : "took the topic away";
+    case "m.room.redaction": return "took a message back; the log keeps what it was";
     case "m.room.encrypted": return "encrypted message: only members' devices can read it";
     case "m.mls.commit": return "changed the group";
     case "m.mls.proposal": return "proposed a change of the group";

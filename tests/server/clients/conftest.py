@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.clients.support import Client, Server, running_server
+from linearized.server.clients.passwords import SALT_BYTES, hash_password
+from linearized.store.base import UserRow
+from tests.server.clients.support import DORA, PASSWORD, START_MS, Client, Server, running_server
 
 
 @pytest.fixture
@@ -27,3 +29,16 @@ async def alice(server: Server) -> Client:
 async def bob(server: Server) -> Client:
     """Another user with a device."""
     return await server.user("bob")
+
+
+@pytest.fixture(scope="session")
+def stored() -> str:
+    """Dora's password as the store keeps it, which takes long to work out."""
+    return hash_password(PASSWORD, salt=bytes(range(SALT_BYTES)))
+
+
+@pytest.fixture
+async def laptop(server: Server, stored: str) -> Client:
+    """A device of Dora's, who has a password."""
+    await server.store.put_user(UserRow(user_id=DORA, password_hash=stored, created_ts=START_MS))
+    return await server.user("dora", "LAPTOP")

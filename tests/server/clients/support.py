@@ -43,6 +43,9 @@ V3 = "/_matrix/client/v3"
 MLS = "/_matrix/client/unstable/dev.linearized.1"
 BRIDGE_TOKEN = "bridge-token-0123456789-0123456789-01234"
 BOT = "@_bridge:a.example"
+DORA = "@dora:a.example"
+PASSWORD = "correct horse"
+"""Hers; the other users of these tests have none."""
 START_MS = 1_700_000_000_000
 KNOCKABLE = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
 ENCRYPTED_ROOM = {"encryption": {"algorithm": "m.mls.v1.dhkemx25519-aes128gcm-sha256-ed25519"}}
@@ -134,7 +137,7 @@ class Server:
         body: Any = None,
         *,
         token: str | None = None,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | list[str]] | None = None,
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         address: str = "192.0.2.1",
@@ -148,7 +151,7 @@ class Server:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": urlencode(query or {}).encode(),
+            "query_string": urlencode(query or {}, doseq=True).encode(),
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
             "client": (address, 4711),
         }

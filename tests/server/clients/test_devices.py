@@ -7,23 +7,7 @@ from typing import Any
 import pytest
 
 from linearized.server.clients.devices import MAX_DISPLAY_NAME
-from linearized.server.clients.passwords import SALT_BYTES, hash_password
-from linearized.store.base import UserRow
-from tests.server.clients.support import START_MS, V3, Client, Server, part
-
-PASSWORD = "correct horse"
-DORA = "@dora:a.example"
-
-
-@pytest.fixture(scope="module")
-def stored() -> str:
-    return hash_password(PASSWORD, salt=bytes(range(SALT_BYTES)))
-
-
-@pytest.fixture
-async def laptop(server: Server, stored: str) -> Client:
-    await server.store.put_user(UserRow(user_id=DORA, password_hash=stored, created_ts=START_MS))
-    return await server.user("dora", "LAPTOP")
+from tests.server.clients.support import PASSWORD, V3, Client, Server, part
 
 
 @pytest.fixture

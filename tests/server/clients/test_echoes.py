@@ -122,6 +122,7 @@ async def test_what_others_say_meanwhile_does_not_wait_for_the_answer_to_a_send(
         (await bob.send(room_id, "hello", "t2")).ok()
         (told,) = (await alice.sync(since))["rooms"]["join"][room_id]["timeline"]["events"]
     assert told["sender"] == bob.user_id
+    assert "transaction_id" not in told["unsigned"]  # it is word for word what Alice is sending
     assert began - watch.began == pytest.approx(0.1 + echoes_module.MAX_HOLD_SECONDS)
 
 

@@ -108,6 +108,14 @@ async def test_a_space_is_listed_depth_first_and_each_room_once(alice: Client) -
     assert ids(await listed(alice, outer, max_depth=0)) == [outer]
 
 
+async def test_a_hierarchy_goes_only_so_deep(alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_DEPTH", 1)
+    leaf = await alice.create_room()
+    inner = await space(alice, leaf)
+    outer = await space(alice, inner)
+    assert ids(await listed(alice, outer)) == ids(await listed(alice, outer, max_depth=9)) == [outer, inner]
+
+
 async def test_a_hierarchy_comes_in_pages(alice: Client) -> None:
     outer = await space(alice, *[await alice.create_room() for _ in range(4)])
     whole, found = ids(await listed(alice, outer)), []
@@ -162,3 +170,13 @@ async def test_a_question_that_is_none_is_refused(alice: Client, query: Any) -> 
     outer = await space(alice)
     answer = await alice.call("GET", f"{room(outer, V1)}/hierarchy", query=query)
     answer.refused(400, "M_INVALID_PARAM")
+
+
+async def test_who_has_left_a_private_room_is_shown_its_face_no_more(alice: Client, bob: Client) -> None:
+    room_id = await alice.create_room(name="Tea", invite=[bob.user_id])
+    path = f"{V1}/room_summary/{part(room_id)}"
+    assert (await bob.call("GET", path)).ok()["membership"] == "invite"
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    assert (await bob.call("GET", path)).ok()["membership"] == "join"
+    (await bob.call("POST", f"{room(room_id)}/leave", {})).ok()
+    (await bob.call("GET", path)).refused(404, "M_NOT_FOUND")

@@ -13,7 +13,10 @@ import pytest
 from linearized.mimi.group_info import GroupInfoCode, GroupInfoResponse
 from linearized.protocol.base64 import decode_base64, encode_base64
 from linearized.server.clients import PRIVATE, PUBLIC
+from linearized.store.base import Role
+from linearized.store.sqlite import SqliteStore
 from tests.server.clients.mls_support import MlsDevice, exchange, use_real_time
+from tests.server.clients.rows import append, entry
 from tests.server.clients.support import ENCRYPTED_ROOM, MLS, V3, Client, Server, part
 
 NOWHERE: Final = "!nowhere:a.example"
@@ -82,6 +85,63 @@ async def hidden(alice: Client, *, encrypted: bool) -> tuple[str, str]:
     room_id = await alice.create_room(**wish)
     state = (await alice.call("GET", f"/rooms/{part(room_id)}/state")).ok()
     return room_id, state[-1]["event_id"]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the store is asked, until it is cleared."""
+    asked: list[str] = []
+    real = SqliteStore._query
+
+    def query(self: SqliteStore, sql: str, *parameters: object) -> Any:
+        asked.append(sql)
+        return real(self, sql, *parameters)
+
+    monkeypatch.setattr(SqliteStore, "_query", query)
+    return asked
+
+
+async def differences(eve: Client, reads: list[str], there: str, event_id: str, nowhere: str) -> list[str]:
+    """The endpoints whose answers, or the reads they take, tell one room from the other."""
+    found = []
+    for method, pattern in ROUTES:
+        seen = []
+        for room_id, event in ((there, event_id), (nowhere, NO_EVENT)):
+            for _ in range(2):  # what the store keeps in memory is there the second time
+                reads.clear()
+                told = await answer(eve, method, pattern, room_id, event)
+            seen.append((told, tuple(reads)))
+        if seen[0] != seen[1]:
+            found.append(f"{method} {pattern}: {seen}")
+    return found
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_room_one_may_not_see_takes_the_reads_of_one_that_is_not_there(
+    alice: Client, eve: Client, reads: list[str], encrypted: bool
+) -> None:
+    room_id, event_id = await hidden(alice, encrypted=encrypted)
+    assert await differences(eve, reads, room_id, event_id, NOWHERE) == []
+
+
+async def test_so_does_one_that_lets_in_who_is_in_another(
+    alice: Client, eve: Client, reads: list[str]
+) -> None:
+    parent = await alice.create_room()
+    rule = {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": parent}]}
+    state = [{"type": "m.room.join_rules", "state_key": "", "content": rule}]
+    room_id = await alice.create_room(initial_state=state)
+    assert await differences(eve, reads, room_id, NO_EVENT, NOWHERE) == []
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_that_there_is_a_copy_of_another_hubs_room_is_told_to_nobody_outside(
+    server: Server, alice: Client, eve: Client, reads: list[str], role: Role
+) -> None:
+    there, nowhere = "!there:hub.example", "!nowhere:hub.example"
+    people = {alice.user_id: "join", "@bob:b.example": "join"}
+    await append(server.store, there, entry(there, 1), entry(there, 2), role=role, memberships=people)
+    assert await differences(eve, reads, there, f"$1.{there}", nowhere) == []
 
 
 @pytest.mark.parametrize("encrypted", [False, True])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from linearized.server.clients.membership import MAX_VIA
 from linearized.server.rooms import Rooms
 from tests.server.clients.support import KNOCKABLE, Client, Server, part, room
 
@@ -78,14 +79,29 @@ async def test_an_unknown_room_is_joined_through_the_servers_named_and_its_own(
 ) -> None:
     asked: list[Any] = []
 
-    async def join_remote(self: Rooms, room_id: str, *, user_id: str, via: list[str]) -> str:
+    async def join_elsewhere(self: Rooms, room_id: str, *, user_id: str, via: list[str]) -> None:
         asked.append((room_id, user_id, via))
-        return room_id
 
-    monkeypatch.setattr(Rooms, "join_remote", join_remote)
+    monkeypatch.setattr(Rooms, "join_elsewhere", join_elsewhere)
     answer = await bob.call("POST", f"/join/{part('!tea:c.example')}", {}, query={"server_name": "b.example"})
     assert answer.ok() == {"room_id": "!tea:c.example"}
     assert asked == [("!tea:c.example", bob.user_id, ["b.example", "c.example"])]
+
+
+async def test_only_so_many_servers_are_asked_to_let_one_in(
+    bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def join_elsewhere(self: Rooms, room_id: str, *, user_id: str, via: list[str]) -> None:
+        asked.extend(via)
+
+    monkeypatch.setattr(Rooms, "join_elsewhere", join_elsewhere)
+    servers = [f"s{number}.example" for number in range(MAX_VIA + 5)]
+    path = f"/_matrix/client/v3/join/{part('!tea:c.example')}"
+    answer = await bob.server.call("POST", path, {}, token=bob.token, query={"via": servers})
+    answer.ok()
+    assert asked == servers[:MAX_VIA]
 
 
 async def test_an_unreachable_server_is_a_gateway_failure(bob: Client) -> None:

@@ -4,6 +4,7 @@ costs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from linearized.protocol.push_rules import PushRules
 from linearized.server.clients import notifications as module
 from linearized.server.clients.notifications import MAX_UNREAD, Notifications
 from linearized.store.base import EntryRow, Reply, Role, RoomAppend
+from linearized.store.moving import Adoption
 from tests.server.clients.rows import append, entry, member
 from tests.server.clients.sliding_support import slide
 from tests.server.clients.support import Client, Server, part, room
@@ -350,6 +352,21 @@ async def test_each_entry_is_looked_at_once(
     assert (total(), counted.since()) == (1, (0, 0))
     await rule(bob, "content", "x", HIGHLIGHT | {"pattern": "x"})
     assert (total(), counted.since()) == (1, (1, 1))
+
+
+async def test_a_room_that_was_taken_over_is_counted_anew(server: Server) -> None:
+    """Its entries have other numbers then."""
+    await append(server.store, ROOM, said(1), said(2), role=Role.PARTICIPANT, memberships={BOB: "join"})
+    unread, counts = Notifications(server.store), []
+    log = [*(said(seq, kind="m.reaction") for seq in (1, 3, 4)), said(2)]
+    await server.store.stage_entries(ROOM, [replace(each, seq=seq) for seq, each in enumerate(log, 1)])
+    for _ in range(2):
+        found = server.store.room(ROOM)
+        assert found is not None
+        counts.append(unread.of(BOB).total(found).notifications)
+        if found.role is Role.PARTICIPANT:
+            await server.store.adopt(Adoption(room=replace(found, role=Role.HUB)))
+    assert counts == [2, 1]
 
 
 async def test_what_is_behind_ones_own_words_is_not_looked_at(

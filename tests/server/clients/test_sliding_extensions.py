@@ -155,3 +155,16 @@ async def test_what_happens_beside_other_rooms_is_no_news(
         (await alice.call("PUT", f"{own}/{part(old)}/tags/y", {})).ok()
         await trio.sleep(10)
         (await alice.call("PUT", f"{own}/{part(new)}/tags/y", {})).ok()
+
+
+async def test_of_a_room_that_one_was_put_out_of_nobodys_reading_or_typing_is_told(
+    alice: Client, bob: Client
+) -> None:
+    room_id = await noted(alice)
+    (await alice.call("POST", f"{room(room_id)}/invite", {"user_id": bob.user_id})).ok()
+    (await bob.call("POST", f"/join/{part(room_id)}", {})).ok()
+    wish: Any = {"lists": {"all": ALL}, "extensions": chosen()}
+    assert (await told(bob, **wish))[1] == [set(), {room_id}, {room_id}]
+    (await alice.call("POST", f"{room(room_id)}/kick", {"user_id": bob.user_id})).ok()
+    answer = await slide(bob, **wish)
+    assert (list(answer["rooms"]), answer["extensions"]) == ([room_id], {})

@@ -108,6 +108,14 @@ def test_only_so_many_connections_are_remembered(
     assert [connections.told(*key, "q") is not None for key in keys] == [False, True, True]
 
 
+def test_a_connection_that_is_used_outlasts_those_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linearized.server.clients.sliding_connections.MAX_CONNECTIONS", 2)
+    connections = Connections()
+    for scope in "abac":
+        connections.keep(scope, "main", "p", Told())
+    assert [connections.told(scope, "main", "p") is not None for scope in "abc"] == [True, False, True]
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_is_lost_nothing_is_skipped(server: Server, alice: Client, seed: int) -> None:
     """The client asks on, loses answers, and in the end has every entry once."""

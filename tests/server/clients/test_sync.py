@@ -144,3 +144,19 @@ async def test_a_timeline_that_would_be_too_large_is_limited_and_can_be_filled(
     page = (await alice.call("GET", room(ROOM) + "/messages", query={"dir": "b", "from": start})).ok()
     told = [event["unsigned"]["dev.linearized.seq"] for event in page["chunk"]][::-1] + seqs(joined)
     assert told == list(range(1, 10))
+
+
+async def test_rooms_share_what_an_answer_may_hold(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(server, alice.user_id, 9)
+    size = len(server.store.entries(ROOM, after=8, limit=1)[0].pdu)
+    monkeypatch.setattr(sync_module, "MAX_TIMELINE_BYTES", 6 * size)
+    monkeypatch.setattr(sync_module, "MIN_ROOM_BYTES", 0)
+    assert len(seqs((await alice.sync())["rooms"]["join"][ROOM])) == 6
+    for name in "st":
+        other = f"!{name}:a.example"
+        people = member(other, 1, alice.user_id, "join")
+        await append(server.store, other, people, *(entry(other, seq) for seq in range(2, 10)))
+    joined = (await alice.sync())["rooms"]["join"]
+    assert [len(seqs(section)) for section in joined.values()] == [2, 2, 2]

@@ -8,24 +8,9 @@ import pytest
 
 from linearized.server.clients import login_tokens
 from linearized.server.clients.login_tokens import LIFETIME_MS, LoginTokens
-from linearized.server.clients.passwords import SALT_BYTES, hash_password
-from linearized.store.base import UserRow
-from tests.server.clients.support import START_MS, V3, Answer, Client, Server
+from tests.server.clients.support import DORA, PASSWORD, START_MS, V3, Answer, Client, Server
 
-PASSWORD = "correct horse"
-DORA = "@dora:a.example"
 GET_TOKEN = "/_matrix/client/v1/login/get_token"
-
-
-@pytest.fixture(scope="module")
-def stored() -> str:
-    return hash_password(PASSWORD, salt=bytes(range(SALT_BYTES)))
-
-
-@pytest.fixture
-async def laptop(server: Server, stored: str) -> Client:
-    await server.store.put_user(UserRow(user_id=DORA, password_hash=stored, created_ts=START_MS))
-    return await server.user("dora", "LAPTOP")
 
 
 def auth(password: str = PASSWORD) -> dict[str, Any]:

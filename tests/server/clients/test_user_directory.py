@@ -55,6 +55,8 @@ async def test_people_one_shares_no_room_with_are_not_found(server: Server, alic
 async def test_only_so_many_are_told(alice: Client, met: None, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = (await ask(alice, "example", limit=1)).ok()
     assert (len(answer["results"]), answer["limited"]) == (1, True)
+    monkeypatch.setattr(module, "MAX_LIMIT", 1)
+    assert len((await ask(alice, "example", limit=9)).ok()["results"]) == 1
     monkeypatch.setattr(module, "MAX_SCANNED", 1)
     assert (await ask(alice, "example")).ok() == {"results": [], "limited": True}
 
