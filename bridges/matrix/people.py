@@ -13,7 +13,7 @@ from bridges.matrix.links import Link
 from bridges.matrix.names import Names
 from bridges.matrix.power import CREATE, POWER_LEVELS, RoomPower
 from bridges.matrix.puppets import Puppets
-from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, role_index
+from linearized.client import ApiError, JoinRefused, KeyMaterialUnavailable, is_last_resort, role_index
 from linearized.protocol.identifiers import user_id_from_uri
 
 # Users added by one commit. Each commit brings the whole GroupInfo into the log, and its Welcome the whole
@@ -99,6 +99,10 @@ class People:
         if packages:
             roles = {user: role_index(power.level(user)) for user in packages}
             await bot.groups.add_users(room_id, packages, roles=roles)
+        now = bot.api.clock() // 1000
+        for user, claimed in packages.items():
+            if any(is_last_resort(package, now=now) for package in claimed):
+                await self._puppets.session(user).upload_key_packages()
         for user in users:
             # Of a thousand who are added, most say nothing for long, and to join takes a check of every leaf:
             # each does when it first speaks. Until then its Welcome waits at the provider.

@@ -95,10 +95,13 @@ class Receipts:
             return
         if self._speaking.is_same_person(user_id, known.sender):
             return
+        bot = self._puppets.bot.device
+        if not bot.in_group(link.room_id) or not bot.sends_read_receipts(link.room_id, wanted=self._wanted):
+            return
         session = self._puppets.session(user_id)
         if not session.device.in_group(link.room_id):
-            return
-        if not session.device.sends_read_receipts(link.room_id, wanted=self._wanted):
+            await self._puppets.follow(user_id)
+        if not session.device.in_group(link.room_id):
             return
         content = status_report(((known.message_id, MessageStatus.READ),), salt=self._random(_SALT_BYTES))
         await session.send(link.room_id, content, txn_id=f"read-{event_id}")

@@ -51,6 +51,7 @@ from linearized.client.items import (
     RoomEvent,
     Undecryptable,
 )
+from linearized.client.key_packages import is_last_resort
 from linearized.client.pseudonyms import KnownClient, PseudonymousSession, new_pseudonym, open_pseudonym
 from linearized.client.sealed_storage import SEALED, SealedStorage
 from linearized.client.session import Sent, Session
@@ -140,6 +141,7 @@ __all__ = [
     "check_included",
     "check_signed",
     "fetch_and_verify",
+    "is_last_resort",
     "new_pseudonym",
     "open_pseudonym",
     "repeated",

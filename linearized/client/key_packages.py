@@ -75,3 +75,15 @@ class KeyPackageStock:
             reference = openmls.inspect_key_package(package, now=now).reference
             packages[encode_base64url(reference)] = package
         return packages
+
+
+def is_last_resort(package: bytes, *, now: int) -> bool:
+    """Whether a key package is one that is given out when there is no other: its owner's stock is empty.
+
+    Args:
+        now: seconds since the Unix epoch.
+
+    Raises:
+        openmls.MlsError: it is none, or does not hold now.
+    """
+    return openmls.inspect_key_package(package, now=now).last_resort

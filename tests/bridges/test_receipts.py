@@ -237,8 +237,8 @@ async def test_who_reads_in_the_group_has_read_in_matrix_up_to_the_newest(tmp_pa
         await world.settle()
         one, two, three = (got.message_id for got in await heard(bob, 3))
         assert await send_report(world, room, bob, (three, DELIVERED)) == []
-        assert await send_report(world, room, bob, (bytes(32), READ)) == []
-        statuses = ((one, READ), (two, READ), (bytes(32), READ), (three, DELIVERED))
+        assert await send_report(world, room, bob, (b"\x01" + bytes(31), READ)) == []
+        statuses = ((one, READ), (two, READ), (b"\x01" + bytes(31), READ), (three, DELIVERED))
         assert await send_report(world, room, bob, *statuses) == [(room.room_id, GHOST_BOB, events[1])]
 
 

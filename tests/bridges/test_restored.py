@@ -263,7 +263,7 @@ def said(number: int, content: MimiContent | None = None, room: str = "!r:hs") -
     return Said(
         matrix_room_id=room,
         log_event_id=f"$log{number}",
-        message_id=bytes([number]) * 32,
+        message_id=b"\x01" + bytes([number]) * 31,
         sender=GHOST_BOB,
         ts=number,
         content=content or text(f"words {number}", salt=bytes(16)),
@@ -298,7 +298,7 @@ def test_what_is_old_too_much_deleted_or_to_be_forgotten_is_not_kept(
     for number in range(2, 7):
         found.put(said(number))
     assert numbers(database) == [1, 4, 5, 6]
-    found.put(said(7, delete(bytes([5]) * 32, salt=bytes(16))))
+    found.put(said(7, delete(b"\x01" + bytes([5]) * 31, salt=bytes(16))))
     assert numbers(database) == [1, 4, 6, 7]
     expiring = Expiring(log_event_id="$log8", matrix_room_id="!r:hs", sender=GHOST_BOB, at=60_000)
     Expirations(database).put(expiring, State.BEGUN)

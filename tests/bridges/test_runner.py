@@ -110,7 +110,7 @@ async def test_what_cannot_be_read_is_said_in_the_room(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         room = history(world.homeserver, 1)
         room_id = await world.import_room(room)
-        alice = world.bridge.puppets.session(ALICE)
+        alice = await world.bridge.puppets.follow(ALICE)
         outgoing = alice.device.group(room_id).encrypt(
             b"no MIMI content", safe_aad={FRANK_AAD: FrankAAD(franking_tag=bytes(32)).encode()}
         )

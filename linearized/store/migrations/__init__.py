@@ -17,7 +17,7 @@ from linearized.store.migrations import (
     m0026_pulled_hubs,
     m0027_parents,
     m0028_servers_of_members,
-    m0033_ways_in,
+    m0029_ways_in,
 )
 from linearized.store.migrations.chain import MIGRATION_SET, migrations
 
@@ -35,6 +35,6 @@ __all__ = [
     "m0026_pulled_hubs",
     "m0027_parents",
     "m0028_servers_of_members",
-    "m0033_ways_in",
+    "m0029_ways_in",
     "migrations",
 ]

@@ -9,7 +9,7 @@ from linearized.store.sqlite_ways_in import put_ways_in
 
 
 @migrations()
-def m0033_ways_in(db: Database) -> None:
+def m0029_ways_in(db: Database) -> None:
     """See ``store.ways_in``; worked out for the rooms that there are."""
     db.execute(
         """
