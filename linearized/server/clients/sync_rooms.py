@@ -329,10 +329,10 @@ class _Part:
         changed = (
             [] if self.question.initial else [entry for entry in state if entry.seq >= self.window.first]
         )
-        users = {*users, self.row.user_id}
-        kept = {entry.event_id: entry for entry in only_of(state, users)}
+        own = {self.row.user_id}
+        kept = {entry.event_id: entry for entry in only_of(state, {*users, *own})}
         kept |= {entry.event_id: entry for entry in changed}
-        for user_id in users:
+        for user_id in {*users, *own} if self.question.initial else users:
             entry = self.store.state_entry(self.room.room_id, MEMBER_TYPE, user_id, seq=place - 1)
             if entry is not None:
                 kept[entry.event_id] = entry
