@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,3 +180,9 @@ def test_relative_imports_are_made_absolute_in_modules_and_packages() -> None:
     tree = ast.parse("from . import a\nfrom .b import c\nfrom ..d import e")
     assert list(imports_of("x.y.z", tree)) == ["x.y.a", "x.y.b.c", "x.d.e"]
     assert list(imports_of("x.y", tree, is_package=True)) == ["x.y.a", "x.y.b.c", "x.d.e"]
+
+
+@pytest.mark.parametrize("face", ["clients", "federation", "providers"])
+def test_each_face_can_be_imported_first(face: str) -> None:
+    command = [sys.executable, "-c", f"import linearized.server.{face}"]
+    subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603 - our own interpreter and modules

@@ -19,9 +19,7 @@ from linearized.mimi.consent import (
     ConsentState,
     KeyPackages,
     consent_after,
-    consent_refusal,
 )
-from linearized.mimi.key_material import KeyMaterialUserCode
 from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.mls import CIPHERSUITES
 from linearized.protocol.canonical import JsonObject
@@ -54,23 +52,6 @@ RETRY_MS: Final = 3_600_000
 ROUTE_LIFETIME_MS: Final = 24 * 3_600_000  # as for claimed key packages
 ACCEPTED: Final = frozenset({200, 201, 202})
 ASKING: Final = frozenset({ConsentOperation.REQUEST, ConsentOperation.CANCEL})
-
-
-def is_required(node: Node, target: str, requester_domain: str) -> bool:
-    """Whether a user of that domain needs the target's grant: as the target says, else as the settings do."""
-    own = node.store.consent_required(target)
-    if own is not None:
-        return own
-    return requester_domain not in node.served_domains and node.config.consent.is_required_from(
-        requester_domain
-    )
-
-
-def refusal(node: Node, *, requester: str, target: str, room_id: str | None) -> KeyMaterialUserCode | None:
-    """Why a user may not have key packages of one of ours for a room; None if they may."""
-    states = {row.room_id or None: ConsentState(row.state) for row in node.store.consents(requester, target)}
-    required = requester != target and is_required(node, target, user_domain(requester))
-    return consent_refusal(states, room_id, required=required)
 
 
 async def receive(node: Node, provider: str, target: str, entry: ConsentEntry, *, asking: bool) -> None:

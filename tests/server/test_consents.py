@@ -20,7 +20,7 @@ from linearized.exceptions import ConfigError
 from linearized.mimi.consent import ConsentEntry, ConsentOperation
 from linearized.mimi.key_material import KeyMaterialUserCode
 from linearized.protocol.identifiers import room_uri, user_uri
-from linearized.server import consents
+from linearized.server import consent_rules, consents
 from linearized.server.consents import EVENT
 from linearized.server.providers.client import Answer, ProviderError
 from linearized.store.contacts import ANY_ROOM
@@ -363,9 +363,9 @@ async def test_a_linearized_matrix_claim_says_no_requester_and_gets_nothing_from
 ) -> None:
     async with scene(tmp_path) as s:
         node = s.b.node
-        assert not consents.is_required(node, BOB, "a.example")
+        assert not consent_rules.is_required(node, BOB, "a.example")
         await s.bob.api.require_consent(required=True)
-        assert consents.is_required(node, BOB, "a.example")
+        assert consent_rules.is_required(node, BOB, "a.example")
         device = s.bob.device.owner.device_id
         algorithm = "m.mls.v1.key_package.dhkemx25519-aes128gcm-sha256-ed25519"
         path = "/_matrix/federation/unstable/org.matrix.i-d.ralston-mimi-linearized-matrix.02/user/keys/claim"

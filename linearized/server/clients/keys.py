@@ -18,7 +18,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import client_uri, user_domain
 from linearized.room.admission import ALGORITHM
 from linearized.room.credentials import ClientIdentity, client_of, pseudonym_of
-from linearized.server import claims, consents, device_lists, device_objects, pseudonyms, remote_devices
+from linearized.server import claims, consent_rules, device_lists, device_objects, pseudonyms, remote_devices
 from linearized.server.clients.auth import Caller
 from linearized.server.clients.context import Context
 from linearized.server.clients.fields import (
@@ -254,7 +254,10 @@ async def claim(context: Context, request: Request, caller: Caller) -> Response:
         if domain not in context.node.served_domains:
             remote.setdefault(domain, []).append(ClientIdentity(user_id, device_id))
             continue
-        if consents.refusal(context.node, requester=caller.user_id, target=user_id, room_id=None) is not None:
+        if (
+            consent_rules.refusal(context.node, requester=caller.user_id, target=user_id, room_id=None)
+            is not None
+        ):
             continue
         if not await pseudonyms.may_use(context.node, user_id, None):
             continue

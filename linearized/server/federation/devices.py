@@ -14,7 +14,7 @@ from linearized.protocol.canonical import JsonObject
 from linearized.protocol.identifiers import is_user_id, user_domain
 from linearized.room.algorithms import ciphersuite_of_key_package
 from linearized.server import device_lists
-from linearized.server.consents import is_required
+from linearized.server.consent_rules import is_required
 from linearized.server.federation.calls import Call
 from linearized.server.http import HttpError, Response, json_response
 from linearized.server.node import Node

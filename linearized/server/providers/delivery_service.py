@@ -40,7 +40,7 @@ from linearized.mimi.handshake import (
 from linearized.mimi.metadata_policy import MetadataPolicyError
 from linearized.protocol.identifiers import client_from_uri, user_domain, user_uri
 from linearized.room.submissions import ApplicationMessage, Handshake, Reason, Rejected
-from linearized.server.consents import is_required
+from linearized.server.consent_rules import is_required
 from linearized.server.loading import was_deleted
 from linearized.server.node import Node
 from linearized.server.providers.ds_authentication import (

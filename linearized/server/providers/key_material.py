@@ -27,7 +27,7 @@ from linearized.protocol.identifiers import (
     user_id_from_uri,
 )
 from linearized.room.credentials import client_of
-from linearized.server import consents, hub_chain, pseudonyms
+from linearized.server import consent_rules, hub_chain, pseudonyms
 from linearized.server.node import Node
 from linearized.server.providers.client import ProviderError
 
@@ -56,7 +56,7 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
     if node.store.user(user_id) is None:
         # "The target provider can use this response as a catch all and in place of other status codes such as
         # userUnknown": who has to be granted something first is not told who exists.
-        hidden = consents.is_required(node, user_id, user_domain(requester))
+        hidden = consent_rules.is_required(node, user_id, user_domain(requester))
         code = KeyMaterialUserCode.NO_CONSENT if hidden else KeyMaterialUserCode.USER_UNKNOWN
         return _failure(request, code)
     room_id = room_id_from_uri(request.room_id) if request.room_id else None
@@ -66,7 +66,7 @@ async def claim(node: Node, request: KeyMaterialRequest) -> KeyMaterialResponse:
             return _failure(request, KeyMaterialUserCode.NO_CONSENT_FOR_THIS_ROOM)
         refusal = None
     else:
-        refusal = consents.refusal(node, requester=requester, target=user_id, room_id=room_id)
+        refusal = consent_rules.refusal(node, requester=requester, target=user_id, room_id=room_id)
     if refusal is not None:
         return _failure(request, refusal)
     # A request can name a million; each would be looked for in the store's one writer.
