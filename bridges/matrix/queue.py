@@ -186,6 +186,7 @@ class IncomingQueue:
 
     def knows(self, event_id: str) -> bool:
         """Whether the event was ever pushed, imported, or sent by us."""
+        # The names in the statement are those written out below.
         return any(
             self._database.first(f"SELECT 1 FROM {table} WHERE {column} = ?", event_id) is not None  # noqa: S608
             for table, column in (
